@@ -1,0 +1,2 @@
+//! The bundle format.
+#![forbid(unsafe_code)]

@@ -1,0 +1,114 @@
+//! The command line: which commands there are, and how a failure reaches the person.
+//!
+//! One file a command, each with its `Args` (clap derive) and `run(args) -> Result<(), Failure>`. A failure is one
+//! line on stderr that says what is wrong, where, and what to do, and a non-zero exit.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub mod bench;
+pub mod chat;
+pub mod detokenize;
+pub mod inspect;
+pub mod logits;
+pub mod pack;
+pub mod perplexity;
+pub mod run;
+pub mod serve;
+pub mod template;
+pub mod tokenize;
+pub mod unpack;
+pub mod verify;
+
+/// What ended a command: one line for the person, and the exit status.
+#[derive(Debug)]
+pub struct Failure {
+    /// What is wrong, where, and what to do; without the program's name.
+    pub message: String,
+    /// 1: the work failed. 2: the command line cannot be used.
+    pub code: u8,
+}
+
+impl Failure {
+    /// A failure of the work itself (exit status 1).
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), code: 1 }
+    }
+
+    /// A command line that cannot be used (exit status 2).
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self { message: message.into(), code: 2 }
+    }
+}
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+#[derive(Parser)]
+#[command(name = "satchel", version, about = "One file that carries a model and runs it")]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start the server and the chat page (what a packed file does without arguments)
+    Serve(serve::Args),
+    /// Talk to the model in the terminal
+    Chat(chat::Args),
+    /// Answer one prompt on stdout
+    Run(run::Args),
+    /// Make one executable of a model
+    Pack(pack::Args),
+    /// Take the model and the other entries out of a packed file
+    Unpack(unpack::Args),
+    /// Check every hash of a packed file
+    Verify(verify::Args),
+    /// Show what a model file holds
+    Inspect(inspect::Args),
+    /// Measure prefill and decode speed
+    Bench(bench::Args),
+    /// Text to token ids
+    Tokenize(tokenize::Args),
+    /// Token ids to text
+    Detokenize(detokenize::Args),
+    /// Render a chat template
+    Template(template::Args),
+    /// Write the logits of given tokens
+    Logits(logits::Args),
+    /// Perplexity of a text
+    Perplexity(perplexity::Args),
+}
+
+/// Parses the command line, runs the command, and turns a failure into one line and an exit status.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        None => serve::run(serve::Args::default()),
+        Some(Command::Serve(args)) => serve::run(args),
+        Some(Command::Chat(args)) => chat::run(args),
+        Some(Command::Run(args)) => run::run(args),
+        Some(Command::Pack(args)) => pack::run(args),
+        Some(Command::Unpack(args)) => unpack::run(args),
+        Some(Command::Verify(args)) => verify::run(args),
+        Some(Command::Inspect(args)) => inspect::run(args),
+        Some(Command::Bench(args)) => bench::run(args),
+        Some(Command::Tokenize(args)) => tokenize::run(args),
+        Some(Command::Detokenize(args)) => detokenize::run(args),
+        Some(Command::Template(args)) => template::run(args),
+        Some(Command::Logits(args)) => logits::run(args),
+        Some(Command::Perplexity(args)) => perplexity::run(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("satchel: {}", failure.message);
+            ExitCode::from(failure.code)
+        }
+    }
+}

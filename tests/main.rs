@@ -1,0 +1,1 @@
+//! The project's integration tests: one binary, a module a behaviour. They run the built executable.
