@@ -1,0 +1,179 @@
+//! One sequence's sampler: its parameters, its random state, and the tokens that the penalties look at.
+//!
+//! The stages run in llama.cpp's default order, so that settings people bring along mean the same here:
+//! logit bias, penalties (repetition, then frequency and presence), top-k, typical, top-p, min-p, temperature, draw.
+//! At temperature 0 the most likely token after the penalties is taken, and the stages between have no say.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::select::{Candidate, argmax, select_top};
+use super::{SamplingError, SamplingParams, stages};
+use crate::TokenId;
+
+/// How many candidates top-p asks for first when no top-k has limited them; most distributions need fewer.
+const FIRST_CANDIDATES: usize = 128;
+
+/// Chooses the tokens of one sequence.
+pub struct Sampler {
+    params: SamplingParams,
+    random: oorandom::Rand64,
+    /// The last `repeat_last_n` tokens, oldest first; empty when no penalty is on.
+    window: VecDeque<TokenId>,
+    /// How often each token occurs in the window.
+    counts: HashMap<TokenId, u32>,
+    /// Kept between calls for its memory.
+    candidates: Vec<Candidate>,
+}
+
+impl Sampler {
+    /// A sampler for one sequence. `params` are valid (`SamplingParams::validate`); `seed` decides every draw, and
+    /// `params.seed` is not looked at (`SamplingParams::seed_or_random` gives the one to pass).
+    pub fn new(params: &SamplingParams, seed: u64) -> Self {
+        Self {
+            params: params.clone(),
+            random: oorandom::Rand64::new(u128::from(seed)),
+            window: VecDeque::new(),
+            counts: HashMap::new(),
+            candidates: Vec::new(),
+        }
+    }
+
+    /// Tells the penalties about a token of the sequence: each of the prompt's, then each one that was chosen.
+    pub fn accept(&mut self, token: TokenId) {
+        if !self.has_penalties() {
+            return;
+        }
+        if self.window.len() >= self.params.repeat_last_n
+            && let Some(oldest) = self.window.pop_front()
+            && let Some(count) = self.counts.get_mut(&oldest)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&oldest);
+            }
+        }
+        self.window.push_back(token);
+        *self.counts.entry(token).or_insert(0) += 1;
+    }
+
+    /// Chooses the next token from the logits of the whole vocabulary. Bias and penalties are written into `logits`.
+    /// Does not accept the token.
+    pub fn sample(&mut self, logits: &mut [f32]) -> Result<TokenId, SamplingError> {
+        self.apply_bias(logits)?;
+        self.apply_penalties(logits);
+        if let Some(token) = logits
+            .iter()
+            .position(|l| l.is_nan() || *l == f32::INFINITY)
+        {
+            return Err(SamplingError::NotFinite {
+                token: token as TokenId,
+            });
+        }
+        if self.params.temperature == 0.0 {
+            return argmax(logits).ok_or(SamplingError::NothingLeft);
+        }
+        if self.params.top_k == 0 && self.params.typical_p >= 1.0 && self.params.top_p >= 1.0 {
+            return self.draw_from_all(logits);
+        }
+        self.narrow(logits)?;
+        let random = self.random.rand_float();
+        let largest = self.candidates[0].logit;
+        let index = stages::draw(&self.candidates, largest, self.params.temperature, random);
+        Ok(self.candidates[index].token)
+    }
+
+    fn has_penalties(&self) -> bool {
+        let p = &self.params;
+        p.repeat_last_n > 0
+            && (p.repeat_penalty != 1.0 || p.presence_penalty != 0.0 || p.frequency_penalty != 0.0)
+    }
+
+    fn apply_bias(&self, logits: &mut [f32]) -> Result<(), SamplingError> {
+        let vocabulary = logits.len();
+        for &(token, bias) in &self.params.logit_bias {
+            let logit = logits
+                .get_mut(token as usize)
+                .ok_or(SamplingError::BiasOutOfVocabulary { token, vocabulary })?;
+            *logit += bias;
+        }
+        Ok(())
+    }
+
+    fn apply_penalties(&self, logits: &mut [f32]) {
+        let p = &self.params;
+        for (&token, &count) in &self.counts {
+            // A prompt may hold ids that the output has no row for; they cannot be chosen, so nothing to do.
+            let Some(logit) = logits.get_mut(token as usize) else {
+                continue;
+            };
+            if *logit <= 0.0 {
+                *logit *= p.repeat_penalty;
+            } else {
+                *logit /= p.repeat_penalty;
+            }
+            *logit -= count as f32 * p.frequency_penalty + p.presence_penalty;
+        }
+    }
+
+    /// Runs top-k, typical, top-p and min-p; leaves the candidates sorted, at least one.
+    fn narrow(&mut self, logits: &[f32]) -> Result<(), SamplingError> {
+        let p = &self.params;
+        let limit = if p.top_k == 0 {
+            logits.len()
+        } else {
+            p.top_k.min(logits.len())
+        };
+        let candidates = &mut self.candidates;
+        if p.typical_p < 1.0 || limit < logits.len() {
+            select_top(logits, limit, candidates);
+            if candidates.is_empty() {
+                return Err(SamplingError::NothingLeft);
+            }
+            stages::typical(candidates, p.typical_p);
+            let total = stages::total_weight(candidates);
+            stages::top_p(candidates, p.top_p, total);
+        } else {
+            // Top-p alone over the vocabulary: take a few, and more only where the distribution is flat.
+            let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            if largest == f32::NEG_INFINITY {
+                return Err(SamplingError::NothingLeft);
+            }
+            let total: f64 = logits.iter().map(|l| f64::from((l - largest).exp())).sum();
+            let mut n = FIRST_CANDIDATES;
+            loop {
+                select_top(logits, n, candidates);
+                if stages::top_p(candidates, p.top_p, total) || candidates.len() < n {
+                    break;
+                }
+                n = n.saturating_mul(8);
+            }
+        }
+        stages::min_p(candidates, p.min_p);
+        Ok(())
+    }
+
+    /// No stage that needs an order: every token above the min-p threshold takes part, unsorted.
+    fn draw_from_all(&mut self, logits: &[f32]) -> Result<TokenId, SamplingError> {
+        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        if largest == f32::NEG_INFINITY {
+            return Err(SamplingError::NothingLeft);
+        }
+        // ln(0) is negative infinity: everything takes part but what is banned.
+        let least = largest + self.params.min_p.ln();
+        self.candidates.clear();
+        let all = logits
+            .iter()
+            .enumerate()
+            .filter(|(_, l)| **l >= least && **l > f32::NEG_INFINITY);
+        self.candidates.extend(all.map(|(token, &logit)| Candidate {
+            logit,
+            token: token as TokenId,
+        }));
+        let random = self.random.rand_float();
+        let index = stages::draw(&self.candidates, largest, self.params.temperature, random);
+        Ok(self.candidates[index].token)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,119 @@
+//! The most likely tokens out of a whole vocabulary, without sorting it.
+//!
+//! `select_top` reads the logits once, against a threshold that rises: what lies below it is dropped at the price of
+//! one comparison, and what lies above goes into a small buffer that is cut down by `select_nth_unstable` when full.
+//! Equal logits: the smaller token id wins, everywhere, so that results do not depend on the path taken.
+
+use std::cmp::Ordering;
+
+use crate::TokenId;
+
+/// A token that can still be chosen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Candidate {
+    /// Never NaN.
+    pub(super) logit: f32,
+    pub(super) token: TokenId,
+}
+
+/// Most likely first; equal logits by token id.
+pub(super) fn by_likelihood(a: &Candidate, b: &Candidate) -> Ordering {
+    // Adding zero makes -0.0 and 0.0 the same to `total_cmp`, as they are to `>`.
+    (b.logit + 0.0)
+        .total_cmp(&(a.logit + 0.0))
+        .then(a.token.cmp(&b.token))
+}
+
+/// Puts the `n` most likely tokens into `out` (cleared first), most likely first. Tokens at negative infinity have no
+/// chance and are left out, so `out` may get fewer. `logits` hold no NaN.
+pub(super) fn select_top(logits: &[f32], n: usize, out: &mut Vec<Candidate>) {
+    out.clear();
+    if n == 0 {
+        return;
+    }
+    let capacity = n
+        .saturating_mul(2)
+        .saturating_add(64)
+        .min(logits.len().max(1));
+    out.reserve(capacity);
+    let mut threshold = f32::NEG_INFINITY;
+    for (token, &logit) in logits.iter().enumerate() {
+        // Strictly above: a later token with an equal logit loses to the `n` that are there already.
+        if logit > threshold {
+            out.push(Candidate {
+                logit,
+                token: token as TokenId,
+            });
+            if out.len() >= capacity && out.len() > n {
+                out.select_nth_unstable_by(n - 1, by_likelihood);
+                out.truncate(n);
+                threshold = out[n - 1].logit;
+            }
+        }
+    }
+    if out.len() > n {
+        out.select_nth_unstable_by(n - 1, by_likelihood);
+        out.truncate(n);
+    }
+    out.sort_unstable_by(by_likelihood);
+}
+
+/// The most likely token; `None` when every logit is negative infinity. `logits` hold no NaN.
+pub(super) fn argmax(logits: &[f32]) -> Option<TokenId> {
+    let mut best = f32::NEG_INFINITY;
+    let mut found = None;
+    for (token, &logit) in logits.iter().enumerate() {
+        if logit > best {
+            best = logit;
+            found = Some(token as TokenId);
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn naive(logits: &[f32], n: usize) -> Vec<Candidate> {
+        let mut all: Vec<Candidate> = logits
+            .iter()
+            .enumerate()
+            .filter(|(_, l)| **l > f32::NEG_INFINITY)
+            .map(|(t, &logit)| Candidate {
+                logit,
+                token: t as TokenId,
+            })
+            .collect();
+        all.sort_by(by_likelihood);
+        all.truncate(n);
+        all
+    }
+
+    #[test]
+    fn equals_a_full_sort_on_random_and_tied_logits() {
+        let mut random = oorandom::Rand32::new(5);
+        let mut got = Vec::new();
+        for round in 0..300 {
+            let len = random.rand_range(0..3000) as usize;
+            let levels = if round % 2 == 0 { 1 << 24 } else { 20 };
+            let mut logits: Vec<f32> = (0..len)
+                .map(|_| random.rand_range(0..levels) as f32 - 7.0)
+                .collect();
+            if round % 3 == 0 {
+                logits
+                    .iter_mut()
+                    .step_by(4)
+                    .for_each(|l| *l = f32::NEG_INFINITY);
+            }
+            if round % 5 == 0 {
+                logits.sort_by(f32::total_cmp); // the worst order for the threshold
+            }
+            for n in [0, 1, 2, 40, 1000, 5000] {
+                select_top(&logits, n, &mut got);
+                assert_eq!(got, naive(&logits, n), "round {round}, {len} logits, n {n}");
+            }
+            assert_eq!(argmax(&logits), naive(&logits, 1).first().map(|c| c.token));
+        }
+    }
+}
