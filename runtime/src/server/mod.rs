@@ -1,3 +1,5 @@
 //! server
 
+pub mod http;
+pub mod limits;
 pub mod page;

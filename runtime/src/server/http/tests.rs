@@ -1,0 +1,312 @@
+//! The HTTP layer over real sockets, with a handler of a few lines and short limits.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::{Exchange, Handler, Listener, Refusal, Request, Response, Stopper};
+use crate::server::limits::Limits;
+
+/// `/echo` gives the body back, `/panic` panics, `/late-panic` inside a stream, `/stream` sends three pieces, `/wait` waits until the
+/// client has left.
+#[derive(Default)]
+struct Probe {
+    left: AtomicUsize,
+}
+
+impl Handler for Probe {
+    fn handle(&self, request: &Request, exchange: &mut Exchange<'_>) -> io::Result<()> {
+        exchange.add_header("X-Common", "yes");
+        match request.head.path.as_str() {
+            "/panic" => panic!("on purpose"),
+            "/late-panic" => {
+                exchange.stream("text/plain")?.send(b"begun")?;
+                panic!("on purpose");
+            }
+            "/stream" => {
+                let mut stream = exchange.stream("text/plain")?;
+                for piece in ["one ", "two ", "three"] {
+                    stream.send(piece.as_bytes())?;
+                }
+                stream.finish()
+            }
+            "/wait" => {
+                let end = Instant::now() + Duration::from_secs(5);
+                while !exchange.client_left() && Instant::now() < end {
+                    thread::sleep(Duration::from_millis(5));
+                }
+                self.left
+                    .fetch_add(usize::from(exchange.client_left()), Ordering::SeqCst);
+                Ok(())
+            }
+            _ => exchange.respond(&Response {
+                body: request.body.clone().into(),
+                ..Response::empty(200)
+            }),
+        }
+    }
+
+    fn refuse(&self, refusal: &Refusal) -> Response {
+        let body = refusal.message.clone().into_bytes();
+        Response {
+            body: body.into(),
+            ..Response::empty(refusal.status)
+        }
+    }
+}
+
+struct Running {
+    address: SocketAddr,
+    probe: Arc<Probe>,
+    stopper: Stopper,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stopper.stop();
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+fn start(limits: Limits) -> Running {
+    let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), limits).unwrap();
+    let (address, stopper) = (listener.local_addr().unwrap(), listener.stopper().unwrap());
+    let probe = Arc::new(Probe::default());
+    let handler = probe.clone();
+    let thread = thread::spawn(move || listener.run(handler, |_| ()));
+    Running {
+        address,
+        probe,
+        stopper,
+        thread: Some(thread),
+    }
+}
+
+fn short() -> Limits {
+    let brief = Duration::from_millis(200);
+    Limits {
+        max_body_bytes: 1000,
+        head_timeout: brief,
+        body_timeout: brief,
+        idle_timeout: brief,
+        ..Limits::default()
+    }
+}
+
+fn connect(running: &Running) -> TcpStream {
+    let stream = TcpStream::connect(running.address).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
+    stream
+}
+
+/// Sends `text`, reads until the server closes.
+fn exchange(running: &Running, text: &str) -> String {
+    let mut stream = connect(running);
+    stream.write_all(text.as_bytes()).unwrap();
+    read_all(&mut stream)
+}
+
+fn read_all(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+fn eventually(mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !holds() {
+        assert!(Instant::now() < end, "it did not come true within 10 s");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn keeps_alive_pipelines_and_closes_when_asked() {
+    let running = start(short());
+    let answer = exchange(
+        &running,
+        "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\noneHEAD / HTTP/1.1\r\nHost: x\r\n\r\n\
+         POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n3\r\ntwo\r\n0\r\n\r\n",
+    );
+    assert_eq!(answer.matches("HTTP/1.1 200 OK\r\n").count(), 3, "{answer}");
+    assert_eq!(answer.matches("X-Common: yes\r\n").count(), 3, "{answer}");
+    assert!(answer.contains("\r\n\r\noneHTTP/1.1"), "{answer}");
+    assert!(answer.ends_with("Connection: close\r\n\r\ntwo"), "{answer}");
+}
+
+#[test]
+fn http_1_0_closes_and_its_streams_end_with_the_connection() {
+    let running = start(short());
+    let answer = exchange(&running, "GET /stream HTTP/1.0\r\n\r\n");
+    assert!(answer.ends_with("\r\n\r\none two three"), "{answer}");
+    assert!(!answer.contains("chunked"));
+}
+
+#[test]
+fn streams_are_chunked() {
+    let running = start(short());
+    let answer = exchange(
+        &running,
+        "GET /stream HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+    );
+    assert!(
+        answer.ends_with("\r\n\r\n4\r\none \r\n4\r\ntwo \r\n5\r\nthree\r\n0\r\n\r\n"),
+        "{answer}"
+    );
+}
+
+#[test]
+fn slow_heads_and_bodies_get_408() {
+    let running = start(short());
+    for beginning in [
+        "GET / HT",
+        "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc",
+    ] {
+        let begun = Instant::now();
+        let answer = exchange(&running, beginning);
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+        assert!(begun.elapsed() < Duration::from_secs(4));
+    }
+}
+
+#[test]
+fn a_drop_at_a_time_does_not_extend_the_deadline() {
+    let running = start(short());
+    let mut stream = connect(&running);
+    let begun = Instant::now();
+    for byte in "GET / HTTP/1.1\r\nHost: x\r\nX-Long: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa".bytes() {
+        if stream.write_all(&[byte]).is_err() {
+            break;
+        }
+        thread::sleep(Duration::from_millis(20));
+        if begun.elapsed() > Duration::from_millis(600) {
+            break;
+        }
+    }
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 408");
+}
+
+#[test]
+fn a_silent_connection_is_closed_without_a_word() {
+    let running = start(short());
+    assert_eq!(exchange(&running, ""), "");
+}
+
+#[test]
+fn bodies_above_the_cap_get_413() {
+    let running = start(short());
+    let declared = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 70368744177664\r\n\r\nx";
+    let chunked = format!(
+        "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3e8\r\n{}\r\n1\r\nx\r\n0\r\n\r\n",
+        "a".repeat(1000)
+    );
+    for request in [declared, &chunked] {
+        let answer = exchange(&running, request);
+        assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+        assert!(
+            answer.contains("Connection: close\r\n") && answer.contains("1000 bytes"),
+            "{answer}"
+        );
+    }
+}
+
+#[test]
+fn a_client_that_sends_too_much_still_reads_why() {
+    let running = start(short());
+    let mut stream = connect(&running);
+    stream
+        .write_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n")
+        .unwrap();
+    let _ = stream.write_all(&vec![b'a'; 3_000_000]);
+    assert!(read_all(&mut stream).starts_with("HTTP/1.1 413 "));
+}
+
+#[test]
+fn continue_is_said_when_asked_for() {
+    let running = start(short());
+    let mut stream = connect(&running);
+    let head = "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n";
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut interim = [0; 25];
+    stream.read_exact(&mut interim).unwrap();
+    assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(b"ok").unwrap();
+    assert!(read_all(&mut stream).ends_with("\r\n\r\nok"));
+}
+
+#[test]
+fn a_panic_is_a_500_and_the_server_goes_on() {
+    let running = start(short());
+    assert!(
+        exchange(
+            &running,
+            "GET /panic HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        )
+        .starts_with("HTTP/1.1 500 ")
+    );
+    let cut = exchange(&running, "GET /late-panic HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert!(
+        cut.ends_with("begun\r\n"),
+        "a stream that broke has no end: {cut}"
+    );
+    assert!(
+        exchange(
+            &running,
+            "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        )
+        .starts_with("HTTP/1.1 200 ")
+    );
+}
+
+#[test]
+fn connections_above_the_cap_get_503() {
+    let running = start(Limits {
+        max_connections: 2,
+        ..Limits::default()
+    });
+    // The kernel hands connections over in order, so the third is counted after these two.
+    let held = [connect(&running), connect(&running)];
+    let request = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let answer = exchange(&running, request);
+    assert!(
+        answer.starts_with("HTTP/1.1 503 ") && answer.contains("Retry-After: 1\r\n"),
+        "{answer}"
+    );
+    drop(held);
+    eventually(|| exchange(&running, request).starts_with("HTTP/1.1 200 "));
+}
+
+#[test]
+fn a_client_that_leaves_is_noticed_also_behind_pipelined_bytes() {
+    let running = start(short());
+    for tail in ["", "GET /echo HTTP/1.1\r\n"] {
+        let mut stream = connect(&running);
+        stream
+            .write_all(format!("GET /wait HTTP/1.1\r\nHost: x\r\n\r\n{tail}").as_bytes())
+            .unwrap();
+        let before = running.probe.left.load(Ordering::SeqCst);
+        drop(stream);
+        eventually(|| running.probe.left.load(Ordering::SeqCst) == before + 1);
+    }
+}
+
+#[test]
+fn stopping_closes_idle_connections() {
+    let running = start(Limits::default());
+    let mut idle = connect(&running);
+    idle.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        .unwrap();
+    let mut answer = [0; 16];
+    idle.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200 OK\r");
+    drop(running);
+    read_all(&mut idle);
+}
