@@ -11,30 +11,20 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// What the page is made of, relative to `web-ui/`. `node_modules` and tests of the page are not listed.
-const SOURCES: [&str; 6] = [
-    "index.html",
-    "package-lock.json",
-    "public",
-    "src",
-    "tsconfig.json",
-    "vite.config.ts",
-];
+const SOURCES: [&str; 6] = ["index.html", "package-lock.json", "public", "src", "tsconfig.json", "vite.config.ts"];
 
 /// The oldest Node that the page's tools support: Debian 12's is newer.
 const OLDEST_NODE: (u32, u32) = (18, 19);
 
 fn main() {
-    let page =
-        PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("set by Cargo")).join("../web-ui");
+    let page = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("set by Cargo")).join("../web-ui");
     for source in SOURCES {
         println!("cargo::rerun-if-changed={}", page.join(source).display());
     }
     println!("cargo::rerun-if-changed=build.rs");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by Cargo")).join("page");
 
-    let result = check_node()
-        .and_then(|()| install(&page))
-        .and_then(|()| bundle(&page, &out));
+    let result = check_node().and_then(|()| install(&page)).and_then(|()| bundle(&page, &out));
     if let Err(message) = result {
         eprintln!("cannot build the chat page (web-ui/): {message}");
         std::process::exit(1);
@@ -54,15 +44,9 @@ fn check_node() -> Result<(), String> {
         .output()
         .map_err(|error| format!("the program `node` does not start ({error}); {advice}"))?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let mut numbers = text
-        .trim()
-        .trim_start_matches('v')
-        .split('.')
-        .map_while(|part| part.parse::<u32>().ok());
+    let mut numbers = text.trim().trim_start_matches('v').split('.').map_while(|part| part.parse::<u32>().ok());
     match (numbers.next(), numbers.next()) {
-        (Some(found_major), Some(found_minor)) if (found_major, found_minor) >= OLDEST_NODE => {
-            Ok(())
-        }
+        (Some(found_major), Some(found_minor)) if (found_major, found_minor) >= OLDEST_NODE => Ok(()),
         _ => Err(format!("`node --version` says `{}`; {advice}", text.trim())),
     }
 }
@@ -70,29 +54,18 @@ fn check_node() -> Result<(), String> {
 /// Brings `node_modules` to what `package-lock.json` says, once for all builds that run at the same time.
 fn install(page: &Path) -> Result<(), String> {
     let lock_path = page.join(".install.lock");
-    let lock = File::create(&lock_path)
-        .map_err(|error| format!("cannot create {}: {error}", lock_path.display()))?;
-    lock.lock()
-        .map_err(|error| format!("cannot lock {}: {error}", lock_path.display()))?;
+    let lock = File::create(&lock_path).map_err(|error| format!("cannot create {}: {error}", lock_path.display()))?;
+    lock.lock().map_err(|error| format!("cannot lock {}: {error}", lock_path.display()))?;
 
     let wanted_path = page.join("package-lock.json");
-    let wanted = fs::read(&wanted_path)
-        .map_err(|error| format!("cannot read {}: {error}", wanted_path.display()))?;
+    let wanted = fs::read(&wanted_path).map_err(|error| format!("cannot read {}: {error}", wanted_path.display()))?;
     let stamp = page.join("node_modules/.installed-lock.json");
     if fs::read(&stamp).is_ok_and(|installed| installed == wanted) {
         return Ok(());
     }
     let npm = if cfg!(windows) { "npm.cmd" } else { "npm" };
     let mut command = Command::new(npm);
-    command
-        .args([
-            "ci",
-            "--ignore-scripts",
-            "--no-audit",
-            "--no-fund",
-            "--loglevel=error",
-        ])
-        .current_dir(page);
+    command.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(page);
     run(
         &mut command,
         "install npm too (Debian, Ubuntu: `apt-get install npm`), and check that its package registry can be reached",
@@ -104,21 +77,12 @@ fn install(page: &Path) -> Result<(), String> {
 fn bundle(page: &Path, out: &Path) -> Result<(), String> {
     let mut command = Command::new("node");
     command
-        .args([
-            "node_modules/vite/bin/vite.js",
-            "build",
-            "--logLevel=warn",
-            "--emptyOutDir",
-            "--outDir",
-        ])
+        .args(["node_modules/vite/bin/vite.js", "build", "--logLevel=warn", "--emptyOutDir", "--outDir"])
         .arg(out)
         .current_dir(page);
     run(&mut command, "see Vite's message above")?;
     if !out.join("index.html").is_file() {
-        return Err(format!(
-            "Vite ended without an error, but {} is not there",
-            out.join("index.html").display()
-        ));
+        return Err(format!("Vite ended without an error, but {} is not there", out.join("index.html").display()));
     }
     Ok(())
 }
@@ -133,18 +97,7 @@ fn run(command: &mut Command, advice: &str) -> Result<(), String> {
     if output.status.success() {
         return Ok(());
     }
-    eprint!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let arguments: Vec<_> = command
-        .get_args()
-        .map(|argument| argument.to_string_lossy().into_owned())
-        .collect();
-    Err(format!(
-        "`{program} {}` failed with {}; {advice}",
-        arguments.join(" "),
-        output.status
-    ))
+    eprint!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let arguments: Vec<_> = command.get_args().map(|argument| argument.to_string_lossy().into_owned()).collect();
+    Err(format!("`{program} {}` failed with {}; {advice}", arguments.join(" "), output.status))
 }

@@ -33,10 +33,7 @@ impl MappedFile {
         // file while it is mapped can make reads fault or change; no memory-mapped program can rule that out, and
         // every length is checked against the size mapped here, so no read leaves the mapping.
         let map = unsafe { Mmap::map(&file)? };
-        Ok(Self {
-            path: path.to_owned(),
-            map: Arc::new(map),
-        })
+        Ok(Self { path: path.to_owned(), map: Arc::new(map) })
     }
 
     /// The path it was opened by.

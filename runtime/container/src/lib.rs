@@ -1,2 +1,47 @@
-//! The bundle format.
+//! The bundle: how one executable carries a model.
+//!
+//! ```text
+//! 0             program        a copy of the executable, byte for byte
+//! ...           model parts    zip entries, stored, data on a 64 KiB boundary; zeros fill the gap before a header
+//!               other entries  licence texts, a page that replaces the built-in one; stored or deflated
+//!               manifest.json  last entry, stored: names, SHA-256 and size of every entry, model facts, defaults
+//!               directory      zip central directory, zip64 records, and a comment of fixed length: the seal
+//! ```
+//!
+//! All offsets count from the start of the file, so that any zip tool lists it and takes the model out again. The one
+//! idea to know: there is exactly one way to write a given bundle. The reader writes the records again from what it
+//! read and compares bytes, so nothing that another zip tool would read differently gets through.
+//!
+//! This crate does no file-system work; it reads from `Read + Seek` or a slice and gives bytes to write. Where it does
+//! itself what the `zip` crate could do, [`directory`] has the reason.
 #![forbid(unsafe_code)]
+
+pub mod bundle;
+pub mod digest;
+pub mod directory;
+mod error;
+pub mod layout;
+pub mod manifest;
+pub mod name;
+mod program;
+pub mod settings;
+
+pub use bundle::{Bundle, Entry};
+pub use digest::Digest;
+pub use error::Error;
+pub use manifest::{Defaults, EntryKind, EntryRecord, Manifest, ModelFacts};
+pub use settings::Settings;
+
+/// Format version written, and the newest one read.
+pub const FORMAT: u32 = 1;
+/// Model data begins on a multiple of this: the largest page of the platforms (macOS 16 KiB, some ARM 64 KiB) and the
+/// granularity of Windows' mappings.
+pub const ALIGNMENT_BYTES: u64 = 64 * 1024;
+/// Name of the manifest's entry.
+pub const MANIFEST_NAME: &str = "manifest.json";
+/// Largest manifest read or written.
+pub const MANIFEST_MAX_BYTES: u64 = 4 << 20;
+/// Largest central directory read or written.
+pub const DIRECTORY_MAX_BYTES: u64 = 4 << 20;
+/// Most entries of a bundle, the manifest among them.
+pub const ENTRIES_MAX: usize = 10_000;

@@ -80,10 +80,7 @@ const TABLE: &[(TensorType, &str, u32, u32)] = &[
 
 impl TensorType {
     fn row(self) -> &'static (TensorType, &'static str, u32, u32) {
-        TABLE
-            .iter()
-            .find(|row| row.0 == self)
-            .expect("every type has a row: a test checks it")
+        TABLE.iter().find(|row| row.0 == self).expect("every type has a row: a test checks it")
     }
 
     /// The type with this id, or `None` where GGML has no such type or has removed it.

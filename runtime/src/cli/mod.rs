@@ -33,18 +33,12 @@ pub struct Failure {
 impl Failure {
     /// A failure of the work itself (exit status 1).
     pub fn new(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            code: 1,
-        }
+        Self { message: message.into(), code: 1 }
     }
 
     /// A command line that cannot be used (exit status 2).
     pub fn usage(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            code: 2,
-        }
+        Self { message: message.into(), code: 2 }
     }
 }
 
@@ -55,11 +49,7 @@ impl<E: std::error::Error> From<E> for Failure {
 }
 
 #[derive(Parser)]
-#[command(
-    name = "satchel",
-    version,
-    about = "One file that carries a model and runs it"
-)]
+#[command(name = "satchel", version, about = "One file that carries a model and runs it")]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,

@@ -9,9 +9,7 @@ use crate::TokenId;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SamplingError {
     /// A logit is NaN or positive infinity.
-    #[error(
-        "the model's logit of token {token} is not a finite number: the weights may be damaged (try `verify`)"
-    )]
+    #[error("the model's logit of token {token} is not a finite number: the weights may be damaged (try `verify`)")]
     NotFinite {
         /// First token with such a logit.
         token: TokenId,

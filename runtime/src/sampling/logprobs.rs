@@ -16,9 +16,7 @@ fn log_sum_exp(logits: &[f32]) -> f64 {
 /// Log-probability of token `id` under softmax of `logits`; negative infinity for an id outside of them.
 pub fn log_softmax_at(logits: &[f32], id: TokenId) -> f32 {
     match logits.get(id as usize) {
-        Some(&logit) if logit > f32::NEG_INFINITY => {
-            (f64::from(logit) - log_sum_exp(logits)) as f32
-        }
+        Some(&logit) if logit > f32::NEG_INFINITY => (f64::from(logit) - log_sum_exp(logits)) as f32,
         _ => f32::NEG_INFINITY,
     }
 }
@@ -28,9 +26,7 @@ pub fn top_logprobs(logits: &[f32], n: usize) -> Vec<(TokenId, f32)> {
     let base = log_sum_exp(logits);
     let mut top = Vec::new();
     select_top(logits, n, &mut top);
-    top.into_iter()
-        .map(|c| (c.token, (f64::from(c.logit) - base) as f32))
-        .collect()
+    top.into_iter().map(|c| (c.token, (f64::from(c.logit) - base) as f32)).collect()
 }
 
 #[cfg(test)]
@@ -40,10 +36,7 @@ mod tests {
     #[test]
     fn known_distribution() {
         // Probabilities 1/10, 2/10, 3/10, 4/10, and one token without a chance.
-        let logits: Vec<f32> = [1.0f32, 2.0, 3.0, 4.0, 0.0]
-            .iter()
-            .map(|p| p.ln() + 50.0)
-            .collect();
+        let logits: Vec<f32> = [1.0f32, 2.0, 3.0, 4.0, 0.0].iter().map(|p| p.ln() + 50.0).collect();
         for (id, p) in [(0, 0.1f32), (1, 0.2), (2, 0.3), (3, 0.4)] {
             assert!((log_softmax_at(&logits, id) - p.ln()).abs() < 1e-5);
         }

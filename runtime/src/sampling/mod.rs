@@ -68,54 +68,17 @@ impl Default for SamplingParams {
 impl SamplingParams {
     /// Checks every value against its range. The error names the parameter, the value and the range.
     pub fn validate(&self) -> Result<(), String> {
-        check(
-            "temperature",
-            self.temperature,
-            self.temperature >= 0.0 && self.temperature.is_finite(),
-            "0 or more",
-        )?;
-        check(
-            "top_p",
-            self.top_p,
-            (0.0..=1.0).contains(&self.top_p),
-            "between 0 and 1",
-        )?;
-        check(
-            "min_p",
-            self.min_p,
-            (0.0..=1.0).contains(&self.min_p),
-            "between 0 and 1",
-        )?;
-        check(
-            "typical_p",
-            self.typical_p,
-            (0.0..=1.0).contains(&self.typical_p),
-            "between 0 and 1",
-        )?;
+        check("temperature", self.temperature, self.temperature >= 0.0 && self.temperature.is_finite(), "0 or more")?;
+        check("top_p", self.top_p, (0.0..=1.0).contains(&self.top_p), "between 0 and 1")?;
+        check("min_p", self.min_p, (0.0..=1.0).contains(&self.min_p), "between 0 and 1")?;
+        check("typical_p", self.typical_p, (0.0..=1.0).contains(&self.typical_p), "between 0 and 1")?;
         let repeat = self.repeat_penalty;
-        check(
-            "repeat_penalty",
-            repeat,
-            repeat > 0.0 && repeat.is_finite(),
-            "greater than 0 (1 is off)",
-        )?;
-        check(
-            "presence_penalty",
-            self.presence_penalty,
-            (-2.0..=2.0).contains(&self.presence_penalty),
-            PENALTY,
-        )?;
-        check(
-            "frequency_penalty",
-            self.frequency_penalty,
-            (-2.0..=2.0).contains(&self.frequency_penalty),
-            PENALTY,
-        )?;
+        check("repeat_penalty", repeat, repeat > 0.0 && repeat.is_finite(), "greater than 0 (1 is off)")?;
+        check("presence_penalty", self.presence_penalty, (-2.0..=2.0).contains(&self.presence_penalty), PENALTY)?;
+        check("frequency_penalty", self.frequency_penalty, (-2.0..=2.0).contains(&self.frequency_penalty), PENALTY)?;
         for &(token, bias) in &self.logit_bias {
             if bias.is_nan() || bias == f32::INFINITY {
-                return Err(format!(
-                    "logit_bias of token {token} must be a finite number (it is {bias})"
-                ));
+                return Err(format!("logit_bias of token {token} must be a finite number (it is {bias})"));
             }
         }
         Ok(())
@@ -124,19 +87,14 @@ impl SamplingParams {
     /// The seed to use: the given one, or one drawn from the operating system's randomness.
     pub fn seed_or_random(&self) -> u64 {
         // `RandomState` is keyed from the system's random source; a counter inside it makes each call differ.
-        self.seed
-            .unwrap_or_else(|| std::hash::RandomState::new().build_hasher().finish())
+        self.seed.unwrap_or_else(|| std::hash::RandomState::new().build_hasher().finish())
     }
 }
 
 const PENALTY: &str = "between -2 and 2";
 
 fn check(name: &str, value: f32, good: bool, range: &str) -> Result<(), String> {
-    if good {
-        Ok(())
-    } else {
-        Err(format!("{name} must be {range} (it is {value})"))
-    }
+    if good { Ok(()) } else { Err(format!("{name} must be {range} (it is {value})")) }
 }
 
 #[cfg(test)]
@@ -147,90 +105,41 @@ mod tests {
     fn validate_names_parameter_value_and_range() {
         assert_eq!(SamplingParams::default().validate(), Ok(()));
         let bad = [
+            (SamplingParams { temperature: -1.0, ..Default::default() }, "temperature must be 0 or more (it is -1)"),
             (
-                SamplingParams {
-                    temperature: -1.0,
-                    ..Default::default()
-                },
-                "temperature must be 0 or more (it is -1)",
-            ),
-            (
-                SamplingParams {
-                    temperature: f32::NAN,
-                    ..Default::default()
-                },
+                SamplingParams { temperature: f32::NAN, ..Default::default() },
                 "temperature must be 0 or more (it is NaN)",
             ),
+            (SamplingParams { top_p: 1.5, ..Default::default() }, "top_p must be between 0 and 1 (it is 1.5)"),
+            (SamplingParams { min_p: -0.1, ..Default::default() }, "min_p must be between 0 and 1 (it is -0.1)"),
+            (SamplingParams { typical_p: 2.0, ..Default::default() }, "typical_p must be between 0 and 1 (it is 2)"),
             (
-                SamplingParams {
-                    top_p: 1.5,
-                    ..Default::default()
-                },
-                "top_p must be between 0 and 1 (it is 1.5)",
-            ),
-            (
-                SamplingParams {
-                    min_p: -0.1,
-                    ..Default::default()
-                },
-                "min_p must be between 0 and 1 (it is -0.1)",
-            ),
-            (
-                SamplingParams {
-                    typical_p: 2.0,
-                    ..Default::default()
-                },
-                "typical_p must be between 0 and 1 (it is 2)",
-            ),
-            (
-                SamplingParams {
-                    repeat_penalty: 0.0,
-                    ..Default::default()
-                },
+                SamplingParams { repeat_penalty: 0.0, ..Default::default() },
                 "repeat_penalty must be greater than 0 (1 is off) (it is 0)",
             ),
             (
-                SamplingParams {
-                    presence_penalty: 3.0,
-                    ..Default::default()
-                },
+                SamplingParams { presence_penalty: 3.0, ..Default::default() },
                 "presence_penalty must be between -2 and 2 (it is 3)",
             ),
             (
-                SamplingParams {
-                    frequency_penalty: f32::INFINITY,
-                    ..Default::default()
-                },
+                SamplingParams { frequency_penalty: f32::INFINITY, ..Default::default() },
                 "frequency_penalty must be between -2 and 2 (it is inf)",
             ),
             (
-                SamplingParams {
-                    logit_bias: vec![(7, f32::NAN)],
-                    ..Default::default()
-                },
+                SamplingParams { logit_bias: vec![(7, f32::NAN)], ..Default::default() },
                 "logit_bias of token 7 must be a finite number (it is NaN)",
             ),
         ];
         for (params, message) in bad {
             assert_eq!(params.validate(), Err(message.to_string()));
         }
-        let banned = SamplingParams {
-            logit_bias: vec![(7, f32::NEG_INFINITY)],
-            ..Default::default()
-        };
+        let banned = SamplingParams { logit_bias: vec![(7, f32::NEG_INFINITY)], ..Default::default() };
         assert_eq!(banned.validate(), Ok(()));
     }
 
     #[test]
     fn a_given_seed_is_kept_and_drawn_seeds_differ() {
-        assert_eq!(
-            SamplingParams {
-                seed: Some(0),
-                ..Default::default()
-            }
-            .seed_or_random(),
-            0
-        );
+        assert_eq!(SamplingParams { seed: Some(0), ..Default::default() }.seed_or_random(), 0);
         let params = SamplingParams::default();
         assert_ne!(params.seed_or_random(), params.seed_or_random());
     }

@@ -61,13 +61,8 @@ impl Sampler {
     pub fn sample(&mut self, logits: &mut [f32]) -> Result<TokenId, SamplingError> {
         self.apply_bias(logits)?;
         self.apply_penalties(logits);
-        if let Some(token) = logits
-            .iter()
-            .position(|l| l.is_nan() || *l == f32::INFINITY)
-        {
-            return Err(SamplingError::NotFinite {
-                token: token as TokenId,
-            });
+        if let Some(token) = logits.iter().position(|l| l.is_nan() || *l == f32::INFINITY) {
+            return Err(SamplingError::NotFinite { token: token as TokenId });
         }
         if self.params.temperature == 0.0 {
             return argmax(logits).ok_or(SamplingError::NothingLeft);
@@ -84,16 +79,14 @@ impl Sampler {
 
     fn has_penalties(&self) -> bool {
         let p = &self.params;
-        p.repeat_last_n > 0
-            && (p.repeat_penalty != 1.0 || p.presence_penalty != 0.0 || p.frequency_penalty != 0.0)
+        p.repeat_last_n > 0 && (p.repeat_penalty != 1.0 || p.presence_penalty != 0.0 || p.frequency_penalty != 0.0)
     }
 
     fn apply_bias(&self, logits: &mut [f32]) -> Result<(), SamplingError> {
         let vocabulary = logits.len();
         for &(token, bias) in &self.params.logit_bias {
-            let logit = logits
-                .get_mut(token as usize)
-                .ok_or(SamplingError::BiasOutOfVocabulary { token, vocabulary })?;
+            let logit =
+                logits.get_mut(token as usize).ok_or(SamplingError::BiasOutOfVocabulary { token, vocabulary })?;
             *logit += bias;
         }
         Ok(())
@@ -118,11 +111,7 @@ impl Sampler {
     /// Runs top-k, typical, top-p and min-p; leaves the candidates sorted, at least one.
     fn narrow(&mut self, logits: &[f32]) -> Result<(), SamplingError> {
         let p = &self.params;
-        let limit = if p.top_k == 0 {
-            logits.len()
-        } else {
-            p.top_k.min(logits.len())
-        };
+        let limit = if p.top_k == 0 { logits.len() } else { p.top_k.min(logits.len()) };
         let candidates = &mut self.candidates;
         if p.typical_p < 1.0 || limit < logits.len() {
             select_top(logits, limit, candidates);
@@ -161,14 +150,8 @@ impl Sampler {
         // ln(0) is negative infinity: everything takes part but what is banned.
         let least = largest + self.params.min_p.ln();
         self.candidates.clear();
-        let all = logits
-            .iter()
-            .enumerate()
-            .filter(|(_, l)| **l >= least && **l > f32::NEG_INFINITY);
-        self.candidates.extend(all.map(|(token, &logit)| Candidate {
-            logit,
-            token: token as TokenId,
-        }));
+        let all = logits.iter().enumerate().filter(|(_, l)| **l >= least && **l > f32::NEG_INFINITY);
+        self.candidates.extend(all.map(|(token, &logit)| Candidate { logit, token: token as TokenId }));
         let random = self.random.rand_float();
         let index = stages::draw(&self.candidates, largest, self.params.temperature, random);
         Ok(self.candidates[index].token)

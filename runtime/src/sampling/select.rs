@@ -19,9 +19,7 @@ pub(super) struct Candidate {
 /// Most likely first; equal logits by token id.
 pub(super) fn by_likelihood(a: &Candidate, b: &Candidate) -> Ordering {
     // Adding zero makes -0.0 and 0.0 the same to `total_cmp`, as they are to `>`.
-    (b.logit + 0.0)
-        .total_cmp(&(a.logit + 0.0))
-        .then(a.token.cmp(&b.token))
+    (b.logit + 0.0).total_cmp(&(a.logit + 0.0)).then(a.token.cmp(&b.token))
 }
 
 /// Puts the `n` most likely tokens into `out` (cleared first), most likely first. Tokens at negative infinity have no
@@ -31,19 +29,13 @@ pub(super) fn select_top(logits: &[f32], n: usize, out: &mut Vec<Candidate>) {
     if n == 0 {
         return;
     }
-    let capacity = n
-        .saturating_mul(2)
-        .saturating_add(64)
-        .min(logits.len().max(1));
+    let capacity = n.saturating_mul(2).saturating_add(64).min(logits.len().max(1));
     out.reserve(capacity);
     let mut threshold = f32::NEG_INFINITY;
     for (token, &logit) in logits.iter().enumerate() {
         // Strictly above: a later token with an equal logit loses to the `n` that are there already.
         if logit > threshold {
-            out.push(Candidate {
-                logit,
-                token: token as TokenId,
-            });
+            out.push(Candidate { logit, token: token as TokenId });
             if out.len() >= capacity && out.len() > n {
                 out.select_nth_unstable_by(n - 1, by_likelihood);
                 out.truncate(n);
@@ -80,10 +72,7 @@ mod tests {
             .iter()
             .enumerate()
             .filter(|(_, l)| **l > f32::NEG_INFINITY)
-            .map(|(t, &logit)| Candidate {
-                logit,
-                token: t as TokenId,
-            })
+            .map(|(t, &logit)| Candidate { logit, token: t as TokenId })
             .collect();
         all.sort_by(by_likelihood);
         all.truncate(n);
@@ -97,14 +86,9 @@ mod tests {
         for round in 0..300 {
             let len = random.rand_range(0..3000) as usize;
             let levels = if round % 2 == 0 { 1 << 24 } else { 20 };
-            let mut logits: Vec<f32> = (0..len)
-                .map(|_| random.rand_range(0..levels) as f32 - 7.0)
-                .collect();
+            let mut logits: Vec<f32> = (0..len).map(|_| random.rand_range(0..levels) as f32 - 7.0).collect();
             if round % 3 == 0 {
-                logits
-                    .iter_mut()
-                    .step_by(4)
-                    .for_each(|l| *l = f32::NEG_INFINITY);
+                logits.iter_mut().step_by(4).for_each(|l| *l = f32::NEG_INFINITY);
             }
             if round % 5 == 0 {
                 logits.sort_by(f32::total_cmp); // the worst order for the threshold

@@ -8,10 +8,7 @@ use super::select::Candidate;
 /// exp(logit - largest) of each candidate, and their sum. `candidates` is sorted and not empty.
 fn weights(candidates: &[Candidate]) -> (Vec<f64>, f64) {
     let largest = candidates[0].logit;
-    let weights: Vec<f64> = candidates
-        .iter()
-        .map(|c| f64::from((c.logit - largest).exp()))
-        .collect();
+    let weights: Vec<f64> = candidates.iter().map(|c| f64::from((c.logit - largest).exp())).collect();
     let total = weights.iter().sum();
     (weights, total)
 }
@@ -24,13 +21,8 @@ pub(super) fn typical(candidates: &mut Vec<Candidate>, mass: f32) {
     }
     let (weights, total) = weights(candidates);
     let surprise = |i: usize| -(weights[i] / total).ln();
-    let entropy: f64 = (0..weights.len())
-        .filter(|&i| weights[i] > 0.0)
-        .map(|i| weights[i] / total * surprise(i))
-        .sum();
-    let mut order: Vec<(f64, usize)> = (0..weights.len())
-        .map(|i| ((surprise(i) - entropy).abs(), i))
-        .collect();
+    let entropy: f64 = (0..weights.len()).filter(|&i| weights[i] > 0.0).map(|i| weights[i] / total * surprise(i)).sum();
+    let mut order: Vec<(f64, usize)> = (0..weights.len()).map(|i| ((surprise(i) - entropy).abs(), i)).collect();
     order.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
     let mut sum = 0.0;
     let mut keep = vec![false; weights.len()];

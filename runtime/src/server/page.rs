@@ -14,45 +14,24 @@ mod tests {
 
     #[test]
     fn embedded_page_names_only_files_it_holds() {
-        let index = PAGE
-            .get_file("index.html")
-            .and_then(|file| file.contents_utf8())
-            .expect("index.html is text");
+        let index = PAGE.get_file("index.html").and_then(|file| file.contents_utf8()).expect("index.html is text");
         let mut names = 0;
         for part in index.split(['"', '\'']) {
             if let Some(name) = part.strip_prefix("./") {
-                assert!(
-                    PAGE.get_file(name).is_some(),
-                    "index.html names {name}, which is not embedded"
-                );
+                assert!(PAGE.get_file(name).is_some(), "index.html names {name}, which is not embedded");
                 names += 1;
             }
         }
-        assert!(
-            names >= 2,
-            "index.html names its script and its style sheet, found {names} names"
-        );
+        assert!(names >= 2, "index.html names its script and its style sheet, found {names} names");
     }
 
     #[test]
     fn index_works_under_the_strict_content_security_policy() {
-        let index = PAGE
-            .get_file("index.html")
-            .and_then(|file| file.contents_utf8())
-            .expect("index.html is text");
-        assert!(
-            !index.contains("<style") && !index.contains(" style="),
-            "inline styles are forbidden"
-        );
+        let index = PAGE.get_file("index.html").and_then(|file| file.contents_utf8()).expect("index.html is text");
+        assert!(!index.contains("<style") && !index.contains(" style="), "inline styles are forbidden");
         for script in index.split("<script").skip(1) {
-            assert!(
-                script.contains(" src="),
-                "inline scripts are forbidden: <script{script}"
-            );
+            assert!(script.contains(" src="), "inline scripts are forbidden: <script{script}");
         }
-        assert!(
-            !index.contains("http://") && !index.contains("https://"),
-            "the page names no other origin"
-        );
+        assert!(!index.contains("http://") && !index.contains("https://"), "the page names no other origin");
     }
 }

@@ -29,12 +29,7 @@ impl TextAssembler {
     /// end every text before it begins.
     pub fn new(stop: &[String]) -> Self {
         let stop = stop.iter().filter(|s| !s.is_empty()).cloned().collect();
-        Self {
-            stop,
-            unfinished: Vec::new(),
-            held: String::new(),
-            stopped: false,
-        }
+        Self { stop, unfinished: Vec::new(), held: String::new(), stopped: false }
     }
 
     /// Adds a token's bytes. The stop string that is completed first wins; of those completed by the same character,
@@ -48,18 +43,10 @@ impl TextAssembler {
             let stop = self.stop[stop].clone();
             self.stopped = true;
             self.held.truncate(start);
-            return Assembled {
-                text: std::mem::take(&mut self.held),
-                stop: Some(stop),
-            };
+            return Assembled { text: std::mem::take(&mut self.held), stop: Some(stop) };
         }
-        let tail = self
-            .held
-            .split_off(self.held.len() - self.longest_beginning());
-        Assembled {
-            text: std::mem::replace(&mut self.held, tail),
-            stop: None,
-        }
+        let tail = self.held.split_off(self.held.len() - self.longest_beginning());
+        Assembled { text: std::mem::replace(&mut self.held, tail), stop: None }
     }
 
     /// What was held back, when nothing more comes: an unfinished character becomes U+FFFD.
@@ -84,8 +71,7 @@ impl TextAssembler {
                 Ok(text) => return self.held.push_str(text),
                 Err(error) => {
                     let (good, bad) = rest.split_at(error.valid_up_to());
-                    self.held
-                        .push_str(std::str::from_utf8(good).expect("checked by from_utf8"));
+                    self.held.push_str(std::str::from_utf8(good).expect("checked by from_utf8"));
                     match error.error_len() {
                         None => return self.unfinished.extend_from_slice(bad),
                         Some(len) => {
@@ -114,10 +100,7 @@ impl TextAssembler {
         let beginning = |stop: &String| {
             let stop = stop.as_bytes();
             let longest = held.len().min(stop.len() - 1);
-            (1..=longest)
-                .rev()
-                .find(|&n| held.ends_with(&stop[..n]))
-                .unwrap_or(0)
+            (1..=longest).rev().find(|&n| held.ends_with(&stop[..n])).unwrap_or(0)
         };
         self.stop.iter().map(beginning).max().unwrap_or(0)
     }
@@ -139,11 +122,7 @@ mod tests {
             let got = assembler.push(piece);
             text += &got.text;
             if got.stop.is_some() {
-                assert_eq!(
-                    assembler.push(b"more"),
-                    Assembled::default(),
-                    "nothing comes after a stop string"
-                );
+                assert_eq!(assembler.push(b"more"), Assembled::default(), "nothing comes after a stop string");
                 assert_eq!(assembler.finish(), "");
                 return (text, got.stop);
             }
@@ -174,33 +153,15 @@ mod tests {
         assert_eq!(assembler.push(b"\n").text, "");
         assert_eq!(assembler.push(b"\nUse").text, "\n");
         let last = assembler.push(b"r: x");
-        assert_eq!(
-            last,
-            Assembled {
-                text: String::new(),
-                stop: Some("\n\nUser:".into())
-            }
-        );
+        assert_eq!(last, Assembled { text: String::new(), stop: Some("\n\nUser:".into()) });
     }
 
     #[test]
     fn the_first_completed_wins_then_the_longest() {
-        assert_eq!(
-            assemble(&strings(&["abc", "b"]), &[b"xabc"]),
-            ("xa".into(), Some("b".into()))
-        );
-        assert_eq!(
-            assemble(&strings(&["c", "abc"]), &[b"xab", b"c"]),
-            ("x".into(), Some("abc".into()))
-        );
-        assert_eq!(
-            assemble(&strings(&["aab"]), &[b"a", b"a", b"a", b"b"]),
-            ("a".into(), Some("aab".into()))
-        );
-        assert_eq!(
-            assemble(&strings(&["", "é"]), &[b"x\xc3", b"\xa9y"]),
-            ("x".into(), Some("é".into()))
-        );
+        assert_eq!(assemble(&strings(&["abc", "b"]), &[b"xabc"]), ("xa".into(), Some("b".into())));
+        assert_eq!(assemble(&strings(&["c", "abc"]), &[b"xab", b"c"]), ("x".into(), Some("abc".into())));
+        assert_eq!(assemble(&strings(&["aab"]), &[b"a", b"a", b"a", b"b"]), ("a".into(), Some("aab".into())));
+        assert_eq!(assemble(&strings(&["", "é"]), &[b"x\xc3", b"\xa9y"]), ("x".into(), Some("é".into())));
     }
 
     /// The whole text at once, character by character.
@@ -208,9 +169,7 @@ mod tests {
         let whole = String::from_utf8_lossy(bytes).into_owned();
         let ends = whole.char_indices().map(|(i, c)| i + c.len_utf8());
         for end in ends {
-            let completed = stop
-                .iter()
-                .filter(|s| !s.is_empty() && whole[..end].ends_with(s.as_str()));
+            let completed = stop.iter().filter(|s| !s.is_empty() && whole[..end].ends_with(s.as_str()));
             if let Some(stop) = completed.max_by_key(|s| s.len()) {
                 return (whole[..end - stop.len()].to_string(), Some(stop.clone()));
             }
@@ -221,16 +180,8 @@ mod tests {
     #[test]
     fn any_split_gives_what_the_whole_text_gives() {
         let mut random = oorandom::Rand32::new(11);
-        let alphabet: [&[u8]; 8] = [
-            b"a",
-            b"b",
-            b"ab",
-            "é".as_bytes(),
-            "€".as_bytes(),
-            "🦀".as_bytes(),
-            b"\xff",
-            b"\xe2\x82",
-        ];
+        let alphabet: [&[u8]; 8] =
+            [b"a", b"b", b"ab", "é".as_bytes(), "€".as_bytes(), "🦀".as_bytes(), b"\xff", b"\xe2\x82"];
         let mut stopped = 0;
         for _ in 0..20_000 {
             let mut word = |most: u32, kinds: u32| -> Vec<u8> {
@@ -240,29 +191,20 @@ mod tests {
                     .collect()
             };
             let bytes = word(24, 8);
-            let stop: Vec<String> = (0..3)
-                .map(|_| String::from_utf8(word(5, 6)).expect("the first six are characters"))
-                .collect();
+            let stop: Vec<String> =
+                (0..3).map(|_| String::from_utf8(word(5, 6)).expect("the first six are characters")).collect();
             let mut pieces = Vec::new();
             let mut rest = bytes.as_slice();
             while !rest.is_empty() {
-                let (piece, after) =
-                    rest.split_at(random.rand_range(0..rest.len() as u32 + 1).min(4) as usize);
+                let (piece, after) = rest.split_at(random.rand_range(0..rest.len() as u32 + 1).min(4) as usize);
                 pieces.push(piece);
                 rest = after;
             }
             let expected = naive(&stop, &bytes);
             stopped += usize::from(expected.1.is_some());
-            assert_eq!(
-                assemble(&stop, &pieces),
-                expected,
-                "stop {stop:?}, pieces {pieces:?}"
-            );
+            assert_eq!(assemble(&stop, &pieces), expected, "stop {stop:?}, pieces {pieces:?}");
         }
-        assert!(
-            (4_000..19_000).contains(&stopped),
-            "{stopped} of 20000 ended at a stop string"
-        );
+        assert!((4_000..19_000).contains(&stopped), "{stopped} of 20000 ended at a stop string");
     }
 
     #[test]

@@ -5,21 +5,14 @@ use super::*;
 
 /// Plain text-book sampling: the probability of each token after all stages. Penalties and bias are done already.
 fn reference(logits: &[f32], p: &SamplingParams) -> Vec<f64> {
-    let mut left: Vec<(usize, f64)> = logits
-        .iter()
-        .enumerate()
-        .filter(|(_, l)| l.is_finite())
-        .map(|(i, l)| (i, f64::from(*l)))
-        .collect();
+    let mut left: Vec<(usize, f64)> =
+        logits.iter().enumerate().filter(|(_, l)| l.is_finite()).map(|(i, l)| (i, f64::from(*l))).collect();
     left.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
     if p.top_k > 0 {
         left.truncate(p.top_k);
     }
     let softmax = |left: &[(usize, f64)], temperature: f64| -> Vec<f64> {
-        let e: Vec<f64> = left
-            .iter()
-            .map(|x| ((x.1 - left[0].1) / temperature).exp())
-            .collect();
+        let e: Vec<f64> = left.iter().map(|x| ((x.1 - left[0].1) / temperature).exp()).collect();
         let total: f64 = e.iter().sum();
         e.iter().map(|x| x / total).collect()
     };
@@ -55,12 +48,8 @@ fn reference(logits: &[f32], p: &SamplingParams) -> Vec<f64> {
     if p.min_p > 0.0 {
         let most = softmax(&left, 1.0)[0];
         let probabilities = softmax(&left, 1.0);
-        left = left
-            .iter()
-            .zip(probabilities)
-            .filter(|(_, q)| *q >= f64::from(p.min_p) * most)
-            .map(|(x, _)| *x)
-            .collect();
+        left =
+            left.iter().zip(probabilities).filter(|(_, q)| *q >= f64::from(p.min_p) * most).map(|(x, _)| *x).collect();
     }
     let probabilities = softmax(&left, f64::from(p.temperature));
     let mut all = vec![0.0; logits.len()];
@@ -72,9 +61,7 @@ fn reference(logits: &[f32], p: &SamplingParams) -> Vec<f64> {
 
 /// Distinct logits, so that rounding cannot move a cut between equal tokens.
 fn random_logits(random: &mut oorandom::Rand64, len: usize, spread: f64) -> Vec<f32> {
-    (0..len)
-        .map(|_| ((random.rand_float() + random.rand_float() - 1.0) * spread) as f32)
-        .collect()
+    (0..len).map(|_| ((random.rand_float() + random.rand_float() - 1.0) * spread) as f32).collect()
 }
 
 /// The set of tokens that the sampler keeps, found by narrowing directly.
@@ -98,59 +85,25 @@ fn every_stage_keeps_what_the_reference_keeps() {
         let share = (random.rand_float() * 0.98 + 0.01) as f32;
         let k = 1 + random.rand_range(0..100) as usize;
         let settings = [
-            SamplingParams {
-                top_k: k,
-                ..off.clone()
-            },
-            SamplingParams {
-                top_p: share,
-                ..off.clone()
-            },
-            SamplingParams {
-                min_p: share,
-                ..off.clone()
-            },
-            SamplingParams {
-                typical_p: share,
-                ..off.clone()
-            },
-            SamplingParams {
-                top_k: k,
-                top_p: share,
-                ..off.clone()
-            },
-            SamplingParams {
-                top_k: k,
-                typical_p: 0.9,
-                top_p: share,
-                min_p: 0.05,
-                temperature: 0.7,
-                ..off.clone()
-            },
+            SamplingParams { top_k: k, ..off.clone() },
+            SamplingParams { top_p: share, ..off.clone() },
+            SamplingParams { min_p: share, ..off.clone() },
+            SamplingParams { typical_p: share, ..off.clone() },
+            SamplingParams { top_k: k, top_p: share, ..off.clone() },
+            SamplingParams { top_k: k, typical_p: 0.9, top_p: share, min_p: 0.05, temperature: 0.7, ..off.clone() },
         ];
         for params in settings {
             let expected = reference(&logits, &params);
-            let expected: Vec<TokenId> = (0..len)
-                .filter(|&i| expected[i] > 0.0)
-                .map(|i| i as TokenId)
-                .collect();
+            let expected: Vec<TokenId> = (0..len).filter(|&i| expected[i] > 0.0).map(|i| i as TokenId).collect();
             let got = kept(&logits, &params);
             // A cut that falls on the last bit of a sum may differ by one token between f32 and f64.
             let differ = got.iter().filter(|t| !expected.contains(t)).count()
                 + expected.iter().filter(|t| !got.contains(t)).count();
-            assert!(
-                differ <= 1,
-                "{params:?}: {} kept, {} expected",
-                got.len(),
-                expected.len()
-            );
+            assert!(differ <= 1, "{params:?}: {} kept, {} expected", got.len(), expected.len());
             cuts += differ;
         }
     }
-    assert!(
-        cuts <= 6,
-        "{cuts} of 2400 cuts differ: more than rounding explains"
-    );
+    assert!(cuts <= 6, "{cuts} of 2400 cuts differ: more than rounding explains");
 }
 
 /// Pearson's statistic of `draws` samples, and its degrees of freedom; rare tokens are put together.
@@ -189,89 +142,43 @@ fn draws_follow_the_exact_distribution() {
     let off = SamplingParams::default();
     let settings = [
         off.clone(),
-        SamplingParams {
-            temperature: 0.5,
-            ..off.clone()
-        },
-        SamplingParams {
-            temperature: 1.7,
-            ..off.clone()
-        },
-        SamplingParams {
-            top_k: 12,
-            ..off.clone()
-        },
-        SamplingParams {
-            top_p: 0.6,
-            temperature: 1.3,
-            ..off.clone()
-        },
-        SamplingParams {
-            min_p: 0.2,
-            ..off.clone()
-        },
-        SamplingParams {
-            typical_p: 0.7,
-            ..off.clone()
-        },
-        SamplingParams {
-            top_k: 40,
-            top_p: 0.95,
-            min_p: 0.05,
-            temperature: 0.8,
-            ..off.clone()
-        },
+        SamplingParams { temperature: 0.5, ..off.clone() },
+        SamplingParams { temperature: 1.7, ..off.clone() },
+        SamplingParams { top_k: 12, ..off.clone() },
+        SamplingParams { top_p: 0.6, temperature: 1.3, ..off.clone() },
+        SamplingParams { min_p: 0.2, ..off.clone() },
+        SamplingParams { typical_p: 0.7, ..off.clone() },
+        SamplingParams { top_k: 40, top_p: 0.95, min_p: 0.05, temperature: 0.8, ..off.clone() },
     ];
     for (seed, params) in settings.iter().enumerate() {
         let (statistic, degrees) = chi_square(&logits, params, 40_000, seed as u64);
         // Wilson-Hilferty: 4.0 standard deviations above the mean, beyond which one in 30,000 seeds would fall.
         let d = degrees as f64;
         let limit = d * (1.0 - 2.0 / (9.0 * d) + 4.0 * (2.0 / (9.0 * d)).sqrt()).powi(3);
-        assert!(
-            degrees >= 2 && statistic < limit,
-            "{params:?}: chi-square {statistic:.1} over {limit:.1}"
-        );
+        assert!(degrees >= 2 && statistic < limit, "{params:?}: chi-square {statistic:.1} over {limit:.1}");
     }
     // The test can fail: the same draws against a slightly different temperature are far outside.
-    let drawn = SamplingParams {
-        temperature: 0.9,
-        ..off
-    };
+    let drawn = SamplingParams { temperature: 0.9, ..off };
     let mut sampler = Sampler::new(&drawn, 1);
     let exact = reference(&logits, &SamplingParams::default());
     let mut counts = vec![0.0; logits.len()];
     (0..40_000).for_each(|_| counts[sampler.sample(&mut logits.clone()).unwrap() as usize] += 1.0);
-    let statistic: f64 = counts
-        .iter()
-        .zip(exact)
-        .map(|(c, p)| (c - p * 40_000.0).powi(2) / (p * 40_000.0))
-        .sum();
+    let statistic: f64 = counts.iter().zip(exact).map(|(c, p)| (c - p * 40_000.0).powi(2) / (p * 40_000.0)).sum();
     assert!(statistic > 200.0);
 }
 
 #[test]
 fn greedy_takes_the_first_of_the_most_likely() {
-    let params = SamplingParams {
-        temperature: 0.0,
-        top_k: 1,
-        typical_p: 0.1,
-        ..Default::default()
-    };
+    let params = SamplingParams { temperature: 0.0, top_k: 1, typical_p: 0.1, ..Default::default() };
     let mut sampler = Sampler::new(&params, 9);
     assert_eq!(sampler.sample(&mut [1.0, 5.0, 5.0, -2.0]), Ok(1));
-    assert_eq!(
-        sampler.sample(&mut [f32::NEG_INFINITY, -3e38, f32::NEG_INFINITY]),
-        Ok(1)
-    );
+    assert_eq!(sampler.sample(&mut [f32::NEG_INFINITY, -3e38, f32::NEG_INFINITY]), Ok(1));
 }
 
 #[test]
 fn bias_is_added_and_can_ban() {
-    let params = SamplingParams {
-        temperature: 0.0,
-        logit_bias: vec![(1, f32::NEG_INFINITY), (3, 6.5)],
-        ..Default::default()
-    };
+    let params =
+        SamplingParams { temperature: 0.0, logit_bias: vec![(1, f32::NEG_INFINITY), (3, 6.5)], ..Default::default() };
     let mut logits = [1.0, 9.0, 4.0, -2.0];
     assert_eq!(Sampler::new(&params, 0).sample(&mut logits), Ok(3));
     assert_eq!(logits, [1.0, f32::NEG_INFINITY, 4.0, 4.5]);
@@ -291,20 +198,14 @@ fn penalties_follow_the_window() {
     [2, 0, 1, 0].into_iter().for_each(|t| sampler.accept(t)); // 2 has left the window
     let mut logits = [4.0, -1.0, 3.0];
     assert_eq!(sampler.sample(&mut logits), Ok(2));
-    assert_eq!(
-        logits,
-        [4.0 / 2.0 - 0.5 - 2.0 * 0.25, -2.0 - 0.5 - 0.25, 3.0]
-    );
+    assert_eq!(logits, [4.0 / 2.0 - 0.5 - 2.0 * 0.25, -2.0 - 0.5 - 0.25, 3.0]);
     sampler.accept(900); // no row of the output: cannot be penalised, must not panic
     assert_eq!(sampler.sample(&mut [4.0, -1.0, 3.0]), Ok(2));
 
     // Against counting afresh, for windows of every kind.
     let mut random = oorandom::Rand32::new(2);
     for window in [0, 1, 5, 64, usize::MAX] {
-        let params = SamplingParams {
-            repeat_last_n: window,
-            ..params.clone()
-        };
+        let params = SamplingParams { repeat_last_n: window, ..params.clone() };
         let mut sampler = Sampler::new(&params, 0);
         let mut seen = Vec::new();
         for _ in 0..200 {
@@ -312,18 +213,12 @@ fn penalties_follow_the_window() {
             sampler.accept(token);
             seen.push(token);
             let last = &seen[seen.len().saturating_sub(window)..];
-            let mut logits: Vec<f32> = (0..10)
-                .map(|_| random.rand_range(0..100) as f32 / 10.0 - 5.0)
-                .collect();
+            let mut logits: Vec<f32> = (0..10).map(|_| random.rand_range(0..100) as f32 / 10.0 - 5.0).collect();
             let mut expected = logits.clone();
             for (token, logit) in expected.iter_mut().enumerate() {
                 let count = last.iter().filter(|t| **t == token as TokenId).count();
                 if count > 0 {
-                    *logit = if *logit > 0.0 {
-                        *logit / 2.0
-                    } else {
-                        *logit * 2.0
-                    };
+                    *logit = if *logit > 0.0 { *logit / 2.0 } else { *logit * 2.0 };
                     *logit -= count as f32 * 0.25 + 0.5;
                 }
             }
@@ -340,9 +235,7 @@ fn the_same_seed_gives_the_same_tokens() {
     let params = SamplingParams::default();
     let run = |seed| -> Vec<TokenId> {
         let mut sampler = Sampler::new(&params, seed);
-        (0..50)
-            .map(|_| sampler.sample(&mut logits.clone()).unwrap())
-            .collect()
+        (0..50).map(|_| sampler.sample(&mut logits.clone()).unwrap()).collect()
     };
     assert_eq!(run(1), run(1));
     assert_ne!(run(1), run(2));
@@ -351,65 +244,32 @@ fn the_same_seed_gives_the_same_tokens() {
 #[test]
 fn what_cannot_be_sampled_is_an_error() {
     let settings = [
-        SamplingParams {
-            temperature: 0.0,
-            ..Default::default()
-        },
+        SamplingParams { temperature: 0.0, ..Default::default() },
         SamplingParams::default(),
-        SamplingParams {
-            top_k: 2,
-            ..Default::default()
-        },
-        SamplingParams {
-            top_p: 0.5,
-            ..Default::default()
-        },
-        SamplingParams {
-            typical_p: 0.5,
-            min_p: 0.1,
-            ..Default::default()
-        },
+        SamplingParams { top_k: 2, ..Default::default() },
+        SamplingParams { top_p: 0.5, ..Default::default() },
+        SamplingParams { typical_p: 0.5, min_p: 0.1, ..Default::default() },
     ];
     for params in settings {
         let mut sampler = Sampler::new(&params, 0);
-        assert_eq!(
-            sampler.sample(&mut [0.0, f32::NAN]),
-            Err(SamplingError::NotFinite { token: 1 })
-        );
-        assert_eq!(
-            sampler.sample(&mut [f32::INFINITY, 0.0]),
-            Err(SamplingError::NotFinite { token: 0 })
-        );
-        assert_eq!(
-            sampler.sample(&mut [f32::NEG_INFINITY; 300]),
-            Err(SamplingError::NothingLeft)
-        );
+        assert_eq!(sampler.sample(&mut [0.0, f32::NAN]), Err(SamplingError::NotFinite { token: 1 }));
+        assert_eq!(sampler.sample(&mut [f32::INFINITY, 0.0]), Err(SamplingError::NotFinite { token: 0 }));
+        assert_eq!(sampler.sample(&mut [f32::NEG_INFINITY; 300]), Err(SamplingError::NothingLeft));
         assert_eq!(sampler.sample(&mut []), Err(SamplingError::NothingLeft));
         let extreme = sampler.sample(&mut [f32::MAX, f32::MIN, f32::MIN_POSITIVE]);
         assert_eq!(extreme, Ok(0));
     }
-    let biased = SamplingParams {
-        logit_bias: vec![(5, 1.0)],
-        ..Default::default()
-    };
+    let biased = SamplingParams { logit_bias: vec![(5, 1.0)], ..Default::default() };
     let error = Sampler::new(&biased, 0).sample(&mut [0.0; 5]).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "logit_bias names token 5, but the vocabulary has 5 tokens"
-    );
+    assert_eq!(error.to_string(), "logit_bias names token 5, but the vocabulary has 5 tokens");
 }
 
 #[test]
 fn any_temperature_is_safe() {
     for temperature in [f32::MIN_POSITIVE, 1e-6, 1e30, f32::MAX] {
-        let params = SamplingParams {
-            temperature,
-            ..Default::default()
-        };
+        let params = SamplingParams { temperature, ..Default::default() };
         let mut sampler = Sampler::new(&params, 0);
-        let drawn: Vec<TokenId> = (0..200)
-            .map(|_| sampler.sample(&mut [1.0, 1.5, -4.0]).unwrap())
-            .collect();
+        let drawn: Vec<TokenId> = (0..200).map(|_| sampler.sample(&mut [1.0, 1.5, -4.0]).unwrap()).collect();
         if temperature < 1.0 {
             assert!(drawn.iter().all(|t| *t == 1));
         } else {

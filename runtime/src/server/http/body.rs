@@ -26,10 +26,7 @@ pub struct ChunkedDecoder {
 impl ChunkedDecoder {
     /// A decoder that refuses bodies above `max_bytes` with 413.
     pub fn new(max_bytes: usize) -> Self {
-        Self {
-            state: State::Size,
-            max_bytes,
-        }
+        Self { state: State::Size, max_bytes }
     }
 
     /// Takes what it can from the front of `received` and appends the content to `body`; true when the body is whole.
@@ -51,11 +48,7 @@ impl ChunkedDecoder {
                         return Err(Refusal::body_too_large(self.max_bytes));
                     }
                     used += line;
-                    self.state = if size == 0 {
-                        State::Trailers { seen: 0 }
-                    } else {
-                        State::Data { remaining: size }
-                    };
+                    self.state = if size == 0 { State::Trailers { seen: 0 } } else { State::Data { remaining: size } };
                 }
                 State::Data { remaining } => {
                     if rest.is_empty() {
@@ -102,9 +95,7 @@ fn take_line(bytes: &[u8]) -> Result<Option<usize>, Refusal> {
     let window = &bytes[..bytes.len().min(MAX_LINE_BYTES)];
     match window.windows(2).position(|pair| pair == b"\r\n") {
         Some(at) => Ok(Some(at + 2)),
-        None if bytes.len() >= MAX_LINE_BYTES => {
-            Err(Refusal::new(400, "a chunk header or trailer is too long"))
-        }
+        None if bytes.len() >= MAX_LINE_BYTES => Err(Refusal::new(400, "a chunk header or trailer is too long")),
         None => Ok(None),
     }
 }
@@ -118,21 +109,13 @@ mod tests {
     #[test]
     fn decodes_in_one_piece_and_leaves_the_next_request() {
         let (mut received, mut body) = (WHOLE.to_vec(), Vec::new());
-        assert!(
-            ChunkedDecoder::new(100)
-                .decode(&mut received, &mut body)
-                .unwrap()
-        );
-        assert_eq!(
-            (body.as_slice(), received.as_slice()),
-            (&b"Wikipedia"[..], &b"NEXT"[..])
-        );
+        assert!(ChunkedDecoder::new(100).decode(&mut received, &mut body).unwrap());
+        assert_eq!((body.as_slice(), received.as_slice()), (&b"Wikipedia"[..], &b"NEXT"[..]));
     }
 
     #[test]
     fn decodes_byte_by_byte() {
-        let (mut decoder, mut received, mut body) =
-            (ChunkedDecoder::new(9), Vec::new(), Vec::new());
+        let (mut decoder, mut received, mut body) = (ChunkedDecoder::new(9), Vec::new(), Vec::new());
         let mut done = false;
         for &byte in &WHOLE[..WHOLE.len() - 4] {
             assert!(!done);
@@ -146,10 +129,7 @@ mod tests {
     #[test]
     fn refuses_bad_chunks() {
         let status = |bytes: &[u8]| {
-            ChunkedDecoder::new(8)
-                .decode(&mut bytes.to_vec(), &mut Vec::new())
-                .expect_err("refused")
-                .status
+            ChunkedDecoder::new(8).decode(&mut bytes.to_vec(), &mut Vec::new()).expect_err("refused").status
         };
         assert_eq!(status(b"zz\r\n"), 400);
         assert_eq!(status(b"2\r\nabc\r\n"), 400);

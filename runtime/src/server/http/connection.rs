@@ -21,20 +21,11 @@ const MAX_PIPELINED_BYTES: usize = 64 << 10;
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Serves one connection until either side ends it.
-pub(super) fn serve(
-    stream: TcpStream,
-    limits: &Limits,
-    handler: &dyn Handler,
-    stopping: &AtomicBool,
-) {
+pub(super) fn serve(stream: TcpStream, limits: &Limits, handler: &dyn Handler, stopping: &AtomicBool) {
     // Tokens are small writes; waiting to fill a segment would add up to 40 ms to each.
     let _ = stream.set_nodelay(true);
     let _ = stream.set_write_timeout(Some(limits.write_timeout));
-    let mut wire = Wire {
-        stream,
-        received: Vec::new(),
-        left: false,
-    };
+    let mut wire = Wire { stream, received: Vec::new(), left: false };
     // A new connection that says nothing is given less time than one that has shown what it is for.
     let mut patience = limits.head_timeout;
     while !stopping.load(Ordering::Relaxed) {
@@ -60,11 +51,7 @@ pub(super) fn serve(
 /// Refuses a connection before anything is read from it.
 pub(super) fn turn_away(stream: TcpStream, response: &Response) {
     let _ = stream.set_write_timeout(Some(Duration::from_millis(100)));
-    let mut wire = Wire {
-        stream,
-        received: Vec::new(),
-        left: false,
-    };
+    let mut wire = Wire { stream, received: Vec::new(), left: false };
     let _ = Exchange::new(&mut wire, None, true).respond(response);
     // What has already arrived must be read, or the close becomes a reset that overtakes the response.
     wire.look();
@@ -72,22 +59,14 @@ pub(super) fn turn_away(stream: TcpStream, response: &Response) {
 }
 
 /// Runs the handler; true when the connection can take another request.
-fn answer(
-    wire: &mut Wire,
-    request: &Request,
-    handler: &dyn Handler,
-    stopping: &AtomicBool,
-) -> bool {
+fn answer(wire: &mut Wire, request: &Request, handler: &dyn Handler, stopping: &AtomicBool) -> bool {
     let close = !request.head.keep_alive || stopping.load(Ordering::Relaxed);
     let mut exchange = Exchange::new(wire, Some(&request.head), close);
     let outcome = catch_unwind(AssertUnwindSafe(|| handler.handle(request, &mut exchange)));
     let written = match outcome {
         Ok(written) => written,
         Err(_) if exchange.state == State::Waiting => {
-            let refusal = Refusal::new(
-                500,
-                "this request hit a bug in the server; the others go on",
-            );
+            let refusal = Refusal::new(500, "this request hit a bug in the server; the others go on");
             exchange.respond(&handler.refuse(&refusal))
         }
         // The stream has begun: closing without its end is the only honest sign left.
@@ -97,11 +76,7 @@ fn answer(
 }
 
 /// Reads a request; `None` when the client has none to send within its `patience`.
-fn read_request(
-    wire: &mut Wire,
-    limits: &Limits,
-    patience: Duration,
-) -> Result<Option<Request>, Refusal> {
+fn read_request(wire: &mut Wire, limits: &Limits, patience: Duration) -> Result<Option<Request>, Refusal> {
     if wire.received.is_empty() && !matches!(wire.fill(Instant::now() + patience), Ok(1..)) {
         return Ok(None);
     }
@@ -125,10 +100,7 @@ fn read_request(
     if head.expects_continue
         && wire.received.is_empty()
         && head.body != BodyLength::Exact(0)
-        && wire
-            .stream
-            .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
-            .is_err()
+        && wire.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").is_err()
     {
         return Ok(None);
     }
@@ -139,9 +111,7 @@ fn read_request(
         let whole = match head.body {
             BodyLength::Chunked => decoder.decode(&mut wire.received, &mut body)?,
             BodyLength::Exact(length) => {
-                let missing = (length as usize)
-                    .saturating_sub(body.len())
-                    .min(wire.received.len());
+                let missing = (length as usize).saturating_sub(body.len()).min(wire.received.len());
                 body.extend(wire.received.drain(..missing));
                 body.len() as u64 == length
             }
@@ -159,13 +129,9 @@ fn read_request(
 
 fn timed_out(error: &io::Error, part: &str, limit: Duration) -> Result<Option<Request>, Refusal> {
     match error.kind() {
-        ErrorKind::TimedOut | ErrorKind::WouldBlock => Err(Refusal::new(
-            408,
-            format!(
-                "the request's {part} did not arrive within {} s",
-                limit.as_secs_f32()
-            ),
-        )),
+        ErrorKind::TimedOut | ErrorKind::WouldBlock => {
+            Err(Refusal::new(408, format!("the request's {part} did not arrive within {} s", limit.as_secs_f32())))
+        }
         _ => Ok(None),
     }
 }
@@ -204,17 +170,12 @@ impl Wire {
             return;
         }
         let mut piece = [0; 4 << 10];
-        let outcome = self
-            .stream
-            .set_nonblocking(true)
-            .and_then(|()| self.stream.read(&mut piece));
+        let outcome = self.stream.set_nonblocking(true).and_then(|()| self.stream.read(&mut piece));
         let restored = self.stream.set_nonblocking(false);
         match outcome {
             Ok(0) => self.left = true,
             Ok(length) => self.received.extend_from_slice(&piece[..length]),
-            Err(error) => {
-                self.left = !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
-            }
+            Err(error) => self.left = !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
         }
         self.left |= restored.is_err();
     }
@@ -252,13 +213,7 @@ pub struct Exchange<'a> {
 
 impl<'a> Exchange<'a> {
     fn new(wire: &'a mut Wire, head: Option<&'a Head>, close: bool) -> Self {
-        Self {
-            wire,
-            head,
-            common: Vec::new(),
-            close,
-            state: State::Waiting,
-        }
+        Self { wire, head, common: Vec::new(), close, state: State::Waiting }
     }
 
     /// Adds a header to whatever response this request gets.
@@ -274,13 +229,7 @@ impl<'a> Exchange<'a> {
         self.begin()?;
         let mut out = Vec::with_capacity(512 + response.body.len());
         let framing = Framing::Length(response.body.len());
-        write_head(
-            &mut out,
-            response.status,
-            &[&self.common, &response.headers],
-            framing,
-            self.close,
-        );
+        write_head(&mut out, response.status, &[&self.common, &response.headers], framing, self.close);
         let silent = self.is_head() || matches!(response.status, 204 | 304);
         if !silent {
             out.extend_from_slice(&response.body);
@@ -308,19 +257,10 @@ impl<'a> Exchange<'a> {
             ("X-Accel-Buffering", "no".to_string()),
         ];
         let mut out = Vec::with_capacity(512);
-        write_head(
-            &mut out,
-            200,
-            &[&self.common, &headers],
-            framing,
-            self.close,
-        );
+        write_head(&mut out, 200, &[&self.common, &headers], framing, self.close);
         self.wire.stream.write_all(&out)?;
         self.state = State::Streaming;
-        Ok(Stream {
-            exchange: self,
-            framing,
-        })
+        Ok(Stream { exchange: self, framing })
     }
 
     /// Whether the client has closed the connection (or its sending half: nobody who wants an answer does that).
@@ -336,10 +276,7 @@ impl<'a> Exchange<'a> {
     fn begin(&mut self) -> io::Result<()> {
         match self.state {
             State::Waiting => Ok(()),
-            _ => Err(io::Error::new(
-                ErrorKind::InvalidInput,
-                "this request was answered already",
-            )),
+            _ => Err(io::Error::new(ErrorKind::InvalidInput, "this request was answered already")),
         }
     }
 }

@@ -56,10 +56,7 @@ pub struct Head {
 impl Head {
     /// The first header of that name (compared without case), trimmed.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(n, _)| n.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 }
 
@@ -71,54 +68,27 @@ pub fn parse_head(bytes: &[u8], limits: &Limits) -> Result<Option<(Head, usize)>
     let mut storage = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut parsed = httparse::Request::new(&mut storage);
     let status = parsed.parse(bytes).map_err(|error| match error {
-        httparse::Error::TooManyHeaders => {
-            Refusal::new(431, format!("more than {MAX_HEADERS} headers"))
-        }
+        httparse::Error::TooManyHeaders => Refusal::new(431, format!("more than {MAX_HEADERS} headers")),
         httparse::Error::Version => Refusal::new(505, "only HTTP/1.0 and HTTP/1.1 are spoken here"),
         other => Refusal::new(400, format!("this is not an HTTP/1.1 request: {other}")),
     })?;
     let target = parsed.path.unwrap_or_default();
-    if target.len() > limits.max_target_bytes
-        || (parsed.path.is_none() && bytes.len() > limits.max_target_bytes)
-    {
-        return Err(Refusal::new(
-            414,
-            format!(
-                "the request target is longer than {} bytes",
-                limits.max_target_bytes
-            ),
-        ));
+    if target.len() > limits.max_target_bytes || (parsed.path.is_none() && bytes.len() > limits.max_target_bytes) {
+        return Err(Refusal::new(414, format!("the request target is longer than {} bytes", limits.max_target_bytes)));
     }
     let httparse::Status::Complete(length) = status else {
         if bytes.len() >= limits.max_head_bytes {
-            return Err(Refusal::new(
-                431,
-                format!(
-                    "the headers are longer than {} bytes",
-                    limits.max_head_bytes
-                ),
-            ));
+            return Err(Refusal::new(431, format!("the headers are longer than {} bytes", limits.max_head_bytes)));
         }
         return Ok(None);
     };
     if length > limits.max_head_bytes {
-        return Err(Refusal::new(
-            431,
-            format!(
-                "the headers are longer than {} bytes",
-                limits.max_head_bytes
-            ),
-        ));
+        return Err(Refusal::new(431, format!("the headers are longer than {} bytes", limits.max_head_bytes)));
     }
     let headers: Vec<(String, String)> = parsed
         .headers
         .iter()
-        .map(|header| {
-            (
-                header.name.to_string(),
-                String::from_utf8_lossy(header.value).trim().to_string(),
-            )
-        })
+        .map(|header| (header.name.to_string(), String::from_utf8_lossy(header.value).trim().to_string()))
         .collect();
     let method = match parsed.method.unwrap_or_default() {
         "GET" => Method::Get,
@@ -130,12 +100,7 @@ pub fn parse_head(bytes: &[u8], limits: &Limits) -> Result<Option<(Head, usize)>
     build(method, target, parsed.version.unwrap_or(0), headers).map(|head| Some((head, length)))
 }
 
-fn build(
-    method: Method,
-    target: &str,
-    minor_version: u8,
-    headers: Vec<(String, String)>,
-) -> Result<Head, Refusal> {
+fn build(method: Method, target: &str, minor_version: u8, headers: Vec<(String, String)>) -> Result<Head, Refusal> {
     let (authority, path) = split_target(target, method)?;
     let hosts: Vec<&str> = values(&headers, "host").collect();
     if hosts.len() > 1 || (hosts.is_empty() && minor_version == 1) {
@@ -143,46 +108,22 @@ fn build(
     }
     let host = authority.or(hosts.first().copied()).map(str::to_string);
     let body = body_length(&headers)?;
-    let tokens = |name| {
-        values(&headers, name)
-            .flat_map(|value| value.split(','))
-            .map(str::trim)
-            .collect::<Vec<_>>()
-    };
+    let tokens = |name| values(&headers, name).flat_map(|value| value.split(',')).map(str::trim).collect::<Vec<_>>();
     let connection = tokens("connection");
-    let names = |word: &str| {
-        connection
-            .iter()
-            .any(|token| token.eq_ignore_ascii_case(word))
-    };
+    let names = |word: &str| connection.iter().any(|token| token.eq_ignore_ascii_case(word));
     let keep_alive = !names("close") && (minor_version == 1 || names("keep-alive"));
     let expects_continue = match tokens("expect").as_slice() {
         [] => false,
         [word] if word.eq_ignore_ascii_case("100-continue") => minor_version == 1,
         _ => {
-            return Err(Refusal::new(
-                417,
-                "the only expectation that can be met is 100-continue",
-            ));
+            return Err(Refusal::new(417, "the only expectation that can be met is 100-continue"));
         }
     };
-    Ok(Head {
-        method,
-        path,
-        minor_version,
-        body,
-        keep_alive,
-        expects_continue,
-        host,
-        headers,
-    })
+    Ok(Head { method, path, minor_version, body, keep_alive, expects_continue, host, headers })
 }
 
 fn values<'a>(headers: &'a [(String, String)], name: &'a str) -> impl Iterator<Item = &'a str> {
-    headers
-        .iter()
-        .filter(move |(n, _)| n.eq_ignore_ascii_case(name))
-        .map(|(_, value)| value.as_str())
+    headers.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
 }
 
 /// Splits a target into its authority (absolute form) and its decoded path, without query and fragment.
@@ -198,16 +139,9 @@ fn split_target(target: &str, method: Method) -> Result<(Option<&str>, String), 
         _ => (None, target),
     };
     let path = rest.split(['?', '#']).next().unwrap_or_default();
-    let path = if path.is_empty() && authority.is_some() {
-        "/"
-    } else {
-        path
-    };
+    let path = if path.is_empty() && authority.is_some() { "/" } else { path };
     if !path.starts_with('/') {
-        return Err(Refusal::new(
-            400,
-            "the request target must be a path that begins with `/`",
-        ));
+        return Err(Refusal::new(400, "the request target must be a path that begins with `/`"));
     }
     let decoded = percent_decode_str(path)
         .decode_utf8()
@@ -227,19 +161,11 @@ fn body_length(headers: &[(String, String)]) -> Result<BodyLength, Refusal> {
         ([], Some(digits)) => {
             let valid = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
             let length = if valid { digits.parse().ok() } else { None };
-            length
-                .map(BodyLength::Exact)
-                .ok_or_else(|| Refusal::new(400, "Content-Length is not a byte count"))
+            length.map(BodyLength::Exact).ok_or_else(|| Refusal::new(400, "Content-Length is not a byte count"))
         }
-        ([_, ..], Some(_)) => Err(Refusal::new(
-            400,
-            "Content-Length and Transfer-Encoding exclude each other",
-        )),
+        ([_, ..], Some(_)) => Err(Refusal::new(400, "Content-Length and Transfer-Encoding exclude each other")),
         ([coding], None) if coding.eq_ignore_ascii_case("chunked") => Ok(BodyLength::Chunked),
-        _ => Err(Refusal::new(
-            501,
-            "the only transfer coding that is understood is `chunked`",
-        )),
+        _ => Err(Refusal::new(501, "the only transfer coding that is understood is `chunked`")),
     }
 }
 
@@ -257,8 +183,7 @@ mod tests {
 
     #[test]
     fn reads_a_request() {
-        let text =
-            "POST /v1/x%20y?q=1 HTTP/1.1\r\nHost: localhost:8080\r\nContent-Length: 12\r\n\r\nrest";
+        let text = "POST /v1/x%20y?q=1 HTTP/1.1\r\nHost: localhost:8080\r\nContent-Length: 12\r\n\r\nrest";
         let (head, length) = parse(text).unwrap().unwrap();
         assert_eq!(length, text.len() - 4);
         assert_eq!((head.method, head.path.as_str()), (Method::Post, "/v1/x y"));
@@ -279,24 +204,13 @@ mod tests {
     #[test]
     fn refuses_what_two_readers_could_read_differently() {
         let head = |lines: &str| format!("POST / HTTP/1.1\r\nHost: x\r\n{lines}\r\n\r\n");
-        assert_eq!(
-            status(&head("Content-Length: 1\r\nTransfer-Encoding: chunked")),
-            400
-        );
+        assert_eq!(status(&head("Content-Length: 1\r\nTransfer-Encoding: chunked")), 400);
         assert_eq!(status(&head("Content-Length: 1\r\nContent-Length: 2")), 400);
         assert_eq!(status(&head("Content-Length: +1")), 400);
         assert_eq!(status(&head("Content-Length: 1, 1")), 400);
-        assert_eq!(
-            status(&head("Content-Length: 99999999999999999999999")),
-            400
-        );
+        assert_eq!(status(&head("Content-Length: 99999999999999999999999")), 400);
         assert_eq!(status(&head("Transfer-Encoding: gzip, chunked")), 501);
-        assert_eq!(
-            status(&head(
-                "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked"
-            )),
-            501
-        );
+        assert_eq!(status(&head("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked")), 501);
         assert_eq!(status(&head("Host: y")), 400);
         assert_eq!(status("GET / HTTP/1.1\r\n\r\n"), 400);
         assert_eq!(status("GET / HTTP/1.1\r\nHost : x\r\n\r\n"), 400);
@@ -307,22 +221,14 @@ mod tests {
         assert_eq!(status("GET / HTTP/2.0\r\nHost: x\r\n\r\n"), 505);
         assert_eq!(status("GET x HTTP/1.1\r\nHost: x\r\n\r\n"), 400);
         assert_eq!(status("GET /%ff HTTP/1.1\r\nHost: x\r\n\r\n"), 400);
-        assert_eq!(
-            status("GET / HTTP/1.1\r\nHost: x\r\nExpect: miracles\r\n\r\n"),
-            417
-        );
+        assert_eq!(status("GET / HTTP/1.1\r\nHost: x\r\nExpect: miracles\r\n\r\n"), 417);
         assert_eq!(status("\x00\x01\x02\x03 nonsense\r\n\r\n"), 400);
     }
 
     #[test]
     fn an_absolute_target_names_the_host() {
-        let (head, _) = parse("GET http://127.0.0.1:9/health?x HTTP/1.1\r\nHost: other\r\n\r\n")
-            .unwrap()
-            .unwrap();
-        assert_eq!(
-            (head.host.as_deref(), head.path.as_str()),
-            (Some("127.0.0.1:9"), "/health")
-        );
+        let (head, _) = parse("GET http://127.0.0.1:9/health?x HTTP/1.1\r\nHost: other\r\n\r\n").unwrap().unwrap();
+        assert_eq!((head.host.as_deref(), head.path.as_str()), (Some("127.0.0.1:9"), "/health"));
     }
 
     #[test]
@@ -330,15 +236,9 @@ mod tests {
         let limits = Limits::default();
         let long = "a".repeat(limits.max_target_bytes + 1);
         assert_eq!(status(&format!("GET /{long}")), 414);
-        assert_eq!(
-            status(&format!("GET /{long} HTTP/1.1\r\nHost: x\r\n\r\n")),
-            414
-        );
+        assert_eq!(status(&format!("GET /{long} HTTP/1.1\r\nHost: x\r\n\r\n")), 414);
         let wide = "a".repeat(limits.max_head_bytes);
-        assert_eq!(
-            status(&format!("GET / HTTP/1.1\r\nHost: x\r\nx: {wide}")),
-            431
-        );
+        assert_eq!(status(&format!("GET / HTTP/1.1\r\nHost: x\r\nx: {wide}")), 431);
         let many = "x: y\r\n".repeat(MAX_HEADERS + 1);
         assert_eq!(status(&format!("GET / HTTP/1.1\r\n{many}\r\n")), 431);
     }

@@ -56,11 +56,7 @@ impl Listener {
     /// # Errors
     /// The socket's, among them `AddrInUse`.
     pub fn bind(address: SocketAddr, limits: Limits) -> io::Result<Self> {
-        Ok(Self {
-            socket: TcpListener::bind(address)?,
-            limits,
-            shared: Arc::default(),
-        })
+        Ok(Self { socket: TcpListener::bind(address)?, limits, shared: Arc::default() })
     }
 
     /// The address that is listened on.
@@ -76,10 +72,7 @@ impl Listener {
     /// # Errors
     /// The socket's.
     pub fn stopper(&self) -> io::Result<Stopper> {
-        Ok(Stopper {
-            shared: self.shared.clone(),
-            address: self.local_addr()?,
-        })
+        Ok(Stopper { shared: self.shared.clone(), address: self.local_addr()? })
     }
 
     /// Accepts and serves until stopped. Then calls `drain` with the grace's end, which should return when no answer
@@ -108,12 +101,7 @@ impl Listener {
     }
 }
 
-fn admit(
-    stream: TcpStream,
-    limits: &Arc<Limits>,
-    handler: &Arc<dyn Handler>,
-    shared: &Arc<Shared>,
-) {
+fn admit(stream: TcpStream, limits: &Arc<Limits>, handler: &Arc<dyn Handler>, shared: &Arc<Shared>) {
     let Ok(registered) = stream.try_clone() else {
         return;
     };
@@ -122,30 +110,18 @@ fn admit(
         let mut open = shared.open();
         if open.len() >= limits.max_connections {
             drop(open);
-            let message = format!(
-                "{} connections are open already, the most this server takes",
-                limits.max_connections
-            );
-            turn_away(
-                stream,
-                &handler
-                    .refuse(&Refusal::new(503, message))
-                    .with("Retry-After", "1"),
-            );
+            let message =
+                format!("{} connections are open already, the most this server takes", limits.max_connections);
+            turn_away(stream, &handler.refuse(&Refusal::new(503, message)).with("Retry-After", "1"));
             return;
         }
         open.insert(key, registered);
     }
-    let registration = Registration {
-        shared: shared.clone(),
-        key,
-    };
+    let registration = Registration { shared: shared.clone(), key };
     let (limits, handler) = (limits.clone(), handler.clone());
-    let spawned = thread::Builder::new()
-        .name("http".to_string())
-        .spawn(move || {
-            serve(stream, &limits, &*handler, &registration.shared.stopping);
-        });
+    let spawned = thread::Builder::new().name("http".to_string()).spawn(move || {
+        serve(stream, &limits, &*handler, &registration.shared.stopping);
+    });
     if let Err(error) = spawned {
         tracing::warn!(%error, "no thread for a connection");
     }

@@ -40,19 +40,11 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal.
     pub fn new(status: u16, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            message: message.into(),
-        }
+        Self { status, message: message.into() }
     }
 
     pub(crate) fn body_too_large(max_bytes: usize) -> Self {
-        Self::new(
-            413,
-            format!(
-                "the request body is larger than {max_bytes} bytes, the most this server takes"
-            ),
-        )
+        Self::new(413, format!("the request body is larger than {max_bytes} bytes, the most this server takes"))
     }
 }
 

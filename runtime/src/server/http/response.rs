@@ -17,21 +17,13 @@ pub struct Response {
 impl Response {
     /// A response without content.
     pub fn empty(status: u16) -> Self {
-        Self {
-            status,
-            headers: Vec::new(),
-            body: Cow::Borrowed(&[]),
-        }
+        Self { status, headers: Vec::new(), body: Cow::Borrowed(&[]) }
     }
 
     /// A JSON response.
     pub fn json(status: u16, value: &serde_json::Value) -> Self {
         let body = Cow::Owned(value.to_string().into_bytes());
-        Self {
-            status,
-            headers: vec![("Content-Type", "application/json".to_string())],
-            body,
-        }
+        Self { status, headers: vec![("Content-Type", "application/json".to_string())], body }
     }
 
     /// The same with one more header.
@@ -115,10 +107,7 @@ mod tests {
         write_head(&mut out, 200, &[&headers], Framing::Length(3), false);
         let text = String::from_utf8(out).unwrap();
         assert!(text.contains("X-Name: aSet-Cookie: b\r\n"), "{text}");
-        assert!(
-            text.contains("Content-Length: 3\r\nConnection: keep-alive\r\n\r\n"),
-            "{text}"
-        );
+        assert!(text.contains("Content-Length: 3\r\nConnection: keep-alive\r\n\r\n"), "{text}");
     }
 
     #[test]

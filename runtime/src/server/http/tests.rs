@@ -38,23 +38,16 @@ impl Handler for Probe {
                 while !exchange.client_left() && Instant::now() < end {
                     thread::sleep(Duration::from_millis(5));
                 }
-                self.left
-                    .fetch_add(usize::from(exchange.client_left()), Ordering::SeqCst);
+                self.left.fetch_add(usize::from(exchange.client_left()), Ordering::SeqCst);
                 Ok(())
             }
-            _ => exchange.respond(&Response {
-                body: request.body.clone().into(),
-                ..Response::empty(200)
-            }),
+            _ => exchange.respond(&Response { body: request.body.clone().into(), ..Response::empty(200) }),
         }
     }
 
     fn refuse(&self, refusal: &Refusal) -> Response {
         let body = refusal.message.clone().into_bytes();
-        Response {
-            body: body.into(),
-            ..Response::empty(refusal.status)
-        }
+        Response { body: body.into(), ..Response::empty(refusal.status) }
     }
 }
 
@@ -78,30 +71,17 @@ fn start(limits: Limits) -> Running {
     let probe = Arc::new(Probe::default());
     let handler = probe.clone();
     let thread = thread::spawn(move || listener.run(handler, |_| ()));
-    Running {
-        address,
-        probe,
-        stopper,
-        thread: Some(thread),
-    }
+    Running { address, probe, stopper, thread: Some(thread) }
 }
 
 fn short() -> Limits {
     let brief = Duration::from_millis(200);
-    Limits {
-        max_body_bytes: 1000,
-        head_timeout: brief,
-        body_timeout: brief,
-        idle_timeout: brief,
-        ..Limits::default()
-    }
+    Limits { max_body_bytes: 1000, head_timeout: brief, body_timeout: brief, idle_timeout: brief, ..Limits::default() }
 }
 
 fn connect(running: &Running) -> TcpStream {
     let stream = TcpStream::connect(running.address).unwrap();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(5)))
-        .unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     stream
 }
 
@@ -151,23 +131,14 @@ fn http_1_0_closes_and_its_streams_end_with_the_connection() {
 #[test]
 fn streams_are_chunked() {
     let running = start(short());
-    let answer = exchange(
-        &running,
-        "GET /stream HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
-    );
-    assert!(
-        answer.ends_with("\r\n\r\n4\r\none \r\n4\r\ntwo \r\n5\r\nthree\r\n0\r\n\r\n"),
-        "{answer}"
-    );
+    let answer = exchange(&running, "GET /stream HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    assert!(answer.ends_with("\r\n\r\n4\r\none \r\n4\r\ntwo \r\n5\r\nthree\r\n0\r\n\r\n"), "{answer}");
 }
 
 #[test]
 fn slow_heads_and_bodies_get_408() {
     let running = start(short());
-    for beginning in [
-        "GET / HT",
-        "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc",
-    ] {
+    for beginning in ["GET / HT", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc"] {
         let begun = Instant::now();
         let answer = exchange(&running, beginning);
         assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
@@ -211,10 +182,7 @@ fn bodies_above_the_cap_get_413() {
     for request in [declared, &chunked] {
         let answer = exchange(&running, request);
         assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
-        assert!(
-            answer.contains("Connection: close\r\n") && answer.contains("1000 bytes"),
-            "{answer}"
-        );
+        assert!(answer.contains("Connection: close\r\n") && answer.contains("1000 bytes"), "{answer}");
     }
 }
 
@@ -222,9 +190,7 @@ fn bodies_above_the_cap_get_413() {
 fn a_client_that_sends_too_much_still_reads_why() {
     let running = start(short());
     let mut stream = connect(&running);
-    stream
-        .write_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n")
-        .unwrap();
+    stream.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n").unwrap();
     let _ = stream.write_all(&vec![b'a'; 3_000_000]);
     assert!(read_all(&mut stream).starts_with("HTTP/1.1 413 "));
 }
@@ -233,7 +199,8 @@ fn a_client_that_sends_too_much_still_reads_why() {
 fn continue_is_said_when_asked_for() {
     let running = start(short());
     let mut stream = connect(&running);
-    let head = "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n";
+    let head =
+        "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n";
     stream.write_all(head.as_bytes()).unwrap();
     let mut interim = [0; 25];
     stream.read_exact(&mut interim).unwrap();
@@ -246,40 +213,21 @@ fn continue_is_said_when_asked_for() {
 fn a_panic_is_a_500_and_the_server_goes_on() {
     let running = start(short());
     assert!(
-        exchange(
-            &running,
-            "GET /panic HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-        )
-        .starts_with("HTTP/1.1 500 ")
+        exchange(&running, "GET /panic HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").starts_with("HTTP/1.1 500 ")
     );
     let cut = exchange(&running, "GET /late-panic HTTP/1.1\r\nHost: x\r\n\r\n");
-    assert!(
-        cut.ends_with("begun\r\n"),
-        "a stream that broke has no end: {cut}"
-    );
-    assert!(
-        exchange(
-            &running,
-            "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-        )
-        .starts_with("HTTP/1.1 200 ")
-    );
+    assert!(cut.ends_with("begun\r\n"), "a stream that broke has no end: {cut}");
+    assert!(exchange(&running, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").starts_with("HTTP/1.1 200 "));
 }
 
 #[test]
 fn connections_above_the_cap_get_503() {
-    let running = start(Limits {
-        max_connections: 2,
-        ..Limits::default()
-    });
+    let running = start(Limits { max_connections: 2, ..Limits::default() });
     // The kernel hands connections over in order, so the third is counted after these two.
     let held = [connect(&running), connect(&running)];
     let request = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     let answer = exchange(&running, request);
-    assert!(
-        answer.starts_with("HTTP/1.1 503 ") && answer.contains("Retry-After: 1\r\n"),
-        "{answer}"
-    );
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("Retry-After: 1\r\n"), "{answer}");
     drop(held);
     eventually(|| exchange(&running, request).starts_with("HTTP/1.1 200 "));
 }
@@ -289,9 +237,7 @@ fn a_client_that_leaves_is_noticed_also_behind_pipelined_bytes() {
     let running = start(short());
     for tail in ["", "GET /echo HTTP/1.1\r\n"] {
         let mut stream = connect(&running);
-        stream
-            .write_all(format!("GET /wait HTTP/1.1\r\nHost: x\r\n\r\n{tail}").as_bytes())
-            .unwrap();
+        stream.write_all(format!("GET /wait HTTP/1.1\r\nHost: x\r\n\r\n{tail}").as_bytes()).unwrap();
         let before = running.probe.left.load(Ordering::SeqCst);
         drop(stream);
         eventually(|| running.probe.left.load(Ordering::SeqCst) == before + 1);
@@ -302,8 +248,7 @@ fn a_client_that_leaves_is_noticed_also_behind_pipelined_bytes() {
 fn stopping_closes_idle_connections() {
     let running = start(Limits::default());
     let mut idle = connect(&running);
-    idle.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        .unwrap();
+    idle.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     let mut answer = [0; 16];
     idle.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"HTTP/1.1 200 OK\r");

@@ -1,0 +1,150 @@
+//! `manifest.json`: what a bundle holds, written once by `pack`, the same whatever program it stands behind.
+//!
+//! It lists the SHA-256 of every entry, so its own SHA-256 is the hash of the whole payload. Unknown fields are errors:
+//! a field that this version does not know belongs to a newer format.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Digest, ENTRIES_MAX, Error, FORMAT, MANIFEST_MAX_BYTES, MANIFEST_NAME, Settings, name};
+
+/// The manifest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Format version, the same as the seal's.
+    pub format: u32,
+    /// What the model is called: in the page's title and in `/v1/models`.
+    pub name: String,
+    /// Program and version that wrote it.
+    pub packed_by: String,
+    /// What the GGUF says about the model; `None` for a bundle without one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub model: Option<ModelFacts>,
+    /// What applies when a request or a flag says nothing else.
+    pub defaults: Defaults,
+    /// Every other entry, in the file's order: the model's parts first.
+    pub entries: Vec<EntryRecord>,
+}
+
+/// What the GGUF says about the model, for people and for listings; the engine reads the GGUF itself.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelFacts {
+    /// `general.architecture`.
+    pub architecture: String,
+    /// `general.name`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub name: Option<String>,
+    /// Elements of all tensors.
+    pub parameters: u64,
+    /// Context length it was trained for, in tokens.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub context_length: Option<u64>,
+    /// Tensors of each type, by GGML's name of the type.
+    pub block_types: BTreeMap<String, u64>,
+    /// `general.license`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub license: Option<String>,
+    /// Bytes of all parts.
+    pub size_bytes: u64,
+}
+
+/// Defaults chosen at packing.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Defaults {
+    /// Used when a conversation has no system message.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub system_prompt: Option<String>,
+    /// Sampling and serving.
+    #[serde(default)]
+    pub settings: Settings,
+}
+
+/// What an entry is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EntryKind {
+    /// A GGUF, or one part of a split one. Stored and aligned.
+    Model,
+    /// A file of the page that replaces the built-in one, under `ui/`.
+    Page,
+    /// A licence text, under `licenses/`.
+    License,
+}
+
+/// An entry as the manifest lists it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EntryRecord {
+    /// Name in the zip directory.
+    pub name: String,
+    /// What it is for.
+    pub kind: EntryKind,
+    /// Size in bytes once taken out.
+    pub size: u64,
+    /// Its hash.
+    pub sha256: Digest,
+}
+
+impl Manifest {
+    /// The bytes of `manifest.json`.
+    ///
+    /// # Errors
+    /// [`Error::Unwritable`] for a manifest that [`Manifest::parse`] would not read.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
+        self.check().map_err(Error::Unwritable)?;
+        let mut bytes = serde_json::to_vec_pretty(self).map_err(|error| Error::Unwritable(error.to_string()))?;
+        bytes.push(b'\n');
+        if bytes.len() as u64 > MANIFEST_MAX_BYTES {
+            return Err(Error::Unwritable(format!(
+                "the manifest would have {} bytes, more than {MANIFEST_MAX_BYTES}: shorten the system prompt or the page",
+                bytes.len()
+            )));
+        }
+        Ok(bytes)
+    }
+
+    /// Reads `manifest.json`.
+    ///
+    /// # Errors
+    /// What is wrong with it: not JSON, unknown fields, names that may not be in a bundle.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let manifest: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        if manifest.format != FORMAT {
+            return Err(format!("format {} where the seal says {FORMAT}", manifest.format));
+        }
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.entries.len() >= ENTRIES_MAX {
+            return Err(format!("{} entries, more than {}", self.entries.len(), ENTRIES_MAX - 1));
+        }
+        self.defaults.settings.check()?;
+        let mut seen = std::collections::HashSet::from([name::folded(MANIFEST_NAME)]);
+        let mut models_over = false;
+        for entry in &self.entries {
+            name::check(&entry.name).map_err(|reason| format!("entry {:?}: {reason}", entry.name))?;
+            if !seen.insert(name::folded(&entry.name)) {
+                return Err(format!("two entries are named {:?}", entry.name));
+            }
+            let place = match entry.kind {
+                EntryKind::Model => entry.name.ends_with(".gguf") && !entry.name.contains('/') && !models_over,
+                EntryKind::Page => entry.name.starts_with("ui/"),
+                EntryKind::License => entry.name.starts_with("licenses/"),
+            };
+            models_over |= entry.kind != EntryKind::Model;
+            if !place {
+                return Err(format!("entry {:?} is not where a bundle has its {:?}", entry.name, entry.kind));
+            }
+        }
+        if self.model.is_some() != self.entries.iter().any(|entry| entry.kind == EntryKind::Model) {
+            return Err("model facts and model entries go together".to_owned());
+        }
+        Ok(())
+    }
+}

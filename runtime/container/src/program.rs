@@ -1,0 +1,44 @@
+//! Where the program of a file ends, asked only when no bundle's end was found: a packed file that was cut short (a
+//! download that broke off) still starts, and must not pass for a program without a model.
+//!
+//! The executable's own headers say how long it is; a bundle's first local header follows within one alignment step.
+
+use std::io::{Read, Seek, SeekFrom};
+
+use object::read::elf::FileHeader as _;
+use object::{Object, ObjectSegment, ReadCache};
+
+use crate::{ALIGNMENT_BYTES, directory::LOCAL_SIGNATURE, directory::local_header_bytes, name::NAME_MAX_BYTES};
+
+/// Whether a bundle's first entry follows the program although the bundle's end is not there.
+pub(crate) fn cut_short<R: Read + Seek>(file: &mut R, file_bytes: u64) -> std::io::Result<bool> {
+    let Some(program_bytes) = program_bytes(file).filter(|end| *end < file_bytes) else { return Ok(false) };
+    let mut window = Vec::new();
+    file.seek(SeekFrom::Start(program_bytes))?;
+    file.take(ALIGNMENT_BYTES + NAME_MAX_BYTES as u64 + 64).read_to_end(&mut window)?;
+    // Zeros, then the header; anything else was not written by us.
+    let Some(at) = window.iter().position(|byte| *byte != 0) else { return Ok(false) };
+    let header = &window[at..];
+    let Some(name_bytes) = header.get(26..28) else { return Ok(header.starts_with(LOCAL_SIGNATURE)) };
+    let name_bytes = usize::from(u16::from_le_bytes([name_bytes[0], name_bytes[1]]));
+    let data_offset = program_bytes + at as u64 + local_header_bytes("") + name_bytes as u64;
+    Ok(header.starts_with(LOCAL_SIGNATURE) && data_offset.is_multiple_of(ALIGNMENT_BYTES))
+}
+
+/// Length of the executable by its own headers; `None` for a file that is none.
+fn program_bytes<R: Read + Seek>(file: &mut R) -> Option<u64> {
+    let cache = ReadCache::new(file);
+    let parsed = object::File::parse(&cache).ok()?;
+    let mut end = 0_u64;
+    for segment in parsed.segments() {
+        let (offset, bytes) = segment.file_range();
+        end = end.max(offset.checked_add(bytes)?);
+    }
+    // The section table is in no segment, and stands behind them.
+    if let object::File::Elf64(elf) = &parsed {
+        let (header, endian) = (elf.elf_header(), elf.endian());
+        let table = u64::from(header.e_shnum(endian)) * u64::from(header.e_shentsize(endian));
+        end = end.max(header.e_shoff(endian).checked_add(table)?);
+    }
+    Some(end)
+}
