@@ -1,0 +1,368 @@
+//! The threads that cooperate within one token: a pool whose calling thread takes part.
+//!
+//! A job is a number of chunks and one closure. Every thread, the caller first, takes the next chunk from one atomic word until
+//! none is left, so a slow or pre-empted thread holds back one chunk and never a share fixed beforehand. The caller never waits
+//! for a worker that took nothing: with every worker asleep it does the whole job alone. Workers spin for some tens of
+//! microseconds between jobs (a token needs over a hundred), then sleep; an idle pool uses no processor time.
+//!
+//! This is not for coarse work (hashing, packing: `rayon`), and not a scheduler: one job at a time, no results, no order.
+//!
+//! The one idea to know is why a borrowed closure is safe here. The word holds the job's generation and the chunks left, and a
+//! chunk is taken by compare-and-swap on it. A thread that took one is counted in `pending` until it reports, and `run` does not
+//! return before `pending` is zero. A late worker that read the word of a finished job cannot take anything: the swap fails,
+//! because the generation or the count has moved on, and what it read about the job is thrown away unused.
+#![allow(unsafe_code)]
+
+use std::any::Any;
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::ptr;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// How long a worker looks for the next job before it sleeps. Waking one costs the caller a system call and the job some
+/// 50 µs of that worker's help, and the gaps between the jobs of a token are shorter than this.
+const WORKER_SPIN: Duration = Duration::from_micros(60);
+
+/// How long the caller looks for the last report before it sleeps. Past this, a worker that holds a chunk has most likely lost
+/// its processor to another process; sleeping gives it ours.
+const JOIN_SPIN: Duration = Duration::from_micros(40);
+
+/// Low bits of the job word: the chunks not yet taken. The 40 bits above count generations; they repeat after weeks of
+/// uninterrupted dispatch, and a worker would have to be stopped between two instructions for exactly that long to notice.
+const LEFT_BITS: u32 = 24;
+const LEFT_MASK: u64 = (1 << LEFT_BITS) - 1;
+
+/// Set in `pending` by a caller that went to sleep: whoever reports last wakes it.
+const CALLER_SLEEPS: usize = 1 << (usize::BITS - 1);
+
+type Work<'a> = &'a (dyn Fn(usize) + Sync);
+
+thread_local! {
+    /// True in a worker, and in a caller while it runs chunks: a nested `run` then works inline.
+    static IN_JOB: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Keeps what different threads write on different cache lines (128 bytes: adjacent lines are fetched in pairs).
+#[repr(align(128))]
+struct Line<T>(T);
+
+/// What the caller writes to open a job, and every thread takes chunks from.
+struct Job {
+    /// Generation and chunks left; `work` and `chunks` are published by the store that opens a generation.
+    word: AtomicU64,
+    /// Points at the caller's `Work`, alive while `pending` is not zero.
+    work: AtomicPtr<()>,
+    chunks: AtomicUsize,
+}
+
+struct Shared {
+    job: Line<Job>,
+    /// Chunks of the open job that no thread has reported as finished.
+    pending: Line<AtomicUsize>,
+    /// A chunk of the open job panicked: the others are taken, but not run.
+    panicked: AtomicBool,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+    closing: AtomicBool,
+    join_lock: Mutex<()>,
+    joined: Condvar,
+    /// One flag a worker: it sleeps, or is about to.
+    asleep: Vec<Line<AtomicBool>>,
+}
+
+/// A pool of threads, the calling one included. Dropping it ends and joins the workers.
+pub struct Threads {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+    /// Held for the length of a job: callers on several threads take turns.
+    turn: Mutex<()>,
+}
+
+impl Threads {
+    /// A pool that works with `threads` threads: the caller of [`Threads::run`] and `threads - 1` workers (0 counts as 1).
+    /// Where the system refuses more threads, the pool is smaller; [`Threads::count`] tells.
+    pub fn new(threads: usize) -> Self {
+        let wanted = threads.max(1) - 1;
+        let shared = Arc::new(Shared {
+            job: Line(Job {
+                word: AtomicU64::new(0),
+                work: AtomicPtr::new(ptr::null_mut()),
+                chunks: AtomicUsize::new(0),
+            }),
+            pending: Line(AtomicUsize::new(0)),
+            panicked: AtomicBool::new(false),
+            panic: Mutex::new(None),
+            closing: AtomicBool::new(false),
+            join_lock: Mutex::new(()),
+            joined: Condvar::new(),
+            asleep: (0..wanted).map(|_| Line(AtomicBool::new(false))).collect(),
+        });
+        let mut workers = Vec::with_capacity(wanted);
+        for index in 0..wanted {
+            let shared = Arc::clone(&shared);
+            let worker = thread::Builder::new().name(format!("worker-{}", index + 1));
+            match worker.spawn(move || shared.serve(index)) {
+                Ok(handle) => workers.push(handle),
+                Err(_) => break,
+            }
+        }
+        Threads {
+            shared,
+            workers,
+            turn: Mutex::new(()),
+        }
+    }
+
+    /// Threads that work on a job, the caller included.
+    pub fn count(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// Calls `work(chunk)` once for each chunk of `0..chunks`, on any thread and in any order, and returns when all are done.
+    ///
+    /// A panic in `work` reaches the caller after the chunks already taken ended; the rest are not run and the pool stays
+    /// usable. Callers on several threads take turns. A call from inside `work` runs inline on its own thread.
+    ///
+    /// # Panics
+    /// When `work` does, or with more than 16 million chunks.
+    pub fn run(&self, chunks: usize, work: &(dyn Fn(usize) + Sync)) {
+        if chunks <= 1 || self.workers.is_empty() || IN_JOB.get() {
+            (0..chunks).for_each(work);
+            return;
+        }
+        assert!(
+            chunks as u64 <= LEFT_MASK,
+            "{chunks} chunks in one job; at most {LEFT_MASK}"
+        );
+        let turn = lock(&self.turn);
+        self.shared.open(chunks, &work);
+        self.wake(chunks - 1);
+        IN_JOB.set(true);
+        self.shared.participate();
+        IN_JOB.set(false);
+        // From here on no thread holds a chunk, so nobody can reach `work` any more.
+        self.shared.join();
+        let panic = if self.shared.panicked.load(Acquire) {
+            lock(&self.shared.panic).take()
+        } else {
+            None
+        };
+        drop(turn);
+        if let Some(payload) = panic {
+            resume_unwind(payload);
+        }
+    }
+
+    /// [`Threads::run`] over `0..items` in ranges: at least `grain` items each (the last may be shorter), and few enough of
+    /// them that taking one costs nothing against its work.
+    pub fn run_ranges(&self, items: usize, grain: usize, work: &(dyn Fn(Range<usize>) + Sync)) {
+        let share = items.div_ceil(self.count() * 4).max(grain).max(1);
+        self.run(items.div_ceil(share), &|chunk| {
+            work(chunk * share..((chunk + 1) * share).min(items))
+        });
+    }
+
+    /// Wakes up to `wanted` sleeping workers.
+    fn wake(&self, wanted: usize) {
+        let sleeping = self
+            .workers
+            .iter()
+            .zip(&self.shared.asleep)
+            .filter(|(_, asleep)| asleep.0.load(SeqCst));
+        for (worker, asleep) in sleeping.take(wanted) {
+            if asleep.0.swap(false, SeqCst) {
+                worker.thread().unpark();
+            }
+        }
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.shared.closing.store(true, SeqCst);
+        for worker in self.workers.drain(..) {
+            worker.thread().unpark();
+            // A worker catches the panics of the work it runs, so there is none to pass on here.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl Shared {
+    /// Opens a job. The caller holds the turn, so the job before it has no chunk left and none pending.
+    fn open(&self, chunks: usize, work: &Work<'_>) {
+        let job = &self.job.0;
+        job.work
+            .store(ptr::from_ref(work).cast_mut().cast(), Relaxed);
+        job.chunks.store(chunks, Relaxed);
+        self.panicked.store(false, Relaxed);
+        self.pending.0.store(chunks, Relaxed);
+        let generation = (job.word.load(Relaxed) >> LEFT_BITS).wrapping_add(1);
+        // Release publishes the above. SeqCst pairs with `sleep`: either that worker sees this job, or we see its flag.
+        job.word
+            .store(generation << LEFT_BITS | chunks as u64, SeqCst);
+    }
+
+    /// Takes the next chunk of the open job, if there is one. It belongs to this thread until it is reported.
+    fn take(&self) -> Option<(usize, Work<'_>)> {
+        let job = &self.job.0;
+        let mut word = job.word.load(Acquire);
+        loop {
+            let left = (word & LEFT_MASK) as usize;
+            if left == 0 {
+                return None;
+            }
+            let (work, chunks) = (job.work.load(Relaxed), job.chunks.load(Relaxed));
+            match job
+                .word
+                .compare_exchange_weak(word, word - 1, AcqRel, Acquire)
+            {
+                Ok(_) => {
+                    // SAFETY: the swap succeeded, so `word`'s generation was open from our first look at it until now: the
+                    // next one opens only after our report of this chunk, hence `work` and `chunks` are this generation's
+                    // (its stores happened before our acquiring load, the next one's happen after our report). `run` keeps
+                    // the reference it points at, and the closure behind that, until every chunk is reported.
+                    let work = unsafe { *work.cast::<Work<'_>>() };
+                    return Some((chunks - left, work));
+                }
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    /// Takes and runs chunks until none is left, then reports them.
+    fn participate(&self) {
+        let mut finished = 0;
+        // A chunk that was taken and not reported keeps the generation open, so all of these are of one job.
+        while let Some((chunk, work)) = self.take() {
+            if !self.panicked.load(Relaxed)
+                && let Err(payload) = catch_unwind(AssertUnwindSafe(|| work(chunk)))
+            {
+                let mut first = lock(&self.panic);
+                match *first {
+                    None => *first = Some(payload),
+                    // Dropping a payload is foreign code that could panic in turn, here, where nothing may unwind.
+                    Some(_) => std::mem::forget(payload),
+                }
+                self.panicked.store(true, Release);
+            }
+            finished += 1;
+        }
+        if finished > 0 && self.pending.0.fetch_sub(finished, AcqRel) == CALLER_SLEEPS + finished {
+            // The lock orders this notice after the caller's last look at `pending`.
+            drop(lock(&self.join_lock));
+            self.joined.notify_all();
+        }
+    }
+
+    /// Waits for the chunks that other threads hold.
+    fn join(&self) {
+        let pending = &self.pending.0;
+        if spin_until(JOIN_SPIN, || pending.load(Acquire) == 0) {
+            return;
+        }
+        let mut guard = lock(&self.join_lock);
+        if pending.fetch_or(CALLER_SLEEPS, AcqRel) == 0 {
+            return;
+        }
+        while pending.load(Acquire) != CALLER_SLEEPS {
+            guard = self
+                .joined
+                .wait(guard)
+                .unwrap_or_else(|poisoned| poisoned.into_inner());
+        }
+    }
+
+    /// A worker's life.
+    fn serve(&self, index: usize) {
+        IN_JOB.set(true);
+        let wanted = || self.job.0.word.load(SeqCst) & LEFT_MASK != 0 || self.closing.load(SeqCst);
+        loop {
+            if !spin_until(WORKER_SPIN, wanted) {
+                let asleep = &self.asleep[index].0;
+                asleep.store(true, SeqCst);
+                // After the flag is up, look once more: a caller that opened its job before saw no flag and sends no wake-up.
+                if !wanted() {
+                    thread::park();
+                }
+                // Woken too late for that job, or for nothing: the next job is likely near, so spin again.
+                asleep.store(false, SeqCst);
+            }
+            if self.closing.load(SeqCst) {
+                return;
+            }
+            self.participate();
+        }
+    }
+}
+
+/// Looks at `done` until it is true (then true) or `budget` is over (then false).
+fn spin_until(budget: Duration, done: impl Fn() -> bool) -> bool {
+    let mut end = None;
+    loop {
+        for _ in 0..32 {
+            if done() {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        let now = Instant::now();
+        if now >= *end.get_or_insert(now + budget) {
+            return done();
+        }
+    }
+}
+
+/// No lock here guards data that a panic could leave half written.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// A mutable slice whose disjoint parts different threads write.
+pub(crate) struct Disjoint<'a, T> {
+    pointer: *mut T,
+    length: usize,
+    slice: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: it stands for `&mut [T]` cut into parts; handing parts to other threads is `split_at_mut` plus sending the halves,
+// which needs `T: Send`. That the parts are disjoint is what `part` asks of its callers.
+unsafe impl<T: Send> Sync for Disjoint<'_, T> {}
+
+impl<'a, T> Disjoint<'a, T> {
+    pub(crate) fn new(slice: &'a mut [T]) -> Self {
+        Disjoint {
+            pointer: slice.as_mut_ptr(),
+            length: slice.len(),
+            slice: PhantomData,
+        }
+    }
+
+    /// The part `range`, which must lie inside the slice.
+    ///
+    /// # Safety
+    /// No two parts that are alive at the same time may overlap.
+    #[allow(
+        clippy::mut_from_ref,
+        reason = "the point of the type; disjointness is the caller's promise"
+    )]
+    pub(crate) unsafe fn part(&self, range: Range<usize>) -> &mut [T] {
+        assert!(
+            range.start <= range.end && range.end <= self.length,
+            "part {range:?} of {} items",
+            self.length
+        );
+        // SAFETY: in bounds by the check above, exclusive by the caller's promise, borrowed from the slice for 'a at least.
+        unsafe { std::slice::from_raw_parts_mut(self.pointer.add(range.start), range.len()) }
+    }
+}
+
+#[cfg(test)]
+mod tests;
