@@ -1,3 +1,92 @@
-//! kernels
+//! The kernels: what the forward pass spends its time in, once for each instruction set.
+//!
+//! A [`Kernels`] is a table of function pointers; every operation takes one. The scalar table runs everywhere and defines
+//! what is right. Each instruction set has a folder that names its requirements once, and its table is reachable only through
+//! [`tables`], which asked the processor. Nothing is chosen at compile time, so one executable serves every x86-64.
+//!
+//! The rule that the rest of the engine leans on: on one table, an output element depends on its own inputs alone, bit for
+//! bit. How many tokens share the call, how many threads work and how the rows are cut never shows in a result.
+#![allow(unsafe_code)]
 
+pub mod matmul;
+mod scalar;
 pub mod threads;
+
+use std::sync::OnceLock;
+
+/// One instruction set's functions.
+pub struct Kernels {
+    /// What `--isa` and the logs call it.
+    pub name: &'static str,
+    /// Matrix products and the quantising of their activations.
+    pub matmul: matmul::MatmulKernels,
+}
+
+/// Every table this processor can run, slowest first; the first is always `scalar`.
+pub fn tables() -> Vec<&'static Kernels> {
+    static TABLES: OnceLock<Vec<&'static Kernels>> = OnceLock::new();
+    TABLES.get_or_init(|| KNOWN.iter().filter(|known| (known.runs_here)()).map(|known| known.table).collect()).clone()
+}
+
+/// The fastest table this processor can run.
+pub fn best() -> &'static Kernels {
+    tables().last().expect("scalar runs everywhere")
+}
+
+/// The table with this name.
+///
+/// # Errors
+/// One line for the user when the name is unknown, or the processor lacks what the table needs.
+pub fn by_name(name: &str) -> Result<&'static Kernels, String> {
+    let here = tables();
+    if let Some(table) = here.iter().find(|table| table.name == name) {
+        return Ok(table);
+    }
+    let names: Vec<_> = here.iter().map(|table| table.name).collect();
+    let names = names.join(", ");
+    match KNOWN.iter().find(|known| known.table.name == name) {
+        Some(known) => {
+            Err(format!("this processor cannot run `{name}` kernels (they need {}); it can run: {names}", known.needs))
+        }
+        None => Err(format!("there are no `{name}` kernels; this processor can run: {names}")),
+    }
+}
+
+/// A table, what it needs of the processor, and whether this processor has that.
+struct Known {
+    table: &'static Kernels,
+    needs: &'static str,
+    runs_here: fn() -> bool,
+}
+
+/// Every table of this architecture, slowest first.
+static KNOWN: &[Known] = &[Known { table: &scalar::TABLE, needs: "nothing", runs_here: || true }];
+
+/// The tables that tests run on, with a line that says which were left out and why.
+#[cfg(test)]
+pub(crate) fn tables_under_test(test: &str) -> Vec<&'static Kernels> {
+    let here = tables();
+    let ran: Vec<_> = here.iter().map(|table| table.name).collect();
+    let skipped: Vec<_> = KNOWN
+        .iter()
+        .filter(|known| !ran.contains(&known.table.name))
+        .map(|known| format!("; {} skipped: this processor lacks {}", known.table.name, known.needs))
+        .collect();
+    println!("{test}: ran on {}{}", ran.join(", "), skipped.concat());
+    here
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_found_by_its_name() {
+        assert_eq!(tables()[0].name, "scalar");
+        for table in tables() {
+            assert_eq!(by_name(table.name).map(|found| found.name), Ok(table.name));
+        }
+        let error = by_name("mmx").err().expect("no such table");
+        assert!(error.starts_with("there are no `mmx` kernels; this processor can run: scalar"), "{error}");
+    }
+}

@@ -111,11 +111,7 @@ impl Threads {
                 Err(_) => break,
             }
         }
-        Threads {
-            shared,
-            workers,
-            turn: Mutex::new(()),
-        }
+        Threads { shared, workers, turn: Mutex::new(()) }
     }
 
     /// Threads that work on a job, the caller included.
@@ -135,10 +131,7 @@ impl Threads {
             (0..chunks).for_each(work);
             return;
         }
-        assert!(
-            chunks as u64 <= LEFT_MASK,
-            "{chunks} chunks in one job; at most {LEFT_MASK}"
-        );
+        assert!(chunks as u64 <= LEFT_MASK, "{chunks} chunks in one job; at most {LEFT_MASK}");
         let turn = lock(&self.turn);
         self.shared.open(chunks, &work);
         self.wake(chunks - 1);
@@ -147,11 +140,7 @@ impl Threads {
         IN_JOB.set(false);
         // From here on no thread holds a chunk, so nobody can reach `work` any more.
         self.shared.join();
-        let panic = if self.shared.panicked.load(Acquire) {
-            lock(&self.shared.panic).take()
-        } else {
-            None
-        };
+        let panic = if self.shared.panicked.load(Acquire) { lock(&self.shared.panic).take() } else { None };
         drop(turn);
         if let Some(payload) = panic {
             resume_unwind(payload);
@@ -162,18 +151,12 @@ impl Threads {
     /// them that taking one costs nothing against its work.
     pub fn run_ranges(&self, items: usize, grain: usize, work: &(dyn Fn(Range<usize>) + Sync)) {
         let share = items.div_ceil(self.count() * 4).max(grain).max(1);
-        self.run(items.div_ceil(share), &|chunk| {
-            work(chunk * share..((chunk + 1) * share).min(items))
-        });
+        self.run(items.div_ceil(share), &|chunk| work(chunk * share..((chunk + 1) * share).min(items)));
     }
 
     /// Wakes up to `wanted` sleeping workers.
     fn wake(&self, wanted: usize) {
-        let sleeping = self
-            .workers
-            .iter()
-            .zip(&self.shared.asleep)
-            .filter(|(_, asleep)| asleep.0.load(SeqCst));
+        let sleeping = self.workers.iter().zip(&self.shared.asleep).filter(|(_, asleep)| asleep.0.load(SeqCst));
         for (worker, asleep) in sleeping.take(wanted) {
             if asleep.0.swap(false, SeqCst) {
                 worker.thread().unpark();
@@ -197,15 +180,13 @@ impl Shared {
     /// Opens a job. The caller holds the turn, so the job before it has no chunk left and none pending.
     fn open(&self, chunks: usize, work: &Work<'_>) {
         let job = &self.job.0;
-        job.work
-            .store(ptr::from_ref(work).cast_mut().cast(), Relaxed);
+        job.work.store(ptr::from_ref(work).cast_mut().cast(), Relaxed);
         job.chunks.store(chunks, Relaxed);
         self.panicked.store(false, Relaxed);
         self.pending.0.store(chunks, Relaxed);
         let generation = (job.word.load(Relaxed) >> LEFT_BITS).wrapping_add(1);
         // Release publishes the above. SeqCst pairs with `sleep`: either that worker sees this job, or we see its flag.
-        job.word
-            .store(generation << LEFT_BITS | chunks as u64, SeqCst);
+        job.word.store(generation << LEFT_BITS | chunks as u64, SeqCst);
     }
 
     /// Takes the next chunk of the open job, if there is one. It belongs to this thread until it is reported.
@@ -218,10 +199,7 @@ impl Shared {
                 return None;
             }
             let (work, chunks) = (job.work.load(Relaxed), job.chunks.load(Relaxed));
-            match job
-                .word
-                .compare_exchange_weak(word, word - 1, AcqRel, Acquire)
-            {
+            match job.word.compare_exchange_weak(word, word - 1, AcqRel, Acquire) {
                 Ok(_) => {
                     // SAFETY: the swap succeeded, so `word`'s generation was open from our first look at it until now: the
                     // next one opens only after our report of this chunk, hence `work` and `chunks` are this generation's
@@ -271,10 +249,7 @@ impl Shared {
             return;
         }
         while pending.load(Acquire) != CALLER_SLEEPS {
-            guard = self
-                .joined
-                .wait(guard)
-                .unwrap_or_else(|poisoned| poisoned.into_inner());
+            guard = self.joined.wait(guard).unwrap_or_else(|poisoned| poisoned.into_inner());
         }
     }
 
@@ -320,9 +295,7 @@ fn spin_until(budget: Duration, done: impl Fn() -> bool) -> bool {
 
 /// No lock here guards data that a panic could leave half written.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// A mutable slice whose disjoint parts different threads write.
@@ -338,27 +311,16 @@ unsafe impl<T: Send> Sync for Disjoint<'_, T> {}
 
 impl<'a, T> Disjoint<'a, T> {
     pub(crate) fn new(slice: &'a mut [T]) -> Self {
-        Disjoint {
-            pointer: slice.as_mut_ptr(),
-            length: slice.len(),
-            slice: PhantomData,
-        }
+        Disjoint { pointer: slice.as_mut_ptr(), length: slice.len(), slice: PhantomData }
     }
 
     /// The part `range`, which must lie inside the slice.
     ///
     /// # Safety
     /// No two parts that are alive at the same time may overlap.
-    #[allow(
-        clippy::mut_from_ref,
-        reason = "the point of the type; disjointness is the caller's promise"
-    )]
+    #[allow(clippy::mut_from_ref, reason = "the point of the type; disjointness is the caller's promise")]
     pub(crate) unsafe fn part(&self, range: Range<usize>) -> &mut [T] {
-        assert!(
-            range.start <= range.end && range.end <= self.length,
-            "part {range:?} of {} items",
-            self.length
-        );
+        assert!(range.start <= range.end && range.end <= self.length, "part {range:?} of {} items", self.length);
         // SAFETY: in bounds by the check above, exclusive by the caller's promise, borrowed from the slice for 'a at least.
         unsafe { std::slice::from_raw_parts_mut(self.pointer.add(range.start), range.len()) }
     }

@@ -1,1 +1,152 @@
-//! quant
+//! GGML's block types: how weights lie in a GGUF file and which numbers they stand for.
+//!
+//! This is the definition, in plain scalar code; `kernels` holds the fast readers and is tested against it.
+//! The one idea to know: every quantised type here can be seen as groups of 32 columns, and a group as
+//! `scale × multiplier[half] × level + offset` with small integer levels. Dequantising and the integer matrix product both
+//! start from that view ([`Group`]), so a new block type is one implementation of [`Block`] and one row in `for_block!`.
+
+mod k;
+mod legacy;
+mod plain;
+
+use satchel_gguf::TensorType;
+
+pub use k::{Q4K, Q5K, Q6K};
+pub use legacy::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
+pub use plain::{BF16, F16, F32, Plain};
+
+/// Columns in a group: the unit that activations are quantised in, and the widest that shares one offset.
+pub const GROUP: usize = 32;
+
+/// 32 consecutive weights: column `i` is `scale * multipliers[i / 16] * levels[i] + offset`.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// The integers the file stores, shifted to be signed where the type has no offset of its own.
+    pub levels: [i8; GROUP],
+    /// What one level is worth (before the multiplier).
+    pub scale: f32,
+    /// Integer scale of each half of the group; 1 for types whose scale covers the group.
+    pub multipliers: [i32; 2],
+    /// Added to every weight of the group; 0 for types symmetric around zero.
+    pub offset: f32,
+}
+
+/// A quantised block type.
+pub trait Block {
+    /// Its GGML type; gives the block's elements and bytes.
+    const TYPE: TensorType;
+
+    /// Columns `group * 32 ..` of a block of `TYPE.block_bytes()` bytes.
+    fn group(block: &[u8], group: usize) -> Group;
+}
+
+/// Calls `$body` with `$B` standing for the [`Block`] (or, in the second arm, [`Plain`]) type of a tensor type;
+/// `$other` for a type that is not implemented.
+macro_rules! for_block {
+    ($ty:expr, $B:ident => $body:expr, plain $P:ident => $plain:expr, else $other:expr) => {
+        $crate::quant::for_block!(@match $ty, $B $body, $P $plain, $other,
+            [Q8_0 Q8_0] [Q4_0 Q4_0] [Q4_1 Q4_1] [Q5_0 Q5_0] [Q5_1 Q5_1] [Q4_K Q4K] [Q5_K Q5K] [Q6_K Q6K])
+    };
+    (@match $ty:expr, $B:ident $body:expr, $P:ident $plain:expr, $other:expr, $([$name:ident $block:ident])*) => {
+        match $ty {
+            satchel_gguf::TensorType::F32 => {
+                type $P = $crate::quant::F32;
+                $plain
+            }
+            satchel_gguf::TensorType::F16 => {
+                type $P = $crate::quant::F16;
+                $plain
+            }
+            satchel_gguf::TensorType::BF16 => {
+                type $P = $crate::quant::BF16;
+                $plain
+            }
+            $(satchel_gguf::TensorType::$name => {
+                type $B = $crate::quant::$block;
+                $body
+            })*
+            _ => $other,
+        }
+    };
+}
+pub(crate) use for_block;
+
+/// The types that can be read and multiplied by; every kernel table covers all of them.
+pub const SUPPORTED: [TensorType; 11] = [
+    TensorType::F32,
+    TensorType::F16,
+    TensorType::BF16,
+    TensorType::Q8_0,
+    TensorType::Q4_0,
+    TensorType::Q4_1,
+    TensorType::Q5_0,
+    TensorType::Q5_1,
+    TensorType::Q4_K,
+    TensorType::Q5_K,
+    TensorType::Q6_K,
+];
+
+/// Whether rows of this type can be read and multiplied by.
+pub fn supports(ty: TensorType) -> bool {
+    SUPPORTED.contains(&ty)
+}
+
+/// The f32 values of one row (or any whole number of blocks).
+///
+/// # Panics
+/// If the type is not supported (see [`supports`]), or if `bytes` is not exactly what `out.len()` elements take.
+pub fn dequantize_row(ty: TensorType, bytes: &[u8], out: &mut [f32]) {
+    let expected = ty.row_bytes(out.len() as u64);
+    assert_eq!(expected, Some(bytes.len() as u64), "{ty}: {} elements in {} bytes", out.len(), bytes.len());
+    for_block!(ty, B => dequantize_blocks::<B>(bytes, out), plain P => P::widen(bytes, out), else panic!("no reader for {ty}"));
+}
+
+fn dequantize_blocks<B: Block>(bytes: &[u8], out: &mut [f32]) {
+    let (elements, size) = (B::TYPE.block_elements(), B::TYPE.block_bytes());
+    for (block, out) in bytes.chunks_exact(size).zip(out.chunks_exact_mut(elements)) {
+        for (index, out) in out.chunks_exact_mut(GROUP).enumerate() {
+            let group = B::group(block, index);
+            // The half's scale is rounded before it meets the level, as the formats' own reader does.
+            let scales = group.multipliers.map(|multiplier| group.scale * multiplier as f32);
+            for (column, (out, &level)) in out.iter_mut().zip(&group.levels).enumerate() {
+                *out = scales[column / 16] * f32::from(level) + group.offset;
+            }
+        }
+    }
+}
+
+/// The f16 at `offset` as f32.
+fn f16_at(block: &[u8], offset: usize) -> f32 {
+    half::f16::from_le_bytes([block[offset], block[offset + 1]]).to_f32()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    /// Every type against the values that gguf-py reads from the same blocks: exactly.
+    #[test]
+    fn every_type_reads_the_reference_values() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/quants");
+        for ty in SUPPORTED {
+            let blocks = std::fs::read(folder.join(format!("{ty}.blocks"))).expect("reference blocks");
+            let expected: Vec<f32> = std::fs::read(folder.join(format!("{ty}.f32")))
+                .expect("reference values")
+                .chunks_exact(4)
+                .map(|bytes| f32::from_le_bytes(bytes.try_into().expect("four bytes")))
+                .collect();
+            let mut values = vec![f32::NAN; expected.len()];
+            dequantize_row(ty, &blocks, &mut values);
+            for (index, (value, expected)) in values.iter().zip(&expected).enumerate() {
+                assert!(value == expected, "{ty} element {index}: {value} is not {expected}");
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "64 elements in 35 bytes")]
+    fn a_wrong_length_is_refused() {
+        dequantize_row(TensorType::Q4_0, &[0; 35], &mut [0.0; 64]);
+    }
+}

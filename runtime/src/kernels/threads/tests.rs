@@ -14,10 +14,7 @@ fn each_chunk_once(threads: &Threads, chunks: usize, seed: usize) {
         }
         ran[chunk].fetch_add(1, Relaxed);
     });
-    assert!(
-        ran.iter().all(|times| times.load(Relaxed) == 1),
-        "{chunks} chunks: {ran:?}"
-    );
+    assert!(ran.iter().all(|times| times.load(Relaxed) == 1), "{chunks} chunks: {ran:?}");
 }
 
 #[test]
@@ -40,10 +37,7 @@ fn workers_that_slept_come_back() {
     }
     thread::sleep(Duration::from_millis(20));
     let asleep = || threads.shared.asleep.iter().all(|flag| flag.0.load(SeqCst));
-    assert!(
-        spin_until(Duration::from_secs(20), asleep),
-        "an idle worker must sleep"
-    );
+    assert!(spin_until(Duration::from_secs(20), asleep), "an idle worker must sleep");
     each_chunk_once(&threads, 9, 0);
 }
 
@@ -55,10 +49,7 @@ fn workers_do_take_part() {
     threads.run(2, &|_| {
         // Each of the two chunks waits until the other one runs: only two threads at once can finish this.
         others.fetch_add(1, SeqCst);
-        assert!(
-            spin_until(Duration::from_secs(20), || others.load(SeqCst) >= 2),
-            "the worker never came"
-        );
+        assert!(spin_until(Duration::from_secs(20), || others.load(SeqCst) >= 2), "the worker never came");
     });
     let mut ran_on = Vec::new();
     let list = Mutex::new(&mut ran_on);
@@ -74,24 +65,15 @@ fn a_panic_reaches_the_caller_and_the_pool_goes_on() {
     let threads = Threads::new(4);
     for round in 0..50 {
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            threads.run(16, &|chunk| {
-                assert!(chunk != round % 16, "chunk {chunk} fails")
-            });
+            threads.run(16, &|chunk| assert!(chunk != round % 16, "chunk {chunk} fails"));
         }));
         let payload = outcome.expect_err("the panic must reach the caller");
-        let text = payload
-            .downcast_ref::<String>()
-            .expect("a formatted message");
+        let text = payload.downcast_ref::<String>().expect("a formatted message");
         assert_eq!(*text, format!("chunk {} fails", round % 16));
         each_chunk_once(&threads, 16, round);
     }
-    let all = catch_unwind(AssertUnwindSafe(|| {
-        threads.run(16, &|_| panic!("every chunk"))
-    }));
-    assert_eq!(
-        all.expect_err("panics").downcast_ref::<&str>(),
-        Some(&"every chunk")
-    );
+    let all = catch_unwind(AssertUnwindSafe(|| threads.run(16, &|_| panic!("every chunk"))));
+    assert_eq!(all.expect_err("panics").downcast_ref::<&str>(), Some(&"every chunk"));
     each_chunk_once(&threads, 16, 0);
 }
 
@@ -116,9 +98,7 @@ fn several_callers_take_turns() {
     thread::scope(|scope| {
         for caller in 0..4 {
             let threads = &threads;
-            scope.spawn(move || {
-                (0..400).for_each(|round| each_chunk_once(threads, 2 + (round + caller) % 9, round))
-            });
+            scope.spawn(move || (0..400).for_each(|round| each_chunk_once(threads, 2 + (round + caller) % 9, round)));
         }
     });
 }
@@ -137,28 +117,15 @@ fn pools_come_and_go() {
 fn ranges_cover_the_items_once() {
     for count in [1, 2, 5] {
         let threads = Threads::new(count);
-        for (items, grain) in [
-            (0, 1),
-            (1, 1),
-            (7, 0),
-            (100, 1),
-            (100, 33),
-            (1000, 8),
-            (5, 100),
-        ] {
+        for (items, grain) in [(0, 1), (1, 1), (7, 0), (100, 1), (100, 33), (1000, 8), (5, 100)] {
             let mut hits = vec![0u8; items];
             let parts = Disjoint::new(&mut hits);
             threads.run_ranges(items, grain, &|range| {
                 assert!(!range.is_empty());
                 // SAFETY: `run_ranges` hands out disjoint ranges, which is what this test shows.
-                unsafe { parts.part(range) }
-                    .iter_mut()
-                    .for_each(|hit| *hit += 1);
+                unsafe { parts.part(range) }.iter_mut().for_each(|hit| *hit += 1);
             });
-            assert!(
-                hits.iter().all(|hit| *hit == 1),
-                "{items} items, grain {grain}, {count} threads"
-            );
+            assert!(hits.iter().all(|hit| *hit == 1), "{items} items, grain {grain}, {count} threads");
         }
     }
 }

@@ -1,0 +1,328 @@
+//! One body over every table: right against an f64 reference, and the same bits however a product is cut.
+
+use satchel_gguf::TensorType;
+
+use super::*;
+use crate::kernels::{self, tables_under_test};
+use crate::quant::{SUPPORTED, dequantize_row};
+
+/// A small generator of repeatable noise (xorshift64*).
+struct Noise(u64);
+
+impl Noise {
+    fn bits(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    /// Between −1 and 1, denser around 0.
+    fn value(&mut self) -> f32 {
+        let mut unit = || (self.bits() >> 40) as f32 / (1 << 23) as f32 - 1.0;
+        unit() * unit()
+    }
+}
+
+/// How the f16 scales of the test weights are drawn.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Scales {
+    /// Of the size that models have, of both signs.
+    Usual,
+    /// Zeros, denormals and negatives.
+    Odd,
+}
+
+/// Where a block of this type keeps f16 numbers.
+fn f16_offsets(ty: TensorType) -> &'static [usize] {
+    match ty {
+        TensorType::Q4_1 | TensorType::Q5_1 | TensorType::Q4_K | TensorType::Q5_K => &[0, 2],
+        TensorType::Q6_K => &[208],
+        _ => &[0],
+    }
+}
+
+/// Random blocks; every bit pattern of levels and integer scales occurs, the f16 numbers are finite.
+fn weights(noise: &mut Noise, ty: TensorType, rows: usize, columns: usize, scales: Scales) -> Vec<u8> {
+    let bytes = usize::try_from(ty.row_bytes(columns as u64).expect("whole blocks")).expect("small");
+    let mut weights: Vec<u8> = (0..rows * bytes).map(|_| noise.bits() as u8).collect();
+    for block in weights.chunks_exact_mut(ty.block_bytes()) {
+        if ty == TensorType::F32 {
+            block.copy_from_slice(&noise.value().to_le_bytes());
+            continue;
+        }
+        for &offset in f16_offsets(ty) {
+            let bits = match (scales, noise.bits() % 4) {
+                (Scales::Usual, _) => half::f16::from_f32(noise.value() * 0.05).to_bits(),
+                (Scales::Odd, 0) => 0,
+                (Scales::Odd, 1) => 0x8000,
+                (Scales::Odd, 2) => (noise.bits() & 0x83ff) as u16,
+                (Scales::Odd, _) => half::f16::from_f32(noise.value() * 4.0).to_bits(),
+            };
+            let bits = if ty == TensorType::BF16 { half::bf16::from_f32(noise.value()).to_bits() } else { bits };
+            block[offset..offset + 2].copy_from_slice(&bits.to_le_bytes());
+        }
+    }
+    weights
+}
+
+struct Case<'a> {
+    ty: TensorType,
+    rows: usize,
+    columns: usize,
+    /// Weights from `skew` bytes into the buffer, so that nothing is aligned.
+    buffer: &'a [u8],
+    skew: usize,
+}
+
+impl Case<'_> {
+    fn matrix(&self) -> Matrix<'_> {
+        Matrix { ty: self.ty, rows: self.rows, columns: self.columns, bytes: &self.buffer[self.skew..] }
+    }
+
+    /// The product on a table; the output starts as NaN.
+    fn run(&self, table: &Kernels, threads: usize, x: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
+        let tokens = x.len() / self.columns;
+        let threads = Threads::new(threads);
+        let mut activations = Activations::new();
+        activations.set(table, &threads, x, tokens, self.columns, &[self.ty]);
+        let mut out = vec![f32::NAN; tokens * self.rows];
+        let product = Product { weight: self.matrix(), out: &mut out, add: false, bias };
+        matmul(table, &threads, &mut [product], &activations);
+        out
+    }
+
+    /// In f64 on the activations as they are, and for each output the sum of magnitudes: what errors are relative to.
+    fn reference(&self, x: &[f32]) -> Vec<(f64, f64)> {
+        let row_bytes = self.matrix().bytes.len() / self.rows;
+        let mut weights = vec![0.0; self.rows * self.columns];
+        for (bytes, row) in self.matrix().bytes.chunks_exact(row_bytes).zip(weights.chunks_exact_mut(self.columns)) {
+            dequantize_row(self.ty, bytes, row);
+        }
+        let mut out = Vec::new();
+        for x in x.chunks_exact(self.columns) {
+            for row in weights.chunks_exact(self.columns) {
+                let products = row.iter().zip(x).map(|(&w, &x)| f64::from(w) * f64::from(x));
+                out.push(products.fold((0.0, 0.0), |(sum, size), product| (sum + product, size + product.abs())));
+            }
+        }
+        out
+    }
+}
+
+/// Runs `body` on cases of every type: odd row counts, one block to many, aligned and not.
+fn for_cases(scales: Scales, mut body: impl FnMut(&mut Noise, &Case<'_>)) {
+    let mut noise = Noise(0x5EED);
+    for ty in SUPPORTED {
+        let unit = ty.block_elements();
+        let widths = match unit {
+            1 => vec![1, 7, 32, 45, 576],
+            32 => vec![32, 64, 96, 576, 1536],
+            _ => vec![256, 512, 1536],
+        };
+        for (index, columns) in widths.into_iter().enumerate() {
+            let (rows, skew) = ([1, 7, 16, 19, 33][index], [0, 2, 1, 2, 0][index]);
+            let mut buffer = vec![0xA5; skew];
+            buffer.extend(weights(&mut noise, ty, rows, columns, scales));
+            body(&mut noise, &Case { ty, rows, columns, buffer: &buffer, skew });
+        }
+    }
+}
+
+fn activations(noise: &mut Noise, tokens: usize, columns: usize) -> Vec<f32> {
+    (0..tokens * columns).map(|_| noise.value() * 3.0).collect()
+}
+
+/// Quantising a group moves each activation by half a level, 1/254 of the largest, at most; the rest is f32 rounding.
+#[test]
+fn scalar_is_close_to_f64() {
+    let scalar = kernels::by_name("scalar").expect("always there");
+    for_cases(Scales::Usual, |noise, case| {
+        let x = activations(noise, 3, case.columns);
+        let (mut error, mut size) = (0.0, 0.0);
+        for (value, (expected, magnitude)) in case.run(scalar, 1, &x, None).iter().zip(case.reference(&x)) {
+            let bound = magnitude * if is_quantised(case.ty) { 0.05 } else { 1e-6 };
+            let off = (f64::from(*value) - expected).abs();
+            assert!(off <= bound, "{} {} columns: {value}, expected {expected} ± {bound}", case.ty, case.columns);
+            error += off;
+            size += magnitude;
+        }
+        // Errors of single activations cancel: on average the bound is much closer.
+        assert!(error <= size * if is_quantised(case.ty) { 0.01 } else { 1e-6 }, "{}: {error} of {size}", case.ty);
+    });
+}
+
+/// f32 rounding may differ between tables, nothing else.
+#[test]
+fn every_table_agrees_with_scalar() {
+    let scalar = kernels::by_name("scalar").expect("always there");
+    for table in tables_under_test("matmul") {
+        for scales in [Scales::Usual, Scales::Odd] {
+            for_cases(scales, |noise, case| {
+                for tokens in [1, 2, 3, 4, 5, 6, 7, 8, 9, 33] {
+                    let mut x = activations(noise, tokens, case.columns);
+                    extremes(&mut x, tokens);
+                    let expected = case.run(scalar, 1, &x, None);
+                    let found = case.run(table, 1, &x, None);
+                    let reference = case.reference(&x);
+                    for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                        let bound = reference[index].1 * 2e-6 + 1e-30;
+                        let off = (f64::from(*found) - f64::from(*expected)).abs();
+                        let (token, row) = (index / case.rows, index % case.rows);
+                        assert!(
+                            off <= bound,
+                            "{} {} of {} x {} ({scales:?} scales), token {token} of {tokens}, row {row}: {found}, scalar {expected}",
+                            table.name,
+                            case.ty,
+                            case.rows,
+                            case.columns
+                        );
+                    }
+                }
+            });
+        }
+    }
+}
+
+/// Groups of ±largest (every level ±127), of zeros, and of denormals among the usual ones.
+fn extremes(x: &mut [f32], tokens: usize) {
+    let groups = x.len().div_ceil(GROUP);
+    for (index, group) in x.chunks_mut(GROUP).enumerate() {
+        match (index + tokens) % 7 {
+            0 => group.fill(1.5),
+            1 if groups > 1 => group.fill(-0.75),
+            2 if groups > 2 => group.fill(0.0),
+            3 if groups > 3 => group.iter_mut().for_each(|value| *value *= 1e-39),
+            4 => group.iter_mut().for_each(|value| *value = value.signum()),
+            _ => {}
+        }
+    }
+}
+
+/// The rule of `kernels`: a token's outputs are the same bits alone, among others, on any number of threads.
+#[test]
+fn a_result_does_not_depend_on_its_company() {
+    for table in tables_under_test("matmul company") {
+        for_cases(Scales::Usual, |noise, case| {
+            let x = activations(noise, 33, case.columns);
+            let alone: Vec<u32> =
+                x.chunks_exact(case.columns).flat_map(|x| case.run(table, 1, x, None)).map(f32::to_bits).collect();
+            for (tokens, threads) in [(1, 2), (2, 1), (3, 1), (4, 2), (5, 1), (6, 1), (7, 3), (8, 1), (9, 2), (33, 3)] {
+                let together = case.run(table, threads, &x[..tokens * case.columns], None);
+                let together: Vec<u32> = together.into_iter().map(f32::to_bits).collect();
+                assert!(
+                    together == alone[..tokens * case.rows],
+                    "{} {}: {tokens} tokens, {threads} threads",
+                    table.name,
+                    case.ty
+                );
+            }
+        });
+    }
+}
+
+/// Several products share a call; `add` and `bias` change nothing but what they say.
+#[test]
+fn add_and_bias_work_on_several_products() {
+    for table in tables_under_test("matmul add") {
+        for_cases(Scales::Usual, |noise, case| {
+            let tokens = 5;
+            let x = activations(noise, tokens, case.columns);
+            let bias: Vec<f32> = (0..case.rows).map(|_| noise.value()).collect();
+            let plain = case.run(table, 1, &x, None);
+            let threads = Threads::new(2);
+            let mut input = Activations::new();
+            input.set(table, &threads, &x, tokens, case.columns, &[case.ty]);
+            let (mut with_bias, mut added, mut both) =
+                (vec![f32::NAN; plain.len()], vec![0.5; plain.len()], vec![0.25; plain.len()]);
+            let weight = case.matrix();
+            let mut products = [
+                Product { weight, out: &mut with_bias, add: false, bias: Some(&bias) },
+                Product { weight, out: &mut added, add: true, bias: None },
+                Product { weight, out: &mut both, add: true, bias: Some(&bias) },
+            ];
+            matmul(table, &threads, &mut products, &input);
+            for (index, plain) in plain.iter().enumerate() {
+                let bias = bias[index % case.rows];
+                let expected = [plain + bias, 0.5 + plain, 0.25 + (plain + bias)];
+                assert_eq!([with_bias[index], added[index], both[index]], expected, "{} {}", table.name, case.ty);
+            }
+        });
+    }
+}
+
+/// Quantising is the same on every table, bit for bit, also where the input is hostile.
+#[test]
+fn every_table_quantises_alike() {
+    let scalar = kernels::by_name("scalar").expect("always there");
+    let mut noise = Noise(7);
+    let mut x: Vec<f32> = (0..40 * GROUP).map(|_| noise.value() * 10.0).collect();
+    extremes(&mut x, 0);
+    x[5 * GROUP..6 * GROUP].fill(2.5 / 127.0);
+    x[5 * GROUP] = 1.0;
+    x[10 * GROUP + 3] = f32::NAN;
+    x[11 * GROUP + 31] = f32::INFINITY;
+    x[12 * GROUP + 1] = f32::MAX;
+    let quantise = |table: &Kernels| {
+        let (mut levels, mut facts) = (vec![Levels([99; GROUP]); 40], vec![GroupFacts::default(); 40]);
+        // SAFETY: the table came from `tables`.
+        unsafe { (table.matmul.quantize)(&x, &mut levels, &mut facts) };
+        (levels, facts)
+    };
+    let (expected_levels, expected_facts) = quantise(scalar);
+    assert!(expected_facts[10].scale.is_nan() && expected_facts[11].scale.is_nan());
+    for table in tables_under_test("quantise") {
+        let (levels, facts) = quantise(table);
+        for group in 0..40 {
+            if expected_facts[group].scale.is_nan() {
+                assert!(facts[group].scale.is_nan() && facts[group].sum.is_nan(), "{} group {group}", table.name);
+                continue;
+            }
+            assert_eq!(levels[group].0, expected_levels[group].0, "{} group {group}", table.name);
+            assert_eq!(
+                facts[group].scale.to_bits(),
+                expected_facts[group].scale.to_bits(),
+                "{} group {group}",
+                table.name
+            );
+            assert_eq!(facts[group].sum, expected_facts[group].sum, "{} group {group}", table.name);
+            assert_eq!(facts[group].half_sums, expected_facts[group].half_sums, "{} group {group}", table.name);
+        }
+    }
+}
+
+/// A NaN among the activations reaches every output of its token and of no other.
+#[test]
+fn a_nan_is_not_hidden() {
+    for table in tables_under_test("matmul NaN") {
+        for_cases(Scales::Usual, |noise, case| {
+            let mut x = activations(noise, 5, case.columns);
+            x[2 * case.columns] = f32::NAN;
+            for (index, value) in case.run(table, 1, &x, None).iter().enumerate() {
+                assert_eq!(value.is_nan(), index / case.rows == 2, "{} {}: {value}", table.name, case.ty);
+            }
+        });
+    }
+}
+
+#[test]
+fn every_table_covers_every_type() {
+    for table in tables_under_test("matmul types") {
+        assert!(SUPPORTED.iter().all(|ty| table.matmul.rows.iter().any(|row| row.0 == *ty)), "{}", table.name);
+    }
+}
+
+#[test]
+#[should_panic(expected = "columns of weights and activations")]
+fn a_wrong_width_is_refused() {
+    let case = Case { ty: TensorType::Q4_0, rows: 1, columns: 64, buffer: &[0; 36], skew: 0 };
+    let threads = Threads::new(1);
+    let mut input = Activations::new();
+    input.set(kernels::best(), &threads, &[0.0; 32], 1, 32, &[case.ty]);
+    matmul(
+        kernels::best(),
+        &threads,
+        &mut [Product { weight: case.matrix(), out: &mut [0.0], add: false, bias: None }],
+        &input,
+    );
+}

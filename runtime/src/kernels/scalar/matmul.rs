@@ -1,0 +1,99 @@
+//! Matrix products in plain code: a row is unpacked once and meets every token.
+
+use satchel_gguf::TensorType;
+
+use crate::kernels::matmul::{Chunk, GroupFacts, Levels, MatmulKernels, RowsKernel};
+use crate::quant::{self, Block, GROUP, Group, Plain, SUPPORTED, for_block};
+
+pub(super) const KERNELS: MatmulKernels = MatmulKernels { quantize, rows: &ROWS };
+
+static ROWS: [(TensorType, RowsKernel); SUPPORTED.len()] = {
+    let mut rows = [(TensorType::F32, plain_rows::<quant::F32> as RowsKernel); SUPPORTED.len()];
+    let mut index = 0;
+    while index < rows.len() {
+        rows[index] = (SUPPORTED[index], kernel(SUPPORTED[index]));
+        index += 1;
+    }
+    rows
+};
+
+const fn kernel(ty: TensorType) -> RowsKernel {
+    for_block!(ty, B => quantised_rows::<B>, plain P => plain_rows::<P>, else panic!("a supported type has a block type"))
+}
+
+/// The smallest magnitude that is quantised: its inverse is far from overflow, and nothing near it matters to a sum.
+pub(in crate::kernels) const FAINT: f32 = 1e-30;
+
+/// Rounds to nearest, ties to even, for magnitudes far below 2²²: adding 1.5 × 2²³ leaves no fraction bits.
+fn round(value: f32) -> f32 {
+    const SHIFT: f32 = 12_582_912.0;
+    (value + SHIFT) - SHIFT
+}
+
+/// int8 levels of 127ths of the group's largest magnitude.
+///
+/// A group below [`FAINT`] counts as zero; one with an infinity or a NaN gets a NaN scale, so that it shows in every output.
+/// All tables give the same bits here.
+pub(in crate::kernels) fn quantize(x: &[f32], levels: &mut [Levels], facts: &mut [GroupFacts]) {
+    for ((x, levels), facts) in x.chunks_exact(GROUP).zip(levels).zip(facts) {
+        // As integers, magnitudes keep their order, and NaN and infinity come above every number.
+        let largest = f32::from_bits(x.iter().map(|value| value.to_bits() & i32::MAX as u32).max().unwrap_or(0));
+        let inverse = if largest >= FAINT && largest.is_finite() { 127.0 / largest } else { 0.0 };
+        let scale = if largest.is_finite() { if largest >= FAINT { largest / 127.0 } else { 0.0 } } else { f32::NAN };
+        let mut half_sums = [0i32; 2];
+        for (column, (level, value)) in levels.0.iter_mut().zip(x).enumerate() {
+            *level = round(value * inverse) as i8;
+            half_sums[column / 16] += i32::from(*level);
+        }
+        let sum = scale * (half_sums[0] + half_sums[1]) as f32;
+        *facts = GroupFacts { scale, sum, half_sums: half_sums.map(|sum| sum as i16) };
+    }
+}
+
+/// # Safety
+/// See [`RowsKernel`].
+unsafe fn quantised_rows<B: Block>(chunk: &Chunk<'_>) {
+    let mut row_groups: Vec<Group> = Vec::with_capacity(chunk.weight.columns / GROUP);
+    for row in chunk.rows.clone() {
+        row_groups.clear();
+        for block in chunk.row(row).chunks_exact(B::TYPE.block_bytes()) {
+            row_groups.extend((0..B::TYPE.block_elements() / GROUP).map(|group| B::group(block, group)));
+        }
+        for token in 0..chunk.x.tokens() {
+            let (levels, facts) = chunk.x.groups(token);
+            let mut sum = 0.0f32;
+            for ((group, levels), facts) in row_groups.iter().zip(levels).zip(facts) {
+                let halves = [0, 16].map(|start| dot(&group.levels[start..], &levels.0[start..]));
+                let product = group.multipliers[0] * halves[0] + group.multipliers[1] * halves[1];
+                sum += group.scale * facts.scale * product as f32;
+                sum += group.offset * facts.sum;
+            }
+            // SAFETY: the row is of this chunk.
+            unsafe { chunk.out.store(token, row, &[sum]) };
+        }
+    }
+}
+
+/// Of 16 columns.
+fn dot(a: &[i8], b: &[i8]) -> i32 {
+    a[..16].iter().zip(&b[..16]).map(|(&a, &b)| i32::from(i16::from(a) * i16::from(b))).sum()
+}
+
+/// # Safety
+/// See [`RowsKernel`].
+unsafe fn plain_rows<P: Plain>(chunk: &Chunk<'_>) {
+    let mut weights = vec![0.0; chunk.weight.columns.next_multiple_of(GROUP)];
+    for row in chunk.rows.clone() {
+        P::widen(chunk.row(row), &mut weights);
+        for token in 0..chunk.x.tokens() {
+            let mut lanes = [0.0f32; 8];
+            for (w, x) in weights.chunks_exact(8).zip(chunk.x.values(token).chunks_exact(8)) {
+                for lane in 0..8 {
+                    lanes[lane] += w[lane] * x[lane];
+                }
+            }
+            // SAFETY: the row is of this chunk.
+            unsafe { chunk.out.store(token, row, &[lanes.iter().sum()]) };
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Q4_K, Q5_K and Q6_K: blocks of 256 whose f16 scale is divided again by small integer scales.
+//!
+//! Q4_K and Q5_K give each 32 columns a 6-bit scale and a 6-bit minimum, packed into 12 bytes. Q6_K is symmetric and gives
+//! each 16 columns a signed 8-bit scale, which is why [`Group`] has a multiplier for each half.
+
+use satchel_gguf::TensorType;
+
+use super::{Block, GROUP, Group, f16_at};
+
+/// f16 scale, f16 scale of minimums, 12 bytes of scales, 128 bytes of nibbles.
+pub struct Q4K;
+/// f16 scale, f16 scale of minimums, 12 bytes of scales, 32 bytes of fifth bits, 128 bytes of nibbles.
+pub struct Q5K;
+/// 128 bytes of nibbles, 64 bytes of upper bit pairs, 16 signed scales, f16 scale; level − 32.
+pub struct Q6K;
+
+impl Block for Q4K {
+    const TYPE: TensorType = TensorType::Q4_K;
+    fn group(block: &[u8], group: usize) -> Group {
+        Group { levels: k_nibbles(&block[16..144], group), ..scaled(block, group) }
+    }
+}
+
+impl Block for Q5K {
+    const TYPE: TensorType = TensorType::Q5_K;
+    fn group(block: &[u8], group: usize) -> Group {
+        let mut levels = k_nibbles(&block[48..176], group);
+        for (level, bits) in levels.iter_mut().zip(&block[16..48]) {
+            *level |= (((bits >> group) & 1) << 4) as i8;
+        }
+        Group { levels, ..scaled(block, group) }
+    }
+}
+
+impl Block for Q6K {
+    const TYPE: TensorType = TensorType::Q6_K;
+    fn group(block: &[u8], group: usize) -> Group {
+        // A half block of 128 columns is 64 bytes of nibbles and 32 of bit pairs. Its groups 0 and 1 take the low
+        // nibbles of the first and second 32 bytes, groups 2 and 3 the high ones; group n takes bit pair n.
+        let (half, part) = (group / 4, group % 4);
+        let low = &block[64 * half + 32 * (part % 2)..][..GROUP];
+        let high = &block[128 + 32 * half..][..GROUP];
+        let levels = std::array::from_fn(|column| {
+            let nibble = (low[column] >> (4 * (part / 2))) & 15;
+            let pair = (high[column] >> (2 * part)) & 3;
+            (nibble | pair << 4) as i8 - 32
+        });
+        let multipliers = [0, 1].map(|half| i32::from(block[192 + 2 * group + half] as i8));
+        Group { levels, scale: f16_at(block, 208), multipliers, offset: 0.0 }
+    }
+}
+
+/// Each 32 bytes hold two groups: the even one in the low nibbles, the odd one in the high nibbles.
+fn k_nibbles(bytes: &[u8], group: usize) -> [i8; GROUP] {
+    std::array::from_fn(|column| ((bytes[32 * (group / 2) + column] >> (4 * (group % 2))) & 15) as i8)
+}
+
+/// Scale and minimum of a group of Q4_K or Q5_K.
+fn scaled(block: &[u8], group: usize) -> Group {
+    let (scale, minimum) = scale_and_minimum(&block[4..16], group);
+    Group {
+        levels: [0; GROUP],
+        scale: f16_at(block, 0) * f32::from(scale),
+        multipliers: [1, 1],
+        offset: -(f16_at(block, 2) * f32::from(minimum)),
+    }
+}
+
+/// Twelve bytes for eight pairs of six bits: groups 0..4 take the low six bits of bytes 0..4 (scale) and 4..8 (minimum);
+/// groups 4..8 take a nibble of bytes 8..12 and, as their upper two bits, those that the first eight bytes have left.
+fn scale_and_minimum(bytes: &[u8], group: usize) -> (u8, u8) {
+    if group < 4 {
+        (bytes[group] & 63, bytes[group + 4] & 63)
+    } else {
+        let nibbles = bytes[group + 4];
+        ((nibbles & 15) | (bytes[group - 4] >> 6) << 4, (nibbles >> 4) | (bytes[group] >> 6) << 4)
+    }
+}

@@ -1,0 +1,77 @@
+//! Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0: blocks of 32 with one f16 scale, GGML's first family.
+//!
+//! The `_0` types are symmetric (the stored level minus half the range), the `_1` types add a minimum, also f16.
+//! Four-bit levels lie as columns 0..16 in the low nibbles and 16..32 in the high nibbles of 16 bytes; the five-bit
+//! types keep every column's fifth bit in one 32-bit word before them.
+
+use satchel_gguf::TensorType;
+
+use super::{Block, GROUP, Group, f16_at};
+
+/// f16 scale, 16 bytes of nibbles; level − 8.
+pub struct Q4_0;
+/// f16 scale, f16 minimum, 16 bytes of nibbles.
+pub struct Q4_1;
+/// f16 scale, 32 fifth bits, 16 bytes of nibbles; level − 16.
+pub struct Q5_0;
+/// f16 scale, f16 minimum, 32 fifth bits, 16 bytes of nibbles.
+pub struct Q5_1;
+/// f16 scale, 32 signed bytes.
+pub struct Q8_0;
+
+impl Block for Q4_0 {
+    const TYPE: TensorType = TensorType::Q4_0;
+    fn group(block: &[u8], _: usize) -> Group {
+        Group { levels: nibbles(&block[2..18]).map(|level| level - 8), ..whole(f16_at(block, 0), 0.0) }
+    }
+}
+
+impl Block for Q4_1 {
+    const TYPE: TensorType = TensorType::Q4_1;
+    fn group(block: &[u8], _: usize) -> Group {
+        Group { levels: nibbles(&block[4..20]), ..whole(f16_at(block, 0), f16_at(block, 2)) }
+    }
+}
+
+impl Block for Q5_0 {
+    const TYPE: TensorType = TensorType::Q5_0;
+    fn group(block: &[u8], _: usize) -> Group {
+        let levels = with_fifth_bits(nibbles(&block[6..22]), &block[2..6]).map(|level| level - 16);
+        Group { levels, ..whole(f16_at(block, 0), 0.0) }
+    }
+}
+
+impl Block for Q5_1 {
+    const TYPE: TensorType = TensorType::Q5_1;
+    fn group(block: &[u8], _: usize) -> Group {
+        let levels = with_fifth_bits(nibbles(&block[8..24]), &block[4..8]);
+        Group { levels, ..whole(f16_at(block, 0), f16_at(block, 2)) }
+    }
+}
+
+impl Block for Q8_0 {
+    const TYPE: TensorType = TensorType::Q8_0;
+    fn group(block: &[u8], _: usize) -> Group {
+        Group { levels: std::array::from_fn(|column| block[2 + column] as i8), ..whole(f16_at(block, 0), 0.0) }
+    }
+}
+
+/// A group with one scale; the levels are filled in by the caller.
+fn whole(scale: f32, offset: f32) -> Group {
+    Group { levels: [0; GROUP], scale, multipliers: [1, 1], offset }
+}
+
+fn nibbles(bytes: &[u8]) -> [i8; GROUP] {
+    std::array::from_fn(|column| {
+        let byte = bytes[column % 16];
+        (if column < 16 { byte & 15 } else { byte >> 4 }) as i8
+    })
+}
+
+fn with_fifth_bits(mut levels: [i8; GROUP], bits: &[u8]) -> [i8; GROUP] {
+    let bits = u32::from_le_bytes([bits[0], bits[1], bits[2], bits[3]]);
+    for (column, level) in levels.iter_mut().enumerate() {
+        *level |= (((bits >> column) & 1) << 4) as i8;
+    }
+    levels
+}
