@@ -1,1 +1,274 @@
-//! tokenizer
+//! Text to token ids and back, as the model's own tokenizer does it.
+//!
+//! All there is to know comes from the GGUF: [`Tokenizer::from_gguf`] reads the vocabulary and picks the algorithm,
+//! byte-level BPE ([`bpe`]) or SentencePiece with scores ([`spm`]). Whatever the algorithm, special tokens are cut
+//! out first, and what lies between them is encoded on its own. A kind of tokenizer or a pre-tokeniser that is not
+//! known is an error: near enough would only make the model worse without a trace.
+//!
+//! Chat templates, streams of partial characters and stop strings are not here; they stand on top.
+
+mod bpe;
+mod byte_alphabet;
+mod end_tokens;
+mod merge;
+mod pretokenize;
+mod special;
+mod spm;
+#[cfg(test)]
+mod tests;
+mod vocabulary;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use satchel_gguf::Metadata;
+
+use self::bpe::Bpe;
+use self::pretokenize::PreTokenizer;
+use self::special::{Fragment, RoleDefaults, Roles, SpecialTokens};
+use self::spm::Spm;
+use self::vocabulary::Vocabulary;
+use crate::TokenId;
+
+pub use self::vocabulary::TokenKind;
+
+/// Texts beyond this are refused: places inside them are kept in 32 bits, after every byte may have grown to three.
+const MAX_TEXT_BYTES: usize = 1 << 30;
+
+/// Why a tokenizer cannot be made, or a text not be encoded.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum TokenizerError {
+    #[error(transparent)]
+    Metadata(#[from] satchel_gguf::Error),
+    #[error("tokenizer.ggml.model is {0:?}, a kind that this version does not know; it knows gpt2 and llama")]
+    UnknownKind(String),
+    #[error("tokenizer.ggml.pre is {name:?}, a pre-tokeniser that this version does not know; it knows {known}")]
+    UnknownPreTokenizer { name: String, known: String },
+    #[error("{key} has {found} elements, but there are {tokens} tokens")]
+    WrongLength { key: &'static str, tokens: usize, found: usize },
+    #[error("tokenizer.ggml.tokens: tokens {first} and {second} are both {text:?}")]
+    DuplicateToken { text: String, first: TokenId, second: TokenId },
+    #[error("tokenizer.ggml.token_type: token {id} has type {value}; types go from 0 to 6")]
+    UnknownTokenType { id: TokenId, value: i32 },
+    #[error("tokenizer.ggml.merges: merge {rank} is {text:?}, not two texts divided by a space")]
+    BadMerge { rank: u32, text: String },
+    #[error("{key} is {id}, but there are {tokens} tokens")]
+    IdOutOfRange { key: &'static str, id: TokenId, tokens: usize },
+    #[error("{key} is true, but there is no {role}")]
+    NoSuchRole { key: &'static str, role: &'static str },
+    #[error("the special tokens cannot be searched for: {0}")]
+    SpecialTokens(String),
+    #[error("this model takes token ids only: its tokenizer is of kind {0:?}, which has no text form")]
+    NoText(String),
+    #[error("the text has {bytes} bytes; a tokenizer takes {MAX_TEXT_BYTES} at most")]
+    TextTooLong { bytes: usize },
+    #[error("the vocabulary has no token for {text:?}, none for its bytes, and none for unknown text")]
+    NoToken { text: String },
+}
+
+/// How text becomes tokens.
+#[derive(Debug)]
+enum Algorithm {
+    Bpe(Bpe),
+    Spm(Spm),
+    /// A vocabulary without a text form: ids only.
+    None,
+}
+
+/// A model's tokenizer. It is read-only: any number of threads may use one.
+#[derive(Debug)]
+pub struct Tokenizer {
+    kind: String,
+    algorithm: Algorithm,
+    vocabulary: Vocabulary,
+    special: SpecialTokens,
+    roles: Roles,
+    end_tokens: Arc<[TokenId]>,
+    warning: Option<String>,
+}
+
+impl Tokenizer {
+    /// Reads the tokenizer of a model. A model of kind `none`, `no_vocab`, `test`, or without one opens, and answers every
+    /// [`Tokenizer::encode`] with an error.
+    pub fn from_gguf(metadata: &Metadata) -> Result<Self, TokenizerError> {
+        match metadata.get_str("tokenizer.ggml.model")? {
+            Some("gpt2") => Self::bpe(metadata),
+            Some("llama") => Self::spm(metadata),
+            None => Self::ids_only(metadata, "none"),
+            Some(kind @ ("none" | "no_vocab" | "test")) => Self::ids_only(metadata, kind),
+            Some(kind) => Err(TokenizerError::UnknownKind(kind.to_owned())),
+        }
+    }
+
+    fn bpe(metadata: &Metadata) -> Result<Self, TokenizerError> {
+        // Without a name llama.cpp takes `default` and warns: old files, whose answers are worse for it.
+        let name = metadata.get_str("tokenizer.ggml.pre")?;
+        let words = PreTokenizer::by_name(name.unwrap_or("default")).ok_or_else(|| {
+            let known = PreTokenizer::known_names();
+            TokenizerError::UnknownPreTokenizer { name: name.unwrap_or_default().to_owned(), known }
+        })?;
+        let warning = name.is_none().then(|| {
+            "the model does not name its pre-tokeniser (tokenizer.ggml.pre), so `default` is used; answers may be worse \
+             than the model's own, convert it anew"
+                .to_owned()
+        });
+        let defaults = RoleDefaults { bos: None, eos: None, unknown: None, add_bos: words.add_bos };
+        let vocabulary = Vocabulary::from_gguf(metadata)?;
+        let roles = Roles::from_gguf(metadata, &vocabulary, defaults)?;
+        let algorithm = Algorithm::Bpe(Bpe::from_gguf(metadata, words)?);
+        Self::assemble(metadata, "gpt2", vocabulary, roles, algorithm, warning)
+    }
+
+    fn spm(metadata: &Metadata) -> Result<Self, TokenizerError> {
+        let defaults = RoleDefaults { bos: Some(1), eos: Some(2), unknown: Some(0), add_bos: true };
+        let vocabulary = Vocabulary::from_gguf(metadata)?;
+        let roles = Roles::from_gguf(metadata, &vocabulary, defaults)?;
+        let add_space_prefix = metadata.get_bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
+        let algorithm = Algorithm::Spm(Spm::new(&vocabulary, add_space_prefix, roles.unknown));
+        Self::assemble(metadata, "llama", vocabulary, roles, algorithm, None)
+    }
+
+    /// The vocabulary is kept for its size; what its texts mean is not known.
+    fn ids_only(metadata: &Metadata, kind: &str) -> Result<Self, TokenizerError> {
+        let vocabulary = match metadata.contains("tokenizer.ggml.tokens") {
+            true => Vocabulary::from_gguf(metadata)?,
+            false => Vocabulary::empty(),
+        };
+        let roles = Roles { bos: None, eos: None, unknown: None, add_bos: false, add_eos: false };
+        Self::assemble(metadata, kind, vocabulary, roles, Algorithm::None, None)
+    }
+
+    fn assemble(
+        metadata: &Metadata,
+        kind: &str,
+        mut vocabulary: Vocabulary,
+        roles: Roles,
+        algorithm: Algorithm,
+        warning: Option<String>,
+    ) -> Result<Self, TokenizerError> {
+        let end_tokens = match algorithm {
+            Algorithm::None => Vec::new(),
+            _ => end_tokens::find(metadata, &mut vocabulary, roles.eos)?,
+        };
+        let special = SpecialTokens::new(metadata, &vocabulary)?;
+        let end_tokens = end_tokens.into();
+        Ok(Self { kind: kind.to_owned(), algorithm, vocabulary, special, roles, end_tokens, warning })
+    }
+
+    /// The tokens of `text`. `add_special`: with the tokens that begin and end a sequence, as the model says.
+    /// `parse_special`: control tokens written in the text, such as `<|im_start|>`, become those tokens; else they
+    /// are text like any other.
+    pub fn encode(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<TokenId>, TokenizerError> {
+        if matches!(self.algorithm, Algorithm::None) {
+            return Err(TokenizerError::NoText(self.kind.clone()));
+        }
+        if text.len() > MAX_TEXT_BYTES {
+            return Err(TokenizerError::TextTooLong { bytes: text.len() });
+        }
+        let mut tokens = Vec::with_capacity(text.len() / 4 + 2);
+        tokens.extend(self.roles.bos.filter(|_| add_special && self.roles.add_bos));
+        // SPM writes a space before text that nothing, or a special token, stands before.
+        let mut begins = true;
+        for fragment in self.special.split(text, parse_special) {
+            match fragment {
+                Fragment::Token(id) => tokens.push(id),
+                Fragment::Text(text) => self.encode_text(text, begins, &mut tokens)?,
+            }
+            begins = matches!(fragment, Fragment::Token(_));
+        }
+        tokens.extend(self.roles.eos.filter(|_| add_special && self.roles.add_eos));
+        Ok(tokens)
+    }
+
+    fn encode_text(&self, text: &str, begins: bool, tokens: &mut Vec<TokenId>) -> Result<(), TokenizerError> {
+        match &self.algorithm {
+            Algorithm::Bpe(bpe) => bpe.encode(&self.vocabulary, text, tokens),
+            Algorithm::Spm(spm) => spm.encode(&self.vocabulary, text, begins, tokens)?,
+            Algorithm::None => {}
+        }
+        Ok(())
+    }
+
+    /// The bytes that a token stands for: part of a character at times. Control and unknown tokens, unused ones and ids out of range
+    /// stand for nothing; `render_special` gives the texts of control and unknown tokens.
+    pub fn token_bytes(&self, id: TokenId, render_special: bool) -> Cow<'_, [u8]> {
+        let text = self.vocabulary.text(id);
+        match (self.vocabulary.kind(id), &self.algorithm) {
+            (TokenKind::Control | TokenKind::Unknown, _) if !render_special => Cow::Borrowed(&[]),
+            (TokenKind::Unused, _) => Cow::Borrowed(&[]),
+            (TokenKind::Control | TokenKind::Unknown | TokenKind::UserDefined, _) | (_, Algorithm::None) => {
+                Cow::Borrowed(text.as_bytes())
+            }
+            (_, Algorithm::Bpe(_)) => byte_alphabet::decode(text).into(),
+            (kind, Algorithm::Spm(_)) => spm::decode(text, kind).into(),
+        }
+    }
+
+    /// The text of tokens. The space that SPM puts in front of a text is taken away again. Bytes that are no UTF-8
+    /// become U+FFFD.
+    pub fn decode(&self, tokens: &[TokenId], render_special: bool) -> String {
+        let mut bytes = Vec::new();
+        for &id in tokens {
+            bytes.extend_from_slice(&self.token_bytes(id, render_special));
+        }
+        let has_prefix = match (&self.algorithm, tokens.first()) {
+            (Algorithm::Spm(spm), Some(&first)) => {
+                spm.add_space_prefix && self.token_bytes(first, render_special).first() == Some(&b' ')
+            }
+            _ => false,
+        };
+        String::from_utf8_lossy(&bytes[usize::from(has_prefix)..]).into_owned()
+    }
+
+    /// Number of tokens.
+    pub fn vocab_size(&self) -> usize {
+        self.vocabulary.len()
+    }
+
+    /// The token that begins a sequence.
+    pub fn bos(&self) -> Option<TokenId> {
+        self.roles.bos
+    }
+
+    /// The token that ends a sequence. Chat models end a turn with others too: [`Tokenizer::end_tokens`].
+    pub fn eos(&self) -> Option<TokenId> {
+        self.roles.eos
+    }
+
+    /// Whether [`Tokenizer::encode`] puts [`Tokenizer::bos`] first when asked for special tokens. A chat template that writes
+    /// it too would give two.
+    pub fn adds_bos(&self) -> bool {
+        self.roles.add_bos
+    }
+
+    /// Every token that ends a generation, in ascending order.
+    pub fn end_tokens(&self) -> Arc<[TokenId]> {
+        self.end_tokens.clone()
+    }
+
+    /// Whether a token is structure, not text.
+    pub fn is_control(&self, id: TokenId) -> bool {
+        self.vocabulary.kind(id) == TokenKind::Control
+    }
+
+    /// The kind of a token; `Unused` for an id out of range.
+    pub fn token_kind(&self, id: TokenId) -> TokenKind {
+        self.vocabulary.kind(id)
+    }
+
+    /// A token as it is written in the vocabulary; empty for an id out of range.
+    pub fn token_text(&self, id: TokenId) -> &str {
+        self.vocabulary.text(id)
+    }
+
+    /// `tokenizer.ggml.model`, or `none`.
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// What the user should know about this tokenizer: one line, where there is something.
+    pub fn warning(&self) -> Option<&str> {
+        self.warning.as_deref()
+    }
+}

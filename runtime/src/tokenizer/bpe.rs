@@ -1,0 +1,124 @@
+//! Byte-level byte-pair encoding (`tokenizer.ggml.model` = `gpt2`).
+//!
+//! Text is cut into words by the pre-tokeniser, each word is written in the byte alphabet, and its letters merge by
+//! the ranks of `tokenizer.ggml.merges`, the lowest first. Merges are looked up by their texts as they stand in the
+//! file, so opening a model does no more than index them.
+
+use std::hash::{BuildHasher, Hash, Hasher};
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+use satchel_gguf::{Metadata, StringArray};
+
+use super::TokenizerError;
+use super::byte_alphabet;
+use super::merge::Merger;
+use super::pretokenize::PreTokenizer;
+use super::vocabulary::Vocabulary;
+use crate::TokenId;
+
+const MERGES: &str = "tokenizer.ggml.merges";
+
+/// The rules of a byte-level BPE tokenizer.
+#[derive(Debug)]
+pub(super) struct Bpe {
+    pub(super) words: &'static PreTokenizer,
+    merges: Merges,
+}
+
+impl Bpe {
+    /// Reads the merges; one that is not two texts divided by a space is an error.
+    pub(super) fn from_gguf(metadata: &Metadata, words: &'static PreTokenizer) -> Result<Self, TokenizerError> {
+        let merges = metadata.require_str_array(MERGES)?.clone();
+        Ok(Self { words, merges: Merges::new(merges)? })
+    }
+
+    /// Appends the tokens of `text`, in which special tokens have no meaning.
+    pub(super) fn encode(&self, vocabulary: &Vocabulary, text: &str, tokens: &mut Vec<TokenId>) {
+        let mut merger = Merger::default();
+        let mut letters = String::new();
+        self.words.for_each_word(text, &mut |word| {
+            letters.clear();
+            letters.extend(word.bytes().map(byte_alphabet::letter));
+            self.encode_word(vocabulary, &letters, &mut merger, tokens);
+        });
+    }
+
+    fn encode_word(&self, vocabulary: &Vocabulary, letters: &str, merger: &mut Merger, tokens: &mut Vec<TokenId>) {
+        if self.words.ignore_merges
+            && let Some(id) = vocabulary.id(letters)
+        {
+            return tokens.push(id);
+        }
+        let ends = letters.char_indices().map(|(at, c)| (at + c.len_utf8()) as u32);
+        let text = |start: u32, end: u32| &letters[start as usize..end as usize];
+        let bounds = merger.merge(ends, |start, middle, end| self.merges.rank(text(start, middle), text(middle, end)));
+        for pair in bounds.windows(2) {
+            let symbol = text(pair[0], pair[1]);
+            match vocabulary.id(symbol) {
+                Some(id) => tokens.push(id),
+                // A merge whose result is no token: its letters one by one. A byte that the vocabulary has no letter
+                // for is left out, as the reference implementations do.
+                None => tokens.extend(symbol.chars().filter_map(|c| vocabulary.id(c.encode_utf8(&mut [0; 4])))),
+            }
+        }
+    }
+}
+
+/// Ranks of pairs: their places in the list of merges.
+#[derive(Debug)]
+struct Merges {
+    /// "left right"
+    pairs: StringArray,
+    ranks: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    longest_bytes: usize,
+}
+
+impl Merges {
+    fn new(pairs: StringArray) -> Result<Self, TokenizerError> {
+        let mut ranks = HashTable::with_capacity(pairs.len());
+        let hasher = DefaultHashBuilder::default();
+        let mut longest_bytes = 0;
+        for (rank, pair) in (0..).zip(pairs.iter()) {
+            let Some((left, right)) = halves(pair) else {
+                return Err(TokenizerError::BadMerge { rank, text: pair.to_owned() });
+            };
+            longest_bytes = longest_bytes.max(left.len() + right.len());
+            let same = |&other: &u32| pairs.get(other as usize) == Some(pair);
+            let hash_again =
+                |&other: &u32| pairs.get(other as usize).and_then(halves).map_or(0, |(l, r)| hash(&hasher, l, r));
+            // Of two merges of one pair the first counts.
+            ranks.entry(hash(&hasher, left, right), same, hash_again).or_insert(rank);
+        }
+        Ok(Self { pairs, ranks, hasher, longest_bytes })
+    }
+
+    fn rank(&self, left: &str, right: &str) -> Option<u32> {
+        let bytes = left.len() + right.len();
+        if bytes > self.longest_bytes {
+            return None;
+        }
+        let same = |&rank: &u32| {
+            let pair = self.pairs.get(rank as usize).unwrap_or_default().as_bytes();
+            pair.len() == bytes + 1
+                && pair.starts_with(left.as_bytes())
+                && pair.ends_with(right.as_bytes())
+                && pair[left.len()] == b' '
+        };
+        self.ranks.find(hash(&self.hasher, left, right), same).copied()
+    }
+}
+
+/// The two texts of a merge. The first may itself begin with a space.
+fn halves(pair: &str) -> Option<(&str, &str)> {
+    let first = pair.chars().next()?.len_utf8();
+    let (left, right) = pair.split_at(first + pair[first..].find(' ')?);
+    (right.len() > 1).then_some((left, &right[1..]))
+}
+
+fn hash(hasher: &DefaultHashBuilder, left: &str, right: &str) -> u64 {
+    let mut state = hasher.build_hasher();
+    left.hash(&mut state);
+    right.hash(&mut state);
+    state.finish()
+}

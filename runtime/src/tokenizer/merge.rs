@@ -1,0 +1,178 @@
+//! Greedy pair merging, the algorithm that byte-level BPE and SPM share.
+//!
+//! A word begins as a row of symbols. As long as two neighbours may merge, the pair of the lowest rank does, the
+//! leftmost one where ranks are equal. Symbols are stretches of one text, so all there is to keep are the places
+//! between them. Short words scan for the lowest rank; long ones keep the candidates in a heap, so that a megabyte
+//! without a space costs n log n.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// Words of up to this many symbols are scanned: measured, a heap costs more below.
+const SCANNED_SYMBOLS: usize = 48;
+
+/// The rank of merging the stretches `[start, middle)` and `[middle, end)`; `None` where they do not merge.
+pub(super) trait Rank: Fn(u32, u32, u32) -> Option<u32> {}
+impl<F: Fn(u32, u32, u32) -> Option<u32>> Rank for F {}
+
+/// Work space, kept from word to word.
+#[derive(Debug, Default)]
+pub(super) struct Merger {
+    /// The places between symbols, with the start of the first and the end of the last.
+    bounds: Vec<u32>,
+    ranks: Vec<Option<u32>>,
+    links: Vec<Links>,
+    candidates: BinaryHeap<Reverse<Candidate>>,
+}
+
+/// The neighbours of a bound that is still one.
+#[derive(Clone, Copy, Debug)]
+struct Links {
+    before: u32,
+    after: u32,
+}
+
+/// Two neighbours that may merge. The order of the fields is the order of merging.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Candidate {
+    rank: u32,
+    /// Index of the bound where the left symbol begins.
+    left: u32,
+    middle: u32,
+    right: u32,
+}
+
+const NONE: u32 = u32::MAX;
+
+impl Merger {
+    /// Begins a word whose symbols end at `ends`, and merges. Gives the bounds that remain.
+    pub(super) fn merge(&mut self, ends: impl Iterator<Item = u32>, rank: impl Rank) -> &[u32] {
+        self.bounds.clear();
+        self.bounds.push(0);
+        self.bounds.extend(ends);
+        if self.bounds.len() <= SCANNED_SYMBOLS + 1 {
+            self.merge_scanning(rank);
+        } else {
+            self.merge_with_heap(rank);
+        }
+        &self.bounds
+    }
+
+    fn merge_scanning(&mut self, rank: impl Rank) {
+        let Self { bounds, ranks, .. } = self;
+        ranks.clear();
+        ranks.extend(bounds.windows(3).map(|at| rank(at[0], at[1], at[2])));
+        let lowest = |ranks: &[Option<u32>]| {
+            let merging = ranks.iter().enumerate().filter_map(|(at, rank)| rank.map(|rank| (rank, at)));
+            merging.min().map(|(_, at)| at)
+        };
+        while let Some(at) = lowest(ranks) {
+            bounds.remove(at + 1);
+            ranks.remove(at);
+            if at > 0 {
+                ranks[at - 1] = rank(bounds[at - 1], bounds[at], bounds[at + 1]);
+            }
+            if at < ranks.len() {
+                ranks[at] = rank(bounds[at], bounds[at + 1], bounds[at + 2]);
+            }
+        }
+    }
+
+    fn merge_with_heap(&mut self, rank: impl Rank) {
+        let Self { bounds, links, candidates, .. } = self;
+        let last = bounds.len() - 1;
+        let link = |at: usize| Links {
+            before: if at == 0 { NONE } else { at as u32 - 1 },
+            after: if at == last { NONE } else { at as u32 + 1 },
+        };
+        links.clear();
+        links.extend((0..bounds.len()).map(link));
+
+        let candidate = |left: u32, middle: u32, right: u32| {
+            let rank = rank(bounds[left as usize], bounds[middle as usize], bounds[right as usize])?;
+            Some(Reverse(Candidate { rank, left, middle, right }))
+        };
+        // A heap made of all at once is linear; pushed one by one it is not.
+        let mut first = std::mem::take(candidates).into_vec();
+        first.clear();
+        first.extend((0..last as u32 - 1).filter_map(|left| candidate(left, left + 1, left + 2)));
+        *candidates = BinaryHeap::from(first);
+
+        while let Some(Reverse(Candidate { left, middle, right, .. })) = candidates.pop() {
+            // Overtaken by another merge, unless the three bounds are still neighbours.
+            let at = links[middle as usize];
+            if at.before != left || at.after != right {
+                continue;
+            }
+            links[middle as usize] = Links { before: NONE, after: NONE };
+            links[left as usize].after = right;
+            links[right as usize].before = left;
+            let before = links[left as usize].before;
+            if before != NONE {
+                candidates.extend(candidate(before, left, right));
+            }
+            let after = links[right as usize].after;
+            if after != NONE {
+                candidates.extend(candidate(left, right, after));
+            }
+        }
+        let mut at = 0;
+        bounds.retain(|_| {
+            let is_end = at == 0 || at == last;
+            let stays = is_end || links[at].after != NONE;
+            at += 1;
+            stays
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ranks by the length and the letters of the pair, with many ties.
+    fn rank_in(text: &str, modulus: u32) -> impl Fn(u32, u32, u32) -> Option<u32> {
+        move |start, middle, end| {
+            let letters =
+                text[start as usize..end as usize].bytes().fold(0_u32, |sum, b| sum * 31 % 1009 + u32::from(b));
+            let rank = (letters + (middle - start) * 7) % modulus;
+            (end - start <= 12 && !rank.is_multiple_of(5)).then_some(rank)
+        }
+    }
+
+    #[test]
+    fn scan_and_heap_agree() {
+        let mut state = 7_u32;
+        for length in 0..200 {
+            let text: String = (0..length)
+                .map(|_| {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    char::from(b'a' + (state >> 24) as u8 % 3)
+                })
+                .collect();
+            for modulus in [3, 17, 1000] {
+                let mut scanned = Merger { bounds: (0..=length).collect(), ..Merger::default() };
+                scanned.merge_scanning(rank_in(&text, modulus));
+                let mut heaped = Merger { bounds: (0..=length).collect(), ..Merger::default() };
+                if length > 0 {
+                    heaped.merge_with_heap(rank_in(&text, modulus));
+                }
+                assert_eq!(scanned.bounds, heaped.bounds, "{text} modulo {modulus}");
+            }
+        }
+    }
+
+    #[test]
+    fn lowest_rank_first_then_leftmost() {
+        // "abab": (a,b) has rank 1 at two places, (b,a) rank 0.
+        let text = "abab";
+        let ranks = |start: u32, _: u32, end: u32| match &text[start as usize..end as usize] {
+            "ba" => Some(0),
+            "ab" => Some(1),
+            _ => None,
+        };
+        assert_eq!(Merger::default().merge(1..=4, ranks), [0, 1, 3, 4]);
+        let all_equal = |start: u32, _: u32, end: u32| (end - start == 2).then_some(0);
+        assert_eq!(Merger::default().merge(1..=5, all_equal), [0, 2, 4, 5]);
+    }
+}

@@ -1,0 +1,193 @@
+//! Special tokens: found in the text before anything else is cut, and the rules for the ids that begin and end a
+//! sequence.
+//!
+//! Control and unknown tokens are found only where the caller asks for it (a chat template's output), user-defined
+//! ones always. Of several that match at one place the longest counts, as in Hugging Face's tokenizers.
+
+use aho_corasick::{AhoCorasick, Input, MatchKind};
+use satchel_gguf::Metadata;
+
+use super::TokenizerError;
+use super::vocabulary::{TokenKind, Vocabulary};
+use crate::TokenId;
+
+/// A stretch of the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fragment<'a> {
+    /// Text to be cut into tokens.
+    Text(&'a str),
+    /// A special token.
+    Token(TokenId),
+}
+
+/// A special token's attributes.
+#[derive(Clone, Copy, Debug)]
+struct Special {
+    id: TokenId,
+    /// Takes the white space before it.
+    left_strip: bool,
+    /// Takes the white space behind it.
+    right_strip: bool,
+}
+
+/// Finds special tokens.
+#[derive(Debug)]
+pub(super) struct SpecialTokens {
+    all: Finder,
+    user_defined: Finder,
+}
+
+#[derive(Debug)]
+struct Finder {
+    automaton: Option<AhoCorasick>,
+    tokens: Vec<Special>,
+}
+
+impl SpecialTokens {
+    /// The special tokens of a vocabulary.
+    pub(super) fn new(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<Self, TokenizerError> {
+        let strips = Strips::from_gguf(metadata)?;
+        let finder = |kinds: &[TokenKind]| {
+            let ids = vocabulary.kinds().filter(|(_, kind)| kinds.contains(kind)).map(|(id, _)| id);
+            let named = ids.filter(|&id| !vocabulary.text(id).is_empty());
+            Finder::new(vocabulary, named.map(|id| strips.of(vocabulary, id)).collect())
+        };
+        Ok(Self {
+            all: finder(&[TokenKind::Control, TokenKind::Unknown, TokenKind::UserDefined])?,
+            user_defined: finder(&[TokenKind::UserDefined])?,
+        })
+    }
+
+    /// Cuts `text` at its special tokens; `parse_special` also at control and unknown tokens.
+    pub(super) fn split<'a>(&self, text: &'a str, parse_special: bool) -> Vec<Fragment<'a>> {
+        let finder = if parse_special { &self.all } else { &self.user_defined };
+        finder.split(text)
+    }
+}
+
+impl Finder {
+    fn new(vocabulary: &Vocabulary, tokens: Vec<Special>) -> Result<Self, TokenizerError> {
+        if tokens.is_empty() {
+            return Ok(Self { automaton: None, tokens });
+        }
+        let texts = tokens.iter().map(|token| vocabulary.text(token.id));
+        let automaton = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(texts);
+        let automaton = automaton.map_err(|error| TokenizerError::SpecialTokens(error.to_string()))?;
+        Ok(Self { automaton: Some(automaton), tokens })
+    }
+
+    fn split<'a>(&self, text: &'a str) -> Vec<Fragment<'a>> {
+        let mut fragments = Vec::new();
+        let mut at = 0;
+        let find = |at| self.automaton.as_ref()?.find(Input::new(text).span(at..text.len()));
+        while let Some(found) = find(at) {
+            let token = self.tokens[found.pattern().as_usize()];
+            let mut before = &text[at..found.start()];
+            if token.left_strip {
+                before = before.trim_end_matches(is_stripped);
+            }
+            if !before.is_empty() {
+                fragments.push(Fragment::Text(before));
+            }
+            fragments.push(Fragment::Token(token.id));
+            at = found.end();
+            if token.right_strip {
+                at = text.len() - text[at..].trim_start_matches(is_stripped).len();
+            }
+        }
+        if at < text.len() {
+            fragments.push(Fragment::Text(&text[at..]));
+        }
+        fragments
+    }
+}
+
+/// White space that a stripping token takes: C's `isspace`.
+fn is_stripped(c: char) -> bool {
+    matches!(c, ' ' | '\t'..='\r')
+}
+
+/// Which tokens strip. GGUF has no field for it; llama.cpp knows these models by name, and so must we.
+struct Strips {
+    phi_3: bool,
+    masks: bool,
+}
+
+impl Strips {
+    fn from_gguf(metadata: &Metadata) -> Result<Self, TokenizerError> {
+        let name = metadata.get_str("general.name")?.unwrap_or_default().to_lowercase();
+        let pre = metadata.get_str("tokenizer.ggml.pre")?.unwrap_or_default();
+        let masks = ["jina-v2-de", "jina-v2-es", "jina-v2-code"];
+        Ok(Self { phi_3: name.contains("phi-3") || name.contains("phi3"), masks: masks.contains(&pre) })
+    }
+
+    fn of(&self, vocabulary: &Vocabulary, id: TokenId) -> Special {
+        let text = vocabulary.text(id);
+        let never = ["<unk>", "<s>", "<|endoftext|>"];
+        Special { id, left_strip: self.masks && text == "<mask>", right_strip: self.phi_3 && !never.contains(&text) }
+    }
+}
+
+/// The ids that the metadata give a role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Roles {
+    pub(super) bos: Option<TokenId>,
+    pub(super) eos: Option<TokenId>,
+    pub(super) unknown: Option<TokenId>,
+    /// The beginning-of-sequence token goes first.
+    pub(super) add_bos: bool,
+    /// The end-of-sequence token goes last.
+    pub(super) add_eos: bool,
+}
+
+/// What holds where the metadata do not say.
+pub(super) struct RoleDefaults {
+    pub(super) bos: Option<TokenId>,
+    pub(super) eos: Option<TokenId>,
+    pub(super) unknown: Option<TokenId>,
+    pub(super) add_bos: bool,
+}
+
+impl Roles {
+    /// Reads the roles; an id outside the vocabulary is an error.
+    pub(super) fn from_gguf(
+        metadata: &Metadata,
+        vocabulary: &Vocabulary,
+        defaults: RoleDefaults,
+    ) -> Result<Self, TokenizerError> {
+        let inside = |id: &TokenId| (*id as usize) < vocabulary.len();
+        let id = |key, default: Option<TokenId>| {
+            let given = id_of_key(metadata, key, vocabulary)?;
+            Ok::<_, TokenizerError>(given.or(default.filter(inside)))
+        };
+        let bos = id("tokenizer.ggml.bos_token_id", defaults.bos)?;
+        let eos = id("tokenizer.ggml.eos_token_id", defaults.eos)?;
+        let unknown = id("tokenizer.ggml.unknown_token_id", defaults.unknown)?;
+        let add = |key, role, token: Option<TokenId>, default| match metadata.get_bool(key)? {
+            Some(true) if token.is_none() => Err(TokenizerError::NoSuchRole { key, role }),
+            Some(add) => Ok(add),
+            None => Ok(default && token.is_some()),
+        };
+        Ok(Self {
+            bos,
+            eos,
+            unknown,
+            add_bos: add("tokenizer.ggml.add_bos_token", "tokenizer.ggml.bos_token_id", bos, defaults.add_bos)?,
+            add_eos: add("tokenizer.ggml.add_eos_token", "tokenizer.ggml.eos_token_id", eos, false)?,
+        })
+    }
+}
+
+/// The token id that `key` gives; one outside the vocabulary is an error.
+pub(super) fn id_of_key(
+    metadata: &Metadata,
+    key: &'static str,
+    vocabulary: &Vocabulary,
+) -> Result<Option<TokenId>, TokenizerError> {
+    match metadata.get_u32(key)? {
+        Some(id) if id as usize >= vocabulary.len() => {
+            Err(TokenizerError::IdOutOfRange { key, id, tokens: vocabulary.len() })
+        }
+        id => Ok(id),
+    }
+}

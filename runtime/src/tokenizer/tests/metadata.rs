@@ -1,0 +1,1 @@
+//! What a file may say wrongly, and what follows from what it says.
