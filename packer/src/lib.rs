@@ -1,1 +1,24 @@
-//! Plans and writes bundles.
+//! Makes bundles, checks them, and takes them apart again.
+//!
+//! [`Plan`] reads and validates everything before a byte is written; [`Plan::write`] makes the file. [`verify`] and
+//! [`extract`] go the other way. The packer knows files, GGUF headers and the bundle's format, and never the engine:
+//! whether a model can be run is asked by whoever calls. Weights are copied inside the kernel where the platform can do
+//! that, and never held in memory.
+#![forbid(unsafe_code)]
+
+mod copy;
+mod error;
+pub mod extract;
+mod files;
+mod model;
+mod observer;
+mod output;
+mod plan;
+pub mod verify;
+mod write;
+
+pub use error::{Error, shown_bytes};
+pub use model::Part;
+pub use observer::{Observer, Silent};
+pub use plan::{Plan, Request};
+pub use write::{Packed, Target};

@@ -8,10 +8,7 @@ use std::time::Instant;
 use satchel::kernels::threads::Threads;
 
 fn main() {
-    let wanted: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|arg| !arg.starts_with('-'))
-        .collect();
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let benches: [(&str, fn()); 1] = [("threads", threads)];
     for (name, bench) in benches {
         if wanted.is_empty() || wanted.iter().any(|part| name.contains(part.as_str())) {

@@ -25,6 +25,8 @@ pub struct Bundle {
     pub program_sha256: Digest,
     /// SHA-256 of the manifest, and so of the whole payload. Compared at opening.
     pub payload_sha256: Digest,
+    /// Where `manifest.json` itself lies.
+    pub manifest_entry: Entry,
     entries: Vec<Entry>,
     models: usize,
 }
@@ -76,7 +78,7 @@ impl Bundle {
         };
         let seal = end.checked_seal()?;
         let records = end.checked_records(file, seal.program_bytes)?;
-        let manifest = read_manifest(file, records.last(), seal.payload)?;
+        let (manifest_entry, manifest) = read_manifest(file, records.last(), seal.payload)?;
         let entries = matched(&manifest, &records)?;
         let models = entries.iter().take_while(|entry| entry.kind == EntryKind::Model).count();
         Ok(Some(Self {
@@ -84,6 +86,7 @@ impl Bundle {
             program_bytes: seal.program_bytes,
             program_sha256: seal.program,
             payload_sha256: seal.payload,
+            manifest_entry,
             entries,
             models,
         }))
@@ -110,23 +113,43 @@ impl Bundle {
     /// [`Error::Damaged`] when the bytes are not those that were packed.
     pub fn read<'a>(&self, bytes: &'a [u8], entry: &Entry) -> Result<Cow<'a, [u8]>, Error> {
         let stored = entry.stored_in(bytes).ok_or_else(|| entry.damaged("lies outside the file"))?;
-        let content = match entry.method {
-            Method::Stored => Cow::Borrowed(stored),
-            Method::Deflated => Cow::Owned(entry.inflated(stored)?),
-        };
-        if content.len() as u64 != entry.size || Digest::of(&content) != entry.sha256 {
-            return Err(entry.damaged("does not have its SHA-256"));
-        }
-        Ok(content)
+        entry.decode(stored)
     }
 }
 
 impl Entry {
+    fn new(record: &Record, kind: EntryKind, sha256: Digest) -> Self {
+        Self {
+            name: record.name.clone(),
+            kind,
+            offset: record.data_offset(),
+            stored_bytes: record.stored_bytes,
+            size: record.size,
+            method: record.method,
+            sha256,
+        }
+    }
+
     /// The entry's bytes as the file holds them. `None` when `bytes` is not the whole file.
     pub fn stored_in<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
         let begin = usize::try_from(self.offset).ok()?;
         let end = begin.checked_add(usize::try_from(self.stored_bytes).ok()?)?;
         bytes.get(begin..end)
+    }
+
+    /// The entry's content out of the bytes that the file holds of it, checked against its hash.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] when it is not what was packed.
+    pub fn decode<'a>(&self, stored: &'a [u8]) -> Result<Cow<'a, [u8]>, Error> {
+        let content = match self.method {
+            Method::Stored => Cow::Borrowed(stored),
+            Method::Deflated => Cow::Owned(self.inflated(stored)?),
+        };
+        if content.len() as u64 != self.size || Digest::of(&content) != self.sha256 {
+            return Err(self.damaged("does not have its SHA-256"));
+        }
+        Ok(content)
     }
 
     fn inflated(&self, stored: &[u8]) -> Result<Vec<u8>, Error> {
@@ -250,7 +273,11 @@ impl End {
     }
 }
 
-fn read_manifest<R: Read + Seek>(file: &mut R, record: Option<&Record>, payload: Digest) -> Result<Manifest, Error> {
+fn read_manifest<R: Read + Seek>(
+    file: &mut R,
+    record: Option<&Record>,
+    payload: Digest,
+) -> Result<(Entry, Manifest), Error> {
     let record = record
         .filter(|record| record.name == MANIFEST_NAME && record.method == Method::Stored)
         .filter(|record| record.size == record.stored_bytes && record.size <= MANIFEST_MAX_BYTES)
@@ -259,7 +286,8 @@ fn read_manifest<R: Read + Seek>(file: &mut R, record: Option<&Record>, payload:
     if Digest::of(&bytes) != payload {
         return Err(Error::damaged("manifest.json does not have its SHA-256"));
     }
-    Manifest::parse(&bytes).map_err(|reason| Error::Damaged(format!("manifest.json: {reason}")))
+    let manifest = Manifest::parse(&bytes).map_err(|reason| Error::Damaged(format!("manifest.json: {reason}")))?;
+    Ok((Entry::new(record, EntryKind::Manifest, payload), manifest))
 }
 
 /// The entries of the manifest with their places in the directory; both must list the same.
@@ -276,15 +304,7 @@ fn matched(manifest: &Manifest, records: &[Record]) -> Result<Vec<Entry>, Error>
         if listed.name != record.name || listed.size != record.size || !(stored || deflated) || !placed {
             return Err(Error::Damaged(format!("manifest.json and the directory disagree on entry {}", listed.name)));
         }
-        Ok(Entry {
-            name: listed.name.clone(),
-            kind: listed.kind,
-            offset: record.data_offset(),
-            stored_bytes: record.stored_bytes,
-            size: record.size,
-            method: record.method,
-            sha256: listed.sha256,
-        })
+        Ok(Entry::new(record, listed.kind, listed.sha256))
     });
     matched.collect()
 }

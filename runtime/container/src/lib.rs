@@ -30,6 +30,7 @@ pub use bundle::{Bundle, Entry};
 pub use digest::Digest;
 pub use error::Error;
 pub use manifest::{Defaults, EntryKind, EntryRecord, Manifest, ModelFacts};
+pub use program::is_executable;
 pub use settings::Settings;
 
 /// Format version written, and the newest one read.

@@ -73,6 +73,8 @@ pub enum EntryKind {
     Page,
     /// A licence text, under `licenses/`.
     License,
+    /// `manifest.json`, which does not list itself.
+    Manifest,
 }
 
 /// An entry as the manifest lists it.
@@ -87,6 +89,16 @@ pub struct EntryRecord {
     pub size: u64,
     /// Its hash.
     pub sha256: Digest,
+}
+
+/// Whether a model may be called this: it is shown in titles, lists and terminals.
+///
+/// # Errors
+/// What is wrong with the name.
+pub fn check_name(name: &str) -> Result<(), String> {
+    let fits = !name.trim().is_empty() && name.len() <= 256 && !name.chars().any(char::is_control);
+    fits.then_some(())
+        .ok_or_else(|| format!("the name {name:?} is empty, has control characters or more than 256 bytes"))
 }
 
 impl Manifest {
@@ -124,6 +136,7 @@ impl Manifest {
         if self.entries.len() >= ENTRIES_MAX {
             return Err(format!("{} entries, more than {}", self.entries.len(), ENTRIES_MAX - 1));
         }
+        check_name(&self.name)?;
         self.defaults.settings.check()?;
         let mut seen = std::collections::HashSet::from([name::folded(MANIFEST_NAME)]);
         let mut models_over = false;
@@ -136,6 +149,7 @@ impl Manifest {
                 EntryKind::Model => entry.name.ends_with(".gguf") && !entry.name.contains('/') && !models_over,
                 EntryKind::Page => entry.name.starts_with("ui/"),
                 EntryKind::License => entry.name.starts_with("licenses/"),
+                EntryKind::Manifest => false,
             };
             models_over |= entry.kind != EntryKind::Model;
             if !place {

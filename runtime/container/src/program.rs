@@ -25,6 +25,12 @@ pub(crate) fn cut_short<R: Read + Seek>(file: &mut R, file_bytes: u64) -> std::i
     Ok(header.starts_with(LOCAL_SIGNATURE) && data_offset.is_multiple_of(ALIGNMENT_BYTES))
 }
 
+/// Whether a file that begins with `head` (16 bytes at least) is an executable of a platform that Satchel knows.
+pub fn is_executable(head: &[u8]) -> bool {
+    use object::FileKind;
+    matches!(FileKind::parse(head), Ok(FileKind::Elf64 | FileKind::Pe64 | FileKind::MachO64 | FileKind::MachOFat64))
+}
+
 /// Length of the executable by its own headers; `None` for a file that is none.
 fn program_bytes<R: Read + Seek>(file: &mut R) -> Option<u64> {
     let cache = ReadCache::new(file);

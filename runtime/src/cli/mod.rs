@@ -14,6 +14,7 @@ pub mod inspect;
 pub mod logits;
 pub mod pack;
 pub mod perplexity;
+mod progress;
 pub mod run;
 pub mod serve;
 pub mod template;

@@ -1,12 +1,169 @@
-//! `satchel pack`
+//! `satchel pack`: one executable out of this program and a model.
+//!
+//! The packer does the work; here are the flags, the names chosen when none are given, and what is said at the end.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use satchel_container::Settings;
+use satchel_packer::{Packed, Plan, Request, Target, shown_bytes};
 
 use super::Failure;
+use super::progress::Progress;
 
 /// Arguments of `pack`.
 #[derive(clap::Args, Debug, Default)]
-pub struct Args {}
+#[command(
+    after_help = "Example:\n  satchel pack smollm2.gguf -o smollm2 --system-prompt 'Be brief.' --set temperature=0.2"
+)]
+pub struct Args {
+    /// The model: a GGUF file, or any part of a split one (all parts are taken)
+    #[arg(value_name = "MODEL.gguf", required_unless_present = "model_flag", conflicts_with = "model_flag")]
+    pub model: Option<PathBuf>,
+
+    /// The same, as in the other commands
+    #[arg(short = 'm', long = "model", value_name = "MODEL.gguf", id = "model_flag")]
+    pub model_flag: Option<PathBuf>,
+
+    /// The file to write [default: the model's name, in this folder]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// What to call the model in the page and in /v1/models [default: what its file says]
+    #[arg(long)]
+    pub name: Option<String>,
+
+    /// Used when a conversation has no system message
+    #[arg(long, value_name = "TEXT")]
+    pub system_prompt: Option<String>,
+
+    /// A default for sampling or serving; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE", long_help = settings_help())]
+    pub set: Vec<String>,
+
+    /// A licence text to carry, such as the model's; may be repeated
+    #[arg(long = "license", value_name = "FILE")]
+    pub licenses: Vec<PathBuf>,
+
+    /// A folder with an index.html that replaces the chat page
+    #[arg(long, value_name = "DIR")]
+    pub ui: Option<PathBuf>,
+
+    /// The program to put in front: a satchel, or a packed file, whose program is taken [default: this one]
+    #[arg(long, value_name = "FILE")]
+    pub program: Option<PathBuf>,
+
+    /// Replace FILE if it exists
+    #[arg(long)]
+    pub force: bool,
+
+    /// Show no progress and no summary
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+fn settings_help() -> String {
+    format!("A default for sampling or serving; may be repeated. Keys: {}", Settings::KEYS.join(", "))
+}
 
 /// Runs the command.
-pub fn run(_args: Args) -> Result<(), Failure> {
-    Err(Failure::new("pack: not part of this build yet"))
+pub fn run(args: Args) -> Result<(), Failure> {
+    let begun = Instant::now();
+    let model = args.model.or(args.model_flag).ok_or_else(|| Failure::usage("pack: name the model"))?;
+    let program = match args.program {
+        Some(program) => program,
+        None => own_program()?,
+    };
+    let plan = Plan::new(&Request {
+        program,
+        model,
+        name: args.name,
+        system_prompt: args.system_prompt,
+        settings: settings(&args.set)?,
+        licenses: args.licenses,
+        own_licenses: vec![("Satchel-LICENSE.txt".to_owned(), include_bytes!("../../../LICENSE").to_vec())],
+        ui: args.ui,
+        packed_by: concat!("satchel ", env!("CARGO_PKG_VERSION")).to_owned(),
+    })?;
+    let output = args.output.unwrap_or_else(|| default_output(plan.name()));
+    let target = Target { path: &output, force: args.force };
+    plan.check_target(target)?;
+    let model = format!("{}, {}", plan.name(), plan.shown_size());
+    let progress = Progress::new("packing", args.quiet)?;
+    let packed = progress.finish(plan.write(target, &progress))?;
+    if !args.quiet {
+        print_summary(&packed, &model, begun);
+    }
+    Ok(())
+}
+
+/// This executable's own file.
+pub(super) fn own_program() -> Result<PathBuf, Failure> {
+    std::env::current_exe().map_err(|error| Failure::new(format!("cannot find this program's own file: {error}")))
+}
+
+fn settings(set: &[String]) -> Result<Settings, Failure> {
+    let mut settings = Settings::default();
+    for pair in set {
+        let Some((key, value)) = pair.split_once('=') else {
+            return Err(Failure::usage(format!("--set {pair}: write it as KEY=VALUE")));
+        };
+        settings.set(key.trim(), value).map_err(|line| Failure::usage(format!("--set {pair}: {line}")))?;
+    }
+    Ok(settings)
+}
+
+/// The model's name as a file name that needs no quoting.
+fn default_output(name: &str) -> PathBuf {
+    let plain = |c: char| if c.is_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '-' };
+    let name: String = name.chars().map(plain).collect();
+    let name = name.trim_matches(['-', '.']);
+    let name = if name.is_empty() { "model" } else { name };
+    PathBuf::from(format!("{name}{}", std::env::consts::EXE_SUFFIX))
+}
+
+fn print_summary(packed: &Packed, model: &str, begun: Instant) {
+    let file = packed.path.display();
+    println!("{file}: {} in {:.1} s, carries {model}", shown_bytes(packed.bytes), begun.elapsed().as_secs_f64());
+    for sha256 in &packed.model_sha256 {
+        println!("  model sha256 {sha256}");
+    }
+    println!("  payload sha256 {}", packed.payload_sha256);
+    let command = command(&packed.path);
+    println!(
+        "Next: {command} opens the chat in a browser, {command} chat talks here, {command} --help lists the rest."
+    );
+}
+
+/// How to start a file from the folder that one is in.
+fn command(path: &Path) -> String {
+    match path.parent() {
+        Some(folder) if folder.as_os_str().is_empty() => Path::new(".").join(path).display().to_string(),
+        _ => path.display().to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_becomes_a_file_name() {
+        for (name, file) in
+            [("SmolLM2 135M / Instruct", "SmolLM2-135M---Instruct"), ("../up", "up"), ("模型", "模型"), ("..", "model")]
+        {
+            assert_eq!(default_output(name), PathBuf::from(format!("{file}{}", std::env::consts::EXE_SUFFIX)));
+        }
+    }
+
+    #[test]
+    fn settings_are_read_and_refused_with_the_pair_in_the_line() {
+        let given = |pairs: &[&str]| settings(&pairs.iter().map(|pair| (*pair).to_owned()).collect::<Vec<_>>());
+        let read = given(&["temperature=0.5", "host = 0.0.0.0"]).unwrap();
+        assert_eq!((read.temperature, read.host.as_deref()), (Some(0.5), Some("0.0.0.0")));
+        for (pair, part) in [("temperature", "KEY=VALUE"), ("top_p=2", "0 to 1"), ("heat=1", "known are temperature")] {
+            let failure = given(&[pair]).unwrap_err();
+            assert!(failure.code == 2 && failure.message.contains(part) && failure.message.contains(pair));
+        }
+    }
 }

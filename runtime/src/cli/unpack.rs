@@ -1,12 +1,64 @@
-//! `satchel unpack`
+//! `satchel unpack`: the model and the other entries out of a packed file, each checked against its hash.
+
+use std::path::{Path, PathBuf};
+
+use satchel_packer::verify::PackedFile;
 
 use super::Failure;
+use super::pack::own_program;
+use super::progress::Progress;
 
 /// Arguments of `unpack`.
 #[derive(clap::Args, Debug, Default)]
-pub struct Args {}
+pub struct Args {
+    /// The packed file [default: this one]
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+
+    /// Take out this entry only, such as model.gguf; may be repeated
+    #[arg(short, long = "entry", value_name = "NAME")]
+    pub entries: Vec<String>,
+
+    /// The folder to write to, or - to write one entry to standard output [default: FILE.unpacked]
+    #[arg(short, long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+
+    /// Replace files that exist
+    #[arg(long)]
+    pub force: bool,
+
+    /// Show no progress and no summary
+    #[arg(short, long)]
+    pub quiet: bool,
+}
 
 /// Runs the command.
-pub fn run(_args: Args) -> Result<(), Failure> {
-    Err(Failure::new("unpack: not part of this build yet"))
+pub fn run(args: Args) -> Result<(), Failure> {
+    let path = match args.file {
+        Some(file) => file,
+        None => own_program()?,
+    };
+    let packed = PackedFile::open(&path)?;
+    let entries = packed.select(&path, &args.entries)?;
+    if args.output.as_deref() == Some(Path::new("-")) {
+        let [entry] = entries.as_slice() else {
+            return Err(Failure::usage("-o - writes one entry: name it, as in --entry model.gguf"));
+        };
+        return Ok(packed.extract_to(&path, entry, &mut std::io::stdout().lock())?);
+    }
+    let folder = args.output.unwrap_or_else(|| default_folder(&path));
+    let progress = Progress::new("unpacking", args.quiet)?;
+    let written = progress.finish(packed.extract(&path, &entries, &folder, args.force, &progress))?;
+    if !args.quiet {
+        for file in written {
+            println!("{}", file.display());
+        }
+    }
+    Ok(())
+}
+
+/// A folder in the current one, called like the file.
+fn default_folder(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    PathBuf::from(format!("{name}.unpacked"))
 }

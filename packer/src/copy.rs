@@ -1,0 +1,238 @@
+//! Copies a range of one file into another, and hashes what arrived.
+//!
+//! Two threads: one copies, the other reads the copy behind it and hashes, so that the hash is that of the bytes in the
+//! new file. On Linux the kernel copies (`copy_file_range`): a file system that can share blocks shares them, holes stay
+//! holes, and the bytes never pass through this process. Elsewhere, and between file systems that cannot, blocks are
+//! read and written.
+
+use std::fs::File;
+use std::io;
+use std::sync::mpsc;
+
+use satchel_container::Digest;
+use sha2::{Digest as _, Sha256};
+
+use crate::Observer;
+use crate::files::{read_exact_at, write_all_at};
+
+/// Bytes copied between two looks at whether to stop.
+const STEP_BYTES: u64 = 8 << 20;
+/// How many steps copying may be ahead of hashing: what it reads is still in the page cache then.
+const STEPS_AHEAD: usize = 8;
+/// Block of the copy by hand, and of hashing.
+const BLOCK_BYTES: usize = 1 << 20;
+
+/// A range of a file.
+#[derive(Clone, Copy)]
+pub(crate) struct Range<'a> {
+    pub(crate) file: &'a File,
+    pub(crate) offset: u64,
+    pub(crate) bytes: u64,
+}
+
+/// Hashes of a range.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hashes {
+    pub(crate) sha256: Digest,
+    pub(crate) crc32: u32,
+}
+
+/// What stopped a copy.
+#[derive(Debug)]
+pub(crate) enum Stopped {
+    /// Reading the source.
+    Read(io::Error),
+    /// Writing or reading back the copy.
+    Write(io::Error),
+    /// The observer.
+    Interrupted,
+}
+
+/// Copies `from` to `offset` of `to`; the observer advances with the hashing.
+pub(crate) fn copy(from: Range<'_>, to: &File, offset: u64, observer: &dyn Observer) -> Result<Hashes, Stopped> {
+    std::thread::scope(|scope| {
+        let (sender, steps) = mpsc::sync_channel::<u64>(STEPS_AHEAD);
+        let hashing = scope.spawn(move || hash_steps(to, offset, &steps, observer));
+        let copied = copy_steps(from, to, offset, observer, &sender);
+        drop(sender);
+        let hashes = hashing.join().map_err(|_| Stopped::Write(io::Error::other("the hashing thread ended")))?;
+        copied.and(hashes)
+    })
+}
+
+/// Hashes a range of a file.
+pub(crate) fn hash(range: Range<'_>, observer: &dyn Observer) -> Result<Hashes, Stopped> {
+    let mut hasher = Hasher::new();
+    let mut done = 0;
+    while done < range.bytes {
+        let step = (range.bytes - done).min(STEP_BYTES);
+        hasher.read(range.file, range.offset + done, step, observer).map_err(|stopped| match stopped {
+            Stopped::Write(error) => Stopped::Read(error),
+            other => other,
+        })?;
+        done += step;
+    }
+    Ok(hasher.finish())
+}
+
+fn copy_steps(
+    from: Range<'_>,
+    to: &File,
+    offset: u64,
+    observer: &dyn Observer,
+    sender: &mpsc::SyncSender<u64>,
+) -> Result<(), Stopped> {
+    let mut copier = Copier::default();
+    let mut done = 0;
+    while done < from.bytes {
+        if observer.interrupted() {
+            return Err(Stopped::Interrupted);
+        }
+        let step = (from.bytes - done).min(STEP_BYTES);
+        copier.step(Range { file: from.file, offset: from.offset + done, bytes: step }, to, offset + done)?;
+        done += step;
+        if sender.send(step).is_err() {
+            return Ok(()); // the hashing thread failed and has the reason
+        }
+    }
+    Ok(())
+}
+
+fn hash_steps(
+    file: &File,
+    mut offset: u64,
+    steps: &mpsc::Receiver<u64>,
+    observer: &dyn Observer,
+) -> Result<Hashes, Stopped> {
+    let mut hasher = Hasher::new();
+    for step in steps {
+        hasher.read(file, offset, step, observer)?;
+        offset += step;
+    }
+    Ok(hasher.finish())
+}
+
+struct Hasher {
+    sha256: Sha256,
+    crc32: crc32fast::Hasher,
+    block: Vec<u8>,
+}
+
+impl Hasher {
+    fn new() -> Self {
+        Self { sha256: Sha256::new(), crc32: crc32fast::Hasher::new(), block: vec![0; BLOCK_BYTES] }
+    }
+
+    fn read(&mut self, file: &File, offset: u64, bytes: u64, observer: &dyn Observer) -> Result<(), Stopped> {
+        let mut done = 0;
+        while done < bytes {
+            if observer.interrupted() {
+                return Err(Stopped::Interrupted);
+            }
+            let part = (bytes - done).min(BLOCK_BYTES as u64) as usize;
+            let block = &mut self.block[..part];
+            read_exact_at(file, block, offset + done).map_err(Stopped::Write)?;
+            self.sha256.update(&*block);
+            self.crc32.update(block);
+            observer.advance(part as u64);
+            done += part as u64;
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Hashes {
+        Hashes { sha256: Digest(self.sha256.finalize().into()), crc32: self.crc32.finalize() }
+    }
+}
+
+/// Copies ranges by the best way that the two files allow, and remembers a way that failed.
+#[derive(Default)]
+struct Copier {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    not_in_kernel: bool,
+    block: Vec<u8>,
+}
+
+impl Copier {
+    fn step(&mut self, from: Range<'_>, to: &File, offset: u64) -> Result<(), Stopped> {
+        let end = from.offset + from.bytes;
+        let mut at = from.offset;
+        while at < end {
+            let data = next_data(from.file, at).min(end);
+            // A hole: the new file was lengthened before and is a hole there itself.
+            at = data;
+            let data_end = next_hole(from.file, at).clamp(at, end);
+            let to_offset = offset + (at - from.offset);
+            self.copy_data(Range { file: from.file, offset: at, bytes: data_end - at }, to, to_offset)?;
+            at = data_end;
+        }
+        Ok(())
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn copy_data(&mut self, from: Range<'_>, to: &File, offset: u64) -> Result<(), Stopped> {
+        use rustix::io::Errno;
+        let (mut from_at, mut to_at) = (from.offset, offset);
+        let end = from.offset + from.bytes;
+        while from_at < end && !self.not_in_kernel {
+            let rest = usize::try_from(end - from_at).unwrap_or(usize::MAX);
+            match rustix::fs::copy_file_range(from.file, Some(&mut from_at), to, Some(&mut to_at), rest) {
+                // Some file systems (procfs, FUSE ones) answer 0 before the end; reading tells whether it is there.
+                Ok(0) => break,
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(Errno::NOSPC | Errno::DQUOT) => {
+                    return Err(Stopped::Write(io::ErrorKind::StorageFull.into()));
+                }
+                // Another file system, an old kernel, a FUSE without it, a seccomp filter: by hand, or fail there with
+                // the reason.
+                Err(_) => self.not_in_kernel = true,
+            }
+        }
+        self.copy_by_hand(Range { file: from.file, offset: from_at, bytes: end - from_at }, to, to_at)
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    fn copy_data(&mut self, from: Range<'_>, to: &File, offset: u64) -> Result<(), Stopped> {
+        self.copy_by_hand(from, to, offset)
+    }
+
+    fn copy_by_hand(&mut self, from: Range<'_>, to: &File, offset: u64) -> Result<(), Stopped> {
+        if from.bytes > 0 {
+            self.block.resize(BLOCK_BYTES, 0);
+        }
+        let mut done = 0;
+        while done < from.bytes {
+            let part = (from.bytes - done).min(BLOCK_BYTES as u64) as usize;
+            let block = &mut self.block[..part];
+            read_exact_at(from.file, block, from.offset + done).map_err(Stopped::Read)?;
+            write_all_at(to, block, offset + done).map_err(Stopped::Write)?;
+            done += part as u64;
+        }
+        Ok(())
+    }
+}
+
+/// Where the next byte outside a hole is, from `at` on; `at` itself where the platform does not know.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn next_data(file: &File, at: u64) -> u64 {
+    match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(at)) {
+        Ok(data) => data,
+        Err(rustix::io::Errno::NXIO) => u64::MAX, // a hole up to the end
+        Err(_) => at,
+    }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn next_hole(file: &File, at: u64) -> u64 {
+    rustix::fs::seek(file, rustix::fs::SeekFrom::Hole(at)).unwrap_or(u64::MAX)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn next_data(_file: &File, at: u64) -> u64 {
+    at
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn next_hole(_file: &File, _at: u64) -> u64 {
+    u64::MAX
+}

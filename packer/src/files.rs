@@ -1,0 +1,66 @@
+//! Positioned reads and writes, and whether two paths are one file: the same on every platform.
+//!
+//! Positioned access lets one thread copy into a file while another hashes what is there.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+/// Reads at `offset`; the file's own position means nothing afterwards.
+pub(crate) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    #[cfg(unix)]
+    return std::os::unix::fs::FileExt::read_at(file, buffer, offset);
+    #[cfg(windows)]
+    return std::os::windows::fs::FileExt::seek_read(file, buffer, offset);
+}
+
+/// Fills `buffer` from `offset` on.
+pub(crate) fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
+    while !buffer.is_empty() {
+        match read_at(file, buffer, offset) {
+            Ok(0) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file ends too early")),
+            Ok(read) => {
+                buffer = &mut buffer[read..];
+                offset += read as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Writes all of `bytes` at `offset`.
+pub(crate) fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    #[cfg(unix)]
+    return std::os::unix::fs::FileExt::write_all_at(file, bytes, offset);
+    #[cfg(windows)]
+    {
+        let mut written = 0;
+        while written < bytes.len() {
+            written += std::os::windows::fs::FileExt::seek_write(file, &bytes[written..], offset + written as u64)?;
+        }
+        Ok(())
+    }
+}
+
+/// Bytes that a file takes on its disk: fewer than its length where it has holes.
+pub(crate) fn disk_bytes(file: &File) -> io::Result<u64> {
+    let facts = file.metadata()?;
+    #[cfg(unix)]
+    return Ok(facts.len().min(std::os::unix::fs::MetadataExt::blocks(&facts).saturating_mul(512)));
+    #[cfg(windows)]
+    return Ok(facts.len());
+}
+
+/// Whether both paths lead to one file, also by way of links.
+pub(crate) fn same_file(a: &Path, b: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        if let (Ok(a), Ok(b)) = (a.metadata(), b.metadata()) {
+            return (a.dev(), a.ino()) == (b.dev(), b.ino());
+        }
+    }
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}

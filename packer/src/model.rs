@@ -1,0 +1,138 @@
+//! The model's files: found, opened, and their tables validated, before anything is written.
+//!
+//! Only heads are read (metadata and tensor table); the tensors' bytes are not looked at. A split model is taken whole,
+//! whichever part was given.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use satchel_container::ModelFacts;
+use satchel_gguf::{Gguf, PartName};
+
+use crate::files::{disk_bytes, read_exact_at};
+use crate::output::folder_of;
+use crate::{Error, error};
+
+/// First guess at how long a head is; it grows until the table fits.
+const HEAD_BYTES: u64 = 4 << 20;
+
+/// One file of the model.
+#[derive(Debug)]
+pub struct Part {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Name of its entry in the bundle.
+    pub entry_name: String,
+    pub(crate) file: File,
+    pub(crate) bytes: u64,
+    pub(crate) disk_bytes: u64,
+    modified: Option<SystemTime>,
+}
+
+impl Part {
+    fn open(path: PathBuf, entry_name: String) -> Result<Self, Error> {
+        let file = File::open(&path).map_err(Error::file(&path))?;
+        let facts = file.metadata().map_err(Error::file(&path))?;
+        if !facts.is_file() {
+            return Err(Error::unfit(&path, "is not a regular file: give a GGUF file"));
+        }
+        let disk_bytes = disk_bytes(&file).map_err(Error::file(&path))?;
+        Ok(Self { path, entry_name, file, bytes: facts.len(), disk_bytes, modified: facts.modified().ok() })
+    }
+
+    /// Reads and validates metadata and tensor table, without mapping and without reading the tensors.
+    fn parse(&self) -> Result<Gguf, Error> {
+        let mut head = Vec::new();
+        let mut head_bytes = HEAD_BYTES;
+        loop {
+            let have = head.len();
+            let want = head_bytes.min(self.bytes);
+            head.resize(want as usize, 0);
+            read_exact_at(&self.file, &mut head[have..], have as u64).map_err(Error::file(&self.path))?;
+            match Gguf::parse_head(&head, self.bytes) {
+                Err(satchel_gguf::Error::Ended { .. }) if want < self.bytes && want < 1 << 30 => head_bytes *= 4,
+                done => return done.map_err(|source| Error::Model { path: self.path.clone(), source }),
+            }
+        }
+    }
+
+    /// Whether the file is still as it was when it was validated.
+    pub(crate) fn check_unchanged(&self) -> Result<(), Error> {
+        let facts = self.path.metadata().map_err(Error::file(&self.path))?;
+        if facts.len() != self.bytes || facts.modified().ok() != self.modified {
+            return Err(Error::unfit(&self.path, "was changed while it was being packed: pack it again"));
+        }
+        Ok(())
+    }
+}
+
+/// The parts of the model that `path` is or belongs to, and the model that they are together.
+pub(crate) fn open(path: &Path) -> Result<(Vec<Part>, Gguf), Error> {
+    let file_name = path.file_name().and_then(|name| name.to_str());
+    let given = Part::open(path.to_owned(), "model.gguf".to_owned())?;
+    let parsed = given.parse()?;
+    let refused = |source| Error::Model { path: path.to_owned(), source };
+    let Some(split) = parsed.split().map_err(refused)?.filter(|split| split.count > 1) else {
+        return Ok((vec![given], parsed));
+    };
+    let Some(name) = file_name.and_then(PartName::recognise).filter(|name| name.count == split.count) else {
+        let (number, count) = (split.number + 1, split.count);
+        let name = PartName { prefix: "NAME".to_owned(), number, count }.file_name(number);
+        return Err(Error::unfit(path, format!("is part {number} of {count}: give it its name back, {name}")));
+    };
+    let entries = PartName { prefix: "model".to_owned(), ..name };
+    let mut parts = Vec::new();
+    let mut parsed = Vec::new();
+    for (file_name, entry_name) in name.siblings().zip(entries.siblings()) {
+        let part_path = folder_of(path).join(file_name);
+        let part = Part::open(part_path.clone(), entry_name).map_err(|error| match error {
+            Error::File { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Error::unfit(
+                &part_path,
+                format!("this part of {} is missing: put all of them in one folder", path.display()),
+            ),
+            other => other,
+        })?;
+        parsed.push(part.parse()?);
+        parts.push(part);
+    }
+    Ok((parts, Gguf::join(parsed).map_err(refused)?))
+}
+
+/// What the manifest says about the model.
+pub(crate) fn facts(gguf: &Gguf) -> Result<ModelFacts, satchel_gguf::Error> {
+    let text = |key| Ok::<_, satchel_gguf::Error>(gguf.metadata.get_str(key)?.map(str::to_owned));
+    let architecture = gguf.metadata.require_str("general.architecture")?.to_owned();
+    let mut block_types = BTreeMap::new();
+    for tensor in &gguf.tensors {
+        *block_types.entry(tensor.ty.name().to_owned()).or_insert(0) += 1;
+    }
+    Ok(ModelFacts {
+        name: text("general.name")?,
+        parameters: gguf.parameters(),
+        context_length: gguf.metadata.get_u64(&format!("{architecture}.context_length"))?,
+        block_types,
+        license: text("general.license")?,
+        size_bytes: gguf.part_bytes.iter().sum(),
+        architecture,
+    })
+}
+
+/// What to call the model when nobody says: `general.name`, or the file's name without its ending.
+pub(crate) fn name(facts: &ModelFacts, first: &Path) -> String {
+    let printable = |name: &str| name.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
+    let stem = first.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let stem = match PartName::recognise(&format!("{stem}.gguf")) {
+        Some(part) => part.prefix,
+        None => stem,
+    };
+    let names = [facts.name.clone().unwrap_or_default(), stem, "model".to_owned()];
+    let mut fitting = names.iter().map(|name| printable(name).trim().to_owned());
+    fitting.find(|name| satchel_container::manifest::check_name(name).is_ok()).unwrap_or_default()
+}
+
+/// A text of the model's size for people.
+pub(crate) fn shown(parts: &[Part]) -> String {
+    error::shown_bytes(parts.iter().map(|part| part.bytes).sum())
+}
