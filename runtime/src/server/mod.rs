@@ -2,4 +2,5 @@
 
 pub mod http;
 pub mod limits;
+pub mod openai;
 pub mod page;

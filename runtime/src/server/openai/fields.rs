@@ -1,0 +1,185 @@
+//! The parameters of a request body, taken out one by one; what is left at the end was not understood.
+//!
+//! Fail closed: a value of the wrong type or out of range, and a parameter that nobody took, is a 400 that names it.
+//! `null` is the same as leaving a parameter out, as OpenAI's clients send it.
+
+use std::ops::RangeInclusive;
+
+use serde_json::{Map, Value};
+
+use super::error::ApiError;
+
+/// A request body's parameters.
+pub struct Fields {
+    map: Map<String, Value>,
+}
+
+impl Fields {
+    /// Parses a body.
+    ///
+    /// # Errors
+    /// 400 with the position when it is not UTF-8 or not JSON, or when it is not an object.
+    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
+        if let Err(error) = std::str::from_utf8(body) {
+            let position = error.valid_up_to();
+            return Err(ApiError::new(
+                400,
+                format!("the request body is not valid UTF-8: byte {position} does not belong there"),
+            ));
+        }
+        match serde_json::from_slice(body) {
+            Ok(Value::Object(map)) => Ok(Self { map }),
+            Ok(other) => {
+                Err(ApiError::new(400, format!("the request body must be a JSON object, not {}", kind(&other))))
+            }
+            Err(error) => Err(ApiError::new(400, format!("the request body is not valid JSON: {error}"))),
+        }
+    }
+
+    /// Takes a parameter; `None` when it is absent or null.
+    pub fn take(&mut self, name: &str) -> Option<Value> {
+        self.map.remove(name).filter(|value| !value.is_null())
+    }
+
+    /// Takes a boolean.
+    ///
+    /// # Errors
+    /// 400 for another type.
+    pub fn take_bool(&mut self, name: &str) -> Result<Option<bool>, ApiError> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::Bool(value)) => Ok(Some(value)),
+            Some(other) => Err(wrong_type(name, "true or false", &other)),
+        }
+    }
+
+    /// Takes a string.
+    ///
+    /// # Errors
+    /// 400 for another type.
+    pub fn take_string(&mut self, name: &str) -> Result<Option<String>, ApiError> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::String(value)) => Ok(Some(value)),
+            Some(other) => Err(wrong_type(name, "a string", &other)),
+        }
+    }
+
+    /// Takes an object.
+    ///
+    /// # Errors
+    /// 400 for another type.
+    pub fn take_object(&mut self, name: &str) -> Result<Option<Map<String, Value>>, ApiError> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::Object(value)) => Ok(Some(value)),
+            Some(other) => Err(wrong_type(name, "an object", &other)),
+        }
+    }
+
+    /// Takes a number in `range`.
+    ///
+    /// # Errors
+    /// 400 for another type or a number outside.
+    pub fn take_number(&mut self, name: &str, range: RangeInclusive<f64>) -> Result<Option<f32>, ApiError> {
+        let Some(value) = self.take(name) else { return Ok(None) };
+        let number = value.as_f64().ok_or_else(|| wrong_type(name, "a number", &value))?;
+        if range.contains(&number) {
+            return Ok(Some(number as f32));
+        }
+        let (low, high) = (range.start(), range.end());
+        Err(ApiError::parameter(name, format!("`{name}` must lie between {low} and {high}, it is {value}")))
+    }
+
+    /// Takes an integer in `range`; `1.0` counts as one, as JSON has only one kind of number.
+    ///
+    /// # Errors
+    /// 400 for another type or a number outside.
+    pub fn take_integer(&mut self, name: &str, range: RangeInclusive<i64>) -> Result<Option<i64>, ApiError> {
+        let Some(value) = self.take(name) else { return Ok(None) };
+        let integer = integer(&value).ok_or_else(|| wrong_type(name, "an integer", &value))?;
+        let (low, high) = (*range.start(), *range.end());
+        match i64::try_from(integer) {
+            Ok(integer) if range.contains(&integer) => Ok(Some(integer)),
+            _ if high == i64::MAX => {
+                Err(ApiError::parameter(name, format!("`{name}` must be at least {low}, it is {value}")))
+            }
+            _ => Err(ApiError::parameter(name, format!("`{name}` must lie between {low} and {high}, it is {value}"))),
+        }
+    }
+
+    /// Drops parameters that do not change the answer.
+    pub fn ignore(&mut self, names: &[&str]) {
+        for name in names {
+            self.map.remove(*name);
+        }
+    }
+
+    /// Refuses a parameter unless it is absent or says what happens anyway.
+    ///
+    /// # Errors
+    /// 400 that names it.
+    pub fn refuse_unless(
+        &mut self,
+        name: &str,
+        advice: &str,
+        neutral: impl Fn(&Value) -> bool,
+    ) -> Result<(), ApiError> {
+        match self.take(name) {
+            Some(value) if !neutral(&value) => {
+                Err(ApiError::parameter(name, format!("`{name}` is not supported by this server: {advice}"))
+                    .code("unsupported_parameter"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The end: everything must have been taken.
+    ///
+    /// # Errors
+    /// 400 that names a parameter that is left.
+    pub fn finish(self) -> Result<(), ApiError> {
+        match self.map.into_iter().find(|(_, value)| !value.is_null()) {
+            None => Ok(()),
+            Some((name, _)) => {
+                let shown: String = name.chars().take(64).collect();
+                Err(ApiError::parameter(
+                    shown.clone(),
+                    format!("unknown parameter `{shown}`: it could change the answer, so it is not passed over; leave it out"),
+                )
+                .code("unknown_parameter"))
+            }
+        }
+    }
+}
+
+/// The integer that a JSON number stands for, exactly.
+pub(super) fn integer(value: &Value) -> Option<i128> {
+    if let Some(integer) = value.as_i64() {
+        return Some(integer.into());
+    }
+    if let Some(integer) = value.as_u64() {
+        return Some(integer.into());
+    }
+    let number = value.as_f64()?;
+    // Beyond 2^53 a double no longer says which integer was meant.
+    (number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0).then_some(number as i128)
+}
+
+/// A 400 for a value of the wrong type.
+pub(super) fn wrong_type(name: &str, wanted: &str, found: &Value) -> ApiError {
+    ApiError::parameter(name, format!("`{name}` must be {wanted}, not {}", kind(found)))
+}
+
+/// What a JSON value is, for a message.
+pub(super) fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(number) if number.is_f64() => "a number",
+        Value::Number(_) => "an integer",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}

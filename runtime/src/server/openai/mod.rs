@@ -1,0 +1,17 @@
+//! OpenAI's API as data: request bodies checked, answers and errors in its shapes.
+//!
+//! No sockets and no engine here. Requests fail closed: a parameter that would change the answer and is not supported
+//! is a 400 that names it (`fields`).
+
+mod chat;
+mod common;
+mod completions;
+mod error;
+mod fields;
+#[cfg(test)]
+mod tests;
+
+pub use chat::ChatRequest;
+pub use common::{Baseline, Common, MAX_CHOICES};
+pub use completions::{CompletionRequest, Prompt};
+pub use error::ApiError;

@@ -1,0 +1,234 @@
+//! Each parameter with wrong types and values, and the bodies that real clients send.
+
+use serde_json::{Value, json};
+
+use super::{ApiError, Baseline, ChatRequest, CompletionRequest, Prompt};
+use crate::sampling::SamplingParams;
+
+fn baseline() -> Baseline {
+    Baseline { sampling: SamplingParams::default(), max_tokens: None, vocabulary: 100 }
+}
+
+fn chat_with(extra: Value) -> Result<ChatRequest, ApiError> {
+    let mut body = json!({"model": "any", "messages": [{"role": "user", "content": "hi"}]});
+    body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+    ChatRequest::parse(body.to_string().as_bytes(), &baseline())
+}
+
+fn completion_with(extra: Value) -> Result<CompletionRequest, ApiError> {
+    let mut body = json!({"prompt": "hi"});
+    body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+    CompletionRequest::parse(body.to_string().as_bytes(), &baseline())
+}
+
+/// Parameter, values that must be refused.
+fn bad_values() -> Vec<(&'static str, Vec<Value>)> {
+    let not_a_number = [json!("1"), json!(true), json!([1]), json!({})];
+    let number = |bad: &[Value]| bad.iter().chain(&not_a_number).cloned().collect::<Vec<_>>();
+    vec![
+        ("model", vec![json!(1), json!([]), json!(false)]),
+        ("temperature", number(&[json!(-0.1), json!(2.1), json!(1e300)])),
+        ("top_p", number(&[json!(-0.1), json!(1.1)])),
+        ("min_p", number(&[json!(-0.1), json!(1.1)])),
+        ("typical_p", number(&[json!(-0.1), json!(1.1)])),
+        ("repeat_penalty", number(&[json!(0), json!(-1), json!(11)])),
+        ("presence_penalty", number(&[json!(-2.1), json!(2.1)])),
+        ("frequency_penalty", number(&[json!(-2.1), json!(2.1)])),
+        ("top_k", number(&[json!(-1), json!(1.5)])),
+        ("repeat_last_n", number(&[json!(-2), json!(1.5)])),
+        ("seed", number(&[json!(1.5), json!(1e30)])),
+        ("max_tokens", number(&[json!(0), json!(-1), json!(1.5), json!(1e30)])),
+        ("n", number(&[json!(0), json!(9), json!(1.5)])),
+        ("stream", vec![json!("true"), json!(1), json!([])]),
+        ("ignore_eos", vec![json!("true"), json!(1)]),
+        (
+            "stop",
+            vec![
+                json!(1),
+                json!(""),
+                json!([""]),
+                json!([1]),
+                json!({}),
+                json!(vec!["x"; 17]),
+                json!("x".repeat(2000)),
+            ],
+        ),
+        ("stream_options", vec![json!(true), json!([]), json!({"include_usage": true})]),
+        (
+            "logit_bias",
+            vec![json!([]), json!({"100": 1}), json!({"-1": 1}), json!({"x": 1}), json!({"1": 101}), json!({"1": "2"})],
+        ),
+        ("tools", vec![json!([{"type": "function"}])]),
+        ("tool_choice", vec![json!("required"), json!({"type": "function"})]),
+        ("response_format", vec![json!({"type": "json_object"}), json!("text"), json!({})]),
+        ("grammar", vec![json!("root ::= \"a\"")]),
+        ("reasoning_effort", vec![json!("high")]),
+        ("mirostat", vec![json!(2)]),
+        ("n_predict", vec![json!(5)]),
+        ("repetition_penalty", vec![json!(1.1)]),
+        ("no_such_parameter", vec![json!(0), json!("x")]),
+    ]
+}
+
+#[test]
+fn every_parameter_refuses_wrong_types_and_ranges_by_its_name() {
+    for (name, values) in bad_values() {
+        for value in values {
+            for error in [
+                chat_with(json!({name: value})).expect_err(name),
+                completion_with(json!({name: value})).expect_err(name),
+            ] {
+                assert_eq!((error.status, error.param.as_deref()), (400, Some(name)), "{value}: {}", error.message);
+                assert!(error.message.contains(name), "{}", error.message);
+            }
+        }
+    }
+}
+
+#[test]
+fn chat_has_its_own_parameters() {
+    for (extra, name) in [
+        (json!({"max_completion_tokens": 0}), "max_completion_tokens"),
+        (json!({"logprobs": 1}), "logprobs"),
+        (json!({"logprobs": true, "top_logprobs": 21}), "top_logprobs"),
+        (json!({"logprobs": true, "top_logprobs": "2"}), "top_logprobs"),
+        (json!({"top_logprobs": 2}), "top_logprobs"),
+        (json!({"modalities": ["audio"]}), "modalities"),
+        (json!({"chat_template_kwargs": 1}), "chat_template_kwargs"),
+        (json!({"echo": true}), "echo"),
+        (json!({"prompt": "x"}), "prompt"),
+        (json!({"messages": null}), "messages"),
+        (json!({"messages": []}), "messages"),
+        (json!({"messages": "hi"}), "messages"),
+        (json!({"messages": ["hi"]}), "messages[0]"),
+        (json!({"messages": [{"content": "hi"}]}), "messages[0].role"),
+        (json!({"messages": [{"role": 1, "content": "hi"}]}), "messages[0].role"),
+        (json!({"messages": [{"role": "god", "content": "hi"}]}), "messages[0].role"),
+        (json!({"messages": [{"role": "tool", "content": "hi"}]}), "messages[0].role"),
+        (json!({"messages": [{"role": "user"}]}), "messages[0].content"),
+        (json!({"messages": [{"role": "user", "content": 1}]}), "messages[0].content"),
+        (json!({"messages": [{"role": "user", "content": [1]}]}), "messages[0].content[0]"),
+        (json!({"messages": [{"role": "user", "content": [{"type": "text"}]}]}), "messages[0].content[0]"),
+        (
+            json!({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}),
+            "messages[0].content[0]",
+        ),
+        (json!({"messages": [{"role": "assistant", "content": "", "tool_calls": [{}]}]}), "messages[0].tool_calls"),
+        (json!({"messages": [{"role": "user", "content": "hi", "name": 1}]}), "messages[0].name"),
+        (json!({"stream": true, "stream_options": {"include_usage": 1}}), "stream_options.include_usage"),
+        (json!({"stream": true, "stream_options": {"x": 1}}), "stream_options.x"),
+    ] {
+        let error = chat_with(extra.clone()).expect_err(name);
+        assert_eq!((error.status, error.param.as_deref()), (400, Some(name)), "{extra}: {}", error.message);
+    }
+}
+
+#[test]
+fn completions_have_their_own_parameters() {
+    for (extra, name) in [
+        (json!({"logprobs": true}), "logprobs"),
+        (json!({"logprobs": 6}), "logprobs"),
+        (json!({"echo": true}), "echo"),
+        (json!({"suffix": "x"}), "suffix"),
+        (json!({"best_of": 2}), "best_of"),
+        (json!({"prompt": null}), "prompt"),
+        (json!({"prompt": 1}), "prompt"),
+        (json!({"prompt": []}), "prompt"),
+        (json!({"prompt": [true]}), "prompt[0]"),
+        (json!({"prompt": ["a", 1]}), "prompt[1]"),
+        (json!({"prompt": [1, "a"]}), "prompt[1]"),
+        (json!({"prompt": [1, 100]}), "prompt[1]"),
+        (json!({"prompt": [-1]}), "prompt[0]"),
+        (json!({"prompt": [[1], [2, 3.5]]}), "prompt[1][1]"),
+        (json!({"prompt": ["a", "b", "c"], "n": 3}), "n"),
+        (json!({"prompt": ["a", "b", "c", "d", "e", "f", "g", "h", "i"]}), "prompt"),
+        (json!({"messages": []}), "messages"),
+    ] {
+        let error = completion_with(extra.clone()).expect_err(name);
+        assert_eq!((error.status, error.param.as_deref()), (400, Some(name)), "{extra}: {}", error.message);
+    }
+}
+
+#[test]
+fn bodies_that_are_not_a_json_object_say_where() {
+    let message = |body: &[u8]| {
+        let error = ChatRequest::parse(body, &baseline()).expect_err("refused");
+        assert_eq!(error.status, 400);
+        error.message
+    };
+    assert!(message(b"").contains("line 1 column 0"), "{}", message(b""));
+    assert!(message(b"{\"messages\":\n [}").contains("line 2 column 3"));
+    assert!(message(b"{\"a\": \"\xff\"}").contains("byte 7"));
+    assert!(message(b"[]").contains("an array"));
+    assert!(message(&b"[".repeat(100_000)).contains("recursion limit"));
+}
+
+#[test]
+fn nulls_and_neutral_values_change_nothing() {
+    let plain = chat_with(json!({})).unwrap().common;
+    let same = chat_with(json!({
+        "temperature": null, "stop": null, "tools": [], "tool_choice": "none", "response_format": {"type": "text"},
+        "user": "me", "metadata": {"a": "b"}, "store": true, "logit_bias": {}, "mirostat": 0, "modalities": ["text"],
+        "stream_options": null, "unknown": null, "parallel_tool_calls": true, "n": 1,
+    }))
+    .unwrap();
+    assert_eq!(same.common, plain);
+    let completion = completion_with(json!({"echo": false, "suffix": null, "best_of": 1})).unwrap();
+    assert_eq!(completion.common, plain);
+}
+
+#[test]
+fn values_arrive() {
+    let chat = chat_with(json!({
+        "temperature": 0, "top_k": 40, "seed": -1, "max_completion_tokens": 7, "max_tokens": 9, "stop": ["a", "b"], "n": 2,
+        "stream": true, "stream_options": {"include_usage": true}, "logprobs": true, "top_logprobs": 3,
+        "repeat_last_n": -1, "logit_bias": {"5": -100, "6": 2.5}, "ignore_eos": true,
+    }))
+    .unwrap();
+    let common = chat.common;
+    assert_eq!((common.sampling.temperature, common.sampling.top_k, common.sampling.seed), (0.0, 40, Some(u64::MAX)));
+    assert_eq!((common.sampling.repeat_last_n, common.max_tokens, common.n), (usize::MAX, Some(7), 2));
+    assert_eq!(common.sampling.logit_bias, [(5, f32::NEG_INFINITY), (6, 2.5)]);
+    assert_eq!(common.stop, ["a", "b"]);
+    assert!(common.stream && common.include_usage && common.ignore_end);
+    assert_eq!(chat.logprobs, Some(3));
+    assert_eq!(chat_with(json!({"logprobs": true})).unwrap().logprobs, Some(0));
+}
+
+#[test]
+fn messages_are_made_plain() {
+    let chat = chat_with(json!({"messages": [
+        {"role": "developer", "content": [{"type": "text", "text": "be "}, {"type": "text", "text": "brief"}]},
+        {"role": "user", "content": "hi", "name": "ann"},
+        {"role": "assistant", "content": "hello", "refusal": null, "tool_calls": null, "annotations": []},
+    ]}))
+    .unwrap();
+    assert_eq!(
+        chat.messages,
+        [
+            json!({"role": "system", "content": "be brief"}),
+            json!({"role": "user", "content": "hi", "name": "ann"}),
+            json!({"role": "assistant", "content": "hello"}),
+        ]
+    );
+}
+
+#[test]
+fn prompts_come_in_four_shapes() {
+    let prompts = |value: Value| completion_with(json!({"prompt": value})).unwrap().prompts;
+    let text = |text: &str| Prompt::Text(text.to_string());
+    assert_eq!(prompts(json!("a")), [text("a")]);
+    assert_eq!(prompts(json!(["a", "b"])), [text("a"), text("b")]);
+    assert_eq!(prompts(json!([1, 2])), [Prompt::Tokens(vec![1, 2])]);
+    assert_eq!(prompts(json!([[1, 2], [3]])), [Prompt::Tokens(vec![1, 2]), Prompt::Tokens(vec![3])]);
+}
+
+#[test]
+fn errors_have_openai_s_shape() {
+    let error = ApiError::parameter("n", "no").code("unsupported_parameter");
+    assert_eq!(
+        error.body(),
+        json!({"error": {"message": "no", "type": "invalid_request_error", "param": "n", "code": "unsupported_parameter"}})
+    );
+    assert_eq!(ApiError::new(503, "busy").body()["error"]["type"], "server_error");
+}
