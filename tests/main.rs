@@ -1,1 +1,3 @@
 //! The project's integration tests: one binary, a module a behaviour. They run the built executable.
+
+mod support;
