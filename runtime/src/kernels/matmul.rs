@@ -86,6 +86,9 @@ pub(crate) struct GroupFacts {
     pub(crate) half_sums: [i16; 2],
 }
 
+/// The smallest magnitude that is quantised: its inverse is far from overflow, and nothing near it matters to a sum.
+pub(crate) const FAINT: f32 = 1e-30;
+
 /// Activations of a batch in the forms its products need. Reusable: a later `set` keeps the memory.
 #[derive(Default)]
 pub struct Activations {

@@ -8,8 +8,12 @@
 //! bit. How many tokens share the call, how many threads work and how the rows are cut never shows in a result.
 #![allow(unsafe_code)]
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 pub mod matmul;
 mod scalar;
+#[cfg(target_arch = "x86_64")]
+mod scratch;
 pub mod threads;
 
 use std::sync::OnceLock;
@@ -60,7 +64,11 @@ struct Known {
 }
 
 /// Every table of this architecture, slowest first.
-static KNOWN: &[Known] = &[Known { table: &scalar::TABLE, needs: "nothing", runs_here: || true }];
+static KNOWN: &[Known] = &[
+    Known { table: &scalar::TABLE, needs: "nothing", runs_here: || true },
+    #[cfg(target_arch = "x86_64")]
+    Known { table: &avx2::TABLE, needs: avx2::NEEDS, runs_here: avx2::runs_here },
+];
 
 /// The tables that tests run on, with a line that says which were left out and why.
 #[cfg(test)]

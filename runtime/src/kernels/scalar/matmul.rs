@@ -2,7 +2,7 @@
 
 use satchel_gguf::TensorType;
 
-use crate::kernels::matmul::{Chunk, GroupFacts, Levels, MatmulKernels, RowsKernel};
+use crate::kernels::matmul::{Chunk, FAINT, GroupFacts, Levels, MatmulKernels, RowsKernel};
 use crate::quant::{self, Block, GROUP, Group, Plain, SUPPORTED, for_block};
 
 pub(super) const KERNELS: MatmulKernels = MatmulKernels { quantize, rows: &ROWS };
@@ -20,9 +20,6 @@ static ROWS: [(TensorType, RowsKernel); SUPPORTED.len()] = {
 const fn kernel(ty: TensorType) -> RowsKernel {
     for_block!(ty, B => quantised_rows::<B>, plain P => plain_rows::<P>, else panic!("a supported type has a block type"))
 }
-
-/// The smallest magnitude that is quantised: its inverse is far from overflow, and nothing near it matters to a sum.
-pub(in crate::kernels) const FAINT: f32 = 1e-30;
 
 /// Rounds to nearest, ties to even, for magnitudes far below 2²²: adding 1.5 × 2²³ leaves no fraction bits.
 fn round(value: f32) -> f32 {

@@ -1,0 +1,317 @@
+//! Quantised weights times int8 activations with AVX2.
+//!
+//! Loops here are written out: a closure given to `map` keeps the instruction set, but `map` does not, and then neither is inlined.
+//!
+//! Two paths, the same sums: [`one_token`] reads eight rows where they lie; [`strip_rows`] unpacks a strip of sixteen rows and runs
+//! tiles of up to four tokens over it. In both, a group's integer is exact and then goes through [`accumulate`].
+//!
+//! `maddubs` multiplies unsigned levels with signed activations and adds pairs into i16. Four-bit levels let eight such sums
+//! be added before they must be widened (15 × 127 × 2 × 8 < 2¹⁵), five-bit ones four, six-bit ones two; signed levels go through
+//! `|w| × (x with the sign of w)`.
+
+use std::arch::x86_64::*;
+use std::mem::MaybeUninit;
+
+use super::blocks::{Block, Header, Rows, transpose};
+use crate::kernels::matmul::{Chunk, GroupFacts, Levels};
+use crate::kernels::scratch::with_scratch;
+use crate::quant::GROUP;
+
+/// Rows in a strip: two vectors of them.
+const STRIP: usize = 16;
+/// Tokens in a tile: 2 × 4 vectors of sums stay in registers.
+const TILE: usize = 4;
+
+/// One group of 32 columns of a strip's rows, as a tile reads it. `[vector of rows]` where there are two.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct StripGroup {
+    /// Columns four by four; in a vector eight rows of such four.
+    levels: [[__m256i; 2]; 8],
+    scale: [__m256; 2],
+    offset: [__m256; 2],
+    /// Integer scales of the halves: for the first, for the second, and as pairs.
+    halves: [[__m256i; 2]; 3],
+}
+
+/// The table's function for type `B`.
+///
+/// # Safety
+/// As for [`crate::kernels::matmul::RowsKernel`]; the processor has AVX2, FMA and F16C.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn rows<B: Block>(chunk: &Chunk<'_>) {
+    let blocks = chunk.weight.columns / (B::GROUPS * GROUP);
+    if chunk.x.tokens() == 1 {
+        let (levels, facts) = chunk.x.groups(0);
+        for first in chunk.rows.clone().step_by(8) {
+            // SAFETY: the rows' pointers are followed by `blocks` blocks each, `x` has as many groups; rows are this chunk's.
+            unsafe {
+                let sums = one_token::<B>(pointers(chunk, first), blocks, levels, facts);
+                store(chunk, 0, first, sums);
+            }
+        }
+        return;
+    }
+    with_scratch::<StripGroup, _>(blocks * B::GROUPS, |strip| {
+        for first in chunk.rows.clone().step_by(STRIP) {
+            // SAFETY: as above.
+            unsafe { strip_rows::<B>(chunk, first, blocks, strip) };
+        }
+    });
+}
+
+/// Eight rows from `first` on; past the chunk's last, the last again.
+fn pointers(chunk: &Chunk<'_>, first: usize) -> Rows {
+    std::array::from_fn(|row| chunk.row((first + row).min(chunk.rows.end - 1)).as_ptr())
+}
+
+/// Puts eight rows' sums, or as many as the chunk still has, where they belong.
+///
+/// # Safety
+/// The processor has AVX.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn store(chunk: &Chunk<'_>, token: usize, first: usize, sums: __m256) {
+    let mut lanes = [0.0; 8];
+    // SAFETY: eight lanes to eight values; the rows are of this chunk.
+    unsafe {
+        _mm256_storeu_ps(lanes.as_mut_ptr(), sums);
+        match chunk.rows.end.saturating_sub(first) {
+            8.. => chunk.out.store(token, first, &lanes),
+            0 => {}
+            count => chunk.out.store(token, first, &lanes[..count]),
+        }
+    }
+}
+
+/// Adds a group to the sums of eight rows: the one place where order and rounding are decided.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn accumulate<B: Block>(sums: __m256, integers: __m256i, scale: __m256, offset: __m256, facts: &GroupFacts) -> __m256 {
+    let scale = _mm256_mul_ps(scale, _mm256_set1_ps(facts.scale));
+    let sums = _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(integers), sums);
+    if B::OFFSET { _mm256_fmadd_ps(offset, _mm256_set1_ps(facts.sum), sums) } else { sums }
+}
+
+/// Levels of four columns times activations, pairs added: sixteen i16.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn multiply<B: Block>(levels: __m256i, x: __m256i) -> __m256i {
+    match B::MAX_LEVEL {
+        Some(_) => _mm256_maddubs_epi16(levels, x),
+        None => _mm256_maddubs_epi16(_mm256_abs_epi8(levels), _mm256_sign_epi8(x, levels)),
+    }
+}
+
+/// Eight rows of one token.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn one_token<B: Block>(rows: Rows, blocks: usize, levels: &[Levels], facts: &[GroupFacts]) -> __m256 {
+    let mut sums = _mm256_setzero_ps();
+    let mut header = Header::new();
+    for block in 0..blocks {
+        // SAFETY: the caller has `blocks` blocks at each row, and as many groups of activations.
+        unsafe {
+            // Eight rows are eight short streams, which the processor's own prefetching follows too late. The eight rows after
+            // them are one piece of memory: fetch as much of that as is read here.
+            let next = rows[0].wrapping_add(8 * (blocks + block) * B::BYTES);
+            for line in 0..(8 * B::BYTES).div_ceil(64) {
+                _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(64 * line).cast());
+            }
+            let rows = rows.map(|row| row.add(block * B::BYTES));
+            B::header(&rows, &mut header);
+            for group in 0..B::GROUPS {
+                let x = _mm256_load_si256(levels.get_unchecked(block * B::GROUPS + group).0.as_ptr().cast());
+                let facts = facts.get_unchecked(block * B::GROUPS + group);
+                let mut products = [_mm256_setzero_si256(); 8];
+                for (products, &row) in products.iter_mut().zip(&rows) {
+                    *products = multiply::<B>(B::levels(row, group), x);
+                }
+                let [first, second] = sum_halves::<B>(products);
+                let integers = if B::HALVES {
+                    let pair = header.halves[group];
+                    let first = _mm256_mullo_epi32(first, _mm256_srai_epi32::<16>(_mm256_slli_epi32::<16>(pair)));
+                    let second = _mm256_mullo_epi32(second, _mm256_srai_epi32::<16>(pair));
+                    less_zero::<B>(_mm256_add_epi32(first, second), pair, facts)
+                } else {
+                    _mm256_add_epi32(first, second)
+                };
+                sums = accumulate::<B>(sums, integers, header.scale[group], header.offset[group], facts);
+            }
+        }
+    }
+    sums
+}
+
+/// Where halves have scales of their own, their levels count from above 0: what that adds to the sums is taken off, in integers.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn less_zero<B: Block>(integers: __m256i, pairs: __m256i, facts: &GroupFacts) -> __m256i {
+    let [first, second] = facts.half_sums;
+    let x = _mm256_set1_epi32(i32::from(first) & 0xffff | i32::from(second) << 16);
+    let excess = _mm256_sll_epi32(_mm256_madd_epi16(pairs, x), _mm_cvtsi32_si128(B::HALVES_ZERO_LOG2));
+    _mm256_sub_epi32(integers, excess)
+}
+
+/// Eight rows' products to sums of each half of the columns, lane = row. Adds in i16 as long as that cannot overflow.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn sum_halves<B: Block>(products: [__m256i; 8]) -> [__m256i; 2] {
+    let [a, b, c, d, e, f, g, h] = products;
+    let widen = |products| _mm256_madd_epi16(products, _mm256_set1_epi16(1));
+    // Words of two rows side by side; the words of a row in the lower and upper half stay apart.
+    let pair = |a, b| {
+        let (low, high) = (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+        if B::SUMS >= 2 { _mm256_add_epi16(low, high) } else { _mm256_add_epi32(widen(low), widen(high)) }
+    };
+    let quad = |ab, cd| {
+        let (low, high) = (_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
+        match B::SUMS {
+            1 => _mm256_add_epi32(low, high),
+            2 => _mm256_add_epi32(widen(low), widen(high)),
+            _ => widen(_mm256_add_epi16(low, high)),
+        }
+    };
+    let (abcd, efgh) = (quad(pair(a, b), pair(c, d)), quad(pair(e, f), pair(g, h)));
+    [_mm256_permute2x128_si256::<0x20>(abcd, efgh), _mm256_permute2x128_si256::<0x31>(abcd, efgh)]
+}
+
+/// Sixteen rows of every token.
+///
+/// # Safety
+/// The strip has a place for each group; the rest as for [`rows`].
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn strip_rows<B: Block>(chunk: &Chunk<'_>, first: usize, blocks: usize, strip: &mut [MaybeUninit<StripGroup>]) {
+    for vector in 0..2 {
+        // SAFETY: passed on from the caller.
+        unsafe { unpack::<B>(&pointers(chunk, first + 8 * vector), vector, blocks, strip) };
+    }
+    // SAFETY: both vectors of every group were just filled in, as far as tiles read them.
+    let strip = unsafe { &*(std::ptr::from_ref::<[_]>(strip) as *const [StripGroup]) };
+    let tokens = chunk.x.tokens();
+    let mut token = 0;
+    while token < tokens {
+        // SAFETY: the tokens exist, and have as many groups as the strip; the rows are this chunk's.
+        unsafe {
+            match tokens - token {
+                1 => tile::<B, 1>(chunk, first, token, strip),
+                2 => tile::<B, 2>(chunk, first, token, strip),
+                3 => tile::<B, 3>(chunk, first, token, strip),
+                _ => tile::<B, TILE>(chunk, first, token, strip),
+            }
+        }
+        token += TILE;
+    }
+}
+
+/// Unpacks eight rows into one of the vectors of a strip.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn unpack<B: Block>(rows: &Rows, vector: usize, blocks: usize, strip: &mut [MaybeUninit<StripGroup>]) {
+    let mut header = Header::new();
+    for block in 0..blocks {
+        // SAFETY: the caller has `blocks` blocks at each row, and places in the strip.
+        unsafe {
+            let rows = rows.map(|row| row.add(block * B::BYTES));
+            B::header(&rows, &mut header);
+            for group in 0..B::GROUPS {
+                let place = strip.get_unchecked_mut(block * B::GROUPS + group).as_mut_ptr();
+                let mut levels = [_mm256_setzero_si256(); 8];
+                for (levels, &row) in levels.iter_mut().zip(&rows) {
+                    *levels = B::levels(row, group);
+                }
+                let columns = transpose(levels);
+                for (place, columns) in (*place).levels.iter_mut().zip(columns) {
+                    place[vector] = columns;
+                }
+                (*place).scale[vector] = header.scale[group];
+                if B::OFFSET {
+                    (*place).offset[vector] = header.offset[group];
+                }
+                if B::HALVES {
+                    let pair = header.halves[group];
+                    let first = _mm256_blend_epi16::<0b1010_1010>(pair, _mm256_slli_epi32::<16>(pair));
+                    let second = _mm256_blend_epi16::<0b0101_0101>(pair, _mm256_srli_epi32::<16>(pair));
+                    for (place, vectors) in (*place).halves.iter_mut().zip([first, second, pair]) {
+                        place[vector] = vectors;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Has the sums in registers here. Left alone, the compiler gathers the additions of one token after the other's and moves
+/// the strip's levels to the stack and back for each.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn pin<const T: usize>(sums: &mut [[__m256i; 2]; T]) {
+    if let [[a, b], [c, d], [e, f], [g, h]] = &mut sums[..] {
+        // SAFETY: a comment, no instruction at all.
+        unsafe {
+            std::arch::asm!(
+                "# {0} {1} {2} {3} {4} {5} {6} {7}",
+                inout(ymm_reg) * a,
+                inout(ymm_reg) * b,
+                inout(ymm_reg) * c,
+                inout(ymm_reg) * d,
+                inout(ymm_reg) * e,
+                inout(ymm_reg) * f,
+                inout(ymm_reg) * g,
+                inout(ymm_reg) * h,
+                options(pure, nomem, nostack, preserves_flags)
+            );
+        }
+    }
+}
+
+/// Sixteen rows × `T` tokens.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn tile<B: Block, const T: usize>(chunk: &Chunk<'_>, first: usize, token: usize, strip: &[StripGroup]) {
+    let x: [_; T] = std::array::from_fn(|index| chunk.x.groups(token + index));
+    let x = x.map(|(levels, facts)| (levels.as_ptr(), facts.as_ptr()));
+    let mut sums = [[_mm256_setzero_ps(); 2]; T];
+    for (index, group) in strip.iter().enumerate() {
+        // Sums of products in i32; narrower within a part.
+        let mut wide = [[_mm256_setzero_si256(); 2]; T];
+        for part in 0..8 / B::SUMS {
+            let mut narrow = [[_mm256_setzero_si256(); 2]; T];
+            for step in 0..B::SUMS {
+                let quad = part * B::SUMS + step;
+                for t in 0..T {
+                    // SAFETY: every token has a group for each of the strip; a group has eight times four levels.
+                    let four = unsafe { (*x[t].0.add(index)).0.as_ptr().cast::<i32>().add(quad).read() };
+                    for (sums, &levels) in narrow[t].iter_mut().zip(&group.levels[quad]) {
+                        let products = multiply::<B>(levels, _mm256_set1_epi32(four));
+                        *sums = if step == 0 { products } else { _mm256_add_epi16(*sums, products) };
+                    }
+                }
+                pin(&mut narrow);
+            }
+            for vector in 0..2 {
+                // Widening multiplies by 1, or else by the integer scale of the half that the part lies in.
+                let factor = if B::HALVES { group.halves[part * B::SUMS / 4][vector] } else { _mm256_set1_epi16(1) };
+                for t in 0..T {
+                    let widened = _mm256_madd_epi16(narrow[t][vector], factor);
+                    wide[t][vector] = if part == 0 { widened } else { _mm256_add_epi32(wide[t][vector], widened) };
+                }
+            }
+        }
+        for t in 0..T {
+            // SAFETY: as above.
+            let facts = unsafe { &*x[t].1.add(index) };
+            for vector in 0..2 {
+                let mut integers = wide[t][vector];
+                if B::HALVES {
+                    integers = less_zero::<B>(integers, group.halves[2][vector], facts);
+                }
+                let (scale, offset) = (group.scale[vector], group.offset[vector]);
+                sums[t][vector] = accumulate::<B>(sums[t][vector], integers, scale, offset, facts);
+            }
+        }
+    }
+    for (t, sums) in sums.into_iter().enumerate() {
+        for (vector, sums) in sums.into_iter().enumerate() {
+            // SAFETY: passed on from the caller.
+            unsafe { store(chunk, token + t, first + 8 * vector, sums) };
+        }
+    }
+}
