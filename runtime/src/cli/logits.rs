@@ -1,12 +1,58 @@
-//! `satchel logits`
+//! `satchel logits`: every position's logits of given tokens, for comparing with other programs.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
 
 use super::Failure;
+use super::atomic::AtomicFile;
+use super::model_args::ModelArgs;
+use super::text_input::{parse_tokens, read_text};
+use crate::engine::{Evaluator, Wanted};
+use crate::session::ModelSource;
+use crate::session::open::build_model;
 
 /// Arguments of `logits`.
-#[derive(clap::Args, Debug, Default)]
-pub struct Args {}
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Token ids divided by white space; `-` reads them from stdin
+    #[arg(long, value_name = "FILE")]
+    tokens: PathBuf,
+    /// Where the logits go: little-endian f32, a row of the vocabulary's size for each token
+    #[arg(short, long, value_name = "OUT.f32")]
+    output: PathBuf,
+    /// Prefill this many tokens at a time; the logits are the same whatever it is
+    #[arg(long, value_name = "N", default_value_t = 512)]
+    chunk: usize,
+}
 
 /// Runs the command.
-pub fn run(_args: Args) -> Result<(), Failure> {
-    Err(Failure::new("logits: not part of this build yet"))
+pub fn run(args: Args) -> Result<(), Failure> {
+    if args.chunk == 0 {
+        return Err(Failure::usage("--chunk must be at least 1"));
+    }
+    let options = args.model.options();
+    let source = ModelSource::open(options.model.as_deref())?;
+    let (model, backend) = build_model(&source, options.compute()?)?;
+    let tokens = parse_tokens(&read_text(&args.tokens)?, model.vocabulary)?;
+    let vocabulary = model.vocabulary;
+    let mut evaluator = Evaluator::new(model, backend, tokens.len());
+
+    let output = AtomicFile::create(&args.output)?;
+    let mut writer = BufWriter::new(output.file());
+    for chunk in tokens.chunks(args.chunk) {
+        let logits = evaluator.append(chunk, Wanted::All).expect("the context was made for these tokens");
+        write_f32(&mut writer, logits).map_err(|error| output.failure(&error))?;
+    }
+    writer.flush().map_err(|error| output.failure(&error))?;
+    drop(writer);
+    output.commit()?;
+    eprintln!("{} x {vocabulary} logits in {}", tokens.len(), args.output.display());
+    Ok(())
+}
+
+fn write_f32(writer: &mut BufWriter<&File>, values: &[f32]) -> std::io::Result<()> {
+    values.iter().try_for_each(|value| writer.write_all(&value.to_le_bytes()))
 }

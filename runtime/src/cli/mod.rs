@@ -7,17 +7,20 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub mod atomic;
 pub mod bench;
 pub mod chat;
 pub mod detokenize;
 pub mod inspect;
 pub mod logits;
+pub mod model_args;
 pub mod pack;
 pub mod perplexity;
 mod progress;
 pub mod run;
 pub mod serve;
 pub mod template;
+pub mod text_input;
 pub mod tokenize;
 pub mod unpack;
 pub mod verify;

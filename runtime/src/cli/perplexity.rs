@@ -1,12 +1,112 @@
-//! `satchel perplexity`
+//! `satchel perplexity`: how well the model predicts a text, counted as llama.cpp's `llama-perplexity` counts it.
+//!
+//! The text's tokens are cut into windows of the context length. In each, the second half is predicted with everything
+//! before it in the window; perplexity is `exp` of the mean negative log-probability. A last, shorter window is left out.
+
+use std::path::PathBuf;
 
 use super::Failure;
+use super::model_args::ModelArgs;
+use super::text_input::read_text;
+use crate::TokenId;
+use crate::engine::{Evaluator, Wanted};
+use crate::sampling::log_softmax_at;
+use crate::session::ModelSource;
+use crate::session::open::build_model;
+use crate::tokenizer::Tokenizer;
 
 /// Arguments of `perplexity`.
-#[derive(clap::Args, Debug, Default)]
-pub struct Args {}
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// The text; `-` reads it from stdin
+    #[arg(short, long, value_name = "TEXT")]
+    file: PathBuf,
+    /// Tokens of a window
+    #[arg(short, long, value_name = "N", default_value_t = 512)]
+    context: usize,
+    /// Use only the first N bytes of the text (cut at a character)
+    #[arg(long, value_name = "N")]
+    bytes: Option<usize>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
 
 /// Runs the command.
-pub fn run(_args: Args) -> Result<(), Failure> {
-    Err(Failure::new("perplexity: not part of this build yet"))
+pub fn run(args: Args) -> Result<(), Failure> {
+    if args.context < 4 {
+        return Err(Failure::usage("--context must be at least 4: half of it is predicted"));
+    }
+    let options = args.model.options();
+    let source = ModelSource::open(options.model.as_deref())?;
+    let (model, backend) = build_model(&source, options.compute()?)?;
+    let tokenizer = Tokenizer::from_gguf(&source.gguf.metadata)?;
+    let mut text = read_text(&args.file)?;
+    if let Some(bytes) = args.bytes
+        && bytes < text.len()
+    {
+        text.truncate(text.floor_char_boundary(bytes));
+    }
+    let tokens = tokenizer.encode(&text, true, false)?;
+    let windows = tokens.len() / args.context;
+    if windows == 0 {
+        return Err(Failure::new(format!(
+            "the text has {} tokens, fewer than one window of {}; give a longer text or a smaller --context",
+            tokens.len(),
+            args.context
+        )));
+    }
+    // A text tokenised with a begin-of-sequence token has it in every window.
+    let bos = tokenizer.bos().filter(|bos| tokens.first() == Some(bos));
+    let mut evaluator = Evaluator::new(model, backend, args.context);
+    let mut total = Total::default();
+    for window in tokens.chunks_exact(args.context) {
+        score_window(&mut evaluator, window, bos, &mut total);
+        if !args.json {
+            eprintln!("window {} of {windows}: perplexity {:.4}", total.windows, total.perplexity());
+        }
+    }
+    if args.json {
+        let value = serde_json::json!({
+            "perplexity": total.perplexity(), "predicted_tokens": total.count, "windows": windows,
+            "context": args.context, "tokens": tokens.len(),
+        });
+        println!("{value}");
+    } else {
+        println!("perplexity {:.4} over {} tokens in {windows} windows of {}", total.perplexity(), total.count, args.context);
+    }
+    Ok(())
+}
+
+#[derive(Default)]
+struct Total {
+    negative_log_probability: f64,
+    count: usize,
+    windows: usize,
+}
+
+impl Total {
+    fn perplexity(&self) -> f64 {
+        (self.negative_log_probability / self.count as f64).exp()
+    }
+}
+
+fn score_window(evaluator: &mut Evaluator, window: &[TokenId], bos: Option<TokenId>, total: &mut Total) {
+    let first = window.len() / 2;
+    let mut tokens = window.to_vec();
+    if let Some(bos) = bos {
+        tokens[0] = bos;
+    }
+    evaluator.clear();
+    let vocabulary = evaluator.model().vocabulary;
+    let fits = "the context was made for a window";
+    evaluator.append(&tokens[..first], Wanted::Nothing).expect(fits);
+    let logits = evaluator.append(&tokens[first..window.len() - 1], Wanted::All).expect(fits);
+    for (row, &next) in logits.chunks_exact(vocabulary).zip(&window[first + 1..]) {
+        total.negative_log_probability -= f64::from(log_softmax_at(row, next));
+        total.count += 1;
+    }
+    total.windows += 1;
 }

@@ -5,9 +5,187 @@
 //! streams progress together. Token ids only: no text, no HTTP.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use crate::TokenId;
+use crate::backend::Backend;
+use crate::model::Model;
 use crate::sampling::SamplingParams;
+
+mod evaluate;
+mod scheduler;
+mod sequence;
+
+pub use evaluate::{Evaluator, Wanted};
+
+use scheduler::{Scheduler, Submission};
+
+/// How an engine shares its time and memory.
+#[derive(Clone, Copy, Debug)]
+pub struct EngineOptions {
+    /// Positions a sequence may hold, prompt and answer together.
+    pub context: usize,
+    /// Sequences that run at once; more wait for their turn.
+    pub parallel: usize,
+    /// Most rows of a forward pass: a longer prompt goes in pieces.
+    pub batch_tokens: usize,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self { context: 2048, parallel: 4, batch_tokens: 512 }
+    }
+}
+
+/// Why a request was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// No room for the prompt and one token of answer.
+    #[error("the prompt has {prompt} tokens, but the context holds {context}, the answer included; shorten the prompt or raise --context")]
+    PromptTooLong {
+        /// Tokens of the prompt.
+        prompt: usize,
+        /// Tokens of the context.
+        context: usize,
+    },
+    /// Nothing to go on from.
+    #[error("the prompt is empty")]
+    EmptyPrompt,
+    /// A token id that the vocabulary does not have.
+    #[error("token {token} is outside the vocabulary of {vocabulary}")]
+    TokenOutOfRange {
+        /// The id.
+        token: TokenId,
+        /// Number of tokens.
+        vocabulary: usize,
+    },
+    /// The sampling settings cannot be used.
+    #[error("{0}")]
+    Sampling(String),
+    /// The engine is ending.
+    #[error("the engine is shutting down")]
+    ShuttingDown,
+}
+
+/// A running engine. Dropping it cancels what runs and ends its thread.
+pub struct Engine {
+    submissions: Option<Sender<Submission>>,
+    thread: Option<JoinHandle<()>>,
+    load: Arc<Load>,
+    options: EngineOptions,
+    vocabulary: usize,
+}
+
+/// How many sequences run and wait.
+#[derive(Debug, Default)]
+struct Load {
+    running: AtomicUsize,
+    waiting: AtomicUsize,
+    ending: AtomicBool,
+}
+
+impl Engine {
+    /// Starts the engine's thread.
+    pub fn start(model: Model, backend: Box<dyn Backend>, options: EngineOptions) -> std::io::Result<Self> {
+        let (submissions, receiver) = mpsc::channel();
+        let load = Arc::new(Load::default());
+        let vocabulary = model.vocabulary;
+        let scheduler = Scheduler::new(model, backend, options, Arc::clone(&load));
+        let thread = std::thread::Builder::new().name("engine".into()).spawn(move || scheduler.run(&receiver))?;
+        Ok(Self { submissions: Some(submissions), thread: Some(thread), load, options, vocabulary })
+    }
+
+    /// Hands in a request. Events come through the result, in a channel without a bound: the receiver never slows the
+    /// other sequences down.
+    pub fn submit(&self, request: Request) -> Result<Generation, SubmitError> {
+        let (prompt, context) = (request.prompt.len(), self.options.context);
+        if prompt == 0 {
+            return Err(SubmitError::EmptyPrompt);
+        }
+        if prompt >= context {
+            return Err(SubmitError::PromptTooLong { prompt, context });
+        }
+        if let Some(&token) = request.prompt.iter().find(|&&token| token as usize >= self.vocabulary) {
+            return Err(SubmitError::TokenOutOfRange { token, vocabulary: self.vocabulary });
+        }
+        if let Some(&(token, _)) =
+            request.sampling.logit_bias.iter().find(|(token, _)| *token as usize >= self.vocabulary)
+        {
+            return Err(SubmitError::TokenOutOfRange { token, vocabulary: self.vocabulary });
+        }
+        request.sampling.validate().map_err(SubmitError::Sampling)?;
+        let (events, receiver) = mpsc::channel();
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let submission =
+            Submission { request, events, cancelled: Arc::clone(&cancelled), submitted: Instant::now() };
+        let submissions = self.submissions.as_ref().ok_or(SubmitError::ShuttingDown)?;
+        self.load.waiting.fetch_add(1, Ordering::Relaxed);
+        submissions.send(submission).map_err(|_| SubmitError::ShuttingDown)?;
+        Ok(Generation { events: receiver, cancelled })
+    }
+
+    /// Sequences that run now.
+    pub fn running(&self) -> usize {
+        self.load.running.load(Ordering::Relaxed)
+    }
+
+    /// Requests that wait for their turn.
+    pub fn waiting(&self) -> usize {
+        self.load.waiting.load(Ordering::Relaxed)
+    }
+
+    /// The options in force.
+    pub fn options(&self) -> EngineOptions {
+        self.options
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.load.ending.store(true, Ordering::Relaxed);
+        self.submissions = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The events of one request. Dropping it cancels the request within a token.
+#[derive(Debug)]
+pub struct Generation {
+    events: Receiver<Event>,
+    cancelled: Arc<AtomicBool>,
+}
+
+impl Generation {
+    /// The next event; `None` after the last one. Blocks.
+    pub fn recv(&mut self) -> Option<Event> {
+        self.events.recv().ok()
+    }
+
+    /// The next event, or an error when none came in time. `Ok(None)` after the last one.
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Option<Event>, RecvTimeoutError> {
+        match self.events.recv_timeout(timeout) {
+            Ok(event) => Ok(Some(event)),
+            Err(RecvTimeoutError::Disconnected) => Ok(None),
+            Err(timeout) => Err(timeout),
+        }
+    }
+
+    /// Ends the generation at the next token; its `Finished` event still comes.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Generation {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
 
 /// What to generate.
 #[derive(Clone, Debug)]

@@ -1,3 +1,225 @@
-//! session
+//! A model in words: an engine with the tokenizer, the chat template and the defaults that belong to it.
+//!
+//! `server` and the terminal commands stand on this. Below it there are only token ids; above it only text, messages
+//! and events.
 
+pub mod generation;
+pub mod hardware;
+pub mod open;
+pub mod source;
 pub mod text;
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use crate::TokenId;
+use crate::chat::{ChatTemplate, RenderRequest};
+use crate::engine::{Engine, EngineOptions, Request};
+use crate::sampling::SamplingParams;
+use crate::tokenizer::Tokenizer;
+
+pub use crate::engine::SubmitError;
+pub use generation::{StopReason, TextEvent, TextFinished, TextGeneration, TextPiece, TextToken};
+pub use open::{OpenError, OpenOptions};
+pub use source::{ModelSource, Packed, SourceError};
+
+/// An open model, ready to answer.
+pub struct Session {
+    /// Generates token ids.
+    pub engine: Engine,
+    /// Text to ids and back.
+    pub tokenizer: Arc<Tokenizer>,
+    /// Messages to text; an error line where the model has none that works.
+    pub template: Result<ChatTemplate, String>,
+    /// What it is and how it runs.
+    pub facts: Facts,
+    /// What holds where a request says nothing.
+    pub defaults: Defaults,
+    /// The bundle it came from.
+    pub packed: Option<Packed>,
+}
+
+/// What a session is and how it runs.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The model's name.
+    pub name: String,
+    /// `general.architecture`
+    pub architecture: String,
+    /// Elements of all tensors.
+    pub parameters: u64,
+    /// Bytes of the GGUF.
+    pub file_bytes: u64,
+    /// Positions a sequence may hold.
+    pub context_length: usize,
+    /// Positions the model was trained on.
+    pub trained_context: usize,
+    /// Name of the kernel table.
+    pub isa: &'static str,
+    /// Threads that compute.
+    pub threads: usize,
+    /// Sequences that run at once.
+    pub parallel: usize,
+    /// Unix seconds of opening.
+    pub created: u64,
+    /// Bytes of the KV cache for one position.
+    pub kv_bytes_per_token: usize,
+}
+
+/// What holds where a request says nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Defaults {
+    /// Put before conversations that have no system message.
+    pub system_prompt: Option<String>,
+    /// Sampling.
+    pub sampling: SamplingParams,
+    /// Longest answer.
+    pub max_tokens: Option<usize>,
+}
+
+/// Why messages became no prompt. Each is one line for the person.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum PromptError {
+    #[error("{0}")]
+    NoTemplate(String),
+    #[error("{0}")]
+    Template(#[from] crate::chat::TemplateError),
+    #[error("{0}")]
+    Tokenizer(#[from] crate::tokenizer::TokenizerError),
+}
+
+/// What to generate, in text terms.
+#[derive(Clone, Debug, Default)]
+pub struct TextRequest {
+    /// The prompt.
+    pub prompt: Vec<TokenId>,
+    /// How tokens are chosen.
+    pub sampling: SamplingParams,
+    /// Longest answer in tokens; `None`: what the context holds.
+    pub max_tokens: Option<usize>,
+    /// Texts that end the answer and are not part of it.
+    pub stop: Vec<String>,
+    /// Report log-probabilities, with this many alternatives.
+    pub logprobs: Option<usize>,
+    /// Go on past the model's end tokens.
+    pub ignore_end: bool,
+}
+
+impl Session {
+    /// Opens a model. The tokenizer is read while the weights are placed.
+    pub fn open(options: &OpenOptions) -> Result<Self, OpenError> {
+        let source = ModelSource::open(options.model.as_deref())?;
+        Self::from_source(source, options)
+    }
+
+    /// Opens a model that was found before. Settings of its bundle hold where `options` are silent.
+    pub fn from_source(source: ModelSource, options: &OpenOptions) -> Result<Self, OpenError> {
+        let options = with_packed_settings(&source, options);
+        let compute = options.compute()?;
+        let parallel = options.parallel()?;
+        let (tokenizer, built) = rayon::join(
+            || Tokenizer::from_gguf(&source.gguf.metadata),
+            || open::build_model(&source, compute),
+        );
+        let (model, backend) = built?;
+        let tokenizer = tokenizer.map_err(|error| OpenError::Tokenizer { path: source.path.clone(), error })?;
+        let context = options.context_for(model.trained_context)?;
+        let facts = Facts {
+            name: source.name(),
+            architecture: source.gguf.metadata.get_str("general.architecture").ok().flatten().unwrap_or("").to_owned(),
+            parameters: source.gguf.tensors.iter().map(satchel_gguf::TensorInfo::elements).sum(),
+            file_bytes: source.model_bytes(),
+            context_length: context,
+            trained_context: model.trained_context,
+            isa: compute.kernels.name,
+            threads: compute.threads,
+            parallel,
+            created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            kv_bytes_per_token: model.kv.bytes_per_token(),
+        };
+        let template = chat_template(&source, &tokenizer);
+        let defaults = packed_defaults(&source);
+        let engine_options = EngineOptions { context, parallel, ..EngineOptions::default() };
+        let engine = Engine::start(model, backend, engine_options).map_err(OpenError::Thread)?;
+        Ok(Self { engine, tokenizer: Arc::new(tokenizer), template, facts, defaults, packed: source.packed })
+    }
+
+    /// Messages to the prompt's tokens, with the default system prompt where they have none.
+    pub fn chat_prompt(&self, request: &RenderRequest) -> Result<Vec<TokenId>, PromptError> {
+        let template = self.template.as_ref().map_err(|line| PromptError::NoTemplate(line.clone()))?;
+        let is_system = |message: &Value| matches!(message["role"].as_str(), Some("system" | "developer"));
+        let text = match &self.defaults.system_prompt {
+            Some(system) if !request.messages.iter().any(is_system) => {
+                let mut request = request.clone();
+                request.messages.insert(0, json!({ "role": "system", "content": system }));
+                template.render(&request)?
+            }
+            _ => template.render(request)?,
+        };
+        // Templates write the begin-of-sequence token themselves; where they do not, the tokenizer adds it.
+        let begins = self.tokenizer.bos().is_some_and(|bos| text.starts_with(self.tokenizer.token_text(bos)));
+        Ok(self.tokenizer.encode(&text, !begins, true)?)
+    }
+
+    /// Starts to generate.
+    pub fn generate(&self, request: TextRequest) -> Result<TextGeneration, SubmitError> {
+        let end_tokens = if request.ignore_end { Arc::from([]) } else { self.tokenizer.end_tokens() };
+        let generation = self.engine.submit(Request {
+            prompt: request.prompt,
+            sampling: request.sampling,
+            max_tokens: request.max_tokens,
+            end_tokens,
+            logprobs: request.logprobs,
+        })?;
+        Ok(TextGeneration::new(generation, Arc::clone(&self.tokenizer), &request.stop))
+    }
+}
+
+/// Fills what the flags left open with the bundle's settings.
+fn with_packed_settings(source: &ModelSource, options: &OpenOptions) -> OpenOptions {
+    let mut options = options.clone();
+    if let Some(packed) = &source.packed {
+        let settings = &packed.manifest().defaults.settings;
+        options.context = options.context.or(settings.context.map(|value| value as usize));
+        options.threads = options.threads.or(settings.threads.map(|value| value as usize));
+    }
+    options
+}
+
+/// What the packer chose, over the program's own defaults.
+fn packed_defaults(source: &ModelSource) -> Defaults {
+    let mut defaults = Defaults::default();
+    let Some(packed) = &source.packed else { return defaults };
+    let chosen = &packed.manifest().defaults;
+    defaults.system_prompt = chosen.system_prompt.clone();
+    let settings = &chosen.settings;
+    defaults.max_tokens = settings.max_tokens.map(|value| value as usize);
+    let sampling = &mut defaults.sampling;
+    sampling.temperature = settings.temperature.unwrap_or(sampling.temperature);
+    sampling.top_k = settings.top_k.map_or(sampling.top_k, |value| value as usize);
+    sampling.top_p = settings.top_p.unwrap_or(sampling.top_p);
+    sampling.min_p = settings.min_p.unwrap_or(sampling.min_p);
+    sampling.typical_p = settings.typical_p.unwrap_or(sampling.typical_p);
+    sampling.repeat_penalty = settings.repeat_penalty.unwrap_or(sampling.repeat_penalty);
+    sampling.repeat_last_n = settings
+        .repeat_last_n
+        // -1: all tokens.
+        .map_or(sampling.repeat_last_n, |value| usize::try_from(value).unwrap_or(usize::MAX));
+    sampling.presence_penalty = settings.presence_penalty.unwrap_or(sampling.presence_penalty);
+    sampling.frequency_penalty = settings.frequency_penalty.unwrap_or(sampling.frequency_penalty);
+    sampling.seed = settings.seed.or(sampling.seed);
+    defaults
+}
+
+fn chat_template(source: &ModelSource, tokenizer: &Tokenizer) -> Result<ChatTemplate, String> {
+    let text = |token: Option<TokenId>| token.map_or("", |token| tokenizer.token_text(token));
+    match source.gguf.metadata.get_str("tokenizer.chat_template") {
+        Ok(Some(template)) => ChatTemplate::new(template, text(tokenizer.bos()), text(tokenizer.eos()))
+            .map_err(|error| format!("the model's chat template does not work: {error}")),
+        Ok(None) => Err("the model has no chat template, so it cannot take messages; use /v1/completions or `run --raw`".into()),
+        Err(error) => Err(error.to_string()),
+    }
+}

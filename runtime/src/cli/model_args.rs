@@ -1,0 +1,32 @@
+//! Flags that every command with a model shares.
+
+use std::path::PathBuf;
+
+use crate::session::OpenOptions;
+
+/// Which model, and how it runs.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct ModelArgs {
+    /// A GGUF file, any part of a split one, or a packed file [default: the model this program carries]
+    #[arg(short, long, value_name = "FILE", help_heading = "Model")]
+    pub model: Option<PathBuf>,
+    /// Threads that compute [default: the physical cores]
+    #[arg(short, long, value_name = "N", help_heading = "Model")]
+    pub threads: Option<usize>,
+    /// Kernel table: scalar, avx2, avx512 [default: the best this processor has]
+    #[arg(long, value_name = "NAME", help_heading = "Model")]
+    pub isa: Option<String>,
+}
+
+impl ModelArgs {
+    /// What to open; context and parallel sequences as the model says.
+    pub fn options(&self) -> OpenOptions {
+        OpenOptions {
+            model: self.model.clone(),
+            threads: self.threads,
+            isa: self.isa.clone(),
+            context: None,
+            parallel: None,
+        }
+    }
+}

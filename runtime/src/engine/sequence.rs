@@ -1,0 +1,121 @@
+//! One request on its way: what is in the cache, what is still to compute, what was generated.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+use std::time::Instant;
+
+use super::{Event, FinishReason, Finished, GeneratedToken, Request};
+use crate::TokenId;
+use crate::kv::KvSequence;
+use crate::sampling::{Sampler, log_softmax_at, top_logprobs};
+
+/// A seed that differs from run to run and from request to request.
+fn random_seed() -> u64 {
+    // RandomState draws its keys from the operating system's random source.
+    // 32 bits, so that it survives JSON and is short enough to type again.
+    RandomState::new().build_hasher().finish() & 0xffff_ffff
+}
+
+/// A request that the engine has admitted.
+pub(super) struct Running {
+    request: Request,
+    events: Sender<Event>,
+    cancelled: Arc<AtomicBool>,
+    sampler: Sampler,
+    seed: u64,
+    pub(super) kv: KvSequence,
+    /// Prompt tokens, then the generated ones; `kv` holds a prefix of it.
+    tokens: Vec<TokenId>,
+    cached: usize,
+    generated: usize,
+    started: Instant,
+    first_token: Option<Instant>,
+}
+
+impl Running {
+    pub(super) fn new(
+        request: Request,
+        events: Sender<Event>,
+        cancelled: Arc<AtomicBool>,
+        kv: KvSequence,
+        started: Instant,
+    ) -> Self {
+        let seed = request.sampling.seed.unwrap_or_else(random_seed);
+        let mut sampler = Sampler::new(&request.sampling, seed);
+        for &token in &request.prompt {
+            sampler.accept(token);
+        }
+        let cached = kv.len();
+        let tokens = request.prompt.clone();
+        let running =
+            Self { request, events, cancelled, sampler, seed, kv, tokens, cached, generated: 0, started, first_token: None };
+        running.report_prompt();
+        running
+    }
+
+    /// Whether nobody wants the rest.
+    pub(super) fn cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Tokens that have no keys and values yet: the rest of the prompt, or the one sampled last.
+    pub(super) fn pending(&self) -> &[TokenId] {
+        &self.tokens[self.kv.len()..]
+    }
+
+    /// Whether its prompt is through, so that it wants one token a step.
+    pub(super) fn decoding(&self) -> bool {
+        self.generated > 0 || self.pending().len() == 1
+    }
+
+    /// Tells how much of the prompt is through.
+    pub(super) fn report_prompt(&self) {
+        let total = self.request.prompt.len();
+        let _ = self.events.send(Event::Prompt { done: self.kv.len().min(total), total });
+    }
+
+    /// Takes the logits after the last pending token: samples, reports, and says whether the sequence ends.
+    pub(super) fn advance(&mut self, logits: &mut [f32], context: usize) -> Option<FinishReason> {
+        self.first_token.get_or_insert_with(Instant::now);
+        if self.request.max_tokens == Some(0) {
+            return Some(FinishReason::MaxTokens);
+        }
+        let original = self.request.logprobs.map(|_| logits.to_vec());
+        let id = self.sampler.sample(logits);
+        self.sampler.accept(id);
+        if self.request.end_tokens.contains(&id) {
+            return Some(FinishReason::EndToken(id));
+        }
+        let (logprob, top) = match (&original, self.request.logprobs) {
+            (Some(original), Some(count)) => (Some(log_softmax_at(original, id)), top_logprobs(original, count)),
+            _ => (None, Vec::new()),
+        };
+        self.tokens.push(id);
+        self.generated += 1;
+        if self.events.send(Event::Token(GeneratedToken { id, logprob, top })).is_err() {
+            return Some(FinishReason::Cancelled);
+        }
+        if self.request.max_tokens.is_some_and(|most| self.generated >= most) {
+            return Some(FinishReason::MaxTokens);
+        }
+        (self.tokens.len() >= context).then_some(FinishReason::ContextFull)
+    }
+
+    /// Reports the end; gives back what the cache holds of it.
+    pub(super) fn finish(self, reason: FinishReason) -> KvSequence {
+        let first = self.first_token.unwrap_or_else(Instant::now);
+        let _ = self.events.send(Event::Finished(Finished {
+            reason,
+            prompt_tokens: self.request.prompt.len(),
+            cached_tokens: self.cached,
+            generated_tokens: self.generated,
+            prefill_seconds: first.duration_since(self.started).as_secs_f64(),
+            decode_seconds: first.elapsed().as_secs_f64(),
+            seed: self.seed,
+        }));
+        self.kv
+    }
+}

@@ -1,0 +1,23 @@
+//! Why a file that is valid GGUF is no model that can be run.
+
+/// Each is one line for the person who named the file.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum ModelError {
+    #[error("architecture `{name}` is not supported; this build runs: {known}")]
+    UnknownArchitecture { name: String, known: String },
+    #[error("architecture `{architecture}`: {what}")]
+    Unsupported { architecture: String, what: String },
+    #[error("tensor `{name}` is missing; the file is incomplete or was made for another architecture")]
+    MissingTensor { name: String },
+    #[error("tensor `{name}` has shape {found}, expected {expected} from the hyperparameters")]
+    WrongShape { name: String, found: String, expected: String },
+    #[error("tensor `{name}` is stored as {ty}, which this build does not compute with; it does: {known}")]
+    UnsupportedType { name: String, ty: String, known: String },
+    #[error("the file holds tensors that architecture `{architecture}` does not use, so the answer would be wrong: {names}")]
+    UnusedTensors { architecture: String, names: String },
+    #[error("{key} is {value}, which cannot be: {why}")]
+    Hyperparameter { key: String, value: String, why: String },
+    #[error("{0}")]
+    Metadata(String),
+}

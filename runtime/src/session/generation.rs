@@ -1,0 +1,182 @@
+//! A running answer as text: whole characters, stop strings cut off, tokens with their log-probabilities.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::{Duration, Instant};
+
+use super::text::TextAssembler;
+use crate::TokenId;
+use crate::engine::{Event, FinishReason, Finished, GeneratedToken, Generation};
+use crate::tokenizer::Tokenizer;
+
+/// What a generation reports, in order: `Prompt*`, `Text*`, `Finished`.
+#[derive(Clone, Debug)]
+pub enum TextEvent {
+    /// Prompt tokens processed so far.
+    Prompt {
+        /// Tokens in the KV cache.
+        done: usize,
+        /// Tokens in the prompt.
+        total: usize,
+    },
+    /// More of the answer.
+    Text(TextPiece),
+    /// The last event.
+    Finished(TextFinished),
+}
+
+/// A piece of the answer.
+#[derive(Clone, Debug, Default)]
+pub struct TextPiece {
+    /// Whole characters, never part of a stop string; empty while text is held back.
+    pub text: String,
+    /// The tokens that came with it.
+    pub tokens: Vec<TextToken>,
+}
+
+/// A generated token.
+#[derive(Clone, Debug)]
+pub struct TextToken {
+    /// Its id.
+    pub id: TokenId,
+    /// Its bytes, not always whole characters.
+    pub bytes: Vec<u8>,
+    /// Its log-probability, where asked for.
+    pub logprob: Option<f32>,
+    /// The most likely tokens, their bytes and log-probabilities, where asked for.
+    pub top: Vec<(TokenId, Vec<u8>, f32)>,
+}
+
+/// Why an answer ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StopReason {
+    /// The model ended it.
+    EndToken,
+    /// A stop string came up; it is not part of the text.
+    StopString(String),
+    /// The longest answer that was asked for.
+    MaxTokens,
+    /// The context is full.
+    ContextFull,
+    /// It was cancelled.
+    Cancelled,
+    /// The engine could not go on.
+    Failed(String),
+}
+
+/// The end of an answer.
+#[derive(Clone, Debug)]
+pub struct TextFinished {
+    /// Why.
+    pub reason: StopReason,
+    /// The engine's figures; `generated_tokens` counts the tokens reported here.
+    pub engine: Finished,
+}
+
+/// A running answer. Dropping it cancels it within a token.
+pub struct TextGeneration {
+    generation: Generation,
+    tokenizer: Arc<Tokenizer>,
+    assembler: Option<TextAssembler>,
+    ready: VecDeque<TextEvent>,
+    stopped_by: Option<String>,
+    tokens: usize,
+    ended: bool,
+}
+
+impl TextGeneration {
+    pub(super) fn new(generation: Generation, tokenizer: Arc<Tokenizer>, stop: &[String]) -> Self {
+        Self {
+            generation,
+            tokenizer,
+            assembler: Some(TextAssembler::new(stop)),
+            ready: VecDeque::new(),
+            stopped_by: None,
+            tokens: 0,
+            ended: false,
+        }
+    }
+
+    /// The next event; `None` after the last. Blocks.
+    #[allow(clippy::should_implement_trait)]
+    pub fn next(&mut self) -> Option<TextEvent> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Some(event);
+            }
+            if self.ended {
+                return None;
+            }
+            let event = self.generation.recv();
+            self.take(event);
+        }
+    }
+
+    /// The next event within `timeout`; `Ok(None)` after the last.
+    pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<TextEvent>, RecvTimeoutError> {
+        let until = Instant::now() + timeout;
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Ok(Some(event));
+            }
+            if self.ended {
+                return Ok(None);
+            }
+            let event = self.generation.recv_timeout(until.saturating_duration_since(Instant::now()))?;
+            self.take(event);
+        }
+    }
+
+    /// Ends the answer at the next token; `Finished` still comes.
+    pub fn cancel(&self) {
+        self.generation.cancel();
+    }
+
+    fn take(&mut self, event: Option<Event>) {
+        match event {
+            Some(Event::Prompt { done, total }) => self.ready.push_back(TextEvent::Prompt { done, total }),
+            // Tokens that the engine gave before it heard of the stop string are not part of the answer.
+            Some(Event::Token(_)) if self.stopped_by.is_some() => {}
+            Some(Event::Token(token)) => self.take_token(token),
+            Some(Event::Finished(finished)) => self.finish(finished),
+            None => self.ended = true,
+        }
+    }
+
+    fn take_token(&mut self, token: GeneratedToken) {
+        let Some(assembler) = &mut self.assembler else { return };
+        self.tokens += 1;
+        let bytes = self.tokenizer.token_bytes(token.id, false).into_owned();
+        let assembled = assembler.push(&bytes);
+        let with_bytes = |(id, logprob): (TokenId, f32)| (id, self.tokenizer.token_bytes(id, true).into_owned(), logprob);
+        let top = token.top.into_iter().map(with_bytes).collect();
+        let tokens = vec![TextToken { id: token.id, bytes, logprob: token.logprob, top }];
+        self.ready.push_back(TextEvent::Text(TextPiece { text: assembled.text, tokens }));
+        if let Some(stop) = assembled.stop {
+            self.generation.cancel();
+            self.stopped_by = Some(stop);
+            self.assembler = None;
+        }
+    }
+
+    fn finish(&mut self, mut finished: Finished) {
+        self.ended = true;
+        if let Some(assembler) = self.assembler.take() {
+            let text = assembler.finish();
+            if !text.is_empty() {
+                self.ready.push_back(TextEvent::Text(TextPiece { text, tokens: Vec::new() }));
+            }
+        }
+        finished.generated_tokens = self.tokens;
+        let reason = match (self.stopped_by.take(), &finished.reason) {
+            (Some(stop), _) => StopReason::StopString(stop),
+            (None, FinishReason::EndToken(_)) => StopReason::EndToken,
+            (None, FinishReason::MaxTokens) => StopReason::MaxTokens,
+            (None, FinishReason::ContextFull) => StopReason::ContextFull,
+            (None, FinishReason::Cancelled) => StopReason::Cancelled,
+            (None, FinishReason::Failed(line)) => StopReason::Failed(line.clone()),
+        };
+        self.ready.push_back(TextEvent::Finished(TextFinished { reason, engine: finished }));
+    }
+}

@@ -1,0 +1,110 @@
+//! Opening: from a file and a few wishes to a model on a backend.
+
+use std::path::PathBuf;
+
+use crate::backend::Backend;
+use crate::backend::cpu::Cpu;
+use crate::kernels::{self, Kernels};
+use crate::model::{Model, ModelError, TensorSource, arch};
+
+use super::hardware::default_threads;
+use super::source::{ModelSource, SourceError};
+
+/// The longest context taken without being asked for: a model trained on more says so, and `--context` has it.
+pub const DEFAULT_CONTEXT_MOST: usize = 32_768;
+
+/// What to open, and how. `None` leaves the choice to the model and the machine.
+#[derive(Clone, Debug, Default)]
+pub struct OpenOptions {
+    /// A GGUF, one part of a split GGUF, or a packed file; `None`: the running executable's own.
+    pub model: Option<PathBuf>,
+    /// Positions a sequence may hold.
+    pub context: Option<usize>,
+    /// Threads that compute.
+    pub threads: Option<usize>,
+    /// Name of the kernel table.
+    pub isa: Option<String>,
+    /// Sequences that run at once.
+    pub parallel: Option<usize>,
+}
+
+/// Why a model could not be opened. Each is one line for the person.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum OpenError {
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error("{path}: {error}")]
+    Model { path: PathBuf, error: ModelError },
+    #[error("{path}: {error}")]
+    Tokenizer { path: PathBuf, error: crate::tokenizer::TokenizerError },
+    #[error("{0}")]
+    Isa(String),
+    #[error("--threads must be between 1 and {most}; {asked} were asked for")]
+    Threads { asked: usize, most: usize },
+    #[error("--parallel must be between 1 and {most}; {asked} were asked for")]
+    Parallel { asked: usize, most: usize },
+    #[error("--context {asked}: the model was trained on {trained} tokens and answers nonsense beyond them; ask for {trained} or fewer")]
+    ContextTooLong { asked: usize, trained: usize },
+    #[error("--context must be at least 2: a token of prompt and one of answer")]
+    ContextTooShort,
+    #[error("cannot start the engine's thread: {0}")]
+    Thread(std::io::Error),
+}
+
+/// More threads than this are a slip of the keyboard.
+const MOST_THREADS: usize = 1024;
+const MOST_PARALLEL: usize = 1024;
+
+/// The kernel table and the number of threads to use.
+#[derive(Clone, Copy)]
+pub struct Compute {
+    /// The table.
+    pub kernels: &'static Kernels,
+    /// At least 1.
+    pub threads: usize,
+}
+
+impl OpenOptions {
+    /// Checks the wishes against the machine.
+    pub fn compute(&self) -> Result<Compute, OpenError> {
+        let kernels = match &self.isa {
+            None => kernels::best(),
+            Some(name) => kernels::by_name(name).map_err(OpenError::Isa)?,
+        };
+        let threads = match self.threads {
+            None => default_threads(),
+            Some(asked @ 1..=MOST_THREADS) => asked,
+            Some(asked) => return Err(OpenError::Threads { asked, most: MOST_THREADS }),
+        };
+        Ok(Compute { kernels, threads })
+    }
+
+    /// Sequences that run at once.
+    pub(super) fn parallel(&self) -> Result<usize, OpenError> {
+        match self.parallel {
+            None => Ok(4),
+            Some(asked @ 1..=MOST_PARALLEL) => Ok(asked),
+            Some(asked) => Err(OpenError::Parallel { asked, most: MOST_PARALLEL }),
+        }
+    }
+
+    /// The context in force for a model trained on `trained` positions.
+    pub fn context_for(&self, trained: usize) -> Result<usize, OpenError> {
+        match self.context {
+            None => Ok(trained.clamp(2, DEFAULT_CONTEXT_MOST)),
+            Some(0 | 1) => Err(OpenError::ContextTooShort),
+            Some(asked) if asked > trained => Err(OpenError::ContextTooLong { asked, trained }),
+            Some(asked) => Ok(asked),
+        }
+    }
+}
+
+/// Builds the source's model on the processor.
+pub fn build_model(source: &ModelSource, compute: Compute) -> Result<(Model, Box<dyn Backend>), OpenError> {
+    let mut backend: Box<dyn Backend> = Box::new(Cpu::new(compute.kernels, compute.threads));
+    let mut tensors = TensorSource::new(&source.parts, &source.gguf.tensors);
+    let model = arch::build(&source.gguf.metadata, &mut tensors, &mut *backend)
+        .map_err(|error| OpenError::Model { path: source.path.clone(), error })?;
+    Ok((model, backend))
+}

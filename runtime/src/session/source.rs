@@ -1,0 +1,152 @@
+//! Where a model comes from: a GGUF, the parts of a split one, or the bundle behind an executable.
+//!
+//! Opening maps files and reads their headers; no weight is touched.
+
+use std::path::{Path, PathBuf};
+
+use satchel_container::{Bundle, Manifest};
+use satchel_gguf::{Gguf, PartName};
+
+use crate::mapping::MappedFile;
+use crate::model::MappedPart;
+
+/// A model that was found and whose headers are valid.
+#[derive(Debug)]
+pub struct ModelSource {
+    /// The file that was named, or the running executable.
+    pub path: PathBuf,
+    /// The files (or parts of one) that hold the tensors, in the order of `TensorInfo::part`.
+    pub parts: Vec<MappedPart>,
+    /// Metadata and tensor table of all parts.
+    pub gguf: Gguf,
+    /// The bundle around it, where there is one.
+    pub packed: Option<Packed>,
+}
+
+/// A bundle and the file that carries it.
+#[derive(Debug)]
+pub struct Packed {
+    /// The executable.
+    pub file: MappedFile,
+    /// Its directory and manifest.
+    pub bundle: Bundle,
+}
+
+impl Packed {
+    /// The manifest.
+    pub fn manifest(&self) -> &Manifest {
+        &self.bundle.manifest
+    }
+}
+
+/// Why no model could be opened. Each is one line for the person.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum SourceError {
+    #[error("{path}: {error}")]
+    Open { path: PathBuf, error: std::io::Error },
+    #[error("{path}: {error}")]
+    Gguf { path: PathBuf, error: satchel_gguf::Error },
+    #[error("{path}: {error}")]
+    Bundle { path: PathBuf, error: satchel_container::Error },
+    #[error("{path}: this packed file carries no model; pack one with: satchel pack MODEL.gguf -o FILE")]
+    EmptyBundle { path: PathBuf },
+    #[error("there is no model in this program; name one with -m MODEL.gguf, or pack one with: satchel pack MODEL.gguf -o FILE")]
+    NoModel,
+}
+
+/// The bundle behind the running executable, where it carries one.
+pub fn own_bundle() -> Result<Option<Packed>, SourceError> {
+    let path = std::env::current_exe()
+        .map_err(|error| SourceError::Open { path: PathBuf::from("the running program"), error })?;
+    let file = MappedFile::open(&path).map_err(|error| SourceError::Open { path: path.clone(), error })?;
+    let bundle = Bundle::open(&file).map_err(|error| SourceError::Bundle { path, error })?;
+    Ok(bundle.map(|bundle| Packed { file, bundle }))
+}
+
+impl ModelSource {
+    /// Opens the model at `path`, or the one behind the running executable.
+    pub fn open(path: Option<&Path>) -> Result<Self, SourceError> {
+        match path {
+            Some(path) => Self::open_file(path),
+            None => own_bundle()?.ok_or(SourceError::NoModel).and_then(Self::from_packed),
+        }
+    }
+
+    fn open_file(path: &Path) -> Result<Self, SourceError> {
+        let file = MappedFile::open(path).map_err(|error| SourceError::Open { path: path.to_owned(), error })?;
+        if !file.starts_with(b"GGUF") {
+            let bundle = Bundle::open(&file).map_err(|error| SourceError::Bundle { path: path.to_owned(), error })?;
+            if let Some(bundle) = bundle {
+                return Self::from_packed(Packed { file, bundle });
+            }
+        }
+        let first = Gguf::parse(&file).map_err(|error| SourceError::Gguf { path: path.to_owned(), error })?;
+        let name = path.file_name().and_then(|name| name.to_str()).and_then(PartName::recognise);
+        let split = first.split().map_err(|error| SourceError::Gguf { path: path.to_owned(), error })?;
+        if split.is_none_or(|split| split.count <= 1) {
+            let length = file.len();
+            let parts = vec![MappedPart { file, start: 0, length }];
+            return Ok(Self { path: path.to_owned(), parts, gguf: first, packed: None });
+        }
+        let siblings: Vec<PathBuf> = match name {
+            Some(name) => name.siblings().map(|name| path.with_file_name(name)).collect(),
+            None => vec![path.to_owned()],
+        };
+        let mut parts = Vec::new();
+        for path in siblings {
+            let file = MappedFile::open(&path).map_err(|error| SourceError::Open { path: path.clone(), error })?;
+            let length = file.len();
+            parts.push(MappedPart { file, start: 0, length });
+        }
+        Self::from_parts(path, parts, None)
+    }
+
+    fn from_packed(packed: Packed) -> Result<Self, SourceError> {
+        let path = packed.file.path().to_owned();
+        let parts: Vec<MappedPart> = packed
+            .bundle
+            .model_entries()
+            .iter()
+            .map(|entry| MappedPart {
+                file: packed.file.clone(),
+                // Inside the mapped file: `Bundle::open` checked it.
+                start: entry.offset as usize,
+                length: entry.size as usize,
+            })
+            .collect();
+        if parts.is_empty() {
+            return Err(SourceError::EmptyBundle { path });
+        }
+        Self::from_parts(&path, parts, Some(packed))
+    }
+
+    fn from_parts(path: &Path, parts: Vec<MappedPart>, packed: Option<Packed>) -> Result<Self, SourceError> {
+        let fail = |error| SourceError::Gguf { path: path.to_owned(), error };
+        let mut headers = Vec::with_capacity(parts.len());
+        for part in &parts {
+            headers.push(
+                Gguf::parse(part.bytes())
+                    .map_err(|error| SourceError::Gguf { path: part.file.path().to_owned(), error })?,
+            );
+        }
+        let gguf = if headers.len() == 1 { headers.remove(0) } else { Gguf::join(headers).map_err(fail)? };
+        Ok(Self { path: path.to_owned(), parts, gguf, packed })
+    }
+
+    /// Bytes of all parts.
+    pub fn model_bytes(&self) -> u64 {
+        self.parts.iter().map(|part| part.length as u64).sum()
+    }
+
+    /// What the model is called: by its packer, by its metadata, or by its file.
+    pub fn name(&self) -> String {
+        if let Some(packed) = &self.packed {
+            return packed.manifest().name.clone();
+        }
+        match self.gguf.metadata.get_str("general.name") {
+            Ok(Some(name)) if !name.trim().is_empty() => name.to_owned(),
+            _ => self.path.file_stem().map_or_else(|| "model".into(), |stem| stem.to_string_lossy().into_owned()),
+        }
+    }
+}

@@ -1,0 +1,38 @@
+#!/bin/sh
+# Installs what the tests need, then runs all of them. Says what it does while it does it.
+# Where something cannot be installed (no root), tests that need it say what they skipped; with CI set they fail.
+set -eu
+cd "$(dirname "$0")/.."
+say() { printf '\n== %s\n' "$*"; }
+
+say "1 of 5: programs the tests drive (Chromium, unzip, network namespaces)"
+missing=
+for pair in chromium:chromium unzip:unzip ip:iproute2 pip3:python3-pip; do
+    command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
+done
+python3 -c 'import venv, ensurepip' 2>/dev/null || missing="$missing python3-venv"
+if [ -z "$missing" ]; then
+    echo "all there"
+elif command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+    echo "installing:$missing"
+    apt-get update -qq
+    # shellcheck disable=SC2086 # a list of words
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+else
+    echo "missing and not installed (that needs root):$missing"
+fi
+
+say "2 of 5: the OpenAI client, in .cache/venv"
+[ -x .cache/venv/bin/python ] || python3 -m venv .cache/venv
+.cache/venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+
+say "3 of 5: the demo model"
+tools/model.sh
+
+say "4 of 5: the chat page's own tests"
+npm --prefix web-ui ci --no-audit --no-fund --silent
+npm --prefix web-ui test --silent
+npm --prefix tests/page ci --no-audit --no-fund --silent
+
+say "5 of 5: unit tests and integration tests"
+cargo test --workspace --locked
