@@ -47,13 +47,24 @@ impl MappedTensor {
     }
 }
 
-/// `out (tokens, rows) = x · weightᵀ [+ bias]`, or added to what `out` holds.
+/// A number that a whole matrix is multiplied by: formats of four bits keep one beside their blocks.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Factor {
+    /// The number.
+    pub value: f32,
+    /// `(x · weightᵀ + bias) * value` in place of `(x · weightᵀ) * value + bias`.
+    pub covers_bias: bool,
+}
+
+/// `out (tokens, rows) = x · weightᵀ [* factor] [+ bias]`, or added to what `out` holds.
 #[derive(Clone, Copy, Debug)]
 pub struct Product {
     /// `(rows, columns)`
     pub weight: Weight,
     /// `(rows)`
     pub bias: Option<Weight>,
+    /// The weight's factor, where it has one.
+    pub factor: Option<Factor>,
     /// Where the result goes.
     pub out: Slot,
     /// Add to `out` in place of overwriting it.

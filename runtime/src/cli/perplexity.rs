@@ -75,7 +75,12 @@ pub fn run(args: Args) -> Result<(), Failure> {
         });
         println!("{value}");
     } else {
-        println!("perplexity {:.4} over {} tokens in {windows} windows of {}", total.perplexity(), total.count, args.context);
+        println!(
+            "perplexity {:.4} over {} tokens in {windows} windows of {}",
+            total.perplexity(),
+            total.count,
+            args.context
+        );
     }
     Ok(())
 }

@@ -28,7 +28,10 @@ pub fn parse_tokens(text: &str, vocabulary: usize) -> Result<Vec<TokenId>, Failu
             Ok(token) if (token as usize) < vocabulary => tokens.push(token),
             Ok(token) => {
                 let place = index + 1;
-                return Err(Failure::new(format!("token {place} is {token}, but the vocabulary ends at {}", vocabulary - 1)));
+                return Err(Failure::new(format!(
+                    "token {place} is {token}, but the vocabulary ends at {}",
+                    vocabulary - 1
+                )));
             }
             Err(_) => {
                 let shown: String = word.chars().take(40).collect();

@@ -44,7 +44,9 @@ impl Default for EngineOptions {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
     /// No room for the prompt and one token of answer.
-    #[error("the prompt has {prompt} tokens, but the context holds {context}, the answer included; shorten the prompt or raise --context")]
+    #[error(
+        "the prompt has {prompt} tokens, but the context holds {context}, the answer included; shorten the prompt or raise --context"
+    )]
     PromptTooLong {
         /// Tokens of the prompt.
         prompt: usize,
@@ -119,8 +121,7 @@ impl Engine {
         request.sampling.validate().map_err(SubmitError::Sampling)?;
         let (events, receiver) = mpsc::channel();
         let cancelled = Arc::new(AtomicBool::new(false));
-        let submission =
-            Submission { request, events, cancelled: Arc::clone(&cancelled), submitted: Instant::now() };
+        let submission = Submission { request, events, cancelled: Arc::clone(&cancelled), submitted: Instant::now() };
         let submissions = self.submissions.as_ref().ok_or(SubmitError::ShuttingDown)?;
         self.load.waiting.fetch_add(1, Ordering::Relaxed);
         submissions.send(submission).map_err(|_| SubmitError::ShuttingDown)?;

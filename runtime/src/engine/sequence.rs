@@ -50,8 +50,19 @@ impl Running {
         }
         let cached = kv.len();
         let tokens = request.prompt.clone();
-        let running =
-            Self { request, events, cancelled, sampler, seed, kv, tokens, cached, generated: 0, started, first_token: None };
+        let running = Self {
+            request,
+            events,
+            cancelled,
+            sampler,
+            seed,
+            kv,
+            tokens,
+            cached,
+            generated: 0,
+            started,
+            first_token: None,
+        };
         running.report_prompt();
         running
     }
@@ -84,7 +95,10 @@ impl Running {
             return Some(FinishReason::MaxTokens);
         }
         let original = self.request.logprobs.map(|_| logits.to_vec());
-        let id = self.sampler.sample(logits);
+        let id = match self.sampler.sample(logits) {
+            Ok(id) => id,
+            Err(error) => return Some(FinishReason::Failed(error.to_string())),
+        };
         self.sampler.accept(id);
         if self.request.end_tokens.contains(&id) {
             return Some(FinishReason::EndToken(id));

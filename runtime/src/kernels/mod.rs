@@ -8,8 +8,10 @@
 //! bit. How many tokens share the call, how many threads work and how the rows are cut never shows in a result.
 #![allow(unsafe_code)]
 
+pub mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+pub mod elementwise;
 pub mod matmul;
 mod scalar;
 #[cfg(target_arch = "x86_64")]

@@ -42,7 +42,11 @@ impl KvCache {
     /// A cache of at most `blocks` blocks. Memory is taken from the backend as blocks are first used.
     pub fn new(blocks: usize) -> Self {
         let blocks = u32::try_from(blocks).unwrap_or(u32::MAX);
-        Self { references: vec![0; blocks as usize], free: (0..blocks).rev().collect(), prefixes: PrefixCache::default() }
+        Self {
+            references: vec![0; blocks as usize],
+            free: (0..blocks).rev().collect(),
+            prefixes: PrefixCache::default(),
+        }
     }
 
     /// Blocks that no sequence and no kept prefix holds.
@@ -59,7 +63,8 @@ impl KvCache {
         };
         let whole = common / BLOCK_TOKENS;
         let shared: Vec<BlockId> = kept[..common.div_ceil(BLOCK_TOKENS)].to_vec();
-        let mut sequence = KvSequence { tokens: prompt[..whole * BLOCK_TOKENS].to_vec(), blocks: shared[..whole].to_vec() };
+        let mut sequence =
+            KvSequence { tokens: prompt[..whole * BLOCK_TOKENS].to_vec(), blocks: shared[..whole].to_vec() };
         for &block in &sequence.blocks {
             self.references[block as usize] += 1;
         }

@@ -1,15 +1,17 @@
 //! The blocks a forward pass is composed of. Handles and numbers only; an architecture fills them in.
 
 use super::rope::Rope;
-use crate::backend::{Activation, AttentionShape, Weight};
+use crate::backend::{Activation, AttentionShape, Factor, Weight};
 
-/// `x · weightᵀ + bias`
+/// `x · weightᵀ + bias`, times a factor where the file has one
 #[derive(Clone, Copy, Debug)]
 pub struct Linear {
     /// `(outputs, inputs)`
     pub weight: Weight,
     /// `(outputs)`
     pub bias: Option<Weight>,
+    /// The factor of the whole matrix.
+    pub factor: Option<Factor>,
 }
 
 /// Root-mean-square normalisation.

@@ -14,7 +14,9 @@ pub enum ModelError {
     WrongShape { name: String, found: String, expected: String },
     #[error("tensor `{name}` is stored as {ty}, which this build does not compute with; it does: {known}")]
     UnsupportedType { name: String, ty: String, known: String },
-    #[error("the file holds tensors that architecture `{architecture}` does not use, so the answer would be wrong: {names}")]
+    #[error(
+        "the file holds tensors that architecture `{architecture}` does not use, so the answer would be wrong: {names}"
+    )]
     UnusedTensors { architecture: String, names: String },
     #[error("{key} is {value}, which cannot be: {why}")]
     Hyperparameter { key: String, value: String, why: String },

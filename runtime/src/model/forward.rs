@@ -81,7 +81,7 @@ impl Slots {
 }
 
 fn product(linear: &Linear, out: Slot) -> Product {
-    Product { weight: linear.weight, bias: linear.bias, out, add: false }
+    Product { weight: linear.weight, bias: linear.bias, factor: linear.factor, out, add: false }
 }
 
 impl Model {
@@ -113,11 +113,7 @@ impl Model {
         backend.rms_norm(slots.residual, block.norm.weight, block.norm.epsilon, slots.normed);
         backend.matmul(
             slots.normed,
-            &[
-                product(&block.query, slots.query),
-                product(&block.key, slots.key),
-                product(&block.value, slots.value),
-            ],
+            &[product(&block.query, slots.query), product(&block.key, slots.key), product(&block.value, slots.value)],
         );
         if let Some(rope) = &block.rope {
             backend.rope(slots.query, rope, shape.heads, shape.head_dim);

@@ -35,6 +35,8 @@ pub struct Hyperparameters {
     pub head_dim: usize,
     /// Added to the mean square in norms.
     pub norm_epsilon: f32,
+    /// What attention scores are multiplied by before the softmax.
+    pub attention_scale: f32,
 }
 
 /// Reads `<architecture>.<name>` keys with clear errors.
@@ -51,7 +53,8 @@ impl<'a> Keys<'a> {
             Some(Value::String(architecture)) => Ok(Self { metadata, architecture }),
             Some(_) => Err(ModelError::Metadata("general.architecture is not a text".into())),
             None => Err(ModelError::Metadata(
-                "the metadata key general.architecture is missing: this is no model file (an adapter or a vocabulary?)".into(),
+                "the metadata key general.architecture is missing: this is no model file (an adapter or a vocabulary?)"
+                    .into(),
             )),
         }
     }
@@ -64,7 +67,7 @@ impl<'a> Keys<'a> {
         ModelError::Hyperparameter { key: self.full(name), value: value.to_string(), why: why.into() }
     }
 
-    /// A whole number within `1..=most`, or `None` where the key is missing. An array whose elements are all equal
+    /// A whole number within `1..=most`, or `None` where the key is missing or 0, which is how writers say "unset". An array whose elements are all equal
     /// counts as that number; one that differs from layer to layer is refused.
     pub fn count(&self, name: &str, most: u64) -> Result<Option<usize>, ModelError> {
         let Some(value) = self.metadata.get(&self.full(name)) else { return Ok(None) };
@@ -73,7 +76,11 @@ impl<'a> Keys<'a> {
                 let first = array.get(0).and_then(|value| value.as_i128());
                 let all_equal = (0..array.len()).all(|at| array.get(at).and_then(|value| value.as_i128()) == first);
                 if !all_equal {
-                    return Err(self.wrong(name, "different from layer to layer", "this build needs one value for all"));
+                    return Err(self.wrong(
+                        name,
+                        "different from layer to layer",
+                        "this build needs one value for all",
+                    ));
                 }
                 first
             }
@@ -82,7 +89,10 @@ impl<'a> Keys<'a> {
         let Some(number) = number else {
             return Err(self.wrong(name, "not a whole number", "a count is expected"));
         };
-        if number < 1 || number > i128::from(most) {
+        if number == 0 {
+            return Ok(None);
+        }
+        if number < 0 || number > i128::from(most) {
             return Err(self.wrong(name, number, format!("it must lie between 1 and {most}")));
         }
         Ok(Some(number as usize))
@@ -108,10 +118,10 @@ impl<'a> Keys<'a> {
         if number.is_finite() { Ok(Some(number)) } else { Err(self.wrong(name, number, "a finite number is expected")) }
     }
 
-    /// A number above zero, or `default` where the key is missing.
+    /// A number above zero, or `default` where the key is missing or 0.
     pub fn positive(&self, name: &str, default: f32) -> Result<f32, ModelError> {
         match self.number(name)? {
-            None => Ok(default),
+            None | Some(0.0) => Ok(default),
             Some(number) if number > 0.0 => Ok(number),
             Some(number) => Err(self.wrong(name, number, "it must be above 0")),
         }
@@ -160,27 +170,23 @@ impl Hyperparameters {
             heads,
             kv_heads,
             head_dim,
+            attention_scale: keys.positive("attention.scale", 1.0 / (head_dim as f32).sqrt())?,
             norm_epsilon: keys.positive("attention.layer_norm_rms_epsilon", 1e-5)?,
         })
     }
 
     /// The rotation that the `rope.*` keys describe. `factors` divide the frequencies, one a pair.
-    pub fn rope(
-        &self,
-        keys: &Keys<'_>,
-        pairs: RopePairs,
-        factors: Option<Arc<[f32]>>,
-    ) -> Result<Rope, ModelError> {
+    pub fn rope(&self, keys: &Keys<'_>, pairs: RopePairs, factors: Option<Arc<[f32]>>) -> Result<Rope, ModelError> {
         let dimensions = keys.count("rope.dimension_count", MOST_HEAD_DIM)?.unwrap_or(self.head_dim);
         if dimensions % 2 != 0 || dimensions > self.head_dim {
             let why = format!("it must be even and at most the head's {}", self.head_dim);
             return Err(keys.wrong("rope.dimension_count", dimensions, why));
         }
         if let Some(factors) = &factors
-            && (factors.len() != dimensions / 2 || factors.iter().any(|&factor| !(factor > 0.0)))
+            && (factors.len() != dimensions / 2 || factors.iter().any(|&factor| !factor.is_normal()))
         {
             return Err(ModelError::Metadata(format!(
-                "the rope factors must be {} numbers above 0, one a rotated pair",
+                "the rope factors must be {} finite numbers other than 0, one a rotated pair",
                 dimensions / 2
             )));
         }
@@ -208,7 +214,11 @@ impl Hyperparameters {
                 original_context: keys
                     .count("rope.scaling.original_context_length", MOST_CONTEXT)?
                     .unwrap_or(self.context),
-                extrapolation: keys.number("rope.scaling.yarn_ext_factor")?.unwrap_or(1.0),
+                // Negative: not set.
+                extrapolation: keys
+                    .number("rope.scaling.yarn_ext_factor")?
+                    .filter(|&share| share >= 0.0)
+                    .unwrap_or(1.0),
                 attention_factor: keys.positive("rope.scaling.attn_factor", 1.0)?
                     * keys.positive("rope.scaling.yarn_attn_factor", 1.0)?,
                 beta_fast: keys.positive("rope.scaling.yarn_beta_fast", 32.0)?,

@@ -149,7 +149,8 @@ impl TextGeneration {
         self.tokens += 1;
         let bytes = self.tokenizer.token_bytes(token.id, false).into_owned();
         let assembled = assembler.push(&bytes);
-        let with_bytes = |(id, logprob): (TokenId, f32)| (id, self.tokenizer.token_bytes(id, true).into_owned(), logprob);
+        let with_bytes =
+            |(id, logprob): (TokenId, f32)| (id, self.tokenizer.token_bytes(id, true).into_owned(), logprob);
         let top = token.top.into_iter().map(with_bytes).collect();
         let tokens = vec![TextToken { id: token.id, bytes, logprob: token.logprob, top }];
         self.ready.push_back(TextEvent::Text(TextPiece { text: assembled.text, tokens }));

@@ -120,10 +120,8 @@ impl Session {
         let options = with_packed_settings(&source, options);
         let compute = options.compute()?;
         let parallel = options.parallel()?;
-        let (tokenizer, built) = rayon::join(
-            || Tokenizer::from_gguf(&source.gguf.metadata),
-            || open::build_model(&source, compute),
-        );
+        let (tokenizer, built) =
+            rayon::join(|| Tokenizer::from_gguf(&source.gguf.metadata), || open::build_model(&source, compute));
         let (model, backend) = built?;
         let tokenizer = tokenizer.map_err(|error| OpenError::Tokenizer { path: source.path.clone(), error })?;
         let context = options.context_for(model.trained_context)?;
@@ -219,7 +217,9 @@ fn chat_template(source: &ModelSource, tokenizer: &Tokenizer) -> Result<ChatTemp
     match source.gguf.metadata.get_str("tokenizer.chat_template") {
         Ok(Some(template)) => ChatTemplate::new(template, text(tokenizer.bos()), text(tokenizer.eos()))
             .map_err(|error| format!("the model's chat template does not work: {error}")),
-        Ok(None) => Err("the model has no chat template, so it cannot take messages; use /v1/completions or `run --raw`".into()),
+        Ok(None) => {
+            Err("the model has no chat template, so it cannot take messages; use /v1/completions or `run --raw`".into())
+        }
         Err(error) => Err(error.to_string()),
     }
 }

@@ -44,7 +44,9 @@ pub enum OpenError {
     Threads { asked: usize, most: usize },
     #[error("--parallel must be between 1 and {most}; {asked} were asked for")]
     Parallel { asked: usize, most: usize },
-    #[error("--context {asked}: the model was trained on {trained} tokens and answers nonsense beyond them; ask for {trained} or fewer")]
+    #[error(
+        "--context {asked}: the model was trained on {trained} tokens and answers nonsense beyond them; ask for {trained} or fewer"
+    )]
     ContextTooLong { asked: usize, trained: usize },
     #[error("--context must be at least 2: a token of prompt and one of answer")]
     ContextTooShort,

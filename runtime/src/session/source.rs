@@ -51,7 +51,9 @@ pub enum SourceError {
     Bundle { path: PathBuf, error: satchel_container::Error },
     #[error("{path}: this packed file carries no model; pack one with: satchel pack MODEL.gguf -o FILE")]
     EmptyBundle { path: PathBuf },
-    #[error("there is no model in this program; name one with -m MODEL.gguf, or pack one with: satchel pack MODEL.gguf -o FILE")]
+    #[error(
+        "there is no model in this program; name one with -m MODEL.gguf, or pack one with: satchel pack MODEL.gguf -o FILE"
+    )]
     NoModel,
 }
 

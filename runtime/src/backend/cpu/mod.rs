@@ -6,7 +6,7 @@ use std::sync::Arc;
 use half::f16;
 use satchel_gguf::TensorType;
 
-use super::{Activation, AttentionShape, Backend, Batch, KvShape, MappedTensor, Product, Slot, Weight};
+use super::{Activation, AttentionShape, Backend, Batch, Factor, KvShape, MappedTensor, Product, Slot, Weight};
 use crate::kernels::Kernels;
 use crate::kernels::attention::{self, PAGE_TOKENS, Query};
 use crate::kernels::elementwise;
@@ -102,6 +102,28 @@ impl Cpu {
         self.slots[slot.0] = buffer;
     }
 
+    /// A product whose weight has a factor of its own: rare enough for a plain second pass.
+    fn product_with_factor(&mut self, x: Slot, product: &Product) {
+        let Some(Factor { value: factor, covers_bias }) = product.factor else { return self.matmul(x, &[*product]) };
+        let before = product.add.then(|| self.take(product.out));
+        let bias = product.bias.filter(|_| covers_bias);
+        self.matmul(x, &[Product { factor: None, bias, add: false, ..*product }]);
+        let mut out = self.take(product.out);
+        for value in &mut out.values {
+            *value *= factor;
+        }
+        if let Some(bias) = product.bias.filter(|_| !covers_bias) {
+            let bias = self.vector(bias);
+            for row in out.values.chunks_exact_mut(bias.len()) {
+                row.iter_mut().zip(bias).for_each(|(value, bias)| *value += bias);
+            }
+        }
+        if let Some(before) = before {
+            out.values.iter_mut().zip(&before.values).for_each(|(value, before)| *value += before);
+        }
+        self.put(product.out, out);
+    }
+
     fn cache(&self) -> KvShape {
         self.kv_shape.expect("the model fixed the shape of the KV cache")
     }
@@ -184,6 +206,9 @@ impl Backend for Cpu {
     }
 
     fn matmul(&mut self, x: Slot, products: &[Product]) {
+        if products.iter().any(|product| product.factor.is_some()) {
+            return products.iter().for_each(|product| self.product_with_factor(x, product));
+        }
         let types: Vec<TensorType> = products.iter().map(|product| self.matrix(product.weight).ty).collect();
         let rows = self.slots[x.0].rows;
         let mut outs: Vec<Buffer> = products

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::backend::{Activation, AttentionShape, Backend, KvShape};
+use crate::backend::{Activation, AttentionShape, Backend, Factor, KvShape};
 use crate::model::blocks::{Attention, FeedForward, Layer, Linear, Mixer, Norm};
 use crate::model::forward::{Model, Slots};
 use crate::model::hyperparameters::{Hyperparameters, Keys};
@@ -26,7 +26,25 @@ impl Builder<'_, '_> {
         Ok(Linear {
             weight: self.tensors.matrix(self.backend, &format!("{name}.weight"), outputs, inputs)?,
             bias: self.tensors.optional_vector(self.backend, &format!("{name}.bias"), outputs)?,
+            factor: self.factor(name)?,
         })
+    }
+
+    /// A projection of the feed-forward block, whose factor covers its bias.
+    fn feed_forward_linear(&mut self, name: &str, outputs: usize, inputs: usize) -> Result<Linear, ModelError> {
+        let mut linear = self.linear(name, outputs, inputs)?;
+        if let Some(factor) = &mut linear.factor {
+            factor.covers_bias = true;
+        }
+        Ok(linear)
+    }
+
+    /// The factor of a whole matrix that files made from scaled formats carry.
+    fn factor(&mut self, name: &str) -> Result<Option<Factor>, ModelError> {
+        // What activations were divided by where they are quantised to four bits; nothing here does that.
+        self.tensors.ignore(&format!("{name}.input_scale"));
+        let scale = self.tensors.optional_values(self.backend, &format!("{name}.scale"), 1)?;
+        Ok(scale.map(|scale| Factor { value: scale[0], covers_bias: false }))
     }
 
     fn layer(&mut self, layer: usize, rope: &Rope) -> Result<Layer, ModelError> {
@@ -43,7 +61,7 @@ impl Builder<'_, '_> {
                 heads,
                 kv_heads,
                 head_dim,
-                scale: 1.0 / (head_dim as f32).sqrt(),
+                scale: self.hyper.attention_scale,
                 window: None,
                 softcap: None,
             },
@@ -51,9 +69,9 @@ impl Builder<'_, '_> {
         };
         let feed_forward = FeedForward::Gated {
             norm: self.norm(&name("ffn_norm"))?,
-            gate: self.linear(&name("ffn_gate"), feed_forward, embedding)?,
-            up: self.linear(&name("ffn_up"), feed_forward, embedding)?,
-            down: self.linear(&name("ffn_down"), embedding, feed_forward)?,
+            gate: self.feed_forward_linear(&name("ffn_gate"), feed_forward, embedding)?,
+            up: self.feed_forward_linear(&name("ffn_up"), feed_forward, embedding)?,
+            down: self.feed_forward_linear(&name("ffn_down"), embedding, feed_forward)?,
             activation: Activation::Silu,
         };
         // Rotation frequencies that files of 2023 carry; the hyperparameters say the same.
@@ -67,7 +85,7 @@ pub(super) fn build(
     tensors: &mut TensorSource<'_>,
     backend: &mut dyn Backend,
 ) -> Result<Model, ModelError> {
-    if keys.count("expert_count", u64::from(u16::MAX))?.is_some_and(|experts| experts > 1) {
+    if keys.count("expert_count", u64::from(u16::MAX))?.is_some() {
         return Err(ModelError::Unsupported {
             architecture: keys.architecture.to_owned(),
             what: "this is a mixture of experts, which this build does not run yet".into(),
@@ -85,7 +103,7 @@ pub(super) fn build(
     let output = if builder.tensors.has("output.weight") {
         builder.linear("output", vocabulary, hyper.embedding)?
     } else {
-        Linear { weight: token_table, bias: None }
+        Linear { weight: token_table, bias: None, factor: None }
     };
     let kv = KvShape { layers: hyper.layers, kv_heads: hyper.kv_heads, head_dim: hyper.head_dim };
     backend.kv_shape(kv);
