@@ -1,3 +1,4 @@
 //! The project's integration tests: one binary, a module a behaviour. They run the built executable.
 
+mod reference;
 mod support;

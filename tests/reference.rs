@@ -1,0 +1,139 @@
+//! The engine against llama.cpp: logits of a tiny model, next-token probabilities of SmolLM2, a known story, perplexity.
+
+use std::path::{Path, PathBuf};
+
+use crate::support::{self, Scratch, satchel};
+
+/// Kernel tables that this processor has, by asking for each.
+fn tables() -> Vec<&'static str> {
+    let (here, lacking): (Vec<_>, Vec<_>) = ["scalar", "avx2", "avx512"].into_iter().partition(|isa| {
+        satchel(&["logits", "--isa", isa, "-m", "/nonexistent", "--tokens", "-", "-o", "/dev/null"])
+            .stderr
+            .contains("/nonexistent")
+    });
+    println!("tables: {}; not on this processor: {}", here.join(", "), lacking.join(", "));
+    assert_eq!(here.first(), Some(&"scalar"));
+    here
+}
+
+fn read_f32(path: &Path) -> Vec<f64> {
+    let bytes = std::fs::read(path).expect("the logits file");
+    bytes.as_chunks::<4>().0.iter().map(|bytes| f64::from(f32::from_le_bytes(*bytes))).collect()
+}
+
+/// Logits of `tokens` on one table, by the executable.
+fn logits(model: &Path, isa: &str, tokens: &[u64], chunk: usize) -> Vec<f64> {
+    let scratch = Scratch::new();
+    let (ids, out) = (scratch.path("ids"), scratch.path("out.f32"));
+    let text: Vec<String> = tokens.iter().map(u64::to_string).collect();
+    std::fs::write(&ids, text.join(" ")).expect("scratch is writable");
+    let chunk = chunk.to_string();
+    let arguments: [&str; 11] = [
+        "logits",
+        "--isa",
+        isa,
+        "--chunk",
+        &chunk,
+        "--tokens",
+        ids.to_str().expect("UTF-8"),
+        "-o",
+        out.to_str().expect("UTF-8"),
+        "-m",
+        model.to_str().expect("UTF-8"),
+    ];
+    satchel(&arguments).ok();
+    read_f32(&out)
+}
+
+fn json(path: PathBuf) -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(path).expect("test data")).expect("JSON")
+}
+
+fn numbers(value: &serde_json::Value) -> Vec<u64> {
+    value.as_array().expect("an array").iter().map(|id| id.as_u64().expect("an id")).collect()
+}
+
+#[test]
+fn a_tiny_llama_gives_llama_cpps_logits() {
+    let facts = json(support::data("reference/llama-dense.json"));
+    let expected = read_f32(&support::data("reference/llama-dense.logits.f32"));
+    let model = support::data("reference/llama-dense.gguf");
+    let power: f64 = expected.iter().map(|value| value * value).sum();
+    for isa in tables() {
+        let mut whole = None;
+        for chunk in [64, 1, 7] {
+            let found = logits(&model, isa, &numbers(&facts["tokens"]), chunk);
+            assert_eq!(found.len(), expected.len());
+            let error: f64 = found.iter().zip(&expected).map(|(a, b)| (a - b) * (a - b)).sum();
+            let nmse = error / power;
+            println!("{isa}, chunks of {chunk}: nmse {nmse:.2e}");
+            assert!(nmse <= facts["nmse_max"].as_f64().expect("a number"), "{isa}: nmse {nmse:e}");
+            assert_eq!(*whole.get_or_insert_with(|| found.clone()), found, "{isa}: chunks of {chunk} change the logits");
+        }
+    }
+}
+
+#[test]
+fn smollm2_predicts_as_its_weights_in_f32_do() {
+    let Some(model) = support::smollm2() else { return };
+    let facts = json(support::data("reference/smollm2-chat.json"));
+    let tokens = numbers(&facts["tokens"]);
+    let top = facts["top"].as_array().expect("an array");
+    for isa in tables() {
+        let found = logits(&model, isa, &tokens, 512);
+        let vocabulary = found.len() / tokens.len();
+        let (mut divergence, mut agreed) = (0.0, 0);
+        for (row, top) in found.chunks_exact(vocabulary).zip(top) {
+            let top = top.as_array().expect("an array");
+            let ids: Vec<usize> = top.iter().map(|pair| pair[0].as_u64().expect("an id") as usize).collect();
+            let expected = softmax(top.iter().map(|pair| pair[1].as_f64().expect("a number")));
+            let given = softmax(ids.iter().map(|&id| row[id]));
+            divergence += expected.iter().zip(&given).map(|(p, q)| p * (p / q).ln()).sum::<f64>();
+            agreed += usize::from(row.iter().all(|&logit| logit <= row[ids[0]]));
+        }
+        let (divergence, agreed) = (divergence / tokens.len() as f64, agreed as f64 / tokens.len() as f64);
+        println!("{isa}: mean KL divergence {divergence:.5}, same most likely token at {:.1} %", agreed * 100.0);
+        assert!(divergence <= 0.0035, "{isa}: mean KL divergence {divergence}: llama.cpp's own is 0.0035");
+        assert!(agreed >= 0.98, "{isa}: the same most likely token at {agreed}");
+    }
+}
+
+fn softmax(logits: impl Iterator<Item = f64> + Clone) -> Vec<f64> {
+    let largest = logits.clone().fold(f64::NEG_INFINITY, f64::max);
+    let powers: Vec<f64> = logits.map(|logit| (logit - largest).exp()).collect();
+    let sum: f64 = powers.iter().sum();
+    powers.iter().map(|power| power / sum).collect()
+}
+
+#[test]
+fn stories260k_tells_the_story_that_llama_cpp_tells() {
+    let model = support::stories();
+    let model = model.to_str().expect("UTF-8");
+    for isa in tables() {
+        let answer = satchel(&[
+            "run", "-m", model, "--raw", "--isa", isa, "--temperature", "0", "-n", "120", "Once upon a time",
+        ])
+        .ok();
+        assert_eq!(format!("Once upon a time{}", answer.trim_end_matches('\n')), STORY, "{isa}");
+    }
+}
+
+const STORY: &str = "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. \
+    One day, she saw a big, red ball. She wanted to play with it, but it was too high.\n\
+    Lily's mom said, \"Lily, let's go to the park.\" Lily was sad and didn't know what to do. She said, \"I want to \
+    play with your ball, but I can'";
+
+#[test]
+fn perplexity_is_llama_cpps_within_a_hundredth() {
+    let Some(model) = support::smollm2() else { return };
+    let text = Path::new("/usr/share/common-licenses/GPL-3");
+    if !text.is_file() {
+        return support::skip("perplexity", "the text, Debian's copy of the GNU GPL 3, is not on this machine");
+    }
+    let (model, text) = (model.to_str().expect("UTF-8"), text.to_str().expect("UTF-8"));
+    let printed = satchel(&["perplexity", "-m", model, "-f", text, "--bytes", "24000", "--json"]).ok();
+    let found = serde_json::from_str::<serde_json::Value>(&printed).expect("JSON")["perplexity"].as_f64();
+    let found = found.expect("a number");
+    println!("perplexity {found:.4}; llama.cpp 18.4027");
+    assert!((found / 18.4027 - 1.0).abs() < 0.01, "{found}");
+}
