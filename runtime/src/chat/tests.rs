@@ -251,7 +251,7 @@ fn a_long_conversation_is_well_within_the_limits() {
     for name in ["Qwen-Qwen3-0.6B.jinja", "openai-gpt-oss-120b.jinja", "mistralai-Mistral-Nemo-Instruct-2407.jinja"] {
         let source = std::fs::read_to_string(dir.join(name)).unwrap();
         let message = |i: usize| {
-            let role = if i % 2 == 0 { "user" } else { "assistant" };
+            let role = if i.is_multiple_of(2) { "user" } else { "assistant" };
             serde_json::json!({"role": role, "content": "word ".repeat(300)})
         };
         let request = RenderRequest {
