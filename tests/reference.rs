@@ -68,7 +68,11 @@ fn a_tiny_llama_gives_llama_cpps_logits() {
             let nmse = error / power;
             println!("{isa}, chunks of {chunk}: nmse {nmse:.2e}");
             assert!(nmse <= facts["nmse_max"].as_f64().expect("a number"), "{isa}: nmse {nmse:e}");
-            assert_eq!(*whole.get_or_insert_with(|| found.clone()), found, "{isa}: chunks of {chunk} change the logits");
+            assert_eq!(
+                *whole.get_or_insert_with(|| found.clone()),
+                found,
+                "{isa}: chunks of {chunk} change the logits"
+            );
         }
     }
 }
@@ -111,7 +115,17 @@ fn stories260k_tells_the_story_that_llama_cpp_tells() {
     let model = model.to_str().expect("UTF-8");
     for isa in tables() {
         let answer = satchel(&[
-            "run", "-m", model, "--raw", "--isa", isa, "--temperature", "0", "-n", "120", "Once upon a time",
+            "run",
+            "-m",
+            model,
+            "--raw",
+            "--isa",
+            isa,
+            "--temperature",
+            "0",
+            "-n",
+            "120",
+            "Once upon a time",
         ])
         .ok();
         assert_eq!(format!("Once upon a time{}", answer.trim_end_matches('\n')), STORY, "{isa}");

@@ -18,6 +18,8 @@ use crate::sampling::SamplingParams;
 mod evaluate;
 mod scheduler;
 mod sequence;
+#[cfg(test)]
+mod tests;
 
 pub use evaluate::{Evaluator, Wanted};
 

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::time::Instant;
 
 use super::sequence::Running;
-use super::{EngineOptions, Event, FinishReason, Load, Request};
+use super::{EngineOptions, Event, FinishReason, Finished, Load, Request};
 use crate::backend::{Backend, Batch};
 use crate::kv::{BLOCK_TOKENS, KvCache};
 use crate::model::Model;
@@ -22,6 +22,21 @@ pub(super) struct Submission {
     pub(super) events: Sender<Event>,
     pub(super) cancelled: Arc<AtomicBool>,
     pub(super) submitted: Instant,
+}
+
+impl Submission {
+    /// Reports the end of a request that never ran.
+    fn end(&self, reason: FinishReason) {
+        let _ = self.events.send(Event::Finished(Finished {
+            reason,
+            prompt_tokens: self.request.prompt.len(),
+            cached_tokens: 0,
+            generated_tokens: 0,
+            prefill_seconds: self.submitted.elapsed().as_secs_f64(),
+            decode_seconds: 0.0,
+            seed: self.request.sampling.seed.unwrap_or(0),
+        }));
+    }
 }
 
 pub(super) struct Scheduler {
@@ -74,6 +89,9 @@ impl Scheduler {
         for running in std::mem::take(&mut self.running) {
             running.finish(FinishReason::Cancelled);
         }
+        for waiting in &self.waiting {
+            waiting.end(FinishReason::Cancelled);
+        }
     }
 
     fn publish_load(&self) {
@@ -81,15 +99,22 @@ impl Scheduler {
     }
 
     fn end_cancelled(&mut self) {
-        let (cancelled, running) = std::mem::take(&mut self.running).into_iter().partition(Running::cancelled);
+        let (cancelled, running): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.running).into_iter().partition(Running::cancelled);
         self.running = running;
-        for running in Vec::from_iter(cancelled as Vec<Running>) {
+        for running in cancelled {
             let sequence = running.finish(FinishReason::Cancelled);
             self.kv.end(&mut *self.backend, sequence);
         }
-        let before = self.waiting.len();
-        self.waiting.retain(|submission| !submission.cancelled.load(Ordering::Relaxed));
-        self.load.waiting.fetch_sub(before - self.waiting.len(), Ordering::Relaxed);
+        let load = &self.load;
+        self.waiting.retain(|submission| {
+            let cancelled = submission.cancelled.load(Ordering::Relaxed);
+            if cancelled {
+                submission.end(FinishReason::Cancelled);
+                load.waiting.fetch_sub(1, Ordering::Relaxed);
+            }
+            !cancelled
+        });
     }
 
     fn admit(&mut self) {

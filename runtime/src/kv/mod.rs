@@ -6,6 +6,8 @@
 
 mod cache;
 mod prefix;
+#[cfg(test)]
+mod tests;
 
 pub use cache::{KvCache, KvSequence};
 

@@ -1,0 +1,133 @@
+//! Sequences beside each other give what they give alone; ends and cancels come out as they should.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{Engine, EngineOptions, Event, FinishReason, Finished, Request, SubmitError};
+use crate::TokenId;
+use crate::kernels;
+use crate::sampling::SamplingParams;
+use crate::session::ModelSource;
+use crate::session::open::{Compute, build_model};
+
+fn engine(options: EngineOptions, threads: usize) -> Engine {
+    let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/models/stories260K-f32.v3.gguf"));
+    let source = ModelSource::open(Some(&path)).expect("the tiny model opens");
+    let (model, backend) = build_model(&source, Compute { kernels: kernels::best(), threads }).expect("and is built");
+    Engine::start(model, backend, options).expect("a thread")
+}
+
+fn request(prompt: &[TokenId], temperature: f32, max_tokens: usize) -> Request {
+    Request {
+        prompt: prompt.to_vec(),
+        sampling: SamplingParams { temperature, seed: Some(7), ..SamplingParams::default() },
+        max_tokens: Some(max_tokens),
+        end_tokens: Arc::from([]),
+        logprobs: None,
+    }
+}
+
+fn finish(mut generation: super::Generation) -> (Vec<TokenId>, Finished) {
+    let mut tokens = Vec::new();
+    while let Some(event) = generation.recv() {
+        match event {
+            Event::Prompt { done, total } => assert!(done <= total),
+            Event::Token(token) => tokens.push(token.id),
+            Event::Finished(finished) => return (tokens, finished),
+        }
+    }
+    panic!("no end was reported");
+}
+
+/// Prompts of different lengths, so that prefill of one falls beside decode of another.
+fn prompts() -> Vec<Vec<TokenId>> {
+    (0..8u32).map(|n| (0..5 + n * 23).map(|at| 1 + (at * 31 + n * 97) % 500).collect()).collect()
+}
+
+#[test]
+fn eight_interleaved_sequences_give_what_each_gives_alone() {
+    let options = EngineOptions { context: 400, parallel: 8, batch_tokens: 48 };
+    let alone: Vec<Vec<TokenId>> = prompts()
+        .iter()
+        .enumerate()
+        .map(|(n, prompt)| {
+            let engine = engine(EngineOptions { parallel: 1, batch_tokens: 512, ..options }, 1);
+            finish(engine.submit(request(prompt, (n % 2) as f32, 60)).expect("taken")).0
+        })
+        .collect();
+    for threads in [1, 2, 3] {
+        let engine = engine(options, threads);
+        let running: Vec<_> = prompts()
+            .iter()
+            .enumerate()
+            .map(|(n, prompt)| engine.submit(request(prompt, (n % 2) as f32, 60)).expect("taken"))
+            .collect();
+        for (n, generation) in running.into_iter().enumerate() {
+            assert_eq!(finish(generation).0, alone[n], "sequence {n} with {threads} threads");
+        }
+    }
+}
+
+#[test]
+fn a_kept_prefix_changes_nothing_but_the_time() {
+    let engine = engine(EngineOptions { context: 400, ..EngineOptions::default() }, 2);
+    let prompt = &prompts()[6];
+    let (first, finished) = finish(engine.submit(request(prompt, 0.0, 40)).expect("taken"));
+    assert_eq!(finished.cached_tokens, 0);
+    let (second, finished) = finish(engine.submit(request(prompt, 0.0, 40)).expect("taken"));
+    assert_eq!(finished.cached_tokens, prompt.len() - 1);
+    assert_eq!(first, second);
+    assert_eq!(finished.generated_tokens, 40);
+    assert_eq!(finished.reason, FinishReason::MaxTokens);
+}
+
+#[test]
+fn the_context_ends_with_its_own_reason() {
+    let engine = engine(EngineOptions { context: 64, ..EngineOptions::default() }, 2);
+    let mut long = request(&[1; 40], 0.0, 1000);
+    let (tokens, finished) = finish(engine.submit(long.clone()).expect("taken"));
+    assert_eq!(finished.reason, FinishReason::ContextFull);
+    assert_eq!(tokens.len() + 40, 64);
+    long.prompt = vec![1; 64];
+    assert_eq!(engine.submit(long.clone()).err(), Some(SubmitError::PromptTooLong { prompt: 64, context: 64 }));
+    long.prompt = vec![];
+    assert_eq!(engine.submit(long.clone()).err(), Some(SubmitError::EmptyPrompt));
+    long.prompt = vec![512];
+    assert_eq!(engine.submit(long).err(), Some(SubmitError::TokenOutOfRange { token: 512, vocabulary: 512 }));
+}
+
+#[test]
+fn an_end_token_is_not_part_of_the_answer() {
+    let engine = engine(EngineOptions { context: 400, ..EngineOptions::default() }, 2);
+    let prompt = &prompts()[2];
+    let (tokens, _) = finish(engine.submit(request(prompt, 0.0, 20)).expect("taken"));
+    let mut ending = request(prompt, 0.0, 20);
+    ending.end_tokens = Arc::from([tokens[9]]);
+    let first = tokens.iter().position(|token| *token == tokens[9]).expect("it is there");
+    let (shorter, finished) = finish(engine.submit(ending).expect("taken"));
+    assert_eq!(finished.reason, FinishReason::EndToken(tokens[9]));
+    assert_eq!(shorter, tokens[..first]);
+}
+
+#[test]
+fn who_goes_away_makes_room() {
+    let engine = engine(EngineOptions { context: 400, parallel: 1, batch_tokens: 512 }, 2);
+    let endless = engine.submit(request(&[1, 2, 3], 1.0, 390)).expect("taken");
+    let waiting = engine.submit(request(&[4, 5, 6], 0.0, 3)).expect("taken");
+    drop(endless);
+    let (tokens, finished) = finish(waiting);
+    assert_eq!((tokens.len(), finished.reason), (3, FinishReason::MaxTokens));
+    let cancelled = engine.submit(request(&[1, 2, 3], 1.0, 390)).expect("taken");
+    cancelled.cancel();
+    assert_eq!(finish(cancelled).1.reason, FinishReason::Cancelled);
+}
+
+#[test]
+fn an_unseeded_request_reports_the_seed_that_repeats_it() {
+    let engine = engine(EngineOptions { context: 400, ..EngineOptions::default() }, 2);
+    let mut unseeded = request(&[1, 2, 3], 1.0, 30);
+    unseeded.sampling.seed = None;
+    let (tokens, finished) = finish(engine.submit(unseeded.clone()).expect("taken"));
+    unseeded.sampling.seed = Some(finished.seed);
+    assert_eq!(finish(engine.submit(unseeded).expect("taken")).0, tokens);
+}
