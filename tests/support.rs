@@ -1,6 +1,6 @@
 //! What every test needs: the executable, its output, scratch folders, test data, and an honest way to skip.
 
-#![allow(dead_code, reason = "each behaviour uses what it needs")]
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "one binary: each behaviour uses what it needs")]
 
 use std::ffi::OsStr;
 use std::io::Write;
