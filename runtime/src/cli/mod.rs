@@ -11,6 +11,7 @@ pub mod atomic;
 pub mod bench;
 pub mod chat;
 pub mod detokenize;
+mod environment;
 pub mod inspect;
 pub mod logits;
 pub mod model_args;
@@ -53,10 +54,18 @@ impl<E: std::error::Error> From<E> for Failure {
 }
 
 #[derive(Parser)]
-#[command(name = "satchel", version, about = "One file that carries a model and runs it")]
+#[command(
+    name = "satchel",
+    version,
+    about = "One file that carries a model and runs it",
+    after_help = "Without a command, the server and the chat page start, with the options above.",
+    args_conflicts_with_subcommands = true
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
+    #[command(flatten)]
+    serve: serve::Args,
 }
 
 #[derive(Subcommand)]
@@ -93,7 +102,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
-        None => serve::run(serve::Args::default()),
+        None => serve::run(cli.serve),
         Some(Command::Serve(args)) => serve::run(args),
         Some(Command::Chat(args)) => chat::run(args),
         Some(Command::Run(args)) => run::run(args),

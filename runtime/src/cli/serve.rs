@@ -1,12 +1,267 @@
-//! `satchel serve`
+//! `satchel serve`, and what a packed file does without arguments: the server and the chat page.
+//!
+//! Everything it has to say is one block on stdout, written when the server can answer. Ctrl-C or SIGTERM ends running answers
+//! properly and exits with 0; a second one exits at once.
+
+use std::io::{ErrorKind, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Failure;
+use super::environment::has_display;
+use super::model_args::ModelArgs;
+use crate::server::page::PAGE;
+use crate::server::{Assets, Limits, Options, Server};
+use crate::session::open::OpenError;
+use crate::session::source::SourceError;
+use crate::session::{Facts, OpenOptions, Session};
+
+/// The port that is tried first when none is asked for, and how many after it.
+const FIRST_PORT: u16 = 8080;
+const PORTS_TRIED: u16 = 100;
+
+/// What a program without a model says when it is asked for nothing.
+const NOTHING_TO_RUN: &str = "there is no model in this program yet.
+  Chat with a GGUF file:               satchel serve -m MODEL.gguf
+  Make one executable that carries it: satchel pack MODEL.gguf -o FILE, then ./FILE
+  See what else there is:              satchel --help";
 
 /// Arguments of `serve`.
 #[derive(clap::Args, Debug, Default)]
-pub struct Args {}
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Address to listen on: 127.0.0.1 is this machine only, 0.0.0.0 every network it is in
+    #[arg(long, value_name = "IP", default_value_t = Address::default(), help_heading = "Server")]
+    host: Address,
+    /// Port to listen on; 0 takes any free one [default: 8080 or the next free one]
+    #[arg(long, value_name = "PORT", help_heading = "Server")]
+    port: Option<u16>,
+    /// Tokens that one conversation may hold, prompt and answer together [default: what the model was trained on, 32768 at most]
+    #[arg(short, long, value_name = "TOKENS", help_heading = "Model")]
+    context: Option<usize>,
+    /// Answers generated at once; more wait for their turn [default: 4]
+    #[arg(long, value_name = "N", help_heading = "Model")]
+    parallel: Option<usize>,
+    /// Put before conversations that have no system message
+    #[arg(long, value_name = "TEXT", help_heading = "Model")]
+    system_prompt: Option<String>,
+    /// Do not open the chat page in a browser
+    #[arg(long, help_heading = "Server")]
+    no_browser: bool,
+    /// Let web pages of this origin use the API (such as http://localhost:3000; `*`: all); may be given again
+    #[arg(long, value_name = "ORIGIN", help_heading = "Server")]
+    cors: Vec<String>,
+    /// Take requests that name this host, as a reverse proxy sends them; may be given again
+    #[arg(long, value_name = "NAME", help_heading = "Server")]
+    allow_host: Vec<String>,
+}
+
+/// An address to listen on; `localhost` is one too, without asking a name server.
+#[derive(Clone, Copy, Debug)]
+struct Address(IpAddr);
+
+impl Default for Address {
+    fn default() -> Self {
+        Self(IpAddr::V4(Ipv4Addr::LOCALHOST))
+    }
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::str::FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.eq_ignore_ascii_case("localhost") {
+            return Ok(Self::default());
+        }
+        let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+        bare.parse().map(Self).map_err(|_| "it must be an IP address, such as 127.0.0.1 or 0.0.0.0".to_string())
+    }
+}
 
 /// Runs the command.
-pub fn run(_args: Args) -> Result<(), Failure> {
-    Err(Failure::new("serve: not part of this build yet"))
+pub fn run(args: Args) -> Result<(), Failure> {
+    // Before the model: a port in use is said at once, and early clients wait in the socket's queue.
+    let server = bind(&args)?;
+    stop_on_signals(&server)?;
+    let options = OpenOptions { context: args.context, parallel: args.parallel, ..args.model.options() };
+    let mut session = Session::open(&options).map_err(|error| match error {
+        OpenError::Source(SourceError::NoModel) => Failure::usage(NOTHING_TO_RUN),
+        other => Failure::new(other.to_string()),
+    })?;
+    if let Some(system_prompt) = args.system_prompt {
+        // An empty one takes the packed one away.
+        session.defaults.system_prompt = Some(system_prompt).filter(|text| !text.is_empty());
+    }
+    let page = page(&session)?;
+    let address = server.local_addr()?;
+    let url = format!("http://{}/", shown(address));
+    announce(&session.facts, address, &url);
+    if !args.no_browser && has_display() {
+        // Starting a browser can take seconds; the server answers meanwhile.
+        std::thread::spawn(move || webbrowser::open(&url));
+    }
+    server.run(session, page);
+    Ok(())
+}
+
+/// The page: the bundle's own, or the one in this program.
+fn page(session: &Session) -> Result<Assets, Failure> {
+    let Some(packed) = &session.packed else { return Ok(Assets::embedded(&PAGE)) };
+    let mut files = Vec::new();
+    for entry in packed.bundle.entries() {
+        if let Some(name) = entry.name.strip_prefix("ui/") {
+            let content = packed.bundle.read(&packed.file, entry)?;
+            files.push((name.to_owned(), content.into_owned()));
+        }
+    }
+    Ok(if files.is_empty() { Assets::embedded(&PAGE) } else { Assets::from_files(files) })
+}
+
+/// Binds the port that was asked for, or the first free one.
+fn bind(args: &Args) -> Result<Server, Failure> {
+    let ip = args.host.0;
+    let (first, last) = args.port.map_or((FIRST_PORT, FIRST_PORT + PORTS_TRIED), |port| (port, port));
+    for port in first..=last {
+        let address = SocketAddr::new(ip, port);
+        let options = Options {
+            address,
+            limits: Limits::default(),
+            allowed_hosts: args.allow_host.clone(),
+            allowed_origins: args.cors.clone(),
+        };
+        match Server::bind(options) {
+            Ok(server) => return Ok(server),
+            Err(error) if error.kind() == ErrorKind::AddrInUse && args.port.is_none() => {}
+            Err(error) => return Err(cannot_listen(address, &error)),
+        }
+    }
+    Err(Failure::new(format!("the ports {first} to {last} of {ip} are all in use; choose another with --port")))
+}
+
+fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Failure {
+    let advice = match error.kind() {
+        ErrorKind::AddrInUse => "it is in use; stop what uses it, or choose another with --port".to_string(),
+        ErrorKind::AddrNotAvailable => {
+            "this machine does not have that address; choose another with --host".to_string()
+        }
+        ErrorKind::PermissionDenied => {
+            "this user may not listen there; choose a port above 1023 with --port".to_string()
+        }
+        _ => error.to_string(),
+    };
+    Failure::new(format!("cannot listen on {address}: {advice}"))
+}
+
+/// First signal: stop properly. Second: exit with the shell's code for an interrupted program.
+fn stop_on_signals(server: &Server) -> Result<(), Failure> {
+    let stopper = server.stopper()?;
+    let asked = AtomicBool::new(false);
+    ctrlc::set_handler(move || {
+        if asked.swap(true, Ordering::SeqCst) {
+            std::process::exit(130);
+        }
+        stopper.stop();
+    })
+    .map_err(|error| Failure::new(format!("cannot watch for Ctrl-C: {error}")))
+}
+
+/// The address to type into a browser on this machine.
+fn shown(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port()),
+        IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::new(std::net::Ipv6Addr::LOCALHOST.into(), address.port()),
+        _ => address,
+    }
+}
+
+fn announce(facts: &Facts, address: SocketAddr, url: &str) {
+    let cache = facts.kv_bytes_per_token as u64 * facts.context_length as u64 * facts.parallel as u64;
+    let trained = match facts.trained_context.cmp(&facts.context_length) {
+        std::cmp::Ordering::Greater => format!(" (the model was trained on {})", facts.trained_context),
+        _ => String::new(),
+    };
+    let reach = match (address.ip().is_unspecified(), address.ip().is_loopback()) {
+        (true, _) => "every network this machine is in",
+        (_, true) => "this machine only",
+        _ => "the network of this address",
+    };
+    let text = format!(
+        "\n{name}\n\
+         \n  model     {architecture}, {parameters} parameters, {size}\
+         \n  memory    {size} mapped from the file, {cache} for the context at most\
+         \n  runs on   {isa}, {threads} {thread_word}\
+         \n  context   {context} tokens{trained}, {parallel} at once\
+         \n  chat      {url}\
+         \n  API       {url}v1\
+         \n  reach     {reach}\
+         \n\nCtrl-C stops it.\n\n",
+        name = facts.name,
+        architecture = facts.architecture,
+        parameters = count(facts.parameters),
+        size = bytes(facts.file_bytes),
+        cache = bytes(cache),
+        isa = facts.isa,
+        threads = facts.threads,
+        thread_word = if facts.threads == 1 { "thread" } else { "threads" },
+        context = facts.context_length,
+        parallel = facts.parallel,
+    );
+    // A closed stdout is no reason not to serve.
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
+
+/// 134515008 -> "134.5 M"
+fn count(number: u64) -> String {
+    scaled(number, 1000.0, &["", " K", " M", " B", " T"])
+}
+
+/// 94371840 -> "90.0 MiB"
+fn bytes(number: u64) -> String {
+    scaled(number, 1024.0, &[" B", " KiB", " MiB", " GiB", " TiB"])
+}
+
+fn scaled(number: u64, step: f64, units: &[&str]) -> String {
+    let mut value = number as f64;
+    let mut unit = 0;
+    while value >= step && unit + 1 < units.len() {
+        value /= step;
+        unit += 1;
+    }
+    let digits = usize::from(unit > 0);
+    format!("{value:.digits$}{}", units[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        let parse = |text: &str| text.parse::<Address>().map(|address| address.0.to_string());
+        assert_eq!(parse("localhost").unwrap(), "127.0.0.1");
+        assert_eq!(parse("[::1]").unwrap(), "::1");
+        assert!(parse("example.com").unwrap_err().contains("IP address"));
+    }
+
+    #[test]
+    fn figures_are_readable() {
+        assert_eq!(count(134_515_008), "134.5 M");
+        assert_eq!(bytes(94_371_840), "90.0 MiB");
+        assert_eq!(bytes(512), "512 B");
+    }
+
+    #[test]
+    fn the_url_can_be_opened_here() {
+        assert_eq!(shown("0.0.0.0:8080".parse().unwrap()).to_string(), "127.0.0.1:8080");
+        assert_eq!(shown("[::]:80".parse().unwrap()).to_string(), "[::1]:80");
+        assert_eq!(shown("10.0.0.1:80".parse().unwrap()).to_string(), "10.0.0.1:80");
+    }
 }

@@ -3,6 +3,7 @@
 //! No sockets and no engine here. Requests fail closed: a parameter that would change the answer and is not supported
 //! is a 400 that names it (`fields`).
 
+mod answer;
 mod chat;
 mod common;
 mod completions;
@@ -11,6 +12,7 @@ mod fields;
 #[cfg(test)]
 mod tests;
 
+pub use answer::{Answer, Endpoint, LogProbs, Tally};
 pub use chat::ChatRequest;
 pub use common::{Baseline, Common, MAX_CHOICES};
 pub use completions::{CompletionRequest, Prompt};

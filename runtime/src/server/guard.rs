@@ -1,0 +1,205 @@
+//! Which web pages may talk to this server.
+//!
+//! A browser lets any page send requests to 127.0.0.1. Two checks keep foreign pages from driving a model that runs on
+//! the reader's own machine:
+//! - `Origin`: a request that a page of another origin makes carries its origin. It is refused (403) unless it is the
+//!   server's own or was allowed with `--cors ORIGIN`. Programs such as curl send none and pass.
+//! - `Host`: DNS rebinding lets a foreign page look like the same origin, but its requests still name the foreign host.
+//!   On a loopback address only loopback names are taken, and those given with `--allow-host NAME` (for a reverse proxy).
+//!   On other addresses any name is taken until `--allow-host` is given, since nobody can know what the machine is called.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::http::{Head, Method, Refusal, Response};
+
+/// The checks, made once when the address is known.
+#[derive(Clone, Debug)]
+pub(super) struct Guard {
+    loopback: bool,
+    hosts: Vec<String>,
+    origins: Vec<String>,
+}
+
+/// Headers that let an allowed foreign page read the answer; empty for everyone else.
+pub(super) type CorsHeaders = Vec<(&'static str, String)>;
+
+impl Guard {
+    /// A guard for a server at `address`. `hosts` are further names in `Host`; `origins` are allowed origins, `*` all.
+    pub(super) fn new(address: SocketAddr, hosts: &[String], origins: &[String]) -> Self {
+        let lower =
+            |items: &[String]| items.iter().map(|item| item.trim_end_matches('/').to_ascii_lowercase()).collect();
+        Self { loopback: address.ip().is_loopback(), hosts: lower(hosts), origins: lower(origins) }
+    }
+
+    /// Admits or refuses a request.
+    ///
+    /// # Errors
+    /// 403 with a line that names the flag that would let it pass.
+    pub(super) fn admit(&self, head: &Head) -> Result<CorsHeaders, Refusal> {
+        if let Some(host) = &head.host
+            && !self.host_is_ours(host)
+        {
+            let message = format!(
+                "requests for the host `{}` are refused (a web page may hide behind it); start with --allow-host to take them",
+                shorten(host)
+            );
+            return Err(Refusal::new(403, message));
+        }
+        let Some(origin) = head.header("origin") else {
+            // Browsers that send no Origin with a form still say where it comes from.
+            return match head.header("sec-fetch-site") {
+                Some("cross-site" | "same-site") if head.method == Method::Post => Err(self.foreign("another site")),
+                _ => Ok(Vec::new()),
+            };
+        };
+        if self.origin_is_allowed(origin) {
+            return Ok(vec![
+                ("Access-Control-Allow-Origin", origin.to_string()),
+                ("Access-Control-Expose-Headers", "*".to_string()),
+                ("Vary", "Origin".to_string()),
+            ]);
+        }
+        let own = head.host.as_deref().is_some_and(|host| {
+            ["http://", "https://"]
+                .iter()
+                .any(|scheme| origin.strip_prefix(scheme).is_some_and(|rest| rest.eq_ignore_ascii_case(host)))
+        });
+        if own { Ok(Vec::new()) } else { Err(self.foreign(&format!("`{}`", shorten(origin)))) }
+    }
+
+    /// The answer to OPTIONS. Only an allowed origin learns that it may go on.
+    pub(super) fn preflight(&self, head: &Head, allow: &str) -> Response {
+        let response = Response::empty(204).with("Allow", allow);
+        let allowed = head.header("origin").is_some_and(|origin| self.origin_is_allowed(origin));
+        if !allowed || head.header("access-control-request-method").is_none() {
+            return response;
+        }
+        let headers = head.header("access-control-request-headers").unwrap_or("content-type, authorization");
+        response
+            .with("Access-Control-Allow-Methods", allow)
+            .with("Access-Control-Allow-Headers", headers)
+            .with("Access-Control-Allow-Private-Network", "true")
+            .with("Access-Control-Max-Age", "600")
+    }
+
+    fn foreign(&self, from: &str) -> Refusal {
+        Refusal::new(
+            403,
+            format!("requests from web pages of {from} are refused; start with --cors ORIGIN to allow them"),
+        )
+    }
+
+    fn origin_is_allowed(&self, origin: &str) -> bool {
+        self.origins.iter().any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(origin))
+    }
+
+    fn host_is_ours(&self, host: &str) -> bool {
+        let name = host_name(host).to_ascii_lowercase();
+        if self.hosts.contains(&name) {
+            return true;
+        }
+        match name.parse::<IpAddr>() {
+            // A page cannot be served under an IP address by somebody who does not own it.
+            Ok(ip) => !self.loopback || ip.is_loopback(),
+            Err(_) if self.loopback => name == "localhost" || name.ends_with(".localhost"),
+            Err(_) => self.hosts.is_empty(),
+        }
+    }
+}
+
+/// The name in a `Host` header: without the port, and without the brackets of an IPv6 address.
+fn host_name(host: &str) -> &str {
+    if let Some(rest) = host.strip_prefix('[') {
+        return rest.split(']').next().unwrap_or_default();
+    }
+    let name = host.split(':').next().unwrap_or_default();
+    name.strip_suffix('.').unwrap_or(name)
+}
+
+fn shorten(text: &str) -> String {
+    text.chars().filter(|letter| !letter.is_control()).take(80).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::http::parse_head;
+    use crate::server::limits::Limits;
+
+    fn head(method: &str, lines: &str) -> Head {
+        let text = format!("{method} / HTTP/1.1\r\n{lines}\r\n\r\n");
+        parse_head(text.as_bytes(), &Limits::default()).unwrap().unwrap().0
+    }
+
+    fn guard(address: &str, hosts: &[&str], origins: &[&str]) -> Guard {
+        let owned = |items: &[&str]| items.iter().map(|item| (*item).to_string()).collect::<Vec<_>>();
+        Guard::new(address.parse().unwrap(), &owned(hosts), &owned(origins))
+    }
+
+    #[test]
+    fn loopback_takes_loopback_hosts_only() {
+        let guard = guard("127.0.0.1:8080", &["chat.example.com"], &[]);
+        let hosts = [
+            ("localhost", true),
+            ("LOCALHOST:8080", true),
+            ("localhost.:8080", true),
+            ("app.localhost:9", true),
+            ("127.0.0.1:8080", true),
+            ("127.1.2.3", true),
+            ("[::1]:8080", true),
+            ("chat.example.com", true),
+            ("evil.example.com:8080", false),
+            ("localhost.example.com", false),
+            ("10.0.0.1:8080", false),
+            ("", false),
+        ];
+        for (host, ours) in hosts {
+            assert_eq!(guard.admit(&head("GET", &format!("Host: {host}"))).is_ok(), ours, "{host}");
+        }
+    }
+
+    #[test]
+    fn other_addresses_take_any_host_until_one_is_named() {
+        let open = guard("0.0.0.0:8080", &[], &[]);
+        assert!(open.admit(&head("GET", "Host: anything")).is_ok());
+        let named = guard("0.0.0.0:8080", &["box"], &[]);
+        assert!(named.admit(&head("GET", "Host: BOX:8080")).is_ok());
+        assert!(named.admit(&head("GET", "Host: 10.1.2.3:8080")).is_ok());
+        assert!(named.admit(&head("GET", "Host: evil")).is_err());
+    }
+
+    #[test]
+    fn foreign_origins_are_refused_and_own_ones_pass() {
+        let guard = guard("127.0.0.1:8080", &[], &[]);
+        let cases = [
+            ("Host: localhost:8080\r\nOrigin: http://localhost:8080", true),
+            ("Host: localhost:8080\r\nOrigin: http://localhost:3000", false),
+            ("Host: localhost:8080\r\nOrigin: https://evil.example.com", false),
+            ("Host: localhost:8080\r\nOrigin: null", false),
+            ("Host: localhost:8080\r\nSec-Fetch-Site: cross-site", false),
+            ("Host: localhost:8080\r\nSec-Fetch-Site: same-origin", true),
+            ("Host: localhost:8080", true),
+        ];
+        for (lines, passes) in cases {
+            let outcome = guard.admit(&head("POST", lines));
+            assert_eq!(outcome.is_ok(), passes, "{lines}");
+            if let Err(refusal) = outcome {
+                assert!(refusal.status == 403 && refusal.message.contains("--cors"), "{}", refusal.message);
+            }
+        }
+    }
+
+    #[test]
+    fn allowed_origins_get_cors_headers() {
+        let guard = guard("127.0.0.1:8080", &[], &["http://localhost:3000/"]);
+        let head = head(
+            "OPTIONS",
+            "Host: localhost:8080\r\nOrigin: http://localhost:3000\r\nAccess-Control-Request-Method: POST",
+        );
+        let headers = guard.admit(&head).unwrap();
+        assert!(headers.contains(&("Access-Control-Allow-Origin", "http://localhost:3000".to_string())));
+        let preflight = guard.preflight(&head, "POST, OPTIONS");
+        assert_eq!(preflight.status, 204);
+        assert!(preflight.headers.iter().any(|(name, _)| *name == "Access-Control-Allow-Methods"));
+    }
+}
