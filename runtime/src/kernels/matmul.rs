@@ -280,10 +280,11 @@ impl<'a> Plan<'a> {
         let expected = row_bytes.and_then(|bytes| bytes.checked_mul(rows));
         assert_eq!(Some(bytes.len()), expected, "{ty} weights of {rows} x {columns}");
         assert_eq!(columns, x.columns, "columns of weights and activations");
+        assert!(columns > 0, "{ty} weights without columns");
         assert_eq!(product.out.len(), x.tokens * rows, "output of {} tokens x {rows} rows", x.tokens);
         assert!(product.bias.is_none_or(|bias| bias.len() == rows), "a bias of {rows} values");
         let set = if is_quantised(ty) { x.levels.len() } else { x.values.len() };
-        assert!(set > 0 || columns == 0, "activations were not set for {ty} weights");
+        assert!(set > 0, "activations were not set for {ty} weights");
         let kernel = kernels.matmul.rows.iter().find(|entry| entry.0 == ty);
         Plan {
             weight: product.weight,

@@ -11,6 +11,8 @@
 pub mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 pub mod elementwise;
 pub mod matmul;
 mod scalar;
@@ -70,6 +72,10 @@ static KNOWN: &[Known] = &[
     Known { table: &scalar::TABLE, needs: "nothing", runs_here: || true },
     #[cfg(target_arch = "x86_64")]
     Known { table: &avx2::TABLE, needs: avx2::NEEDS, runs_here: avx2::runs_here },
+    #[cfg(target_arch = "x86_64")]
+    Known { table: &avx512::TABLE, needs: avx512::NEEDS, runs_here: avx512::runs_here },
+    #[cfg(target_arch = "x86_64")]
+    Known { table: &avx512::TABLE_VNNI, needs: avx512::NEEDS_VNNI, runs_here: avx512::runs_here_with_vnni },
 ];
 
 /// The tables that tests run on, with a line that says which were left out and why.

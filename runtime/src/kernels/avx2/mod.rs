@@ -2,7 +2,7 @@
 //!
 //! Everything in this folder may use these instructions and no others; the table is handed out only where [`runs_here`] holds.
 
-mod matmul;
+pub(super) mod matmul;
 
 use super::Kernels;
 

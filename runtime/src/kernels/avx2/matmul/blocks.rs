@@ -5,27 +5,27 @@
 use std::arch::x86_64::*;
 
 /// Eight rows whose blocks are read together; a row that does not exist is another one twice.
-pub(super) type Rows = [*const u8; 8];
+pub(in crate::kernels) type Rows = [*const u8; 8];
 
 /// What eight rows' blocks hold beside the levels: lane = row, index = group of the block.
-pub(super) struct Header {
-    pub(super) scale: [__m256; 8],
+pub(in crate::kernels) struct Header {
+    pub(in crate::kernels) scale: [__m256; 8],
     /// Where [`Block::OFFSET`].
-    pub(super) offset: [__m256; 8],
+    pub(in crate::kernels) offset: [__m256; 8],
     /// Where [`Block::HALVES`]: the integer scales of both halves of the group, as a pair of i16.
-    pub(super) halves: [__m256i; 8],
+    pub(in crate::kernels) halves: [__m256i; 8],
 }
 
 impl Header {
     #[target_feature(enable = "avx2")]
-    pub(super) fn new() -> Self {
+    pub(in crate::kernels) fn new() -> Self {
         let (zeros, zero) = (_mm256_setzero_ps(), _mm256_setzero_si256());
         Header { scale: [zeros; 8], offset: [zeros; 8], halves: [zero; 8] }
     }
 }
 
 /// A quantised type as AVX2 reads it.
-pub(super) trait Block {
+pub(in crate::kernels) trait Block {
     /// Bytes of a block.
     const BYTES: usize;
     /// Groups of 32 columns in it.
@@ -70,21 +70,21 @@ pub(super) trait Block {
 }
 
 /// f16 scale, nibbles, 8 = zero.
-pub(super) struct Q4_0;
+pub(in crate::kernels) struct Q4_0;
 /// f16 scale, f16 minimum, nibbles.
-pub(super) struct Q4_1;
+pub(in crate::kernels) struct Q4_1;
 /// f16 scale, fifth bits, nibbles, 16 = zero.
-pub(super) struct Q5_0;
+pub(in crate::kernels) struct Q5_0;
 /// f16 scale, f16 minimum, fifth bits, nibbles.
-pub(super) struct Q5_1;
+pub(in crate::kernels) struct Q5_1;
 /// f16 scale, signed bytes.
-pub(super) struct Q8_0;
+pub(in crate::kernels) struct Q8_0;
 /// Two f16, 6-bit scales and minimums, nibbles.
-pub(super) struct Q4K;
+pub(in crate::kernels) struct Q4K;
 /// Two f16, 6-bit scales and minimums, fifth bits, nibbles.
-pub(super) struct Q5K;
+pub(in crate::kernels) struct Q5K;
 /// Nibbles, upper bit pairs, signed scales of 16 columns, f16 scale, 32 = zero.
-pub(super) struct Q6K;
+pub(in crate::kernels) struct Q6K;
 
 impl Block for Q4_0 {
     const BYTES: usize = 18;
@@ -364,7 +364,7 @@ unsafe fn six_bit_header(rows: &Rows, header: &mut Header) {
 /// Rows and columns of 8 × 8 words of 32 bits exchanged.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn transpose(rows: [__m256i; 8]) -> [__m256i; 8] {
+pub(in crate::kernels) fn transpose(rows: [__m256i; 8]) -> [__m256i; 8] {
     let [a, b, c, d, e, f, g, h] = rows;
     let pairs = |a, b| (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
     let ((ab0, ab1), (cd0, cd1), (ef0, ef1), (gh0, gh1)) = (pairs(a, b), pairs(c, d), pairs(e, f), pairs(g, h));

@@ -2,37 +2,22 @@
 //!
 //! Loops here are written out: a closure given to `map` keeps the instruction set, but `map` does not, and then neither is inlined.
 //!
-//! Two paths, the same sums: [`one_token`] reads eight rows where they lie; [`strip_rows`] unpacks a strip of sixteen rows and runs
-//! tiles of up to four tokens over it. In both, a group's integer is exact and then goes through [`accumulate`].
+//! Two paths, the same sums: [`one_token`] reads eight rows where they lie; with more tokens, [`tile`] takes up to four of them over
+//! a strip of sixteen unpacked rows. In both, a group's integer is exact and then goes through [`accumulate`].
 //!
 //! `maddubs` multiplies unsigned levels with signed activations and adds pairs into i16. Four-bit levels let eight such sums
 //! be added before they must be widened (15 × 127 × 2 × 8 < 2¹⁵), five-bit ones four, six-bit ones two; signed levels go through
 //! `|w| × (x with the sign of w)`.
 
 use std::arch::x86_64::*;
-use std::mem::MaybeUninit;
 
-use super::blocks::{Block, Header, Rows, transpose};
+use super::blocks::{Block, Header, Rows};
+use super::strip::{StripGroup, for_each_strip, pointers};
 use crate::kernels::matmul::{Chunk, GroupFacts, Levels};
-use crate::kernels::scratch::with_scratch;
 use crate::quant::GROUP;
 
-/// Rows in a strip: two vectors of them.
-const STRIP: usize = 16;
 /// Tokens in a tile: 2 × 4 vectors of sums stay in registers.
 const TILE: usize = 4;
-
-/// One group of 32 columns of a strip's rows, as a tile reads it. `[vector of rows]` where there are two.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct StripGroup {
-    /// Columns four by four; in a vector eight rows of such four.
-    levels: [[__m256i; 2]; 8],
-    scale: [__m256; 2],
-    offset: [__m256; 2],
-    /// Integer scales of the halves: for the first, for the second, and as pairs.
-    halves: [[__m256i; 2]; 3],
-}
 
 /// The table's function for type `B`.
 ///
@@ -40,29 +25,41 @@ struct StripGroup {
 /// As for [`crate::kernels::matmul::RowsKernel`]; the processor has AVX2, FMA and F16C.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn rows<B: Block>(chunk: &Chunk<'_>) {
-    let blocks = chunk.weight.columns / (B::GROUPS * GROUP);
     if chunk.x.tokens() == 1 {
-        let (levels, facts) = chunk.x.groups(0);
-        for first in chunk.rows.clone().step_by(8) {
-            // SAFETY: the rows' pointers are followed by `blocks` blocks each, `x` has as many groups; rows are this chunk's.
-            unsafe {
-                let sums = one_token::<B>(pointers(chunk, first), blocks, levels, facts);
-                store(chunk, 0, first, sums);
-            }
-        }
-        return;
+        // SAFETY: passed on from the caller.
+        return unsafe { single_token::<B>(chunk) };
     }
-    with_scratch::<StripGroup, _>(blocks * B::GROUPS, |strip| {
-        for first in chunk.rows.clone().step_by(STRIP) {
-            // SAFETY: as above.
-            unsafe { strip_rows::<B>(chunk, first, blocks, strip) };
+    for_each_strip::<B>(chunk, |first, strip| {
+        let tokens = chunk.x.tokens();
+        for token in (0..tokens).step_by(TILE) {
+            // SAFETY: the tokens exist, and have as many groups as the strip; the rows are this chunk's.
+            unsafe {
+                match tokens - token {
+                    1 => tile::<B, 1>(chunk, first, token, strip),
+                    2 => tile::<B, 2>(chunk, first, token, strip),
+                    3 => tile::<B, 3>(chunk, first, token, strip),
+                    _ => tile::<B, TILE>(chunk, first, token, strip),
+                }
+            }
         }
     });
 }
 
-/// Eight rows from `first` on; past the chunk's last, the last again.
-fn pointers(chunk: &Chunk<'_>, first: usize) -> Rows {
-    std::array::from_fn(|row| chunk.row((first + row).min(chunk.rows.end - 1)).as_ptr())
+/// The chunk's rows of the only token, eight at a time.
+///
+/// # Safety
+/// As for [`rows`].
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(in crate::kernels) unsafe fn single_token<B: Block>(chunk: &Chunk<'_>) {
+    let blocks = chunk.weight.columns / (B::GROUPS * GROUP);
+    let (levels, facts) = chunk.x.groups(0);
+    for first in chunk.rows.clone().step_by(8) {
+        // SAFETY: the rows' pointers are followed by `blocks` blocks each, `x` has as many groups; rows are this chunk's.
+        unsafe {
+            let sums = one_token::<B>(pointers(chunk, first), blocks, levels, facts);
+            store(chunk, 0, first, sums);
+        }
+    }
 }
 
 /// Puts eight rows' sums, or as many as the chunk still has, where they belong.
@@ -71,7 +68,7 @@ fn pointers(chunk: &Chunk<'_>, first: usize) -> Rows {
 /// The processor has AVX.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn store(chunk: &Chunk<'_>, token: usize, first: usize, sums: __m256) {
+pub(in crate::kernels) unsafe fn store(chunk: &Chunk<'_>, token: usize, first: usize, sums: __m256) {
     let mut lanes = [0.0; 8];
     // SAFETY: eight lanes to eight values; the rows are of this chunk.
     unsafe {
@@ -173,70 +170,6 @@ fn sum_halves<B: Block>(products: [__m256i; 8]) -> [__m256i; 2] {
     };
     let (abcd, efgh) = (quad(pair(a, b), pair(c, d)), quad(pair(e, f), pair(g, h)));
     [_mm256_permute2x128_si256::<0x20>(abcd, efgh), _mm256_permute2x128_si256::<0x31>(abcd, efgh)]
-}
-
-/// Sixteen rows of every token.
-///
-/// # Safety
-/// The strip has a place for each group; the rest as for [`rows`].
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn strip_rows<B: Block>(chunk: &Chunk<'_>, first: usize, blocks: usize, strip: &mut [MaybeUninit<StripGroup>]) {
-    for vector in 0..2 {
-        // SAFETY: passed on from the caller.
-        unsafe { unpack::<B>(&pointers(chunk, first + 8 * vector), vector, blocks, strip) };
-    }
-    // SAFETY: both vectors of every group were just filled in, as far as tiles read them.
-    let strip = unsafe { &*(std::ptr::from_ref::<[_]>(strip) as *const [StripGroup]) };
-    let tokens = chunk.x.tokens();
-    let mut token = 0;
-    while token < tokens {
-        // SAFETY: the tokens exist, and have as many groups as the strip; the rows are this chunk's.
-        unsafe {
-            match tokens - token {
-                1 => tile::<B, 1>(chunk, first, token, strip),
-                2 => tile::<B, 2>(chunk, first, token, strip),
-                3 => tile::<B, 3>(chunk, first, token, strip),
-                _ => tile::<B, TILE>(chunk, first, token, strip),
-            }
-        }
-        token += TILE;
-    }
-}
-
-/// Unpacks eight rows into one of the vectors of a strip.
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn unpack<B: Block>(rows: &Rows, vector: usize, blocks: usize, strip: &mut [MaybeUninit<StripGroup>]) {
-    let mut header = Header::new();
-    for block in 0..blocks {
-        // SAFETY: the caller has `blocks` blocks at each row, and places in the strip.
-        unsafe {
-            let rows = rows.map(|row| row.add(block * B::BYTES));
-            B::header(&rows, &mut header);
-            for group in 0..B::GROUPS {
-                let place = strip.get_unchecked_mut(block * B::GROUPS + group).as_mut_ptr();
-                let mut levels = [_mm256_setzero_si256(); 8];
-                for (levels, &row) in levels.iter_mut().zip(&rows) {
-                    *levels = B::levels(row, group);
-                }
-                let columns = transpose(levels);
-                for (place, columns) in (*place).levels.iter_mut().zip(columns) {
-                    place[vector] = columns;
-                }
-                (*place).scale[vector] = header.scale[group];
-                if B::OFFSET {
-                    (*place).offset[vector] = header.offset[group];
-                }
-                if B::HALVES {
-                    let pair = header.halves[group];
-                    let first = _mm256_blend_epi16::<0b1010_1010>(pair, _mm256_slli_epi32::<16>(pair));
-                    let second = _mm256_blend_epi16::<0b0101_0101>(pair, _mm256_srli_epi32::<16>(pair));
-                    for (place, vectors) in (*place).halves.iter_mut().zip([first, second, pair]) {
-                        place[vector] = vectors;
-                    }
-                }
-            }
-        }
-    }
 }
 
 /// Has the sums in registers here. Left alone, the compiler gathers the additions of one token after the other's and moves

@@ -1,11 +1,13 @@
 //! AVX2 matrix products: the table, and quantising activations.
 //!
-//! `blocks` knows how each quantised type unpacks 32 columns, `integer` multiplies them, `plain` is the f32 family.
+//! `blocks` knows how each quantised type unpacks 32 columns, `strip` lays rows out for many tokens, `integer` multiplies;
+//! `plain` is the f32 family.
 //! The idea of the tiling is explained in [`crate::kernels::matmul`].
 
-mod blocks;
-mod integer;
+pub(in crate::kernels) mod blocks;
+pub(in crate::kernels) mod integer;
 mod plain;
+pub(in crate::kernels) mod strip;
 
 use std::arch::x86_64::*;
 
@@ -35,7 +37,7 @@ const ROWS: &[(TensorType, RowsKernel)] = &[
 /// # Safety
 /// The processor has AVX2, FMA and F16C.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn quantize(x: &[f32], levels: &mut [Levels], facts: &mut [GroupFacts]) {
+pub(in crate::kernels) unsafe fn quantize(x: &[f32], levels: &mut [Levels], facts: &mut [GroupFacts]) {
     for ((x, levels), facts) in x.chunks_exact(GROUP).zip(levels).zip(facts) {
         // SAFETY: `x` has 32 values, `levels` 32 bytes.
         let values: [__m256; 4] = std::array::from_fn(|part| unsafe { _mm256_loadu_ps(x.as_ptr().add(8 * part)) });

@@ -9,7 +9,7 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use crate::kernels::matmul::Chunk;
-use crate::kernels::scratch::with_scratch;
+use crate::kernels::scratch::{Numbers, with_scratch};
 use crate::quant::Plain;
 pub(super) use crate::quant::{BF16, F16, F32};
 
@@ -35,6 +35,9 @@ struct Scratch {
     strip: [[[__m256; WIDTH / LANES]; ROWS]; TILES],
     sums: [Sums; TOKENS],
 }
+
+// SAFETY: vectors of numbers.
+unsafe impl Numbers for Scratch {}
 
 /// A plain type as AVX2 reads it.
 pub(super) trait Wide: Plain {
@@ -88,12 +91,11 @@ pub(super) unsafe fn rows<P: Wide>(chunk: &Chunk<'_>) {
         return;
     }
     with_scratch::<Scratch, _>(1, |scratch| {
-        // SAFETY: numbers, for which any content is valid memory once written: strip and sums are written before they are read.
-        let scratch = scratch[0].as_mut_ptr();
+        let scratch = &mut scratch[0];
         for block in (0..tokens).step_by(TOKENS) {
             let block = block..(block + TOKENS).min(tokens);
             for first in chunk.rows.clone().step_by(TILES * ROWS) {
-                // SAFETY: as above, and the tokens exist.
+                // SAFETY: the rows are this chunk's, the tokens exist.
                 unsafe { strip_rows::<P>(chunk, first, block.clone(), scratch) };
             }
         }
@@ -102,14 +104,14 @@ pub(super) unsafe fn rows<P: Wide>(chunk: &Chunk<'_>) {
 
 /// Eight rows of a block of tokens.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn strip_rows<P: Wide>(chunk: &Chunk<'_>, first: usize, block: Range<usize>, scratch: *mut Scratch) {
+unsafe fn strip_rows<P: Wide>(chunk: &Chunk<'_>, first: usize, block: Range<usize>, scratch: &mut Scratch) {
     let columns = chunk.weight.columns;
     for start in (0..columns).step_by(WIDTH) {
         let width = (columns - start).min(WIDTH);
         for row in 0..TILES * ROWS {
             let bytes = &chunk.row((first + row).min(chunk.rows.end - 1))[start * P::BYTES..][..width * P::BYTES];
             // SAFETY: the place in the strip has room for 256 columns.
-            unsafe { widen::<P>(bytes, (&raw mut (*scratch).strip[row / ROWS][row % ROWS]).cast()) };
+            unsafe { widen::<P>(bytes, (&raw mut scratch.strip[row / ROWS][row % ROWS]).cast()) };
         }
         for token in block.clone().step_by(TILE) {
             let place = token - block.start;
@@ -126,7 +128,7 @@ unsafe fn strip_rows<P: Wide>(chunk: &Chunk<'_>, first: usize, block: Range<usiz
     for token in block.clone() {
         for tile in 0..TILES {
             // SAFETY: the sums were filled in by the tiles; the rows are this chunk's.
-            unsafe { store(chunk, token, first + tile * ROWS, (*scratch).sums[token - block.start][tile]) };
+            unsafe { store(chunk, token, first + tile * ROWS, scratch.sums[token - block.start][tile]) };
         }
     }
 }
@@ -189,7 +191,7 @@ unsafe fn tile<const T: usize>(
     width: usize,
     token: usize,
     place: usize,
-    scratch: *mut Scratch,
+    scratch: &mut Scratch,
 ) {
     let mut x = [std::ptr::null(); T];
     for (t, x) in x.iter_mut().enumerate() {
@@ -202,10 +204,10 @@ unsafe fn tile<const T: usize>(
         unsafe {
             if start > 0 {
                 for (t, sums) in sums.iter_mut().enumerate() {
-                    *sums = (*scratch).sums[place + t][tile];
+                    *sums = scratch.sums[place + t][tile];
                 }
             }
-            let strip = &(*scratch).strip[tile];
+            let strip = &scratch.strip[tile];
             for vector in 0..width.div_ceil(LANES) {
                 let mut here = [_mm256_setzero_ps(); T];
                 for (here, x) in here.iter_mut().zip(x) {
@@ -219,7 +221,7 @@ unsafe fn tile<const T: usize>(
                 }
             }
             for (t, sums) in sums.into_iter().enumerate() {
-                (*scratch).sums[place + t][tile] = sums;
+                scratch.sums[place + t][tile] = sums;
             }
         }
     }

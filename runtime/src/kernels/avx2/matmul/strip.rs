@@ -1,0 +1,85 @@
+//! Strips: sixteen rows unpacked for tiles that reuse them over many tokens.
+//!
+//! A group of 32 columns becomes eight pairs of vectors, each with four columns of every row, so that a broadcast of four
+//! activations meets all rows at once. AVX-512 reads the same strip, a pair of vectors as one.
+
+use std::arch::x86_64::*;
+
+use super::blocks::{Block, Header, Rows, transpose};
+use crate::kernels::matmul::Chunk;
+use crate::kernels::scratch::{Numbers, with_scratch};
+use crate::quant::GROUP;
+
+/// Rows in a strip: two vectors of them.
+const STRIP: usize = 16;
+
+/// One group of 32 columns of a strip's rows, as a tile reads it. `[vector of rows]` where there are two.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(in crate::kernels) struct StripGroup {
+    /// Columns four by four; in a vector eight rows of such four. Both vectors together are sixteen rows.
+    pub(in crate::kernels) levels: [[__m256i; 2]; 8],
+    pub(in crate::kernels) scale: [__m256; 2],
+    pub(in crate::kernels) offset: [__m256; 2],
+    /// Integer scales of the halves: for the first, for the second, and as pairs.
+    pub(in crate::kernels) halves: [[__m256i; 2]; 3],
+}
+
+// SAFETY: vectors of numbers, in whole cache lines.
+unsafe impl Numbers for StripGroup {}
+
+/// Unpacks the chunk's rows strip by strip, and calls `each` with the first row and the strip.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(in crate::kernels) fn for_each_strip<B: Block>(chunk: &Chunk<'_>, mut each: impl FnMut(usize, &[StripGroup])) {
+    let blocks = chunk.weight.columns / (B::GROUPS * GROUP);
+    with_scratch::<StripGroup, _>(blocks * B::GROUPS, |strip| {
+        for first in chunk.rows.clone().step_by(STRIP) {
+            for vector in 0..2 {
+                // SAFETY: the rows' pointers are followed by `blocks` blocks each; the strip has a place for every group.
+                unsafe { unpack::<B>(&pointers(chunk, first + 8 * vector), vector, blocks, strip) };
+            }
+            each(first, strip);
+        }
+    });
+}
+
+/// Eight rows from `first` on; past the chunk's last, the last again.
+pub(in crate::kernels) fn pointers(chunk: &Chunk<'_>, first: usize) -> Rows {
+    std::array::from_fn(|row| chunk.row((first + row).min(chunk.rows.end - 1)).as_ptr())
+}
+
+/// Unpacks eight rows into one of the vectors of a strip.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn unpack<B: Block>(rows: &Rows, vector: usize, blocks: usize, strip: &mut [StripGroup]) {
+    let mut header = Header::new();
+    for block in 0..blocks {
+        // SAFETY: the caller has `blocks` blocks at each row, and places in the strip.
+        unsafe {
+            let rows = rows.map(|row| row.add(block * B::BYTES));
+            B::header(&rows, &mut header);
+            for group in 0..B::GROUPS {
+                let place = strip.get_unchecked_mut(block * B::GROUPS + group);
+                let mut levels = [_mm256_setzero_si256(); 8];
+                for (levels, &row) in levels.iter_mut().zip(&rows) {
+                    *levels = B::levels(row, group);
+                }
+                let columns = transpose(levels);
+                for (place, columns) in place.levels.iter_mut().zip(columns) {
+                    place[vector] = columns;
+                }
+                place.scale[vector] = header.scale[group];
+                if B::OFFSET {
+                    place.offset[vector] = header.offset[group];
+                }
+                if B::HALVES {
+                    let pair = header.halves[group];
+                    let first = _mm256_blend_epi16::<0b1010_1010>(pair, _mm256_slli_epi32::<16>(pair));
+                    let second = _mm256_blend_epi16::<0b0101_0101>(pair, _mm256_srli_epi32::<16>(pair));
+                    for (place, vectors) in place.halves.iter_mut().zip([first, second, pair]) {
+                        place[vector] = vectors;
+                    }
+                }
+            }
+        }
+    }
+}

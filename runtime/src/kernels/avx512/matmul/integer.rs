@@ -1,0 +1,191 @@
+//! Quantised weights times int8 activations with AVX-512, with and without VNNI.
+//!
+//! A strip's pair of vectors is one vector of sixteen rows here. A tile is those rows × up to eight tokens: sums of integers and
+//! of floats all stay in registers. `vpdpbusd` multiplies unsigned levels with signed activations and adds four columns into
+//! i32 at once; without it, `vpmaddubsw` and `vpmaddwd` do the same in three steps. Signed levels are made unsigned by adding
+//! 128, which `vpdpbusd` holds exactly, or by moving their sign to the activations, since `vpmaddubsw` would not hold that.
+//!
+//! The module is stamped out twice: a function compiled for VNNI cannot be inlined into one that is not.
+
+use std::arch::x86_64::*;
+
+use crate::kernels::avx2::matmul::blocks::Block;
+use crate::kernels::avx2::matmul::integer::single_token;
+use crate::kernels::avx2::matmul::strip::{StripGroup, for_each_strip};
+use crate::kernels::matmul::{Chunk, GroupFacts};
+
+/// Rows in a strip.
+const STRIP: usize = 16;
+/// Tokens in a tile.
+const TILE: usize = 8;
+
+/// A strip's levels of four columns, made unsigned where the products need that.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+fn levels<B: Block>(group: &StripGroup, quad: usize, shift_signed: bool) -> __m512i {
+    // SAFETY: the pair of vectors is 64 bytes on a cache line.
+    let levels = unsafe { _mm512_load_si512((&raw const group.levels[quad]).cast()) };
+    if shift_signed && B::MAX_LEVEL.is_none() { _mm512_xor_si512(levels, _mm512_set1_epi8(-128)) } else { levels }
+}
+
+/// Adds the products of four columns to the sums in i32.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+fn add_products<B: Block>(sums: __m512i, levels: __m512i, x: __m512i) -> __m512i {
+    let products = match B::MAX_LEVEL {
+        Some(_) => _mm512_maddubs_epi16(levels, x),
+        None => {
+            let negated = _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(levels), _mm512_setzero_si512(), x);
+            _mm512_maddubs_epi16(_mm512_abs_epi8(levels), negated)
+        }
+    };
+    _mm512_add_epi32(sums, _mm512_madd_epi16(products, _mm512_set1_epi16(1)))
+}
+
+/// The same in one instruction; signed levels come shifted up by 128.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+fn add_products_vnni<B: Block>(sums: __m512i, levels: __m512i, x: __m512i) -> __m512i {
+    _mm512_dpbusd_epi32(sums, levels, x)
+}
+
+/// What the integer sums start from: 0, or what takes off the 128 that signed levels were shifted by.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+fn start<B: Block>(facts: &GroupFacts, shift_signed: bool) -> __m512i {
+    if shift_signed && B::MAX_LEVEL.is_none() {
+        let [first, second] = facts.half_sums.map(i32::from);
+        _mm512_set1_epi32(-128 * (first + second))
+    } else {
+        _mm512_setzero_si512()
+    }
+}
+
+/// Applies the integer scales of the halves, and takes off what their levels' zero adds.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+fn join_halves<B: Block>(halves: [__m512i; 2], group: &StripGroup, facts: &GroupFacts) -> __m512i {
+    // SAFETY: the pair of vectors is 64 bytes on a cache line.
+    let pairs = unsafe { _mm512_load_si512((&raw const group.halves[2]).cast()) };
+    let first = _mm512_srai_epi32::<16>(_mm512_slli_epi32::<16>(pairs));
+    let second = _mm512_srai_epi32::<16>(pairs);
+    let scaled = _mm512_add_epi32(_mm512_mullo_epi32(halves[0], first), _mm512_mullo_epi32(halves[1], second));
+    let [first, second] = facts.half_sums;
+    let x = _mm512_set1_epi32(i32::from(first) & 0xffff | i32::from(second) << 16);
+    let excess = _mm512_sll_epi32(_mm512_madd_epi16(pairs, x), _mm_cvtsi32_si128(B::HALVES_ZERO_LOG2));
+    _mm512_sub_epi32(scaled, excess)
+}
+
+/// Adds a group to the sums of sixteen rows: the order and rounding of `avx2`'s `accumulate`, which computes single tokens.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+fn accumulate<B: Block>(sums: __m512, integers: __m512i, group: &StripGroup, facts: &GroupFacts) -> __m512 {
+    // SAFETY: the pairs of vectors are 64 bytes on a cache line each.
+    let (scale, offset) =
+        unsafe { (_mm512_load_ps((&raw const group.scale).cast()), _mm512_load_ps((&raw const group.offset).cast())) };
+    let scale = _mm512_mul_ps(scale, _mm512_set1_ps(facts.scale));
+    let sums = _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(integers), sums);
+    if B::OFFSET { _mm512_fmadd_ps(offset, _mm512_set1_ps(facts.sum), sums) } else { sums }
+}
+
+/// Puts sixteen rows' sums, or as many as the chunk still has, where they belong.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+unsafe fn store(chunk: &Chunk<'_>, token: usize, first: usize, sums: __m512) {
+    let mut lanes = [0.0; STRIP];
+    // SAFETY: sixteen lanes to sixteen values; the rows are of this chunk.
+    unsafe {
+        _mm512_storeu_ps(lanes.as_mut_ptr(), sums);
+        match chunk.rows.end - first {
+            STRIP.. => chunk.out.store(token, first, &lanes),
+            count => chunk.out.store(token, first, &lanes[..count]),
+        }
+    }
+}
+
+macro_rules! kernels {
+    ($name:ident, $features:literal, $add_products:ident, shift_signed: $shift:literal) => {
+        /// The kernels of one of the tables.
+        pub(super) mod $name {
+            use super::*;
+
+            /// The table's function for type `B`.
+            ///
+            /// # Safety
+            /// As for [`crate::kernels::matmul::RowsKernel`]; the processor has the features named here.
+            #[target_feature(enable = $features)]
+            pub(in super::super) unsafe fn rows<B: Block>(chunk: &Chunk<'_>) {
+                let tokens = chunk.x.tokens();
+                if tokens == 1 {
+                    // SAFETY: passed on from the caller.
+                    return unsafe { single_token::<B>(chunk) };
+                }
+                for_each_strip::<B>(chunk, |first, strip| {
+                    let mut token = 0;
+                    while token < tokens {
+                        // SAFETY: the tokens exist, and have as many groups as the strip; the rows are this chunk's.
+                        token += unsafe {
+                            match tokens - token {
+                                TILE.. => tile::<B, TILE>(chunk, first, token, strip),
+                                4.. => tile::<B, 4>(chunk, first, token, strip),
+                                2.. => tile::<B, 2>(chunk, first, token, strip),
+                                _ => tile::<B, 1>(chunk, first, token, strip),
+                            }
+                        };
+                    }
+                });
+            }
+
+            /// Sixteen rows × `T` tokens, which is what it returns.
+            #[target_feature(enable = $features)]
+            unsafe fn tile<B: Block, const T: usize>(
+                chunk: &Chunk<'_>,
+                first: usize,
+                token: usize,
+                strip: &[StripGroup],
+            ) -> usize {
+                let mut x = [(std::ptr::null(), std::ptr::null()); T];
+                for (t, x) in x.iter_mut().enumerate() {
+                    let (levels, facts) = chunk.x.groups(token + t);
+                    *x = (levels.as_ptr(), facts.as_ptr());
+                }
+                let mut sums = [_mm512_setzero_ps(); T];
+                for (index, group) in strip.iter().enumerate() {
+                    let mut halves = [[_mm512_setzero_si512(); T]; 2];
+                    for (integers, x) in halves[0].iter_mut().zip(&x) {
+                        // SAFETY: every token has a group for each of the strip.
+                        *integers = start::<B>(unsafe { &*x.1.add(index) }, $shift);
+                    }
+                    for quad in 0..8 {
+                        let levels = levels::<B>(group, quad, $shift);
+                        // One sum serves both halves unless they are scaled apart.
+                        let half = if B::HALVES { quad / 4 } else { 0 };
+                        for (integers, x) in halves[half].iter_mut().zip(&x) {
+                            // SAFETY: as above; a group has eight times four levels.
+                            let four = unsafe { (*x.0.add(index)).0.as_ptr().cast::<i32>().add(quad).read() };
+                            *integers = $add_products::<B>(*integers, levels, _mm512_set1_epi32(four));
+                        }
+                    }
+                    for (t, sums) in sums.iter_mut().enumerate() {
+                        // SAFETY: as above.
+                        let facts = unsafe { &*x[t].1.add(index) };
+                        let integers = if B::HALVES {
+                            join_halves::<B>([halves[0][t], halves[1][t]], group, facts)
+                        } else {
+                            halves[0][t]
+                        };
+                        *sums = accumulate::<B>(*sums, integers, group, facts);
+                    }
+                }
+                for (t, sums) in sums.into_iter().enumerate() {
+                    // SAFETY: passed on from the caller.
+                    unsafe { store(chunk, token + t, first, sums) };
+                }
+                T
+            }
+        }
+    };
+}
+
+kernels!(bw, "avx512f,avx512bw,avx512vl,avx512dq", add_products, shift_signed: false);
+kernels!(vnni, "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni", add_products_vnni, shift_signed: true);

@@ -1,0 +1,32 @@
+//! AVX-512: two tables, one for every processor with F, BW, VL and DQ (Intel since Skylake-X, AMD since Zen 4), one for those that
+//! also have VNNI (Intel since Ice Lake, AMD since Zen 4).
+//!
+//! Whoever has these has AVX2, FMA and F16C too, so what gains nothing from wider vectors is taken from `avx2`.
+
+mod matmul;
+
+use super::Kernels;
+use super::avx2;
+
+/// For people.
+pub(super) const NEEDS: &str = "AVX-512 F, BW, VL and DQ";
+/// For people: what the second table needs.
+pub(super) const NEEDS_VNNI: &str = "AVX-512 F, BW, VL, DQ and VNNI";
+
+/// Whether this processor, and the operating system, have what [`NEEDS`] names.
+pub(super) fn runs_here() -> bool {
+    cpufeatures::new!(cpuid, "avx512f", "avx512bw", "avx512vl", "avx512dq");
+    cpuid::get() && avx2::runs_here()
+}
+
+/// The same for [`NEEDS_VNNI`].
+pub(super) fn runs_here_with_vnni() -> bool {
+    // `cpufeatures` has no name for VNNI.
+    runs_here() && std::arch::is_x86_feature_detected!("avx512vnni")
+}
+
+/// Only for processors where [`runs_here`] holds.
+pub(super) static TABLE: Kernels = Kernels { name: "avx512", matmul: matmul::KERNELS };
+
+/// Only for processors where [`runs_here_with_vnni`] holds.
+pub(super) static TABLE_VNNI: Kernels = Kernels { name: "avx512vnni", matmul: matmul::KERNELS_VNNI };
