@@ -22,6 +22,15 @@ const STEPS_AHEAD: usize = 8;
 /// Block of the copy by hand, and of hashing.
 const BLOCK_BYTES: usize = 1 << 20;
 
+/// What was copied, in order.
+#[derive(Clone, Copy)]
+enum Piece {
+    /// Bytes to read back.
+    Data(u64),
+    /// Bytes that neither file holds: zeros, hashed without reading.
+    Hole(u64),
+}
+
 /// A range of a file.
 #[derive(Clone, Copy)]
 pub(crate) struct Range<'a> {
@@ -51,8 +60,8 @@ pub(crate) enum Stopped {
 /// Copies `from` to `offset` of `to`; the observer advances with the hashing.
 pub(crate) fn copy(from: Range<'_>, to: &File, offset: u64, observer: &dyn Observer) -> Result<Hashes, Stopped> {
     std::thread::scope(|scope| {
-        let (sender, steps) = mpsc::sync_channel::<u64>(STEPS_AHEAD);
-        let hashing = scope.spawn(move || hash_steps(to, offset, &steps, observer));
+        let (sender, pieces) = mpsc::sync_channel::<Piece>(STEPS_AHEAD);
+        let hashing = scope.spawn(move || hash_pieces(to, offset, &pieces, observer));
         let copied = copy_steps(from, to, offset, observer, &sender);
         drop(sender);
         let hashes = hashing.join().map_err(|_| Stopped::Write(io::Error::other("the hashing thread ended")))?;
@@ -80,7 +89,7 @@ fn copy_steps(
     to: &File,
     offset: u64,
     observer: &dyn Observer,
-    sender: &mpsc::SyncSender<u64>,
+    sender: &mpsc::SyncSender<Piece>,
 ) -> Result<(), Stopped> {
     let mut copier = Copier::default();
     let mut done = 0;
@@ -89,25 +98,36 @@ fn copy_steps(
             return Err(Stopped::Interrupted);
         }
         let step = (from.bytes - done).min(STEP_BYTES);
-        copier.step(Range { file: from.file, offset: from.offset + done, bytes: step }, to, offset + done)?;
-        done += step;
-        if sender.send(step).is_err() {
+        let piece =
+            copier.step(Range { file: from.file, offset: from.offset + done, bytes: step }, to, offset + done)?;
+        done += match piece {
+            Piece::Data(bytes) | Piece::Hole(bytes) => bytes,
+        };
+        if sender.send(piece).is_err() {
             return Ok(()); // the hashing thread failed and has the reason
         }
     }
     Ok(())
 }
 
-fn hash_steps(
+fn hash_pieces(
     file: &File,
     mut offset: u64,
-    steps: &mpsc::Receiver<u64>,
+    pieces: &mpsc::Receiver<Piece>,
     observer: &dyn Observer,
 ) -> Result<Hashes, Stopped> {
     let mut hasher = Hasher::new();
-    for step in steps {
-        hasher.read(file, offset, step, observer)?;
-        offset += step;
+    for piece in pieces {
+        offset += match piece {
+            Piece::Data(bytes) => {
+                hasher.read(file, offset, bytes, observer)?;
+                bytes
+            }
+            Piece::Hole(bytes) => {
+                hasher.zeros(bytes, observer)?;
+                bytes
+            }
+        };
     }
     Ok(hasher.finish())
 }
@@ -124,6 +144,21 @@ impl Hasher {
     }
 
     fn read(&mut self, file: &File, offset: u64, bytes: u64, observer: &dyn Observer) -> Result<(), Stopped> {
+        self.blocks(bytes, observer, |block, at| read_exact_at(file, block, offset + at).map_err(Stopped::Write))
+    }
+
+    fn zeros(&mut self, bytes: u64, observer: &dyn Observer) -> Result<(), Stopped> {
+        self.block.fill(0);
+        self.blocks(bytes, observer, |_, _| Ok(()))
+    }
+
+    /// Hashes `bytes` in blocks that `fill` provides, given the block's place from the first byte on.
+    fn blocks(
+        &mut self,
+        bytes: u64,
+        observer: &dyn Observer,
+        fill: impl Fn(&mut [u8], u64) -> Result<(), Stopped>,
+    ) -> Result<(), Stopped> {
         let mut done = 0;
         while done < bytes {
             if observer.interrupted() {
@@ -131,7 +166,7 @@ impl Hasher {
             }
             let part = (bytes - done).min(BLOCK_BYTES as u64) as usize;
             let block = &mut self.block[..part];
-            read_exact_at(file, block, offset + done).map_err(Stopped::Write)?;
+            fill(block, done)?;
             self.sha256.update(&*block);
             self.crc32.update(block);
             observer.advance(part as u64);
@@ -154,19 +189,17 @@ struct Copier {
 }
 
 impl Copier {
-    fn step(&mut self, from: Range<'_>, to: &File, offset: u64) -> Result<(), Stopped> {
+    /// Copies the hole or the data that `from` begins with.
+    fn step(&mut self, from: Range<'_>, to: &File, offset: u64) -> Result<Piece, Stopped> {
         let end = from.offset + from.bytes;
-        let mut at = from.offset;
-        while at < end {
-            let data = next_data(from.file, at).min(end);
-            // A hole: the new file was lengthened before and is a hole there itself.
-            at = data;
-            let data_end = next_hole(from.file, at).clamp(at, end);
-            let to_offset = offset + (at - from.offset);
-            self.copy_data(Range { file: from.file, offset: at, bytes: data_end - at }, to, to_offset)?;
-            at = data_end;
+        let data = next_data(from.file, from.offset).min(end);
+        if data > from.offset {
+            // The new file was lengthened before and is a hole there itself.
+            return Ok(Piece::Hole(data - from.offset));
         }
-        Ok(())
+        let bytes = next_hole(from.file, data).clamp(data + 1, end) - data;
+        self.copy_data(Range { bytes, ..from }, to, offset)?;
+        Ok(Piece::Data(bytes))
     }
 
     #[cfg(any(target_os = "linux", target_os = "android"))]
