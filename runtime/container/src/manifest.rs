@@ -91,6 +91,12 @@ pub struct EntryRecord {
     pub sha256: Digest,
 }
 
+/// The error as one short line that is safe on a terminal: it quotes what the file says.
+fn shown(error: &serde_json::Error) -> String {
+    let printable = |c: char| if c.is_control() { ' ' } else { c };
+    error.to_string().chars().map(printable).take(200).collect()
+}
+
 /// Whether a model may be called this: it is shown in titles, lists and terminals.
 ///
 /// # Errors
@@ -124,7 +130,7 @@ impl Manifest {
     /// # Errors
     /// What is wrong with it: not JSON, unknown fields, names that may not be in a bundle.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let manifest: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        let manifest: Self = serde_json::from_slice(bytes).map_err(|error| shown(&error))?;
         if manifest.format != FORMAT {
             return Err(format!("format {} where the seal says {FORMAT}", manifest.format));
         }

@@ -1,0 +1,291 @@
+//! What goes wrong when packing, and with packed files: each is one line, and leaves nothing behind.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use satchel_container::Bundle;
+use satchel_gguf::{GgufWriter, TensorType, Value};
+
+use crate::support::{Printed, SATCHEL, Scratch, output, satchel, skip, stories};
+
+/// How the tests of bundles look at a failure.
+pub(crate) trait Refused {
+    /// Asserts this status and one line on stderr, by the program, that contains all of `parts`.
+    fn refused(self, code: i32, parts: &[&str]);
+    /// The same with status 1 behind the progress of `verify`.
+    fn refused_with(self, parts: &[&str]);
+}
+
+impl Refused for Printed {
+    #[track_caller]
+    fn refused(self, code: i32, parts: &[&str]) {
+        let line = self.failed(code);
+        assert!(line.starts_with("satchel: "), "{line}");
+        for part in parts {
+            assert!(line.contains(part), "{part:?} is not in: {line}");
+        }
+    }
+
+    #[track_caller]
+    fn refused_with(mut self, parts: &[&str]) {
+        let lines: Vec<_> = self.stderr.lines().filter(|line| !line.starts_with("verifying:")).collect();
+        self.stderr = lines.join("\n");
+        self.refused(1, parts);
+    }
+}
+
+/// The names in a folder, sorted.
+pub(crate) fn names(scratch: &Scratch) -> Vec<String> {
+    let entries = scratch.folder().read_dir().unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// A shell of the system in a mount namespace of its own, where a test may mount; `None` where that is not allowed.
+fn mount_shell() -> Option<Command> {
+    for flags in [&["-m"][..], &["-rm"]] {
+        let works = Command::new("unshare").args(flags).args(["sh", "-c", "mount -t tmpfs none /mnt"]).output();
+        if works.is_ok_and(|output| output.status.success()) {
+            let mut command = Command::new("unshare");
+            command.args(flags).args(["sh", "-ec"]);
+            return Some(command);
+        }
+    }
+    None
+}
+
+fn pack(model: &Path, output: &Path, more: &[&str]) -> Printed {
+    let args = ["pack", model.to_str().unwrap(), "-q", "-o", output.to_str().unwrap()];
+    satchel(&[&args, more].concat())
+}
+
+fn packed(scratch: &Scratch) -> (std::path::PathBuf, Vec<u8>, Bundle) {
+    let path = scratch.path("packed");
+    pack(&stories(), &path, &[]).ok();
+    let bytes = fs::read(&path).unwrap();
+    let bundle = Bundle::open(&bytes).unwrap().unwrap();
+    (path, bytes, bundle)
+}
+
+#[test]
+fn what_cannot_be_packed_is_refused_before_anything_is_written() {
+    let scratch = Scratch::new();
+    let out = scratch.path("out");
+    let model = fs::read(stories()).unwrap();
+    fs::write(scratch.path("cut.gguf"), &model[..model.len() - 1]).unwrap();
+    fs::write(scratch.path("text.gguf"), "hello").unwrap();
+    fs::write(scratch.path("empty.gguf"), "").unwrap();
+    fs::write(scratch.path("text.html"), "x").unwrap();
+    fs::create_dir(scratch.path("empty")).unwrap();
+    let before = names(&scratch);
+    for (model, part) in [
+        ("cut.gguf", "cut off"),
+        ("text.gguf", "not a GGUF"),
+        ("empty.gguf", "GGUF"),
+        ("missing.gguf", "No such file"),
+        ("empty", "regular file"),
+    ] {
+        pack(&scratch.path(model), &out, &[]).refused(1, &[model, part]);
+    }
+    let file = |name: &str| scratch.path(name).into_os_string().into_string().unwrap();
+    for (more, code, part) in [
+        (["--set", "heat=1"], 2, "unknown setting `heat`; known are temperature, top_k"),
+        (["--set", "top_p=1.5"], 2, "0 to 1"),
+        (["--name", ""], 1, "the name"),
+        (["--name", "a\nb"], 1, "control characters"),
+        (["--ui", &file("empty")], 1, "no index.html"),
+        (["--ui", &file("nowhere")], 1, "No such file"),
+        (["--license", &file("nowhere")], 1, "No such file"),
+        (["--license", &file("empty")], 1, "regular file"),
+        (["--program", &file("text.html")], 1, "not an executable"),
+        (["--program", &file("nowhere")], 1, "No such file"),
+        (["--system-prompt", &"long ".repeat(20_000)], 0, ""),
+    ] {
+        let run = pack(&stories(), &out, &more);
+        if code == 0 {
+            run.ok();
+            fs::remove_file(&out).unwrap();
+        } else {
+            run.refused(code, &[part]);
+        }
+    }
+    pack(&stories(), &scratch.path("nowhere/out"), &[]).refused(1, &["nowhere", "does not exist"]);
+    pack(&stories(), &scratch.path("empty"), &[]).refused(1, &["is a folder"]);
+    assert_eq!(names(&scratch), before);
+}
+
+#[test]
+fn an_output_that_exists_needs_force_and_an_input_is_never_replaced() {
+    let scratch = Scratch::new();
+    let (out, model) = (scratch.path("out"), scratch.path("model.gguf"));
+    fs::write(&out, "mine").unwrap();
+    fs::copy(stories(), &model).unwrap();
+    pack(&model, &out, &[]).refused(1, &["exists", "--force"]);
+    assert_eq!(fs::read_to_string(&out).unwrap(), "mine");
+    pack(&model, &out, &["--force"]).ok();
+    output(Command::new(&out).args(["verify", "-q"]), b"").ok();
+    pack(&model, &model, &["--force"]).refused(1, &["made from"]);
+    fs::hard_link(&model, scratch.path("same.gguf")).unwrap();
+    pack(&model, &scratch.path("same.gguf"), &["--force"]).refused(1, &["made from"]);
+    pack(&model, &out, &["--force", "--program", out.to_str().unwrap()]).refused(1, &["made from"]);
+    assert_eq!(fs::read(&model).unwrap(), fs::read(stories()).unwrap());
+    assert_eq!(names(&scratch), ["model.gguf", "out", "same.gguf"]);
+}
+
+/// Runs `pack` of the small model to `./out` after `prepare` in a mount namespace, in the folder `scratch`.
+fn pack_mounted(scratch: &Scratch, prepare: &str) -> Option<Printed> {
+    let mut shell = mount_shell()?;
+    let script = format!(
+        "exec 3>listing\n{prepare}\n\"$1\" pack \"$2\" -q -o here/out || code=$?\nls -A here >&3\nexit ${{code:-0}}"
+    );
+    fs::create_dir_all(scratch.path("here")).unwrap();
+    shell.arg(script).arg("sh").arg(SATCHEL).arg(stories()).current_dir(scratch.folder());
+    Some(output(&mut shell, b""))
+}
+
+#[test]
+fn a_full_file_system_is_told_before_anything_is_written() {
+    let scratch = Scratch::new();
+    match pack_mounted(&scratch, "mount -t tmpfs -o size=2m none here") {
+        Some(run) => run.refused(1, &["no space for here/out", "MB are free"]),
+        None => return skip("packing to a full file system", "this user may not mount a tmpfs"),
+    }
+    assert_eq!(fs::read_to_string(scratch.path("listing")).unwrap(), "");
+}
+
+#[test]
+fn a_read_only_folder_is_named() {
+    let scratch = Scratch::new();
+    match pack_mounted(&scratch, "mount --bind here here\nmount -o remount,ro,bind here") {
+        Some(run) => run.refused(1, &["here", "cannot write in this folder", "Read-only"]),
+        None => return skip("packing to a read-only folder", "this user may not mount"),
+    }
+    assert_eq!(fs::read_to_string(scratch.path("listing")).unwrap(), "");
+}
+
+#[test]
+fn a_write_that_fails_halfway_leaves_nothing() {
+    let scratch = Scratch::new();
+    // Files may have 4 MB: less than the program, so the first write beyond fails.
+    let script = "trap '' XFSZ; ulimit -f 8000; exec \"$1\" pack \"$2\" -q -o out";
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, "sh", SATCHEL]).arg(stories()).current_dir(scratch.folder()).stdin(Stdio::null());
+    output(&mut shell, b"").refused(1, &["out", "File too large"]);
+    assert_eq!(names(&scratch), Vec::<String>::new());
+}
+
+/// A model whose packing takes a minute: 64 GiB of zeros that take no room.
+fn endless_model(path: &Path) {
+    let mut writer = GgufWriter::new();
+    writer.set("general.architecture", Value::String("llama".into()));
+    writer.tensor("big", &[1 << 20, 1 << 15], TensorType::F16).unwrap();
+    let layout = writer.layout().unwrap();
+    fs::write(path, &layout.head).unwrap();
+    fs::OpenOptions::new().write(true).open(path).unwrap().set_len(layout.file_bytes).unwrap();
+}
+
+fn signal(child: &Child, name: &str) {
+    let status = Command::new("sh").args(["-c", &format!("kill -{name} {}", child.id())]).status().unwrap();
+    assert!(status.success());
+}
+
+#[test]
+fn an_interrupted_pack_leaves_nothing_behind() {
+    let scratch = Scratch::new();
+    let model = scratch.path("endless.gguf");
+    endless_model(&model);
+    for (name, code) in [("INT", Some(130)), ("TERM", Some(130)), ("KILL", None)] {
+        for force in [false, true] {
+            let out = scratch.path("out");
+            let mut command = Command::new(SATCHEL);
+            command.arg("pack").arg(&model).arg("-o").arg(&out).stdin(Stdio::null()).stdout(Stdio::piped());
+            if force {
+                fs::write(&out, "before").unwrap();
+                command.arg("--force");
+            }
+            let child = command.stderr(Stdio::piped()).spawn().unwrap();
+            std::thread::sleep(Duration::from_millis(700));
+            signal(&child, name);
+            let sent = Instant::now();
+            let output = child.wait_with_output().unwrap();
+            let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), code, "{name}: {stderr}");
+            assert!(sent.elapsed() < Duration::from_secs(10), "{name} is heard at once");
+            assert!(code.is_none() || stderr.contains("satchel: interrupted: nothing was left behind"), "{stderr}");
+            if force {
+                assert_eq!(fs::read_to_string(&out).unwrap(), "before", "what was there stays");
+                fs::remove_file(&out).unwrap();
+            }
+            // Where no file can do without a name, SIGKILL leaves one that the next pack of this name removes.
+            if names(&scratch) != ["endless.gguf"] {
+                assert_eq!(name, "KILL");
+                skip("nothing left behind by SIGKILL", "the temporary folder's file system has no O_TMPFILE");
+                pack(&stories(), &out, &[]).ok();
+                fs::remove_file(&out).unwrap();
+            }
+            assert_eq!(names(&scratch), ["endless.gguf"]);
+        }
+    }
+}
+
+#[test]
+fn a_flipped_byte_anywhere_is_found() {
+    let scratch = Scratch::new();
+    let (_, bytes, bundle) = packed(&scratch);
+    let model = &bundle.model_entries()[0];
+    let manifest = &bundle.manifest_entry;
+    let directory = (manifest.offset + manifest.size) as usize;
+    let damaged = scratch.path("damaged");
+    let flip = |at: usize| {
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 0x20;
+        fs::write(&damaged, flipped).unwrap();
+        satchel(&["verify".as_ref(), damaged.as_os_str()])
+    };
+    for step in 0..10 {
+        let within = |begin: usize, end: usize| begin + (end - 1 - begin) * step / 9;
+        flip(within(directory, bytes.len())).refused_with(&["the bundle is damaged"]);
+        flip(within(manifest.offset as usize, directory)).refused_with(&["the bundle is damaged", "manifest.json"]);
+        flip(within(model.offset as usize, (model.offset + model.size) as usize))
+            .refused_with(&["damaged: model.gguf; get the file again"]);
+        flip(within(0, bundle.program_bytes as usize)).refused_with(&["damaged: program; get the file again"]);
+    }
+    flip(model.offset as usize - 40).refused_with(&["the header before entry model.gguf"]);
+
+    // A damaged model is not taken out either, nor is a damaged program put in front of another model.
+    flip(model.offset as usize + 5000);
+    let out = scratch.path("out");
+    let unpack: [&OsStr; 6] = ["unpack".as_ref(), damaged.as_os_str(), "-q".as_ref(), "-o".as_ref(), out.as_os_str()];
+    satchel(&unpack).refused(1, &["model.gguf does not have its SHA-256"]);
+    assert!(out.read_dir().unwrap().next().is_none());
+    flip(5000);
+    pack(&stories(), &scratch.path("next"), &["--program", damaged.to_str().unwrap()])
+        .refused(1, &["the program in front of its bundle is damaged"]);
+    assert!(!scratch.path("next").exists());
+}
+
+#[test]
+fn a_file_that_was_cut_short_is_told_from_one_without_a_model() {
+    let scratch = Scratch::new();
+    let (_, bytes, bundle) = packed(&scratch);
+    let cut = scratch.path("cut");
+    let model = bundle.model_entries()[0].clone();
+    let end = bytes.len();
+    for keep in [end - 1, end - 300, end - 2000, (model.offset + model.size) as usize, model.offset as usize + 1] {
+        fs::write(&cut, &bytes[..keep]).unwrap();
+        satchel(&["verify".as_ref(), cut.as_os_str()]).refused_with(&["the bundle is damaged", "cut short"]);
+    }
+    satchel(&["verify", SATCHEL]).refused_with(&["carries no model"]);
+    satchel(&["verify".as_ref(), stories().as_os_str()]).refused_with(&["carries no model"]);
+    satchel(&["verify".as_ref(), scratch.folder().as_os_str()]).refused_with(&["regular file"]);
+    satchel(&["verify"]).refused_with(&["carries no model"]);
+    let report = satchel(&["verify".as_ref(), cut.as_os_str(), "--json".as_ref()]);
+    let json: serde_json::Value = serde_json::from_str(&report.stdout).unwrap();
+    assert_eq!(json["good"], false);
+    assert!(json["error"].as_str().unwrap().contains("cut short"));
+    report.refused_with(&["cut short"]);
+}

@@ -1,0 +1,267 @@
+//! Packing, unpacking and verifying, as a user and as other zip tools see it.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::process::Command;
+
+use satchel_container::{Bundle, Digest};
+use satchel_gguf::{GgufWriter, TensorType, Value};
+
+use crate::bad_bundle::{Refused, names};
+use crate::support::{Printed, SATCHEL, Scratch, output, satchel, skip, stories};
+
+/// SHA-256 of the model in tests/data, as its README gives it.
+const STORIES_SHA256: &str = "3c4a7c3a8313e00ae6a6b64df717828f4ba18391ea31ffb01abe9a2c4f7bb9a9";
+
+fn pack(model: &Path, output: &Path, more: &[&str]) -> String {
+    let args = ["pack", model.to_str().unwrap(), "-o", output.to_str().unwrap()];
+    satchel(&[&args, more].concat()).ok()
+}
+
+fn run<A: AsRef<OsStr>>(program: impl AsRef<OsStr>, arguments: &[A]) -> Printed {
+    output(Command::new(program).args(arguments), b"")
+}
+
+fn opened(path: &Path) -> Bundle {
+    Bundle::open_from(&mut File::open(path).unwrap()).unwrap().expect("a bundle")
+}
+
+/// Writes a GGUF of one F16 tensor, zeros but for its last bytes, as a sparse file.
+fn sparse_model(path: &Path, data_bytes: u64) -> u64 {
+    let mut writer = GgufWriter::new();
+    writer.set("general.architecture", Value::String("llama".into()));
+    writer.tensor("big", &[4096, data_bytes / 8192], TensorType::F16).unwrap();
+    let layout = writer.layout().unwrap();
+    let mut file = File::create(path).unwrap();
+    file.write_all(&layout.head).unwrap();
+    file.set_len(layout.file_bytes).unwrap();
+    file.seek(SeekFrom::End(-8)).unwrap();
+    file.write_all(b"the end.").unwrap();
+    layout.file_bytes
+}
+
+#[test]
+fn a_packed_file_is_a_zip_file_that_gives_the_model_back() {
+    let scratch = Scratch::new();
+    let packed = scratch.path("stories");
+    let said = pack(&stories(), &packed, &[]);
+    assert!(said.contains(STORIES_SHA256) && said.contains("--help"), "{said}");
+    assert_eq!(fs::metadata(&packed).unwrap().permissions().mode() & 0o700, 0o700);
+    let bytes = fs::read(&packed).unwrap();
+    let bundle = Bundle::open(&bytes).unwrap().unwrap();
+    let [model] = bundle.model_entries() else { panic!("one model entry") };
+    assert_eq!((model.name.as_str(), model.offset % 65536), ("model.gguf", 0));
+    assert_eq!(model.stored_in(&bytes).unwrap(), fs::read(stories()).unwrap());
+    assert_eq!(model.sha256.to_string(), STORIES_SHA256);
+    assert!(bytes.starts_with(&fs::read(SATCHEL).unwrap()), "the program is a copy");
+
+    if Command::new("unzip").arg("-v").output().is_err() {
+        return skip("unzip on a packed file", "unzip is not installed");
+    }
+    let tested = run("unzip", &["-t".as_ref(), packed.as_os_str()]);
+    assert!(!tested.stdout.to_lowercase().contains("warning") && tested.stderr.is_empty(), "{tested:?}");
+    assert!(tested.ok().contains("No errors detected"));
+    let taken = Command::new("unzip").arg("-p").arg(&packed).arg("model.gguf").output().unwrap();
+    assert_eq!(Digest::of(&taken.stdout).to_string(), STORIES_SHA256);
+}
+
+#[test]
+fn the_manifest_says_what_was_asked_for() {
+    let scratch = Scratch::new();
+    let packed = scratch.path("p");
+    let more = ["--name", "Tales", "--system-prompt", "Be kind.", "--set", "temperature=0.5", "--set", "port=9000"];
+    pack(&stories(), &packed, &more);
+    let manifest = opened(&packed).manifest;
+    assert_eq!(manifest.name, "Tales");
+    assert_eq!(manifest.defaults.system_prompt.as_deref(), Some("Be kind."));
+    assert_eq!((manifest.defaults.settings.temperature, manifest.defaults.settings.port), (Some(0.5), Some(9000)));
+    let model = manifest.model.unwrap();
+    assert_eq!((model.architecture.as_str(), model.parameters, model.context_length), ("llama", 292_800, Some(512)));
+    assert_eq!(model.block_types.get("F32"), Some(&48));
+}
+
+#[test]
+fn the_same_input_gives_the_same_file_and_the_payload_does_not_know_its_program() {
+    let scratch = Scratch::new();
+    let (one, two, other) = (scratch.path("one"), scratch.path("two"), scratch.path("other"));
+    pack(&stories(), &one, &[]);
+    pack(&stories(), &two, &[]);
+    assert!(fs::read(&one).unwrap() == fs::read(&two).unwrap());
+    pack(&stories(), &other, &["--program", "/bin/sh"]);
+    let (one, other) = (opened(&one), opened(&other));
+    assert_eq!(one.payload_sha256, other.payload_sha256);
+    assert_eq!(one.manifest, other.manifest);
+    assert_ne!(one.program_sha256, other.program_sha256);
+}
+
+#[test]
+fn a_packed_file_packs_another_model_and_verifies_itself() {
+    let scratch = Scratch::new();
+    let (first, small, second, third) =
+        (scratch.path("first"), scratch.path("small.gguf"), scratch.path("second"), scratch.path("third"));
+    pack(&stories(), &first, &[]);
+    sparse_model(&small, 1 << 20);
+    run(&first, &["pack".as_ref(), small.as_os_str(), "-o".as_ref(), second.as_os_str()]).ok();
+    pack(&small, &third, &["--program", first.to_str().unwrap()]);
+    assert!(fs::read(&second).unwrap() == fs::read(&third).unwrap());
+    assert_eq!(opened(&second).model_entries()[0].size, fs::metadata(&small).unwrap().len());
+    assert_eq!(opened(&second).program_sha256, opened(&first).program_sha256);
+    let verdict = run(&second, &["verify"]).ok();
+    assert!(verdict.contains("good  model.gguf") && verdict.contains(": whole"), "{verdict}");
+}
+
+#[test]
+fn a_split_model_is_taken_whole_whichever_part_is_given() {
+    let scratch = Scratch::new();
+    let name = |part: u16| scratch.path(&format!("tales-{part:05}-of-00003.gguf"));
+    let mut parts = Vec::new();
+    for part in 0..3_u16 {
+        let mut writer = GgufWriter::new();
+        writer.set("general.architecture", Value::String("llama".into()));
+        writer.set("split.no", Value::U16(part)).set("split.count", Value::U16(3));
+        writer.set("split.tensors.count", Value::I32(3));
+        writer.tensor(&format!("tensor.{part}"), &[256], TensorType::F32).unwrap();
+        let bytes = writer.layout().unwrap().to_bytes(&[&[part as u8; 1024]]).unwrap();
+        fs::write(name(part + 1), &bytes).unwrap();
+        parts.push(bytes);
+    }
+    let packed = scratch.path("packed");
+    for given in 1..=3 {
+        pack(&name(given), &packed, &["--force"]);
+        let bytes = fs::read(&packed).unwrap();
+        let bundle = Bundle::open(&bytes).unwrap().unwrap();
+        assert_eq!(bundle.manifest.name, "tales");
+        assert_eq!(bundle.model_entries().len(), 3);
+        for (number, (entry, part)) in (1..).zip(bundle.model_entries().iter().zip(&parts)) {
+            assert_eq!(entry.name, format!("model-{number:05}-of-00003.gguf"));
+            assert_eq!((entry.offset % 65536, entry.stored_in(&bytes)), (0, Some(part.as_slice())));
+        }
+    }
+    fs::remove_file(name(2)).unwrap();
+    satchel(&["pack".as_ref(), name(1).as_os_str()]).refused(1, &["tales-00002-of-00003.gguf", "missing"]);
+    fs::rename(name(1), scratch.path("renamed.gguf")).unwrap();
+    satchel(&["pack".as_ref(), scratch.path("renamed.gguf").as_os_str()])
+        .refused(1, &["part 1 of 3", "00001-of-00003"]);
+}
+
+#[test]
+fn a_model_beyond_four_gigabytes_keeps_its_size_its_holes_and_its_end() {
+    let scratch = Scratch::new();
+    let (model, packed) = (scratch.path("big.gguf"), scratch.path("big"));
+    let model_bytes = sparse_model(&model, (4 << 30) + (1 << 20));
+    pack(&model, &packed, &["-q"]);
+    let entry = opened(&packed).model_entries()[0].clone();
+    assert_eq!((entry.size, entry.offset % 65536), (model_bytes, 0));
+    let mut file = File::open(&packed).unwrap();
+    file.seek(SeekFrom::Start(entry.offset + entry.size - 8)).unwrap();
+    let mut end = [0; 8];
+    file.read_exact(&mut end).unwrap();
+    assert_eq!(&end, b"the end.");
+    let (model_blocks, packed_blocks) = (fs::metadata(&model).unwrap().blocks(), file.metadata().unwrap().blocks());
+    if model_blocks * 512 < model_bytes / 2 {
+        assert!(packed_blocks * 512 < model_bytes / 2, "holes stay holes: {model_blocks}, {packed_blocks}");
+    }
+    if Command::new("unzip").arg("-v").output().is_err() {
+        return skip("unzip beyond 4 GiB", "unzip is not installed");
+    }
+    let listed = run("unzip", &["-l".as_ref(), packed.as_os_str()]);
+    assert!(listed.stdout.contains(&model_bytes.to_string()), "{listed:?}");
+    // Its header and data lie beyond 4 GiB; the model itself would take unzip half a minute.
+    let tested = run("unzip", &["-t".as_ref(), packed.as_os_str(), "manifest.json".as_ref()]);
+    assert!(!tested.stdout.to_lowercase().contains("warning") && tested.stderr.is_empty(), "{tested:?}");
+    tested.ok();
+}
+
+#[test]
+fn licences_and_a_page_come_along_and_come_out_again() {
+    let scratch = Scratch::new();
+    let page = scratch.path("page");
+    fs::create_dir_all(page.join("assets")).unwrap();
+    fs::write(page.join("index.html"), "<title>mine</title>".repeat(500)).unwrap();
+    fs::write(page.join("assets/a.js"), "1").unwrap();
+    fs::write(scratch.path("MODEL-LICENSE"), "do as you like").unwrap();
+    let packed = scratch.path("p");
+    let license = scratch.path("MODEL-LICENSE");
+    pack(&stories(), &packed, &["--ui", page.to_str().unwrap(), "--license", license.to_str().unwrap()]);
+    let names: Vec<_> = opened(&packed).entries().iter().map(|entry| entry.name.clone()).collect();
+    let expected =
+        ["model.gguf", "ui/assets/a.js", "ui/index.html", "licenses/Satchel-LICENSE.txt", "licenses/MODEL-LICENSE"];
+    assert_eq!(names, expected);
+
+    let out = scratch.path("out");
+    run(&packed, &["unpack".as_ref(), "-o".as_ref(), out.as_os_str()]).ok();
+    for (taken, original) in [
+        ("model.gguf", stories()),
+        ("ui/index.html", page.join("index.html")),
+        ("ui/assets/a.js", page.join("assets/a.js")),
+        ("licenses/MODEL-LICENSE", license),
+    ] {
+        assert!(fs::read(out.join(taken)).unwrap() == fs::read(original).unwrap(), "{taken}");
+    }
+    let manifest = satchel(&[
+        "unpack".as_ref(),
+        packed.as_os_str(),
+        "-e".as_ref(),
+        "manifest.json".as_ref(),
+        "-o".as_ref(),
+        "-".as_ref(),
+    ]);
+    assert_eq!(manifest.ok(), fs::read_to_string(out.join("manifest.json")).unwrap());
+    run("unzip", &["-tq".as_ref(), packed.as_os_str()]).ok();
+}
+
+#[test]
+fn unpack_overwrites_nothing_unasked_and_follows_no_link_out_of_its_folder() {
+    let scratch = Scratch::new();
+    let (packed, out, outside) = (scratch.path("p"), scratch.path("out"), scratch.path("outside"));
+    pack(&stories(), &packed, &[]);
+    let unpack = |more: &[&str]| {
+        let args = ["unpack", packed.to_str().unwrap(), "-q", "-o", out.to_str().unwrap()];
+        satchel(&[&args, more].concat())
+    };
+    fs::create_dir_all(&out).unwrap();
+    fs::write(out.join("manifest.json"), "mine").unwrap();
+    unpack(&[]).refused(1, &["manifest.json exists", "--force"]);
+    assert_eq!(fs::read_to_string(out.join("manifest.json")).unwrap(), "mine");
+    assert!(!out.join("model.gguf").exists(), "nothing is written when something is in the way");
+    unpack(&["-e", "nothing"]).refused(1, &["no entry nothing", "model.gguf"]);
+
+    fs::create_dir_all(&outside).unwrap();
+    std::os::unix::fs::symlink(&outside, out.join("licenses")).unwrap();
+    unpack(&["--force"]).refused(1, &["licenses", "links are not followed"]);
+    assert!(outside.read_dir().unwrap().next().is_none());
+    // A link where a file goes is replaced, and what it led to stays.
+    fs::remove_file(out.join("licenses")).unwrap();
+    fs::write(outside.join("target"), "keep").unwrap();
+    fs::remove_file(out.join("manifest.json")).unwrap();
+    std::os::unix::fs::symlink(outside.join("target"), out.join("manifest.json")).unwrap();
+    unpack(&["--force"]).ok();
+    assert_eq!(fs::read_to_string(outside.join("target")).unwrap(), "keep");
+    assert!(fs::symlink_metadata(out.join("manifest.json")).unwrap().is_file());
+}
+
+#[test]
+fn without_an_output_the_model_names_it() {
+    let scratch = Scratch::new();
+    let mut command = Command::new(SATCHEL);
+    command.arg("pack").arg("-m").arg(stories()).args(["--name", "Short Tales", "-q"]).current_dir(scratch.folder());
+    assert_eq!(output(&mut command, b"").ok(), "");
+    assert_eq!(names(&scratch), ["Short-Tales"]);
+}
+
+#[test]
+fn verify_reports_in_json() {
+    let scratch = Scratch::new();
+    let packed = scratch.path("p");
+    pack(&stories(), &packed, &[]);
+    let report = satchel(&["verify".as_ref(), packed.as_os_str(), "--json".as_ref()]).ok();
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["good"], true);
+    let names: Vec<_> =
+        report["entries"].as_array().unwrap().iter().map(|entry| entry["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["program", "model.gguf", "licenses/Satchel-LICENSE.txt", "manifest.json"]);
+    assert_eq!(report["entries"][1]["found_sha256"], STORIES_SHA256);
+}
