@@ -1,5 +1,20 @@
-import { render } from "preact";
-import "./styles/base.css";
+// Starts the page.
 
+import { render } from "preact";
+import { App } from "./app";
+import { keepBeforeLeaving, writing } from "./state/answers";
+import { startConversations } from "./state/conversations";
+import { followOtherTabs } from "./state/preferences";
+import { checkServer } from "./state/server";
+import "./styles/base.css";
+import "./styles/layout.css";
+import "./styles/messages.css";
+import "./styles/markdown.css";
+
+void checkServer();
+followOtherTabs();
+addEventListener("pagehide", keepBeforeLeaving);
 const root = document.getElementById("app");
-if (root) render(<h1>Satchel</h1>, root);
+void startConversations((messageId) => writing.peek().has(messageId)).then(() => {
+  if (root) render(<App />, root);
+});

@@ -1,0 +1,77 @@
+// GET /api/facts: what the server runs, and its defaults. Fields that are missing or of another type count as unknown,
+// so that a page and a server of different versions still talk.
+
+import { ApiFailure, refusal } from "./failures";
+
+export interface Defaults {
+  system_prompt: string | null;
+  temperature: number | null;
+  top_p: number | null;
+  top_k: number | null;
+  min_p: number | null;
+  repeat_penalty: number | null;
+  max_tokens: number | null;
+}
+
+export interface Facts {
+  name: string;
+  architecture: string | null;
+  parameters: number | null;
+  contextLength: number | null;
+  isa: string | null;
+  threads: number | null;
+  version: string | null;
+  defaults: Defaults;
+}
+
+/** The address of an endpoint, relative to where the page lies. */
+export function endpoint(path: string): URL {
+  return new URL(path, document.baseURI);
+}
+
+export async function fetchFacts(): Promise<Facts> {
+  let response: Response;
+  try {
+    response = await fetch(endpoint("api/facts"), { cache: "no-store" });
+  } catch {
+    throw new ApiFailure("unreachable", "no answer from the server");
+  }
+  const body: unknown = await response.json().catch(() => null);
+  if (!response.ok) throw refusal(response.status, body);
+  return readFacts(body);
+}
+
+export function readFacts(body: unknown): Facts {
+  const root = fields(body);
+  const defaults = fields(root.defaults);
+  return {
+    name: text(root.name) ?? "Model",
+    architecture: text(root.architecture),
+    parameters: number(root.parameters),
+    contextLength: number(root.context_length),
+    isa: text(root.isa),
+    threads: number(root.threads),
+    version: text(root.version),
+    defaults: {
+      system_prompt: text(defaults.system_prompt),
+      temperature: number(defaults.temperature),
+      top_p: number(defaults.top_p),
+      top_k: number(defaults.top_k),
+      min_p: number(defaults.min_p),
+      repeat_penalty: number(defaults.repeat_penalty),
+      max_tokens: number(defaults.max_tokens),
+    },
+  };
+}
+
+function fields(value: unknown): Record<string, unknown> {
+  return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
+}
+
+function text(value: unknown): string | null {
+  return typeof value === "string" ? value : null;
+}
+
+function number(value: unknown): number | null {
+  return typeof value === "number" && Number.isFinite(value) ? value : null;
+}
