@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub mod answer;
 pub mod atomic;
 pub mod bench;
 pub mod chat;
@@ -19,8 +20,10 @@ pub mod pack;
 pub mod perplexity;
 mod progress;
 pub mod run;
+pub mod sampling_args;
 pub mod serve;
 pub mod template;
+pub mod template_args;
 pub mod text_input;
 pub mod tokenize;
 pub mod unpack;

@@ -1,12 +1,98 @@
-//! `satchel run`
+//! `satchel run`: one prompt, one answer on stdout and nothing else, so that it can stand in a pipe.
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+
+use serde_json::json;
 
 use super::Failure;
+use super::answer::{Interrupt, stream};
+use super::model_args::ModelArgs;
+use super::sampling_args::SamplingArgs;
+use super::template_args::TemplateArgs;
+use super::text_input::read_text;
+use crate::TokenId;
+use crate::chat::RenderRequest;
+use crate::session::{OpenOptions, Session, StopReason, TextRequest};
+
+/// Exit status of a program that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
 
 /// Arguments of `run`.
 #[derive(clap::Args, Debug, Default)]
-pub struct Args {}
+pub struct Args {
+    /// What to ask; without it, or with -, stdin is read to its end (one line break at the end is dropped)
+    prompt: Option<String>,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    template: TemplateArgs,
+    /// Tokens that prompt and answer may hold together [default: what the model was trained on, 32768 at most]
+    #[arg(short, long, value_name = "TOKENS", help_heading = "Model")]
+    context: Option<usize>,
+    /// How the model should behave
+    #[arg(long, visible_alias = "system-prompt", value_name = "TEXT", conflicts_with = "raw")]
+    system: Option<String>,
+    /// Continue the prompt as it is, without the chat template
+    #[arg(long)]
+    raw: bool,
+    /// End the answer before this text; may be given again
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+}
 
 /// Runs the command.
-pub fn run(_args: Args) -> Result<(), Failure> {
-    Err(Failure::new("run: not part of this build yet"))
+pub fn run(args: Args) -> Result<(), Failure> {
+    let prompt = read_prompt(args.prompt.as_deref())?;
+    let options = OpenOptions { context: args.context, parallel: Some(1), ..args.model.options() };
+    let mut session = Session::open(&options)?;
+    args.template.apply(&mut session)?;
+    let request = TextRequest {
+        prompt: tokens(&session, &prompt, &args)?,
+        sampling: args.sampling.apply(&session.defaults.sampling)?,
+        max_tokens: args.sampling.max_tokens.or(session.defaults.max_tokens),
+        stop: args.stop,
+        ..Default::default()
+    };
+    let interrupt = Interrupt::install()?;
+    let mut out = std::io::stdout().lock();
+    let answer = stream(session.generate(request)?, &mut out, &interrupt)?;
+    if !answer.text.ends_with('\n') && writeln!(out).and_then(|()| out.flush()).is_err() {
+        return Ok(()); // nobody reads any more
+    }
+    if answer.interrupted {
+        return Err(Failure { message: "stopped by Ctrl-C".into(), code: INTERRUPTED });
+    }
+    if let Some(StopReason::ContextFull) = answer.finished.map(|finished| finished.reason) {
+        let context = session.facts.context_length;
+        eprintln!("satchel: the answer ends here because the context of {context} tokens is full");
+    }
+    Ok(())
+}
+
+fn read_prompt(argument: Option<&str>) -> Result<String, Failure> {
+    let prompt = match argument {
+        Some(prompt) if prompt != "-" => prompt.to_owned(),
+        None if std::io::stdin().is_terminal() => {
+            return Err(Failure::usage("there is no prompt; give one (run \"Why is the sky blue?\") or pipe it in"));
+        }
+        _ => {
+            let text = read_text(Path::new("-"))?;
+            let without_break = text.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text));
+            without_break.unwrap_or(&text).to_owned()
+        }
+    };
+    if prompt.is_empty() { Err(Failure::usage("the prompt is empty")) } else { Ok(prompt) }
+}
+
+fn tokens(session: &Session, prompt: &str, args: &Args) -> Result<Vec<TokenId>, Failure> {
+    if args.raw {
+        return Ok(session.tokenizer.encode(prompt, true, true)?);
+    }
+    let system = args.system.iter().map(|text| json!({"role": "system", "content": text}));
+    let messages = system.chain([json!({"role": "user", "content": prompt})]).collect();
+    let request = RenderRequest { messages, add_generation_prompt: true, ..Default::default() };
+    Ok(session.chat_prompt(&request)?)
 }

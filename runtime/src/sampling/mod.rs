@@ -66,6 +66,12 @@ impl Default for SamplingParams {
 }
 
 impl SamplingParams {
+    /// What answers are drawn with when neither the request nor the packed file says: llama.cpp's defaults, which keep
+    /// small models from rambling.
+    pub fn for_answers() -> Self {
+        Self { temperature: 0.8, top_k: 40, top_p: 0.95, min_p: 0.05, ..Self::default() }
+    }
+
     /// Checks every value against its range. The error names the parameter, the value and the range.
     pub fn validate(&self) -> Result<(), String> {
         check("temperature", self.temperature, self.temperature >= 0.0 && self.temperature.is_finite(), "0 or more")?;

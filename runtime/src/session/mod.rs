@@ -189,7 +189,7 @@ fn with_packed_settings(source: &ModelSource, options: &OpenOptions) -> OpenOpti
 
 /// What the packer chose, over the program's own defaults.
 fn packed_defaults(source: &ModelSource) -> Defaults {
-    let mut defaults = Defaults::default();
+    let mut defaults = Defaults { sampling: SamplingParams::for_answers(), ..Defaults::default() };
     let Some(packed) = &source.packed else { return defaults };
     let chosen = &packed.manifest().defaults;
     defaults.system_prompt = chosen.system_prompt.clone();
@@ -218,7 +218,9 @@ fn chat_template(source: &ModelSource, tokenizer: &Tokenizer) -> Result<ChatTemp
         Ok(Some(template)) => ChatTemplate::new(template, text(tokenizer.bos()), text(tokenizer.eos()))
             .map_err(|error| format!("the model's chat template does not work: {error}")),
         Ok(None) => {
-            Err("the model has no chat template, so it cannot take messages; use /v1/completions or `run --raw`".into())
+            let line = "the model has no chat template, so it cannot take messages; name one with --chat-template \
+                        FILE.jinja, or continue plain text with /v1/completions or `run --raw`";
+            Err(line.into())
         }
         Err(error) => Err(error.to_string()),
     }

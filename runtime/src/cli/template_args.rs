@@ -1,0 +1,43 @@
+//! The flag that puts another chat template in the place of the model's own.
+
+use std::path::{Path, PathBuf};
+
+use super::Failure;
+use super::text_input::read_text;
+use crate::chat::{ChatTemplate, TemplateError};
+use crate::session::Session;
+use crate::tokenizer::Tokenizer;
+
+/// Which chat template.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct TemplateArgs {
+    /// A Jinja file to use as the chat template [default: the model's own]
+    #[arg(long, value_name = "FILE.jinja", help_heading = "Model")]
+    pub chat_template: Option<PathBuf>,
+}
+
+impl TemplateArgs {
+    /// Puts the template into the session, where one was named.
+    pub fn apply(&self, session: &mut Session) -> Result<(), Failure> {
+        if let Some(path) = &self.chat_template {
+            session.template = Ok(read_template(path, Some(&session.tokenizer))?);
+        }
+        Ok(())
+    }
+}
+
+/// Reads a template from a file. The texts of the begin and end tokens come from the tokenizer, where there is one.
+pub fn read_template(path: &Path, tokenizer: Option<&Tokenizer>) -> Result<ChatTemplate, Failure> {
+    let source = read_text(path)?;
+    compile(&source, tokenizer).map_err(|error| Failure::new(format!("{}: {error}", path.display())))
+}
+
+/// A template with the texts of the tokenizer's begin and end tokens.
+pub fn compile(source: &str, tokenizer: Option<&Tokenizer>) -> Result<ChatTemplate, TemplateError> {
+    let text = |token: Option<u32>| match (tokenizer, token) {
+        (Some(tokenizer), Some(token)) => tokenizer.token_text(token).to_owned(),
+        _ => String::new(),
+    };
+    let (bos, eos) = (tokenizer.and_then(Tokenizer::bos), tokenizer.and_then(Tokenizer::eos));
+    ChatTemplate::new(source, &text(bos), &text(eos))
+}
