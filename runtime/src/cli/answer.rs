@@ -1,6 +1,7 @@
 //! An answer as it comes: to a stream, piece by piece, until it ends or the person ends it. Shared by `run` and `chat`.
 
-use std::io::{self, Write};
+use std::borrow::Cow;
+use std::io::{self, IsTerminal, StdoutLock, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -71,9 +72,23 @@ pub struct Answer {
     pub interrupted: bool,
 }
 
+/// Text as a terminal may have it: control characters, with which a model could move the cursor or write to the
+/// clipboard, become U+FFFD.
+fn harmless(text: &str) -> Cow<'_, str> {
+    let harmful = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    match text.contains(harmful) {
+        true => Cow::Owned(text.replace(harmful, "\u{fffd}")),
+        false => Cow::Borrowed(text),
+    }
+}
+
 /// Writes an answer as it comes. A closed pipe ends it quietly; `Err` is another trouble with the output, or the
 /// engine's.
-pub fn stream(mut generation: TextGeneration, out: &mut impl Write, interrupt: &Interrupt) -> Result<Answer, Failure> {
+pub fn stream(
+    mut generation: TextGeneration,
+    out: &mut StdoutLock<'_>,
+    interrupt: &Interrupt,
+) -> Result<Answer, Failure> {
     interrupt.begin();
     let result = follow(&mut generation, out, interrupt);
     interrupt.end();
@@ -84,8 +99,9 @@ pub fn stream(mut generation: TextGeneration, out: &mut impl Write, interrupt: &
     Ok(answer)
 }
 
-fn follow(generation: &mut TextGeneration, out: &mut impl Write, interrupt: &Interrupt) -> Result<Answer, Failure> {
+fn follow(generation: &mut TextGeneration, out: &mut StdoutLock<'_>, interrupt: &Interrupt) -> Result<Answer, Failure> {
     let mut answer = Answer { text: String::new(), finished: None, interrupted: false };
+    let to_terminal = out.is_terminal();
     loop {
         if interrupt.was_pressed() && !answer.interrupted {
             answer.interrupted = true;
@@ -97,7 +113,8 @@ fn follow(generation: &mut TextGeneration, out: &mut impl Write, interrupt: &Int
             Ok(Some(TextEvent::Text(_))) if answer.interrupted => {}
             Ok(Some(TextEvent::Text(piece))) => {
                 answer.text.push_str(&piece.text);
-                match out.write_all(piece.text.as_bytes()).and_then(|()| out.flush()) {
+                let shown = if to_terminal { harmless(&piece.text) } else { Cow::Borrowed(piece.text.as_str()) };
+                match out.write_all(shown.as_bytes()).and_then(|()| out.flush()) {
                     Ok(()) => {}
                     Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(answer),
                     Err(error) => return Err(Failure::new(format!("cannot write the answer: {error}"))),
@@ -109,5 +126,16 @@ fn follow(generation: &mut TextGeneration, out: &mut impl Write, interrupt: &Int
             }
             Ok(None) => return Ok(answer),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::harmless;
+
+    #[test]
+    fn a_terminal_gets_no_control_characters() {
+        assert_eq!(harmless("a\tb\nü🦀"), "a\tb\nü🦀");
+        assert_eq!(harmless("\u{1b}[2Jx\r\u{9b}y\u{7}"), "\u{fffd}[2Jx\u{fffd}\u{fffd}y\u{fffd}");
     }
 }

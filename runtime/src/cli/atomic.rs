@@ -35,6 +35,15 @@ impl AtomicFile {
         Failure::new(format!("cannot write {}: {error}", self.target.display()))
     }
 
+    /// Puts the file in place, where no other may be.
+    pub fn commit_new(self) -> Result<(), Failure> {
+        let target = self.target;
+        self.temporary
+            .persist_noclobber(&target)
+            .map_err(|error| Failure::new(format!("cannot write {}: {}", target.display(), error.error)))?;
+        Ok(())
+    }
+
     /// Puts the file in place.
     pub fn commit(self) -> Result<(), Failure> {
         let target = self.target;

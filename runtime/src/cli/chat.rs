@@ -1,12 +1,265 @@
-//! `satchel chat`
+//! `satchel chat`: a conversation in the terminal.
+//!
+//! Answers go to stdout and everything else to stderr, so that it also works on piped lines: a line a message, an answer
+//! after each. Nothing is written to disk but what `/save` and `--history` name.
+
+mod command;
+mod conversation;
+mod input;
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
 
 use super::Failure;
+use super::answer::{Answer, Interrupt, stream};
+use super::model_args::ModelArgs;
+use super::sampling_args::SamplingArgs;
+use super::template_args::TemplateArgs;
+use crate::chat::RenderRequest;
+use crate::engine::Finished;
+use crate::sampling::SamplingParams;
+use crate::session::{OpenOptions, Session, StopReason, SubmitError, TextRequest};
+use command::{Command, HELP};
+use conversation::Conversation;
+use input::{Input, Lines};
 
 /// Arguments of `chat`.
 #[derive(clap::Args, Debug, Default)]
-pub struct Args {}
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    template: TemplateArgs,
+    /// Tokens that the conversation may hold [default: what the model was trained on, 32768 at most]
+    #[arg(short, long, value_name = "TOKENS", help_heading = "Model")]
+    context: Option<usize>,
+    /// How the model should behave; an empty text takes the packed file's away
+    #[arg(long, visible_alias = "system-prompt", value_name = "TEXT")]
+    system: Option<String>,
+    /// Go on with a conversation that /save wrote
+    #[arg(long, value_name = "FILE.json")]
+    load: Option<PathBuf>,
+    /// Keep the lines you type in this file, for the next time [default: they are kept until you leave]
+    #[arg(long, value_name = "FILE")]
+    history: Option<PathBuf>,
+    /// Keep no history of lines, not even until you leave
+    #[arg(long, conflicts_with = "history")]
+    no_history: bool,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+}
 
 /// Runs the command.
-pub fn run(_args: Args) -> Result<(), Failure> {
-    Err(Failure::new("chat: not part of this build yet"))
+pub fn run(args: Args) -> Result<(), Failure> {
+    let options = OpenOptions { context: args.context, parallel: Some(1), ..args.model.options() };
+    let mut session = Session::open(&options)?;
+    args.template.apply(&mut session)?;
+    if let Err(line) = &session.template {
+        return Err(Failure::new(line.clone()));
+    }
+    // The conversation holds the system prompt from here on, so that /system can take it away.
+    let system = args.system.clone().or(session.defaults.system_prompt.take());
+    let mut conversation = Conversation::default();
+    conversation.set_system(system.as_deref().unwrap_or_default());
+    if let Some(path) = &args.load {
+        conversation = Conversation::load(path)?;
+    }
+    let mut chat = Chat {
+        sampling: args.sampling.apply(&session.defaults.sampling)?,
+        max_tokens: args.sampling.max_tokens.or(session.defaults.max_tokens),
+        session,
+        conversation,
+        interrupt: Interrupt::install()?,
+        answers: 0,
+        last: None,
+    };
+    let mut input = Input::new(args.history.as_deref(), args.no_history)?;
+    if input.is_terminal() {
+        let facts = &chat.session.facts;
+        eprintln!("{}, a context of {} tokens. /help lists the commands.", facts.name, facts.context_length);
+    }
+    loop {
+        match input.message()? {
+            Lines::End => return Ok(()),
+            Lines::Cancelled => eprintln!("(Ctrl-D or /exit leaves)"),
+            Lines::Message(text) => {
+                if chat.take(&text)? == Next::Leave {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// Whether the conversation goes on.
+#[derive(PartialEq)]
+enum Next {
+    Go,
+    Leave,
+}
+
+struct Chat {
+    session: Session,
+    conversation: Conversation,
+    sampling: SamplingParams,
+    max_tokens: Option<usize>,
+    interrupt: Interrupt,
+    /// Answers asked for so far; moves a given seed on, so that /regen gives another answer.
+    answers: u64,
+    /// Figures of the last answer.
+    last: Option<Finished>,
+}
+
+impl Chat {
+    /// Takes a command or a message. What goes wrong is a line on stderr; only a lost output ends the program.
+    fn take(&mut self, text: &str) -> Result<Next, Failure> {
+        if text.trim().is_empty() {
+            return Ok(Next::Go);
+        }
+        match Command::parse(text) {
+            None => {
+                let before = self.conversation.clone();
+                self.conversation.ask(text.trim());
+                return self.answer(before);
+            }
+            Some(Ok(Command::Exit)) => return Ok(Next::Leave),
+            Some(Ok(Command::Regenerate)) => {
+                let before = self.conversation.clone();
+                if self.conversation.take_back_answer() {
+                    return self.answer(before);
+                }
+                eprintln!("there is nothing to answer again yet");
+            }
+            Some(Ok(command)) => {
+                if let Err(failure) = self.obey(command) {
+                    eprintln!("{}", failure.message);
+                }
+            }
+            Some(Err(line)) => eprintln!("{line}"),
+        }
+        Ok(Next::Go)
+    }
+
+    fn obey(&mut self, command: Command<'_>) -> Result<(), Failure> {
+        match command {
+            Command::Help => eprint!("{HELP}"),
+            Command::System(None) => match self.conversation.system() {
+                Some(text) => eprintln!("{text}"),
+                None => eprintln!("there is no system prompt; /system TEXT sets one"),
+            },
+            Command::System(Some(text)) => {
+                self.conversation.set_system(text);
+                eprintln!("{}", if text.is_empty() { "the system prompt is gone" } else { "the system prompt is set" });
+            }
+            Command::Undo => match self.conversation.undo() {
+                Some(question) => eprintln!("taken back: {}", shortened(&question)),
+                None => eprintln!("there is nothing to take back"),
+            },
+            Command::Clear => {
+                self.conversation.clear();
+                eprintln!("the conversation begins anew");
+            }
+            Command::Save { path, overwrite } => {
+                self.conversation.save(Path::new(path), overwrite)?;
+                eprintln!("saved {} messages to {path}", self.conversation.messages().len());
+            }
+            Command::Load(path) => {
+                self.conversation = Conversation::load(Path::new(path))?;
+                eprintln!("loaded {} messages from {path}", self.conversation.messages().len());
+            }
+            Command::Stats => eprintln!("{}", self.stats()),
+            Command::Exit | Command::Regenerate => unreachable!("taken before"),
+        }
+        Ok(())
+    }
+
+    /// Answers the conversation's last question. Where there is no answer, the conversation is `before` again.
+    fn answer(&mut self, before: Conversation) -> Result<Next, Failure> {
+        let mut out = std::io::stdout().lock();
+        let answer = self.start().and_then(|generation| stream(generation, &mut out, &self.interrupt));
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(failure) => {
+                self.conversation = before;
+                eprintln!("{}", failure.message);
+                return Ok(Next::Go);
+            }
+        };
+        if writeln!(out).and_then(|()| out.flush()).is_err() || answer.finished.is_none() {
+            return Ok(Next::Leave); // nobody reads any more
+        }
+        self.report(&answer);
+        if answer.text.is_empty() && answer.interrupted {
+            self.conversation = before;
+        } else {
+            self.conversation.answer(&answer.text);
+        }
+        self.last = answer.finished.map(|finished| finished.engine);
+        Ok(Next::Go)
+    }
+
+    fn start(&mut self) -> Result<crate::session::TextGeneration, Failure> {
+        let messages = self.conversation.messages().to_vec();
+        let request = RenderRequest { messages, add_generation_prompt: true, ..Default::default() };
+        let prompt = self.session.chat_prompt(&request)?;
+        let mut sampling = self.sampling.clone();
+        sampling.seed = sampling.seed.map(|seed| seed.wrapping_add(self.answers));
+        self.answers += 1;
+        let request = TextRequest { prompt, sampling, max_tokens: self.max_tokens, ..Default::default() };
+        self.session.generate(request).map_err(|error| match error {
+            SubmitError::PromptTooLong { prompt, context } => Failure::new(format!(
+                "the conversation has {prompt} tokens, but the context holds {context}, the answer included: /undo or \
+                 /clear makes room, and so does starting with a larger --context"
+            )),
+            other => other.into(),
+        })
+    }
+
+    /// Says why an answer is not whole.
+    fn report(&self, answer: &Answer) {
+        let context = self.session.facts.context_length;
+        match answer.finished.as_ref().map(|finished| &finished.reason) {
+            _ if answer.interrupted && answer.text.is_empty() => eprintln!("(stopped; the message is taken back)"),
+            _ if answer.interrupted => eprintln!("(stopped)"),
+            Some(StopReason::MaxTokens) => eprintln!("(stopped at the most tokens an answer may have)"),
+            Some(StopReason::ContextFull) => {
+                eprintln!(
+                    "(the context of {context} tokens is full: the answer stops here; /undo or /clear makes room)"
+                );
+            }
+            _ => {}
+        }
+    }
+
+    fn stats(&self) -> String {
+        let context = self.session.facts.context_length;
+        let Some(last) = &self.last else {
+            return format!("no answer yet; the context holds {context} tokens");
+        };
+        let rate = |tokens: usize, seconds: f64| if seconds > 0.0 { tokens as f64 / seconds } else { 0.0 };
+        let read = last.prompt_tokens - last.cached_tokens;
+        format!(
+            "context: {} of {context} tokens\nlast prompt: {} tokens, {} of them remembered; {:.1} tokens/s\n\
+             last answer: {} tokens; {:.1} tokens/s; seed {}",
+            last.prompt_tokens + last.generated_tokens,
+            last.prompt_tokens,
+            last.cached_tokens,
+            rate(read, last.prefill_seconds),
+            last.generated_tokens,
+            rate(last.generated_tokens.saturating_sub(1), last.decode_seconds),
+            last.seed,
+        )
+    }
+}
+
+/// The first line of a text, shortened for a notice.
+fn shortened(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    let shown: String = line.chars().take(60).collect();
+    if shown.len() < text.len() { shown + "…" } else { shown }
+}
+
+/// Whether the person sits at it: both ends are a terminal.
+fn at_terminal() -> bool {
+    std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
 }

@@ -1,0 +1,172 @@
+//! The messages of a conversation, in OpenAI's form, and their way to a file and back.
+
+use std::io::Write;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::cli::Failure;
+use crate::cli::atomic::AtomicFile;
+use crate::cli::text_input::read_text;
+
+/// Messages in order; a system message, where there is one, is the first.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Conversation {
+    messages: Vec<Value>,
+}
+
+fn role(message: &Value) -> &str {
+    message["role"].as_str().unwrap_or_default()
+}
+
+impl Conversation {
+    pub(super) fn messages(&self) -> &[Value] {
+        &self.messages
+    }
+
+    /// The system prompt.
+    pub(super) fn system(&self) -> Option<&str> {
+        self.messages.first().filter(|first| role(first) == "system").and_then(|first| first["content"].as_str())
+    }
+
+    /// Sets the system prompt; an empty text takes it away.
+    pub(super) fn set_system(&mut self, text: &str) {
+        self.messages.retain(|message| role(message) != "system");
+        if !text.is_empty() {
+            self.messages.insert(0, json!({"role": "system", "content": text}));
+        }
+    }
+
+    /// Adds a question.
+    pub(super) fn ask(&mut self, text: &str) {
+        self.messages.push(json!({"role": "user", "content": text}));
+    }
+
+    /// Adds an answer.
+    pub(super) fn answer(&mut self, text: &str) {
+        self.messages.push(json!({"role": "assistant", "content": text}));
+    }
+
+    fn last_question(&self) -> Option<usize> {
+        self.messages.iter().rposition(|message| role(message) == "user")
+    }
+
+    /// Drops everything after the last question. False: there is no question.
+    pub(super) fn take_back_answer(&mut self) -> bool {
+        self.last_question().is_some_and(|last| {
+            self.messages.truncate(last + 1);
+            true
+        })
+    }
+
+    /// Drops the last question and everything after it; gives the question.
+    pub(super) fn undo(&mut self) -> Option<String> {
+        let last = self.last_question()?;
+        let question = self.messages[last]["content"].as_str().unwrap_or_default().to_owned();
+        self.messages.truncate(last);
+        Some(question)
+    }
+
+    /// Drops everything but the system prompt.
+    pub(super) fn clear(&mut self) {
+        self.messages.retain(|message| role(message) == "system");
+    }
+
+    /// Writes `{"messages": […]}`, whole or not at all.
+    pub(super) fn save(&self, path: &Path, overwrite: bool) -> Result<(), Failure> {
+        let text = serde_json::to_string_pretty(&json!({"messages": self.messages}))?;
+        let exists = || Failure::new(format!("{} exists; /save! {0} overwrites it", path.display()));
+        if !overwrite && path.symlink_metadata().is_ok() {
+            return Err(exists());
+        }
+        let file = AtomicFile::create(path)?;
+        writeln!(file.file(), "{text}").map_err(|error| file.failure(&error))?;
+        if overwrite { file.commit() } else { file.commit_new() }
+    }
+
+    /// Reads what `save` writes, or a bare array of messages.
+    pub(super) fn load(path: &Path) -> Result<Self, Failure> {
+        let failed = |message: String| Failure::new(format!("{}: {message}", path.display()));
+        let value: Value =
+            serde_json::from_str(&read_text(path)?).map_err(|error| failed(format!("this is not JSON: {error}")))?;
+        let messages = match value {
+            Value::Object(mut object) => object.remove("messages").unwrap_or_default(),
+            other => other,
+        };
+        let Value::Array(messages) = messages else {
+            return Err(failed("there is no array of \"messages\" in it".into()));
+        };
+        for (i, message) in messages.iter().enumerate() {
+            let known = ["system", "developer", "user", "assistant", "tool"].contains(&role(message));
+            if !known || !(message["content"].is_string() || message["content"].is_array()) {
+                let wanted = "must have a \"role\" (system, user, assistant, tool) and a \"content\"";
+                return Err(failed(format!("\"messages\"[{i}] {wanted}")));
+            }
+        }
+        Ok(Self { messages })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn talk() -> Conversation {
+        let mut talk = Conversation::default();
+        talk.set_system("Be brief.");
+        talk.ask("One?");
+        talk.answer("1");
+        talk.ask("Two?");
+        talk.answer("2");
+        talk
+    }
+
+    #[test]
+    fn questions_and_answers_are_taken_back() {
+        let mut other = talk();
+        assert!(other.take_back_answer());
+        assert_eq!(other.messages().len(), 4);
+        assert_eq!(other.undo().as_deref(), Some("Two?"));
+        assert_eq!(other.undo().as_deref(), Some("One?"));
+        assert_eq!((other.undo(), other.take_back_answer()), (None, false));
+        assert_eq!(other.system(), Some("Be brief."));
+        other.set_system("");
+        assert_eq!(other, Conversation::default());
+        let mut third = talk();
+        third.set_system("Be long.");
+        third.clear();
+        assert_eq!((third.system(), third.messages().len()), (Some("Be long."), 1));
+    }
+
+    #[test]
+    fn a_saved_conversation_comes_back_and_is_not_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("talk.json");
+        talk().save(&path, false).unwrap();
+        assert_eq!(Conversation::load(&path).unwrap(), talk());
+        let line = Conversation::default().save(&path, false).unwrap_err().message;
+        assert_eq!(line, format!("{0} exists; /save! {0} overwrites it", path.display()));
+        assert_eq!(Conversation::load(&path).unwrap(), talk());
+        Conversation::default().save(&path, true).unwrap();
+        assert_eq!(Conversation::load(&path).unwrap(), Conversation::default());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
+    }
+
+    #[test]
+    fn what_is_no_conversation_is_one_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.json");
+        for (text, end) in [
+            ("{\n oops", "this is not JSON: key must be a string at line 2 column 2"),
+            ("{}", "there is no array of \"messages\" in it"),
+            ("[{\"role\": \"user\"}]", "must have a \"role\" (system, user, assistant, tool) and a \"content\""),
+            ("[{\"role\": \"king\", \"content\": \"\"}]", "and a \"content\""),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let line = Conversation::load(&path).unwrap_err().message;
+            assert!(line.ends_with(end) && line.starts_with(path.to_str().unwrap()), "{line}");
+        }
+        std::fs::write(&path, "[{\"role\": \"user\", \"content\": \"Hi\"}]").unwrap();
+        assert_eq!(Conversation::load(&path).unwrap().messages().len(), 1);
+    }
+}
