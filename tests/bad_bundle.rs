@@ -2,13 +2,15 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use satchel_container::Bundle;
-use satchel_gguf::{GgufWriter, TensorType, Value};
+use satchel_gguf::{Gguf, GgufWriter, Value};
 
+use crate::pack::sparse_model;
 use crate::support::{Printed, SATCHEL, Scratch, output, satchel, skip, stories};
 
 /// How the tests of bundles look at a failure.
@@ -81,6 +83,12 @@ fn what_cannot_be_packed_is_refused_before_anything_is_written() {
     fs::write(scratch.path("empty.gguf"), "").unwrap();
     fs::write(scratch.path("text.html"), "x").unwrap();
     fs::create_dir(scratch.path("empty")).unwrap();
+    let parsed = Gguf::parse(&model).unwrap();
+    let mut other = GgufWriter::with_metadata(&parsed.metadata);
+    other.set("general.architecture", Value::String("unheard-of".into()));
+    fs::write(scratch.path("other.gguf"), other.layout().unwrap().to_bytes(&[]).unwrap()).unwrap();
+    let without = GgufWriter::with_metadata(&parsed.metadata);
+    fs::write(scratch.path("without.gguf"), without.layout().unwrap().to_bytes(&[]).unwrap()).unwrap();
     let before = names(&scratch);
     for (model, part) in [
         ("cut.gguf", "cut off"),
@@ -88,6 +96,8 @@ fn what_cannot_be_packed_is_refused_before_anything_is_written() {
         ("empty.gguf", "GGUF"),
         ("missing.gguf", "No such file"),
         ("empty", "regular file"),
+        ("other.gguf", "unheard-of"),
+        ("without.gguf", "token_embd"),
     ] {
         pack(&scratch.path(model), &out, &[]).refused(1, &[model, part]);
     }
@@ -95,6 +105,7 @@ fn what_cannot_be_packed_is_refused_before_anything_is_written() {
     for (more, code, part) in [
         (["--set", "heat=1"], 2, "unknown setting `heat`; known are temperature, top_k"),
         (["--set", "top_p=1.5"], 2, "0 to 1"),
+        (["--set", "context=100000"], 1, "trained on 512"),
         (["--name", ""], 1, "the name"),
         (["--name", "a\nb"], 1, "control characters"),
         (["--ui", &file("empty")], 1, "no index.html"),
@@ -178,16 +189,6 @@ fn a_write_that_fails_halfway_leaves_nothing() {
     assert_eq!(names(&scratch), Vec::<String>::new());
 }
 
-/// A model whose packing takes a minute: 64 GiB of zeros that take no room.
-fn endless_model(path: &Path) {
-    let mut writer = GgufWriter::new();
-    writer.set("general.architecture", Value::String("llama".into()));
-    writer.tensor("big", &[1 << 20, 1 << 15], TensorType::F16).unwrap();
-    let layout = writer.layout().unwrap();
-    fs::write(path, &layout.head).unwrap();
-    fs::OpenOptions::new().write(true).open(path).unwrap().set_len(layout.file_bytes).unwrap();
-}
-
 fn signal(child: &Child, name: &str) {
     let status = Command::new("sh").args(["-c", &format!("kill -{name} {}", child.id())]).status().unwrap();
     assert!(status.success());
@@ -197,7 +198,8 @@ fn signal(child: &Child, name: &str) {
 fn an_interrupted_pack_leaves_nothing_behind() {
     let scratch = Scratch::new();
     let model = scratch.path("endless.gguf");
-    endless_model(&model);
+    // 64 GB of zeros, which take no room: packing them takes a minute.
+    sparse_model(&model, 150);
     for (name, code) in [("INT", Some(130)), ("TERM", Some(130)), ("KILL", None)] {
         for force in [false, true] {
             let out = scratch.path("out");
@@ -207,15 +209,18 @@ fn an_interrupted_pack_leaves_nothing_behind() {
                 fs::write(&out, "before").unwrap();
                 command.arg("--force");
             }
-            let child = command.stderr(Stdio::piped()).spawn().unwrap();
-            std::thread::sleep(Duration::from_millis(700));
+            let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+            let mut stderr = BufReader::new(child.stderr.take().unwrap());
+            let mut said = String::new();
+            stderr.read_line(&mut said).unwrap();
+            assert!(said.starts_with("packing: 64"), "{said}");
+            std::thread::sleep(Duration::from_millis(300));
             signal(&child, name);
             let sent = Instant::now();
-            let output = child.wait_with_output().unwrap();
-            let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert_eq!(output.status.code(), code, "{name}: {stderr}");
+            stderr.read_to_string(&mut said).unwrap();
+            assert_eq!(child.wait().unwrap().code(), code, "{name}: {said}");
             assert!(sent.elapsed() < Duration::from_secs(10), "{name} is heard at once");
-            assert!(code.is_none() || stderr.contains("satchel: interrupted: nothing was left behind"), "{stderr}");
+            assert!(code.is_none() || said.ends_with("satchel: interrupted: nothing was left behind\n"), "{said}");
             if force {
                 assert_eq!(fs::read_to_string(&out).unwrap(), "before", "what was there stays");
                 fs::remove_file(&out).unwrap();

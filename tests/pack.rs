@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use satchel_container::{Bundle, Digest};
-use satchel_gguf::{GgufWriter, TensorType, Value};
+use satchel_gguf::{Gguf, GgufWriter, TensorType, Value};
 
 use crate::bad_bundle::{Refused, names};
 use crate::support::{Printed, SATCHEL, Scratch, output, satchel, skip, stories};
@@ -29,11 +29,38 @@ fn opened(path: &Path) -> Bundle {
     Bundle::open_from(&mut File::open(path).unwrap()).unwrap().expect("a bundle")
 }
 
-/// Writes a GGUF of one F16 tensor, zeros but for its last bytes, as a sparse file.
-fn sparse_model(path: &Path, data_bytes: u64) -> u64 {
-    let mut writer = GgufWriter::new();
-    writer.set("general.architecture", Value::String("llama".into()));
-    writer.tensor("big", &[4096, data_bytes / 8192], TensorType::F16).unwrap();
+/// Writes a `llama` of `layers` layers of 428 MB each as a sparse file: F16 zeros but for the last bytes.
+pub(crate) fn sparse_model(path: &Path, layers: u32) -> u64 {
+    let original = Gguf::parse(&fs::read(stories()).unwrap()).unwrap();
+    let mut writer = GgufWriter::with_metadata(&original.metadata);
+    for (key, value) in [
+        ("block_count", layers),
+        ("embedding_length", 4096),
+        ("feed_forward_length", 14_336),
+        ("attention.head_count", 32),
+        ("attention.head_count_kv", 4),
+        ("rope.dimension_count", 128),
+    ] {
+        writer.set(&format!("llama.{key}"), Value::U32(value));
+    }
+    writer.tensor("token_embd.weight", &[4096, 512], TensorType::F16).unwrap();
+    writer.tensor("output_norm.weight", &[4096], TensorType::F32).unwrap();
+    for layer in 0..layers {
+        for (name, dimensions) in [
+            ("attn_q", [4096, 4096]),
+            ("attn_k", [4096, 512]),
+            ("attn_v", [4096, 512]),
+            ("attn_output", [4096, 4096]),
+            ("ffn_gate", [4096, 14_336]),
+            ("ffn_up", [4096, 14_336]),
+            ("ffn_down", [14_336, 4096]),
+        ] {
+            writer.tensor(&format!("blk.{layer}.{name}.weight"), &dimensions, TensorType::F16).unwrap();
+        }
+        for name in ["attn_norm", "ffn_norm"] {
+            writer.tensor(&format!("blk.{layer}.{name}.weight"), &[4096], TensorType::F32).unwrap();
+        }
+    }
     let layout = writer.layout().unwrap();
     let mut file = File::create(path).unwrap();
     file.write_all(&layout.head).unwrap();
@@ -41,6 +68,20 @@ fn sparse_model(path: &Path, data_bytes: u64) -> u64 {
     file.seek(SeekFrom::End(-8)).unwrap();
     file.write_all(b"the end.").unwrap();
     layout.file_bytes
+}
+
+/// The tensors `from..to` of the small model, with its metadata where `change` keeps it.
+fn part_of_stories(from: usize, to: usize, change: impl FnOnce(&Gguf) -> GgufWriter) -> Vec<u8> {
+    let bytes = fs::read(stories()).unwrap();
+    let original = Gguf::parse(&bytes).unwrap();
+    let mut writer = change(&original);
+    let tensors = &original.tensors[from..to.min(original.tensors.len())];
+    let mut data = Vec::new();
+    for tensor in tensors {
+        writer.tensor(&tensor.name, &tensor.dimensions, tensor.ty).unwrap();
+        data.push(&bytes[tensor.offset as usize..tensor.end() as usize]);
+    }
+    writer.layout().unwrap().to_bytes(&data).unwrap()
 }
 
 #[test]
@@ -103,11 +144,17 @@ fn a_packed_file_packs_another_model_and_verifies_itself() {
     let (first, small, second, third) =
         (scratch.path("first"), scratch.path("small.gguf"), scratch.path("second"), scratch.path("third"));
     pack(&stories(), &first, &[]);
-    sparse_model(&small, 1 << 20);
+    let renamed = part_of_stories(0, usize::MAX, |original| {
+        let mut writer = GgufWriter::with_metadata(&original.metadata);
+        writer.set("general.name", Value::String("Another".into()));
+        writer
+    });
+    fs::write(&small, renamed).unwrap();
     run(&first, &["pack".as_ref(), small.as_os_str(), "-o".as_ref(), second.as_os_str()]).ok();
     pack(&small, &third, &["--program", first.to_str().unwrap()]);
     assert!(fs::read(&second).unwrap() == fs::read(&third).unwrap());
     assert_eq!(opened(&second).model_entries()[0].size, fs::metadata(&small).unwrap().len());
+    assert_eq!(opened(&second).manifest.name, "Another");
     assert_eq!(opened(&second).program_sha256, opened(&first).program_sha256);
     let verdict = run(&second, &["verify"]).ok();
     assert!(verdict.contains("good  model.gguf") && verdict.contains(": whole"), "{verdict}");
@@ -119,12 +166,15 @@ fn a_split_model_is_taken_whole_whichever_part_is_given() {
     let name = |part: u16| scratch.path(&format!("tales-{part:05}-of-00003.gguf"));
     let mut parts = Vec::new();
     for part in 0..3_u16 {
-        let mut writer = GgufWriter::new();
-        writer.set("general.architecture", Value::String("llama".into()));
-        writer.set("split.no", Value::U16(part)).set("split.count", Value::U16(3));
-        writer.set("split.tensors.count", Value::I32(3));
-        writer.tensor(&format!("tensor.{part}"), &[256], TensorType::F32).unwrap();
-        let bytes = writer.layout().unwrap().to_bytes(&[&[part as u8; 1024]]).unwrap();
+        let bytes = part_of_stories(usize::from(part) * 20, usize::from(part) * 20 + 20, |original| {
+            let mut writer = match part {
+                0 => GgufWriter::with_metadata(&original.metadata),
+                _ => GgufWriter::new(),
+            };
+            writer.set("split.no", Value::U16(part)).set("split.count", Value::U16(3));
+            writer.set("split.tensors.count", Value::I32(original.tensors.len() as i32));
+            writer
+        });
         fs::write(name(part + 1), &bytes).unwrap();
         parts.push(bytes);
     }
@@ -133,7 +183,7 @@ fn a_split_model_is_taken_whole_whichever_part_is_given() {
         pack(&name(given), &packed, &["--force"]);
         let bytes = fs::read(&packed).unwrap();
         let bundle = Bundle::open(&bytes).unwrap().unwrap();
-        assert_eq!(bundle.manifest.name, "tales");
+        assert_eq!(bundle.manifest.name, "tinyllamas-stories-260k");
         assert_eq!(bundle.model_entries().len(), 3);
         for (number, (entry, part)) in (1..).zip(bundle.model_entries().iter().zip(&parts)) {
             assert_eq!(entry.name, format!("model-{number:05}-of-00003.gguf"));
@@ -151,7 +201,8 @@ fn a_split_model_is_taken_whole_whichever_part_is_given() {
 fn a_model_beyond_four_gigabytes_keeps_its_size_its_holes_and_its_end() {
     let scratch = Scratch::new();
     let (model, packed) = (scratch.path("big.gguf"), scratch.path("big"));
-    let model_bytes = sparse_model(&model, (4 << 30) + (1 << 20));
+    let model_bytes = sparse_model(&model, 11);
+    assert!(model_bytes > 4 << 30);
     pack(&model, &packed, &["-q"]);
     let entry = opened(&packed).model_entries()[0].clone();
     assert_eq!((entry.size, entry.offset % 65536), (model_bytes, 0));

@@ -112,8 +112,8 @@ impl Settings {
         number("min_p", self.min_p, 0.0, 1.0)?;
         number("typical_p", self.typical_p, 0.0, 1.0)?;
         number("repeat_penalty", self.repeat_penalty, 0.01, 100.0)?;
-        number("presence_penalty", self.presence_penalty, -100.0, 100.0)?;
-        number("frequency_penalty", self.frequency_penalty, -100.0, 100.0)?;
+        number("presence_penalty", self.presence_penalty, -2.0, 2.0)?;
+        number("frequency_penalty", self.frequency_penalty, -2.0, 2.0)?;
         if self.repeat_last_n.is_some_and(|n| n < -1) {
             return Err("`repeat_last_n` is -1 (all), 0 (none) or more".to_owned());
         }

@@ -1,6 +1,7 @@
 //! `satchel pack`: one executable out of this program and a model.
 //!
-//! The packer does the work; here are the flags, the names chosen when none are given, and what is said at the end.
+//! The packer does the work; here are the flags, the names chosen when none are given, what is said at the end, and the
+//! trial: the model is opened as the packed file will open it, so that what would fail there fails here.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -10,6 +11,7 @@ use satchel_packer::{Packed, Plan, Request, Target, shown_bytes};
 
 use super::Failure;
 use super::progress::Progress;
+use crate::session::{OpenOptions, Session};
 
 /// Arguments of `pack`.
 #[derive(clap::Args, Debug, Default)]
@@ -74,12 +76,13 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Some(program) => program,
         None => own_program()?,
     };
+    let settings = settings(&args.set)?;
     let plan = Plan::new(&Request {
         program,
-        model,
+        model: model.clone(),
         name: args.name,
         system_prompt: args.system_prompt,
-        settings: settings(&args.set)?,
+        settings: settings.clone(),
         licenses: args.licenses,
         own_licenses: vec![("Satchel-LICENSE.txt".to_owned(), include_bytes!("../../../LICENSE").to_vec())],
         ui: args.ui,
@@ -88,13 +91,29 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let output = args.output.unwrap_or_else(|| default_output(plan.name()));
     let target = Target { path: &output, force: args.force };
     plan.check_target(target)?;
+    let note = try_model(model, &settings)?;
     let model = format!("{}, {}", plan.name(), plan.shown_size());
     let progress = Progress::new("packing", args.quiet)?;
     let packed = progress.finish(plan.write(target, &progress))?;
     if !args.quiet {
         print_summary(&packed, &model, begun);
+        if let Some(note) = note {
+            println!("Note: {note}");
+        }
     }
     Ok(())
+}
+
+/// Opens the model as the packed file will. What comes back is no failure but worth knowing: no template, or a broken one.
+fn try_model(model: PathBuf, settings: &Settings) -> Result<Option<String>, Failure> {
+    let session = Session::open(&OpenOptions {
+        model: Some(model),
+        context: settings.context.map(|tokens| tokens as usize),
+        threads: settings.threads.map(|threads| threads as usize),
+        isa: None,
+        parallel: Some(1),
+    })?;
+    Ok(session.template.err())
 }
 
 /// This executable's own file.
