@@ -28,6 +28,10 @@ pub struct Kernels {
     pub name: &'static str,
     /// Matrix products and the quantising of their activations.
     pub matmul: matmul::MatmulKernels,
+    /// Attention over the KV cache.
+    pub attention: attention::AttentionKernels,
+    /// Norms, gates, rotation.
+    pub elementwise: elementwise::ElementwiseKernels,
 }
 
 /// Every table this processor can run, slowest first; the first is always `scalar`.

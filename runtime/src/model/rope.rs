@@ -41,7 +41,7 @@ pub enum RopeScaling {
 }
 
 /// The rotation of a model's query and key heads.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Rope {
     /// Which elements turn together.
     pub pairs: RopePairs,

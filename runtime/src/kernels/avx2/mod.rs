@@ -2,6 +2,9 @@
 //!
 //! Everything in this folder may use these instructions and no others; the table is handed out only where [`runs_here`] holds.
 
+pub(super) mod attention;
+pub(super) mod elementwise;
+mod math;
 pub(super) mod matmul;
 
 use super::Kernels;
@@ -17,4 +20,5 @@ pub(super) fn runs_here() -> bool {
 }
 
 /// Only for processors where [`runs_here`] holds.
-pub(super) static TABLE: Kernels = Kernels { name: "avx2", matmul: matmul::KERNELS };
+pub(super) static TABLE: Kernels =
+    Kernels { name: "avx2", matmul: matmul::KERNELS, attention: attention::KERNELS, elementwise: elementwise::KERNELS };

@@ -26,7 +26,17 @@ pub(super) fn runs_here_with_vnni() -> bool {
 }
 
 /// Only for processors where [`runs_here`] holds.
-pub(super) static TABLE: Kernels = Kernels { name: "avx512", matmul: matmul::KERNELS };
+pub(super) static TABLE: Kernels = Kernels {
+    name: "avx512",
+    matmul: matmul::KERNELS,
+    attention: avx2::attention::KERNELS,
+    elementwise: avx2::elementwise::KERNELS,
+};
 
 /// Only for processors where [`runs_here_with_vnni`] holds.
-pub(super) static TABLE_VNNI: Kernels = Kernels { name: "avx512vnni", matmul: matmul::KERNELS_VNNI };
+pub(super) static TABLE_VNNI: Kernels = Kernels {
+    name: "avx512vnni",
+    matmul: matmul::KERNELS_VNNI,
+    attention: avx2::attention::KERNELS,
+    elementwise: avx2::elementwise::KERNELS,
+};

@@ -2,9 +2,18 @@
 //!
 //! The compiler may vectorise it for the baseline of the target (SSE2 on x86-64); nothing here is written for that.
 
+mod attention;
+mod elementwise;
 mod matmul;
 
 use super::Kernels;
 
+pub(super) use elementwise::rope;
+
 /// Runs everywhere.
-pub(super) static TABLE: Kernels = Kernels { name: "scalar", matmul: matmul::KERNELS };
+pub(super) static TABLE: Kernels = Kernels {
+    name: "scalar",
+    matmul: matmul::KERNELS,
+    attention: attention::KERNELS,
+    elementwise: elementwise::KERNELS,
+};
