@@ -7,7 +7,7 @@ import { IconButton } from "./button";
 export function Notices(): JSX.Element {
   return (
     <>
-      <div class="notices">
+      <div class="notices" role="region" aria-label="Notices">
         {notices.value.map((notice) => (
           <div key={notice.id} class={`notice-card ${notice.kind}`}>
             <span>{notice.text}</span>

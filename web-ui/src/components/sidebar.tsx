@@ -25,7 +25,7 @@ export function Sidebar(): JSX.Element {
   const shown = found ? list.value.filter((one) => found.has(one.id)) : list.value;
   const fileInput = useRef<HTMLInputElement>(null);
   return (
-    <div class="sidebar">
+    <aside class="sidebar" aria-label="Sidebar">
       <div class="sidebar-head">
         <Mark />
         <span class="brand">Satchel</span>
@@ -83,7 +83,7 @@ export function Sidebar(): JSX.Element {
           }}
         />
       </div>
-    </div>
+    </aside>
   );
 }
 

@@ -96,7 +96,7 @@ function replaceImage(image: HTMLImageElement): void {
 }
 
 function replaceCheckbox(input: HTMLInputElement): void {
-  input.replaceWith(input.type === "checkbox" ? (input.hasAttribute("checked") ? "☑ " : "☐ ") : "");
+  input.replaceWith(input.type === "checkbox" ? (input.hasAttribute("checked") ? "☑" : "☐") : "");
 }
 
 /** Gives a code block its head, with the language and a button to copy it, and colours it. */

@@ -1,0 +1,45 @@
+// Drives the chat page in a real browser, against whatever server is named:
+//
+//   node tests/page/main.mjs http://127.0.0.1:8080/ /usr/bin/chromium [WORDS OF A CHECK]
+//
+// The checks run in order in one browser profile, as one person's afternoon. Each prints a line; the first that fails
+// ends the run. At the end nothing may have left the page's origin, and nothing may have hurt its policy.
+
+import assert from "node:assert/strict";
+import { checks as access } from "./access.mjs";
+import { start } from "./browser.mjs";
+import { checks as conversation } from "./conversation.mjs";
+import { checks as keeping } from "./keeping.mjs";
+
+const [base, chromium, only = ""] = process.argv.slice(2);
+if (!base || !chromium) {
+  console.error("usage: node main.mjs ADDRESS CHROMIUM [WORDS OF A CHECK]");
+  process.exit(2);
+}
+
+const session = await start(chromium, base);
+const { page, watched } = session;
+let failed = false;
+let name = "opening the page";
+try {
+  await page.goto(base);
+  for (const [title, check] of Object.entries({ ...conversation, ...keeping, ...access })) {
+    if (!title.includes(only)) continue;
+    name = title;
+    const begin = performance.now();
+    await check(session);
+    console.log(`ok    ${name} (${((performance.now() - begin) / 1000).toFixed(1)} s)`);
+  }
+  name = "nothing left the origin, the policy was kept, and the page had no error";
+  assert.deepEqual({ off: watched.off, violations: watched.violations, errors: watched.errors }, { off: [], violations: [], errors: [] });
+  console.log(`ok    ${name}`);
+} catch (error) {
+  failed = true;
+  console.log(`FAIL  ${name}\n${error instanceof Error ? error.stack : error}`);
+  console.log(`page: ${page.url()}\nwatched: ${JSON.stringify(watched)}`);
+  const seen = await page.locator("body").ariaSnapshot().catch(() => "(the page does not answer)");
+  console.log(seen.replace(/^(.{200}).*$/gm, "$1…"));
+} finally {
+  await session.stop();
+}
+process.exit(failed ? 1 : 0);
