@@ -19,7 +19,7 @@ const MAX_TOTAL_BYTES: usize = 256 << 20;
 /// Lists in lists; the messages' JSON is limited to 128 where it is read.
 const MAX_NESTING: usize = 140;
 /// A rendering takes milliseconds; this is for the slow machine with the long conversation.
-const MAX_TIME: Duration = Duration::from_secs(5);
+const MAX_TIME: Duration = Duration::from_secs(if cfg!(fuzzing) { 1 } else { 5 });
 
 /// Address space for a rendering's stack; only what is used becomes memory.
 const STACK_BYTES: usize = 64 << 20;
