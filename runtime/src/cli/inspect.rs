@@ -1,12 +1,78 @@
-//! `satchel inspect`
+//! `satchel inspect`: what a model file holds, for people or as JSON, without computing with it.
+//!
+//! A [`report::Report`] is made of the headers alone; only the hashes read the whole file, so they come last.
+
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+
+use rayon::prelude::*;
+use satchel_container::Digest;
 
 use super::Failure;
+use crate::session::ModelSource;
+
+mod json;
+mod memory;
+mod report;
+mod text;
+
+use report::Report;
 
 /// Arguments of `inspect`.
 #[derive(clap::Args, Debug, Default)]
-pub struct Args {}
+pub struct Args {
+    /// A GGUF file, any part of a split one, or a packed file [default: the model this program carries]
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+
+    /// The same, as other commands take it
+    #[arg(short, long, value_name = "FILE", conflicts_with = "file")]
+    pub model: Option<PathBuf>,
+
+    /// Print a JSON object with everything in it, arrays in full
+    #[arg(long)]
+    pub json: bool,
+
+    /// Show the memory needed at these context lengths, in tokens [default: some up to the model's own]
+    #[arg(short, long, value_name = "N,N,…", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..))]
+    pub context: Vec<u64>,
+
+    /// Leave out the SHA-256 of each file, which reads all of it
+    #[arg(long)]
+    pub no_hash: bool,
+}
 
 /// Runs the command.
-pub fn run(_args: Args) -> Result<(), Failure> {
-    Err(Failure::new("inspect: not part of this build yet"))
+pub fn run(args: Args) -> Result<(), Failure> {
+    let path = args.file.as_deref().or(args.model.as_deref());
+    let source = ModelSource::open(path)?;
+    let report = Report::new(&source, &args.context)?;
+    match print(&args, &source, &report) {
+        // Whoever reads has seen enough, as with `| head`.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(Failure::new(format!("cannot write to standard output: {error}"))),
+        Ok(()) => Ok(()),
+    }
+}
+
+fn print(args: &Args, source: &ModelSource, report: &Report<'_>) -> io::Result<()> {
+    let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    if args.json {
+        let hashes = (!args.no_hash).then(|| hashes(source));
+        serde_json::to_writer_pretty(&mut out, &json::value(report, hashes.as_deref()))?;
+        writeln!(out)?;
+    } else {
+        text::write(&mut out, report)?;
+        if !args.no_hash {
+            // All that is known at once is shown before the file is read.
+            out.flush()?;
+            text::write_hashes(&mut out, report, &hashes(source))?;
+        }
+    }
+    out.flush()
+}
+
+/// SHA-256 of each GGUF, in order of the parts.
+fn hashes(source: &ModelSource) -> Vec<Digest> {
+    source.parts.par_iter().map(|part| Digest::of(part.bytes())).collect()
 }

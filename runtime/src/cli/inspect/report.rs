@@ -1,0 +1,126 @@
+//! What is to be said about a model, gathered from its headers; how it is said is for `text` and `json`.
+
+use std::collections::BTreeMap;
+
+use satchel_gguf::{Gguf, TensorType};
+
+use super::memory::{self, Unknown};
+use crate::cli::Failure;
+use crate::session::{ModelSource, Packed};
+
+/// Everything but the hashes.
+pub(super) struct Report<'a> {
+    /// The file as it was named.
+    pub path: String,
+    /// What the model is called.
+    pub name: String,
+    /// Metadata and tensor table.
+    pub gguf: &'a Gguf,
+    /// The GGUF files, in order of the parts.
+    pub files: Vec<PartFile>,
+    /// The bundle around them.
+    pub packed: Option<&'a Packed>,
+    /// Elements of all tensors.
+    pub parameters: u64,
+    /// Bytes of all tensors.
+    pub tensor_bytes: u64,
+    /// By type, the one with the most bytes first.
+    pub block_types: Vec<TypeSum>,
+    /// How many positions the model was trained for.
+    pub trained_context: Option<u64>,
+    /// What the KV cache takes for each position.
+    pub kv_bytes_per_token: Result<u64, Unknown>,
+    /// Context lengths to show memory for.
+    pub contexts: Vec<u64>,
+}
+
+/// One GGUF of the model.
+pub(super) struct PartFile {
+    /// Name of the file, or of the entry in a bundle.
+    pub name: String,
+    /// Where it begins in a bundle; 0 in a file of its own.
+    pub offset: u64,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// The tensors of one type.
+pub(super) struct TypeSum {
+    /// The type.
+    pub ty: TensorType,
+    /// How many tensors.
+    pub tensors: u64,
+    /// Their elements.
+    pub elements: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl<'a> Report<'a> {
+    /// Gathers what the headers say; `contexts` are the lengths to show memory for, none for the usual ones.
+    pub(super) fn new(source: &'a ModelSource, contexts: &[u64]) -> Result<Self, Failure> {
+        let gguf = &source.gguf;
+        let trained_context = memory::trained_context(&gguf.metadata);
+        Ok(Self {
+            path: source.path.display().to_string(),
+            name: source.name(),
+            gguf,
+            files: part_files(source),
+            packed: source.packed.as_ref(),
+            parameters: gguf.parameters(),
+            tensor_bytes: gguf.tensor_bytes(),
+            block_types: block_types(gguf),
+            trained_context,
+            kv_bytes_per_token: memory::kv_bytes_per_token(&gguf.metadata),
+            contexts: memory::contexts(contexts, trained_context),
+        })
+    }
+
+    /// Bits that a parameter takes on average; `None` without tensors.
+    pub(super) fn bits_per_weight(&self) -> Option<f64> {
+        (self.parameters > 0).then(|| self.tensor_bytes as f64 * 8.0 / self.parameters as f64)
+    }
+
+    /// Bytes of the KV cache at a context length.
+    pub(super) fn kv_bytes(&self, context: u64) -> Option<u64> {
+        self.kv_bytes_per_token.as_ref().ok()?.checked_mul(context)
+    }
+
+    /// The chat templates: a name for all but the first, and the text.
+    pub(super) fn templates(&self) -> impl Iterator<Item = (Option<&str>, &str)> {
+        const KEY: &str = "tokenizer.chat_template";
+        self.gguf.metadata.iter().filter_map(|(key, value)| {
+            let satchel_gguf::Value::String(text) = value else { return None };
+            let name = match key.strip_prefix(KEY)? {
+                "" => None,
+                rest => Some(rest.strip_prefix('.')?),
+            };
+            Some((name, text.as_str()))
+        })
+    }
+}
+
+fn part_files(source: &ModelSource) -> Vec<PartFile> {
+    let entries = source.packed.as_ref().map(|packed| packed.bundle.model_entries()).unwrap_or_default();
+    let file = |(at, part): (usize, &crate::model::MappedPart)| {
+        let name = match entries.get(at) {
+            Some(entry) => entry.name.clone(),
+            None => part.file.path().file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        };
+        PartFile { name, offset: part.start as u64, bytes: part.length as u64 }
+    };
+    source.parts.iter().enumerate().map(file).collect()
+}
+
+fn block_types(gguf: &Gguf) -> Vec<TypeSum> {
+    let mut by_type = BTreeMap::new();
+    for tensor in &gguf.tensors {
+        let sum = by_type.entry(tensor.ty).or_insert(TypeSum { ty: tensor.ty, tensors: 0, elements: 0, bytes: 0 });
+        sum.tensors += 1;
+        sum.elements = sum.elements.saturating_add(tensor.elements());
+        sum.bytes = sum.bytes.saturating_add(tensor.bytes);
+    }
+    let mut sums: Vec<TypeSum> = by_type.into_values().collect();
+    sums.sort_by_key(|sum| std::cmp::Reverse(sum.bytes));
+    sums
+}
