@@ -1,9 +1,11 @@
 //! The project's integration tests: one binary, a module a behaviour. They run the built executable.
 
 mod bad_bundle;
+mod bad_gguf;
 mod cli_chat;
 mod cli_run;
 mod cli_template;
+mod inspect;
 mod pack;
 mod reference;
 mod support;
