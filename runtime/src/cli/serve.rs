@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::Failure;
 use super::environment::has_display;
 use super::model_args::ModelArgs;
+use super::sampling_args::SamplingArgs;
+use super::template_args::TemplateArgs;
 use crate::server::page::PAGE;
 use crate::server::{Assets, Limits, Options, Server};
 use crate::session::open::OpenError;
@@ -31,6 +33,8 @@ const NOTHING_TO_RUN: &str = "there is no model in this program yet.
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    template: TemplateArgs,
     /// Address to listen on: 127.0.0.1 is this machine only, 0.0.0.0 every network it is in
     #[arg(long, value_name = "IP", default_value_t = Address::default(), help_heading = "Server")]
     host: Address,
@@ -55,6 +59,9 @@ pub struct Args {
     /// Take requests that name this host, as a reverse proxy sends them; may be given again
     #[arg(long, value_name = "NAME", help_heading = "Server")]
     allow_host: Vec<String>,
+    /// What holds where a request says nothing.
+    #[command(flatten)]
+    sampling: SamplingArgs,
 }
 
 /// An address to listen on; `localhost` is one too, without asking a name server.
@@ -95,6 +102,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
         OpenError::Source(SourceError::NoModel) => Failure::usage(NOTHING_TO_RUN),
         other => Failure::new(other.to_string()),
     })?;
+    args.template.apply(&mut session)?;
+    session.defaults.sampling = args.sampling.apply(&session.defaults.sampling)?;
+    session.defaults.max_tokens = args.sampling.max_tokens.or(session.defaults.max_tokens);
     if let Some(system_prompt) = args.system_prompt {
         // An empty one takes the packed one away.
         session.defaults.system_prompt = Some(system_prompt).filter(|text| !text.is_empty());
@@ -103,6 +113,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let address = server.local_addr()?;
     let url = format!("http://{}/", shown(address));
     announce(&session.facts, address, &url);
+    if let Err(line) = &session.template {
+        eprintln!("satchel: {line}");
+    }
     if !args.no_browser && has_display() {
         // Starting a browser can take seconds; the server answers meanwhile.
         std::thread::spawn(move || webbrowser::open(&url));

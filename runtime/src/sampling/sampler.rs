@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::select::{Candidate, argmax, select_top};
+use super::select::{Candidate, argmax, by_likelihood, select_top};
 use super::{SamplingError, SamplingParams, stages};
 use crate::TokenId;
 
@@ -114,11 +114,16 @@ impl Sampler {
         let limit = if p.top_k == 0 { logits.len() } else { p.top_k.min(logits.len()) };
         let candidates = &mut self.candidates;
         if p.typical_p < 1.0 || limit < logits.len() {
-            select_top(logits, limit, candidates);
+            if limit < logits.len() {
+                select_top(logits, limit, candidates);
+            } else {
+                possible(logits, f32::NEG_INFINITY, candidates);
+            }
             if candidates.is_empty() {
                 return Err(SamplingError::NothingLeft);
             }
             stages::typical(candidates, p.typical_p);
+            candidates.sort_unstable_by(by_likelihood);
             let total = stages::total_weight(candidates);
             stages::top_p(candidates, p.top_p, total);
         } else {
@@ -149,13 +154,18 @@ impl Sampler {
         }
         // ln(0) is negative infinity: everything takes part but what is banned.
         let least = largest + self.params.min_p.ln();
-        self.candidates.clear();
-        let all = logits.iter().enumerate().filter(|(_, l)| **l >= least && **l > f32::NEG_INFINITY);
-        self.candidates.extend(all.map(|(token, &logit)| Candidate { logit, token: token as TokenId }));
+        possible(logits, least, &mut self.candidates);
         let random = self.random.rand_float();
         let index = stages::draw(&self.candidates, largest, self.params.temperature, random);
         Ok(self.candidates[index].token)
     }
+}
+
+/// Puts every token that has a chance and a logit of `least` at least into `out`, by token id.
+fn possible(logits: &[f32], least: f32, out: &mut Vec<Candidate>) {
+    out.clear();
+    let all = logits.iter().enumerate().filter(|(_, l)| **l >= least && **l > f32::NEG_INFINITY);
+    out.extend(all.map(|(token, &logit)| Candidate { logit, token: token as TokenId }));
 }
 
 #[cfg(test)]

@@ -1,37 +1,51 @@
 //! The stages that cut the candidates down: typical, top-p, min-p, and the final draw.
 //!
-//! Each takes candidates sorted most likely first and keeps at least one. Probabilities are those of the candidates
+//! Each keeps at least one candidate; all but typical and the draw take them sorted, most likely first. Probabilities are those of the candidates
 //! that are left, renormalised at each stage, as llama.cpp does; sums are f64, so that 250,000 small ones still add up.
 
 use super::select::Candidate;
 
-/// exp(logit - largest) of each candidate, and their sum. `candidates` is sorted and not empty.
+/// exp(logit - largest) of each candidate, and their sum. `candidates` are not empty.
 fn weights(candidates: &[Candidate]) -> (Vec<f64>, f64) {
-    let largest = candidates[0].logit;
+    let largest = candidates.iter().fold(f32::NEG_INFINITY, |largest, c| largest.max(c.logit));
     let weights: Vec<f64> = candidates.iter().map(|c| f64::from((c.logit - largest).exp())).collect();
     let total = weights.iter().sum();
     (weights, total)
 }
 
+/// How many candidates `typical` puts in order first; eight times as many each time that they are not enough.
+const FIRST_TYPICAL: usize = 256;
+
 /// Keeps the tokens whose surprise is nearest to the entropy, until their probabilities pass `mass` (Meister et al.,
-/// "Locally Typical Sampling", 2022). Order by likelihood is kept.
+/// "Locally Typical Sampling", 2022). The candidates need no order, and what is kept has the one it had.
 pub(super) fn typical(candidates: &mut Vec<Candidate>, mass: f32) {
     if mass >= 1.0 || candidates.len() < 2 {
         return;
     }
     let (weights, total) = weights(candidates);
-    let surprise = |i: usize| -(weights[i] / total).ln();
-    let entropy: f64 = (0..weights.len()).filter(|&i| weights[i] > 0.0).map(|i| weights[i] / total * surprise(i)).sum();
-    let mut order: Vec<(f64, usize)> = (0..weights.len()).map(|i| ((surprise(i) - entropy).abs(), i)).collect();
-    order.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-    let mut sum = 0.0;
+    let surprises: Vec<f64> = weights.iter().map(|weight| -(weight / total).ln()).collect();
+    let terms = weights.iter().zip(&surprises).filter(|(weight, _)| **weight > 0.0);
+    let entropy: f64 = terms.map(|(weight, surprise)| weight / total * surprise).sum();
+    let mut order: Vec<(f64, usize)> =
+        surprises.iter().enumerate().map(|(i, surprise)| ((surprise - entropy).abs(), i)).collect();
+    let nearest = |a: &(f64, usize), b: &(f64, usize)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
     let mut keep = vec![false; weights.len()];
-    for (_, i) in order {
-        keep[i] = true;
-        sum += weights[i] / total;
-        if sum > f64::from(mass) {
-            break;
+    let (mut taken, mut sum) = (0, 0.0);
+    'taking: while taken < order.len() {
+        let rest = &mut order[taken..];
+        let n = rest.len().min(taken * 7 + FIRST_TYPICAL);
+        if n < rest.len() {
+            rest.select_nth_unstable_by(n - 1, nearest);
         }
+        rest[..n].sort_unstable_by(nearest);
+        for (_, i) in &rest[..n] {
+            keep[*i] = true;
+            sum += weights[*i] / total;
+            if sum > f64::from(mass) {
+                break 'taking;
+            }
+        }
+        taken += n;
     }
     let mut kept = keep.iter();
     candidates.retain(|_| *kept.next().expect("one flag a candidate"));
