@@ -7,5 +7,6 @@ mod cli_run;
 mod cli_template;
 mod inspect;
 mod pack;
+mod page;
 mod reference;
 mod support;

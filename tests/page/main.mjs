@@ -1,6 +1,7 @@
-// Drives the chat page in a real browser, against whatever server is named:
+// Drives the chat page in a real browser, against a server that runs already, or one that it starts and stops:
 //
 //   node tests/page/main.mjs http://127.0.0.1:8080/ /usr/bin/chromium [WORDS OF A CHECK]
+//   node tests/page/main.mjs ./packed-model /usr/bin/chromium [WORDS OF A CHECK]
 //
 // The checks run in order in one browser profile, as one person's afternoon. Each prints a line; the first that fails
 // ends the run. At the end nothing may have left the page's origin, and nothing may have hurt its policy.
@@ -10,13 +11,16 @@ import { checks as access } from "./access.mjs";
 import { start } from "./browser.mjs";
 import { checks as conversation } from "./conversation.mjs";
 import { checks as keeping } from "./keeping.mjs";
+import { startServer } from "./server.mjs";
 
-const [base, chromium, only = ""] = process.argv.slice(2);
-if (!base || !chromium) {
-  console.error("usage: node main.mjs ADDRESS CHROMIUM [WORDS OF A CHECK]");
+const [target, chromium, only = ""] = process.argv.slice(2);
+if (!target || !chromium) {
+  console.error("usage: node main.mjs ADDRESS|PROGRAM CHROMIUM [WORDS OF A CHECK]");
   process.exit(2);
 }
 
+const server = target.startsWith("http:") ? null : await startServer(target);
+const base = server?.address ?? target;
 const session = await start(chromium, base);
 const { page, watched } = session;
 let failed = false;
@@ -33,6 +37,11 @@ try {
   name = "nothing left the origin, the policy was kept, and the page had no error";
   assert.deepEqual({ off: watched.off, violations: watched.violations, errors: watched.errors }, { off: [], violations: [], errors: [] });
   console.log(`ok    ${name}`);
+  if (server) {
+    name = "the server stops cleanly while a page is open";
+    assert.equal(await server.stop(), 0);
+    console.log(`ok    ${name}`);
+  }
 } catch (error) {
   failed = true;
   console.log(`FAIL  ${name}\n${error instanceof Error ? error.stack : error}`);
@@ -41,5 +50,6 @@ try {
   console.log(seen.replace(/^(.{200}).*$/gm, "$1…"));
 } finally {
   await session.stop();
+  await server?.stop();
 }
 process.exit(failed ? 1 : 0);

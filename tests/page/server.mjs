@@ -1,0 +1,23 @@
+// A packed program as someone starts it who was given the file: no arguments but a port that is surely free.
+
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { createInterface } from "node:readline";
+
+/** Starts `program` and waits until it says where its page is. `stop` ends it as SIGTERM does, and gives its exit status. */
+export async function startServer(program) {
+  const child = spawn(program, ["serve", "--no-browser", "--port", "0"], { stdio: ["ignore", "pipe", "inherit"] });
+  const exited = once(child, "exit");
+  let address;
+  for await (const line of createInterface({ input: child.stdout })) {
+    address ??= /^\s+chat\s+(http:\S+)$/.exec(line)?.[1];
+    if (line.includes("Ctrl-C")) break;
+  }
+  if (!address) throw new Error(`${program} did not say where its page is`);
+  const stop = async () => {
+    child.kill("SIGTERM");
+    const [status] = await exited;
+    return status;
+  };
+  return { address, stop };
+}
