@@ -80,7 +80,7 @@ export const checks = {
     await newChat(page);
     await set(page, "Max tokens", "");
     await ask(page, LONG);
-    await grown(page, 40);
+    await grown(page, 60);
     await page.keyboard.press("Escape");
     await page.getByText("You stopped this answer.").waitFor();
     const text = await answerText(page);
@@ -92,7 +92,7 @@ export const checks = {
 
   "regenerating keeps the earlier answer as an alternative": async ({ page }) => {
     const first = await answerText(page);
-    await set(page, "Max tokens", "12");
+    await set(page, "Max tokens", "5");
     await button(page, "Regenerate answer").click();
     await page.locator("article.answer .alternatives", { hasText: "2/2" }).waitFor();
     await finished(page);
@@ -174,6 +174,10 @@ export const checks = {
     await ask(page, `toolong ${"many words ".repeat(9000)}`);
     await page.locator(".outcome", { hasText: "The conversation no longer fits in the model's context" }).waitFor();
     await button(page, "Try again").waitFor();
+    const height = () => page.locator(".bubble").evaluate((bubble) => bubble.clientHeight);
+    const folded = await height();
+    await button(page, "Show all").click();
+    assert.ok((await height()) > 4 * folded, "a long message is folded, and can be unfolded");
     watched.expectErrors = false;
   },
 

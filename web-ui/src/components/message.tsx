@@ -15,12 +15,23 @@ import { count, rate, seconds } from "./format";
 import { Icon } from "./icons";
 import { Markdown } from "./markdown";
 
+/** Longer questions (pasted texts, mostly) are folded. */
+const FOLDED_CHARACTERS = 1500;
+const FOLDED_LINES = 16;
+
 export function Question({ message, editing, onEdit }: { message: Message; editing: boolean; onEdit: (on: boolean) => void }): JSX.Element {
+  const [whole, setWhole] = useState(false);
+  const long = message.content.length > FOLDED_CHARACTERS || message.content.split("\n").length > FOLDED_LINES;
   if (editing) return <Editor message={message} onClose={() => onEdit(false)} />;
   return (
     <article class="message question">
       <h2 class="visually-hidden">You</h2>
-      <div class="bubble">{message.content}</div>
+      <div class={long && !whole ? "bubble folded" : "bubble"}>{message.content}</div>
+      {long && (
+        <button type="button" class="link" aria-expanded={whole} onClick={() => setWhole(!whole)}>
+          {whole ? "Show less" : "Show all"}
+        </button>
+      )}
       <div class="actions">
         <Alternatives message={message} />
         <IconButton icon="edit" label="Edit message" disabled={answering.value} onClick={() => onEdit(true)} />
@@ -115,7 +126,7 @@ export function Answer({ message, last }: { message: Message; last: boolean }): 
           <div class="actions">
             <Alternatives message={message} />
             {text !== "" && <CopyButton label="Copy answer" text={text} />}
-            {last && <IconButton icon="retry" label="Regenerate answer" disabled={answering.value} onClick={() => void regenerate(message).then(focusComposer)} />}
+            {last && message.status !== "failed" && <IconButton icon="retry" label="Regenerate answer" disabled={answering.value} onClick={() => void regenerate(message).then(focusComposer)} />}
           </div>
         )}
         {live ? <LiveFigures live={live} /> : <Figures message={message} />}
