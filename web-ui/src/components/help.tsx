@@ -48,6 +48,11 @@ export function Help(): JSX.Element {
         The model runs on the machine that serves this page. Conversations are kept in this browser only; export them to keep a copy or to move them. The page loads nothing from
         anywhere else: images in answers are shown as links.
       </p>
+      <p class="help">
+        <a href="./licences.txt" target="_blank" rel="noopener">
+          Licences of the libraries in this page
+        </a>
+      </p>
     </Dialog>
   );
 }
