@@ -57,6 +57,7 @@ impl<'a> Reader<'a> {
         self.position as u64
     }
 
+    #[cold]
     fn ended(&self, place: Place<'_>) -> Error {
         let place = place.to_string();
         if (self.bytes.len() as u64) < self.file_bytes {
@@ -67,6 +68,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next `count` bytes.
+    #[inline]
     pub(crate) fn take(&mut self, count: u64, place: Place<'_>) -> Result<&'a [u8], Error> {
         let rest = &self.bytes[self.position..];
         match usize::try_from(count) {
@@ -88,6 +90,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A fixed number of bytes, for the numbers.
+    #[inline]
     pub(crate) fn array<const N: usize>(&mut self, place: Place<'_>) -> Result<[u8; N], Error> {
         let mut out = [0; N];
         out.copy_from_slice(self.take(N as u64, place)?);
@@ -98,17 +101,24 @@ impl<'a> Reader<'a> {
         self.array(place).map(u32::from_le_bytes)
     }
 
+    #[inline]
     pub(crate) fn u64(&mut self, place: Place<'_>) -> Result<u64, Error> {
         self.array(place).map(u64::from_le_bytes)
     }
 
-    /// A string: its length in 64 bits, then UTF-8 without a terminator.
-    pub(crate) fn text(&mut self, max: u64, place: Place<'_>) -> Result<&'a str, Error> {
+    /// A string: its length in 64 bits, then its bytes without a terminator.
+    #[inline]
+    pub(crate) fn text_bytes(&mut self, max: u64, place: Place<'_>) -> Result<&'a [u8], Error> {
         let count = self.u64(place)?;
         if count > max {
             return Err(Error::TooMany { place: place.to_string(), what: "bytes of text", count, max });
         }
-        let bytes = self.take(count, place)?;
+        self.take(count, place)
+    }
+
+    /// A string whose bytes are UTF-8.
+    pub(crate) fn text(&mut self, max: u64, place: Place<'_>) -> Result<&'a str, Error> {
+        let bytes = self.text_bytes(max, place)?;
         std::str::from_utf8(bytes).map_err(|_| Error::NotUtf8 { place: place.to_string() })
     }
 }

@@ -167,6 +167,25 @@ fn values_that_cannot_be_are_refused() {
 }
 
 #[test]
+fn each_string_of_an_array_is_text_by_itself() {
+    let strings = |strings: &[&[u8]]| {
+        let mut value = [9u32, 8].map(u32::to_le_bytes).concat();
+        value.extend((strings.len() as u64).to_le_bytes());
+        for string in strings {
+            value.extend((string.len() as u64).to_le_bytes());
+            value.extend(*string);
+        }
+        with_entry(&value)
+    };
+    let whole = strings(&["a".as_bytes(), "é".as_bytes(), b"", "日".as_bytes()]);
+    assert_eq!(Gguf::parse(&whole).unwrap().metadata.get_str_array("k").unwrap().unwrap().get(3), Some("日"));
+    assert_line(&strings(&[b"a", b"", b"\xff", b"b"]), "element 2 of the metadata array 'k' is not valid UTF-8");
+    // Two halves of a letter are valid only together.
+    assert_line(&strings(&[b"a", b"\xc3", b"\xa9"]), "element 1 of the metadata array 'k' is not valid UTF-8");
+    assert_line(&strings(&[b"a", b"b\xc3"]), "element 1 of the metadata array 'k' is not valid UTF-8");
+}
+
+#[test]
 fn alignment_is_checked() {
     for (value, words) in [
         (Value::U32(0), "general.alignment is 0"),

@@ -336,18 +336,31 @@ impl StringArray {
     }
 
     /// Adds a string.
+    #[inline]
     pub fn push(&mut self, string: &str) {
         self.text.push_str(string);
         self.ends.push(self.text.len());
     }
 
+    /// Reads `count` strings. UTF-8 is checked once for the whole text and then at each end, which says the same as
+    /// checking each string and takes a fraction of the time for a vocabulary.
     fn read(reader: &mut Reader<'_>, key: &str, count: usize) -> Result<Self, Error> {
-        let mut strings = Self { text: String::new(), ends: Vec::with_capacity(count) };
+        let mut bytes = Vec::new();
+        let mut ends = Vec::with_capacity(count);
         for at in 0..count as u64 {
-            strings.push(reader.text(limits::STRING_BYTES, Place::Element(key, at))?);
+            bytes.extend_from_slice(reader.text_bytes(limits::STRING_BYTES, Place::Element(key, at))?);
+            ends.push(bytes.len());
         }
-        strings.text.shrink_to_fit();
-        Ok(strings)
+        bytes.shrink_to_fit();
+        let not_utf8 = |at: usize| Error::NotUtf8 { place: Place::Element(key, at as u64).to_string() };
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let valid = error.utf8_error().valid_up_to();
+            not_utf8(ends.partition_point(|&end| end <= valid))
+        })?;
+        match ends.iter().position(|&end| !text.is_char_boundary(end)) {
+            Some(at) => Err(not_utf8(at)),
+            None => Ok(Self { text, ends }),
+        }
     }
 }
 
