@@ -339,6 +339,8 @@ fn verify_reports_in_json() {
     assert_eq!(report["good"], true);
     let names: Vec<_> =
         report["entries"].as_array().unwrap().iter().map(|entry| entry["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["program", "model.gguf", "licenses/Satchel-LICENSE.txt", "manifest.json"]);
+    let (page, others): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| name.starts_with("ui/"));
+    assert!(page.contains(&"ui/index.html"), "the page comes along: {page:?}");
+    assert_eq!(others, ["program", "model.gguf", "licenses/Satchel-LICENSE.txt", "manifest.json"]);
     assert_eq!(report["entries"][1]["found_sha256"], STORIES_SHA256);
 }

@@ -31,8 +31,10 @@ pub struct Request {
     pub licenses: Vec<PathBuf>,
     /// Licence texts that the caller has: name and text.
     pub own_licenses: Vec<(String, Vec<u8>)>,
-    /// A folder with an `index.html` that replaces the built-in page.
+    /// A folder with an `index.html` that replaces `own_page`.
     pub ui: Option<PathBuf>,
+    /// The page that the caller has: paths below the page's root, and content.
+    pub own_page: Vec<(String, Vec<u8>)>,
     /// Program and version, for the manifest.
     pub packed_by: String,
 }
@@ -187,6 +189,10 @@ fn read_small(request: &Request) -> Result<(Vec<Small>, Vec<PathBuf>), Error> {
         for (name, path) in page_files(folder)? {
             small.push(Small::new(name, EntryKind::Page, read_small_file(&path, &mut room)?));
             read.push(path);
+        }
+    } else {
+        for (path, content) in &request.own_page {
+            small.push(Small::new(format!("ui/{path}"), EntryKind::Page, content.clone()));
         }
     }
     for (name, text) in &request.own_licenses {

@@ -6,11 +6,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use include_dir::Dir;
 use satchel_container::Settings;
 use satchel_packer::{Packed, Plan, Request, Target, shown_bytes};
 
 use super::Failure;
 use super::progress::Progress;
+use crate::server::page::PAGE;
 use crate::session::{OpenOptions, Session};
 
 /// Arguments of `pack`.
@@ -86,6 +88,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         licenses: args.licenses,
         own_licenses: vec![("Satchel-LICENSE.txt".to_owned(), include_bytes!("../../../LICENSE").to_vec())],
         ui: args.ui,
+        own_page: page_files(&PAGE),
         packed_by: concat!("satchel ", env!("CARGO_PKG_VERSION")).to_owned(),
     })?;
     let output = args.output.unwrap_or_else(|| default_output(plan.name()));
@@ -114,6 +117,17 @@ fn try_model(model: PathBuf, settings: &Settings) -> Result<Option<String>, Fail
         parallel: Some(1),
     })?;
     Ok(session.template.err())
+}
+
+/// The files of the embedded page, sorted by path: whoever unpacks the file finds the page it shows.
+fn page_files(page: &'static Dir<'static>) -> Vec<(String, Vec<u8>)> {
+    let mut files: Vec<(String, Vec<u8>)> = page
+        .files()
+        .filter_map(|file| Some((file.path().to_str()?.replace('\\', "/"), file.contents().to_vec())))
+        .chain(page.dirs().flat_map(page_files))
+        .collect();
+    files.sort();
+    files
 }
 
 /// This executable's own file.
