@@ -4,6 +4,7 @@
 //! the ranks of `tokenizer.ggml.merges`, the lowest first. Merges are looked up by their texts as they stand in the
 //! file, so opening a model does no more than index them.
 
+use std::convert::Infallible;
 use std::hash::{BuildHasher, Hash, Hasher};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
@@ -14,6 +15,7 @@ use super::byte_alphabet;
 use super::merge::Merger;
 use super::pretokenize::PreTokenizer;
 use super::vocabulary::Vocabulary;
+use super::word_cache::WordCache;
 use crate::TokenId;
 
 const MERGES: &str = "tokenizer.ggml.merges";
@@ -34,12 +36,14 @@ impl Bpe {
 
     /// Appends the tokens of `text`, in which special tokens have no meaning.
     pub(super) fn encode(&self, vocabulary: &Vocabulary, text: &str, tokens: &mut Vec<TokenId>) {
-        let mut merger = Merger::default();
-        let mut letters = String::new();
+        let (mut merger, mut seen, mut letters) = (Merger::default(), WordCache::default(), String::new());
         self.words.for_each_word(text, &mut |word| {
-            letters.clear();
-            letters.extend(word.bytes().map(byte_alphabet::letter));
-            self.encode_word(vocabulary, &letters, &mut merger, tokens);
+            let Ok(()) = seen.append(word, tokens, |tokens| {
+                letters.clear();
+                letters.extend(word.bytes().map(byte_alphabet::letter));
+                self.encode_word(vocabulary, &letters, &mut merger, tokens);
+                Ok::<_, Infallible>(())
+            });
         });
     }
 

@@ -20,9 +20,10 @@ impl<F: Fn(u32, u32, u32) -> Option<u32>> Rank for F {}
 pub(super) struct Merger {
     /// The places between symbols, with the start of the first and the end of the last.
     bounds: Vec<u32>,
+    /// The rank of the symbol that begins at a bound with the one behind it.
     ranks: Vec<Option<u32>>,
     links: Vec<Links>,
-    candidates: BinaryHeap<Reverse<Candidate>>,
+    candidates: BinaryHeap<Reverse<u64>>,
 }
 
 /// The neighbours of a bound that is still one.
@@ -32,16 +33,13 @@ struct Links {
     after: u32,
 }
 
-/// Two neighbours that may merge. The order of the fields is the order of merging.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Candidate {
-    rank: u32,
-    /// Index of the bound where the left symbol begins.
-    left: u32,
-    middle: u32,
-    right: u32,
+/// A candidate: the rank above, the index of the bound where its left symbol begins below, so that candidates
+/// compare in the order of merging.
+fn candidate(rank: u32, left: u32) -> Reverse<u64> {
+    Reverse(u64::from(rank) << 32 | u64::from(left))
 }
 
+/// No bound: before the first, behind the last, and behind one that has been merged away.
 const NONE: u32 = u32::MAX;
 
 impl Merger {
@@ -79,47 +77,44 @@ impl Merger {
     }
 
     fn merge_with_heap(&mut self, rank: impl Rank) {
-        let Self { bounds, links, candidates, .. } = self;
-        let last = bounds.len() - 1;
-        let link = |at: usize| Links {
-            before: if at == 0 { NONE } else { at as u32 - 1 },
-            after: if at == last { NONE } else { at as u32 + 1 },
-        };
+        let Self { bounds, ranks, links, candidates } = self;
+        let last = bounds.len() as u32 - 1;
         links.clear();
-        links.extend((0..bounds.len()).map(link));
+        links.extend((0..=last).map(|at| Links { before: at.wrapping_sub(1), after: at + 1 }));
+        links[last as usize].after = NONE;
 
-        let candidate = |left: u32, middle: u32, right: u32| {
-            let rank = rank(bounds[left as usize], bounds[middle as usize], bounds[right as usize])?;
-            Some(Reverse(Candidate { rank, left, middle, right }))
-        };
+        ranks.clear();
+        ranks.extend(bounds.windows(3).map(|at| rank(at[0], at[1], at[2])));
+        ranks.resize(bounds.len(), None);
         // A heap made of all at once is linear; pushed one by one it is not.
         let mut first = std::mem::take(candidates).into_vec();
-        first.clear();
-        first.extend((0..last as u32 - 1).filter_map(|left| candidate(left, left + 1, left + 2)));
-        *candidates = BinaryHeap::from(first);
+        first.extend((0..).zip(&*ranks).filter_map(|(left, rank)| Some(candidate((*rank)?, left))));
+        *candidates = first.into();
 
-        while let Some(Reverse(Candidate { left, middle, right, .. })) = candidates.pop() {
-            // Overtaken by another merge, unless the three bounds are still neighbours.
-            let at = links[middle as usize];
-            if at.before != left || at.after != right {
+        while let Some(Reverse(key)) = candidates.pop() {
+            let (lowest, left) = ((key >> 32) as u32, key as u32);
+            // Overtaken by another merge, unless the pair that begins here still has this rank.
+            if ranks[left as usize] != Some(lowest) {
                 continue;
             }
-            links[middle as usize] = Links { before: NONE, after: NONE };
+            let middle = links[left as usize].after;
+            let right = links[middle as usize].after;
             links[left as usize].after = right;
             links[right as usize].before = left;
-            let before = links[left as usize].before;
-            if before != NONE {
-                candidates.extend(candidate(before, left, right));
-            }
-            let after = links[right as usize].after;
-            if after != NONE {
-                candidates.extend(candidate(left, right, after));
+            links[middle as usize].after = NONE;
+            ranks[middle as usize] = None;
+            for start in [links[left as usize].before, left] {
+                let Some(links_of_start) = links.get(start as usize) else { continue };
+                let middle = links_of_start.after;
+                let end = links[middle as usize].after;
+                let place = |at: u32| bounds[at as usize];
+                ranks[start as usize] = if end == NONE { None } else { rank(place(start), place(middle), place(end)) };
+                candidates.extend(ranks[start as usize].map(|rank| candidate(rank, start)));
             }
         }
         let mut at = 0;
         bounds.retain(|_| {
-            let is_end = at == 0 || at == last;
-            let stays = is_end || links[at].after != NONE;
+            let stays = at == last || links[at as usize].after != NONE;
             at += 1;
             stays
         });

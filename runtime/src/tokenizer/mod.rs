@@ -17,6 +17,7 @@ mod spm;
 #[cfg(test)]
 mod tests;
 mod vocabulary;
+mod word_cache;
 
 use std::borrow::Cow;
 use std::sync::Arc;

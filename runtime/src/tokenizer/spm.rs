@@ -1,31 +1,38 @@
 //! SentencePiece with scores, as Llama 2 has it (`tokenizer.ggml.model` = `llama`).
 //!
-//! There are no words: the whole text is one row of characters, with `▁` for a space. Two neighbours may merge where
-//! what they make together is a token, the one of the highest score first. What remains and is no token is written
-//! as bytes, `<0xE2>`.
+//! The text is one row of characters, with `▁` for a space. Two neighbours may merge where what they make together is
+//! a token, the one of the highest score first. What remains and is no token is written as bytes, `<0xE2>`.
+//!
+//! SentencePiece knows no words, but where no token has a `▁` behind another character, as is usual, nothing can
+//! merge across the start of a word, so each may be encoded on its own with the same result.
 
 use super::TokenizerError;
 use super::merge::Merger;
 use super::vocabulary::{TokenKind, Vocabulary};
+use super::word_cache::WordCache;
 use crate::TokenId;
 
 /// What a space is written as.
-const SPACE: &str = "▁";
+const SPACE: char = '▁';
 
 /// The rules of an SPM tokenizer.
 #[derive(Debug)]
 pub(super) struct Spm {
     /// Text at the start, or behind a special token, gets a space in front.
     pub(super) add_space_prefix: bool,
+    /// No token goes on where a word begins.
+    has_words: bool,
     bytes: Box<[Option<TokenId>; 256]>,
     unknown: Option<TokenId>,
 }
 
 impl Spm {
-    /// Finds the byte tokens of the vocabulary.
+    /// Finds the byte tokens of the vocabulary, and whether it has words.
     pub(super) fn new(vocabulary: &Vocabulary, add_space_prefix: bool, unknown: Option<TokenId>) -> Self {
         let bytes = std::array::from_fn(|byte| vocabulary.id(&format!("<0x{byte:02X}>")));
-        Self { add_space_prefix, bytes: Box::new(bytes), unknown }
+        let one_word = |(id, _)| first_word_bytes(vocabulary.text(id)) == vocabulary.text(id).len();
+        let has_words = vocabulary.kinds().all(one_word);
+        Self { add_space_prefix, has_words, bytes: Box::new(bytes), unknown }
     }
 
     /// Appends the tokens of `text`, in which special tokens have no meaning. `begins` where it is at the start of
@@ -37,14 +44,37 @@ impl Spm {
         begins: bool,
         tokens: &mut Vec<TokenId>,
     ) -> Result<(), TokenizerError> {
-        let prefix = if self.add_space_prefix && begins { SPACE } else { "" };
-        let escaped = prefix.to_owned() + &text.replace(' ', SPACE);
-        if u32::try_from(escaped.len()).is_err() {
-            return Err(TokenizerError::TextTooLong { bytes: text.len() });
+        let (mut merger, mut seen, mut letters) = (Merger::default(), WordCache::default(), String::new());
+        let (mut rest, mut prefix) = (text, self.add_space_prefix && begins);
+        while !rest.is_empty() {
+            let bytes = if self.has_words { first_word_bytes(rest) } else { rest.len() };
+            let (word, behind) = rest.split_at(bytes);
+            let mut encode = |tokens: &mut Vec<TokenId>| {
+                letters.clear();
+                letters.extend(std::mem::take(&mut prefix).then_some(SPACE));
+                letters.extend(word.chars().map(|c| if c == ' ' { SPACE } else { c }));
+                self.encode_word(vocabulary, &letters, &mut merger, tokens)
+            };
+            // The first word may have a prefix, which the others have not.
+            if rest.len() == text.len() {
+                encode(tokens)?;
+            } else {
+                seen.append(word, tokens, encode)?;
+            }
+            rest = behind;
         }
-        let ends = escaped.char_indices().map(|(at, c)| (at + c.len_utf8()) as u32);
-        let symbol = |start: u32, end: u32| &escaped[start as usize..end as usize];
-        let mut merger = Merger::default();
+        Ok(())
+    }
+
+    fn encode_word(
+        &self,
+        vocabulary: &Vocabulary,
+        letters: &str,
+        merger: &mut Merger,
+        tokens: &mut Vec<TokenId>,
+    ) -> Result<(), TokenizerError> {
+        let ends = letters.char_indices().map(|(at, c)| (at + c.len_utf8()) as u32);
+        let symbol = |start: u32, end: u32| &letters[start as usize..end as usize];
         let bounds = merger.merge(ends, |start, _, end| {
             if (end - start) as usize > vocabulary.longest_bytes() {
                 return None;
@@ -53,18 +83,24 @@ impl Spm {
         });
         for pair in bounds.windows(2) {
             let symbol = symbol(pair[0], pair[1]);
-            match vocabulary.id(symbol) {
-                Some(id) => tokens.push(id),
-                None => {
-                    for &byte in symbol.as_bytes() {
-                        let id = self.bytes[usize::from(byte)].or(self.unknown);
-                        tokens.push(id.ok_or_else(|| TokenizerError::NoToken { text: symbol.to_owned() })?);
-                    }
-                }
+            if let Some(id) = vocabulary.id(symbol) {
+                tokens.push(id);
+                continue;
+            }
+            for &byte in symbol.as_bytes() {
+                let id = self.bytes[usize::from(byte)].or(self.unknown);
+                tokens.push(id.ok_or_else(|| TokenizerError::NoToken { text: symbol.to_owned() })?);
             }
         }
         Ok(())
     }
+}
+
+/// Bytes before the first space, written either way, that stands behind another character.
+fn first_word_bytes(text: &str) -> usize {
+    let is_space = |c| c == ' ' || c == SPACE;
+    let letters = text.len() - text.trim_start_matches(is_space).len();
+    text[letters..].find(is_space).map_or(text.len(), |at| letters + at)
 }
 
 /// A rank that is lower the higher the score is.

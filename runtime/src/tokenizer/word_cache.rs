@@ -1,0 +1,67 @@
+//! What words became earlier in the same text: prose repeats itself.
+//!
+//! A word that has been seen is not merged again; its tokens are copied from where they already stand in the output.
+
+use hashbrown::HashMap;
+
+use crate::TokenId;
+
+/// Words remembered at most, so that a text without repetition costs no more memory than its tokens do.
+const WORDS: usize = 1 << 16;
+/// Longer words are rarely the same.
+const WORD_BYTES: usize = 64;
+
+/// Words of a text and where their tokens are.
+#[derive(Default)]
+pub(super) struct WordCache<'a> {
+    seen: HashMap<&'a str, (usize, usize)>,
+}
+
+impl<'a> WordCache<'a> {
+    /// Appends the tokens of `word`: those it had before, or what `encode` appends. `tokens` is the same from call
+    /// to call and only grows.
+    pub(super) fn append<E>(
+        &mut self,
+        word: &'a str,
+        tokens: &mut Vec<TokenId>,
+        encode: impl FnOnce(&mut Vec<TokenId>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if word.len() > WORD_BYTES {
+            return encode(tokens);
+        }
+        if let Some(&(start, end)) = self.seen.get(word) {
+            tokens.extend_from_within(start..end);
+            return Ok(());
+        }
+        let start = tokens.len();
+        encode(tokens)?;
+        if self.seen.len() < WORDS {
+            self.seen.insert(word, (start, tokens.len()));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+
+    #[test]
+    fn a_word_is_encoded_once() {
+        let long = "x".repeat(WORD_BYTES + 1);
+        let words = ["ab", "c", "ab", "", "ab", &long, &long];
+        let (mut cache, mut tokens, mut encoded) = (WordCache::default(), Vec::new(), Vec::new());
+        for word in words {
+            let encode = |tokens: &mut Vec<TokenId>| {
+                encoded.push(word);
+                tokens.extend(word.bytes().take(2).map(TokenId::from));
+                Ok::<_, Infallible>(())
+            };
+            cache.append(word, &mut tokens, encode).expect("cannot fail");
+        }
+        assert_eq!(tokens, b"abcababxxxx".map(TokenId::from));
+        assert_eq!(encoded, ["ab", "c", "", &long, &long]);
+    }
+}
