@@ -119,4 +119,5 @@ def main():
         print(out, out.stat().st_size)
 
 
-main()
+if __name__ == "__main__":
+    main()
