@@ -10,3 +10,4 @@ mod pack;
 mod page;
 mod reference;
 mod support;
+mod tokenize;

@@ -1,12 +1,47 @@
-//! `satchel detokenize`
+//! `satchel detokenize`: the text of token ids.
+//!
+//! Prints the text's bytes and nothing else, not even a line break at its end, so that what `tokenize` took apart comes
+//! back as it was.
+
+use std::path::{Path, PathBuf};
 
 use super::Failure;
+use super::model_args::ModelArgs;
+use super::text_input::{parse_tokens, read_text};
+use super::tokenize::{open_tokenizer, print};
 
 /// Arguments of `detokenize`.
 #[derive(clap::Args, Debug, Default)]
-pub struct Args {}
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Token ids, or a file of them divided by white space; - reads stdin, as does leaving it out
+    #[arg(value_name = "ID|FILE")]
+    input: Vec<String>,
+    /// A file of token ids, also one whose name is a number
+    #[arg(short, long, value_name = "FILE", conflicts_with = "input")]
+    file: Option<PathBuf>,
+    /// Leave control tokens, such as <|im_start|>, out of the text
+    #[arg(long)]
+    no_special: bool,
+}
 
 /// Runs the command.
-pub fn run(_args: Args) -> Result<(), Failure> {
-    Err(Failure::new("detokenize: not part of this build yet"))
+pub fn run(args: Args) -> Result<(), Failure> {
+    let tokenizer = open_tokenizer(args.model.model.as_deref())?;
+    let text = match (&*args.input, &args.file) {
+        ([], file) => read_text(file.as_deref().unwrap_or(Path::new("-")))?,
+        ([name], _) if !is_number(name) => read_text(Path::new(name))?,
+        (ids, _) => ids.join(" "),
+    };
+    // An empty text has no tokens, and comes back empty.
+    if text.trim().is_empty() {
+        return Ok(());
+    }
+    let tokens = parse_tokens(&text, tokenizer.vocab_size())?;
+    print(&tokenizer.decode_bytes(&tokens, !args.no_special))
+}
+
+fn is_number(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit())
 }

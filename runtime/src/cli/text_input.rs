@@ -29,8 +29,7 @@ pub fn parse_tokens(text: &str, vocabulary: usize) -> Result<Vec<TokenId>, Failu
             Ok(token) => {
                 let place = index + 1;
                 return Err(Failure::new(format!(
-                    "token {place} is {token}, but the vocabulary ends at {}",
-                    vocabulary - 1
+                    "token {place} is {token}, but there are {vocabulary} tokens, numbered from 0"
                 )));
             }
             Err(_) => {

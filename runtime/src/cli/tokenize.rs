@@ -1,12 +1,95 @@
-//! `satchel tokenize`
+//! `satchel tokenize`: the token ids of a text, as the model will see it.
+//!
+//! Needs no more of the model than its vocabulary, so it answers at once whatever the model's size. What it prints,
+//! `detokenize` and `logits --tokens` read.
+
+use std::io::{BufWriter, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
 
 use super::Failure;
+use super::model_args::ModelArgs;
+use super::text_input::read_text;
+use crate::TokenId;
+use crate::session::source::ModelSource;
+use crate::tokenizer::Tokenizer;
 
 /// Arguments of `tokenize`.
 #[derive(clap::Args, Debug, Default)]
-pub struct Args {}
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// The text; - reads stdin, as does leaving it out. All of it counts, a line break at the end too
+    #[arg(value_name = "FILE")]
+    input: Option<PathBuf>,
+    /// The text's file, as other commands take it
+    #[arg(short, long, value_name = "FILE", conflicts_with = "input")]
+    file: Option<PathBuf>,
+    /// The text itself
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["input", "file"])]
+    text: Option<String>,
+    /// Leave out the tokens that begin and end a sequence, where the model adds them
+    #[arg(long)]
+    no_bos: bool,
+    /// Take control tokens in the text, such as <|im_start|>, as the characters they are written with
+    #[arg(long)]
+    no_special: bool,
+    /// Print a JSON object: `count`, and `tokens` with the `id` and `piece` of each. A piece is a text, or an array of
+    /// bytes where it is part of a character
+    #[arg(long)]
+    json: bool,
+}
 
 /// Runs the command.
-pub fn run(_args: Args) -> Result<(), Failure> {
-    Err(Failure::new("tokenize: not part of this build yet"))
+pub fn run(args: Args) -> Result<(), Failure> {
+    let tokenizer = open_tokenizer(args.model.model.as_deref())?;
+    let text = match &args.text {
+        Some(text) => text.clone(),
+        None => read_text(args.input.as_deref().or(args.file.as_deref()).unwrap_or(Path::new("-")))?,
+    };
+    let tokens = tokenizer.encode(&text, !args.no_bos, !args.no_special)?;
+    let line = if args.json { as_json(&tokenizer, &tokens).to_string() } else { as_ids(&tokens) };
+    print(format!("{line}\n").as_bytes())
+}
+
+/// The tokenizer of a model, with a line on stderr where there is something to know about it. A model that cannot take
+/// text is an error.
+pub(super) fn open_tokenizer(model: Option<&Path>) -> Result<Tokenizer, Failure> {
+    let source = ModelSource::open(model)?;
+    let tokenizer = Tokenizer::from_gguf(&source.gguf.metadata);
+    let usable = tokenizer.and_then(|tokenizer| tokenizer.require_text().map(|()| tokenizer));
+    let tokenizer = usable.map_err(|error| Failure::new(format!("{}: {error}", source.path.display())))?;
+    if let Some(warning) = tokenizer.warning() {
+        eprintln!("satchel: {}: {warning}", source.path.display());
+    }
+    Ok(tokenizer)
+}
+
+/// Writes to stdout. That nobody reads any longer is no failure.
+pub(super) fn print(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::new(format!("cannot write to stdout: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn as_ids(tokens: &[TokenId]) -> String {
+    let ids: Vec<String> = tokens.iter().map(TokenId::to_string).collect();
+    ids.join(" ")
+}
+
+fn as_json(tokenizer: &Tokenizer, tokens: &[TokenId]) -> Value {
+    let token = |&id: &TokenId| {
+        let bytes = tokenizer.token_bytes(id, true);
+        let piece = match str::from_utf8(&bytes) {
+            Ok(text) => json!(text),
+            Err(_) => json!(bytes),
+        };
+        json!({ "id": id, "piece": piece })
+    };
+    json!({ "count": tokens.len(), "tokens": tokens.iter().map(token).collect::<Vec<_>>() })
 }

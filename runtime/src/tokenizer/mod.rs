@@ -161,9 +161,7 @@ impl Tokenizer {
     /// `parse_special`: control tokens written in the text, such as `<|im_start|>`, become those tokens; else they
     /// are text like any other.
     pub fn encode(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<TokenId>, TokenizerError> {
-        if matches!(self.algorithm, Algorithm::None) {
-            return Err(TokenizerError::NoText(self.kind.clone()));
-        }
+        self.require_text()?;
         if text.len() > MAX_TEXT_BYTES {
             return Err(TokenizerError::TextTooLong { bytes: text.len() });
         }
@@ -191,6 +189,14 @@ impl Tokenizer {
         Ok(())
     }
 
+    /// An error where the vocabulary has no text form, so that no text can be encoded.
+    pub fn require_text(&self) -> Result<(), TokenizerError> {
+        match self.algorithm {
+            Algorithm::None => Err(TokenizerError::NoText(self.kind.clone())),
+            _ => Ok(()),
+        }
+    }
+
     /// The bytes that a token stands for: part of a character at times. Control and unknown tokens, unused ones and ids out of range
     /// stand for nothing; `render_special` gives the texts of control and unknown tokens.
     pub fn token_bytes(&self, id: TokenId, render_special: bool) -> Cow<'_, [u8]> {
@@ -206,20 +212,24 @@ impl Tokenizer {
         }
     }
 
-    /// The text of tokens. The space that SPM puts in front of a text is taken away again. Bytes that are no UTF-8
-    /// become U+FFFD.
+    /// The text of tokens. Bytes that are no UTF-8 become U+FFFD.
     pub fn decode(&self, tokens: &[TokenId], render_special: bool) -> String {
-        let mut bytes = Vec::new();
-        for &id in tokens {
-            bytes.extend_from_slice(&self.token_bytes(id, render_special));
+        String::from_utf8_lossy(&self.decode_bytes(tokens, render_special)).into_owned()
+    }
+
+    /// The bytes of tokens. The space that SPM puts in front of a text is taken away again, if the first token has it.
+    pub fn decode_bytes(&self, tokens: &[TokenId], render_special: bool) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(tokens.len() * 4);
+        for (at, &id) in tokens.iter().enumerate() {
+            let token = self.token_bytes(id, render_special);
+            let has_prefix = at == 0 && self.adds_space_prefix() && token.first() == Some(&b' ');
+            bytes.extend_from_slice(&token[usize::from(has_prefix)..]);
         }
-        let has_prefix = match (&self.algorithm, tokens.first()) {
-            (Algorithm::Spm(spm), Some(&first)) => {
-                spm.add_space_prefix && self.token_bytes(first, render_special).first() == Some(&b' ')
-            }
-            _ => false,
-        };
-        String::from_utf8_lossy(&bytes[usize::from(has_prefix)..]).into_owned()
+        bytes
+    }
+
+    fn adds_space_prefix(&self) -> bool {
+        matches!(&self.algorithm, Algorithm::Spm(spm) if spm.add_space_prefix)
     }
 
     /// Number of tokens.
