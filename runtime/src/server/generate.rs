@@ -55,7 +55,9 @@ fn admit(app: &App) -> Result<(), ApiError> {
     if app.stopping.load(Ordering::Relaxed) {
         return Err(stopping());
     }
-    if app.session.engine.waiting() >= app.max_waiting {
+    // Together: a request that was just handed in counts as waiting until the engine looks, also when a place is free.
+    let engine = &app.session.engine;
+    if engine.running() + engine.waiting() >= app.session.facts.parallel + app.max_waiting {
         let message =
             format!("{} requests are waiting already, the most this server takes; try again soon", app.max_waiting);
         return Err(ApiError::new(503, message).code("overloaded"));

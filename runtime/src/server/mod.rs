@@ -101,7 +101,7 @@ impl Server {
         let Self { listener, guard, limits } = self;
         let app = Arc::new(App {
             vocabulary: session.tokenizer.vocab_size(),
-            max_waiting: session.engine.options().parallel * WAITING_PER_PLACE,
+            max_waiting: session.facts.parallel * WAITING_PER_PLACE,
             session,
             guard,
             assets,

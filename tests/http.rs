@@ -1,0 +1,577 @@
+//! The server over raw sockets: routes, bad requests, limits, foreign pages, answers, clients that leave, stopping.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::served::{Answer, Served, read_answer};
+use crate::support::{satchel, smollm2, stories};
+
+const CHAT: &str = "/v1/chat/completions";
+const COMPLETIONS: &str = "/v1/completions";
+
+fn story_server() -> Served {
+    Served::start(&stories(), &[])
+}
+
+/// A greedy completion request with more parameters.
+fn greedy(more: Value) -> Value {
+    let mut body = json!({"prompt": "Once upon a time", "temperature": 0, "max_tokens": 24});
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    body
+}
+
+#[track_caller]
+fn text(answer: &Answer) -> String {
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()["choices"][0]["text"].as_str().expect("text").to_owned()
+}
+
+#[test]
+fn the_block_says_what_runs_and_where() {
+    let server = story_server();
+    for word in ["llama", "mapped", "2 threads", "context", "http://127.0.0.1:", "this machine only", "Ctrl-C"] {
+        assert!(server.block.contains(word), "{word}: {}", server.block);
+    }
+}
+
+#[test]
+fn the_page_is_served_under_a_strict_policy() {
+    let server = story_server();
+    let index = server.get("/");
+    assert_eq!((index.status, index.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    let policy = index.header("content-security-policy").expect("a policy");
+    for rule in ["default-src 'none'", "script-src 'self'", "connect-src 'self'", "frame-ancestors 'none'"] {
+        assert!(policy.contains(rule), "{policy}");
+    }
+    assert_eq!(index.header("x-content-type-options"), Some("nosniff"));
+    assert_eq!(index.header("referrer-policy"), Some("no-referrer"));
+    assert_eq!(index.header("cache-control"), Some("no-cache"));
+
+    let etag = index.header("etag").expect("a validator");
+    let again = server.request("GET", "/", &format!("If-None-Match: {etag}\r\n"), b"");
+    assert_eq!((again.status, again.body.len()), (304, 0));
+
+    let page = index.text();
+    let script = page.split('"').find(|part| part.starts_with("./assets/") && part.ends_with(".js")).expect("a script");
+    let script = server.get(script.trim_start_matches('.'));
+    assert_eq!((script.status, script.header("content-type")), (200, Some("text/javascript; charset=utf-8")));
+    assert!(script.header("cache-control").expect("caching").contains("immutable"));
+
+    let head = server.request("HEAD", "/", "", b"");
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    assert_eq!(head.header("content-length"), Some(index.body.len().to_string().as_str()));
+}
+
+#[test]
+fn unknown_paths_and_methods_have_their_codes() {
+    let server = story_server();
+    for path in ["/nothing", "/v1", "/assets/../index.html", "/%2e%2e/etc/passwd", "/v1/chat/completions/x"] {
+        server.get(path).error(404, None, None);
+    }
+    for (method, path, allow) in [
+        ("GET", CHAT, "POST, OPTIONS"),
+        ("DELETE", COMPLETIONS, "POST, OPTIONS"),
+        ("POST", "/health", "GET, HEAD, OPTIONS"),
+        ("PUT", "/", "GET, HEAD, OPTIONS"),
+    ] {
+        let answer = server.request(method, path, "", b"");
+        answer.error(405, None, None);
+        assert_eq!(answer.header("allow"), Some(allow));
+        assert_eq!(server.request("OPTIONS", path, "", b"").status, 204);
+    }
+}
+
+#[test]
+fn facts_models_and_health() {
+    let server = Served::start(&stories(), &["--context", "96", "--system-prompt", "Be brief."]);
+    let facts = server.get("/api/facts").json();
+    assert_eq!(facts["architecture"], "llama");
+    assert_eq!((&facts["context_length"], &facts["threads"]), (&json!(96), &json!(2)));
+    assert_eq!(facts["defaults"]["system_prompt"], "Be brief.");
+    assert!(
+        facts["parameters"].as_u64().unwrap() > 200_000 && facts["version"].is_string() && facts["isa"].is_string()
+    );
+
+    let models = server.get("/v1/models").json();
+    let model = &models["data"][0];
+    assert_eq!((&model["id"], &model["object"]), (&facts["name"], &json!("model")));
+    assert_eq!(model["meta"]["context_length"], 96);
+    let name = facts["name"].as_str().unwrap().replace(' ', "%20");
+    assert_eq!(&server.get(&format!("/v1/models/{name}")).json(), model);
+    server.get("/v1/models/gpt-5").error(404, Some("model"), Some("model_not_found"));
+
+    let health = server.health();
+    assert_eq!((&health["status"], &health["running"], &health["waiting"]), (&json!("ok"), &json!(0), &json!(0)));
+}
+
+#[test]
+fn answers_are_the_same_streamed_and_whole() {
+    let server = story_server();
+    let whole = server.post(COMPLETIONS, &greedy(json!({}))).json();
+    let story = whole["choices"][0]["text"].as_str().unwrap();
+    assert!(story.len() > 20, "{whole}");
+    assert_eq!(whole["choices"][0]["finish_reason"], "length");
+    assert_eq!(whole["usage"]["completion_tokens"], 24);
+
+    let answer = server.post(COMPLETIONS, &greedy(json!({"stream": true, "stream_options": {"include_usage": true}})));
+    assert_eq!(answer.header("content-type"), Some("text/event-stream; charset=utf-8"));
+    let mut events = answer.events();
+    assert_eq!(events.pop().as_deref(), Some("[DONE]"));
+    let events: Vec<Value> = events.iter().map(|event| serde_json::from_str(event).expect("JSON")).collect();
+    let pieces = events.iter().filter_map(|event| event["choices"][0]["text"].as_str());
+    assert_eq!(pieces.collect::<String>(), story);
+    assert!(events.len() > 15, "the answer comes in pieces: {}", events.len());
+    let last = events.last().unwrap();
+    assert_eq!(last["choices"], json!([]));
+    for count in ["prompt_tokens", "completion_tokens", "total_tokens"] {
+        assert_eq!(last["usage"][count], whole["usage"][count], "{count}");
+    }
+    let cached = last["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap();
+    assert!(cached < last["usage"]["prompt_tokens"].as_u64().unwrap(), "{last}");
+    let timings = &last["timings"];
+    assert_eq!(timings["context_used"].as_u64(), last["usage"]["total_tokens"].as_u64());
+    assert!(timings["generated_per_second"].as_f64().unwrap() > 0.0 && timings["context_length"].is_u64(), "{timings}");
+    assert!(events[..events.len() - 1].iter().all(|event| event["usage"].is_null()));
+}
+
+#[test]
+fn timings_come_last_without_usage_too() {
+    let server = story_server();
+    let mut events = server.post(COMPLETIONS, &greedy(json!({"stream": true}))).events();
+    events.pop();
+    let last: Value = serde_json::from_str(events.last().unwrap()).unwrap();
+    assert_eq!(last["choices"][0]["finish_reason"], "length");
+    assert_eq!(last["timings"]["generated_tokens"], 24);
+}
+
+#[test]
+fn stop_strings_prompts_and_choices() {
+    let server = story_server();
+    let story = text(&server.post(COMPLETIONS, &greedy(json!({}))));
+    // A stop string that crosses tokens: the end of one word, the beginning of the next.
+    let stop: String = story.chars().skip(8).take(6).collect();
+    let stopped = server.post(COMPLETIONS, &greedy(json!({"stop": ["never there", stop]})));
+    assert_eq!(text(&stopped), story[..story.find(&stop).unwrap()]);
+    assert_eq!(stopped.json()["choices"][0]["finish_reason"], "stop");
+
+    let two = server.post(COMPLETIONS, &greedy(json!({"prompt": ["Once upon a time", "The dog"], "n": 2}))).json();
+    let texts: Vec<&str> =
+        two["choices"].as_array().unwrap().iter().map(|choice| choice["text"].as_str().unwrap()).collect();
+    assert_eq!((texts.len(), texts[0], texts[1]), (4, story.as_str(), story.as_str()));
+    assert_eq!((texts[2], two["choices"][3]["index"].as_u64()), (texts[3], Some(3)));
+    let alone = text(&server.post(COMPLETIONS, &greedy(json!({"prompt": "The dog"}))));
+    assert_eq!(texts[2], alone, "batching changes nothing");
+    assert_eq!(two["usage"]["completion_tokens"], 96);
+
+    let tokens = server.post(COMPLETIONS, &greedy(json!({"prompt": [1, 403, 407]})));
+    assert_eq!(tokens.json()["usage"]["prompt_tokens"], 3);
+}
+
+#[test]
+fn seeds_repeat_and_differ() {
+    let server = story_server();
+    let draw = |seed: i64| {
+        text(&server.post(COMPLETIONS, &json!({"prompt": "Once", "temperature": 1.5, "max_tokens": 40, "seed": seed})))
+    };
+    assert_eq!(draw(7), draw(7));
+    assert_ne!(draw(7), draw(8));
+    let both =
+        server.post(COMPLETIONS, &json!({"prompt": "Once", "temperature": 1.5, "max_tokens": 40, "seed": 7, "n": 2}));
+    let both = both.json();
+    assert_eq!(both["choices"][0]["text"], draw(7).as_str());
+    assert_eq!(both["choices"][1]["text"], draw(8).as_str());
+}
+
+#[test]
+fn logprobs_have_the_legacy_shape() {
+    let server = story_server();
+    let answer = server.post(COMPLETIONS, &greedy(json!({"logprobs": 3, "max_tokens": 5}))).json();
+    let logprobs = &answer["choices"][0]["logprobs"];
+    assert_eq!(logprobs["tokens"].as_array().unwrap().len(), 5);
+    for (index, value) in logprobs["token_logprobs"].as_array().unwrap().iter().enumerate() {
+        let value = value.as_f64().unwrap();
+        let top = logprobs["top_logprobs"][index].as_object().unwrap();
+        let best = top.values().map(|value| value.as_f64().unwrap()).fold(f64::MIN, f64::max);
+        assert!(value <= 0.0 && value == best && top.len() == 3, "the most likely token was taken: {top:?}");
+    }
+    assert!(
+        text(&server.post(COMPLETIONS, &greedy(json!({})))).starts_with(answer["choices"][0]["text"].as_str().unwrap())
+    );
+}
+
+#[test]
+fn logit_bias_bans_tokens() {
+    let server = story_server();
+    let banned: serde_json::Map<String, Value> =
+        (0..512).filter(|id| *id != 410).map(|id| (id.to_string(), json!(-100))).collect();
+    let body = json!({"prompt": "Once", "temperature": 1, "logprobs": 0, "max_tokens": 4, "logit_bias": banned});
+    let answer = server.post(COMPLETIONS, &body).json();
+    let tokens = answer["choices"][0]["logprobs"]["tokens"].as_array().unwrap().clone();
+    assert!(tokens.len() == 4 && tokens.iter().all(|token| *token == tokens[0]), "only one is left: {tokens:?}");
+}
+
+#[test]
+fn bodies_that_cannot_be_read() {
+    let server = story_server();
+    for path in [CHAT, COMPLETIONS] {
+        let send = |body: &[u8]| server.request("POST", path, "", body);
+        assert!(send(b"{\"a\": }").error(400, None, None).contains("line 1 column 7"));
+        assert!(send(b"").error(400, None, None).contains("JSON"));
+        assert!(send(b"[1]").error(400, None, None).contains("an array"));
+        assert!(send(b"{\"prompt\": \"\xff\xfe\"}").error(400, None, None).contains("UTF-8"));
+        assert!(send("[".repeat(50_000).as_bytes()).error(400, None, None).contains("recursion"));
+        assert!(send(&vec![b' '; 5 << 20]).error(413, None, None).contains("4194304 bytes"));
+    }
+}
+
+#[test]
+fn wrong_types_name_the_parameter() {
+    let server = story_server();
+    let both = [
+        ("model", json!(1)),
+        ("temperature", json!("warm")),
+        ("temperature", json!(-1)),
+        ("top_p", json!(2)),
+        ("top_k", json!(1.5)),
+        ("min_p", json!([])),
+        ("typical_p", json!("x")),
+        ("repeat_penalty", json!(0)),
+        ("repeat_last_n", json!(-2)),
+        ("presence_penalty", json!(3)),
+        ("frequency_penalty", json!({})),
+        ("seed", json!("seven")),
+        ("max_tokens", json!(0)),
+        ("n", json!(100)),
+        ("stream", json!("yes")),
+        ("stream_options", json!({"include_usage": true})),
+        ("stop", json!([1])),
+        ("logit_bias", json!({"99999": 1})),
+        ("ignore_eos", json!(1)),
+        ("logprobs", json!("all")),
+    ];
+    let refused = ["tools", "response_format", "grammar", "reasoning_effort", "audio", "mirostat", "n_predict"];
+    for (path, base) in
+        [(CHAT, json!({"messages": [{"role": "user", "content": "hi"}]})), (COMPLETIONS, json!({"prompt": "hi"}))]
+    {
+        let send = |name: &str, value: &Value| {
+            let mut body = base.clone();
+            body[name] = value.clone();
+            server.post(path, &body)
+        };
+        for (name, value) in &both {
+            assert!(send(name, value).error(400, Some(name), None).contains(name));
+        }
+        for name in refused {
+            send(name, &json!({"type": "json_schema", "x": 1})).error(400, Some(name), Some("unsupported_parameter"));
+        }
+        send("made_up", &json!(1)).error(400, Some("made_up"), Some("unknown_parameter"));
+    }
+    for (name, value) in [("prompt", json!(5)), ("echo", json!(true)), ("suffix", json!("x")), ("best_of", json!(3))] {
+        let mut body = json!({"prompt": "hi"});
+        body[name] = value;
+        assert!(server.post(COMPLETIONS, &body).error(400, Some(name), body_code(name)).contains(name));
+    }
+    for (messages, at) in [
+        (json!("hi"), "messages"),
+        (json!([{"role": "wizard", "content": "x"}]), "messages[0].role"),
+        (
+            json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]),
+            "messages[0].content[0]",
+        ),
+    ] {
+        server.post(CHAT, &json!({"messages": messages})).error(400, Some(at), None);
+    }
+}
+
+fn body_code(name: &str) -> Option<&'static str> {
+    (name != "prompt").then_some("unsupported_parameter")
+}
+
+#[test]
+fn prompts_that_do_not_fit() {
+    let server = Served::start(&stories(), &["--context", "32"]);
+    let message = server.post(COMPLETIONS, &json!({"prompt": vec![5; 40]})).error(
+        400,
+        Some("prompt"),
+        Some("context_length_exceeded"),
+    );
+    assert!(message.contains("40") && message.contains("32"), "both figures: {message}");
+    let full = server.post(COMPLETIONS, &json!({"prompt": vec![5; 30], "temperature": 0, "ignore_eos": true})).json();
+    assert_eq!(full["choices"][0]["finish_reason"], "length", "a full context is a clear end");
+    let empty = server.post(COMPLETIONS, &json!({"prompt": [[]]}));
+    empty.error(400, Some("prompt"), None);
+}
+
+#[test]
+fn a_model_without_a_template_takes_no_messages() {
+    let server = story_server();
+    let message = server.post(CHAT, &json!({"messages": [{"role": "user", "content": "hi"}]})).error(
+        400,
+        Some("messages"),
+        Some("chat_template"),
+    );
+    assert!(message.contains("chat template"), "{message}");
+}
+
+#[test]
+fn requests_that_are_no_http() {
+    let server = story_server();
+    let host = "Host: localhost\r\n";
+    let long = "a".repeat(40_000);
+    for (bytes, status) in [
+        ("\x16\x03\x01\x02\r\n\r\n".to_string(), 400),
+        ("GET / HTTP/1.1\r\n\r\n".to_string(), 400),
+        (format!("GET / HTTP/1.1\r\n{host}{host}\r\n"), 400),
+        (format!("GET / HTTP/9.9\r\n{host}\r\n"), 505),
+        (format!("GET /{long} HTTP/1.1\r\n{host}\r\n"), 414),
+        (format!("GET / HTTP/1.1\r\n{host}X: {long}\r\n\r\n"), 431),
+        (format!("GET / HTTP/1.1\r\n{host}{}\r\n", "X: y\r\n".repeat(200)), 431),
+        (format!("POST {CHAT} HTTP/1.1\r\n{host}Content-Length: -1\r\n\r\n"), 400),
+        (format!("POST {CHAT} HTTP/1.1\r\n{host}Content-Length: 70368744177664\r\n\r\nx"), 413),
+        (
+            format!("POST {CHAT} HTTP/1.1\r\n{host}Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+            400,
+        ),
+        (format!("POST {CHAT} HTTP/1.1\r\n{host}Transfer-Encoding: gzip\r\n\r\n"), 501),
+        (format!("POST {CHAT} HTTP/1.1\r\n{host}Transfer-Encoding: chunked\r\n\r\nxyz\r\n"), 400),
+        (format!("GET / HTTP/1.1\r\n{host}Expect: everything\r\n\r\n"), 417),
+    ] {
+        let answer = server.raw(bytes.as_bytes());
+        answer.error(status, None, None);
+        assert_eq!(answer.header("connection"), Some("close"));
+    }
+    assert_eq!(server.health()["status"], "ok");
+}
+
+#[test]
+fn slow_headers_are_ended_with_408() {
+    let server = story_server();
+    let begun = Instant::now();
+    let answer = server.raw(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ");
+    answer.error(408, None, None);
+    assert!((8..30).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn too_many_connections_are_turned_away() {
+    let server = story_server();
+    let held: Vec<_> = (0..128).map(|_| server.connect()).collect();
+    let answer = server.raw(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert!(answer.error(503, None, None).contains("128"));
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    drop(held);
+    server.until_reachable();
+}
+
+impl Served {
+    /// Waits until connections are taken again.
+    fn until_reachable(&self) {
+        let begun = Instant::now();
+        while self.get("/health").status != 200 {
+            assert!(begun.elapsed() < Duration::from_secs(10), "still no connection");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+#[test]
+fn one_connection_takes_many_requests() {
+    let server = story_server();
+    let mut stream = server.connect();
+    for _ in 0..3 {
+        stream.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut reader = BufReader::new(&stream);
+        let (mut length, mut line) = (0, String::new());
+        while reader.read_line(&mut line).unwrap() > 2 {
+            if let Some(value) = line.strip_prefix("Content-Length: ") {
+                length = value.trim().parse().unwrap();
+            }
+            line.clear();
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).unwrap();
+        assert!(length > 0 && body.starts_with(b"{"));
+    }
+}
+
+#[test]
+fn foreign_pages_cannot_drive_the_server() {
+    let server = story_server();
+    let body = greedy(json!({"max_tokens": 1})).to_string();
+    let port = server.port;
+    let send = |lines: &str| server.request("POST", COMPLETIONS, lines, body.as_bytes());
+    assert_eq!(send(&format!("Origin: http://localhost:{port}\r\n")).status, 200);
+    for origin in ["https://evil.example", "http://localhost:1", "null"] {
+        let message = send(&format!("Origin: {origin}\r\n")).error(403, None, None);
+        assert!(message.contains("--cors"), "{message}");
+    }
+    let rebound = server.raw(b"GET /api/facts HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n");
+    assert!(rebound.error(403, None, None).contains("--allow-host"));
+
+    let open = Served::start(&stories(), &["--cors", "https://good.example", "--allow-host", "proxy.example"]);
+    let preflight = open.request(
+        "OPTIONS",
+        COMPLETIONS,
+        "Origin: https://good.example\r\nAccess-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: content-type\r\n",
+        b"",
+    );
+    assert_eq!((preflight.status, preflight.header("access-control-allow-headers")), (204, Some("content-type")));
+    let answer = open.request("POST", COMPLETIONS, "Origin: https://good.example\r\n", body.as_bytes());
+    assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, Some("https://good.example")));
+    assert_eq!(open.request("POST", COMPLETIONS, "Origin: https://other.example\r\n", body.as_bytes()).status, 403);
+    let proxied = open.raw(b"GET /health HTTP/1.1\r\nHost: proxy.example\r\nConnection: close\r\n\r\n");
+    assert_eq!(proxied.status, 200);
+}
+
+/// A request that would go on for minutes.
+fn endless(stream: bool) -> Value {
+    json!({"prompt": "Once upon a time", "ignore_eos": true, "stream": stream, "seed": 1})
+}
+
+fn demo_server(flags: &[&str]) -> Option<Served> {
+    let model: PathBuf = smollm2()?;
+    Some(Served::start(&model, flags))
+}
+
+#[test]
+fn a_client_that_leaves_stops_its_generation() {
+    let Some(server) = demo_server(&[]) else { return };
+    for (stream, expected) in [(true, 1), (false, 2)] {
+        let mut socket = server.begin(COMPLETIONS, &endless(stream));
+        server.until("tokens come", |health| health["generated_tokens"].as_u64() > Some(expected * 3));
+        if stream {
+            let mut some = [0; 300];
+            socket.read_exact(&mut some).expect("the stream has begun");
+        }
+        drop(socket);
+        let at_leaving = server.health()["generated_tokens"].as_u64().unwrap();
+        let after = server.until("the generation stops", |health| {
+            health["answering"] == 0 && health["running"] == 0 && health["abandoned"] == expected
+        });
+        let extra = after["generated_tokens"].as_u64().unwrap() - at_leaving;
+        assert!(extra <= 3, "{extra} tokens after the client left (stream: {stream})");
+    }
+}
+
+#[test]
+fn a_client_that_leaves_while_its_prompt_is_read_is_noticed() {
+    let Some(server) = demo_server(&["--parallel", "1"]) else { return };
+    let mut body = endless(false);
+    body["prompt"] = json!(vec![1000; 4000]);
+    let socket = server.begin(COMPLETIONS, &body);
+    server.until("it runs", |health| health["running"] == 1);
+    drop(socket);
+    let begun = Instant::now();
+    let health = server.until("the request is given up", |health| health["answering"] == 0);
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert_eq!((&health["abandoned"], &health["generated_tokens"]), (&json!(1), &json!(0)));
+    server.until("its place is free", |health| health["running"] == 0);
+    assert_eq!(server.post(COMPLETIONS, &greedy(json!({"max_tokens": 1}))).status, 200);
+}
+
+#[test]
+fn more_requests_than_can_wait_get_503() {
+    let Some(server) = demo_server(&["--parallel", "1"]) else { return };
+    let held: Vec<_> = (0..9).map(|_| server.begin(COMPLETIONS, &endless(true))).collect();
+    server.until("eight wait", |health| health["running"] == 1 && health["waiting"] == 8);
+    let answer = server.post(COMPLETIONS, &greedy(json!({})));
+    assert!(answer.error(503, None, Some("overloaded")).contains('8'));
+    drop(held);
+    server
+        .until("all have gone", |health| health["answering"] == 0 && health["running"] == 0 && health["waiting"] == 0);
+}
+
+#[test]
+fn signals_end_streams_properly_and_the_exit_is_zero() {
+    for signal in ["TERM", "INT"] {
+        let Some(mut server) = demo_server(&[]) else { return };
+        let streamed = server.begin(COMPLETIONS, &endless(true));
+        let whole = server.begin(COMPLETIONS, &endless(false));
+        server.until("both run", |health| health["running"] == 2 && health["generated_tokens"].as_u64() > Some(4));
+        let begun = Instant::now();
+        server.signal(signal);
+        let events = read_answer(streamed).events();
+        assert_eq!(events.last().map(String::as_str), Some("[DONE]"), "{signal}: the stream has its end");
+        let error: Value = serde_json::from_str(&events[events.len() - 2]).unwrap();
+        assert_eq!(error["error"]["code"], "shutting_down", "{signal}: not a false `finish_reason`");
+        read_answer(whole).error(503, None, Some("shutting_down"));
+        assert_eq!(server.ended().code(), Some(0), "{signal}");
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    }
+}
+
+#[test]
+fn short_answers_finish_within_the_grace() {
+    let Some(mut server) = demo_server(&[]) else { return };
+    let body = json!({"prompt": "Hello", "ignore_eos": true, "max_tokens": 8, "temperature": 0});
+    let socket = server.begin(COMPLETIONS, &body);
+    server.until("it runs", |health| health["answering"] == 1 || health["generated_tokens"].as_u64() > Some(0));
+    server.signal("TERM");
+    assert_eq!(read_answer(socket).json()["usage"]["completion_tokens"], 8);
+    assert_eq!(server.ended().code(), Some(0));
+}
+
+#[test]
+fn an_idle_server_stops_at_once() {
+    let mut server = story_server();
+    let begun = Instant::now();
+    server.signal("TERM");
+    assert_eq!(server.ended().code(), Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn ports() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let model = stories();
+    let model = model.to_str().unwrap();
+    let line = satchel(&["serve", "-m", model, "--no-browser", "--port", &port]).failed(1);
+    assert!(line.contains(&port) && line.contains("--port"), "{line}");
+    // Whether or not something else has 8080, of two servers without --port the second finds another.
+    let flags = ["--host", "127.0.0.1"];
+    let (first, second) = (without_port(model, &flags), without_port(model, &flags));
+    assert!(first.1 >= 8080 && second.1 > first.1, "{} {}", first.1, second.1);
+}
+
+/// A server that chose its port, and the port.
+fn without_port(model: &str, flags: &[&str]) -> (Chosen, u16) {
+    let mut child = std::process::Command::new(crate::support::SATCHEL)
+        .args(["-m", model, "--no-browser"])
+        .args(flags)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("satchel starts");
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let chosen = Chosen(child);
+    let line = lines.into_iter().find(|line| line.trim_start().starts_with("chat ")).expect("an address");
+    let port = line.trim_end_matches('/').rsplit(':').next().unwrap().parse().unwrap();
+    (chosen, port)
+}
+
+struct Chosen(std::process::Child);
+
+impl Drop for Chosen {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_program_without_a_model_explains_itself() {
+    let printed = satchel::<&str>(&[]);
+    assert_eq!(printed.code, Some(2), "{printed:?}");
+    for word in ["no model", "serve -m", "pack", "--help"] {
+        assert!(printed.stderr.contains(word), "{word}: {}", printed.stderr);
+    }
+    let help = satchel(&["--help"]).ok();
+    for word in ["--port", "--context", "--no-browser", "pack", "Without a command"] {
+        assert!(help.contains(word), "{word}");
+    }
+    assert_eq!(satchel(&["serve", "--host", "example.com"]).code, Some(2));
+}

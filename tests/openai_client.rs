@@ -1,0 +1,31 @@
+//! The real `openai` Python client passes a test of the whole API: `openai_client.py`.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::served::Served;
+use crate::support::{output, root, skip, smollm2};
+
+/// The Python that has `requirements.txt` installed, as the README's test command leaves it.
+fn python() -> Option<PathBuf> {
+    let path = std::env::var_os("SATCHEL_TEST_PYTHON").map(PathBuf::from);
+    let path = path.unwrap_or_else(|| root().join(".cache/venv/bin/python"));
+    let installed =
+        Command::new(&path).args(["-c", "import openai"]).output().is_ok_and(|output| output.status.success());
+    if installed {
+        return Some(path);
+    }
+    skip("the openai client", "no Python with tests/requirements.txt; the README's test command installs it");
+    None
+}
+
+#[test]
+fn the_openai_client_is_at_home() {
+    let (Some(python), Some(model)) = (python(), smollm2()) else { return };
+    let server = Served::start(&model, &[]);
+    let script = root().join("tests/openai_client.py");
+    let base = format!("http://127.0.0.1:{}/v1", server.port);
+    let printed = output(Command::new(python).arg(script).arg(base), b"");
+    assert_eq!(printed.code, Some(0), "{}\n{}", printed.stdout, printed.stderr);
+    println!("{}", printed.stdout);
+}
