@@ -87,11 +87,15 @@ fn unknown_paths_and_methods_have_their_codes() {
 
 #[test]
 fn facts_models_and_health() {
-    let server = Served::start(&stories(), &["--context", "96", "--system-prompt", "Be brief."]);
+    let server =
+        Served::start(&stories(), &["--context", "96", "--system-prompt", "Be brief.", "--temp", "0", "--top-k", "7"]);
     let facts = server.get("/api/facts").json();
     assert_eq!(facts["architecture"], "llama");
     assert_eq!((&facts["context_length"], &facts["threads"]), (&json!(96), &json!(2)));
-    assert_eq!(facts["defaults"]["system_prompt"], "Be brief.");
+    let defaults = &facts["defaults"];
+    assert_eq!((&defaults["system_prompt"], &defaults["top_k"]), (&json!("Be brief."), &json!(7)));
+    let draw = || text(&server.post(COMPLETIONS, &json!({"prompt": "Once", "max_tokens": 20})));
+    assert_eq!(draw(), draw(), "--temp 0 holds where a request says nothing");
     assert!(
         facts["parameters"].as_u64().unwrap() > 200_000 && facts["version"].is_string() && facts["isa"].is_string()
     );
