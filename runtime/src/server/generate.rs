@@ -129,7 +129,7 @@ impl Run<'_> {
                 return Err(ApiError::new(500, line.clone()));
             }
             TextEvent::Finished(TextFinished { reason: StopReason::Cancelled, .. }) => return Err(stopping()),
-            TextEvent::Finished(finished) => self.tally.add(finished, index % self.n == 0),
+            TextEvent::Finished(finished) => self.tally.add(finished, index.is_multiple_of(self.n)),
             TextEvent::Prompt { .. } => {}
         }
         Ok(())

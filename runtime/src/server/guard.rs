@@ -11,21 +11,22 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::http::{Head, Method, Refusal, Response};
+use super::openai::shown;
 
 /// The checks, made once when the address is known.
 #[derive(Clone, Debug)]
-pub(super) struct Guard {
+pub struct Guard {
     loopback: bool,
     hosts: Vec<String>,
     origins: Vec<String>,
 }
 
 /// Headers that let an allowed foreign page read the answer; empty for everyone else.
-pub(super) type CorsHeaders = Vec<(&'static str, String)>;
+pub type CorsHeaders = Vec<(&'static str, String)>;
 
 impl Guard {
     /// A guard for a server at `address`. `hosts` are further names in `Host`; `origins` are allowed origins, `*` all.
-    pub(super) fn new(address: SocketAddr, hosts: &[String], origins: &[String]) -> Self {
+    pub fn new(address: SocketAddr, hosts: &[String], origins: &[String]) -> Self {
         let lower =
             |items: &[String]| items.iter().map(|item| item.trim_end_matches('/').to_ascii_lowercase()).collect();
         Self { loopback: address.ip().is_loopback(), hosts: lower(hosts), origins: lower(origins) }
@@ -35,13 +36,13 @@ impl Guard {
     ///
     /// # Errors
     /// 403 with a line that names the flag that would let it pass.
-    pub(super) fn admit(&self, head: &Head) -> Result<CorsHeaders, Refusal> {
+    pub fn admit(&self, head: &Head) -> Result<CorsHeaders, Refusal> {
         if let Some(host) = &head.host
             && !self.host_is_ours(host)
         {
             let message = format!(
                 "requests for the host `{}` are refused (a web page may hide behind it); start with --allow-host to take them",
-                shorten(host)
+                shown(host)
             );
             return Err(Refusal::new(403, message));
         }
@@ -64,11 +65,11 @@ impl Guard {
                 .iter()
                 .any(|scheme| origin.strip_prefix(scheme).is_some_and(|rest| rest.eq_ignore_ascii_case(host)))
         });
-        if own { Ok(Vec::new()) } else { Err(self.foreign(&format!("`{}`", shorten(origin)))) }
+        if own { Ok(Vec::new()) } else { Err(self.foreign(&format!("`{}`", shown(origin)))) }
     }
 
     /// The answer to OPTIONS. Only an allowed origin learns that it may go on.
-    pub(super) fn preflight(&self, head: &Head, allow: &str) -> Response {
+    pub fn preflight(&self, head: &Head, allow: &str) -> Response {
         let response = Response::empty(204).with("Allow", allow);
         let allowed = head.header("origin").is_some_and(|origin| self.origin_is_allowed(origin));
         if !allowed || head.header("access-control-request-method").is_none() {
@@ -114,10 +115,6 @@ fn host_name(host: &str) -> &str {
     }
     let name = host.split(':').next().unwrap_or_default();
     name.strip_suffix('.').unwrap_or(name)
-}
-
-fn shorten(text: &str) -> String {
-    text.chars().filter(|letter| !letter.is_control()).take(80).collect()
 }
 
 #[cfg(test)]

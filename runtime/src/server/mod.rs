@@ -25,9 +25,8 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub use assets::Assets;
+pub use guard::{CorsHeaders, Guard};
 pub use limits::Limits;
-
-use guard::Guard;
 
 use crate::session::Session;
 

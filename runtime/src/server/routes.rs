@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use super::App;
 use super::generate::{self, Work};
 use super::http::{Exchange, Handler, Head, Method, Refusal, Request, Response};
-use super::openai::{ApiError, Baseline, ChatRequest, Common, CompletionRequest, Endpoint, Prompt};
+use super::openai::{ApiError, Baseline, ChatRequest, Common, CompletionRequest, Endpoint, Prompt, shown};
 use crate::TokenId;
 use crate::chat::RenderRequest;
 use crate::session::TextRequest;
@@ -34,14 +34,14 @@ impl Handler for App {
             Err(refusal) => return exchange.respond(&self.refuse(&refusal)),
         }
         let Some(route) = self.route(&head.path) else {
-            let message = format!("there is nothing at `{}`", head.path.chars().take(200).collect::<String>());
+            let message = format!("there is nothing at `{}`", shown(&head.path));
             return exchange.respond(&ApiError::new(404, message).response());
         };
         match (route.is_post(), head.method) {
             (_, Method::Options) => exchange.respond(&self.guard.preflight(head, route.allow())),
             (true, Method::Post) | (false, Method::Get | Method::Head) => self.answer(&route, request, exchange),
             _ => {
-                let message = format!("`{}` takes {} only", head.path, route.allow());
+                let message = format!("`{}` takes {} only", shown(&head.path), route.allow());
                 exchange.respond(&ApiError::new(405, message).response().with("Allow", route.allow()))
             }
         }
@@ -96,11 +96,8 @@ impl App {
             Route::Models => Response::json(200, &json!({"object": "list", "data": [self.model()]})),
             Route::Model(name) if *name == self.session.facts.name => Response::json(200, &self.model()),
             Route::Model(name) => {
-                let message = format!(
-                    "there is no model `{}` here; the one here is `{}`",
-                    name.chars().take(200).collect::<String>(),
-                    self.session.facts.name
-                );
+                let message =
+                    format!("there is no model `{}` here; the one here is `{}`", shown(name), self.session.facts.name);
                 ApiError { param: Some("model".into()), ..ApiError::new(404, message) }
                     .code("model_not_found")
                     .response()

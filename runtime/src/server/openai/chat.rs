@@ -6,7 +6,7 @@
 use serde_json::{Map, Value};
 
 use super::common::{Baseline, Common, refuse_unsupported};
-use super::error::ApiError;
+use super::error::{ApiError, shown};
 use super::fields::{Fields, wrong_type};
 
 /// Alternatives that `top_logprobs` may ask for.
@@ -98,7 +98,7 @@ fn check_message(at: &str, message: Value) -> Result<Value, ApiError> {
     checked.insert("content".into(), content.into());
     for (name, value) in message {
         let empty = value.is_null() || value.as_array().is_some_and(Vec::is_empty) || value.as_str() == Some("");
-        let here = format!("{at}.{}", name.chars().take(64).collect::<String>());
+        let here = format!("{at}.{}", shown(&name));
         match (name.as_str(), value) {
             _ if empty => {} // what clients echo of an assistant's message: `refusal`, `annotations`, `tool_calls`, …
             ("name" | "reasoning_content", value @ Value::String(_)) => {

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use super::error::ApiError;
+use super::error::{ApiError, shown};
 use super::fields::{Fields, integer, wrong_type};
 use crate::TokenId;
 use crate::sampling::SamplingParams;
@@ -171,12 +171,12 @@ fn logit_bias(map: Map<String, Value>, vocabulary: usize) -> Result<Vec<(TokenId
     let fail = |message: String| ApiError::parameter("logit_bias", message);
     map.into_iter()
         .map(|(key, value)| {
-            let shown: String = key.chars().take(32).collect();
+            let shown = shown(&key);
             let id = key.parse::<TokenId>().ok().filter(|&id| (id as usize) < vocabulary).ok_or_else(|| {
                 fail(format!("`logit_bias` has the key `{shown}`, which is not a token id below {vocabulary}"))
             })?;
             match value.as_f64() {
-                Some(bias) if bias == -100.0 => Ok((id, f32::NEG_INFINITY)),
+                Some(-100.0) => Ok((id, f32::NEG_INFINITY)),
                 Some(bias) if (-100.0..=100.0).contains(&bias) => Ok((id, bias as f32)),
                 _ => Err(fail(format!("`logit_bias` of token {id} must be a number between -100 and 100"))),
             }
@@ -223,7 +223,7 @@ fn take_stream_options(fields: &mut Fields, stream: bool) -> Result<bool, ApiErr
             }
             ("include_obfuscation", _) => {} // pads chunks against eavesdroppers of an encrypted link; nothing to hide here
             (other, _) => {
-                let name = format!("stream_options.{}", other.chars().take(64).collect::<String>());
+                let name = format!("stream_options.{}", shown(other));
                 return Err(ApiError::parameter(name.clone(), format!("unknown parameter `{name}`; leave it out")));
             }
         }

@@ -57,6 +57,11 @@ impl ApiError {
     }
 }
 
+/// A name out of a request as a message may show it: short, and on one line.
+pub fn shown(name: &str) -> String {
+    name.chars().filter(|letter| !letter.is_control()).take(64).collect()
+}
+
 impl From<&Refusal> for ApiError {
     fn from(refusal: &Refusal) -> Self {
         Self::new(refusal.status, refusal.message.clone())

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
-use super::error::ApiError;
+use super::error::{ApiError, shown};
 
 /// A request body's parameters.
 pub struct Fields {
@@ -142,7 +142,7 @@ impl Fields {
         match self.map.into_iter().find(|(_, value)| !value.is_null()) {
             None => Ok(()),
             Some((name, _)) => {
-                let shown: String = name.chars().take(64).collect();
+                let shown = shown(&name);
                 Err(ApiError::parameter(
                     shown.clone(),
                     format!("unknown parameter `{shown}`: it could change the answer, so it is not passed over; leave it out"),

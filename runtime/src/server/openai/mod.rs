@@ -16,4 +16,4 @@ pub use answer::{Answer, Endpoint, LogProbs, Tally};
 pub use chat::ChatRequest;
 pub use common::{Baseline, Common, MAX_CHOICES};
 pub use completions::{CompletionRequest, Prompt};
-pub use error::ApiError;
+pub use error::{ApiError, shown};
