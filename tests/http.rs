@@ -1,14 +1,16 @@
 //! The server over raw sockets: routes, bad requests, limits, foreign pages, answers, clients that leave, stopping.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::served::{Answer, Served, read_answer};
-use crate::support::{satchel, smollm2, stories};
+use crate::support::{SATCHEL, Scratch, satchel, smollm2, stories};
 
 const CHAT: &str = "/v1/chat/completions";
 const COMPLETIONS: &str = "/v1/completions";
@@ -537,33 +539,55 @@ fn ports() {
     let line = satchel(&["serve", "-m", model, "--no-browser", "--port", &port]).failed(1);
     assert!(line.contains(&port) && line.contains("--port"), "{line}");
     // Whether or not something else has 8080, of two servers without --port the second finds another.
-    let flags = ["--host", "127.0.0.1"];
-    let (first, second) = (without_port(model, &flags), without_port(model, &flags));
-    assert!(first.1 >= 8080 && second.1 > first.1, "{} {}", first.1, second.1);
+    let start = || Served::run(Command::new(SATCHEL).args(["-m", model, "--no-browser"]));
+    let (first, second) = (start(), start());
+    assert!(first.port >= 8080 && second.port > first.port, "{} {}", first.port, second.port);
 }
 
-/// A server that chose its port, and the port.
-fn without_port(model: &str, flags: &[&str]) -> (Chosen, u16) {
-    let mut child = std::process::Command::new(crate::support::SATCHEL)
-        .args(["-m", model, "--no-browser"])
-        .args(flags)
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .expect("satchel starts");
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-    let chosen = Chosen(child);
-    let line = lines.into_iter().find(|line| line.trim_start().starts_with("chat ")).expect("an address");
-    let port = line.trim_end_matches('/').rsplit(':').next().unwrap().parse().unwrap();
-    (chosen, port)
-}
+#[test]
+fn a_packed_file_serves_what_was_packed() {
+    let scratch = Scratch::new();
+    let page = scratch.path("page");
+    std::fs::create_dir_all(page.join("assets")).unwrap();
+    std::fs::write(page.join("index.html"), "<!doctype html><title>mine</title>").unwrap();
+    std::fs::write(page.join("assets/app-0123abcd.js"), "1;").unwrap();
+    let packed = scratch.path("tiny");
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let pack = [
+        OsStr::new("pack"),
+        stories().as_os_str(),
+        OsStr::new("-o"),
+        packed.as_os_str(),
+        OsStr::new("--ui"),
+        page.as_os_str(),
+        OsStr::new("--name"),
+        OsStr::new("Tiny"),
+        OsStr::new("--system-prompt"),
+        OsStr::new("Be tiny."),
+        OsStr::new("--set"),
+        OsStr::new("temperature=0"),
+        OsStr::new("--set"),
+        OsStr::new(&format!("port={free}")),
+        OsStr::new("--set"),
+        OsStr::new("max_tokens=5"),
+    ]
+    .map(OsStr::to_owned);
+    satchel(&pack).ok();
 
-struct Chosen(std::process::Child);
-
-impl Drop for Chosen {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+    let server = Served::run(Command::new(&packed).arg("--no-browser"));
+    assert!(server.port >= free && server.block.contains("Tiny"), "{}", server.block);
+    let facts = server.get("/api/facts").json();
+    assert_eq!((&facts["name"], &facts["defaults"]["system_prompt"]), (&json!("Tiny"), &json!("Be tiny.")));
+    let index = server.get("/");
+    assert!(index.text().contains("mine") && index.header("content-security-policy").is_some());
+    assert!(server.get("/assets/app-0123abcd.js").header("cache-control").unwrap().contains("immutable"));
+    let answer = server.post(COMPLETIONS, &json!({"prompt": "Once upon a time"})).json();
+    assert_eq!(answer["usage"]["completion_tokens"], 5);
+    drop(server);
+    let plain = Served::run(Command::new(&packed).args(["--no-browser", "--system-prompt", "", "--max-tokens", "3"]));
+    assert_eq!(plain.get("/api/facts").json()["defaults"]["system_prompt"], Value::Null, "flags win");
+    let answer = plain.post(COMPLETIONS, &json!({"prompt": "Once upon a time"})).json();
+    assert_eq!(answer["usage"]["completion_tokens"], 3);
 }
 
 #[test]

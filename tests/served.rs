@@ -70,16 +70,15 @@ impl Served {
     /// Starts `satchel serve` on a free port and waits until it says that it is ready.
     #[track_caller]
     pub fn start(model: &Path, flags: &[&str]) -> Self {
-        let mut child = Command::new(SATCHEL)
-            .arg("serve")
-            .arg("-m")
-            .arg(model)
-            .args(["--no-browser", "--port", "0", "-t", "2"])
-            .args(flags)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("satchel starts");
+        let mut command = Command::new(SATCHEL);
+        command.arg("serve").arg("-m").arg(model).args(["--no-browser", "--port", "0", "-t", "2"]).args(flags);
+        Self::run(&mut command)
+    }
+
+    /// Starts a server and waits until it says that it is ready.
+    #[track_caller]
+    pub fn run(command: &mut Command) -> Self {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("the server starts");
         let mut lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
         let mut block = String::new();
         let mut port = None;

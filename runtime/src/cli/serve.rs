@@ -7,6 +7,8 @@ use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use satchel_container::Settings;
+
 use super::Failure;
 use super::environment::has_display;
 use super::model_args::ModelArgs;
@@ -14,9 +16,7 @@ use super::sampling_args::SamplingArgs;
 use super::template_args::TemplateArgs;
 use crate::server::page::PAGE;
 use crate::server::{Assets, Limits, Options, Server};
-use crate::session::open::OpenError;
-use crate::session::source::SourceError;
-use crate::session::{Facts, OpenOptions, Session};
+use crate::session::{Facts, ModelSource, OpenOptions, Session, SourceError};
 
 /// The port that is tried first when none is asked for, and how many after it.
 const FIRST_PORT: u16 = 8080;
@@ -35,9 +35,9 @@ pub struct Args {
     model: ModelArgs,
     #[command(flatten)]
     template: TemplateArgs,
-    /// Address to listen on: 127.0.0.1 is this machine only, 0.0.0.0 every network it is in
-    #[arg(long, value_name = "IP", default_value_t = Address::default(), help_heading = "Server")]
-    host: Address,
+    /// Address to listen on: 127.0.0.1 is this machine only, 0.0.0.0 every network it is in [default: 127.0.0.1]
+    #[arg(long, value_name = "IP", help_heading = "Server")]
+    host: Option<Address>,
     /// Port to listen on; 0 takes any free one [default: 8080 or the next free one]
     #[arg(long, value_name = "PORT", help_heading = "Server")]
     port: Option<u16>,
@@ -68,24 +68,14 @@ pub struct Args {
 #[derive(Clone, Copy, Debug)]
 struct Address(IpAddr);
 
-impl Default for Address {
-    fn default() -> Self {
-        Self(IpAddr::V4(Ipv4Addr::LOCALHOST))
-    }
-}
-
-impl std::fmt::Display for Address {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
+const LOCALHOST: Address = Address(IpAddr::V4(Ipv4Addr::LOCALHOST));
 
 impl std::str::FromStr for Address {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if text.eq_ignore_ascii_case("localhost") {
-            return Ok(Self::default());
+            return Ok(LOCALHOST);
         }
         let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
         bare.parse().map(Self).map_err(|_| "it must be an IP address, such as 127.0.0.1 or 0.0.0.0".to_string())
@@ -94,14 +84,15 @@ impl std::str::FromStr for Address {
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), Failure> {
-    // Before the model: a port in use is said at once, and early clients wait in the socket's queue.
-    let server = bind(&args)?;
-    stop_on_signals(&server)?;
     let options = OpenOptions { context: args.context, parallel: args.parallel, ..args.model.options() };
-    let mut session = Session::open(&options).map_err(|error| match error {
-        OpenError::Source(SourceError::NoModel) => Failure::usage(NOTHING_TO_RUN),
+    let source = ModelSource::open(options.model.as_deref()).map_err(|error| match error {
+        SourceError::NoModel => Failure::usage(NOTHING_TO_RUN),
         other => Failure::new(other.to_string()),
     })?;
+    // Before the weights are placed: a port in use is said at once, and early clients wait in the socket's queue.
+    let server = bind(&args, source.packed.as_ref().map(|packed| &packed.manifest().defaults.settings))?;
+    stop_on_signals(&server)?;
+    let mut session = Session::from_source(source, &options)?;
     args.template.apply(&mut session)?;
     session.defaults.sampling = args.sampling.apply(&session.defaults.sampling)?;
     session.defaults.max_tokens = args.sampling.max_tokens.or(session.defaults.max_tokens);
@@ -137,10 +128,15 @@ fn page(session: &Session) -> Result<Assets, Failure> {
     Ok(if files.is_empty() { Assets::embedded(&PAGE) } else { Assets::from_files(files) })
 }
 
-/// Binds the port that was asked for, or the first free one.
-fn bind(args: &Args) -> Result<Server, Failure> {
-    let ip = args.host.0;
-    let (first, last) = args.port.map_or((FIRST_PORT, FIRST_PORT + PORTS_TRIED), |port| (port, port));
+/// Binds the port that was asked for, or the first free one from the bundle's (or 8080) on.
+fn bind(args: &Args, packed: Option<&Settings>) -> Result<Server, Failure> {
+    let packed_host = || match packed.and_then(|settings| settings.host.as_deref()) {
+        Some(host) => host.parse().map_err(|error| Failure::new(format!("the packed setting host={host}: {error}"))),
+        None => Ok(LOCALHOST),
+    };
+    let Address(ip) = args.host.map_or_else(packed_host, Ok)?;
+    let first = args.port.or(packed.and_then(|settings| settings.port)).unwrap_or(FIRST_PORT);
+    let last = args.port.unwrap_or(first.saturating_add(PORTS_TRIED));
     for port in first..=last {
         let address = SocketAddr::new(ip, port);
         let options = Options {
