@@ -5,11 +5,15 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use half::f16;
+use satchel::kernels::attention::{AttentionShape, PAGE_TOKENS, Query, attention};
 use satchel::kernels::threads::Threads;
+use satchel::kernels::{Kernels, elementwise, tables};
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let benches: [(&str, fn()); 1] = [("threads", threads)];
+    let benches: [(&str, fn()); 3] =
+        [("threads", threads), ("attention", attention_of_a_token), ("elementwise", elementwise_rows)];
     for (name, bench) in benches {
         if wanted.is_empty() || wanted.iter().any(|part| name.contains(part.as_str())) {
             bench();
@@ -70,5 +74,72 @@ fn threads() {
                 mean / 1e3
             );
         }
+    }
+}
+
+/// Attention of SmolLM2-135M (30 layers, 9 heads, 3 KV heads of 64): a prompt of 512 tokens, and one token after a context.
+fn attention_of_a_token() {
+    const LAYERS: usize = 30;
+    let shape = AttentionShape { heads: 9, kv_heads: 3, head_dim: 64, scale: 0.125, softcap: None };
+    let page = 2 * shape.kv_heads * PAGE_TOKENS * shape.head_dim;
+    for kernels in tables() {
+        for count in [1, 2] {
+            let threads = Threads::new(count);
+            for (tokens, context) in [(512, 512), (1, 128), (1, 512), (1, 4096)] {
+                // Every layer reads pages of its own, as in a model: a long context does not fit the caches.
+                let layers: Vec<Vec<Vec<f16>>> = (0..LAYERS)
+                    .map(|layer| {
+                        let pages = context / PAGE_TOKENS;
+                        (0..pages).map(|at| vec![f16::from_f32(0.01 * (at + layer) as f32); page]).collect()
+                    })
+                    .collect();
+                let layers: Vec<Vec<&[f16]>> =
+                    layers.iter().map(|pages| pages.iter().map(Vec::as_slice).collect()).collect();
+                let q: Vec<f32> = (0..tokens * 576).map(|i| (i % 17) as f32 * 0.1 - 0.8).collect();
+                let mut out = vec![0.0; q.len()];
+                // The best time of each layer, summed: what a quiet machine gives, also measured on a busy one.
+                let runs = if kernels.name == "scalar" { 2 } else { 15 };
+                let best = |pages: &Vec<&[f16]>| {
+                    let first = context + 1 - tokens;
+                    let query = |token| Query { pages, visible: first + token, window: None };
+                    let queries: Vec<_> = (0..tokens).map(query).collect();
+                    (0..runs)
+                        .map(|_| {
+                            let start = Instant::now();
+                            attention(kernels, &threads, &shape, &q, &queries, &mut out);
+                            start.elapsed().as_nanos() as f64
+                        })
+                        .fold(f64::INFINITY, f64::min)
+                };
+                let ns: f64 = layers.iter().map(best).sum();
+                let name = kernels.name;
+                println!(
+                    "attention {name} {count} threads: {tokens} tokens at {context}, 30 layers: {:.2} ms",
+                    ns / 1e6
+                );
+            }
+        }
+    }
+}
+
+/// Norm and gate over the widths of SmolLM2-135M.
+fn elementwise_rows() {
+    let threads = Threads::new(1);
+    let bench = |name: &str, kernels: &Kernels, elements: usize, work: &mut dyn FnMut()| {
+        let ns = median_ns(200, work);
+        println!("elementwise {} {name}: {:.3} ns an element", kernels.name, ns / elements as f64);
+    };
+    for kernels in tables() {
+        let (x, weight) = (vec![0.5f32; 64 * 576], vec![1.5f32; 576]);
+        let mut out = vec![0.0; x.len()];
+        bench("rms_norm", kernels, x.len(), &mut || {
+            elementwise::rms_norm(kernels, &threads, &x, &weight, 1e-5, &mut out);
+        });
+        bench("silu_mul", kernels, x.len(), &mut || elementwise::silu_mul(kernels, &threads, &x, &x, &mut out));
+        let cos_sin = vec![0.7f32; 64 * 64];
+        bench("rope", kernels, x.len(), &mut || {
+            let kind = elementwise::RopeKind::Normal;
+            elementwise::rope(kernels, &threads, kind, &mut out, 9, 64, 64, &cos_sin);
+        });
     }
 }

@@ -1,185 +1,196 @@
-//! Attention over a paged F16 cache: shapes, the walk over positions, and who computes what.
+//! Attention over a paged f16 KV cache: one pass over the positions, with no score matrix.
 //!
-//! Flash style: one pass over the positions with an online softmax, so no matrix of scores exists. A query's positions
-//! are walked page by page in *spans* of [`SPAN_TOKENS`]; each span starts from nothing and gives a partial result
-//! (largest score, sum of powers, weighted values), and the partials are merged first to last. Where spans begin and end
-//! depends on positions alone, so a query gives the same bits alone, in a batch, and on any number of threads:
+//! A unit of work is a *block* of query tokens of one sequence for one KV head: its rows are those tokens times the query heads
+//! that share the KV head, and each page's keys and values are converted once for all of them. Per page a row's scores, their
+//! maximum and the weighted sum of the values are folded into a running `(max, sum, out)`: the online softmax.
 //!
-//! ```text
-//! one query, long context      unit = (query, kv head, span): threads share the spans, the caller merges
-//! many queries (prefill)       unit = (queries of one sequence, kv head): each page is widened to f32 once for all
-//! ```
+//! Positions are cut into *segments* of [`SEGMENT`] at fixed places, each folded on its own, and the segments' results are then
+//! merged first to last. That is done for every query, alone or in a batch, so whether one thread walks all segments of a unit
+//! or several threads take some each (one token after a long context) cannot show in the result.
 //!
-//! What an instruction set provides is four small functions on rows of f32 ([`AttentionKernels`]).
+//! Scores are kept in units of ln 2, so that weights are powers of two: `softmax(s) = 2^(s log2 e - max) / sum`.
 
-use std::cell::RefCell;
+mod flash;
+#[cfg(test)]
+mod tests;
+
+use std::cell::Cell;
 use std::ops::Range;
 
 use half::f16;
 
+pub(super) use self::flash::{segment, store};
 use super::Kernels;
 use super::threads::{Disjoint, Threads};
 
-/// Positions of one page.
+/// Positions in a page of one layer: keys, then values, each laid out `(kv_heads, PAGE_TOKENS, head_dim)`.
 pub const PAGE_TOKENS: usize = 64;
 
-/// Positions whose partial results are merged as one: eight pages.
-const SPAN_TOKENS: usize = 8 * PAGE_TOKENS;
+/// Positions that are folded together before they are merged with the rest: whole pages, and enough of them that merging is
+/// free, but few enough that a context of a thousand tokens has work for several threads.
+const SEGMENT: usize = 4 * PAGE_TOKENS;
 
-/// Queries that share a widened page.
-const QUERY_BLOCK: usize = 16;
+/// Rows of a block, about: enough that converting a page is a small part, few enough for the second-level cache.
+const BLOCK_ROWS: usize = 48;
 
-/// One query token: what it may look at.
+/// What one query token sees.
+#[derive(Clone, Copy)]
 pub struct Query<'a> {
-    /// Its sequence's pages of this layer: keys, then values, each `(kv_heads, PAGE_TOKENS, head_dim)`.
+    /// This layer's pages of the token's sequence, each `2 * kv_heads * PAGE_TOKENS * head_dim` long.
     pub pages: &'a [&'a [f16]],
-    /// Positions `0..visible` are attended to; at least one.
+    /// Positions `0..visible` are attended to.
     pub visible: usize,
-    /// Only this many last positions of them.
+    /// Of these only the last `window`, for sliding-window attention.
     pub window: Option<usize>,
 }
 
 impl Query<'_> {
-    /// The positions it attends to.
+    /// The positions attended to.
     fn positions(&self) -> Range<usize> {
-        self.window.map_or(0, |window| self.visible.saturating_sub(window))..self.visible
+        self.visible - self.window.unwrap_or(self.visible).min(self.visible)..self.visible
     }
 }
 
-/// Heads, and how scores are made.
+/// The heads of a layer.
+#[derive(Clone, Copy, Debug)]
 pub struct AttentionShape {
-    /// Query heads.
+    /// Query heads: a multiple of `kv_heads`.
     pub heads: usize,
-    /// Key and value heads; divides `heads`.
+    /// Key and value heads.
     pub kv_heads: usize,
-    /// Columns of a head.
+    /// Elements of a head.
     pub head_dim: usize,
-    /// Scores are multiplied by this.
+    /// Factor of the scores, commonly `1 / sqrt(head_dim)`.
     pub scale: f32,
-    /// Scores are squashed to `cap * tanh(score / cap)`.
+    /// Scores become `cap * tanh(score / cap)`.
     pub softcap: Option<f32>,
 }
 
 impl AttentionShape {
-    /// Query heads that share a key and value head.
+    /// Query heads to a KV head.
     fn group(&self) -> usize {
         self.heads / self.kv_heads
     }
 
-    /// Elements of one layer's page.
-    fn page_elements(&self) -> usize {
+    /// Elements of a row of scratch: a head, and zeros up to whole vectors of every instruction set.
+    pub(super) fn stride(&self) -> usize {
+        self.head_dim.next_multiple_of(16)
+    }
+
+    /// Elements of a page.
+    fn page(&self) -> usize {
         2 * self.kv_heads * PAGE_TOKENS * self.head_dim
     }
+
+    fn check(&self) {
+        assert!(self.kv_heads > 0 && self.head_dim > 0, "attention without heads: {self:?}");
+        assert!(self.heads.is_multiple_of(self.kv_heads), "query heads are no multiple of KV heads: {self:?}");
+    }
 }
 
-/// What a table gives for attention. All slices of a call fit each other.
-///
-/// Each is unsafe to call because the processor must have what the table needs.
+/// What a table gives for attention.
 pub struct AttentionKernels {
-    /// `f16` to `f32`.
-    pub(crate) widen: unsafe fn(&[f16], &mut [f32]),
-    /// `f32` to the nearest `f16`.
-    pub(crate) narrow: unsafe fn(&[f32], &mut [f16]),
-    /// `out[p] = scale * Σ q[i] keys[p][i]`; keys are `(out.len(), q.len())`.
-    pub(crate) scores: unsafe fn(q: &[f32], keys: &[f32], scale: f32, out: &mut [f32]),
-    /// `scores[p] = exp(scores[p] - largest)`; gives their sum.
-    pub(crate) powers: unsafe fn(scores: &mut [f32], largest: f32) -> f32,
-    /// `sum[i] = fade * sum[i] + Σ weights[p] values[p][i]`; values are `(weights.len(), sum.len())`.
-    pub(crate) weigh: unsafe fn(weights: &[f32], values: &[f32], fade: f32, sum: &mut [f32]),
+    /// Folds the positions of one segment.
+    pub(crate) segment: SegmentKernel,
+    /// f32 to f16, slices of the same length.
+    pub(crate) store: unsafe fn(&[f32], &mut [f16]),
 }
 
-/// A partial softmax: of one query head over some of its positions.
-#[derive(Clone, Copy)]
-struct Partial {
-    largest: f32,
-    sum: f32,
+/// Folds the positions of `positions` (inside one segment) that each row of the block sees into `to`, which it overwrites.
+/// A row that sees none of them gets maximum -inf, sum 0 and zeros.
+///
+/// # Safety
+/// The processor has what the table needs; the block's pages reach to the last position seen, and are of the shape's size.
+pub(crate) type SegmentKernel =
+    unsafe fn(block: &Block<'_>, positions: Range<usize>, scratch: &mut [f32], to: &mut Partial<'_>);
+
+/// Query tokens of one sequence, for one KV head.
+pub(crate) struct Block<'a> {
+    pub(crate) shape: &'a AttentionShape,
+    pub(crate) kv_head: usize,
+    pub(crate) queries: &'a [Query<'a>],
+    /// `(rows, stride)`, scaled: what a key is multiplied with.
+    pub(crate) q: &'a [f32],
 }
 
-const NOTHING: Partial = Partial { largest: f32::NEG_INFINITY, sum: 0.0 };
-
-/// Puts a later partial result behind an earlier one. `values` are the weighted sums, not yet divided.
-fn merge(into: &mut Partial, into_values: &mut [f32], later: Partial, later_values: &[f32]) {
-    if into.sum == 0.0 {
-        *into = later;
-        into_values.copy_from_slice(later_values);
-        return;
+impl Block<'_> {
+    /// Rows: token by token, in each the query heads of the group.
+    pub(crate) fn rows(&self) -> usize {
+        self.queries.len() * self.shape.group()
     }
-    let largest = into.largest.max(later.largest);
-    let (fade, weight) = ((into.largest - largest).exp(), (later.largest - largest).exp());
-    for (value, later) in into_values.iter_mut().zip(later_values) {
-        *value = fade * *value + weight * later;
+
+    /// Which of the page's positions (0..PAGE_TOKENS) a row folds within `positions`; empty: `start >= end`.
+    pub(crate) fn seen(&self, row: usize, page: usize, positions: &Range<usize>) -> Range<usize> {
+        let all = self.queries[row / self.shape.group()].positions();
+        let first = page * PAGE_TOKENS;
+        let (start, end) = (all.start.max(positions.start).max(first), all.end.min(positions.end));
+        start - first..end.clamp(first, first + PAGE_TOKENS) - first
     }
-    *into = Partial { largest, sum: fade * into.sum + weight * later.sum };
-}
 
-/// Memory that a thread keeps: a page in f32, and the scores of one row.
-#[derive(Default)]
-struct Scratch {
-    keys: Vec<f32>,
-    values: Vec<f32>,
-    scores: Vec<f32>,
-    span_values: Vec<f32>,
-    totals: Vec<f32>,
-}
-
-thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
-}
-
-/// Some query heads that share a key and value head, and their state over one span.
-struct Rows<'a> {
-    kernels: &'a AttentionKernels,
-    shape: &'a AttentionShape,
-    kv_head: usize,
-}
-
-impl Rows<'_> {
-    /// One page's keys or values of the head, positions `0..count`.
-    fn widen(&self, page: &[f16], values: bool, count: usize, out: &mut Vec<f32>) {
+    /// The keys and values of a page for this head, each `(PAGE_TOKENS, head_dim)`.
+    pub(crate) fn page(&self, page: usize) -> (&[f16], &[f16]) {
         let head = PAGE_TOKENS * self.shape.head_dim;
-        let start = (usize::from(values) * self.shape.kv_heads + self.kv_head) * head;
-        let elements = count * self.shape.head_dim;
-        out.resize(elements, 0.0);
-        // SAFETY: the table was checked against the processor; both slices have `elements`.
-        unsafe { (self.kernels.widen)(&page[start..start + elements], out) };
+        let (keys, values) = self.queries[0].pages[page].split_at(self.shape.kv_heads * head);
+        (&keys[self.kv_head * head..][..head], &values[self.kv_head * head..][..head])
     }
 
-    /// Takes the positions of one widened page into the state of one query head.
-    fn attend(
-        &self,
-        q: &[f32],
-        keys: &[f32],
-        values: &[f32],
-        scores: &mut Vec<f32>,
-        state: &mut Partial,
-        sum: &mut [f32],
-    ) {
-        scores.resize(keys.len() / self.shape.head_dim, 0.0);
-        // SAFETY: the table was checked against the processor; `keys` are as many rows of `q`'s length as there are scores.
-        unsafe { (self.kernels.scores)(q, keys, self.shape.scale, scores) };
-        if let Some(cap) = self.shape.softcap {
-            scores.iter_mut().for_each(|score| *score = cap * (*score / cap).tanh());
+    /// With a cap, a product of `q` and a key is what `tanh` takes, and the score is this many times the result.
+    pub(crate) fn cap(&self) -> Option<f32> {
+        self.shape.softcap.map(|cap| cap * std::f32::consts::LOG2_E)
+    }
+}
+
+/// The folded positions of a block's rows.
+pub(crate) struct Partial<'a> {
+    /// Largest score of each row.
+    pub(crate) max: &'a mut [f32],
+    /// Sum of `2^(score - max)`.
+    pub(crate) sum: &'a mut [f32],
+    /// `(rows, stride)`: sum of `2^(score - max) * value`.
+    pub(crate) out: &'a mut [f32],
+}
+
+impl<'a> Partial<'a> {
+    /// f32 that `rows` rows take.
+    fn room(rows: usize, stride: usize) -> usize {
+        rows * (stride + 2)
+    }
+
+    fn new(memory: &'a mut [f32], rows: usize, stride: usize) -> Self {
+        let (out, rest) = memory[..Self::room(rows, stride)].split_at_mut(rows * stride);
+        let (max, sum) = rest.split_at_mut(rows);
+        Partial { max, sum, out }
+    }
+
+    /// Takes in the positions after the own ones.
+    fn merge(&mut self, next: &Partial<'_>) {
+        let stride = self.out.len() / self.max.len();
+        let rows = self.out.chunks_exact_mut(stride).zip(next.out.chunks_exact(stride));
+        for (row, (out, next_out)) in rows.enumerate() {
+            if next.sum[row] == 0.0 {
+                continue;
+            }
+            if self.sum[row] == 0.0 {
+                // Nothing so far: taken as it is, so that segments which a row does not see leave no trace.
+                out.copy_from_slice(next_out);
+                (self.max[row], self.sum[row]) = (next.max[row], next.sum[row]);
+                continue;
+            }
+            let max = if next.max[row] > self.max[row] { next.max[row] } else { self.max[row] };
+            let (ours, theirs) = ((self.max[row] - max).exp2(), (next.max[row] - max).exp2());
+            out.iter_mut().zip(next_out).for_each(|(out, next)| *out = *out * ours + next * theirs);
+            self.max[row] = max;
+            self.sum[row] = self.sum[row] * ours + next.sum[row] * theirs;
         }
-        let largest = scores.iter().copied().fold(state.largest, f32::max);
-        let fade = if state.sum == 0.0 { 0.0 } else { (state.largest - largest).exp() };
-        // SAFETY: as above.
-        let powers = unsafe { (self.kernels.powers)(scores, largest) };
-        // SAFETY: as above; `values` are rows of `sum`'s length.
-        unsafe { (self.kernels.weigh)(scores, values, fade, sum) };
-        *state = Partial { largest, sum: fade * state.sum + powers };
     }
 }
 
-/// The part of `positions` that lies in page `page`, as positions within the page.
-fn within_page(positions: &Range<usize>, page: usize) -> Range<usize> {
-    let start = page * PAGE_TOKENS;
-    positions.start.clamp(start, start + PAGE_TOKENS) - start..positions.end.clamp(start, start + PAGE_TOKENS) - start
-}
-
-/// Attention of every query over its own positions. `q` and `out` are `(queries, heads * head_dim)`.
+/// Attention of every query token over its own positions. `q` and `out` are `(tokens, heads * head_dim)`, `queries` has one
+/// entry a token; a token that sees no position gets zeros. What a token gets depends on nothing but its own query, keys and
+/// values.
 ///
 /// # Panics
-/// If the sizes do not fit, or a query sees no position or more than its pages hold.
+/// If lengths do not fit the shape, or a query sees more positions than its pages hold.
 pub fn attention(
     kernels: &Kernels,
     threads: &Threads,
@@ -188,207 +199,221 @@ pub fn attention(
     queries: &[Query<'_>],
     out: &mut [f32],
 ) {
+    shape.check();
     let columns = shape.heads * shape.head_dim;
-    assert!(shape.kv_heads > 0 && shape.heads.is_multiple_of(shape.kv_heads), "key heads divide query heads");
-    assert!(q.len() == queries.len() * columns && out.len() == q.len(), "a row of {columns} a query");
-    for query in queries {
-        assert!(query.visible > 0 && query.visible <= query.pages.len() * PAGE_TOKENS, "positions lie in the pages");
-        assert!(query.pages.iter().all(|page| page.len() == shape.page_elements()), "pages of one layer");
+    assert!(
+        q.len() == queries.len() * columns && out.len() == q.len(),
+        "{} tokens of {columns} columns",
+        queries.len()
+    );
+    let blocks = blocks(shape, queries);
+    let call = Call { kernels, shape, q, queries, out: Disjoint::new(out) };
+    let units = blocks.len() * shape.kv_heads;
+    let segments: usize = blocks.iter().map(|block| call.segments(block).len()).sum::<usize>() * shape.kv_heads;
+    if threads.count() > 1 && units < 4 * threads.count() && segments > units {
+        return call.run_by_segments(threads, &blocks);
     }
-    if queries.len() * shape.kv_heads >= 8 * threads.count() {
-        by_blocks(kernels, threads, shape, q, queries, out);
-    } else {
-        by_spans(kernels, threads, shape, q, queries, out);
-    }
-}
-
-/// Few queries: units are (query, kv head, span), so that a long context is shared out.
-fn by_spans(
-    kernels: &Kernels,
-    threads: &Threads,
-    shape: &AttentionShape,
-    q: &[f32],
-    queries: &[Query<'_>],
-    out: &mut [f32],
-) {
-    let (group, head_dim) = (shape.group(), shape.head_dim);
-    let columns = shape.heads * head_dim;
-    // (query, kv head, span)
-    let units: Vec<(usize, usize, usize)> = queries
-        .iter()
-        .enumerate()
-        .flat_map(|(index, query)| {
-            let positions = query.positions();
-            let spans = positions.start / SPAN_TOKENS..positions.end.div_ceil(SPAN_TOKENS);
-            (0..shape.kv_heads).flat_map(move |head| spans.clone().map(move |span| (index, head, span)))
-        })
-        .collect();
-    let mut sums = vec![0.0f32; units.len() * group * head_dim];
-    let mut states = vec![NOTHING; units.len() * group];
-    let (shared_sums, shared_states) = (Disjoint::new(&mut sums), Disjoint::new(&mut states));
-    threads.run(units.len(), &|unit| {
-        let (index, kv_head, span) = units[unit];
-        // SAFETY: each unit runs once and has its own part.
-        let (sums, states) = unsafe {
-            (
-                shared_sums.part(unit * group * head_dim..(unit + 1) * group * head_dim),
-                shared_states.part(unit * group..(unit + 1) * group),
-            )
-        };
-        let rows = Rows { kernels: &kernels.attention, shape, kv_head };
-        let q = &q[index * columns + kv_head * group * head_dim..][..group * head_dim];
-        SCRATCH.with_borrow_mut(|scratch| one_span(&rows, q, &queries[index], span, scratch, states, sums));
-    });
-    let mut unit = 0;
-    let mut totals = vec![NOTHING; group];
-    while unit < units.len() {
-        let (index, kv_head, _) = units[unit];
-        let out = &mut out[index * columns + kv_head * group * head_dim..][..group * head_dim];
-        totals.fill(NOTHING);
-        while unit < units.len() && units[unit].0 == index && units[unit].1 == kv_head {
-            for row in 0..group {
-                let partial = unit * group + row;
-                let sums = &sums[partial * head_dim..(partial + 1) * head_dim];
-                merge(&mut totals[row], &mut out[row * head_dim..(row + 1) * head_dim], states[partial], sums);
-            }
-            unit += 1;
-        }
-        divide(out, &totals, head_dim);
-    }
-}
-
-/// One query's heads of one group over one span.
-fn one_span(
-    rows: &Rows<'_>,
-    q: &[f32],
-    query: &Query<'_>,
-    span: usize,
-    scratch: &mut Scratch,
-    states: &mut [Partial],
-    sums: &mut [f32],
-) {
-    let head_dim = rows.shape.head_dim;
-    let Scratch { keys, values, scores, .. } = scratch;
-    let positions = query.positions();
-    let pages = span * (SPAN_TOKENS / PAGE_TOKENS)..query.pages.len().min((span + 1) * (SPAN_TOKENS / PAGE_TOKENS));
-    for page in pages {
-        let seen = within_page(&positions, page);
-        if seen.is_empty() {
-            continue;
-        }
-        rows.widen(query.pages[page], false, seen.end, keys);
-        rows.widen(query.pages[page], true, seen.end, values);
-        let seen = seen.start * head_dim..seen.end * head_dim;
-        for (row, state) in states.iter_mut().enumerate() {
-            let columns = row * head_dim..(row + 1) * head_dim;
-            let (q, sum) = (&q[columns.clone()], &mut sums[columns]);
-            rows.attend(q, &keys[seen.clone()], &values[seen.clone()], scores, state, sum);
-        }
-    }
-}
-
-fn divide(out: &mut [f32], totals: &[Partial], head_dim: usize) {
-    for (out, total) in out.chunks_exact_mut(head_dim).zip(totals) {
-        let inverse = 1.0 / total.sum;
-        out.iter_mut().for_each(|value| *value *= inverse);
-    }
-}
-
-/// Many queries: units are (queries of one sequence, kv head), so that a page is widened once for all of them.
-fn by_blocks(
-    kernels: &Kernels,
-    threads: &Threads,
-    shape: &AttentionShape,
-    q: &[f32],
-    queries: &[Query<'_>],
-    out: &mut [f32],
-) {
-    let mut blocks: Vec<Range<usize>> = Vec::new();
-    for index in 0..queries.len() {
-        match blocks.last_mut() {
-            Some(block)
-                if block.len() < QUERY_BLOCK && std::ptr::eq(queries[block.start].pages, queries[index].pages) =>
-            {
-                block.end = index + 1;
-            }
-            _ => blocks.push(index..index + 1),
-        }
-    }
-    let out = Disjoint::new(out);
-    // Last blocks first: they see the most positions, and what is left at the end is short.
-    threads.run(blocks.len() * shape.kv_heads, &|unit| {
-        let block = &blocks[blocks.len() - 1 - unit / shape.kv_heads];
-        let rows = Rows { kernels: &kernels.attention, shape, kv_head: unit % shape.kv_heads };
-        SCRATCH.with_borrow_mut(|scratch| one_block(&rows, q, &queries[block.clone()], block.start, scratch, &out));
+    // The last blocks of a prompt see most: taken first, they leave the small ones to even out the threads.
+    threads.run(units, &|unit| {
+        call.whole_unit(&blocks[blocks.len() - 1 - unit / shape.kv_heads], unit % shape.kv_heads);
     });
 }
 
-/// Some queries of one sequence, the heads of one group, all positions.
-fn one_block(
-    rows: &Rows<'_>,
-    q: &[f32],
-    queries: &[Query<'_>],
-    first: usize,
-    scratch: &mut Scratch,
-    out: &Disjoint<'_, f32>,
-) {
-    let shape = rows.shape;
-    let (group, head_dim) = (shape.group(), shape.head_dim);
-    let columns = shape.heads * head_dim;
-    let count = queries.len() * group;
-    let Scratch { keys, values, scores, span_values, totals: total_values } = scratch;
-    total_values.clear();
-    total_values.resize(count * head_dim, 0.0);
-    let mut totals = vec![NOTHING; count];
-    let mut states = vec![NOTHING; count];
-    let pages = queries[0].pages;
-    let begin = queries.iter().map(|query| query.positions().start).min().unwrap_or(0) / SPAN_TOKENS;
-    let end = queries.iter().map(|query| query.visible).max().unwrap_or(0);
-    for span in begin..end.div_ceil(SPAN_TOKENS) {
-        states.fill(NOTHING);
-        span_values.clear();
-        span_values.resize(count * head_dim, 0.0);
-        let last = end.div_ceil(PAGE_TOKENS).min((span + 1) * (SPAN_TOKENS / PAGE_TOKENS));
-        for page in span * (SPAN_TOKENS / PAGE_TOKENS)..last {
-            let most = within_page(&(0..end), page).end;
-            rows.widen(pages[page], false, most, keys);
-            rows.widen(pages[page], true, most, values);
-            for (row, state) in states.iter_mut().enumerate() {
-                let (index, head) = (row / group, rows.kv_head * group + row % group);
-                let seen = within_page(&queries[index].positions(), page);
-                if seen.is_empty() {
-                    continue;
-                }
-                let seen = seen.start * head_dim..seen.end * head_dim;
-                let q = &q[(first + index) * columns + head * head_dim..][..head_dim];
-                let sum = &mut span_values[row * head_dim..(row + 1) * head_dim];
-                rows.attend(q, &keys[seen.clone()], &values[seen], scores, state, sum);
-            }
-        }
-        for (row, state) in states.iter().enumerate().filter(|(_, state)| state.sum != 0.0) {
-            let columns = row * head_dim..(row + 1) * head_dim;
-            merge(&mut totals[row], &mut total_values[columns.clone()], *state, &span_values[columns]);
-        }
-    }
-    divide(total_values, &totals, head_dim);
-    for (row, values) in total_values.chunks_exact(head_dim).enumerate() {
-        let start = (first + row / group) * columns + (rows.kv_head * group + row % group) * head_dim;
-        // SAFETY: no other unit has these queries and this group.
-        unsafe { out.part(start..start + head_dim) }.copy_from_slice(values);
-    }
-}
-
-/// Puts one position's keys and values, `(kv_heads, head_dim)` each, at `slot` of a page.
+/// Writes the key and value of one position, each `kv_heads * head_dim` long, into slot `slot` of a page. What f16 cannot hold
+/// becomes its largest value, so that one outlier does not turn every later score into infinities.
 ///
 /// # Panics
-/// If the sizes do not fit.
+/// If lengths do not fit the shape.
 pub fn store_kv(kernels: &Kernels, shape: &AttentionShape, page: &mut [f16], slot: usize, key: &[f32], value: &[f32]) {
-    let head_dim = shape.head_dim;
-    assert!(slot < PAGE_TOKENS && page.len() == shape.page_elements(), "slot {slot} of a page");
-    assert!(key.len() == shape.kv_heads * head_dim && value.len() == key.len(), "a row of keys and one of values");
-    let rows = key.chunks_exact(head_dim).chain(value.chunks_exact(head_dim));
-    for (row, head) in rows.zip(page.chunks_exact_mut(PAGE_TOKENS * head_dim)) {
-        // SAFETY: the table was checked against the processor; both slices have `head_dim` elements.
-        unsafe { (kernels.attention.narrow)(row, &mut head[slot * head_dim..(slot + 1) * head_dim]) };
+    shape.check();
+    let columns = shape.kv_heads * shape.head_dim;
+    assert!(slot < PAGE_TOKENS && page.len() == shape.page(), "slot {slot} of a page of {} elements", page.len());
+    assert!(key.len() == columns && value.len() == columns, "key and value have {columns} columns");
+    let (keys, values) = page.split_at_mut(columns * PAGE_TOKENS);
+    for (memory, row) in [(keys, key), (values, value)] {
+        for (head, row) in row.chunks_exact(shape.head_dim).enumerate() {
+            let at = (head * PAGE_TOKENS + slot) * shape.head_dim;
+            // SAFETY: a table is handed out only where the processor has what it needs; both slices have the same length.
+            unsafe { (kernels.attention.store)(row, &mut memory[at..at + shape.head_dim]) }
+        }
     }
+}
+
+/// Runs of consecutive tokens on the same pages, at most some [`BLOCK_ROWS`] rows each, their pages checked.
+fn blocks(shape: &AttentionShape, queries: &[Query<'_>]) -> Vec<Range<usize>> {
+    let most = (BLOCK_ROWS / shape.group()).max(1);
+    let mut blocks: Vec<Range<usize>> = Vec::new();
+    for (token, query) in queries.iter().enumerate() {
+        let needed = query.visible.div_ceil(PAGE_TOKENS);
+        assert!(needed <= query.pages.len(), "{} visible positions, {} pages", query.visible, query.pages.len());
+        match blocks.last_mut() {
+            Some(last) if last.len() < most && std::ptr::eq(queries[last.start].pages, query.pages) => last.end += 1,
+            _ => {
+                let fit = query.pages.iter().all(|page| page.len() == shape.page());
+                assert!(fit, "pages hold {} elements", shape.page());
+                blocks.push(token..token + 1);
+            }
+        }
+    }
+    blocks
+}
+
+/// One call of [`attention`], its lengths checked.
+struct Call<'a> {
+    kernels: &'a Kernels,
+    shape: &'a AttentionShape,
+    q: &'a [f32],
+    queries: &'a [Query<'a>],
+    out: Disjoint<'a, f32>,
+}
+
+impl Call<'_> {
+    /// The segments that any token of the block sees, by number.
+    fn segments(&self, tokens: &Range<usize>) -> Range<usize> {
+        let seen = self.queries[tokens.clone()].iter().map(Query::positions).filter(|seen| !seen.is_empty());
+        let (first, end) = seen.fold((usize::MAX, 0), |(first, end), seen| (first.min(seen.start), end.max(seen.end)));
+        if end == 0 { 0..0 } else { first / SEGMENT..end.div_ceil(SEGMENT) }
+    }
+
+    fn rows(&self, tokens: &Range<usize>) -> usize {
+        tokens.len() * self.shape.group()
+    }
+
+    /// Folds one segment of a unit.
+    fn fold(&self, block: &Block<'_>, segment: usize, scratch: &mut [f32], to: &mut Partial<'_>) {
+        // SAFETY: the table is one that this processor can run; `blocks` checked the pages of the block.
+        unsafe { (self.kernels.attention.segment)(block, segment * SEGMENT..(segment + 1) * SEGMENT, scratch, to) }
+    }
+
+    /// A unit's rows of queries, scaled so that a product with a key is the score, or what `tanh` takes.
+    fn block<'b>(&'b self, tokens: &Range<usize>, kv_head: usize, memory: &'b mut [f32]) -> Block<'b> {
+        let shape = self.shape;
+        let (dim, group) = (shape.head_dim, shape.group());
+        let factor = shape.scale * shape.softcap.map_or(std::f32::consts::LOG2_E, |cap| 1.0 / cap);
+        let mut rows = memory.chunks_exact_mut(shape.stride());
+        for token in tokens.clone() {
+            let heads = &self.q[(token * shape.heads + kv_head * group) * dim..][..group * dim];
+            for (head, row) in heads.chunks_exact(dim).zip(&mut rows) {
+                row[..dim].iter_mut().zip(head).for_each(|(to, q)| *to = q * factor);
+                row[dim..].fill(0.0);
+            }
+        }
+        Block { shape, kv_head, queries: &self.queries[tokens.clone()], q: memory }
+    }
+
+    /// Divides by the sums and writes the unit's part of `out`.
+    fn write(&self, tokens: &Range<usize>, kv_head: usize, total: &Partial<'_>) {
+        let (dim, group) = (self.shape.head_dim, self.shape.group());
+        let mut rows = total.out.chunks_exact(self.shape.stride()).zip(&*total.sum);
+        for token in tokens.clone() {
+            let first = (token * self.shape.heads + kv_head * group) * dim;
+            // SAFETY: a unit is one block and one KV head, written once; units share neither tokens nor heads.
+            let heads = unsafe { self.out.part(first..first + group * dim) };
+            for (head, (row, &sum)) in heads.chunks_exact_mut(dim).zip(&mut rows) {
+                if sum == 0.0 {
+                    head.fill(0.0);
+                } else {
+                    let factor = 1.0 / sum;
+                    head.iter_mut().zip(row).for_each(|(out, value)| *out = value * factor);
+                }
+            }
+        }
+    }
+
+    /// One thread walks all segments of a unit.
+    fn whole_unit(&self, tokens: &Range<usize>, kv_head: usize) {
+        let (rows, stride) = (self.rows(tokens), self.shape.stride());
+        let room = Partial::room(rows, stride);
+        with_scratch(rows * stride + 2 * room + scratch_room(self.shape, rows), |memory| {
+            let (q, memory) = memory.split_at_mut(rows * stride);
+            let (total, memory) = memory.split_at_mut(room);
+            let (next, scratch) = memory.split_at_mut(room);
+            let block = self.block(tokens, kv_head, q);
+            let (mut total, mut next) = (Partial::new(total, rows, stride), Partial::new(next, rows, stride));
+            let mut segments = self.segments(tokens);
+            match segments.next() {
+                Some(first) => self.fold(&block, first, scratch, &mut total),
+                None => total.sum.fill(0.0),
+            }
+            for segment in segments {
+                self.fold(&block, segment, scratch, &mut next);
+                total.merge(&next);
+            }
+            self.write(tokens, kv_head, &total);
+        });
+    }
+
+    /// The threads share the segments of every unit, and then merge.
+    fn run_by_segments(&self, threads: &Threads, blocks: &[Range<usize>]) {
+        let (kv_heads, stride) = (self.shape.kv_heads, self.shape.stride());
+        let mut jobs = Vec::new();
+        let mut units = Vec::new();
+        let mut room = 0;
+        for tokens in blocks {
+            for kv_head in 0..kv_heads {
+                units.push((tokens, kv_head, jobs.len()..jobs.len() + self.segments(tokens).len()));
+                for segment in self.segments(tokens) {
+                    let end = room + Partial::room(self.rows(tokens), stride);
+                    jobs.push((tokens, kv_head, segment, room..end));
+                    room = end;
+                }
+            }
+        }
+        with_scratch(room, |memory| {
+            let parts = Disjoint::new(memory);
+            threads.run(jobs.len(), &|job| {
+                let (tokens, kv_head, segment, place) = &jobs[job];
+                let rows = self.rows(tokens);
+                with_scratch(rows * stride + scratch_room(self.shape, rows), |memory| {
+                    let (q, scratch) = memory.split_at_mut(rows * stride);
+                    let block = self.block(tokens, *kv_head, q);
+                    // SAFETY: every job has a place of its own.
+                    let part = unsafe { parts.part(place.clone()) };
+                    self.fold(&block, *segment, scratch, &mut Partial::new(part, rows, stride));
+                });
+            });
+            threads.run(units.len(), &|unit| {
+                let (tokens, kv_head, jobs_of_unit) = &units[unit];
+                let rows = self.rows(tokens);
+                let mut partials = jobs[jobs_of_unit.clone()].iter().map(|(_, _, _, place)| {
+                    // SAFETY: the first run is over, and every place belongs to one unit.
+                    Partial::new(unsafe { parts.part(place.clone()) }, rows, stride)
+                });
+                match partials.next() {
+                    Some(mut total) => {
+                        partials.for_each(|next| total.merge(&next));
+                        self.write(tokens, *kv_head, &total);
+                    }
+                    None => {
+                        let mut empty = vec![0.0; Partial::room(rows, stride)];
+                        self.write(tokens, *kv_head, &Partial::new(&mut empty, rows, stride));
+                    }
+                }
+            });
+        });
+    }
+}
+
+/// f32 of scratch that a segment kernel may use for `rows` rows: a page's keys and values, and the scores.
+fn scratch_room(shape: &AttentionShape, rows: usize) -> usize {
+    2 * PAGE_TOKENS * shape.stride() + rows * PAGE_TOKENS
+}
+
+thread_local! {
+    /// Memory that a thread keeps between calls, never cleared; a nested use takes a second piece.
+    static SCRATCH: Cell<[Vec<f32>; 2]> = const { Cell::new([Vec::new(), Vec::new()]) };
+}
+
+/// Calls `work` with `count` f32 of arbitrary content, on a cache line.
+fn with_scratch(count: usize, work: impl FnOnce(&mut [f32])) {
+    const LINE: usize = 64;
+    let [mut memory, spare] = SCRATCH.take();
+    SCRATCH.set([spare, Vec::new()]);
+    if memory.len() < count + LINE / size_of::<f32>() {
+        memory.resize(count + LINE / size_of::<f32>(), 0.0);
+    }
+    let skip = memory.as_ptr().align_offset(LINE).min(LINE / size_of::<f32>());
+    work(&mut memory[skip..skip + count]);
+    let [spare, _] = SCRATCH.take();
+    SCRATCH.set([memory, spare]);
 }

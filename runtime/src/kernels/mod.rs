@@ -19,6 +19,7 @@ mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod scratch;
 pub mod threads;
+mod vector;
 
 use std::sync::OnceLock;
 

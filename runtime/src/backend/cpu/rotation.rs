@@ -81,3 +81,77 @@ fn frequencies(rope: &Rope) -> (Vec<f64>, f64) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn rope(dimensions: usize, scaling: RopeScaling) -> Rope {
+        Rope { pairs: RopePairs::Halves, dimensions, base: 10_000.0, scaling, factors: None, magnitude: 1.0 }
+    }
+
+    /// The angles of the pairs at position 1, from their cosines and sines.
+    fn angles(rope: &Rope) -> Vec<f64> {
+        let row = rows(rope, &[1]);
+        let (cos, sin) = row.split_at(row.len() / 2);
+        cos.iter().zip(sin).map(|(cos, sin)| f64::from(*sin).atan2(f64::from(*cos))).collect()
+    }
+
+    #[test]
+    fn linear_scaling_divides_all_and_factors_each() {
+        let plain = angles(&rope(64, RopeScaling::None));
+        let linear = angles(&rope(64, RopeScaling::Linear { factor: 4.0 }));
+        let factors: Arc<[f32]> = (0..32).map(|pair| 1.0 + pair as f32).collect();
+        let stretched = Rope { factors: Some(factors.clone()), magnitude: 1.19, ..rope(64, RopeScaling::None) };
+        let by_factors = angles(&stretched);
+        for pair in 0..32 {
+            assert!((linear[pair] * 4.0 - plain[pair]).abs() < 1e-6);
+            assert!((by_factors[pair] * f64::from(factors[pair]) - plain[pair]).abs() < 1e-5);
+        }
+        let row = rows(&stretched, &[77]);
+        assert!((0..32).all(|pair| (row[pair].hypot(row[32 + pair]) - 1.19).abs() < 1e-5), "longrope's magnitude");
+    }
+
+    #[test]
+    fn yarn_keeps_fast_pairs_and_divides_slow_ones() {
+        let yarn = |extrapolation| RopeScaling::Yarn {
+            factor: 8.0,
+            original_context: 4096,
+            extrapolation,
+            attention_factor: 1.0,
+            beta_fast: 32.0,
+            beta_slow: 1.0,
+        };
+        let plain = angles(&rope(128, RopeScaling::None));
+        let scaled = angles(&rope(128, yarn(1.0)));
+        // Pair i turns 4096 / (2π 10000^(i/64)) times: 32 times at 20.9, once at 45.03, so the ramp is from 20 to 46.
+        for pair in 0..64 {
+            let kept = (1.0 - (pair as f64 - 20.0) / 26.0).clamp(0.0, 1.0);
+            let expected = plain[pair] * (kept + (1.0 - kept) / 8.0);
+            assert!((scaled[pair] - expected).abs() < 1e-6, "pair {pair}: {} {expected}", scaled[pair]);
+        }
+        let magnitude = |scaling| {
+            let row = rows(&rope(128, scaling), &[5]);
+            row[0].hypot(row[64])
+        };
+        assert!((magnitude(yarn(1.0)) - (1.0 + 0.1 * 8f32.ln())).abs() < 1e-6);
+        assert!((magnitude(yarn(0.0)) - 1.0).abs() < 1e-6);
+        let divided = angles(&rope(128, yarn(0.0)));
+        assert!(divided.iter().zip(&plain).all(|(divided, plain)| (divided * 8.0 - plain).abs() < 1e-6));
+    }
+
+    #[test]
+    fn a_rotation_is_computed_once_a_batch() {
+        let mut rotations = Rotations::default();
+        let (one, two) = (rope(8, RopeScaling::None), rope(8, RopeScaling::Linear { factor: 2.0 }));
+        rotations.begin(&[0, 3]);
+        let first = rotations.rows(&one).to_vec();
+        assert_ne!(rotations.rows(&two), first);
+        assert_eq!(rotations.rows(&one), first);
+        assert_eq!(rotations.computed.len(), 2);
+        rotations.begin(&[1, 3]);
+        assert_ne!(rotations.rows(&one), first);
+    }
+}

@@ -2,10 +2,10 @@
 //!
 //! Everything in this folder may use these instructions and no others; the table is handed out only where [`runs_here`] holds.
 
-pub(super) mod attention;
-pub(super) mod elementwise;
-mod math;
+mod attention;
+mod elementwise;
 pub(super) mod matmul;
+pub(super) mod vector;
 
 use super::Kernels;
 

@@ -3,7 +3,10 @@
 //!
 //! Whoever has these has AVX2, FMA and F16C too, so what gains nothing from wider vectors is taken from `avx2`.
 
+mod attention;
+mod elementwise;
 mod matmul;
+mod vector;
 
 use super::Kernels;
 use super::avx2;
@@ -29,14 +32,14 @@ pub(super) fn runs_here_with_vnni() -> bool {
 pub(super) static TABLE: Kernels = Kernels {
     name: "avx512",
     matmul: matmul::KERNELS,
-    attention: avx2::attention::KERNELS,
-    elementwise: avx2::elementwise::KERNELS,
+    attention: attention::KERNELS,
+    elementwise: elementwise::KERNELS,
 };
 
 /// Only for processors where [`runs_here_with_vnni`] holds.
 pub(super) static TABLE_VNNI: Kernels = Kernels {
     name: "avx512vnni",
     matmul: matmul::KERNELS_VNNI,
-    attention: avx2::attention::KERNELS,
-    elementwise: avx2::elementwise::KERNELS,
+    attention: attention::KERNELS,
+    elementwise: elementwise::KERNELS,
 };

@@ -1,37 +1,68 @@
-//! Attention's small functions, element by element.
+//! Attention, one position after the other: what the vector forms are held to.
+
+use std::ops::Range;
 
 use half::f16;
 
-use crate::kernels::attention::AttentionKernels;
+use crate::kernels::attention::{AttentionKernels, Block, PAGE_TOKENS, Partial};
 
-pub(in crate::kernels) const KERNELS: AttentionKernels = AttentionKernels { widen, narrow, scores, powers, weigh };
+pub(super) const KERNELS: AttentionKernels = AttentionKernels { segment, store };
+
+/// See [`crate::kernels::attention::SegmentKernel`]. Safe to call anywhere.
+fn segment(block: &Block<'_>, positions: Range<usize>, scratch: &mut [f32], to: &mut Partial<'_>) {
+    let (dim, stride) = (block.shape.head_dim, block.shape.stride());
+    to.max.fill(f32::NEG_INFINITY);
+    to.sum.fill(0.0);
+    to.out.fill(0.0);
+    let (keys, scratch) = scratch.split_at_mut(PAGE_TOKENS * dim);
+    let (values, scores) = scratch.split_at_mut(PAGE_TOKENS * dim);
+    for page in positions.start / PAGE_TOKENS..positions.end.div_ceil(PAGE_TOKENS) {
+        let mut widened = 0..0;
+        for row in 0..block.rows() {
+            let seen = block.seen(row, page, &positions);
+            if seen.start >= seen.end {
+                continue;
+            }
+            // Once for all rows that see the same or less.
+            if seen.start < widened.start || seen.end > widened.end {
+                let (page_keys, page_values) = block.page(page);
+                widened = 0..seen.end.max(widened.end);
+                widen(&page_keys[..widened.end * dim], keys);
+                widen(&page_values[..widened.end * dim], values);
+            }
+            let q = &block.q[row * stride..][..dim];
+            let scores = &mut scores[..seen.len()];
+            let mut max = to.max[row];
+            for (score, key) in scores.iter_mut().zip(keys[seen.start * dim..].chunks_exact(dim)) {
+                *score = q.iter().zip(key).map(|(q, key)| q * key).sum();
+                if let Some(cap) = block.cap() {
+                    *score = score.tanh() * cap;
+                }
+                max = if *score > max { *score } else { max };
+            }
+            let base = if max == f32::NEG_INFINITY { 0.0 } else { max };
+            let out = &mut to.out[row * stride..][..dim];
+            if max != to.max[row] {
+                let factor = (to.max[row] - max).exp2();
+                out.iter_mut().for_each(|out| *out *= factor);
+                to.sum[row] *= factor;
+                to.max[row] = max;
+            }
+            for (score, value) in scores.iter().zip(values[seen.start * dim..].chunks_exact(dim)) {
+                let weight = (score - base).exp2();
+                to.sum[row] += weight;
+                out.iter_mut().zip(value).for_each(|(out, value)| *out += weight * value);
+            }
+        }
+    }
+}
 
 fn widen(from: &[f16], to: &mut [f32]) {
-    from.iter().zip(to).for_each(|(from, to)| *to = from.to_f32());
+    to.iter_mut().zip(from).for_each(|(to, from)| *to = from.to_f32());
 }
 
-fn narrow(from: &[f32], to: &mut [f16]) {
-    from.iter().zip(to).for_each(|(from, to)| *to = f16::from_f32(*from));
-}
-
-fn scores(q: &[f32], keys: &[f32], scale: f32, out: &mut [f32]) {
-    for (key, out) in keys.chunks_exact(q.len()).zip(out) {
-        *out = scale * q.iter().zip(key).map(|(q, key)| q * key).sum::<f32>();
-    }
-}
-
-fn powers(scores: &mut [f32], largest: f32) -> f32 {
-    let mut sum = 0.0;
-    for score in scores {
-        *score = (*score - largest).exp();
-        sum += *score;
-    }
-    sum
-}
-
-fn weigh(weights: &[f32], values: &[f32], fade: f32, sum: &mut [f32]) {
-    sum.iter_mut().for_each(|sum| *sum *= fade);
-    for (weight, values) in weights.iter().zip(values.chunks_exact(sum.len())) {
-        sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += weight * value);
-    }
+/// f32 to f16, to the nearest; what is too large becomes the largest.
+fn store(from: &[f32], to: &mut [f16]) {
+    let most = f16::MAX.to_f32();
+    to.iter_mut().zip(from).for_each(|(to, from)| *to = f16::from_f32(from.clamp(-most, most)));
 }

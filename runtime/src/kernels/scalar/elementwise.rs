@@ -1,14 +1,33 @@
-//! Elementwise operations, element by element.
+//! Element-wise operations, one element after the other; sums in f64.
 
-use crate::kernels::elementwise::{ElementwiseKernels, RopeKind};
+use crate::kernels::elementwise::{ElementwiseKernels, lanes};
 
-pub(in crate::kernels) const KERNELS: ElementwiseKernels = ElementwiseKernels { rms_norm, silu_mul, gelu_mul, rope };
+pub(super) const KERNELS: ElementwiseKernels = ElementwiseKernels {
+    rms_norm,
+    layer_norm,
+    silu_mul,
+    gelu_mul,
+    add: lanes::add,
+    scale: lanes::scale,
+    rope_normal: lanes::rope_normal,
+    rope_neox: lanes::rope_neox,
+};
 
 fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
-    let square: f32 = x.iter().map(|x| x * x).sum();
-    let inverse = 1.0 / (square / x.len() as f32 + eps).sqrt();
+    let squares: f64 = x.iter().map(|x| f64::from(*x) * f64::from(*x)).sum();
+    let factor = 1.0 / ((squares / x.len() as f64) as f32 + eps).sqrt();
     for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
-        *out = x * inverse * weight;
+        *out = x * factor * weight;
+    }
+}
+
+fn layer_norm(x: &[f32], weight: &[f32], bias: Option<&[f32]>, eps: f32, out: &mut [f32]) {
+    let count = x.len() as f64;
+    let mean = x.iter().map(|x| f64::from(*x)).sum::<f64>() / count;
+    let variance = x.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / count;
+    let (mean, factor) = (mean as f32, 1.0 / (variance as f32 + eps).sqrt());
+    for (column, out) in out.iter_mut().enumerate() {
+        *out = (x[column] - mean) * factor * weight[column] + bias.map_or(0.0, |bias| bias[column]);
     }
 }
 
@@ -19,28 +38,10 @@ fn silu_mul(gate: &[f32], up: &[f32], out: &mut [f32]) {
 }
 
 fn gelu_mul(gate: &[f32], up: &[f32], out: &mut [f32]) {
-    const SQRT_2_OVER_PI: f32 = 0.797_884_6;
     for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
-        let inner = SQRT_2_OVER_PI * gate * (1.0 + 0.044_715 * gate * gate);
-        *out = 0.5 * gate * (1.0 + inner.tanh()) * up;
-    }
-}
-
-/// Turns one head. Shared by every table: a few dozen multiplications that the compiler vectorises well enough.
-pub(in crate::kernels) fn rope(kind: RopeKind, head: &mut [f32], cos: &[f32], sin: &[f32]) {
-    let pairs = cos.len();
-    match kind {
-        RopeKind::Normal => {
-            for ((pair, cos), sin) in head.as_chunks_mut::<2>().0.iter_mut().zip(cos).zip(sin) {
-                let [a, b] = *pair;
-                *pair = [a * cos - b * sin, a * sin + b * cos];
-            }
-        }
-        RopeKind::Neox => {
-            let (first, second) = head[..2 * pairs].split_at_mut(pairs);
-            for (((a, b), cos), sin) in first.iter_mut().zip(second).zip(cos).zip(sin) {
-                (*a, *b) = (*a * cos - *b * sin, *a * sin + *b * cos);
-            }
-        }
+        let u = std::f32::consts::FRAC_2_SQRT_PI
+            * std::f32::consts::FRAC_1_SQRT_2
+            * (gate + 0.044_715 * gate * gate * gate);
+        *out = 0.5 * gate * (1.0 + u.tanh()) * up;
     }
 }

@@ -8,8 +8,6 @@ mod matmul;
 
 use super::Kernels;
 
-pub(super) use elementwise::rope;
-
 /// Runs everywhere.
 pub(super) static TABLE: Kernels = Kernels {
     name: "scalar",

@@ -1,0 +1,335 @@
+//! The vector form of a segment, for every instruction set: two small matrix products a page with a softmax between them.
+//!
+//! ```text
+//!   keys of a page        scores                    values of a page       out
+//!   (64, d) f16  ──T──▶   q (rows, d) × (d, 64) ──▶ weights (rows, 64)  ×  (64, d) f32   +=  (rows, d)
+//! ```
+//!
+//! Both products run through one register tile: some rows times some vectors of columns, each weight broadcast to a vector.
+//! Every element of a product is summed over its depth first to last with one fused multiply-add a step, whatever the tile, and a
+//! row's softmax and sums take in exactly the positions that the row sees, so neighbours in the block leave no trace. What the
+//! pages hold beyond those positions is read and thrown away.
+
+use std::ops::Range;
+
+use half::f16;
+
+use super::{Block, PAGE_TOKENS, Partial};
+use crate::kernels::vector::{Vector, exp2, tanh};
+
+/// Rows of a tile. With two vectors of columns that is 12 sums: what 16 registers hold beside the operands.
+const TILE_ROWS: usize = 6;
+
+/// A matrix in memory: where it begins, and how far its rows are apart.
+#[derive(Clone, Copy)]
+struct At<T> {
+    start: T,
+    stride: usize,
+}
+
+/// See [`super::SegmentKernel`]. Tiles are `WIDE` vectors of columns, or `WIDER` for three rows at most.
+///
+/// # Safety
+/// As `SegmentKernel` says, and as [`Vector`] does.
+#[inline(always)]
+pub(in crate::kernels) unsafe fn segment<V: Vector, const WIDE: usize, const WIDER: usize>(
+    block: &Block<'_>,
+    positions: Range<usize>,
+    scratch: &mut [f32],
+    to: &mut Partial<'_>,
+) {
+    let (rows, dim, stride) = (block.rows(), block.shape.head_dim, block.shape.stride());
+    to.max.fill(f32::NEG_INFINITY);
+    to.sum.fill(0.0);
+    to.out.fill(0.0);
+    let (keys, scratch) = scratch.split_at_mut(PAGE_TOKENS * stride);
+    let (values, scores) = scratch.split_at_mut(PAGE_TOKENS * stride);
+    assert!(scores.len() >= rows * PAGE_TOKENS && block.q.len() >= rows * stride && to.out.len() >= rows * stride);
+    for page in positions.start / PAGE_TOKENS..positions.end.div_ceil(PAGE_TOKENS) {
+        let seen = (0..rows).map(|row| block.seen(row, page, &positions)).filter(|seen| seen.start < seen.end);
+        let all = seen.fold(PAGE_TOKENS..0, |all, seen| all.start.min(seen.start)..all.end.max(seen.end));
+        if all.start >= all.end {
+            continue;
+        }
+        let (page_keys, page_values) = block.page(page);
+        // Columns of scores: whole vectors around what is seen.
+        let columns = all.start / V::LANES * V::LANES..all.end.next_multiple_of(V::LANES);
+        // SAFETY: `page` gave 64 rows of `dim`; the scratch was cut above for 64 columns or rows of `stride` (at least `dim`)
+        // each, 64 scores a row and `stride` elements of `q` and `out` a row. Columns end at 64, which lanes divide.
+        unsafe {
+            let mut position = columns.start / 8 * 8;
+            while position < columns.end {
+                let to = keys.as_mut_ptr().add(position);
+                V::transpose_eight(page_keys.as_ptr().add(position * dim), dim, dim, to, PAGE_TOKENS);
+                position += 8;
+            }
+            let q = At { start: block.q.as_ptr(), stride };
+            let k = At { start: keys.as_ptr().add(columns.start), stride: PAGE_TOKENS };
+            let s = At { start: scores.as_mut_ptr().add(columns.start), stride: PAGE_TOKENS };
+            let mut row = 0;
+            while row < rows {
+                let tile = (rows - row).min(TILE_ROWS);
+                product::<V, WIDE, WIDER, true>(tile, columns.len(), dim, down(q, row), k, down_mut(s, row));
+                row += tile;
+            }
+            for position in all.clone() {
+                widen::<V>(&page_values[position * dim..][..dim], &mut values[position * stride..][..stride]);
+            }
+            for row in 0..rows {
+                let seen = block.seen(row, page, &positions);
+                if seen.start < seen.end {
+                    softmax::<V>(block, row, seen, &mut scores[row * PAGE_TOKENS..][..PAGE_TOKENS], to);
+                }
+            }
+            weigh::<V, WIDE, WIDER>(block, page, &positions, scores, values, to);
+        }
+    }
+}
+
+/// Adds the weighted values of a page to `out`.
+#[inline(always)]
+unsafe fn weigh<V: Vector, const WIDE: usize, const WIDER: usize>(
+    block: &Block<'_>,
+    page: usize,
+    positions: &Range<usize>,
+    weights: &[f32],
+    values: &[f32],
+    to: &mut Partial<'_>,
+) {
+    let (rows, stride) = (block.rows(), block.shape.stride());
+    let add = |row: usize, count: usize, seen: Range<usize>, to: &mut Partial<'_>| {
+        if seen.start < seen.end {
+            // (rows, positions), (positions, stride), (rows, stride)
+            let a = At { start: weights[row * PAGE_TOKENS + seen.start..].as_ptr(), stride: PAGE_TOKENS };
+            let b = At { start: values[seen.start * stride..].as_ptr(), stride };
+            let c = At { start: to.out[row * stride..].as_mut_ptr(), stride };
+            Some((count, seen.len(), a, b, c))
+        } else {
+            None
+        }
+    };
+    let mut row = 0;
+    while row < rows {
+        let tile = (rows - row).min(TILE_ROWS);
+        // The positions that all rows of the tile see are done together, those before and after row by row: in order for each.
+        let seen = |row: usize| block.seen(row, page, positions);
+        let common = (row..row + tile).map(seen).fold(0..PAGE_TOKENS, |common, seen| {
+            common.start.max(seen.start)..common.end.min(seen.end).max(common.start.max(seen.start))
+        });
+        let alone = common.is_empty();
+        for row in row..row + tile {
+            let end = if alone { seen(row).end } else { common.start };
+            if let Some((rows, depth, a, b, c)) = add(row, 1, seen(row).start..end, to) {
+                // SAFETY: see `segment`; positions end at 64.
+                unsafe { product::<V, WIDE, WIDER, false>(rows, stride, depth, a, b, c) }
+            }
+        }
+        if let Some((rows, depth, a, b, c)) = add(row, tile, common.clone(), to) {
+            // SAFETY: as above.
+            unsafe { product::<V, WIDE, WIDER, false>(rows, stride, depth, a, b, c) }
+        }
+        if !alone {
+            for row in row..row + tile {
+                if let Some((rows, depth, a, b, c)) = add(row, 1, common.end..seen(row).end, to) {
+                    // SAFETY: as above.
+                    unsafe { product::<V, WIDE, WIDER, false>(rows, stride, depth, a, b, c) }
+                }
+            }
+        }
+        row += tile;
+    }
+}
+
+/// Turns the scores that a row sees of one page into weights, and brings its running maximum, sum and `out` up to date.
+#[inline(always)]
+unsafe fn softmax<V: Vector>(
+    block: &Block<'_>,
+    row: usize,
+    seen: Range<usize>,
+    scores: &mut [f32],
+    to: &mut Partial<'_>,
+) {
+    let columns = seen.start / V::LANES * V::LANES..seen.end.next_multiple_of(V::LANES);
+    // SAFETY: the columns are whole vectors within the row's 64 scores; `out` is `stride` long, a multiple of the lanes.
+    unsafe {
+        if let Some(cap) = block.cap() {
+            for column in columns.clone().step_by(V::LANES) {
+                let at = scores.as_mut_ptr().add(column);
+                tanh(V::load(at)).mul(V::splat(cap)).store(at);
+            }
+        }
+        scores[columns.start..seen.start].fill(f32::NEG_INFINITY);
+        scores[seen.end..columns.end].fill(f32::NEG_INFINITY);
+        let mut largest = V::load(scores.as_ptr().add(columns.start));
+        for column in columns.clone().step_by(V::LANES) {
+            largest = largest.max(V::load(scores.as_ptr().add(column)));
+        }
+        let before = to.max[row];
+        let largest = largest.largest();
+        let max = if largest > before { largest } else { before };
+        // With every score -inf so far there is nothing to subtract; all weights come out 0.
+        let base = V::splat(if max == f32::NEG_INFINITY { 0.0 } else { max });
+        let mut sum = V::splat(0.0);
+        for column in columns.step_by(V::LANES) {
+            let at = scores.as_mut_ptr().add(column);
+            let weight = exp2(V::load(at).sub(base));
+            weight.store(at);
+            sum = sum.add(weight);
+        }
+        let mut sum = sum.sum();
+        if max != before {
+            let factor = exp2(V::splat(before - max));
+            let stride = block.shape.stride();
+            let out = to.out[row * stride..][..stride].as_mut_ptr();
+            for column in (0..stride).step_by(V::LANES) {
+                V::load(out.add(column)).mul(factor).store(out.add(column));
+            }
+            let mut lanes = [0.0; 16];
+            factor.store(lanes.as_mut_ptr());
+            sum += to.sum[row] * lanes[0];
+            to.max[row] = max;
+        } else {
+            sum += to.sum[row];
+        }
+        to.sum[row] = sum;
+    }
+}
+
+/// A row of f16 to f32, and zeros behind it.
+#[inline(always)]
+unsafe fn widen<V: Vector>(from: &[f16], to: &mut [f32]) {
+    let mut column = 0;
+    // SAFETY: whole vectors within `from`, and `to` is at least as long.
+    unsafe {
+        while column + V::LANES <= from.len() {
+            V::load_f16(from.as_ptr().add(column)).store(to.as_mut_ptr().add(column));
+            column += V::LANES;
+        }
+    }
+    for (to, from) in to[column..].iter_mut().zip(&from[column..]) {
+        *to = from.to_f32();
+    }
+    to[from.len()..].fill(0.0);
+}
+
+/// f32 to f16, to the nearest; what is too large becomes the largest.
+///
+/// # Safety
+/// As [`Vector`] says.
+#[inline(always)]
+pub(in crate::kernels) unsafe fn store<V: Vector>(from: &[f32], to: &mut [f16]) {
+    assert_eq!(from.len(), to.len());
+    let most = f16::MAX.to_f32();
+    let mut column = 0;
+    // SAFETY: whole vectors within both slices.
+    unsafe {
+        while column + V::LANES <= from.len() {
+            let value = V::load(from.as_ptr().add(column));
+            // The bounds come first, so that what is no number stays none.
+            V::splat(-most).max(V::splat(most).min(value)).store_f16(to.as_mut_ptr().add(column));
+            column += V::LANES;
+        }
+    }
+    for (to, from) in to[column..].iter_mut().zip(&from[column..]) {
+        *to = f16::from_f32(from.clamp(-most, most));
+    }
+}
+
+#[inline(always)]
+unsafe fn down(at: At<*const f32>, rows: usize) -> At<*const f32> {
+    // SAFETY: the caller's matrix has these rows.
+    At { start: unsafe { at.start.add(rows * at.stride) }, ..at }
+}
+
+#[inline(always)]
+unsafe fn down_mut(at: At<*mut f32>, rows: usize) -> At<*mut f32> {
+    // SAFETY: the caller's matrix has these rows.
+    At { start: unsafe { at.start.add(rows * at.stride) }, ..at }
+}
+
+/// `c (+)= a b` for at most [`TILE_ROWS`] rows; `columns` is a multiple of the lanes. `FRESH` overwrites `c`.
+#[inline(always)]
+unsafe fn product<V: Vector, const WIDE: usize, const WIDER: usize, const FRESH: bool>(
+    rows: usize,
+    columns: usize,
+    depth: usize,
+    a: At<*const f32>,
+    b: At<*const f32>,
+    c: At<*mut f32>,
+) {
+    // SAFETY: the caller's matrices have these sizes; each branch is a tile with as many rows.
+    unsafe {
+        match rows {
+            1 => strip::<V, 1, WIDER, FRESH>(columns, depth, a, b, c),
+            2 => strip::<V, 2, WIDER, FRESH>(columns, depth, a, b, c),
+            3 => strip::<V, 3, WIDER, FRESH>(columns, depth, a, b, c),
+            4 => strip::<V, 4, WIDE, FRESH>(columns, depth, a, b, c),
+            5 => strip::<V, 5, WIDE, FRESH>(columns, depth, a, b, c),
+            _ => strip::<V, TILE_ROWS, WIDE, FRESH>(columns, depth, a, b, c),
+        }
+    }
+}
+
+/// `ROWS` rows of a product, over all columns.
+#[inline(always)]
+unsafe fn strip<V: Vector, const ROWS: usize, const WIDE: usize, const FRESH: bool>(
+    columns: usize,
+    depth: usize,
+    a: At<*const f32>,
+    b: At<*const f32>,
+    c: At<*mut f32>,
+) {
+    let mut column = 0;
+    // SAFETY: tiles of whole vectors within `columns`.
+    unsafe {
+        while column + WIDE * V::LANES <= columns {
+            let (b, c) = (At { start: b.start.add(column), ..b }, At { start: c.start.add(column), ..c });
+            tile::<V, ROWS, WIDE, FRESH>(depth, a, b, c);
+            column += WIDE * V::LANES;
+        }
+        while column < columns {
+            let (b, c) = (At { start: b.start.add(column), ..b }, At { start: c.start.add(column), ..c });
+            tile::<V, ROWS, 1, FRESH>(depth, a, b, c);
+            column += V::LANES;
+        }
+    }
+}
+
+/// `ROWS` rows by `WIDE` vectors of a product, in registers over the whole depth.
+#[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "registers, not memory: iterators would pass them through closures")]
+unsafe fn tile<V: Vector, const ROWS: usize, const WIDE: usize, const FRESH: bool>(
+    depth: usize,
+    a: At<*const f32>,
+    b: At<*const f32>,
+    c: At<*mut f32>,
+) {
+    // SAFETY: `a` is (ROWS, depth), `b` (depth, WIDE vectors), `c` (ROWS, WIDE vectors), says the caller.
+    unsafe {
+        let mut sums = [[V::splat(0.0); WIDE]; ROWS];
+        if !FRESH {
+            for row in 0..ROWS {
+                for wide in 0..WIDE {
+                    sums[row][wide] = V::load(c.start.add(row * c.stride + wide * V::LANES));
+                }
+            }
+        }
+        for step in 0..depth {
+            let mut right = [V::splat(0.0); WIDE];
+            for wide in 0..WIDE {
+                right[wide] = V::load(b.start.add(step * b.stride + wide * V::LANES));
+            }
+            for row in 0..ROWS {
+                let left = V::splat(*a.start.add(row * a.stride + step));
+                for wide in 0..WIDE {
+                    sums[row][wide] = left.mul_add(right[wide], sums[row][wide]);
+                }
+            }
+        }
+        for row in 0..ROWS {
+            for wide in 0..WIDE {
+                sums[row][wide].store(c.start.add(row * c.stride + wide * V::LANES));
+            }
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! Attention of every table against plain f64, against the scalar table, and against itself in other company.
+
+use half::f16;
+
+use super::*;
+use crate::kernels::{by_name, tables_under_test};
+
+/// A fixed sequence of numbers in -1..1.
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> f32 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((self.0 >> 40) as f32) / (1 << 23) as f32 - 1.0
+    }
+
+    fn take(&mut self, count: usize, factor: f32) -> Vec<f32> {
+        (0..count).map(|_| self.next() * factor).collect()
+    }
+}
+
+/// A sequence: its pages, filled by `store_kv`, with NaN wherever nothing was stored.
+struct Sequence {
+    pages: Vec<Vec<f16>>,
+    keys: Vec<f32>,
+    values: Vec<f32>,
+}
+
+impl Sequence {
+    fn new(kernels: &Kernels, shape: &AttentionShape, length: usize, numbers: &mut Numbers, key_factor: f32) -> Self {
+        let columns = shape.kv_heads * shape.head_dim;
+        let (keys, values) = (numbers.take(length * columns, key_factor), numbers.take(length * columns, 1.0));
+        Self::of(kernels, shape, keys, values)
+    }
+
+    fn of(kernels: &Kernels, shape: &AttentionShape, keys: Vec<f32>, values: Vec<f32>) -> Self {
+        let columns = shape.kv_heads * shape.head_dim;
+        let length = keys.len() / columns;
+        let mut pages = vec![vec![f16::NAN; shape.page()]; length.div_ceil(PAGE_TOKENS)];
+        for position in 0..length {
+            let row = position * columns..(position + 1) * columns;
+            let page = &mut pages[position / PAGE_TOKENS];
+            store_kv(kernels, shape, page, position % PAGE_TOKENS, &keys[row.clone()], &values[row]);
+        }
+        Sequence { pages, keys, values }
+    }
+
+    fn pages(&self) -> Vec<&[f16]> {
+        self.pages.iter().map(Vec::as_slice).collect()
+    }
+}
+
+/// One token's attention in f64, two passes, on the keys and values as f16 holds them.
+fn reference(shape: &AttentionShape, q: &[f32], sequence: &Sequence, seen: Range<usize>) -> Vec<f64> {
+    let (dim, columns) = (shape.head_dim, shape.kv_heads * shape.head_dim);
+    let mut out = vec![0.0; q.len()];
+    for (head, out) in out.chunks_exact_mut(dim).enumerate() {
+        let first = head / shape.group() * dim;
+        let at = |all: &[f32], position: usize, i: usize| {
+            f64::from(f16::from_f32(all[position * columns + first + i]).to_f32())
+        };
+        let score = |position: usize| {
+            let dot: f64 = (0..dim).map(|i| f64::from(q[head * dim + i]) * at(&sequence.keys, position, i)).sum();
+            let score = dot * f64::from(shape.scale);
+            shape.softcap.map_or(score, |cap| f64::from(cap) * (score / f64::from(cap)).tanh())
+        };
+        let scores: Vec<f64> = seen.clone().map(score).collect();
+        let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let sum: f64 = scores.iter().map(|score| (score - max).exp()).sum();
+        for (position, score) in seen.clone().zip(&scores) {
+            let weight = (score - max).exp() / sum;
+            out.iter_mut().enumerate().for_each(|(i, out)| *out += weight * at(&sequence.values, position, i));
+        }
+    }
+    out
+}
+
+fn shape(heads: usize, kv_heads: usize, head_dim: usize) -> AttentionShape {
+    AttentionShape { heads, kv_heads, head_dim, scale: 1.0 / (head_dim as f32).sqrt(), softcap: None }
+}
+
+/// Runs the table on poisoned outputs, and holds it to the reference.
+fn check(
+    kernels: &Kernels,
+    threads: &Threads,
+    shape: &AttentionShape,
+    q: &[f32],
+    all: &[(&Sequence, Query<'_>)],
+) -> Vec<f32> {
+    let queries: Vec<_> = all.iter().map(|(_, query)| *query).collect();
+    let mut out = vec![f32::NAN; q.len()];
+    attention(kernels, threads, shape, q, &queries, &mut out);
+    let columns = shape.heads * shape.head_dim;
+    for (token, (sequence, query)) in all.iter().enumerate() {
+        let row = token * columns..(token + 1) * columns;
+        let expected = reference(shape, &q[row.clone()], sequence, query.positions());
+        for (column, (got, expected)) in out[row].iter().zip(&expected).enumerate() {
+            let close = (f64::from(*got) - expected).abs() <= 3e-5 * (1.0 + expected.abs());
+            let (visible, window) = (query.visible, query.window);
+            assert!(
+                close,
+                "{} {shape:?} sees {visible} of window {window:?}, column {column}: {got}, not {expected}",
+                kernels.name
+            );
+        }
+    }
+    out
+}
+
+#[test]
+fn agrees_with_f64_at_every_length_and_shape() {
+    let threads = Threads::new(2);
+    for kernels in tables_under_test("attention") {
+        let mut numbers = Numbers(1);
+        for (heads, kv_heads, dim) in
+            [(3, 3, 8), (9, 3, 64), (2, 2, 80), (8, 2, 96), (8, 1, 128), (2, 1, 20), (1, 1, 5), (14, 2, 16)]
+        {
+            let shape = shape(heads, kv_heads, dim);
+            let sequence = Sequence::new(kernels, &shape, 130, &mut numbers, 4.0);
+            let pages = sequence.pages();
+            let lengths = [1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 71, 100, 127, 128, 129, 130];
+            let query = |visible| (&sequence, Query { pages: &pages, visible, window: None });
+            let q = numbers.take(lengths.len() * heads * dim, 4.0);
+            check(kernels, &threads, &shape, &q, &lengths.map(query));
+        }
+    }
+}
+
+#[test]
+fn every_length_up_to_two_pages() {
+    let threads = Threads::new(1);
+    for kernels in tables_under_test("attention, lengths") {
+        let mut numbers = Numbers(2);
+        let shape = shape(2, 1, 8);
+        let sequence = Sequence::new(kernels, &shape, 130, &mut numbers, 4.0);
+        let pages = sequence.pages();
+        let all: Vec<_> =
+            (1..=130).map(|visible| (&sequence, Query { pages: &pages, visible, window: None })).collect();
+        let q = numbers.take(130 * 16, 2.0);
+        check(kernels, &threads, &shape, &q, &all);
+    }
+}
+
+#[test]
+fn windows_and_caps() {
+    let threads = Threads::new(2);
+    for kernels in tables_under_test("attention, windows and caps") {
+        let mut numbers = Numbers(3);
+        for cap in [None, Some(5.0), Some(50.0)] {
+            let shape = AttentionShape { softcap: cap, ..shape(4, 2, 32) };
+            let sequence = Sequence::new(kernels, &shape, 700, &mut numbers, 6.0);
+            let pages = sequence.pages();
+            let windows = [Some(1), Some(2), Some(63), Some(64), Some(65), Some(256), Some(300), Some(10_000), None];
+            let all: Vec<_> = windows
+                .into_iter()
+                .flat_map(|window| [1, 5, 64, 130, 256, 257, 520, 700].map(|visible| (visible, window)))
+                .map(|(visible, window)| (&sequence, Query { pages: &pages, visible, window }))
+                .collect();
+            let q = numbers.take(all.len() * 128, 6.0);
+            check(kernels, &threads, &shape, &q, &all);
+        }
+    }
+}
+
+#[test]
+fn a_token_gets_the_same_alone_in_a_batch_and_on_any_threads() {
+    let pools = [Threads::new(1), Threads::new(2), Threads::new(4)];
+    for kernels in tables_under_test("attention, bit for bit") {
+        let mut numbers = Numbers(4);
+        for (heads, kv_heads, dim) in [(9, 3, 64), (4, 4, 24), (8, 1, 40)] {
+            let shape = shape(heads, kv_heads, dim);
+            let columns = heads * dim;
+            let one = Sequence::new(kernels, &shape, 900, &mut numbers, 3.0);
+            let two = Sequence::new(kernels, &shape, 600, &mut numbers, 3.0);
+            let (one_pages, two_pages) = (one.pages(), two.pages());
+            // A chunk of a prompt, another sequence's token between, a second chunk with a window.
+            let mut queries: Vec<_> =
+                (200..290).map(|visible| Query { pages: &one_pages, visible, window: None }).collect();
+            queries.push(Query { pages: &two_pages, visible: 600, window: None });
+            queries.extend((850..=900).map(|visible| Query { pages: &one_pages, visible, window: Some(333) }));
+            queries.push(Query { pages: &two_pages, visible: 0, window: None });
+            let q = numbers.take(queries.len() * columns, 3.0);
+            let run = |threads: &Threads, tokens: Range<usize>| {
+                let mut out = vec![f32::NAN; tokens.len() * columns];
+                let q = &q[tokens.start * columns..tokens.end * columns];
+                attention(kernels, threads, &shape, q, &queries[tokens], &mut out);
+                out.iter().map(|value| value.to_bits()).collect::<Vec<_>>()
+            };
+            let all = run(&pools[0], 0..queries.len());
+            assert!(all.iter().all(|bits| f32::from_bits(*bits).is_finite()));
+            assert!(all[(queries.len() - 1) * columns..].iter().all(|bits| *bits == 0), "nothing seen, nothing out");
+            for threads in &pools {
+                assert_eq!(run(threads, 0..queries.len()), all, "{} on {} threads", kernels.name, threads.count());
+                for token in (0..queries.len()).step_by(7) {
+                    let alone = run(threads, token..token + 1);
+                    let (name, count) = (kernels.name, threads.count());
+                    assert_eq!(
+                        alone,
+                        all[token * columns..][..columns],
+                        "{name}: token {token} alone, {count} threads"
+                    );
+                }
+                assert_eq!(run(threads, 3..50), all[3 * columns..50 * columns], "{}: another cut", kernels.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn extreme_scores() {
+    let threads = Threads::new(2);
+    for kernels in tables_under_test("attention, extremes") {
+        let shape = AttentionShape { scale: 1.0, ..shape(2, 1, 16) };
+        let mut numbers = Numbers(5);
+        for (key, query) in [(0.0, 1.0), (1e-7, 1e-30), (60_000.0, 1e-3), (200.0, 300.0), (65_504.0, 60_000.0)] {
+            let length = 100;
+            // Whole numbers of the same size, so that f32 has the scores exactly and only the softmax is tested.
+            let keys: Vec<f32> = (0..length).flat_map(|p| [if p % 3 == 0 { key } else { -key }; 16]).collect();
+            let sequence = Sequence::of(kernels, &shape, keys, numbers.take(length * 16, 100.0));
+            let pages = sequence.pages();
+            let all = [1, 2, 3, 64, 65, 100].map(|visible| (&sequence, Query { pages: &pages, visible, window: None }));
+            let q: Vec<f32> = (0..all.len() * 32).map(|i| if i / 16 % 2 == 0 { query } else { -query }).collect();
+            check(kernels, &threads, &shape, &q, &all);
+        }
+        // Scores of -inf: no weight for those positions, zeros where there are no others.
+        let keys: Vec<f32> = (0..70).flat_map(|p| [if p < 66 { 60_000.0 } else { 0.0 }; 16]).collect();
+        let sequence = Sequence::of(kernels, &shape, keys, vec![3.0; 70 * 16]);
+        let pages = sequence.pages();
+        let queries = [66, 70].map(|visible| Query { pages: &pages, visible, window: None });
+        let mut out = vec![f32::NAN; 64];
+        attention(kernels, &threads, &shape, &[-1e36; 64], &queries, &mut out);
+        assert_eq!(out, [[0.0; 32], [3.0; 32]].concat(), "{}", kernels.name);
+    }
+}
+
+#[test]
+fn tables_agree_with_the_scalar_one() {
+    let threads = Threads::new(2);
+    let scalar = by_name("scalar").expect("always there");
+    for kernels in tables_under_test("attention against scalar") {
+        let mut numbers = Numbers(6);
+        let shape = shape(6, 2, 48);
+        let sequence = Sequence::new(scalar, &shape, 300, &mut numbers, 4.0);
+        let pages = sequence.pages();
+        let queries: Vec<_> = (100..=300).map(|visible| Query { pages: &pages, visible, window: None }).collect();
+        let q = numbers.take(queries.len() * 6 * 48, 4.0);
+        let [ours, theirs] = [kernels, scalar].map(|kernels| {
+            let mut out = vec![f32::NAN; q.len()];
+            attention(kernels, &threads, &shape, &q, &queries, &mut out);
+            out
+        });
+        let worst = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst < 1e-5, "{} is {worst} off", kernels.name);
+    }
+}
+
+#[test]
+fn stores_what_f16_holds_and_its_largest_for_the_rest() {
+    for kernels in tables_under_test("store_kv") {
+        let shape = shape(2, 2, 11);
+        let mut page = vec![f16::NAN; shape.page()];
+        let mut key: Vec<f32> = (0..22).map(|i| i as f32 * 0.3337 - 2.0).collect();
+        key[3] = 1e9;
+        key[14] = f32::NEG_INFINITY;
+        key[15] = f32::NAN;
+        let value: Vec<f32> = key.iter().map(|key| -key).collect();
+        store_kv(kernels, &shape, &mut page, 5, &key, &value);
+        for (half, row) in [(0, &key), (page.len() / 2, &value)] {
+            for (column, expected) in row.iter().enumerate() {
+                let got = page[half + (column / 11 * PAGE_TOKENS + 5) * 11 + column % 11];
+                let expected = f16::from_f32(expected.clamp(-65504.0, 65504.0));
+                let name = kernels.name;
+                assert!(got == expected || got.is_nan() && expected.is_nan(), "{name} {column}: {got} {expected}");
+            }
+        }
+        assert_eq!(page.iter().filter(|element| !element.is_nan()).count(), 2 * 21);
+    }
+}
+
+#[test]
+#[should_panic(expected = "65 visible positions, 1 pages")]
+fn more_visible_than_paged_is_refused() {
+    let shape = shape(1, 1, 8);
+    let page = vec![f16::ZERO; shape.page()];
+    let queries = [Query { pages: &[&page], visible: 65, window: None }];
+    attention(by_name("scalar").expect("there"), &Threads::new(1), &shape, &[0.0; 8], &queries, &mut [0.0; 8]);
+}

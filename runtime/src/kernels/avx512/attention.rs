@@ -1,0 +1,22 @@
+//! Attention on AVX-512: the flash form in tiles of 6 × 64.
+
+use std::ops::Range;
+
+use half::f16;
+
+use super::vector::F32x16;
+use crate::kernels::attention::{self, AttentionKernels, Block, Partial};
+
+pub(super) const KERNELS: AttentionKernels = AttentionKernels { segment, store };
+
+#[target_feature(enable = "avx512f,avx2,fma,f16c")]
+unsafe fn segment(block: &Block<'_>, positions: Range<usize>, scratch: &mut [f32], to: &mut Partial<'_>) {
+    // SAFETY: compiled with the features of `F32x16`; the rest is the caller's promise.
+    unsafe { attention::segment::<F32x16, 4, 4>(block, positions, scratch, to) }
+}
+
+#[target_feature(enable = "avx512f,avx2,fma,f16c")]
+unsafe fn store(from: &[f32], to: &mut [f16]) {
+    // SAFETY: compiled with the features of `F32x16`.
+    unsafe { attention::store::<F32x16>(from, to) }
+}
