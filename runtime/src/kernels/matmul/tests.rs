@@ -287,6 +287,7 @@ fn every_table_quantises_alike() {
             );
             assert_eq!(facts[group].sum, expected_facts[group].sum, "{} group {group}", table.name);
             assert_eq!(facts[group].half_sums, expected_facts[group].half_sums, "{} group {group}", table.name);
+            assert_eq!(facts[group].factors, expected_facts[group].factors, "{} group {group}", table.name);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use satchel_gguf::TensorType;
 
-use crate::kernels::matmul::{Chunk, FAINT, GroupFacts, Levels, MatmulKernels, RowsKernel};
+use crate::kernels::matmul::{Chunk, GroupFacts, Levels, MatmulKernels, RowsKernel, Scales};
 use crate::quant::{self, Block, GROUP, Group, Plain, SUPPORTED, for_block};
 
 pub(super) const KERNELS: MatmulKernels = MatmulKernels { quantize, rows: &ROWS };
@@ -27,23 +27,17 @@ fn round(value: f32) -> f32 {
     (value + SHIFT) - SHIFT
 }
 
-/// int8 levels of 127ths of the group's largest magnitude.
-///
-/// A group below [`FAINT`] counts as zero; one with an infinity or a NaN gets a NaN scale, so that it shows in every output.
-/// All tables give the same bits here.
+/// Activations to int8. All tables give the same bits here.
 pub(in crate::kernels) fn quantize(x: &[f32], levels: &mut [Levels], facts: &mut [GroupFacts]) {
     for ((x, levels), facts) in x.chunks_exact(GROUP).zip(levels).zip(facts) {
-        // As integers, magnitudes keep their order, and NaN and infinity come above every number.
-        let largest = f32::from_bits(x.iter().map(|value| value.to_bits() & i32::MAX as u32).max().unwrap_or(0));
-        let inverse = if largest >= FAINT && largest.is_finite() { 127.0 / largest } else { 0.0 };
-        let scale = if largest.is_finite() { if largest >= FAINT { largest / 127.0 } else { 0.0 } } else { f32::NAN };
-        let mut half_sums = [0i32; 2];
+        let largest = |half: &[f32]| half.iter().map(|value| value.to_bits() & i32::MAX as u32).max().unwrap_or(0);
+        let scales = Scales::new([largest(&x[..GROUP / 2]), largest(&x[GROUP / 2..])]);
+        let mut half_sums = [0; 2];
         for (column, (level, value)) in levels.0.iter_mut().zip(x).enumerate() {
-            *level = round(value * inverse) as i8;
+            *level = round(value * scales.inverses[column / 16]) as i8;
             half_sums[column / 16] += i32::from(*level);
         }
-        let sum = scale * (half_sums[0] + half_sums[1]) as f32;
-        *facts = GroupFacts { scale, sum, half_sums: half_sums.map(|sum| sum as i16) };
+        *facts = scales.facts(half_sums);
     }
 }
 
@@ -60,8 +54,12 @@ unsafe fn quantised_rows<B: Block>(chunk: &Chunk<'_>) {
             let (levels, facts) = chunk.x.groups(token);
             let mut sum = 0.0f32;
             for ((group, levels), facts) in row_groups.iter().zip(levels).zip(facts) {
-                let halves = [0, 16].map(|start| dot(&group.levels[start..], &levels.0[start..]));
-                let product = group.multipliers[0] * halves[0] + group.multipliers[1] * halves[1];
+                let product = [0, 1].map(|half| {
+                    // A factor holds the multiplier twice.
+                    let multiplier = group.multipliers[half] * (facts.factors[half] & 0xffff);
+                    multiplier * dot(&group.levels[16 * half..], &levels.0[16 * half..])
+                });
+                let product = product[0] + product[1];
                 sum += group.scale * facts.scale * product as f32;
                 sum += group.offset * facts.sum;
             }

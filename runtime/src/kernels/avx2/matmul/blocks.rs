@@ -36,17 +36,15 @@ pub(in crate::kernels) trait Block {
     const OFFSET: bool = false;
     /// Each half of a group has its own integer scale, and its levels count from [`Block::HALVES_ZERO`].
     const HALVES: bool = false;
-    /// The stored level that stands for 0 where [`Block::HALVES`]: 2 to this power.
-    const HALVES_ZERO_LOG2: i32 = 0;
+    /// The stored level that stands for 0 where [`Block::HALVES`]; even, and at most 32.
+    const HALVES_ZERO: i32 = 0;
 
-    /// How many products of a pair of columns an i16 holds.
+    /// How many products of a pair of columns an i16 holds; no more than the four of a half.
     const SUMS: usize = match Self::MAX_LEVEL {
         None => 1,
         Some(max) => {
             let products = i16::MAX as i32 / (2 * 127 * max);
-            if products >= 8 {
-                8
-            } else if products >= 4 {
+            if products >= 4 {
                 4
             } else if products >= 2 {
                 2
@@ -244,7 +242,7 @@ impl Block for Q6K {
     const GROUPS: usize = 8;
     const MAX_LEVEL: Option<i32> = Some(63);
     const HALVES: bool = true;
-    const HALVES_ZERO_LOG2: i32 = 5;
+    const HALVES_ZERO: i32 = 32;
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]

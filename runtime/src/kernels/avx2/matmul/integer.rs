@@ -5,9 +5,9 @@
 //! Two paths, the same sums: [`one_token`] reads eight rows where they lie; with more tokens, [`tile`] takes up to four of them over
 //! a strip of sixteen unpacked rows. In both, a group's integer is exact and then goes through [`accumulate`].
 //!
-//! `maddubs` multiplies unsigned levels with signed activations and adds pairs into i16. Four-bit levels let eight such sums
-//! be added before they must be widened (15 × 127 × 2 × 8 < 2¹⁵), five-bit ones four, six-bit ones two; signed levels go through
-//! `|w| × (x with the sign of w)`.
+//! `maddubs` multiplies unsigned levels with signed activations and adds pairs into i16. Levels of up to five bits let the four such
+//! sums of a half group be added before they must be widened (31 × 127 × 2 × 4 < 2¹⁵), six-bit ones two; signed levels go through
+//! `|w| × (x with the sign of w)`. `madd` widens to i32, and multiplies by the integer scales of the half.
 
 use std::arch::x86_64::*;
 
@@ -123,15 +123,19 @@ unsafe fn one_token<B: Block>(rows: Rows, blocks: usize, levels: &[Levels], fact
                 for (products, &row) in products.iter_mut().zip(&rows) {
                     *products = multiply::<B>(B::levels(row, group), x);
                 }
-                let [first, second] = sum_halves::<B>(products);
-                let integers = if B::HALVES {
-                    let pair = header.halves[group];
-                    let first = _mm256_mullo_epi32(first, _mm256_srai_epi32::<16>(_mm256_slli_epi32::<16>(pair)));
-                    let second = _mm256_mullo_epi32(second, _mm256_srai_epi32::<16>(pair));
-                    less_zero::<B>(_mm256_add_epi32(first, second), pair, facts)
-                } else {
-                    _mm256_add_epi32(first, second)
-                };
+                let [mut first, mut second] = sum_halves::<B>(products, facts);
+                if B::HALVES {
+                    let pairs = header.halves[group];
+                    let zero = |half: usize| {
+                        let multiplier = facts.factors[half] & 0xffff;
+                        _mm256_set1_epi32(B::HALVES_ZERO * multiplier * i32::from(facts.half_sums[half]))
+                    };
+                    let scales =
+                        [_mm256_srai_epi32::<16>(_mm256_slli_epi32::<16>(pairs)), _mm256_srai_epi32::<16>(pairs)];
+                    first = _mm256_mullo_epi32(_mm256_sub_epi32(first, zero(0)), scales[0]);
+                    second = _mm256_mullo_epi32(_mm256_sub_epi32(second, zero(1)), scales[1]);
+                }
+                let integers = _mm256_add_epi32(first, second);
                 sums = accumulate::<B>(sums, integers, header.scale[group], header.offset[group], facts);
             }
         }
@@ -139,23 +143,16 @@ unsafe fn one_token<B: Block>(rows: Rows, blocks: usize, levels: &[Levels], fact
     sums
 }
 
-/// Where halves have scales of their own, their levels count from above 0: what that adds to the sums is taken off, in integers.
+/// Eight rows' products to sums of each half of the columns, lane = row, times the activations' multipliers. Adds in i16 as long as
+/// that cannot overflow.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn less_zero<B: Block>(integers: __m256i, pairs: __m256i, facts: &GroupFacts) -> __m256i {
-    let [first, second] = facts.half_sums;
-    let x = _mm256_set1_epi32(i32::from(first) & 0xffff | i32::from(second) << 16);
-    let excess = _mm256_sll_epi32(_mm256_madd_epi16(pairs, x), _mm_cvtsi32_si128(B::HALVES_ZERO_LOG2));
-    _mm256_sub_epi32(integers, excess)
-}
-
-/// Eight rows' products to sums of each half of the columns, lane = row. Adds in i16 as long as that cannot overflow.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn sum_halves<B: Block>(products: [__m256i; 8]) -> [__m256i; 2] {
+fn sum_halves<B: Block>(products: [__m256i; 8], facts: &GroupFacts) -> [__m256i; 2] {
+    // The first half of the columns is in the lower half of each vector, and stays there until the end.
+    let factors = _mm256_set_m128i(_mm_set1_epi32(facts.factors[1]), _mm_set1_epi32(facts.factors[0]));
     let [a, b, c, d, e, f, g, h] = products;
-    let widen = |products| _mm256_madd_epi16(products, _mm256_set1_epi16(1));
-    // Words of two rows side by side; the words of a row in the lower and upper half stay apart.
+    let widen = |products| _mm256_madd_epi16(products, factors);
+    // Words of two rows side by side.
     let pair = |a, b| {
         let (low, high) = (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
         if B::SUMS >= 2 { _mm256_add_epi16(low, high) } else { _mm256_add_epi32(widen(low), widen(high)) }
@@ -203,9 +200,11 @@ unsafe fn tile<B: Block, const T: usize>(chunk: &Chunk<'_>, first: usize, token:
     let x = x.map(|(levels, facts)| (levels.as_ptr(), facts.as_ptr()));
     let mut sums = [[_mm256_setzero_ps(); 2]; T];
     for (index, group) in strip.iter().enumerate() {
-        // Sums of products in i32; narrower within a part.
+        // Sums of products: of the group, and of the half that is being worked on.
+        let mut integers = [[_mm256_setzero_si256(); 2]; T];
         let mut wide = [[_mm256_setzero_si256(); 2]; T];
         for part in 0..8 / B::SUMS {
+            // Sums in i16 for as long as they fit.
             let mut narrow = [[_mm256_setzero_si256(); 2]; T];
             for step in 0..B::SUMS {
                 let quad = part * B::SUMS + step;
@@ -219,25 +218,33 @@ unsafe fn tile<B: Block, const T: usize>(chunk: &Chunk<'_>, first: usize, token:
                 }
                 pin(&mut narrow);
             }
-            for vector in 0..2 {
-                // Widening multiplies by 1, or else by the integer scale of the half that the part lies in.
-                let factor = if B::HALVES { group.halves[part * B::SUMS / 4][vector] } else { _mm256_set1_epi16(1) };
-                for t in 0..T {
-                    let widened = _mm256_madd_epi16(narrow[t][vector], factor);
-                    wide[t][vector] = if part == 0 { widened } else { _mm256_add_epi32(wide[t][vector], widened) };
+            let half = part * B::SUMS / 4;
+            let (starts, ends) = (part * B::SUMS % 4 == 0, (part + 1) * B::SUMS % 4 == 0);
+            for t in 0..T {
+                // SAFETY: as above.
+                let facts = unsafe { &*x[t].1.add(index) };
+                for vector in 0..2 {
+                    let scales = group.halves[half][vector];
+                    let factors = if B::HALVES { scales } else { _mm256_set1_epi32(facts.factors[half]) };
+                    let widened = _mm256_madd_epi16(narrow[t][vector], factors);
+                    let mut sum = if starts { widened } else { _mm256_add_epi32(wide[t][vector], widened) };
+                    if B::HALVES && ends {
+                        // Widening applied the weights' scales. Their levels count from above 0; `madd` doubles.
+                        let zero = B::HALVES_ZERO / 2 * i32::from(facts.half_sums[half]);
+                        let zero = _mm256_madd_epi16(scales, _mm256_set1_epi16(zero as i16));
+                        let multiplier = _mm256_set1_epi32(facts.factors[half] & 0xffff);
+                        sum = _mm256_mullo_epi32(_mm256_sub_epi32(sum, zero), multiplier);
+                    }
+                    if !ends {
+                        wide[t][vector] = sum;
+                    } else if half == 0 {
+                        integers[t][vector] = sum;
+                    } else {
+                        let integers = _mm256_add_epi32(integers[t][vector], sum);
+                        let (scale, offset) = (group.scale[vector], group.offset[vector]);
+                        sums[t][vector] = accumulate::<B>(sums[t][vector], integers, scale, offset, facts);
+                    }
                 }
-            }
-        }
-        for t in 0..T {
-            // SAFETY: as above.
-            let facts = unsafe { &*x[t].1.add(index) };
-            for vector in 0..2 {
-                let mut integers = wide[t][vector];
-                if B::HALVES {
-                    integers = less_zero::<B>(integers, group.halves[2][vector], facts);
-                }
-                let (scale, offset) = (group.scale[vector], group.offset[vector]);
-                sums[t][vector] = accumulate::<B>(sums[t][vector], integers, scale, offset, facts);
             }
         }
     }

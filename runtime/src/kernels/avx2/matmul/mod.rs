@@ -13,7 +13,7 @@ use std::arch::x86_64::*;
 
 use satchel_gguf::TensorType;
 
-use crate::kernels::matmul::{FAINT, GroupFacts, Levels, MatmulKernels, RowsKernel};
+use crate::kernels::matmul::{GroupFacts, Levels, MatmulKernels, RowsKernel, Scales};
 use crate::quant::GROUP;
 
 pub(super) const KERNELS: MatmulKernels = MatmulKernels { quantize, rows: ROWS };
@@ -41,23 +41,20 @@ pub(in crate::kernels) unsafe fn quantize(x: &[f32], levels: &mut [Levels], fact
     for ((x, levels), facts) in x.chunks_exact(GROUP).zip(levels).zip(facts) {
         // SAFETY: `x` has 32 values, `levels` 32 bytes.
         let values: [__m256; 4] = std::array::from_fn(|part| unsafe { _mm256_loadu_ps(x.as_ptr().add(8 * part)) });
-        // As integers, magnitudes keep their order, and NaN and infinity come above every number.
         let magnitude = |value| _mm256_and_si256(_mm256_castps_si256(value), _mm256_set1_epi32(i32::MAX));
-        let largest = _mm256_max_epi32(
-            _mm256_max_epi32(magnitude(values[0]), magnitude(values[1])),
-            _mm256_max_epi32(magnitude(values[2]), magnitude(values[3])),
-        );
-        let largest = _mm_max_epi32(_mm256_castsi256_si128(largest), _mm256_extracti128_si256::<1>(largest));
-        let largest = _mm_max_epi32(largest, _mm_shuffle_epi32::<0b01_00_11_10>(largest));
-        let largest = _mm_max_epi32(largest, _mm_shuffle_epi32::<0b10_11_00_01>(largest));
-        let largest = f32::from_bits(_mm_cvtsi128_si32(largest) as u32);
-        let (scale, inverse) = match largest {
-            largest if !largest.is_finite() => (f32::NAN, 0.0),
-            largest if largest < FAINT => (0.0, 0.0),
-            largest => (largest / 127.0, 127.0 / largest),
+        let largest = |first, second| {
+            let largest = _mm256_max_epi32(magnitude(first), magnitude(second));
+            let largest = _mm_max_epi32(_mm256_castsi256_si128(largest), _mm256_extracti128_si256::<1>(largest));
+            let largest = _mm_max_epi32(largest, _mm_shuffle_epi32::<0b01_00_11_10>(largest));
+            let largest = _mm_max_epi32(largest, _mm_shuffle_epi32::<0b10_11_00_01>(largest));
+            _mm_cvtsi128_si32(largest) as u32
         };
-        let inverse = _mm256_set1_ps(inverse);
-        let [a, b, c, d] = values.map(|value| _mm256_cvtps_epi32(_mm256_mul_ps(value, inverse)));
+        let scales = Scales::new([largest(values[0], values[1]), largest(values[2], values[3])]);
+        let [first, second] = scales.inverses.map(|inverse| _mm256_set1_ps(inverse));
+        let a = _mm256_cvtps_epi32(_mm256_mul_ps(values[0], first));
+        let b = _mm256_cvtps_epi32(_mm256_mul_ps(values[1], first));
+        let c = _mm256_cvtps_epi32(_mm256_mul_ps(values[2], second));
+        let d = _mm256_cvtps_epi32(_mm256_mul_ps(values[3], second));
         // The packs work on 128-bit halves apart: they leave groups of four columns in the order 0 2 4 6 1 3 5 7.
         let packed = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
         let packed = _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
@@ -66,11 +63,6 @@ pub(in crate::kernels) unsafe fn quantize(x: &[f32], levels: &mut [Levels], fact
         let quads = _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_set1_epi8(1), packed), _mm256_set1_epi16(1));
         let pairs = _mm256_add_epi32(quads, _mm256_shuffle_epi32::<0b01_00_11_10>(quads));
         let sums = _mm256_add_epi32(pairs, _mm256_shuffle_epi32::<0b10_11_00_01>(pairs));
-        let half_sums = [_mm256_extract_epi32::<0>(sums), _mm256_extract_epi32::<4>(sums)];
-        *facts = GroupFacts {
-            scale,
-            sum: scale * (half_sums[0] + half_sums[1]) as f32,
-            half_sums: half_sums.map(|sum| sum as i16),
-        };
+        *facts = scales.facts([_mm256_extract_epi32::<0>(sums), _mm256_extract_epi32::<4>(sums)]);
     }
 }

@@ -21,8 +21,8 @@ pub(in crate::kernels) struct StripGroup {
     pub(in crate::kernels) levels: [[__m256i; 2]; 8],
     pub(in crate::kernels) scale: [__m256; 2],
     pub(in crate::kernels) offset: [__m256; 2],
-    /// Integer scales of the halves: for the first, for the second, and as pairs.
-    pub(in crate::kernels) halves: [[__m256i; 2]; 3],
+    /// Integer scales of the first half and of the second, each twice as i16 in its word.
+    pub(in crate::kernels) halves: [[__m256i; 2]; 2],
 }
 
 // SAFETY: vectors of numbers, in whole cache lines.
@@ -72,12 +72,9 @@ unsafe fn unpack<B: Block>(rows: &Rows, vector: usize, blocks: usize, strip: &mu
                     place.offset[vector] = header.offset[group];
                 }
                 if B::HALVES {
-                    let pair = header.halves[group];
-                    let first = _mm256_blend_epi16::<0b1010_1010>(pair, _mm256_slli_epi32::<16>(pair));
-                    let second = _mm256_blend_epi16::<0b0101_0101>(pair, _mm256_srli_epi32::<16>(pair));
-                    for (place, vectors) in place.halves.iter_mut().zip([first, second, pair]) {
-                        place[vector] = vectors;
-                    }
+                    let pairs = header.halves[group];
+                    place.halves[0][vector] = _mm256_blend_epi16::<0b1010_1010>(pairs, _mm256_slli_epi32::<16>(pairs));
+                    place.halves[1][vector] = _mm256_blend_epi16::<0b0101_0101>(pairs, _mm256_srli_epi32::<16>(pairs));
                 }
             }
         }

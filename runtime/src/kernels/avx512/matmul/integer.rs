@@ -49,31 +49,33 @@ fn add_products_vnni<B: Block>(sums: __m512i, levels: __m512i, x: __m512i) -> __
     _mm512_dpbusd_epi32(sums, levels, x)
 }
 
-/// What the integer sums start from: 0, or what takes off the 128 that signed levels were shifted by.
+/// What the integer sum of a half starts from: what takes off the stored level that stands for 0, where no offset does.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-fn start<B: Block>(facts: &GroupFacts, shift_signed: bool) -> __m512i {
-    if shift_signed && B::MAX_LEVEL.is_none() {
-        let [first, second] = facts.half_sums.map(i32::from);
-        _mm512_set1_epi32(-128 * (first + second))
-    } else {
-        _mm512_setzero_si512()
-    }
+fn start<B: Block>(half_sum: i16, shift_signed: bool) -> __m512i {
+    let zero = match B::MAX_LEVEL {
+        None if shift_signed => 128,
+        None => 0,
+        Some(_) => B::HALVES_ZERO,
+    };
+    _mm512_set1_epi32(-zero * i32::from(half_sum))
 }
 
-/// Applies the integer scales of the halves, and takes off what their levels' zero adds.
+/// Adds the halves' integers, each times its multiplier and, where weights have them, integer scales.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 fn join_halves<B: Block>(halves: [__m512i; 2], group: &StripGroup, facts: &GroupFacts) -> __m512i {
-    // SAFETY: the pair of vectors is 64 bytes on a cache line.
-    let pairs = unsafe { _mm512_load_si512((&raw const group.halves[2]).cast()) };
-    let first = _mm512_srai_epi32::<16>(_mm512_slli_epi32::<16>(pairs));
-    let second = _mm512_srai_epi32::<16>(pairs);
-    let scaled = _mm512_add_epi32(_mm512_mullo_epi32(halves[0], first), _mm512_mullo_epi32(halves[1], second));
-    let [first, second] = facts.half_sums;
-    let x = _mm512_set1_epi32(i32::from(first) & 0xffff | i32::from(second) << 16);
-    let excess = _mm512_sll_epi32(_mm512_madd_epi16(pairs, x), _mm_cvtsi32_si128(B::HALVES_ZERO_LOG2));
-    _mm512_sub_epi32(scaled, excess)
+    let mut scaled = halves;
+    for (half, scaled) in scaled.iter_mut().enumerate() {
+        let mut factors = _mm512_set1_epi32(facts.factors[half]);
+        if B::HALVES {
+            // SAFETY: the pair of vectors is 64 bytes on a cache line.
+            let scales = unsafe { _mm512_load_si512((&raw const group.halves[half]).cast()) };
+            factors = _mm512_mullo_epi16(factors, scales);
+        }
+        *scaled = _mm512_mullo_epi32(*scaled, _mm512_srai_epi32::<16>(factors));
+    }
+    _mm512_add_epi32(scaled[0], scaled[1])
 }
 
 /// Adds a group to the sums of sixteen rows: the order and rounding of `avx2`'s `accumulate`, which computes single tokens.
@@ -152,15 +154,15 @@ macro_rules! kernels {
                 let mut sums = [_mm512_setzero_ps(); T];
                 for (index, group) in strip.iter().enumerate() {
                     let mut halves = [[_mm512_setzero_si512(); T]; 2];
-                    for (integers, x) in halves[0].iter_mut().zip(&x) {
-                        // SAFETY: every token has a group for each of the strip.
-                        *integers = start::<B>(unsafe { &*x.1.add(index) }, $shift);
+                    for (half, integers) in halves.iter_mut().enumerate() {
+                        for (integers, x) in integers.iter_mut().zip(&x) {
+                            // SAFETY: every token has a group for each of the strip.
+                            *integers = start::<B>(unsafe { (*x.1.add(index)).half_sums[half] }, $shift);
+                        }
                     }
                     for quad in 0..8 {
                         let levels = levels::<B>(group, quad, $shift);
-                        // One sum serves both halves unless they are scaled apart.
-                        let half = if B::HALVES { quad / 4 } else { 0 };
-                        for (integers, x) in halves[half].iter_mut().zip(&x) {
+                        for (integers, x) in halves[quad / 4].iter_mut().zip(&x) {
                             // SAFETY: as above; a group has eight times four levels.
                             let four = unsafe { (*x.0.add(index)).0.as_ptr().cast::<i32>().add(quad).read() };
                             *integers = $add_products::<B>(*integers, levels, _mm512_set1_epi32(four));
@@ -169,11 +171,7 @@ macro_rules! kernels {
                     for (t, sums) in sums.iter_mut().enumerate() {
                         // SAFETY: as above.
                         let facts = unsafe { &*x[t].1.add(index) };
-                        let integers = if B::HALVES {
-                            join_halves::<B>([halves[0][t], halves[1][t]], group, facts)
-                        } else {
-                            halves[0][t]
-                        };
+                        let integers = join_halves::<B>([halves[0][t], halves[1][t]], group, facts);
                         *sums = accumulate::<B>(*sums, integers, group, facts);
                     }
                 }
