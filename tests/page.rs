@@ -40,7 +40,8 @@ fn page_works_in_a_browser_without_network() {
     let printed = output(&mut command, b"");
     println!("{}", printed.stdout);
     assert_eq!(printed.code, Some(0), "{}\n{}", printed.stdout, printed.stderr);
-    let left: Vec<_> = fs::read_dir(&folder).expect("the folder is there").flatten().map(|entry| entry.path()).collect();
+    let left: Vec<_> =
+        fs::read_dir(&folder).expect("the folder is there").flatten().map(|entry| entry.path()).collect();
     assert_eq!(left, [program], "running it left nothing beside it");
 }
 
