@@ -80,8 +80,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     };
     let suffix = if args.depth > 0 { format!("@d{}", args.depth) } else { String::new() };
     let mut rows = Vec::new();
-    let tests: [(&str, usize, fn(&mut Bench, usize)); 2] =
-        [("pp", args.prompt, Bench::prefill), ("tg", args.generate, Bench::decode)];
+    let tests: [(&str, usize, Work); 2] = [("pp", args.prompt, Bench::prefill), ("tg", args.generate, Bench::decode)];
     for (name, tokens, work) in tests {
         if tokens == 0 {
             continue;
@@ -124,6 +123,9 @@ fn print_row(row: &Row, format: Format, first: bool) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What a test does: so many tokens.
+type Work = fn(&mut Bench, usize);
+
 struct Bench {
     evaluator: Evaluator,
     vocabulary: u64,
@@ -154,7 +156,7 @@ impl Bench {
     }
 
     /// Tokens a second of each run but the first, which warms up.
-    fn samples(&mut self, tokens: usize, repetitions: usize, work: fn(&mut Self, usize)) -> Vec<f64> {
+    fn samples(&mut self, tokens: usize, repetitions: usize, work: Work) -> Vec<f64> {
         let mut samples = Vec::with_capacity(repetitions);
         for run in 0..=repetitions {
             self.evaluator.clear();

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, TryRecvError};
+use std::sync::mpsc::{Receiver, Sender};
 use std::time::Instant;
 
 use super::sequence::Running;
@@ -75,11 +75,8 @@ impl Scheduler {
                     Err(_) => return,
                 }
             }
-            loop {
-                match submissions.try_recv() {
-                    Ok(submission) => self.waiting.push_back(submission),
-                    Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
-                }
+            while let Ok(submission) = submissions.try_recv() {
+                self.waiting.push_back(submission);
             }
             self.end_cancelled();
             self.admit();

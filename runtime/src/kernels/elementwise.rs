@@ -31,6 +31,7 @@ pub struct ElementwiseKernels {
     /// `x / sqrt(mean(x²) + eps) * weight`
     pub(crate) rms_norm: unsafe fn(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]),
     /// `(x - mean(x)) / sqrt(variance(x) + eps) * weight + bias`
+    #[allow(clippy::type_complexity, reason = "the shape of the operation")]
     pub(crate) layer_norm: unsafe fn(x: &[f32], weight: &[f32], bias: Option<&[f32]>, eps: f32, out: &mut [f32]),
     /// `silu(gate) * up`
     pub(crate) silu_mul: unsafe fn(gate: &[f32], up: &[f32], out: &mut [f32]),

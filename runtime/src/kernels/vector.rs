@@ -46,9 +46,10 @@ pub(super) unsafe trait Vector: Copy {
 
 /// Minimax polynomials of our own fit: relative errors 3.1e-9 and 2.0e-9 before rounding.
 const EXP: [f32; 5] = [0.001_381_458_1, 0.008_368_725, 0.041_668_39, 0.166_665_21, 0.499_999_94];
-const EXP2: [f32; 6] = [0.000_153_533_62, 0.001_339_887_5, 0.009_618_437, 0.055_503_324, 0.240_226_48, 0.693_147_2];
+const EXP2: [f32; 6] =
+    [0.000_153_533_62, 0.001_339_887_5, 0.009_618_437, 0.055_503_324, 0.240_226_48, std::f32::consts::LN_2];
 /// ln 2 in two parts, the first with so few bits that its product with an exponent is exact.
-const LN_2: [f32; 2] = [0.693_359_375, -0.000_212_194_44];
+const LN_2: [f32; 2] = [0.693_359_4, -0.000_212_194_44];
 
 /// e^x to about one unit in the last place; 0 below 2^-126.5, infinity from 2^127.5 on.
 #[inline(always)]

@@ -47,7 +47,8 @@ pub(in crate::kernels) unsafe fn segment<V: Vector, const WIDE: usize, const WID
     assert!(scores.len() >= rows * PAGE_TOKENS && block.q.len() >= rows * stride && to.out.len() >= rows * stride);
     for page in positions.start / PAGE_TOKENS..positions.end.div_ceil(PAGE_TOKENS) {
         let seen = (0..rows).map(|row| block.seen(row, page, &positions)).filter(|seen| seen.start < seen.end);
-        let all = seen.fold(PAGE_TOKENS..0, |all, seen| all.start.min(seen.start)..all.end.max(seen.end));
+        let none = Range { start: PAGE_TOKENS, end: 0 };
+        let all = seen.fold(none, |all, seen| all.start.min(seen.start)..all.end.max(seen.end));
         if all.start >= all.end {
             continue;
         }

@@ -9,7 +9,7 @@ use crate::kernels::vector::{Vector, exp};
 const SUMS: usize = 4;
 
 /// `sqrt(2 / π)` and `0.044715 sqrt(2 / π)`, doubled: `gelu(x) = x / (1 + e^-(2u))`.
-pub(in crate::kernels) const GELU: [f32; 2] = [1.595_769_1, 0.071_354_814];
+pub(in crate::kernels) const GELU: [f32; 2] = [1.595_769, 0.071_354_814];
 
 /// Sum over `x` of `map(x - shift)`, which is the square or the value itself.
 #[inline(always)]
