@@ -74,6 +74,20 @@ export const checks = {
     await lastAnswer(page).waitFor();
   },
 
+  "deleting a conversation stops its answer": async ({ page }) => {
+    await newChat(page);
+    await set(page, "Max tokens", "");
+    await ask(page, LONG);
+    await grown(page, 40);
+    const ended = page.waitForEvent("requestfailed", (request) => request.url().endsWith("/v1/chat/completions"));
+    await button(page.getByRole("main"), "Actions for this chat").click();
+    await page.getByRole("menuitem", { name: "Delete" }).click();
+    await page.getByRole("heading", { level: 1, name: "New chat" }).waitFor();
+    await ended;
+    await item(page, "Colours").click();
+    await page.getByRole("heading", { level: 1, name: "Colours" }).waitFor();
+  },
+
   "an exported conversation can be imported, and read as Markdown": async ({ page }) => {
     const save = async (name) => {
       await button(page, "Actions for this chat").click();

@@ -131,9 +131,7 @@ async function write(messageId: string, one: Writing, conversation: Conversation
         if (now - keptAt >= KEEP_EVERY_MS && !keeping) {
           keptAt = now;
           keeping = true;
-          void keep(messageId, { content, reasoning })
-            .then((there) => (there ? conversations.tellTabs(one.conversationId) : one.abort.abort()))
-            .finally(() => (keeping = false));
+          void keepOrStop(messageId, one, { content, reasoning }).finally(() => (keeping = false));
         }
       }
     }
@@ -143,6 +141,13 @@ async function write(messageId: string, one: Writing, conversation: Conversation
     noteFailure(error);
     return result({ status: "failed", failure: explain(error) });
   }
+}
+
+/** Keeps what came so far; stops where the conversation was deleted, here or in another tab. */
+async function keepOrStop(messageId: string, one: Writing, change: MessageChange): Promise<void> {
+  const kept = await keep(messageId, change);
+  if (kept && (await conversations.database().conversation(one.conversationId))) conversations.tellTabs(one.conversationId);
+  else one.abort.abort();
 }
 
 /** Stops the answer of the open conversation. */
