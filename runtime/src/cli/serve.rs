@@ -1,7 +1,7 @@
 //! `satchel serve`, and what a packed file does without arguments: the server and the chat page.
 //!
-//! Everything it has to say is one block on stdout, written when the server can answer. Ctrl-C or SIGTERM ends running answers
-//! properly and exits with 0; a second one exits at once.
+//! Everything it has to say is one block on stdout, written when the server can answer. Ctrl-C or SIGTERM ends running
+//! answers properly and exits with 0; a second one exits at once.
 
 use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -47,8 +47,8 @@ pub struct Args {
     /// Answers generated at once; more wait for their turn [default: 4]
     #[arg(long, value_name = "N", help_heading = "Model")]
     parallel: Option<usize>,
-    /// Put before conversations that have no system message
-    #[arg(long, value_name = "TEXT", help_heading = "Model")]
+    /// Put before conversations that have no system message; an empty one takes the packed one away
+    #[arg(long, visible_alias = "system", value_name = "TEXT", help_heading = "Answer")]
     system_prompt: Option<String>,
     /// Do not open the chat page in a browser
     #[arg(long, help_heading = "Server")]
@@ -97,7 +97,6 @@ pub fn run(args: Args) -> Result<(), Failure> {
     session.defaults.sampling = args.sampling.apply(&session.defaults.sampling)?;
     session.defaults.max_tokens = args.sampling.max_tokens.or(session.defaults.max_tokens);
     if let Some(system_prompt) = args.system_prompt {
-        // An empty one takes the packed one away.
         session.defaults.system_prompt = Some(system_prompt).filter(|text| !text.is_empty());
     }
     let page = page(&session)?;
