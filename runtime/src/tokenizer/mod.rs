@@ -1,7 +1,7 @@
 //! Text to token ids and back, as the model's own tokenizer does it.
 //!
 //! All there is to know comes from the GGUF: [`Tokenizer::from_gguf`] reads the vocabulary and picks the algorithm,
-//! byte-level BPE ([`bpe`]) or SentencePiece with scores ([`spm`]). Whatever the algorithm, special tokens are cut
+//! byte-level BPE (`bpe`) or SentencePiece with scores (`spm`). Whatever the algorithm, special tokens are cut
 //! out first, and what lies between them is encoded on its own. A kind of tokenizer or a pre-tokeniser that is not
 //! known is an error: near enough would only make the model worse without a trace.
 //!
