@@ -1,6 +1,6 @@
 //! `satchel inspect`: what a model file holds, for people or as JSON, without computing with it.
 //!
-//! A [`report::Report`] is made of the headers alone; only the hashes read the whole file, so they come last.
+//! A `report::Report` is made of the headers alone; only the hashes read the whole file, so they come last.
 
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;

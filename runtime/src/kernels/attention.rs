@@ -4,7 +4,7 @@
 //! that share the KV head, and each page's keys and values are converted once for all of them. Per page a row's scores, their
 //! maximum and the weighted sum of the values are folded into a running `(max, sum, out)`: the online softmax.
 //!
-//! Positions are cut into *segments* of [`SEGMENT`] at fixed places, each folded on its own, and the segments' results are then
+//! Positions are cut into *segments* of `SEGMENT` at fixed places, each folded on its own, and the segments' results are then
 //! merged first to last. That is done for every query, alone or in a batch, so whether one thread walks all segments of a unit
 //! or several threads take some each (one token after a long context) cannot show in the result.
 //!

@@ -3,7 +3,7 @@
 //! `out[token][row] = Σ_column weight[row][column] × x[token][column]`. Weights are never repacked for good. There are two families:
 //!
 //! - **Quantised weights** meet activations quantised to int8 in groups of 32 columns, with an f32 scale for the group and an integer
-//!   multiplier for each half ([`GroupFacts`]). A group's product is an exact integer, so
+//!   multiplier for each half (`GroupFacts`). A group's product is an exact integer, so
 //!   its lanes may be added in any order; the groups of a row are then added in f32, first to last, each as
 //!   `sum = (scale_w × scale_x) × integer + sum` and, for types with an offset, `sum = offset_w × sum_x + sum`.
 //!   Vector kernels put *rows* in the lanes of that f32 sum. With many tokens they unpack a strip of some 16 rows once, the columns
