@@ -7,6 +7,7 @@ mod cli_run;
 mod cli_template;
 mod http;
 mod inspect;
+mod memory;
 mod openai_client;
 mod pack;
 mod page;
