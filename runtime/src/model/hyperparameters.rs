@@ -224,9 +224,7 @@ impl Hyperparameters {
                 beta_fast: keys.positive("rope.scaling.yarn_beta_fast", 32.0)?,
                 beta_slow: keys.positive("rope.scaling.yarn_beta_slow", 1.0)?,
             }),
-            // The frequencies come from factors (short or long ones), which the architecture has picked.
-            "longrope" => Ok(RopeScaling::None),
-            other => Err(keys.wrong("rope.scaling.type", other, "known are none, linear, yarn, longrope")),
+            other => Err(keys.wrong("rope.scaling.type", other, "this build knows none, linear and yarn")),
         }
     }
 }

@@ -51,8 +51,8 @@ pub struct Rope {
     pub base: f32,
     /// Context extension.
     pub scaling: RopeScaling,
-    /// Divisors of the frequencies, one a pair (`rope_freqs.weight`, `rope_factors_long.weight`).
+    /// Divisors of the frequencies, one a pair (`rope_freqs.weight`).
     pub factors: Option<Arc<[f32]>>,
-    /// Multiplies cosine and sine (longrope); 1 elsewhere.
+    /// Multiplies cosine and sine; 1 where the file says nothing else.
     pub magnitude: f32,
 }

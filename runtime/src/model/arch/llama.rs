@@ -130,7 +130,7 @@ fn vocabulary(tensors: &TensorSource<'_>) -> Result<usize, ModelError> {
     }
 }
 
-/// Frequency divisors of Llama 3.1 (`rope_freqs`) or of longrope, where the file has them.
+/// Frequency divisors of Llama 3.1, where the file has them.
 fn rope_factors(
     keys: &Keys<'_>,
     hyper: &Hyperparameters,
@@ -138,8 +138,5 @@ fn rope_factors(
     backend: &dyn Backend,
 ) -> Result<Option<Arc<[f32]>>, ModelError> {
     let pairs = keys.count("rope.dimension_count", 1 << 16)?.unwrap_or(hyper.head_dim) / 2;
-    let plain = tensors.optional_values(backend, "rope_freqs.weight", pairs)?;
-    let long = tensors.optional_values(backend, "rope_factors_long.weight", pairs)?;
-    tensors.ignore("rope_factors_short.weight");
-    Ok(plain.or(long))
+    tensors.optional_values(backend, "rope_freqs.weight", pairs)
 }
