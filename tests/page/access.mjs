@@ -78,11 +78,12 @@ export const checks = {
     }
     await button(page, "Import and export").focus();
     await page.keyboard.press("Enter");
-    await page.getByRole("menuitem").first().waitFor();
+    // Focus moves once the menu is drawn; each step waits for it, and fails where it never comes.
+    await page.waitForFunction(() => document.activeElement?.getAttribute("role") === "menuitem");
     await page.keyboard.press("ArrowDown");
-    assert.equal(await page.evaluate(() => document.activeElement?.textContent), "Export all conversations");
+    await page.waitForFunction(() => document.activeElement?.textContent === "Export all conversations");
     await page.keyboard.press("Escape");
-    assert.equal(await page.evaluate(() => document.activeElement?.getAttribute("aria-label")), "Import and export");
+    await page.waitForFunction(() => document.activeElement?.getAttribute("aria-label") === "Import and export");
     await page.keyboard.press("Alt+ArrowDown");
     await page.locator("article.question").first().waitFor();
   },
