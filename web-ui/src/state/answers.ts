@@ -32,7 +32,7 @@ interface Writing {
 }
 
 const SHOW_EVERY_MS = 50;
-const KEEP_EVERY_MS = 400;
+const KEEP_EVERY_MS = 250;
 const ANNOUNCED_CHARACTERS = 3000;
 
 export const writing = signal<ReadonlyMap<string, Writing>>(new Map());
