@@ -104,9 +104,8 @@ fn refused(refusal: &Refusal) {
 fn bad_request(error: &ApiError) {
     assert_eq!(error.status, 400);
     one_line(&error.message);
-    if let Some(param) = &error.param {
-        one_line(param);
-    }
+    // The name of a parameter is the client's own, and may be empty.
+    assert!(error.param.as_ref().is_none_or(|param| !param.contains(|letter: char| letter.is_control())));
 }
 
 fn one_line(text: &str) {
