@@ -200,8 +200,10 @@ fn in_a_terminal_lines_are_edited_and_ctrl_c_stops_an_answer() {
     }
     let scratch = Scratch::new();
     let history = scratch.path("history");
-    let line = format!("{SATCHEL} chat -m {} --temp 0 --history {}", text(&model), text(&history));
-    let mut chat = Running::start(Command::new("script").args(["-q", "-e", "-c", &line, "/dev/null"]));
+    // `exec`: a shell that stays in between takes the Ctrl-C of the terminal too, and some then end with 130 themselves.
+    let line = format!("exec {SATCHEL} chat -m {} --temp 0 --history {}", text(&model), text(&history));
+    let mut script = Command::new("script");
+    let mut chat = Running::start(script.env("SHELL", "/bin/sh").args(["-q", "-e", "-c", &line, "/dev/null"]));
     chat.wait_for("/help lists the commands.");
     chat.wait_for("> ");
     chat.send(b"Tell me a very long story about a dragon.\r");

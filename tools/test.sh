@@ -7,7 +7,7 @@ say() { printf '\n== %s\n' "$*"; }
 
 say "1 of 5: programs the tests drive (Chromium, unzip, network namespaces)"
 missing=
-for pair in chromium:chromium unzip:unzip ip:iproute2 pip3:python3-pip; do
+for pair in chromium:chromium unzip:unzip ip:iproute2 script:bsdutils pip3:python3-pip; do
     command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
 done
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing="$missing python3-venv"
