@@ -63,10 +63,14 @@ export const checks = {
     await page.waitForFunction(() => document.querySelectorAll(".conversation-item").length === 1);
     await item(page, "Name three colours").click();
     await page.keyboard.press("F2");
+    await page.waitForFunction(() => document.activeElement?.matches("input.rename") === true);
     await page.keyboard.type("Colours");
     await page.keyboard.press("Enter");
     await page.getByRole("heading", { level: 1, name: "Colours" }).waitFor();
+    // The focus goes back to the list once the title is saved; before that, a key pressed here could land there.
+    await page.waitForFunction(() => document.activeElement?.matches(".conversation-item a") === true);
     await page.getByLabel("Search conversations").fill("");
+    await page.waitForFunction(() => document.querySelectorAll(".conversation-item").length > 1);
     await item(page, "Colours").focus();
     await page.keyboard.press("Delete");
     await item(page, "Colours").waitFor({ state: "detached" });

@@ -141,9 +141,15 @@ function useKeys(): void {
   }, []);
 }
 
+/** At once where the field is there: the letters typed next are meant for it. */
 function focusSearch(): void {
+  const focus = (): boolean => {
+    const field = document.getElementById("search");
+    field?.focus();
+    return field !== null;
+  };
   sidebarOpen.value = true;
-  requestAnimationFrame(() => document.getElementById("search")?.focus());
+  if (!focus()) requestAnimationFrame(focus);
 }
 
 function move(offset: number): void {

@@ -16,6 +16,8 @@ export function newChat(): void {
   resetDraft();
   location.hash = "#/";
   if (narrow.value) sidebarOpen.value = false;
+  // At once: the letters typed next are meant for it. A drawer that closes gives the focus back first.
+  focusComposer();
   requestAnimationFrame(focusComposer);
 }
 
