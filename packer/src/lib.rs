@@ -18,6 +18,7 @@ mod model;
 mod observer;
 mod output;
 mod plan;
+pub mod platform;
 pub mod verify;
 mod write;
 
@@ -25,4 +26,5 @@ pub use error::{Error, shown_bytes};
 pub use model::Part;
 pub use observer::{Observer, Silent};
 pub use plan::{Plan, Request};
+pub use platform::Platform;
 pub use write::{Packed, Target};
