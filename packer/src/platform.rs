@@ -1,7 +1,11 @@
 //! The platforms that Satchel makes executables for: their names, and which one a program is for.
 //!
 //! A program says itself what it is for; [`Platform::detect`] reads that from its headers, which also serves a packed
-//! file, whose program stands in front.
+//! file, whose program stands in front. What makes a program fit to be given away is more, and is asked of [`check`].
+
+mod check;
+mod facts;
+mod signature;
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,6 +14,10 @@ use object::read::elf::{FileHeader as _, ProgramHeader as _};
 use object::read::macho::MachHeader as _;
 use object::read::pe::PeFile64;
 use object::{Endianness, FileKind, elf, macho, pe};
+
+pub use check::{RUNTIME_MAX_BYTES, check};
+pub use facts::Facts;
+pub use signature::Signature;
 
 /// A system and a processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,0 +1,166 @@
+//! What a program asks of the system that runs it, read from its headers.
+//!
+//! Facts only: whether they are what they should be is judged in `check.rs`. The whole program must be given, and
+//! nothing behind it: a bundle is no part of it.
+
+use object::read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _};
+use object::read::macho::{MachHeader as _, MachOFile64};
+use object::read::pe::PeFile64;
+use object::{Endianness, LittleEndian, elf, macho, pe};
+
+use super::Platform;
+use super::signature::{self, Signature};
+
+/// What a program asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Libraries that must be there when it starts, sorted: names on Linux and Windows, paths on macOS.
+    pub libraries: Vec<String>,
+    /// Linux: the program that loads it.
+    pub loader: Option<String>,
+    /// Linux: the highest version of glibc that a symbol of it is bound to.
+    pub newest_glibc: Option<(u32, u32)>,
+    /// macOS: the oldest version it is made for, by its load command.
+    pub oldest_macos: Option<(u16, u8)>,
+    /// macOS: the signature at its end.
+    pub signature: Option<Signature>,
+    /// Properties that it should not have, each as a line.
+    pub oddities: Vec<String>,
+}
+
+impl Facts {
+    /// Reads the facts of a program for `platform`.
+    ///
+    /// # Errors
+    /// Headers that cannot be read, in one line.
+    pub fn read(platform: Platform, program: &[u8]) -> Result<Self, String> {
+        let mut facts = match platform {
+            Platform::LinuxX86_64 | Platform::LinuxX86_64Static | Platform::LinuxAarch64 => read_elf(program),
+            Platform::WindowsX86_64 => read_pe(program),
+            Platform::MacosAarch64 | Platform::MacosX86_64 => return read_mach(program),
+        }
+        .map_err(|error| error.to_string())?;
+        facts.libraries.sort();
+        Ok(facts)
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn read_elf(program: &[u8]) -> object::Result<Facts> {
+    let file = ElfFile64::<Endianness>::parse(program)?;
+    let (endian, sections) = (file.endian(), file.elf_section_table());
+    let mut facts = Facts::default();
+    for segment in file.elf_program_headers() {
+        if let Some(loader) = segment.interpreter(endian, program)? {
+            facts.loader = Some(text(loader));
+        }
+        let flags = segment.p_flags(endian);
+        if segment.p_type(endian) == elf::PT_GNU_STACK && flags.contains(elf::PF_X) {
+            facts.oddities.push("its stack can be executed".to_owned());
+        }
+        if segment.p_type(endian) == elf::PT_LOAD && flags.contains(elf::PF_W) && flags.contains(elf::PF_X) {
+            facts.oddities.push("a segment can be written and executed".to_owned());
+        }
+    }
+    if file.elf_header().e_type(endian) != elf::ET_DYN {
+        facts.oddities.push("it is loaded at a fixed address".to_owned());
+    }
+    let dynamic = sections.dynamic_table(endian, program)?;
+    for entry in dynamic.iter() {
+        match entry.tag {
+            elf::DT_NEEDED => facts.libraries.push(text(dynamic.string(entry)?)),
+            elf::DT_RPATH | elf::DT_RUNPATH => {
+                facts.oddities.push(format!("it looks for libraries in {}", text(dynamic.string(entry)?)));
+            }
+            _ => {}
+        }
+    }
+    if let Some((mut libraries, link)) = sections.gnu_verneed(endian, program)? {
+        let strings = sections.strings(endian, program, link)?;
+        while let Some((_, mut versions)) = libraries.next()? {
+            while let Some(version) = versions.next()? {
+                facts.newest_glibc = facts.newest_glibc.max(glibc_version(version.name(endian, strings)?));
+            }
+        }
+    }
+    Ok(facts)
+}
+
+/// `GLIBC_2.17` as numbers; a third number, as in `GLIBC_2.2.5`, orders nothing that matters here.
+fn glibc_version(name: &[u8]) -> Option<(u32, u32)> {
+    let mut numbers = std::str::from_utf8(name).ok()?.strip_prefix("GLIBC_")?.split('.').map_while(|n| n.parse().ok());
+    Some((numbers.next()?, numbers.next()?))
+}
+
+fn read_pe(program: &[u8]) -> object::Result<Facts> {
+    let file = PeFile64::parse(program)?;
+    let header = file.nt_headers();
+    let mut facts = Facts::default();
+    if let Some(imports) = file.import_table()? {
+        let mut descriptors = imports.descriptors()?;
+        while let Some(descriptor) = descriptors.next()? {
+            facts.libraries.push(text(imports.name(descriptor.name.get(LittleEndian))?));
+        }
+    }
+    let flags = header.optional_header.dll_characteristics.get(LittleEndian);
+    for (flag, what) in [
+        (pe::IMAGE_DLLCHARACTERISTICS_DYNAMIC_BASE, "it is loaded at a fixed address"),
+        (pe::IMAGE_DLLCHARACTERISTICS_HIGH_ENTROPY_VA, "its address is chosen within 2 GB only"),
+        (pe::IMAGE_DLLCHARACTERISTICS_NX_COMPAT, "its data can be executed"),
+    ] {
+        if !flags.contains(flag) {
+            facts.oddities.push(what.to_owned());
+        }
+    }
+    if header.optional_header.subsystem.get(LittleEndian) != pe::IMAGE_SUBSYSTEM_WINDOWS_CUI {
+        facts.oddities.push("it does not run in a console".to_owned());
+    }
+    if header.file_header.time_date_stamp.get(LittleEndian) != 0 {
+        facts.oddities.push("it carries a time stamp, so it cannot be built again to the same bytes".to_owned());
+    }
+    Ok(facts)
+}
+
+fn read_mach(program: &[u8]) -> Result<Facts, String> {
+    let (mut facts, range) = read_mach_commands(program).map_err(|error| error.to_string())?;
+    if let Some((offset, bytes)) = range {
+        facts.signature = Some(signature::read(program, offset, bytes)?);
+    }
+    facts.libraries.sort();
+    Ok(facts)
+}
+
+/// The facts without the signature, and where that lies: offset and length.
+fn read_mach_commands(program: &[u8]) -> object::Result<(Facts, Option<(u32, u32)>)> {
+    let file = MachOFile64::<Endianness>::parse(program)?;
+    let endian = file.endian();
+    let mut facts = Facts::default();
+    let mut signature = None;
+    let mut commands = file.macho_load_commands()?;
+    while let Some(command) = commands.next()? {
+        if let Some(dylib) = command.dylib()? {
+            facts.libraries.push(text(command.string(endian, dylib.dylib.name)?));
+        }
+        if let Some((version, _)) = command.build_version(endian)? {
+            let oldest = version.minos.get(endian);
+            facts.oldest_macos = Some((oldest.major(), oldest.minor()));
+            if version.platform.get(endian) != macho::PLATFORM_MACOS {
+                facts.oddities.push("it is made for another system of Apple's".to_owned());
+            }
+        }
+        if command.cmd() == macho::LC_CODE_SIGNATURE {
+            let place = command.data::<macho::LinkeditDataCommand<Endianness>>()?;
+            signature = Some((place.dataoff.get(endian), place.datasize.get(endian)));
+        }
+        if command.cmd() == macho::LC_RPATH {
+            facts.oddities.push("it looks for libraries in folders of its own".to_owned());
+        }
+    }
+    if !file.macho_header().flags(endian).contains(macho::MH_PIE) {
+        facts.oddities.push("it is loaded at a fixed address".to_owned());
+    }
+    Ok((facts, signature))
+}
