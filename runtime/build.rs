@@ -4,6 +4,9 @@
 //! Cargo runs this script again only when a source of the page changed. Builds of several profiles may run at once:
 //! the installation is under a file lock, and each build writes to its own `OUT_DIR`. When something is missing the
 //! build stops with one message that says what, and how to get it.
+//!
+//! `SATCHEL_PAGE`, a folder with a page that was built before, takes the place of both steps: `tools/release.sh` builds
+//! the page once for all platforms, and a machine without Node can compile.
 
 use std::env;
 use std::fs::{self, File};
@@ -24,11 +27,42 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by Cargo")).join("page");
 
-    let result = check_node().and_then(|()| install(&page)).and_then(|()| bundle(&page, &out));
+    println!("cargo::rerun-if-env-changed=SATCHEL_PAGE");
+    let result = match env::var_os("SATCHEL_PAGE") {
+        Some(built) => take(Path::new(&built), &out),
+        None => check_node().and_then(|()| install(&page)).and_then(|()| bundle(&page, &out)),
+    };
     if let Err(message) = result {
         eprintln!("cannot build the chat page (web-ui/): {message}");
         std::process::exit(1);
     }
+}
+
+/// Copies a page that was built before, in place of what lay in `out`.
+fn take(built: &Path, out: &Path) -> Result<(), String> {
+    if !built.join("index.html").is_file() {
+        return Err(format!("SATCHEL_PAGE names {}, which has no index.html", built.display()));
+    }
+    println!("cargo::rerun-if-changed={}", built.display());
+    let failed = |error| format!("cannot copy {} to {}: {error}", built.display(), out.display());
+    if out.exists() {
+        fs::remove_dir_all(out).map_err(failed)?;
+    }
+    copy_folder(built, out).map_err(failed)
+}
+
+fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), &target)?;
+        }
+    }
+    Ok(())
 }
 
 /// Fails unless a recent enough `node` is there.

@@ -8,3 +8,10 @@ pub(super) fn has_display() -> bool {
     let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     set("DISPLAY") || set("WAYLAND_DISPLAY")
 }
+
+/// The folder of Windows' own programs.
+#[cfg(windows)]
+pub(super) fn system_folder() -> std::path::PathBuf {
+    let windows = std::env::var_os("SystemRoot").filter(|value| !value.is_empty());
+    std::path::PathBuf::from(windows.unwrap_or_else(|| r"C:\Windows".into())).join("System32")
+}

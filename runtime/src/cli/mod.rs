@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 pub mod answer;
 pub mod atomic;
 pub mod bench;
+mod browser;
 pub mod chat;
 pub mod detokenize;
 mod environment;

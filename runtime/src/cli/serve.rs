@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use satchel_container::Settings;
 
-use super::Failure;
 use super::environment::has_display;
 use super::model_args::ModelArgs;
 use super::sampling_args::SamplingArgs;
 use super::template_args::TemplateArgs;
+use super::{Failure, browser};
 use crate::server::page::PAGE;
 use crate::server::{Assets, Limits, Options, Server};
 use crate::session::{Facts, ModelSource, OpenOptions, Session, SourceError};
@@ -108,7 +108,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
     if !args.no_browser && has_display() {
         // Starting a browser can take seconds; the server answers meanwhile.
-        std::thread::spawn(move || webbrowser::open(&url));
+        std::thread::spawn(move || browser::open(&url));
     }
     server.run(session, page);
     Ok(())
@@ -146,11 +146,16 @@ fn bind(args: &Args, packed: Option<&Settings>) -> Result<Server, Failure> {
         };
         match Server::bind(options) {
             Ok(server) => return Ok(server),
-            Err(error) if error.kind() == ErrorKind::AddrInUse && args.port.is_none() => {}
+            Err(error) if is_taken(&error) && args.port.is_none() => {}
             Err(error) => return Err(cannot_listen(address, &error)),
         }
     }
     Err(Failure::new(format!("the ports {first} to {last} of {ip} are all in use; choose another with --port")))
+}
+
+/// Whether another port may do. Windows refuses the ports that it keeps for itself, in whole ranges, as not permitted.
+fn is_taken(error: &std::io::Error) -> bool {
+    error.kind() == ErrorKind::AddrInUse || (cfg!(windows) && error.kind() == ErrorKind::PermissionDenied)
 }
 
 fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Failure {
@@ -158,6 +163,9 @@ fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Failure {
         ErrorKind::AddrInUse => "it is in use; stop what uses it, or choose another with --port".to_string(),
         ErrorKind::AddrNotAvailable => {
             "this machine does not have that address; choose another with --host".to_string()
+        }
+        ErrorKind::PermissionDenied if cfg!(windows) => {
+            "Windows keeps that port for itself; choose another with --port".to_string()
         }
         ErrorKind::PermissionDenied => {
             "this user may not listen there; choose a port above 1023 with --port".to_string()
