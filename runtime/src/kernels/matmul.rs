@@ -5,7 +5,8 @@
 //! - **Quantised weights** meet activations quantised to int8 in groups of 32 columns, with an f32 scale for the group and an integer
 //!   multiplier for each half (`GroupFacts`). A group's product is an exact integer, so
 //!   its lanes may be added in any order; the groups of a row are then added in f32, first to last, each as
-//!   `sum = (scale_w × scale_x) × integer + sum` and, for types with an offset, `sum = offset_w × sum_x + sum`.
+//!   `sum = (scale_w × scale_x) × integer + sum` and, for types with an offset, `sum = offset_w × sum_x + sum`. Types whose halves
+//!   stand apart (`quant::Block::APART`) do so for each half in turn.
 //!   Vector kernels put *rows* in the lanes of that f32 sum. With many tokens they unpack a strip of some 16 rows once, the columns
 //!   four by four interleaved over the rows, into a scratch that stays in the first two caches, and run all tokens over it:
 //!
@@ -22,14 +23,17 @@
 //!
 //! Both give the same bits for one token and for many: that is the rule of `kernels`, and the tests here hold every table to it.
 
+mod activations;
+
 use std::ops::Range;
 
 use satchel_gguf::TensorType;
 
 use super::Kernels;
 use super::threads::{Disjoint, Threads};
-use crate::quant::GROUP;
 pub use crate::quant::supports;
+pub use activations::Activations;
+pub(crate) use activations::{GroupFacts, Levels, Scales};
 
 /// A weight matrix where the file system mapped it; no alignment is assumed.
 #[derive(Clone, Copy)]
@@ -69,165 +73,6 @@ pub struct MatmulKernels {
 /// # Safety
 /// The processor has what the table needs; the chunk's shapes were checked by [`matmul`].
 pub(crate) type RowsKernel = unsafe fn(&Chunk<'_>);
-
-/// The int8 values of 32 columns of a token.
-#[derive(Clone, Copy)]
-#[repr(C, align(32))]
-pub(crate) struct Levels(pub(crate) [i8; GROUP]);
-
-/// What belongs to 32 quantised columns of a token: column `i` is `scale × multiplier[i / 16] × level[i]`.
-///
-/// The second step of scaling halves the error that quantising adds to a model's answers (mean KL divergence of SmolLM2 Q4_1:
-/// 0.0036 with one scale for 32 columns, 0.0018 with this), and costs nothing: kernels that widen sums from i16 to i32 multiply by
-/// the multiplier where they would multiply by 1.
-#[derive(Clone, Copy, Default)]
-#[repr(C)]
-pub(crate) struct GroupFacts {
-    pub(crate) scale: f32,
-    /// Sum of the columns as quantised: what the offset of a weight group is multiplied by.
-    pub(crate) sum: f32,
-    /// Sum of the levels of each half, before the multiplier.
-    pub(crate) half_sums: [i16; 2],
-    /// The multiplier of each half, 1 to [`MULTIPLIERS`], in the upper and the lower half of a word: a pair for `madd`.
-    pub(crate) factors: [i32; 2],
-}
-
-/// The largest multiplier of a half. With it, the integers of a group stay below 2³¹ for all levels and integer scales of weights.
-const MULTIPLIERS: i32 = 64;
-
-/// How the two halves of a group are quantised: the rule that all tables share.
-pub(crate) struct Scales {
-    scale: f32,
-    multipliers: [i32; 2],
-    /// What a half's columns are multiplied by before they are rounded to levels.
-    pub(crate) inverses: [f32; 2],
-}
-
-impl Scales {
-    /// From the largest magnitude of each half, as the bits of an f32 without sign: as integers, magnitudes keep their order,
-    /// and NaN and infinity come above every number. The largest column becomes ±127.
-    ///
-    /// A group below [`FAINT`] counts as zero; one with an infinity or a NaN gets a NaN scale, so that it shows in every output.
-    #[inline]
-    pub(crate) fn new(largest_bits: [u32; 2]) -> Self {
-        let halves = largest_bits.map(f32::from_bits);
-        let largest = f32::from_bits(largest_bits[0].max(largest_bits[1]));
-        if !largest.is_finite() || largest < FAINT {
-            let scale = if largest.is_finite() { 0.0 } else { f32::NAN };
-            return Scales { scale, multipliers: [1; 2], inverses: [0.0; 2] };
-        }
-        let (all, up) = ((127 * MULTIPLIERS) as f32, MULTIPLIERS as f32 / largest);
-        let multipliers = halves.map(|half| ((half * up) as i32 + 1).min(MULTIPLIERS));
-        Scales {
-            scale: largest / all,
-            multipliers,
-            inverses: multipliers.map(|multiplier| all / largest / multiplier as f32),
-        }
-    }
-
-    /// With the sum of each half's levels.
-    #[inline]
-    pub(crate) fn facts(self, half_sums: [i32; 2]) -> GroupFacts {
-        let [first, second] = self.multipliers;
-        GroupFacts {
-            scale: self.scale,
-            sum: self.scale * (first * half_sums[0] + second * half_sums[1]) as f32,
-            half_sums: half_sums.map(|sum| sum as i16),
-            factors: self.multipliers.map(|multiplier| multiplier | multiplier << 16),
-        }
-    }
-}
-
-/// The smallest magnitude that is quantised: its inverse is far from overflow, and nothing near it matters to a sum.
-const FAINT: f32 = 1e-30;
-
-/// Activations of a batch in the forms its products need. Reusable: a later `set` keeps the memory.
-#[derive(Default)]
-pub struct Activations {
-    tokens: usize,
-    columns: usize,
-    /// f32 form: columns of a token here, rounded up to whole groups, the rest 0. Empty when no product needs it.
-    values: Vec<f32>,
-    stride: usize,
-    /// Quantised form, `(tokens, columns / 32)`. Empty when no product needs it.
-    levels: Vec<Levels>,
-    facts: Vec<GroupFacts>,
-}
-
-impl Activations {
-    /// Nothing yet.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Takes the activations `x`, `(tokens, columns)`, for products with weights of these `types`.
-    ///
-    /// # Panics
-    /// If `x` has another size, or a quantised type's columns are no whole number of groups.
-    pub fn set(
-        &mut self,
-        kernels: &Kernels,
-        threads: &Threads,
-        x: &[f32],
-        tokens: usize,
-        columns: usize,
-        types: &[TensorType],
-    ) {
-        assert_eq!(x.len(), tokens * columns, "activations of {tokens} tokens with {columns} columns");
-        (self.tokens, self.columns) = (tokens, columns);
-        self.values.clear();
-        self.levels.clear();
-        self.facts.clear();
-        if columns == 0 || tokens == 0 {
-            return;
-        }
-        if types.iter().any(|&ty| !is_quantised(ty)) {
-            self.stride = columns.next_multiple_of(GROUP);
-            self.values.resize(tokens * self.stride, 0.0);
-            for (row, x) in self.values.chunks_exact_mut(self.stride).zip(x.chunks_exact(columns)) {
-                row[..columns].copy_from_slice(x);
-            }
-        }
-        if types.iter().any(|&ty| is_quantised(ty)) {
-            assert!(columns.is_multiple_of(GROUP), "{columns} columns are not whole groups of {GROUP}");
-            self.quantize(kernels, threads, x);
-        }
-    }
-
-    fn quantize(&mut self, kernels: &Kernels, threads: &Threads, x: &[f32]) {
-        /// Tokens a chunk: some 10 µs of work, so that few tokens stay on one thread.
-        const TOKENS: usize = 16;
-        let (tokens, columns, groups) = (self.tokens, self.columns, self.columns / GROUP);
-        self.levels.resize(tokens * groups, Levels([0; GROUP]));
-        self.facts.resize(tokens * groups, GroupFacts::default());
-        let (levels, facts) = (Disjoint::new(&mut self.levels), Disjoint::new(&mut self.facts));
-        let quantize = kernels.matmul.quantize;
-        threads.run(tokens.div_ceil(TOKENS), &|chunk| {
-            for token in chunk * TOKENS..(chunk * TOKENS + TOKENS).min(tokens) {
-                let range = token * groups..(token + 1) * groups;
-                // SAFETY: every token is in one chunk, so its parts are borrowed once; the table was checked against the processor.
-                unsafe { quantize(&x[token * columns..][..columns], levels.part(range.clone()), facts.part(range)) };
-            }
-        });
-    }
-
-    /// The number of tokens.
-    pub fn tokens(&self) -> usize {
-        self.tokens
-    }
-
-    /// The f32 columns of a token, padded with zeros to a multiple of 32.
-    pub(crate) fn values(&self, token: usize) -> &[f32] {
-        &self.values[token * self.stride..][..self.stride]
-    }
-
-    /// The quantised groups of a token.
-    pub(crate) fn groups(&self, token: usize) -> (&[Levels], &[GroupFacts]) {
-        let groups = self.columns / GROUP;
-        let range = token * groups..(token + 1) * groups;
-        (&self.levels[range.clone()], &self.facts[range])
-    }
-}
 
 /// Whether products with this type run on quantised activations.
 fn is_quantised(ty: TensorType) -> bool {
@@ -352,4 +197,4 @@ impl<'a> Plan<'a> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

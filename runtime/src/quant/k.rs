@@ -1,18 +1,56 @@
-//! Q4_K, Q5_K and Q6_K: blocks of 256 whose f16 scale is divided again by small integer scales.
+//! Q2_K to Q6_K: blocks of 256 whose f16 scale is divided again by small integer scales.
 //!
-//! Q4_K and Q5_K give each 32 columns a 6-bit scale and a 6-bit minimum, packed into 12 bytes. Q6_K is symmetric and gives
-//! each 16 columns a signed 8-bit scale, which is why [`Group`] has a multiplier for each half.
+//! Q4_K and Q5_K give each 32 columns a 6-bit scale and a 6-bit minimum, packed into 12 bytes. Q3_K and Q6_K are symmetric and
+//! give each 16 columns a signed scale, which is why [`Group`] has a multiplier for each half. Q2_K gives each 16 columns a
+//! scale and a minimum of four bits, so its halves stand [`Block::APART`].
 
 use satchel_gguf::TensorType;
 
 use super::{Block, GROUP, Group, f16_at};
 
+/// 16 bytes of a scale and a minimum, 64 bytes of bit pairs, f16 scale, f16 scale of minimums.
+pub struct Q2K;
+/// 32 bytes of third bits, 64 bytes of bit pairs, 12 bytes of scales − 32, f16 scale; level − 4.
+pub struct Q3K;
 /// f16 scale, f16 scale of minimums, 12 bytes of scales, 128 bytes of nibbles.
 pub struct Q4K;
 /// f16 scale, f16 scale of minimums, 12 bytes of scales, 32 bytes of fifth bits, 128 bytes of nibbles.
 pub struct Q5K;
 /// 128 bytes of nibbles, 64 bytes of upper bit pairs, 16 signed scales, f16 scale; level − 32.
 pub struct Q6K;
+
+impl Block for Q2K {
+    const TYPE: TensorType = TensorType::Q2_K;
+    const APART: bool = true;
+    fn group(block: &[u8], group: usize) -> Group {
+        let bytes = [block[2 * group], block[2 * group + 1]];
+        let (scale, minimum) = (f16_at(block, 80), f16_at(block, 82));
+        Group {
+            levels: pairs(&block[16..80], group),
+            scale: bytes.map(|byte| scale * f32::from(byte & 15)),
+            multipliers: [1; 2],
+            offset: bytes.map(|byte| -(minimum * f32::from(byte >> 4))),
+        }
+    }
+}
+
+impl Block for Q3K {
+    const TYPE: TensorType = TensorType::Q3_K;
+    fn group(block: &[u8], group: usize) -> Group {
+        let mut levels = pairs(&block[32..96], group);
+        for (level, bits) in levels.iter_mut().zip(&block[..32]) {
+            *level += (((bits >> group) & 1) << 2) as i8 - 4;
+        }
+        // Of the 12 bytes, eight hold the lower nibbles, first those of scales 0..8, and four the upper bit pairs, four by four.
+        let multipliers = [0, 1].map(|half| {
+            let index = 2 * group + half;
+            let low = block[96 + index % 8] >> (4 * (index / 8)) & 15;
+            let high = block[104 + index % 4] >> (2 * (index / 4)) & 3;
+            i32::from(low | high << 4) - 32
+        });
+        Group { multipliers, ..Group::new(levels, f16_at(block, 108)) }
+    }
+}
 
 impl Block for Q4K {
     const TYPE: TensorType = TensorType::Q4_K;
@@ -46,8 +84,13 @@ impl Block for Q6K {
             (nibble | pair << 4) as i8 - 32
         });
         let multipliers = [0, 1].map(|half| i32::from(block[192 + 2 * group + half] as i8));
-        Group { levels, scale: f16_at(block, 208), multipliers, offset: 0.0 }
+        Group { multipliers, ..Group::new(levels, f16_at(block, 208)) }
     }
+}
+
+/// Each 32 bytes hold four groups, lowest bits first.
+fn pairs(bytes: &[u8], group: usize) -> [i8; GROUP] {
+    std::array::from_fn(|column| ((bytes[32 * (group / 4) + column] >> (2 * (group % 4))) & 3) as i8)
 }
 
 /// Each 32 bytes hold two groups: the even one in the low nibbles, the odd one in the high nibbles.
@@ -60,9 +103,9 @@ fn scaled(block: &[u8], group: usize) -> Group {
     let (scale, minimum) = scale_and_minimum(&block[4..16], group);
     Group {
         levels: [0; GROUP],
-        scale: f16_at(block, 0) * f32::from(scale),
-        multipliers: [1, 1],
-        offset: -(f16_at(block, 2) * f32::from(minimum)),
+        scale: [f16_at(block, 0) * f32::from(scale); 2],
+        multipliers: [1; 2],
+        offset: [-(f16_at(block, 2) * f32::from(minimum)); 2],
     }
 }
 

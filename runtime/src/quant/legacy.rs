@@ -22,14 +22,14 @@ pub struct Q8_0;
 impl Block for Q4_0 {
     const TYPE: TensorType = TensorType::Q4_0;
     fn group(block: &[u8], _: usize) -> Group {
-        Group { levels: nibbles(&block[2..18]).map(|level| level - 8), ..whole(f16_at(block, 0), 0.0) }
+        Group::new(nibbles(&block[2..18]).map(|level| level - 8), f16_at(block, 0))
     }
 }
 
 impl Block for Q4_1 {
     const TYPE: TensorType = TensorType::Q4_1;
     fn group(block: &[u8], _: usize) -> Group {
-        Group { levels: nibbles(&block[4..20]), ..whole(f16_at(block, 0), f16_at(block, 2)) }
+        Group { offset: [f16_at(block, 2); 2], ..Group::new(nibbles(&block[4..20]), f16_at(block, 0)) }
     }
 }
 
@@ -37,7 +37,7 @@ impl Block for Q5_0 {
     const TYPE: TensorType = TensorType::Q5_0;
     fn group(block: &[u8], _: usize) -> Group {
         let levels = with_fifth_bits(nibbles(&block[6..22]), &block[2..6]).map(|level| level - 16);
-        Group { levels, ..whole(f16_at(block, 0), 0.0) }
+        Group::new(levels, f16_at(block, 0))
     }
 }
 
@@ -45,23 +45,19 @@ impl Block for Q5_1 {
     const TYPE: TensorType = TensorType::Q5_1;
     fn group(block: &[u8], _: usize) -> Group {
         let levels = with_fifth_bits(nibbles(&block[8..24]), &block[4..8]);
-        Group { levels, ..whole(f16_at(block, 0), f16_at(block, 2)) }
+        Group { offset: [f16_at(block, 2); 2], ..Group::new(levels, f16_at(block, 0)) }
     }
 }
 
 impl Block for Q8_0 {
     const TYPE: TensorType = TensorType::Q8_0;
     fn group(block: &[u8], _: usize) -> Group {
-        Group { levels: std::array::from_fn(|column| block[2 + column] as i8), ..whole(f16_at(block, 0), 0.0) }
+        Group::new(std::array::from_fn(|column| block[2 + column] as i8), f16_at(block, 0))
     }
 }
 
-/// A group with one scale; the levels are filled in by the caller.
-fn whole(scale: f32, offset: f32) -> Group {
-    Group { levels: [0; GROUP], scale, multipliers: [1, 1], offset }
-}
-
-fn nibbles(bytes: &[u8]) -> [i8; GROUP] {
+/// 16 bytes of nibbles: the low ones, then the high ones.
+pub(super) fn nibbles(bytes: &[u8]) -> [i8; GROUP] {
     std::array::from_fn(|column| {
         let byte = bytes[column % 16];
         (if column < 16 { byte & 15 } else { byte >> 4 }) as i8

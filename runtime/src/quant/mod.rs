@@ -2,39 +2,66 @@
 //!
 //! This is the definition, in plain scalar code; `kernels` holds the fast readers and is tested against it.
 //! The one idea to know: every quantised type here can be seen as groups of 32 columns, and a group as
-//! `scale × multiplier[half] × level + offset` with small integer levels. Dequantising and the integer matrix product both
-//! start from that view ([`Group`]), so a new block type is one implementation of [`Block`] and one row in `for_block!`.
+//! `scale × multiplier[half] × level + offset` with small integer levels; where integers cannot relate the halves, each has a
+//! scale and an offset of its own. Dequantising and the integer matrix product both start from that view ([`Group`]), so a new
+//! block type is one implementation of [`Block`] and one row in `for_block!`.
 
+mod fp4;
+pub(crate) mod grids;
+mod iq1;
+mod iq2;
+mod iq3;
+mod iq4;
 mod k;
 mod legacy;
 mod plain;
+mod ternary;
 
 use satchel_gguf::TensorType;
 
-pub use k::{Q4K, Q5K, Q6K};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use fp4::LEVELS as FP4_LEVELS;
+pub use fp4::{MXFP4, NVFP4};
+pub use iq1::{IQ1M, IQ1S};
+pub use iq2::{IQ2S, IQ2XS, IQ2XXS};
+pub use iq3::{IQ3S, IQ3XXS};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use iq4::LEVELS as IQ4_LEVELS;
+pub use iq4::{IQ4NL, IQ4XS};
+pub use k::{Q2K, Q3K, Q4K, Q5K, Q6K};
 pub use legacy::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
 pub use plain::{BF16, F16, F32, Plain};
+pub use ternary::{TQ1_0, TQ2_0};
 
 /// Columns in a group: the unit that activations are quantised in, and the widest that shares one offset.
 pub const GROUP: usize = 32;
 
-/// 32 consecutive weights: column `i` is `scale * multipliers[i / 16] * levels[i] + offset`.
+/// 32 consecutive weights: column `i`, of half `h = i / 16`, is `scale[h] * multipliers[h] * levels[i] + offset[h]`.
 #[derive(Clone, Debug)]
 pub struct Group {
-    /// The integers the file stores, shifted to be signed where the type has no offset of its own.
+    /// The integers the file stores or stands for, shifted to be signed where the type has no offset of its own.
     pub levels: [i8; GROUP],
-    /// What one level is worth (before the multiplier).
-    pub scale: f32,
-    /// Integer scale of each half of the group; 1 for types whose scale covers the group.
+    /// What one level is worth (before the multiplier); the same in both halves, but for types that are [`Block::APART`].
+    pub scale: [f32; 2],
+    /// Integer scale of each half of the group; 1 for types whose scale covers the group, or is no integer.
     pub multipliers: [i32; 2],
-    /// Added to every weight of the group; 0 for types symmetric around zero.
-    pub offset: f32,
+    /// Added to every weight; 0 for types symmetric around zero. The same in both halves, as above.
+    pub offset: [f32; 2],
+}
+
+impl Group {
+    /// A group with one scale and no offset.
+    fn new(levels: [i8; GROUP], scale: f32) -> Self {
+        Group { levels, scale: [scale; 2], multipliers: [1; 2], offset: [0.0; 2] }
+    }
 }
 
 /// A quantised block type.
 pub trait Block {
     /// Its GGML type; gives the block's elements and bytes.
     const TYPE: TensorType;
+    /// The halves of a group have each their own scale and offset: products add them one after the other.
+    const APART: bool = false;
 
     /// Columns `group * 32 ..` of a block of `TYPE.block_bytes()` bytes.
     fn group(block: &[u8], group: usize) -> Group;
@@ -45,7 +72,9 @@ pub trait Block {
 macro_rules! for_block {
     ($ty:expr, $B:ident => $body:expr, plain $P:ident => $plain:expr, else $other:expr) => {
         $crate::quant::for_block!(@match $ty, $B $body, $P $plain, $other,
-            [Q8_0 Q8_0] [Q4_0 Q4_0] [Q4_1 Q4_1] [Q5_0 Q5_0] [Q5_1 Q5_1] [Q4_K Q4K] [Q5_K Q5K] [Q6_K Q6K])
+            [Q8_0 Q8_0] [Q4_0 Q4_0] [Q4_1 Q4_1] [Q5_0 Q5_0] [Q5_1 Q5_1] [Q2_K Q2K] [Q3_K Q3K] [Q4_K Q4K] [Q5_K Q5K] [Q6_K Q6K]
+            [IQ1_S IQ1S] [IQ1_M IQ1M] [IQ2_XXS IQ2XXS] [IQ2_XS IQ2XS] [IQ2_S IQ2S] [IQ3_XXS IQ3XXS] [IQ3_S IQ3S]
+            [IQ4_NL IQ4NL] [IQ4_XS IQ4XS] [TQ1_0 TQ1_0] [TQ2_0 TQ2_0] [MXFP4 MXFP4] [NVFP4 NVFP4])
     };
     (@match $ty:expr, $B:ident $body:expr, $P:ident $plain:expr, $other:expr, $([$name:ident $block:ident])*) => {
         match $ty {
@@ -72,7 +101,7 @@ macro_rules! for_block {
 pub(crate) use for_block;
 
 /// The types that can be read and multiplied by; every kernel table covers all of them.
-pub const SUPPORTED: [TensorType; 11] = [
+pub const SUPPORTED: [TensorType; 26] = [
     TensorType::F32,
     TensorType::F16,
     TensorType::BF16,
@@ -81,9 +110,24 @@ pub const SUPPORTED: [TensorType; 11] = [
     TensorType::Q4_1,
     TensorType::Q5_0,
     TensorType::Q5_1,
+    TensorType::Q2_K,
+    TensorType::Q3_K,
     TensorType::Q4_K,
     TensorType::Q5_K,
     TensorType::Q6_K,
+    TensorType::IQ1_S,
+    TensorType::IQ1_M,
+    TensorType::IQ2_XXS,
+    TensorType::IQ2_XS,
+    TensorType::IQ2_S,
+    TensorType::IQ3_XXS,
+    TensorType::IQ3_S,
+    TensorType::IQ4_NL,
+    TensorType::IQ4_XS,
+    TensorType::TQ1_0,
+    TensorType::TQ2_0,
+    TensorType::MXFP4,
+    TensorType::NVFP4,
 ];
 
 /// Whether rows of this type can be read and multiplied by.
@@ -107,9 +151,9 @@ fn dequantize_blocks<B: Block>(bytes: &[u8], out: &mut [f32]) {
         for (index, out) in out.chunks_exact_mut(GROUP).enumerate() {
             let group = B::group(block, index);
             // The half's scale is rounded before it meets the level, as the formats' own reader does.
-            let scales = group.multipliers.map(|multiplier| group.scale * multiplier as f32);
+            let scales = [0, 1].map(|half| group.scale[half] * group.multipliers[half] as f32);
             for (column, (out, &level)) in out.iter_mut().zip(&group.levels).enumerate() {
-                *out = scales[column / 16] * f32::from(level) + group.offset;
+                *out = scales[column / 16] * f32::from(level) + group.offset[column / 16];
             }
         }
     }
@@ -118,6 +162,16 @@ fn dequantize_blocks<B: Block>(bytes: &[u8], out: &mut [f32]) {
 /// The f16 at `offset` as f32.
 fn f16_at(block: &[u8], offset: usize) -> f32 {
     half::f16::from_le_bytes([block[offset], block[offset + 1]]).to_f32()
+}
+
+/// The little-endian word of 16 bits at `offset`.
+fn u16_at(block: &[u8], offset: usize) -> u16 {
+    u16::from_le_bytes([block[offset], block[offset + 1]])
+}
+
+/// The little-endian word of 32 bits at `offset`.
+fn u32_at(block: &[u8], offset: usize) -> u32 {
+    u32::from(u16_at(block, offset)) | u32::from(u16_at(block, offset + 2)) << 16
 }
 
 #[cfg(test)]

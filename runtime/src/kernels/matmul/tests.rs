@@ -4,67 +4,11 @@ use satchel_gguf::TensorType;
 
 use super::*;
 use crate::kernels::{self, tables_under_test};
-use crate::quant::{SUPPORTED, dequantize_row};
+use crate::quant::{GROUP, SUPPORTED, dequantize_row};
 
-/// A small generator of repeatable noise (xorshift64*).
-struct Noise(u64);
+pub(crate) mod noise;
 
-impl Noise {
-    fn bits(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
-    }
-
-    /// Between −1 and 1, denser around 0.
-    fn value(&mut self) -> f32 {
-        let mut unit = || (self.bits() >> 40) as f32 / (1 << 23) as f32 - 1.0;
-        unit() * unit()
-    }
-}
-
-/// How the f16 scales of the test weights are drawn.
-#[derive(Clone, Copy, PartialEq, Debug)]
-enum Scales {
-    /// Of the size that models have, of both signs.
-    Usual,
-    /// Zeros, denormals and negatives.
-    Odd,
-}
-
-/// Where a block of this type keeps f16 numbers.
-fn f16_offsets(ty: TensorType) -> &'static [usize] {
-    match ty {
-        TensorType::Q4_1 | TensorType::Q5_1 | TensorType::Q4_K | TensorType::Q5_K => &[0, 2],
-        TensorType::Q6_K => &[208],
-        _ => &[0],
-    }
-}
-
-/// Random blocks; every bit pattern of levels and integer scales occurs, the f16 numbers are finite.
-fn weights(noise: &mut Noise, ty: TensorType, rows: usize, columns: usize, scales: Scales) -> Vec<u8> {
-    let bytes = usize::try_from(ty.row_bytes(columns as u64).expect("whole blocks")).expect("small");
-    let mut weights: Vec<u8> = (0..rows * bytes).map(|_| noise.bits() as u8).collect();
-    for block in weights.chunks_exact_mut(ty.block_bytes()) {
-        if ty == TensorType::F32 {
-            block.copy_from_slice(&noise.value().to_le_bytes());
-            continue;
-        }
-        for &offset in f16_offsets(ty) {
-            let bits = match (scales, noise.bits() % 4) {
-                (Scales::Usual, _) => half::f16::from_f32(noise.value() * 0.05).to_bits(),
-                (Scales::Odd, 0) => 0,
-                (Scales::Odd, 1) => 0x8000,
-                (Scales::Odd, 2) => (noise.bits() & 0x83ff) as u16,
-                (Scales::Odd, _) => half::f16::from_f32(noise.value() * 4.0).to_bits(),
-            };
-            let bits = if ty == TensorType::BF16 { half::bf16::from_f32(noise.value()).to_bits() } else { bits };
-            block[offset..offset + 2].copy_from_slice(&bits.to_le_bytes());
-        }
-    }
-    weights
-}
+use noise::{Noise, Scales, weights};
 
 struct Case<'a> {
     ty: TensorType,
@@ -118,6 +62,7 @@ fn for_cases(scales: Scales, mut body: impl FnMut(&mut Noise, &Case<'_>)) {
         let widths = match unit {
             1 => vec![1, 7, 32, 45, 576],
             32 => vec![32, 64, 96, 576, 1536],
+            64 => vec![64, 128, 192, 576, 1536],
             _ => vec![256, 512, 1536],
         };
         for (index, columns) in widths.into_iter().enumerate() {

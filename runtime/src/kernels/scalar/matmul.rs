@@ -55,13 +55,18 @@ unsafe fn quantised_rows<B: Block>(chunk: &Chunk<'_>) {
             let mut sum = 0.0f32;
             for ((group, levels), facts) in row_groups.iter().zip(levels).zip(facts) {
                 let product = [0, 1].map(|half| {
-                    // A factor holds the multiplier twice.
-                    let multiplier = group.multipliers[half] * (facts.factors[half] & 0xffff);
+                    let multiplier = group.multipliers[half] * facts.multiplier(half);
                     multiplier * dot(&group.levels[16 * half..], &levels.0[16 * half..])
                 });
-                let product = product[0] + product[1];
-                sum += group.scale * facts.scale * product as f32;
-                sum += group.offset * facts.sum;
+                if B::APART {
+                    for (half, product) in product.into_iter().enumerate() {
+                        sum += group.scale[half] * facts.scale * product as f32;
+                        sum += group.offset[half] * facts.half_sum(half);
+                    }
+                } else {
+                    sum += group.scale[0] * facts.scale * (product[0] + product[1]) as f32;
+                    sum += group.offset[0] * facts.sum;
+                }
             }
             // SAFETY: the row is of this chunk.
             unsafe { chunk.out.store(token, row, &[sum]) };

@@ -7,7 +7,8 @@
 //!
 //! `maddubs` multiplies unsigned levels with signed activations and adds pairs into i16. Levels of up to five bits let the four such
 //! sums of a half group be added before they must be widened (31 × 127 × 2 × 4 < 2¹⁵), six-bit ones two; signed levels go through
-//! `|w| × (x with the sign of w)`. `madd` widens to i32, and multiplies by the integer scales of the half.
+//! `|w| × (x with the sign of w)`. `madd` widens to i32, and multiplies by the integer scales of the half. Halves that are apart
+//! ([`Block::APART`]) are two sums, each with its f32 scale.
 
 use std::arch::x86_64::*;
 
@@ -90,6 +91,23 @@ fn accumulate<B: Block>(sums: __m256, integers: __m256i, scale: __m256, offset: 
     if B::OFFSET { _mm256_fmadd_ps(offset, _mm256_set1_ps(facts.sum), sums) } else { sums }
 }
 
+/// The same for a half that is apart. Its integers come with the activations' multiplier, levels counting from above 0.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn accumulate_half<B: Block>(
+    sums: __m256,
+    integers: __m256i,
+    (scale, offset): (__m256, __m256),
+    facts: &GroupFacts,
+    half: usize,
+) -> __m256 {
+    let zero = B::ZERO * facts.multiplier(half) * i32::from(facts.half_sums[half]);
+    let integers = _mm256_sub_epi32(integers, _mm256_set1_epi32(zero));
+    let scale = _mm256_mul_ps(scale, _mm256_set1_ps(facts.scale));
+    let sums = _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(integers), sums);
+    if B::OFFSET { _mm256_fmadd_ps(offset, _mm256_set1_ps(facts.half_sum(half)), sums) } else { sums }
+}
+
 /// Levels of four columns times activations, pairs added: sixteen i16.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
@@ -124,18 +142,29 @@ unsafe fn one_token<B: Block>(rows: Rows, blocks: usize, levels: &[Levels], fact
                     *products = multiply::<B>(B::levels(row, group), x);
                 }
                 let [mut first, mut second] = sum_halves::<B>(products, facts);
+                if B::APART {
+                    let (lower, upper) = (
+                        (header.scale[group], header.offset[group]),
+                        (header.upper_scale[group], header.upper_offset[group]),
+                    );
+                    sums = accumulate_half::<B>(sums, first, lower, facts, 0);
+                    sums = accumulate_half::<B>(sums, second, upper, facts, 1);
+                    continue;
+                }
                 if B::HALVES {
                     let pairs = header.halves[group];
                     let zero = |half: usize| {
-                        let multiplier = facts.factors[half] & 0xffff;
-                        _mm256_set1_epi32(B::HALVES_ZERO * multiplier * i32::from(facts.half_sums[half]))
+                        _mm256_set1_epi32(B::ZERO * facts.multiplier(half) * i32::from(facts.half_sums[half]))
                     };
                     let scales =
                         [_mm256_srai_epi32::<16>(_mm256_slli_epi32::<16>(pairs)), _mm256_srai_epi32::<16>(pairs)];
                     first = _mm256_mullo_epi32(_mm256_sub_epi32(first, zero(0)), scales[0]);
                     second = _mm256_mullo_epi32(_mm256_sub_epi32(second, zero(1)), scales[1]);
                 }
-                let integers = _mm256_add_epi32(first, second);
+                let mut integers = _mm256_add_epi32(first, second);
+                if !B::HALVES && B::ZERO != 0 {
+                    integers = _mm256_sub_epi32(integers, _mm256_set1_epi32(B::ZERO * facts.levels_sum()));
+                }
                 sums = accumulate::<B>(sums, integers, header.scale[group], header.offset[group], facts);
             }
         }
@@ -230,17 +259,23 @@ unsafe fn tile<B: Block, const T: usize>(chunk: &Chunk<'_>, first: usize, token:
                     let mut sum = if starts { widened } else { _mm256_add_epi32(wide[t][vector], widened) };
                     if B::HALVES && ends {
                         // Widening applied the weights' scales. Their levels count from above 0; `madd` doubles.
-                        let zero = B::HALVES_ZERO / 2 * i32::from(facts.half_sums[half]);
+                        let zero = B::ZERO / 2 * i32::from(facts.half_sums[half]);
                         let zero = _mm256_madd_epi16(scales, _mm256_set1_epi16(zero as i16));
-                        let multiplier = _mm256_set1_epi32(facts.factors[half] & 0xffff);
+                        let multiplier = _mm256_set1_epi32(facts.multiplier(half));
                         sum = _mm256_mullo_epi32(_mm256_sub_epi32(sum, zero), multiplier);
                     }
                     if !ends {
                         wide[t][vector] = sum;
+                    } else if B::APART {
+                        let weight = group.apart(half, vector);
+                        sums[t][vector] = accumulate_half::<B>(sums[t][vector], sum, weight, facts, half);
                     } else if half == 0 {
                         integers[t][vector] = sum;
                     } else {
-                        let integers = _mm256_add_epi32(integers[t][vector], sum);
+                        let mut integers = _mm256_add_epi32(integers[t][vector], sum);
+                        if !B::HALVES && B::ZERO != 0 {
+                            integers = _mm256_sub_epi32(integers, _mm256_set1_epi32(B::ZERO * facts.levels_sum()));
+                        }
                         let (scale, offset) = (group.scale[vector], group.offset[vector]);
                         sums[t][vector] = accumulate::<B>(sums[t][vector], integers, scale, offset, facts);
                     }

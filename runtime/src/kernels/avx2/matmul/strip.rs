@@ -21,8 +21,21 @@ pub(in crate::kernels) struct StripGroup {
     pub(in crate::kernels) levels: [[__m256i; 2]; 8],
     pub(in crate::kernels) scale: [__m256; 2],
     pub(in crate::kernels) offset: [__m256; 2],
-    /// Integer scales of the first half and of the second, each twice as i16 in its word.
+    /// Integer scales of the first half and of the second, each twice as i16 in its word. Where halves are apart: the bits of
+    /// scale and offset of the second half, and the first's are `scale` and `offset`.
     pub(in crate::kernels) halves: [[__m256i; 2]; 2],
+}
+
+impl StripGroup {
+    /// Scale and offset of a half that is apart.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    pub(super) fn apart(&self, half: usize, vector: usize) -> (__m256, __m256) {
+        match half {
+            0 => (self.scale[vector], self.offset[vector]),
+            _ => (_mm256_castsi256_ps(self.halves[0][vector]), _mm256_castsi256_ps(self.halves[1][vector])),
+        }
+    }
 }
 
 // SAFETY: vectors of numbers, in whole cache lines.
@@ -70,6 +83,10 @@ unsafe fn unpack<B: Block>(rows: &Rows, vector: usize, blocks: usize, strip: &mu
                 place.scale[vector] = header.scale[group];
                 if B::OFFSET {
                     place.offset[vector] = header.offset[group];
+                }
+                if B::APART {
+                    place.halves[0][vector] = _mm256_castps_si256(header.upper_scale[group]);
+                    place.halves[1][vector] = _mm256_castps_si256(header.upper_offset[group]);
                 }
                 if B::HALVES {
                     let pairs = header.halves[group];

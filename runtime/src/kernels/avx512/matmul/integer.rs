@@ -56,7 +56,7 @@ fn start<B: Block>(half_sum: i16, shift_signed: bool) -> __m512i {
     let zero = match B::MAX_LEVEL {
         None if shift_signed => 128,
         None => 0,
-        Some(_) => B::HALVES_ZERO,
+        Some(_) => B::ZERO,
     };
     _mm512_set1_epi32(-zero * i32::from(half_sum))
 }
@@ -88,6 +88,33 @@ fn accumulate<B: Block>(sums: __m512, integers: __m512i, group: &StripGroup, fac
     let scale = _mm512_mul_ps(scale, _mm512_set1_ps(facts.scale));
     let sums = _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(integers), sums);
     if B::OFFSET { _mm512_fmadd_ps(offset, _mm512_set1_ps(facts.sum), sums) } else { sums }
+}
+
+/// The same for halves that are apart: `avx2`'s `accumulate_half`, one after the other.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+fn accumulate_apart<B: Block>(
+    mut sums: __m512,
+    halves: [__m512i; 2],
+    group: &StripGroup,
+    facts: &GroupFacts,
+) -> __m512 {
+    // The second half's scale and offset are where others have integer scales.
+    let places: [[*const f32; 2]; 2] = [
+        [(&raw const group.scale).cast(), (&raw const group.offset).cast()],
+        [(&raw const group.halves[0]).cast(), (&raw const group.halves[1]).cast()],
+    ];
+    for (half, (integers, [scale, offset])) in halves.into_iter().zip(places).enumerate() {
+        // SAFETY: the pairs of vectors are 64 bytes on a cache line each.
+        let (scale, offset) = unsafe { (_mm512_load_ps(scale), _mm512_load_ps(offset)) };
+        let integers = _mm512_mullo_epi32(integers, _mm512_set1_epi32(facts.multiplier(half)));
+        let scale = _mm512_mul_ps(scale, _mm512_set1_ps(facts.scale));
+        sums = _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(integers), sums);
+        if B::OFFSET {
+            sums = _mm512_fmadd_ps(offset, _mm512_set1_ps(facts.half_sum(half)), sums);
+        }
+    }
+    sums
 }
 
 /// Puts sixteen rows' sums, or as many as the chunk still has, where they belong.
@@ -171,8 +198,12 @@ macro_rules! kernels {
                     for (t, sums) in sums.iter_mut().enumerate() {
                         // SAFETY: as above.
                         let facts = unsafe { &*x[t].1.add(index) };
-                        let integers = join_halves::<B>([halves[0][t], halves[1][t]], group, facts);
-                        *sums = accumulate::<B>(*sums, integers, group, facts);
+                        let halves = [halves[0][t], halves[1][t]];
+                        *sums = if B::APART {
+                            accumulate_apart::<B>(*sums, halves, group, facts)
+                        } else {
+                            accumulate::<B>(*sums, join_halves::<B>(halves, group, facts), group, facts)
+                        };
                     }
                 }
                 for (t, sums) in sums.into_iter().enumerate() {

@@ -1,0 +1,119 @@
+//! IQ2_XXS, IQ2_XS and IQ2_S.
+
+use std::arch::x86_64::*;
+
+use super::{Block, Header, Rows, bytes_of, f16_of, mask_of, odd, sign_masks, with_signs, words_of};
+use crate::quant::grids;
+
+/// f16 scale; indices, signs and a 4-bit scale for each group; 43 = zero.
+pub(in crate::kernels) struct IQ2XXS;
+/// f16 scale, indices with signs, 4-bit scales of 16 columns; 43 = zero.
+pub(in crate::kernels) struct IQ2XS;
+/// f16 scale, indices, signs, upper bits, 4-bit scales of 16 columns; 43 = zero.
+pub(in crate::kernels) struct IQ2S;
+
+/// The largest magnitude, and what it takes to have no negative level.
+const LARGEST: i8 = 43;
+
+impl Block for IQ2XXS {
+    const BYTES: usize = 66;
+    const GROUPS: usize = 8;
+    const MAX_LEVEL: Option<i32> = Some(2 * LARGEST as i32);
+    const ZERO: i32 = LARGEST as i32;
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn header(rows: &Rows, header: &mut Header) {
+        // SAFETY: passed on from the caller.
+        let scale = unsafe { eighth_of_f16(rows) };
+        for group in 0..8 {
+            // SAFETY: as above.
+            let bits = _mm256_srli_epi32::<28>(unsafe { words_of(rows, 6 + 8 * group) });
+            header.scale[group] = _mm256_mul_ps(scale, odd(bits));
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn levels(block: *const u8, group: usize) -> __m256i {
+        // SAFETY: passed on from the caller.
+        let [a, b, c, d, words @ ..] = unsafe { block.add(2 + 8 * group).cast::<[u8; 8]>().read() };
+        let point = |index: u8| grids::IQ2XXS[usize::from(index)] as i64;
+        let points = _mm256_setr_epi64x(point(a), point(b), point(c), point(d));
+        with_signs(points, sign_masks(u32::from_le_bytes(words)), LARGEST)
+    }
+}
+
+impl Block for IQ2XS {
+    const BYTES: usize = 74;
+    const GROUPS: usize = 8;
+    const MAX_LEVEL: Option<i32> = Some(2 * LARGEST as i32);
+    const APART: bool = true;
+    const ZERO: i32 = LARGEST as i32;
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn header(rows: &Rows, header: &mut Header) {
+        // SAFETY: passed on from the caller.
+        unsafe { nibble_header(rows, 66, header) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn levels(block: *const u8, group: usize) -> __m256i {
+        // SAFETY: passed on from the caller.
+        let words = unsafe { block.add(2 + 8 * group).cast::<u64>().read_unaligned() };
+        let point = |part: usize| grids::IQ2XS[(words >> (16 * part)) as usize & 511] as i64;
+        let points = _mm256_setr_epi64x(point(0), point(1), point(2), point(3));
+        let mask = |part: usize| super::SIGN_MASKS[(words >> (16 * part + 9)) as usize & 127] as i64;
+        with_signs(points, _mm256_setr_epi64x(mask(0), mask(1), mask(2), mask(3)), LARGEST)
+    }
+}
+
+impl Block for IQ2S {
+    const BYTES: usize = 82;
+    const GROUPS: usize = 8;
+    const MAX_LEVEL: Option<i32> = Some(2 * LARGEST as i32);
+    const APART: bool = true;
+    const ZERO: i32 = LARGEST as i32;
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn header(rows: &Rows, header: &mut Header) {
+        // SAFETY: passed on from the caller.
+        unsafe { nibble_header(rows, 74, header) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn levels(block: *const u8, group: usize) -> __m256i {
+        // SAFETY: passed on from the caller.
+        let (indices, signs, upper) = unsafe {
+            let indices = block.add(2 + 4 * group).cast::<[u8; 4]>().read();
+            (indices, block.add(34 + 4 * group).cast::<i32>().read_unaligned(), usize::from(*block.add(66 + group)))
+        };
+        let point = |part: usize| grids::IQ2S[usize::from(indices[part]) | upper << (8 - 2 * part) & 0x300] as i64;
+        let points = _mm256_setr_epi64x(point(0), point(1), point(2), point(3));
+        with_signs(points, mask_of(signs), LARGEST)
+    }
+}
+
+/// The f16 that a block begins with, divided by 8.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn eighth_of_f16(rows: &Rows) -> __m256 {
+    // SAFETY: passed on from the caller.
+    _mm256_mul_ps(unsafe { f16_of(rows, 0) }, _mm256_set1_ps(0.125))
+}
+
+/// Scales of both halves in a byte for each group, the eight of them at `offset`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn nibble_header(rows: &Rows, offset: usize, header: &mut Header) {
+    // SAFETY: passed on from the caller.
+    let (scale, bytes) = unsafe { (eighth_of_f16(rows), bytes_of(rows, offset)) };
+    for (group, bytes) in bytes.into_iter().enumerate() {
+        header.scale[group] = _mm256_mul_ps(scale, odd(_mm256_and_si256(bytes, _mm256_set1_epi32(15))));
+        header.upper_scale[group] = _mm256_mul_ps(scale, odd(_mm256_srli_epi32::<4>(bytes)));
+    }
+}

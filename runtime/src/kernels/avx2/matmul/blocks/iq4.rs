@@ -1,0 +1,61 @@
+//! IQ4_NL and IQ4_XS: nibbles are looked up in the sixteen levels, which fill a byte's range and keep their sign.
+
+use std::arch::x86_64::*;
+
+use super::{Block, Header, Rows, f16_of, half_words_of, look_up, nibbles, words_of};
+use crate::quant::IQ4_LEVELS;
+
+/// f16 scale, nibbles.
+pub(in crate::kernels) struct IQ4NL;
+/// f16 scale, 6-bit scales in two pieces, nibbles.
+pub(in crate::kernels) struct IQ4XS;
+
+impl Block for IQ4NL {
+    const BYTES: usize = 18;
+    const GROUPS: usize = 1;
+    const MAX_LEVEL: Option<i32> = None;
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn header(rows: &Rows, header: &mut Header) {
+        // SAFETY: passed on from the caller.
+        header.scale[0] = unsafe { f16_of(rows, 0) };
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn levels(block: *const u8, _: usize) -> __m256i {
+        // SAFETY: passed on from the caller.
+        look_up(&IQ4_LEVELS, unsafe { nibbles(block.add(2)) })
+    }
+}
+
+impl Block for IQ4XS {
+    const BYTES: usize = 136;
+    const GROUPS: usize = 8;
+    const MAX_LEVEL: Option<i32> = None;
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn header(rows: &Rows, header: &mut Header) {
+        // SAFETY: passed on from the caller.
+        let (scale, high, low) = unsafe { (f16_of(rows, 0), half_words_of(rows, 2), words_of(rows, 4)) };
+        for group in 0..8 {
+            let low = _mm256_srl_epi32(low, _mm_cvtsi32_si128(4 * group as i32));
+            let high = _mm256_srl_epi32(_mm256_slli_epi32::<4>(high), _mm_cvtsi32_si128(2 * group as i32));
+            let bits = _mm256_or_si256(
+                _mm256_and_si256(low, _mm256_set1_epi32(0x0f)),
+                _mm256_and_si256(high, _mm256_set1_epi32(0x30)),
+            );
+            let bits = _mm256_sub_epi32(bits, _mm256_set1_epi32(32));
+            header.scale[group] = _mm256_mul_ps(scale, _mm256_cvtepi32_ps(bits));
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn levels(block: *const u8, group: usize) -> __m256i {
+        // SAFETY: passed on from the caller.
+        look_up(&IQ4_LEVELS, unsafe { nibbles(block.add(8 + 16 * group)) })
+    }
+}

@@ -1,0 +1,215 @@
+//! Q2_K to Q6_K.
+
+use std::arch::x86_64::*;
+
+use super::{Block, Header, Rows, bit_pairs, f16_of, f16_pairs_of, transpose};
+
+/// 4-bit scales and minimums of 16 columns, bit pairs, two f16.
+pub(in crate::kernels) struct Q2K;
+/// Third bits, bit pairs, 6-bit scales of 16 columns, f16 scale, 4 = zero.
+pub(in crate::kernels) struct Q3K;
+/// Two f16, 6-bit scales and minimums, nibbles.
+pub(in crate::kernels) struct Q4K;
+/// Two f16, 6-bit scales and minimums, fifth bits, nibbles.
+pub(in crate::kernels) struct Q5K;
+/// Nibbles, upper bit pairs, signed scales of 16 columns, f16 scale, 32 = zero.
+pub(in crate::kernels) struct Q6K;
+
+impl Block for Q2K {
+    const BYTES: usize = 84;
+    const GROUPS: usize = 8;
+    const MAX_LEVEL: Option<i32> = Some(3);
+    const OFFSET: bool = true;
+    const APART: bool = true;
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn header(rows: &Rows, header: &mut Header) {
+        // SAFETY: passed on from the caller.
+        let (scale, minimum) = unsafe { f16_pairs_of(rows, 80) };
+        let minus = _mm256_sub_ps(_mm256_setzero_ps(), minimum);
+        // Sixteen bytes a row, a pair for each group, widened to eight pairs of i16.
+        let mut pairs = [_mm256_setzero_si256(); 8];
+        for (pairs, row) in pairs.iter_mut().zip(rows) {
+            // SAFETY: as above.
+            *pairs = _mm256_cvtepu8_epi16(unsafe { _mm_loadu_si128(row.cast()) });
+        }
+        let nibble = |bits| _mm256_cvtepi32_ps(_mm256_and_si256(bits, _mm256_set1_epi32(15)));
+        for (group, pairs) in transpose(pairs).into_iter().enumerate() {
+            header.scale[group] = _mm256_mul_ps(scale, nibble(pairs));
+            header.offset[group] = _mm256_mul_ps(minus, nibble(_mm256_srli_epi32::<4>(pairs)));
+            header.upper_scale[group] = _mm256_mul_ps(scale, nibble(_mm256_srli_epi32::<16>(pairs)));
+            header.upper_offset[group] = _mm256_mul_ps(minus, nibble(_mm256_srli_epi32::<20>(pairs)));
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn levels(block: *const u8, group: usize) -> __m256i {
+        // SAFETY: passed on from the caller.
+        unsafe { bit_pairs(block.add(16), group) }
+    }
+}
+
+impl Block for Q3K {
+    const BYTES: usize = 110;
+    const GROUPS: usize = 8;
+    const MAX_LEVEL: Option<i32> = Some(7);
+    const HALVES: bool = true;
+    const ZERO: i32 = 4;
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn header(rows: &Rows, header: &mut Header) {
+        // SAFETY: passed on from the caller.
+        header.scale = [unsafe { f16_of(rows, 108) }; 8];
+        let mut pairs = [_mm256_setzero_si256(); 8];
+        for (pairs, row) in pairs.iter_mut().zip(rows) {
+            // SAFETY: as above.
+            let (low, high) = unsafe {
+                (row.add(96).cast::<u64>().read_unaligned(), u64::from(row.add(104).cast::<u32>().read_unaligned()))
+            };
+            // Scale n has its lower nibble in byte n % 8 and its upper bit pair in byte n % 4: see `quant::k`.
+            let (nibbles, bits) = (0x0f0f_0f0f_0f0f_0f0f, 0x3030_3030);
+            let front = low & nibbles | (high << 4 & bits) | (high << 2 & bits) << 32;
+            let back = low >> 4 & nibbles | (high & bits) | (high >> 2 & bits) << 32;
+            let scales = _mm_sub_epi8(_mm_set_epi64x(back as i64, front as i64), _mm_set1_epi8(32));
+            *pairs = _mm256_cvtepi8_epi16(scales);
+        }
+        header.halves = transpose(pairs);
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn levels(block: *const u8, group: usize) -> __m256i {
+        // SAFETY: passed on from the caller.
+        let (low, bits) = unsafe { (bit_pairs(block.add(32), group), _mm256_loadu_si256(block.cast())) };
+        let bit = _mm256_srl_epi16(bits, _mm_cvtsi32_si128(group as i32));
+        let bit = _mm256_and_si256(bit, _mm256_set1_epi8(1));
+        _mm256_or_si256(low, _mm256_slli_epi16::<2>(bit))
+    }
+}
+
+impl Block for Q4K {
+    const BYTES: usize = 144;
+    const GROUPS: usize = 8;
+    const MAX_LEVEL: Option<i32> = Some(15);
+    const OFFSET: bool = true;
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn header(rows: &Rows, header: &mut Header) {
+        // SAFETY: passed on from the caller.
+        unsafe { six_bit_header(rows, header) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn levels(block: *const u8, group: usize) -> __m256i {
+        // SAFETY: passed on from the caller.
+        unsafe { k_nibbles(block.add(16), group) }
+    }
+}
+
+impl Block for Q5K {
+    const BYTES: usize = 176;
+    const GROUPS: usize = 8;
+    const MAX_LEVEL: Option<i32> = Some(31);
+    const OFFSET: bool = true;
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn header(rows: &Rows, header: &mut Header) {
+        // SAFETY: passed on from the caller.
+        unsafe { six_bit_header(rows, header) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn levels(block: *const u8, group: usize) -> __m256i {
+        // SAFETY: passed on from the caller.
+        unsafe {
+            let bits = _mm256_loadu_si256(block.add(16).cast());
+            let bit = _mm256_srl_epi16(bits, _mm_cvtsi32_si128(group as i32));
+            let bit = _mm256_and_si256(bit, _mm256_set1_epi8(1));
+            _mm256_or_si256(k_nibbles(block.add(48), group), _mm256_slli_epi16::<4>(bit))
+        }
+    }
+}
+
+impl Block for Q6K {
+    const BYTES: usize = 210;
+    const GROUPS: usize = 8;
+    const MAX_LEVEL: Option<i32> = Some(63);
+    const HALVES: bool = true;
+    const ZERO: i32 = 32;
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn header(rows: &Rows, header: &mut Header) {
+        // SAFETY: passed on from the caller.
+        unsafe {
+            header.scale = [f16_of(rows, 208); 8];
+            // Sixteen signed scales a row, a pair for each group, widened to eight pairs of i16.
+            let mut pairs = [_mm256_setzero_si256(); 8];
+            for (pairs, row) in pairs.iter_mut().zip(rows) {
+                *pairs = _mm256_cvtepi8_epi16(_mm_loadu_si128(row.add(192).cast()));
+            }
+            header.halves = transpose(pairs);
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn levels(block: *const u8, group: usize) -> __m256i {
+        let (half, part) = (group / 4, group % 4);
+        // SAFETY: passed on from the caller.
+        let (low, high) = unsafe {
+            (
+                _mm256_loadu_si256(block.add(64 * half + 32 * (part % 2)).cast()),
+                _mm256_loadu_si256(block.add(128 + 32 * half).cast()),
+            )
+        };
+        let low = _mm256_srl_epi16(low, _mm_cvtsi32_si128(4 * (part / 2) as i32));
+        let low = _mm256_and_si256(low, _mm256_set1_epi8(15));
+        let high = _mm256_srl_epi16(high, _mm_cvtsi32_si128(2 * part as i32));
+        let high = _mm256_and_si256(high, _mm256_set1_epi8(3));
+        _mm256_or_si256(low, _mm256_slli_epi16::<4>(high))
+    }
+}
+
+/// Each 32 bytes hold two groups: the even one in the low nibbles, the odd one in the high nibbles.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn k_nibbles(bytes: *const u8, group: usize) -> __m256i {
+    // SAFETY: the caller has 128 bytes there.
+    let both = unsafe { _mm256_loadu_si256(bytes.add(32 * (group / 2)).cast()) };
+    let shifted = _mm256_srl_epi16(both, _mm_cvtsi32_si128(4 * (group % 2) as i32));
+    _mm256_and_si256(shifted, _mm256_set1_epi8(15))
+}
+
+/// Scales and minimums of eight rows of Q4_K or Q5_K.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn six_bit_header(rows: &Rows, header: &mut Header) {
+    // SAFETY: passed on from the caller.
+    let (scale, minimum) = unsafe { f16_pairs_of(rows, 0) };
+    let zero = _mm256_setzero_si256();
+    let (mut scales, mut minimums) = ([zero; 8], [zero; 8]);
+    for (row, (scales, minimums)) in rows.iter().zip(scales.iter_mut().zip(&mut minimums)) {
+        // SAFETY: a block is longer than 16 bytes.
+        let word = |offset: usize| u64::from(unsafe { row.add(4 + offset).cast::<u32>().read_unaligned() });
+        let (first, second, third) = (word(0), word(4), word(8));
+        // Groups 0..4 in the lower four bytes, 4..8 in the upper four: see `quant::k`.
+        let scale_bytes = first & 0x3f3f_3f3f | (third & 0x0f0f_0f0f | first >> 2 & 0x3030_3030) << 32;
+        let minimum_bytes = second & 0x3f3f_3f3f | (third >> 4 & 0x0f0f_0f0f | second >> 2 & 0x3030_3030) << 32;
+        *scales = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(scale_bytes as i64));
+        *minimums = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(minimum_bytes as i64));
+    }
+    let minus = _mm256_sub_ps(_mm256_setzero_ps(), minimum);
+    let (scales, minimums) = (transpose(scales), transpose(minimums));
+    for group in 0..8 {
+        header.scale[group] = _mm256_mul_ps(scale, _mm256_cvtepi32_ps(scales[group]));
+        header.offset[group] = _mm256_mul_ps(minus, _mm256_cvtepi32_ps(minimums[group]));
+    }
+}

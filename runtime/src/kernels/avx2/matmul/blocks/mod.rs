@@ -1,0 +1,255 @@
+//! How each quantised type gives up 32 columns to AVX2: the levels of a row as bytes, and the scales of eight rows as lanes.
+//!
+//! A new type is one implementation of [`Block`], in the file of its family. The layouts themselves are described in `quant`.
+//! Where it can, a reader gives levels from 0, since `maddubs` wants them without sign. What stands for 0 is taken off by an
+//! offset, which is fastest, or, where levels are often 0 beside a large scale, in the integers, which is exact.
+
+mod fp4;
+mod iq1;
+mod iq2;
+mod iq3;
+mod iq4;
+mod k;
+mod legacy;
+mod ternary;
+
+pub(in crate::kernels) use fp4::{MXFP4, NVFP4};
+pub(in crate::kernels) use iq1::{IQ1M, IQ1S};
+pub(in crate::kernels) use iq2::{IQ2S, IQ2XS, IQ2XXS};
+pub(in crate::kernels) use iq3::{IQ3S, IQ3XXS};
+pub(in crate::kernels) use iq4::{IQ4NL, IQ4XS};
+pub(in crate::kernels) use k::{Q2K, Q3K, Q4K, Q5K, Q6K};
+pub(in crate::kernels) use legacy::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
+pub(in crate::kernels) use ternary::{TQ1_0, TQ2_0};
+
+use std::arch::x86_64::*;
+
+use crate::quant::grids::SIGNS;
+
+/// Eight rows whose blocks are read together; a row that does not exist is another one twice.
+pub(in crate::kernels) type Rows = [*const u8; 8];
+
+/// What eight rows' blocks hold beside the levels: lane = row, index = group of the block.
+pub(in crate::kernels) struct Header {
+    pub(in crate::kernels) scale: [__m256; 8],
+    /// Where [`Block::OFFSET`].
+    pub(in crate::kernels) offset: [__m256; 8],
+    /// Where [`Block::HALVES`]: the integer scales of both halves of the group, as a pair of i16.
+    pub(in crate::kernels) halves: [__m256i; 8],
+    /// Where [`Block::APART`]: the scale of the second half; `scale` is the first's.
+    pub(in crate::kernels) upper_scale: [__m256; 8],
+    /// The same for the offset.
+    pub(in crate::kernels) upper_offset: [__m256; 8],
+}
+
+impl Header {
+    #[target_feature(enable = "avx2")]
+    pub(in crate::kernels) fn new() -> Self {
+        let (zeros, zero) = (_mm256_setzero_ps(), _mm256_setzero_si256());
+        Header {
+            scale: [zeros; 8],
+            offset: [zeros; 8],
+            halves: [zero; 8],
+            upper_scale: [zeros; 8],
+            upper_offset: [zeros; 8],
+        }
+    }
+}
+
+/// A quantised type as AVX2 reads it.
+pub(in crate::kernels) trait Block {
+    /// Bytes of a block.
+    const BYTES: usize;
+    /// Groups of 32 columns in it.
+    const GROUPS: usize;
+    /// Levels are at most this, from 0; or, for signed levels, `None`.
+    const MAX_LEVEL: Option<i32>;
+    /// Groups add an f32 offset to every weight.
+    const OFFSET: bool = false;
+    /// Each half of a group has its own integer scale.
+    const HALVES: bool = false;
+    /// Each half of a group has its own f32 scale and, where [`Block::OFFSET`], offset; never together with `HALVES`.
+    const APART: bool = false;
+    /// The level that stands for 0, taken off in the integers; where [`Block::HALVES`], even and at most 32.
+    const ZERO: i32 = 0;
+
+    /// How many products of a pair of columns an i16 holds; no more than the four of a half.
+    const SUMS: usize = match Self::MAX_LEVEL {
+        None => 1,
+        Some(max) => {
+            let products = i16::MAX as i32 / (2 * 127 * max);
+            assert!(products >= 1, "a pair of products fits an i16");
+            if products >= 4 {
+                4
+            } else if products >= 2 {
+                2
+            } else {
+                1
+            }
+        }
+    };
+
+    /// Reads what a block of each row holds beside the levels.
+    ///
+    /// # Safety
+    /// A block lies at each row; the processor has AVX2, FMA and F16C.
+    unsafe fn header(rows: &Rows, header: &mut Header);
+
+    /// The levels of a group of the block, in the order of columns.
+    ///
+    /// # Safety
+    /// As above.
+    unsafe fn levels(block: *const u8, group: usize) -> __m256i;
+}
+
+/// An f16 of each row.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn f16_of(rows: &Rows, offset: usize) -> __m256 {
+    // SAFETY: the caller has a block at each row, `offset` lies two bytes before its end at least.
+    let bits = rows.map(|row| unsafe { row.add(offset).cast::<i16>().read_unaligned() });
+    let bits = _mm_setr_epi16(bits[0], bits[1], bits[2], bits[3], bits[4], bits[5], bits[6], bits[7]);
+    _mm256_cvtph_ps(bits)
+}
+
+/// Two neighbouring f16 of each row.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn f16_pairs_of(rows: &Rows, offset: usize) -> (__m256, __m256) {
+    // SAFETY: the caller has a block at each row, `offset` lies four bytes before its end at least.
+    let bits = rows.map(|row| unsafe { row.add(offset).cast::<i32>().read_unaligned() });
+    let apart = _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
+    let front = _mm_shuffle_epi8(_mm_setr_epi32(bits[0], bits[1], bits[2], bits[3]), apart);
+    let back = _mm_shuffle_epi8(_mm_setr_epi32(bits[4], bits[5], bits[6], bits[7]), apart);
+    (_mm256_cvtph_ps(_mm_unpacklo_epi64(front, back)), _mm256_cvtph_ps(_mm_unpackhi_epi64(front, back)))
+}
+
+/// 16 bytes of nibbles: the low ones, then the high ones.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn nibbles(bytes: *const u8) -> __m256i {
+    // SAFETY: the caller has 16 bytes there.
+    let twice = _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(bytes.cast()) });
+    let shifted = _mm256_srlv_epi64(twice, _mm256_setr_epi64x(0, 0, 4, 4));
+    _mm256_and_si256(shifted, _mm256_set1_epi8(15))
+}
+
+/// A word of 32 bits of each row.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn words_of(rows: &Rows, offset: usize) -> __m256i {
+    // SAFETY: the caller has a block at each row, `offset` lies four bytes before its end at least.
+    let words = rows.map(|row| unsafe { row.add(offset).cast::<i32>().read_unaligned() });
+    _mm256_setr_epi32(words[0], words[1], words[2], words[3], words[4], words[5], words[6], words[7])
+}
+
+/// A word of 16 bits of each row, the sixteen above it 0.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn half_words_of(rows: &Rows, offset: usize) -> __m256i {
+    // SAFETY: the caller has a block at each row, `offset` lies two bytes before its end at least.
+    let words = rows.map(|row| i32::from(unsafe { row.add(offset).cast::<u16>().read_unaligned() }));
+    _mm256_setr_epi32(words[0], words[1], words[2], words[3], words[4], words[5], words[6], words[7])
+}
+
+/// 8 bytes of each row, index by index.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn bytes_of(rows: &Rows, offset: usize) -> [__m256i; 8] {
+    let mut bytes = [_mm256_setzero_si256(); 8];
+    for (bytes, row) in bytes.iter_mut().zip(rows) {
+        // SAFETY: the caller has a block at each row, `offset` lies eight bytes before its end at least.
+        *bytes = _mm256_cvtepu8_epi32(unsafe { _mm_loadl_epi64(row.add(offset).cast()) });
+    }
+    transpose(bytes)
+}
+
+/// The numbers that follow from scales of a few bits, of which the odd ones are meant: 2 × bits + 1.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn odd(bits: __m256i) -> __m256 {
+    _mm256_cvtepi32_ps(_mm256_or_si256(_mm256_add_epi32(bits, bits), _mm256_set1_epi32(1)))
+}
+
+/// 32 bits to 32 bytes, all ones where the bit is set.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn mask_of(bits: i32) -> __m256i {
+    let bits = _mm256_set1_epi32(bits);
+    // Each byte to eight bytes, of which each keeps its bit.
+    let spread = _mm256_setr_epi64x(0, 0x0101_0101_0101_0101, 0x0202_0202_0202_0202, 0x0303_0303_0303_0303);
+    let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
+    _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(bits, spread), bit), bit)
+}
+
+/// `zero` plus or, where the mask is set, minus the magnitudes.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn with_signs(magnitudes: __m256i, minus: __m256i, zero: i8) -> __m256i {
+    let signed = _mm256_sub_epi8(_mm256_xor_si256(magnitudes, minus), minus);
+    _mm256_add_epi8(signed, _mm256_set1_epi8(zero))
+}
+
+/// For the seven bits that stand for eight signs: a byte of ones for each minus, first column lowest.
+static SIGN_MASKS: [u64; 128] = {
+    let mut masks = [0; 128];
+    let mut column = 0;
+    while column < 8 * masks.len() {
+        let minus = SIGNS[column / 8] >> (column % 8) & 1;
+        masks[column / 8] |= (0xff * minus as u64) << (8 * (column % 8));
+        column += 1;
+    }
+    masks
+};
+
+/// Four times seven bits to 32 bytes, all ones where they stand for a minus.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn sign_masks(bits: u32) -> __m256i {
+    let mask = |part: usize| SIGN_MASKS[(bits >> (7 * part)) as usize & 127] as i64;
+    _mm256_setr_epi64x(mask(0), mask(1), mask(2), mask(3))
+}
+
+/// Each byte, 0 to 15, replaced by that entry of the table.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn look_up(table: &[i8; 16], indices: __m256i) -> __m256i {
+    // SAFETY: the table has 16 bytes.
+    let table = unsafe { _mm_loadu_si128(table.as_ptr().cast()) };
+    _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(table), indices)
+}
+
+/// One of the groups whose bit pairs share 32 bytes, four groups each.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn bit_pairs(bytes: *const u8, group: usize) -> __m256i {
+    // SAFETY: the caller has 64 bytes there.
+    let four = unsafe { _mm256_loadu_si256(bytes.add(32 * (group / 4)).cast()) };
+    let shifted = _mm256_srl_epi16(four, _mm_cvtsi32_si128(2 * (group % 4) as i32));
+    _mm256_and_si256(shifted, _mm256_set1_epi8(3))
+}
+
+/// Rows and columns of 8 × 8 words of 32 bits exchanged.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(in crate::kernels) fn transpose(rows: [__m256i; 8]) -> [__m256i; 8] {
+    let [a, b, c, d, e, f, g, h] = rows;
+    let pairs = |a, b| (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+    let ((ab0, ab1), (cd0, cd1), (ef0, ef1), (gh0, gh1)) = (pairs(a, b), pairs(c, d), pairs(e, f), pairs(g, h));
+    let quads = |a, b| (_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
+    let ((front0, front1), (front2, front3)) = (quads(ab0, cd0), quads(ab1, cd1));
+    let ((back0, back1), (back2, back3)) = (quads(ef0, gh0), quads(ef1, gh1));
+    [
+        _mm256_permute2x128_si256::<0x20>(front0, back0),
+        _mm256_permute2x128_si256::<0x20>(front1, back1),
+        _mm256_permute2x128_si256::<0x20>(front2, back2),
+        _mm256_permute2x128_si256::<0x20>(front3, back3),
+        _mm256_permute2x128_si256::<0x31>(front0, back0),
+        _mm256_permute2x128_si256::<0x31>(front1, back1),
+        _mm256_permute2x128_si256::<0x31>(front2, back2),
+        _mm256_permute2x128_si256::<0x31>(front3, back3),
+    ]
+}
+
+#[cfg(test)]
+mod tests;

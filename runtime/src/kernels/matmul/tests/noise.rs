@@ -1,0 +1,103 @@
+//! Random weights of every type: blocks whose levels are any bits, with scales of a chosen kind.
+
+use half::{bf16, f16};
+use satchel_gguf::TensorType;
+
+/// A small generator of repeatable noise (xorshift64*).
+pub(crate) struct Noise(pub(crate) u64);
+
+impl Noise {
+    pub(crate) fn bits(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    /// Between −1 and 1, denser around 0.
+    pub(crate) fn value(&mut self) -> f32 {
+        let mut unit = || (self.bits() >> 40) as f32 / (1 << 23) as f32 - 1.0;
+        unit() * unit()
+    }
+}
+
+/// How the scales of test weights are drawn.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum Scales {
+    /// Of the size that models have, of both signs.
+    Usual,
+    /// Zeros, denormals, the largest and the smallest, of both signs; and blocks that repeat one byte.
+    Odd,
+}
+
+impl Scales {
+    fn f16(self, noise: &mut Noise) -> u16 {
+        match (self, noise.bits() % 5) {
+            (Scales::Usual, _) => f16::from_f32(noise.value() * 0.05).to_bits(),
+            (Scales::Odd, 0) => 0,
+            (Scales::Odd, 1) => 0x8000,
+            (Scales::Odd, 2) => (noise.bits() & 0x83ff) as u16,
+            (Scales::Odd, 3) => 0x7bff | (noise.bits() & 0x8000) as u16,
+            (Scales::Odd, _) => f16::from_f32(noise.value() * 4.0).to_bits(),
+        }
+    }
+
+    /// An exponent: of the powers beyond 2⁹⁶ no sum of a row would be finite.
+    fn e8m0(self, noise: &mut Noise) -> u8 {
+        match self {
+            Scales::Usual => 112 + (noise.bits() % 12) as u8,
+            Scales::Odd => [0, 1, 2, 120, 128, 224][(noise.bits() % 6) as usize],
+        }
+    }
+
+    fn ue4m3(self, noise: &mut Noise) -> u8 {
+        match self {
+            Scales::Usual => 40 + (noise.bits() % 24) as u8,
+            Scales::Odd => [0, 1, 7, 8, 0x38, 0x7e, 0x7f, 0xff][(noise.bits() % 8) as usize],
+        }
+    }
+}
+
+/// Where a block of this type keeps f16 numbers.
+fn f16_offsets(ty: TensorType) -> &'static [usize] {
+    match ty {
+        TensorType::Q4_1 | TensorType::Q5_1 | TensorType::Q4_K | TensorType::Q5_K => &[0, 2],
+        TensorType::Q2_K => &[80, 82],
+        TensorType::Q3_K => &[108],
+        TensorType::Q6_K => &[208],
+        TensorType::TQ1_0 => &[52],
+        TensorType::TQ2_0 => &[64],
+        TensorType::IQ1_M | TensorType::MXFP4 | TensorType::NVFP4 => &[],
+        _ => &[0],
+    }
+}
+
+/// Random blocks; every bit pattern of levels and integer scales occurs, the other scales are finite.
+pub(crate) fn weights(noise: &mut Noise, ty: TensorType, rows: usize, columns: usize, scales: Scales) -> Vec<u8> {
+    let bytes = usize::try_from(ty.row_bytes(columns as u64).expect("whole blocks")).expect("small");
+    let mut weights: Vec<u8> = (0..rows * bytes).map(|_| noise.bits() as u8).collect();
+    for block in weights.chunks_exact_mut(ty.block_bytes()) {
+        if scales == Scales::Odd && noise.bits().is_multiple_of(4) {
+            block.fill([0, 0xff, 0x55, noise.bits() as u8][(noise.bits() % 4) as usize]);
+        }
+        match ty {
+            TensorType::F32 => block.copy_from_slice(&noise.value().to_le_bytes()),
+            TensorType::BF16 => block.copy_from_slice(&bf16::from_f32(noise.value()).to_le_bytes()),
+            TensorType::MXFP4 => block[0] = scales.e8m0(noise),
+            TensorType::NVFP4 => block[..4].fill_with(|| scales.ue4m3(noise)),
+            TensorType::IQ1_M => {
+                // A nibble in the upper half of every second byte.
+                let bits = scales.f16(noise);
+                for (nibble, byte) in block[49..56].iter_mut().step_by(2).enumerate() {
+                    *byte = *byte & 15 | (bits >> (4 * nibble) << 4) as u8;
+                }
+            }
+            _ => {
+                for &offset in f16_offsets(ty) {
+                    block[offset..offset + 2].copy_from_slice(&scales.f16(noise).to_le_bytes());
+                }
+            }
+        }
+    }
+    weights
+}

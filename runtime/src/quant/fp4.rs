@@ -1,0 +1,56 @@
+//! MXFP4 and NVFP4: four-bit floats (E2M1), whose sixteen values doubled are small integers.
+//!
+//! MXFP4 scales 32 of them by a power of two (E8M0); NVFP4 scales 16 of them by an eight-bit float without sign (UE4M3). Scales of
+//! neighbours may differ by 2¹⁷, so the halves of an NVFP4 group stand [`Block::APART`].
+
+use satchel_gguf::TensorType;
+
+use super::legacy::nibbles;
+use super::{Block, GROUP, Group};
+
+/// E2M1 times two.
+pub(crate) const LEVELS: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+
+/// E8M0 scale, 16 bytes of nibbles as in Q4_0.
+pub struct MXFP4;
+/// Four UE4M3 scales; four times 8 bytes of nibbles, each as in Q4_0, only half as long.
+pub struct NVFP4;
+
+impl Block for MXFP4 {
+    const TYPE: TensorType = TensorType::MXFP4;
+    fn group(block: &[u8], _: usize) -> Group {
+        Group::new(nibbles(&block[1..17]).map(|nibble| LEVELS[nibble as usize]), half_of_e8m0(block[0]))
+    }
+}
+
+impl Block for NVFP4 {
+    const TYPE: TensorType = TensorType::NVFP4;
+    const APART: bool = true;
+    fn group(block: &[u8], group: usize) -> Group {
+        let levels: [i8; GROUP] = std::array::from_fn(|column| {
+            let byte = block[4 + 16 * group + 8 * (column / 16) + column % 8];
+            LEVELS[usize::from(if column % 16 < 8 { byte & 15 } else { byte >> 4 })]
+        });
+        let scale = [0, 1].map(|half| half_of_ue4m3(block[2 * group + half]));
+        Group { scale, ..Group::new(levels, 0.0) }
+    }
+}
+
+/// 2^(bits − 128): half of what E8M0 means, since levels are doubled.
+fn half_of_e8m0(bits: u8) -> f32 {
+    let bits = u32::from(bits);
+    // The two smallest are below the smallest exponent of an f32.
+    f32::from_bits(if bits < 2 { 0x0020_0000 << bits } else { (bits - 1) << 23 })
+}
+
+/// Half of an eight-bit float without sign: four bits of exponent from 2⁻⁷, three of mantissa. All ones would be NaN and counts
+/// as 0, as in GGML; an eighth bit says nothing.
+fn half_of_ue4m3(bits: u8) -> f32 {
+    let (exponent, mantissa) = (i32::from(bits >> 3 & 15), f32::from(bits & 7));
+    if bits == 0x7f {
+        return 0.0;
+    }
+    let steps = if exponent == 0 { mantissa } else { mantissa + 8.0 };
+    // One step is 2⁻¹⁰ for the two smallest exponents, and doubles with each of the others.
+    steps * (1 << (exponent - 1).max(0)) as f32 / 1024.0
+}

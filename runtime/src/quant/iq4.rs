@@ -1,0 +1,33 @@
+//! IQ4_NL and IQ4_XS: nibbles that stand for 16 levels spaced closer around zero.
+//!
+//! Nibbles lie as in Q4_0, also within the larger block of IQ4_XS, which scales its groups by six bits.
+
+use satchel_gguf::TensorType;
+
+use super::legacy::nibbles;
+use super::{Block, Group, f16_at, u16_at};
+
+/// What the nibbles stand for: part of the format.
+pub(crate) const LEVELS: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+
+/// f16 scale, 16 bytes of nibbles.
+pub struct IQ4NL;
+/// f16 scale, 16 upper bits and 32 lower bits of the scales of 8 groups, 128 bytes of nibbles; scale − 32.
+pub struct IQ4XS;
+
+impl Block for IQ4NL {
+    const TYPE: TensorType = TensorType::IQ4_NL;
+    fn group(block: &[u8], _: usize) -> Group {
+        Group::new(nibbles(&block[2..18]).map(|nibble| LEVELS[nibble as usize]), f16_at(block, 0))
+    }
+}
+
+impl Block for IQ4XS {
+    const TYPE: TensorType = TensorType::IQ4_XS;
+    fn group(block: &[u8], group: usize) -> Group {
+        let levels = nibbles(&block[8 + 16 * group..][..16]).map(|nibble| LEVELS[nibble as usize]);
+        let low = block[4 + group / 2] >> (4 * (group % 2)) & 15;
+        let high = (u16_at(block, 2) >> (2 * group) & 3) as u8;
+        Group::new(levels, f16_at(block, 0) * f32::from((low | high << 4) as i8 - 32))
+    }
+}

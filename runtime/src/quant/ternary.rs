@@ -1,0 +1,39 @@
+//! TQ1_0 and TQ2_0: weights of −1, 0 and 1 with one scale for 256 columns.
+//!
+//! TQ2_0 spends two bits a weight. TQ1_0 keeps five of them as digits to the base 3 in a byte, as a fraction: times 3ⁿ, modulo
+//! 256, brings digit n to the front, and times 3, divided by 256, reads it.
+
+use satchel_gguf::TensorType;
+
+use super::{Block, Group, f16_at};
+
+/// 48 bytes of five digits, 4 bytes of four digits, f16 scale.
+pub struct TQ1_0;
+/// 64 bytes of four bit pairs, f16 scale; pair − 1.
+pub struct TQ2_0;
+
+impl Block for TQ1_0 {
+    const TYPE: TensorType = TensorType::TQ1_0;
+    fn group(block: &[u8], group: usize) -> Group {
+        let levels = std::array::from_fn(|column| {
+            // Digit n of 32 bytes is group n; of the next 16 bytes it is half a group, and of the last four an eighth of one.
+            let (byte, digit) = match 32 * group + column {
+                at @ 0..160 => (at % 32, at / 32),
+                at @ 160..240 => (32 + at % 16, at / 16 - 10),
+                at => (48 + at % 4, at / 4 - 60),
+            };
+            let front = block[byte].wrapping_mul(3u8.pow(digit as u32));
+            ((u16::from(front) * 3) >> 8) as i8 - 1
+        });
+        Group::new(levels, f16_at(block, 52))
+    }
+}
+
+impl Block for TQ2_0 {
+    const TYPE: TensorType = TensorType::TQ2_0;
+    fn group(block: &[u8], group: usize) -> Group {
+        let (half, part) = (group / 4, group % 4);
+        let levels = std::array::from_fn(|column| (block[32 * half + column] >> (2 * part) & 3) as i8 - 1);
+        Group::new(levels, f16_at(block, 64))
+    }
+}
