@@ -24,7 +24,6 @@ impl PackedFile {
     /// One line about the first entry that is damaged or cannot be written; those before it stay.
     pub fn extract(
         &self,
-        path: &Path,
         entries: &[&Entry],
         folder: &Path,
         force: bool,
@@ -41,20 +40,14 @@ impl PackedFile {
             observer.at(&entry.name);
             make_folders(folder, &entry.name)?;
             let output = Output::create(target, false, force)?;
-            self.extract_one(path, entry, &output, target, observer)?;
+            self.extract_one(entry, &output, target, observer)?;
             output.commit(force)?;
         }
         Ok(targets)
     }
 
-    fn extract_one(
-        &self,
-        path: &Path,
-        entry: &Entry,
-        output: &Output,
-        target: &Path,
-        observer: &dyn Observer,
-    ) -> Result<(), Error> {
+    fn extract_one(&self, entry: &Entry, output: &Output, target: &Path, observer: &dyn Observer) -> Result<(), Error> {
+        let path = &self.path;
         let failed = |stopped| match stopped {
             Stopped::Read(source) => Error::File { path: path.to_owned(), source },
             Stopped::Write(source) => Error::File { path: target.to_owned(), source },
@@ -79,7 +72,8 @@ impl PackedFile {
     ///
     /// # Errors
     /// Reading or writing failed, or the entry is damaged.
-    pub fn extract_to(&self, path: &Path, entry: &Entry, out: &mut dyn Write) -> Result<(), Error> {
+    pub fn extract_to(&self, entry: &Entry, out: &mut dyn Write) -> Result<(), Error> {
+        let path = &self.path;
         let cannot = |source| Error::File { path: PathBuf::from("standard output"), source };
         if entry.method == Method::Deflated {
             let stored = self.stored(entry).map_err(Error::file(path))?;
@@ -109,14 +103,14 @@ impl PackedFile {
     ///
     /// # Errors
     /// A name that the file does not have, with those it has.
-    pub fn select<'a>(&'a self, path: &Path, names: &[String]) -> Result<Vec<&'a Entry>, Error> {
+    pub fn select(&self, names: &[String]) -> Result<Vec<&Entry>, Error> {
         let all = || self.bundle.entries().iter().chain([&self.bundle.manifest_entry]);
         if names.is_empty() {
             return Ok(all().collect());
         }
         if let Some(name) = names.iter().find(|name| all().all(|entry| entry.name != **name)) {
             let known: Vec<_> = all().map(|entry| entry.name.as_str()).take(12).collect();
-            return Err(Error::unfit(path, format!("has no entry {name}; it has {}", known.join(", "))));
+            return Err(Error::unfit(&self.path, format!("has no entry {name}; it has {}", known.join(", "))));
         }
         Ok(all().filter(|entry| names.contains(&entry.name)).collect())
     }

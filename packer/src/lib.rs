@@ -1,6 +1,6 @@
 //! Makes bundles, checks them, and takes them apart again.
 //!
-//! [`Plan`] reads and validates everything before a byte is written; [`Plan::write`] makes the file. [`verify`] and
+//! [`Plan`] reads and validates everything before a byte is written; [`Plan::write`] makes the file behind a [`Program`]. [`verify`] and
 //! [`extract`] go the other way. The packer knows files, GGUF headers and the bundle's format, and never the engine:
 //! whether a model can be run is asked by whoever calls. Weights are copied inside the kernel where the platform can do
 //! that, and never held in memory.
@@ -14,17 +14,24 @@ mod copy;
 mod error;
 pub mod extract;
 mod files;
+mod form;
+mod macho;
 mod model;
 mod observer;
 mod output;
 mod plan;
 pub mod platform;
+mod program;
+pub mod runtimes;
+pub mod universal;
 pub mod verify;
 mod write;
 
 pub use error::{Error, shown_bytes};
+pub use form::Form;
 pub use model::Part;
 pub use observer::{Observer, Silent};
 pub use plan::{Plan, Request};
-pub use platform::Platform;
+pub use platform::{Platform, UnknownPlatform};
+pub use program::Program;
 pub use write::{Packed, Target};

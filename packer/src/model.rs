@@ -8,11 +8,12 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use satchel_container::ModelFacts;
+use satchel_container::{Digest, Entry, ModelFacts};
 use satchel_gguf::{Gguf, PartName};
 
 use crate::files::{disk_bytes, read_exact_at};
 use crate::output::folder_of;
+use crate::verify::PackedFile;
 use crate::{Error, error};
 
 /// First guess at how long a head is; it grows until the table fits.
@@ -26,8 +27,13 @@ pub struct Part {
     /// Name of its entry in the bundle.
     pub entry_name: String,
     pub(crate) file: File,
+    /// Where it begins in the file: 0 unless the file is a packed one.
+    pub(crate) offset: u64,
     pub(crate) bytes: u64,
     pub(crate) disk_bytes: u64,
+    /// What it must hash to, where that is known.
+    pub(crate) sha256: Option<Digest>,
+    file_bytes: u64,
     modified: Option<SystemTime>,
 }
 
@@ -39,7 +45,26 @@ impl Part {
             return Err(Error::unfit(&path, "is not a regular file: give a GGUF file"));
         }
         let disk_bytes = disk_bytes(&file).map_err(Error::file(&path))?;
-        Ok(Self { path, entry_name, file, bytes: facts.len(), disk_bytes, modified: facts.modified().ok() })
+        let bytes = facts.len();
+        let modified = facts.modified().ok();
+        Ok(Self { path, entry_name, file, offset: 0, bytes, disk_bytes, sha256: None, file_bytes: bytes, modified })
+    }
+
+    /// A part that lies in a packed file.
+    pub(crate) fn of_entry(packed: &PackedFile, entry: &Entry) -> Result<Self, Error> {
+        let facts = packed.file.metadata().map_err(Error::file(&packed.path))?;
+        let on_disk = disk_bytes(&packed.file).map_err(Error::file(&packed.path))?;
+        Ok(Self {
+            path: packed.path.clone(),
+            entry_name: entry.name.clone(),
+            file: packed.file.try_clone().map_err(Error::file(&packed.path))?,
+            offset: entry.offset,
+            bytes: entry.size,
+            disk_bytes: on_disk.min(entry.size),
+            sha256: Some(entry.sha256),
+            file_bytes: facts.len(),
+            modified: facts.modified().ok(),
+        })
     }
 
     /// Reads and validates metadata and tensor table, without mapping and without reading the tensors.
@@ -61,7 +86,7 @@ impl Part {
     /// Whether the file is still as it was when it was validated.
     pub(crate) fn check_unchanged(&self) -> Result<(), Error> {
         let facts = self.path.metadata().map_err(Error::file(&self.path))?;
-        if facts.len() != self.bytes || facts.modified().ok() != self.modified {
+        if facts.len() != self.file_bytes || facts.modified().ok() != self.modified {
             return Err(Error::unfit(&self.path, "was changed while it was being packed: pack it again"));
         }
         Ok(())

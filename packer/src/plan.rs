@@ -1,14 +1,16 @@
-//! What will be packed: every input opened, read where it is small, and validated. Nothing is written here.
+//! What will be packed: every input opened, read where it is small, and validated. Nothing is written here, and the
+//! program that will stand in front is not known yet: one payload goes behind any of them.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use satchel_container::{
-    Bundle, Defaults, Digest, EntryKind, EntryRecord, FORMAT, Manifest, ModelFacts, Settings, directory::Method, layout,
+    Defaults, Digest, EntryKind, EntryRecord, FORMAT, Manifest, Settings,
+    directory::{Method, Record},
+    layout,
 };
-use satchel_gguf::Gguf;
 
-use crate::files::{disk_bytes, read_at};
+use crate::verify::PackedFile;
 use crate::{Error, Part, model};
 
 /// Most bytes of page and licences together; they are held in memory while the bundle is written.
@@ -17,8 +19,6 @@ const SMALL_ENTRIES_MAX_BYTES: u64 = 64 << 20;
 /// What to pack.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
-    /// The executable to stand in front: any `satchel`, also one that carries a bundle.
-    pub program: PathBuf,
     /// A GGUF, or any part of a split one.
     pub model: PathBuf,
     /// What to call the model; by default what its file says.
@@ -39,29 +39,16 @@ pub struct Request {
     pub packed_by: String,
 }
 
-/// A bundle that can be written.
+/// A payload that can be written, behind any program.
 #[derive(Debug)]
 pub struct Plan {
-    pub(crate) program: Program,
     pub(crate) parts: Vec<Part>,
     pub(crate) small: Vec<Small>,
-    pub(crate) facts: ModelFacts,
-    gguf: Gguf,
-    name: String,
-    packed_by: String,
-    defaults: Defaults,
+    /// As it will be written, but for the hashes of the model's parts, which come with the copying.
+    manifest: Manifest,
+    /// The payload's hash where it is known before: it is that of a packed file.
+    kept: Option<Digest>,
     inputs: Vec<PathBuf>,
-}
-
-/// The executable, or the first bytes of a packed file.
-#[derive(Debug)]
-pub(crate) struct Program {
-    pub(crate) path: PathBuf,
-    pub(crate) file: File,
-    pub(crate) bytes: u64,
-    pub(crate) disk_bytes: u64,
-    /// What a packed file says its program's hash is.
-    pub(crate) sha256: Option<Digest>,
 }
 
 /// An entry that is held in memory: a page's file or a licence.
@@ -79,37 +66,79 @@ impl Plan {
     /// # Errors
     /// One line about the first input that cannot be packed.
     pub fn new(request: &Request) -> Result<Self, Error> {
-        let program = Program::open(&request.program)?;
         let (parts, gguf) = model::open(&request.model)?;
         let facts = model::facts(&gguf).map_err(|source| Error::Model { path: request.model.clone(), source })?;
         let name = request.name.clone().unwrap_or_else(|| model::name(&facts, &request.model));
         satchel_container::manifest::check_name(&name).map_err(Error::Unwritable)?;
         request.settings.check().map_err(Error::Unwritable)?;
         let (small, read) = read_small(request)?;
-        let mut inputs = vec![request.program.clone()];
-        inputs.extend(parts.iter().map(|part| part.path.clone()));
+        let mut inputs: Vec<_> = parts.iter().map(|part| part.path.clone()).collect();
         inputs.extend(read);
-        let defaults = Defaults { system_prompt: request.system_prompt.clone(), settings: request.settings.clone() };
-        let plan =
-            Self { program, parts, small, facts, gguf, name, packed_by: request.packed_by.clone(), defaults, inputs };
+        let unknown = Digest([0; 32]);
+        let models = parts.iter().map(|part| EntryRecord {
+            name: part.entry_name.clone(),
+            kind: EntryKind::Model,
+            size: part.bytes,
+            sha256: unknown,
+        });
+        let manifest = Manifest {
+            format: FORMAT,
+            name,
+            packed_by: request.packed_by.clone(),
+            model: Some(facts),
+            defaults: Defaults { system_prompt: request.system_prompt.clone(), settings: request.settings.clone() },
+            beside: None,
+            entries: models.chain(small.iter().map(|small| small.record.clone())).collect(),
+        };
         // The manifest with any hashes is as long as the real one: whatever does not fit shows here.
-        plan.manifest(&vec![Digest([0; 32]); plan.parts.len()]).to_bytes().map_err(written_wrong)?;
-        Ok(plan)
+        manifest.to_bytes().map_err(written_wrong)?;
+        Ok(Self { parts, small, manifest, kept: None, inputs })
     }
 
-    /// The model's validated metadata and tensor table.
-    pub fn gguf(&self) -> &Gguf {
-        &self.gguf
+    /// The payload of a packed file, unchanged: to stand behind another program.
+    ///
+    /// # Errors
+    /// One line: the file cannot be read, its small entries are damaged, or it carries no model.
+    pub fn kept(packed: &PackedFile) -> Result<Self, Error> {
+        let bundle = &packed.bundle;
+        let path = &packed.path;
+        if bundle.model_entries().is_empty() {
+            return Err(Error::unfit(path, "carries no model: give a file that `satchel pack` made"));
+        }
+        let parts = bundle.model_entries().iter().map(|entry| Part::of_entry(packed, entry));
+        let parts = parts.collect::<Result<Vec<_>, _>>()?;
+        let mut small = Vec::new();
+        for entry in &bundle.entries()[parts.len()..] {
+            let stored = packed.stored(entry).map_err(Error::file(path))?;
+            let crc32 = crc32fast::hash(&entry.decode(&stored).map_err(Error::bundle(path))?);
+            let record =
+                EntryRecord { name: entry.name.clone(), kind: entry.kind, size: entry.size, sha256: entry.sha256 };
+            small.push(Small { record, crc32, method: entry.method, stored });
+        }
+        let manifest = bundle.manifest.clone();
+        if Digest::of(&manifest.to_bytes().map_err(written_wrong)?) != bundle.payload_sha256 {
+            return Err(Error::unfit(path, "its manifest was not written by satchel: its hash could not be kept"));
+        }
+        Ok(Self { parts, small, manifest, kept: Some(bundle.payload_sha256), inputs: packed.files() })
     }
 
-    /// The model's files in order.
-    pub fn parts(&self) -> &[Part] {
-        &self.parts
+    /// A bundle of programs for other platforms, without a model.
+    pub(crate) fn of_runtimes(small: Vec<Small>, packed_by: &str) -> Self {
+        let manifest = Manifest {
+            format: FORMAT,
+            name: "satchel".to_owned(),
+            packed_by: packed_by.to_owned(),
+            model: None,
+            defaults: Defaults::default(),
+            beside: None,
+            entries: small.iter().map(|small| small.record.clone()).collect(),
+        };
+        Self { parts: Vec::new(), small, manifest, kept: None, inputs: Vec::new() }
     }
 
     /// What the model will be called.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.manifest.name
     }
 
     /// Size of the model for people.
@@ -139,45 +168,27 @@ impl Plan {
 
     /// The manifest, with the hashes of the model's parts.
     pub(crate) fn manifest(&self, hashes: &[Digest]) -> Manifest {
-        let parts = self.parts.iter().zip(hashes).map(|(part, sha256)| EntryRecord {
-            name: part.entry_name.clone(),
-            kind: EntryKind::Model,
-            size: part.bytes,
-            sha256: *sha256,
-        });
-        Manifest {
-            format: FORMAT,
-            name: self.name.clone(),
-            packed_by: self.packed_by.clone(),
-            model: Some(self.facts.clone()),
-            defaults: self.defaults.clone(),
-            entries: parts.chain(self.small.iter().map(|small| small.record.clone())).collect(),
+        let mut manifest = self.manifest.clone();
+        for (entry, sha256) in manifest.entries.iter_mut().zip(hashes) {
+            entry.sha256 = *sha256;
         }
+        manifest
+    }
+
+    /// Another manifest for the same entries.
+    pub(crate) fn set_manifest(&mut self, manifest: Manifest) {
+        self.manifest = manifest;
+    }
+
+    /// The hash that the payload must have, where it is known.
+    pub(crate) fn kept_sha256(&self) -> Option<Digest> {
+        self.kept
     }
 }
 
 /// A refusal by the container crate of what is to be written.
 pub(crate) fn written_wrong(error: satchel_container::Error) -> Error {
     Error::Unwritable(error.to_string())
-}
-
-impl Program {
-    fn open(path: &Path) -> Result<Self, Error> {
-        let mut file = File::open(path).map_err(Error::file(path))?;
-        let facts = file.metadata().map_err(Error::file(path))?;
-        let mut head = [0; 64];
-        let read = if facts.is_file() { read_at(&file, &mut head, 0).map_err(Error::file(path))? } else { 0 };
-        if !satchel_container::is_executable(&head[..read]) {
-            return Err(Error::unfit(path, "is not an executable: give a satchel, or a file that satchel packed"));
-        }
-        let bundle = Bundle::open_from(&mut file).map_err(Error::bundle(path))?;
-        let disk_bytes = disk_bytes(&file).map_err(Error::file(path))?;
-        let (bytes, sha256) = match bundle {
-            Some(bundle) => (bundle.program_bytes, Some(bundle.program_sha256)),
-            None => (facts.len(), None),
-        };
-        Ok(Self { path: path.to_owned(), file, bytes, disk_bytes: disk_bytes.min(bytes), sha256 })
-    }
 }
 
 /// Page and licences, and the files they were read from.
@@ -212,11 +223,23 @@ fn read_small(request: &Request) -> Result<(Vec<Small>, Vec<PathBuf>), Error> {
 }
 
 impl Small {
-    fn new(name: String, kind: EntryKind, bytes: Vec<u8>) -> Self {
+    pub(crate) fn new(name: String, kind: EntryKind, bytes: Vec<u8>) -> Self {
         let record = EntryRecord { name, kind, size: bytes.len() as u64, sha256: Digest::of(&bytes) };
         let crc32 = crc32fast::hash(&bytes);
         let (method, stored) = layout::compress(bytes);
         Self { record, crc32, method, stored }
+    }
+
+    /// Its record once it has its place.
+    pub(crate) fn placed(&self, header_offset: u64) -> Record {
+        Record {
+            name: self.record.name.clone(),
+            method: self.method,
+            crc32: self.crc32,
+            stored_bytes: self.stored.len() as u64,
+            size: self.record.size,
+            header_offset,
+        }
     }
 }
 

@@ -1,11 +1,11 @@
 //! Checks every hash of a packed file: its program's, its manifest's, and each entry's.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use satchel_container::directory::Method;
-use satchel_container::{Bundle, Digest, Entry};
+use satchel_container::{Beside, Bundle, Digest, Entry};
 
 use crate::copy::{Range, Stopped, hash};
 use crate::files::read_exact_at;
@@ -34,17 +34,35 @@ impl Checked {
 /// A packed file, opened for checking or for taking out entries.
 #[derive(Debug)]
 pub struct PackedFile {
+    /// The file that holds the payload.
+    pub(crate) path: PathBuf,
     pub(crate) file: File,
     /// Its bundle.
     pub bundle: Bundle,
+    /// The program whose payload lies beside it: that file was named.
+    program: Option<Box<PackedFile>>,
 }
 
 impl PackedFile {
-    /// Opens the packed file at `path`.
+    /// Opens the packed file at `path`. A program whose payload lies beside it stands for both.
     ///
     /// # Errors
-    /// It cannot be read, holds no bundle, or one that is damaged or newer than this program.
+    /// It cannot be read, holds no bundle, or one that is damaged or newer than this program; the payload beside it is
+    /// missing, or another.
     pub fn open(path: &Path) -> Result<Self, Error> {
+        let program = Self::open_one(path)?;
+        let Some(beside) = program.bundle.manifest.beside.clone() else { return Ok(program) };
+        let payload = Self::open_one(&Beside::path(path)).map_err(|error| match error {
+            Error::File { path: missing, source } if source.kind() == std::io::ErrorKind::NotFound => {
+                Error::unfit(path, Beside::missing(&missing))
+            }
+            other => other,
+        })?;
+        beside.check(&payload.bundle).map_err(|line| Error::unfit(&payload.path, line))?;
+        Ok(Self { program: Some(Box::new(program)), ..payload })
+    }
+
+    fn open_one(path: &Path) -> Result<Self, Error> {
         let mut file = File::open(path).map_err(Error::file(path))?;
         if !file.metadata().map_err(Error::file(path))?.is_file() {
             return Err(Error::unfit(path, "is not a regular file: give a file that satchel packed"));
@@ -53,14 +71,37 @@ impl PackedFile {
         let Some(bundle) = bundle else {
             return Err(Error::unfit(path, "carries no model: give a file that `satchel pack` made"));
         };
-        Ok(Self { file, bundle })
+        Ok(Self { path: path.to_owned(), file, bundle, program: None })
+    }
+
+    /// The file that holds the payload: the one that was named, or the one beside it.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Every file it is made of.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        self.program.iter().flat_map(|program| program.files()).chain([self.path.clone()]).collect()
     }
 
     /// Hashes everything, pieces in parallel. The rows come in the file's order.
     ///
     /// # Errors
     /// Reading failed, or the observer stopped it. A wrong hash is no error but a row that is not good.
-    pub fn verify(&self, path: &Path, observer: &dyn Observer) -> Result<Vec<Checked>, Error> {
+    pub fn verify(&self, observer: &dyn Observer) -> Result<Vec<Checked>, Error> {
+        let mut rows = match &self.program {
+            None => Vec::new(),
+            Some(program) => {
+                let name = program.path.file_name().unwrap_or_default().to_string_lossy();
+                let rows = program.verify(observer)?;
+                rows.into_iter().map(|row| Checked { name: format!("{name}: {}", row.name), ..row }).collect()
+            }
+        };
+        rows.extend(self.verify_one(observer)?);
+        Ok(rows)
+    }
+
+    fn verify_one(&self, observer: &dyn Observer) -> Result<Vec<Checked>, Error> {
         let bundle = &self.bundle;
         let entries = || bundle.entries().iter().chain([&bundle.manifest_entry]);
         observer.begin(entries().fold(bundle.program_bytes, |total, entry| total.saturating_add(entry.stored_bytes)));
@@ -79,7 +120,7 @@ impl PackedFile {
             })
             .collect();
         rows.map_err(|stopped| match stopped {
-            Stopped::Read(error) | Stopped::Write(error) => Error::File { path: path.to_owned(), source: error },
+            Stopped::Read(error) | Stopped::Write(error) => Error::File { path: self.path.clone(), source: error },
             Stopped::Interrupted => Error::Interrupted,
         })
     }

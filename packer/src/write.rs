@@ -1,16 +1,28 @@
-//! Writes a planned bundle: program, entries, and what closes the file, each at the offset that the layout gives it.
+//! Writes a planned payload behind a program: program, entries, and what closes the file, each at the offset that the
+//! layout gives it.
+//!
+//! Windows starts no executable image of 4 GiB. Where a file for it would be that large, two are written: the program
+//! with a bundle that names the payload's hash, and the payload beside it.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use satchel_container::directory::{self, Method, Record};
-use satchel_container::{Digest, layout};
+use satchel_container::{Beside, Defaults, Digest, FORMAT, Manifest, layout};
 
 use crate::copy::{Hashes, Range, Stopped, copy};
 use crate::files::{same_file, write_all_at};
 use crate::output::{Output, folder_of};
 use crate::plan::{Plan, written_wrong};
-use crate::{Error, Observer};
+use crate::program::{Program, Source};
+use crate::{Error, Observer, macho};
+
+/// Windows' loader refuses executable files from this size on.
+const PE_MAX_BYTES: u64 = u32::MAX as u64;
+
+/// What stands at the beginning of a payload file that has no program.
+const PAYLOAD_NOTE: &[u8] =
+    b"This file is the payload of the Satchel program of the same name: keep both in one folder, and start that one.\n";
 
 /// Where the bundle goes.
 #[derive(Clone, Copy, Debug)]
@@ -24,9 +36,11 @@ pub struct Target<'a> {
 /// A bundle that was written.
 #[derive(Clone, Debug)]
 pub struct Packed {
-    /// The file.
+    /// The file to start.
     pub path: PathBuf,
-    /// Its size.
+    /// The file that holds the payload, where the first cannot.
+    pub beside: Option<PathBuf>,
+    /// Size of all.
     pub bytes: u64,
     /// Hash of everything but the program.
     pub payload_sha256: Digest,
@@ -39,17 +53,22 @@ impl Plan {
     ///
     /// # Errors
     /// One line; nothing was written.
-    pub fn check_target(&self, target: Target<'_>) -> Result<(), Error> {
-        if let Some(input) = self.inputs().iter().find(|input| same_file(input, target.path)) {
-            return Err(Error::OutputIsInput { output: target.path.to_owned(), input: input.clone() });
-        }
-        let trial = Output::create(target.path, true, target.force)?;
-        let folder = folder_of(target.path);
-        let free_bytes = fs4::available_space(folder).map_err(Error::file(folder))?;
-        // Where the file system lets two files share blocks, the model takes no room. To find out costs little, but is
-        // only of use when there is not enough.
-        if self.needed_bytes() > free_bytes && !self.parts.iter().all(|part| shares_blocks(&part.file, trial.file())) {
-            return Err(self.no_space(target.path, free_bytes));
+    pub fn check_target(&self, program: &Program, target: Target<'_>) -> Result<(), Error> {
+        for path in [Some(target.path.to_owned()), self.payload_path(program, target)?].into_iter().flatten() {
+            let mut inputs = self.inputs().iter().chain([&program.path]);
+            if let Some(input) = inputs.find(|input| same_file(input, &path)) {
+                return Err(Error::OutputIsInput { output: path, input: input.clone() });
+            }
+            let trial = Output::create(&path, true, target.force)?;
+            let folder = folder_of(&path);
+            let free_bytes = fs4::available_space(folder).map_err(Error::file(folder))?;
+            // Where the file system lets two files share blocks, the model takes no room. To find out costs little, but
+            // is only of use when there is not enough.
+            if self.needed_bytes(program) > free_bytes
+                && !self.parts.iter().all(|part| shares_blocks(&part.file, trial.file()))
+            {
+                return Err(self.no_space(program, &path, free_bytes));
+            }
         }
         Ok(())
     }
@@ -58,31 +77,127 @@ impl Plan {
     ///
     /// # Errors
     /// One line: an input cannot be read or changed meanwhile, the target cannot be written, or the observer stopped it.
-    pub fn write(self, target: Target<'_>, observer: &dyn Observer) -> Result<Packed, Error> {
-        self.check_target(target)?;
-        let output = Output::create(target.path, true, target.force)?;
-        let writing = Writing { plan: &self, file: output.file(), target: target.path, observer };
-        let packed = writing.run()?;
+    pub fn write(&self, program: &Program, target: Target<'_>, observer: &dyn Observer) -> Result<Packed, Error> {
+        if program.signable {
+            let made = macho::with_segment(program, self.bundle_end(macho::program_bytes(program)?)?)?;
+            return self.write(&made, target, observer);
+        }
+        self.check_target(program, target)?;
+        let Some(payload_path) = self.payload_path(program, target)? else {
+            let (output, packed) = self.write_one(program, target, true, observer)?;
+            observer.flushing();
+            output.commit(target.force)?;
+            return Ok(packed);
+        };
+        let note = Program::in_memory(&program.path, PAYLOAD_NOTE.to_vec());
+        let payload_target = Target { path: &payload_path, ..target };
+        let (payload, written) = self.write_one(&note, payload_target, false, observer)?;
+        let pointer = self.pointer(written.payload_sha256);
+        let (output, started) = pointer.write_one(program, target, true, &Unwatched(observer))?;
         observer.flushing();
-        output.commit(target.force)?;
-        Ok(packed)
+        payload.commit(target.force)?;
+        output.commit(target.force).inspect_err(|_| {
+            // Without its program nobody would know what it is.
+            let _ = std::fs::remove_file(&payload_path);
+        })?;
+        Ok(Packed { path: started.path, beside: Some(payload_path), bytes: started.bytes + written.bytes, ..written })
+    }
+
+    /// The bundle behind a program whose payload lies beside it.
+    fn pointer(&self, payload_sha256: Digest) -> Self {
+        let mut pointer = Self::of_runtimes(Vec::new(), &self.manifest(&[]).packed_by);
+        pointer.set_manifest(Manifest {
+            format: FORMAT,
+            name: self.name().to_owned(),
+            defaults: Defaults::default(),
+            beside: Some(Beside { payload_sha256 }),
+            ..pointer.manifest(&[])
+        });
+        pointer
+    }
+
+    /// Where the payload goes when it cannot go behind the program.
+    fn payload_path(&self, program: &Program, target: Target<'_>) -> Result<Option<PathBuf>, Error> {
+        let beside = program.is_pe && self.file_bytes(program)? >= PE_MAX_BYTES;
+        Ok(beside.then(|| Beside::path(target.path)))
+    }
+
+    /// Size of the file behind this program.
+    ///
+    /// # Errors
+    /// It would be larger than any file.
+    pub fn file_bytes(&self, program: &Program) -> Result<u64, Error> {
+        self.bundle_end(program.bytes)
+    }
+
+    /// Where the bundle ends behind a program of this length.
+    fn bundle_end(&self, program_bytes: u64) -> Result<u64, Error> {
+        let items = self.items();
+        let offsets = layout::place(program_bytes, &items).map_err(written_wrong)?;
+        let end = offsets.iter().zip(&items).next_back().map_or(program_bytes, |(offset, item)| {
+            offset.saturating_add(directory::local_header_bytes(&item.name)).saturating_add(item.stored_bytes)
+        });
+        // What closes it has one length, whatever the hashes are.
+        let unknown = Digest([0; 32]);
+        let records = self.records(&offsets, &vec![(unknown, 0); self.parts.len()]);
+        let manifest = self.manifest(&vec![unknown; self.parts.len()]);
+        let closing = layout::closing(&manifest, records, end, unknown, program_bytes).map_err(written_wrong)?;
+        Ok(end.saturating_add(closing.len() as u64))
+    }
+
+    /// Every entry's record, in the file's order; `hashes` are the model's parts'.
+    fn records(&self, offsets: &[u64], hashes: &[(Digest, u32)]) -> Vec<Record> {
+        let parts = self.parts.iter().zip(hashes).zip(offsets).map(|((part, (_, crc32)), offset)| Record {
+            name: part.entry_name.clone(),
+            method: Method::Stored,
+            crc32: *crc32,
+            stored_bytes: part.bytes,
+            size: part.bytes,
+            header_offset: *offset,
+        });
+        let small = self.small.iter().zip(offsets.iter().skip(self.parts.len())).map(|(small, at)| small.placed(*at));
+        parts.chain(small).collect()
+    }
+
+    fn write_one(
+        &self,
+        program: &Program,
+        target: Target<'_>,
+        executable: bool,
+        observer: &dyn Observer,
+    ) -> Result<(Output, Packed), Error> {
+        let output = Output::create(target.path, executable, target.force)?;
+        let packed = Writing { plan: self, program, file: output.file(), target: target.path, observer }.run()?;
+        Ok((output, packed))
     }
 
     /// Bytes that the file will take: less than its size where the model's file has holes.
-    fn needed_bytes(&self) -> u64 {
+    fn needed_bytes(&self, program: &Program) -> u64 {
         let parts = self.parts.iter().map(|part| part.disk_bytes.saturating_add(satchel_container::ALIGNMENT_BYTES));
         let small = self.small.iter().map(|small| small.stored.len() as u64 + 1024);
         let closing = 64 * 1024;
-        parts.chain(small).fold(self.program.disk_bytes + closing, u64::saturating_add)
+        parts.chain(small).fold(program.disk_bytes + closing, u64::saturating_add)
     }
 
-    fn no_space(&self, output: &Path, free_bytes: u64) -> Error {
+    fn no_space(&self, program: &Program, output: &Path, free_bytes: u64) -> Error {
         Error::NoSpace {
             output: output.to_owned(),
             folder: folder_of(output).to_owned(),
-            needed_bytes: self.needed_bytes(),
+            needed_bytes: self.needed_bytes(program),
             free_bytes,
         }
+    }
+}
+
+/// Passes on the wish to stop, and nothing of the progress: a second, small file of one work.
+struct Unwatched<'a>(&'a dyn Observer);
+
+impl Observer for Unwatched<'_> {
+    fn begin(&self, _total_bytes: u64) {}
+    fn at(&self, _name: &str) {}
+    fn advance(&self, _bytes: u64) {}
+    fn interrupted(&self) -> bool {
+        self.0.interrupted()
     }
 }
 
@@ -99,6 +214,7 @@ fn shares_blocks(from: &File, to: &File) -> bool {
 
 struct Writing<'a> {
     plan: &'a Plan,
+    program: &'a Program,
     file: &'a File,
     target: &'a Path,
     observer: &'a dyn Observer,
@@ -107,77 +223,78 @@ struct Writing<'a> {
 impl Writing<'_> {
     fn run(&self) -> Result<Packed, Error> {
         let plan = self.plan;
-        let offsets = layout::place(plan.program.bytes, &plan.items()).map_err(written_wrong)?;
-        let total = plan.parts.iter().fold(plan.program.bytes, |total, part| total.saturating_add(part.bytes));
+        let offsets = layout::place(self.program.bytes, &plan.items()).map_err(written_wrong)?;
+        let total = plan.parts.iter().fold(self.program.bytes, |total, part| total.saturating_add(part.bytes));
         self.observer.begin(total);
-        let program = self.program()?;
-        let mut records = Vec::new();
+        let program = self.put_program()?;
         let mut hashes = Vec::new();
-        let mut offsets = offsets.into_iter();
-        for (part, header_offset) in plan.parts.iter().zip(offsets.by_ref()) {
-            let mut record = Record {
-                name: part.entry_name.clone(),
-                method: Method::Stored,
-                crc32: 0,
-                stored_bytes: part.bytes,
-                size: part.bytes,
-                header_offset,
-            };
-            self.observer.at(&record.name);
-            let from = Range { file: &part.file, offset: 0, bytes: part.bytes };
+        for (part, record) in plan.parts.iter().zip(plan.records(&offsets, &vec![(program, 0); plan.parts.len()])) {
+            self.observer.at(&part.entry_name);
+            let from = Range { file: &part.file, offset: part.offset, bytes: part.bytes };
             let copied = self.copy(from, &part.path, record.data_offset())?;
             part.check_unchanged()?;
-            record.crc32 = copied.crc32;
-            hashes.push(copied.sha256);
-            self.put(&directory::local_header(&record), header_offset)?;
-            records.push(record);
+            if part.sha256.is_some_and(|expected| expected != copied.sha256) {
+                let name = &part.entry_name;
+                let what = format!("entry {name} does not have its SHA-256, it is damaged: get the file again");
+                return Err(Error::unfit(&part.path, what));
+            }
+            hashes.push((copied.sha256, copied.crc32));
         }
-        for (small, header_offset) in plan.small.iter().zip(offsets) {
-            let record = Record {
-                name: small.record.name.clone(),
-                method: small.method,
-                crc32: small.crc32,
-                stored_bytes: small.stored.len() as u64,
-                size: small.record.size,
-                header_offset,
-            };
-            self.put(&directory::local_header(&record), header_offset)?;
+        let records = plan.records(&offsets, &hashes);
+        for record in &records {
+            self.put(&directory::local_header(record), record.header_offset)?;
+        }
+        for (small, record) in plan.small.iter().zip(&records[plan.parts.len()..]) {
             self.put(&small.stored, record.data_offset())?;
-            records.push(record);
         }
-        self.close(records, program, hashes)
+        self.close(records, program, hashes.into_iter().map(|(sha256, _)| sha256).collect())
     }
 
     fn close(&self, records: Vec<Record>, program: Digest, model_sha256: Vec<Digest>) -> Result<Packed, Error> {
-        let end = records.last().map_or(self.plan.program.bytes, |last| last.data_offset() + last.stored_bytes);
+        let end = records.last().map_or(self.program.bytes, |last| last.data_offset() + last.stored_bytes);
         let manifest = self.plan.manifest(&model_sha256);
-        let closing =
-            layout::closing(&manifest, records, end, program, self.plan.program.bytes).map_err(written_wrong)?;
+        let closing = layout::closing(&manifest, records, end, program, self.program.bytes).map_err(written_wrong)?;
         self.put(&closing, end)?;
         let payload_sha256 = Digest::of(&manifest.to_bytes().map_err(written_wrong)?);
-        Ok(Packed { path: self.target.to_owned(), bytes: end + closing.len() as u64, payload_sha256, model_sha256 })
+        debug_assert!(self.plan.kept_sha256().is_none_or(|kept| kept == payload_sha256), "entries kept their hashes");
+        let mut bytes = end + closing.len() as u64;
+        if let Some(ending) = &self.program.ending {
+            bytes = ending.write(self.file, self.observer).map_err(|stopped| self.stopped(stopped, self.target))?;
+        }
+        Ok(Packed { path: self.target.to_owned(), beside: None, bytes, payload_sha256, model_sha256 })
     }
 
-    fn program(&self) -> Result<Digest, Error> {
-        let program = &self.plan.program;
+    fn put_program(&self) -> Result<Digest, Error> {
+        let program = self.program;
         self.observer.at("program");
-        let from = Range { file: &program.file, offset: 0, bytes: program.bytes };
-        let copied = self.copy(from, &program.path, 0)?;
-        if program.sha256.is_some_and(|expected| expected != copied.sha256) {
-            let what = "the program in front of its bundle is damaged: get the file again";
-            return Err(Error::unfit(&program.path, what));
+        match &program.source {
+            Source::Memory(content) => {
+                self.put(content, 0)?;
+                self.observer.advance(program.bytes);
+                Ok(Digest::of(content))
+            }
+            Source::File(file) => {
+                let copied = self.copy(Range { file, offset: 0, bytes: program.bytes }, &program.path, 0)?;
+                if program.sha256.is_some_and(|expected| expected != copied.sha256) {
+                    return Err(program.damaged());
+                }
+                Ok(copied.sha256)
+            }
         }
-        Ok(copied.sha256)
     }
 
     fn copy(&self, from: Range<'_>, path: &Path, offset: u64) -> Result<Hashes, Error> {
         // The file gets its length first, so that holes of the source can stay holes.
         self.file.set_len(offset + from.bytes).map_err(|error| self.write_failed(error))?;
-        copy(from, self.file, offset, self.observer).map_err(|stopped| match stopped {
+        copy(from, self.file, offset, self.observer).map_err(|stopped| self.stopped(stopped, path))
+    }
+
+    fn stopped(&self, stopped: Stopped, path: &Path) -> Error {
+        match stopped {
             Stopped::Read(error) => Error::File { path: path.to_owned(), source: error },
             Stopped::Write(error) => self.write_failed(error),
             Stopped::Interrupted => Error::Interrupted,
-        })
+        }
     }
 
     fn put(&self, bytes: &[u8], offset: u64) -> Result<(), Error> {
@@ -187,7 +304,8 @@ impl Writing<'_> {
     fn write_failed(&self, error: std::io::Error) -> Error {
         use std::io::ErrorKind;
         if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
-            return self.plan.no_space(self.target, fs4::available_space(folder_of(self.target)).unwrap_or(0));
+            let free_bytes = fs4::available_space(folder_of(self.target)).unwrap_or(0);
+            return self.plan.no_space(self.program, self.target, free_bytes);
         }
         Error::File { path: self.target.to_owned(), source: error }
     }

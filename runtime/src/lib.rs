@@ -11,6 +11,7 @@ pub mod kernels;
 pub mod kv;
 pub mod mapping;
 pub mod model;
+pub mod own_file;
 pub mod quant;
 pub mod sampling;
 pub mod server;

@@ -25,6 +25,8 @@ pub struct Bundle {
     pub program_sha256: Digest,
     /// SHA-256 of the manifest, and so of the whole payload. Compared at opening.
     pub payload_sha256: Digest,
+    /// It lies in a segment of its program, which therefore goes on behind it.
+    pub in_segment: bool,
     /// Where `manifest.json` itself lies.
     pub manifest_entry: Entry,
     entries: Vec<Entry>,
@@ -68,7 +70,16 @@ impl Bundle {
     /// As [`Bundle::open`], and [`Error::Io`].
     pub fn open_from<R: Read + Seek>(file: &mut R) -> Result<Option<Self>, Error> {
         let file_bytes = file.seek(SeekFrom::End(0))?;
-        let Some(end) = read_end(file, file_bytes)? else {
+        Self::open_within(file, file_bytes)
+    }
+
+    /// The same, taking the file to end after `file_bytes`.
+    ///
+    /// # Errors
+    /// As [`Bundle::open_from`].
+    pub fn open_within<R: Read + Seek>(file: &mut R, file_bytes: u64) -> Result<Option<Self>, Error> {
+        let in_segment = program::segment_end(file).filter(|end| *end <= file_bytes);
+        let Some(end) = read_end(file, in_segment.unwrap_or(file_bytes))? else {
             return match program::cut_short(file, file_bytes)? {
                 true => Err(Error::damaged(
                     "a bundle begins behind the program and its end is missing, the file was cut short",
@@ -86,6 +97,7 @@ impl Bundle {
             program_bytes: seal.program_bytes,
             program_sha256: seal.program,
             payload_sha256: seal.payload,
+            in_segment: in_segment.is_some(),
             manifest_entry,
             entries,
             models,
@@ -100,6 +112,11 @@ impl Bundle {
     /// The model's parts, in their order. Empty for a bundle without a model.
     pub fn model_entries(&self) -> &[Entry] {
         &self.entries[..self.models]
+    }
+
+    /// The programs for other platforms.
+    pub fn runtime_entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(|entry| entry.kind == EntryKind::Runtime)
     }
 
     /// The entry of this name.

@@ -29,7 +29,7 @@ pub mod settings;
 pub use bundle::{Bundle, Entry};
 pub use digest::Digest;
 pub use error::Error;
-pub use manifest::{Defaults, EntryKind, EntryRecord, Manifest, ModelFacts};
+pub use manifest::{Beside, Defaults, EntryKind, EntryRecord, Manifest, ModelFacts};
 pub use program::is_executable;
 pub use settings::Settings;
 
@@ -38,6 +38,8 @@ pub const FORMAT: u32 = 1;
 /// Model data begins on a multiple of this: the largest page of the platforms (macOS 16 KiB, some ARM 64 KiB) and the
 /// granularity of Windows' mappings.
 pub const ALIGNMENT_BYTES: u64 = 64 * 1024;
+/// Name of the Mach-O segment that holds a bundle in the form that can be signed.
+pub const MACHO_SEGMENT: &[u8] = b"__SATCHEL";
 /// Name of the manifest's entry.
 pub const MANIFEST_NAME: &str = "manifest.json";
 /// Largest manifest read or written.

@@ -4,10 +4,11 @@
 //! a field that this version does not know belongs to a newer format.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, ENTRIES_MAX, Error, FORMAT, MANIFEST_MAX_BYTES, MANIFEST_NAME, Settings, name};
+use crate::{Bundle, Digest, ENTRIES_MAX, Error, FORMAT, MANIFEST_MAX_BYTES, MANIFEST_NAME, Settings, name};
 
 /// The manifest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,6 +25,9 @@ pub struct Manifest {
     pub model: Option<ModelFacts>,
     /// What applies when a request or a flag says nothing else.
     pub defaults: Defaults,
+    /// The payload lies in a file beside this one, whose own bundle is a pointer; see [`Beside`].
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub beside: Option<Beside>,
     /// Every other entry, in the file's order: the model's parts first.
     pub entries: Vec<EntryRecord>,
 }
@@ -51,6 +55,45 @@ pub struct ModelFacts {
     pub size_bytes: u64,
 }
 
+/// Where the payload is when it cannot be behind its program: in a file of the program's name that ends in
+/// [`Beside::EXTENSION`]. Windows starts no executable of 4 GiB or more.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Beside {
+    /// SHA-256 of that file's payload: of its manifest.
+    pub payload_sha256: Digest,
+}
+
+impl Beside {
+    /// The ending of the file's name, in place of `.exe`.
+    pub const EXTENSION: &str = "satchel";
+
+    /// Where the payload of the program at `program` lies.
+    pub fn path(program: &Path) -> PathBuf {
+        program.with_extension(Self::EXTENSION)
+    }
+
+    /// Whether this bundle is the payload.
+    ///
+    /// # Errors
+    /// What is wrong, and what to do.
+    pub fn check(&self, payload: &Bundle) -> Result<(), String> {
+        let found = payload.payload_sha256;
+        if found == self.payload_sha256 {
+            return Ok(());
+        }
+        let wanted = self.payload_sha256;
+        Err(format!(
+            "this is the payload of another program (payload {found}, wanted {wanted}): keep together the two files that were packed together"
+        ))
+    }
+
+    /// The line for a payload that is not there.
+    pub fn missing(path: &Path) -> String {
+        format!("its payload is missing: put {} beside it, it was packed together with this file", path.display())
+    }
+}
+
 /// Defaults chosen at packing.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -73,6 +116,8 @@ pub enum EntryKind {
     Page,
     /// A licence text, under `licenses/`.
     License,
+    /// A program for another platform, under `runtimes/` by the platform's name.
+    Runtime,
     /// `manifest.json`, which does not list itself.
     Manifest,
 }
@@ -155,6 +200,7 @@ impl Manifest {
                 EntryKind::Model => entry.name.ends_with(".gguf") && !entry.name.contains('/') && !models_over,
                 EntryKind::Page => entry.name.starts_with("ui/"),
                 EntryKind::License => entry.name.starts_with("licenses/"),
+                EntryKind::Runtime => entry.name.starts_with("runtimes/"),
                 EntryKind::Manifest => false,
             };
             models_over |= entry.kind != EntryKind::Model;
@@ -164,6 +210,9 @@ impl Manifest {
         }
         if self.model.is_some() != self.entries.iter().any(|entry| entry.kind == EntryKind::Model) {
             return Err("model facts and model entries go together".to_owned());
+        }
+        if self.beside.is_some() && !self.entries.is_empty() {
+            return Err("a bundle whose payload lies beside it has no entries".to_owned());
         }
         Ok(())
     }

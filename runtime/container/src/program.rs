@@ -8,14 +8,17 @@ use std::io::{Read, Seek, SeekFrom};
 use object::read::elf::FileHeader as _;
 use object::{Object, ObjectSegment, ReadCache};
 
-use crate::{ALIGNMENT_BYTES, directory::LOCAL_SIGNATURE, directory::local_header_bytes, name::NAME_MAX_BYTES};
+use crate::{
+    ALIGNMENT_BYTES, MACHO_SEGMENT, directory::LOCAL_SIGNATURE, directory::local_header_bytes, name::NAME_MAX_BYTES,
+};
 
 /// Whether a bundle's first entry follows the program although the bundle's end is not there.
 pub(crate) fn cut_short<R: Read + Seek>(file: &mut R, file_bytes: u64) -> std::io::Result<bool> {
     let Some(program_bytes) = program_bytes(file).filter(|end| *end < file_bytes) else { return Ok(false) };
     let mut window = Vec::new();
     file.seek(SeekFrom::Start(program_bytes))?;
-    file.take(ALIGNMENT_BYTES + NAME_MAX_BYTES as u64 + 64).read_to_end(&mut window)?;
+    let window_bytes = (ALIGNMENT_BYTES + NAME_MAX_BYTES as u64 + 64).min(file_bytes - program_bytes);
+    file.take(window_bytes).read_to_end(&mut window)?;
     // Zeros, then the header; anything else was not written by us.
     let Some(at) = window.iter().position(|byte| *byte != 0) else { return Ok(false) };
     let header = &window[at..];
@@ -29,6 +32,20 @@ pub(crate) fn cut_short<R: Read + Seek>(file: &mut R, file_bytes: u64) -> std::i
 pub fn is_executable(head: &[u8]) -> bool {
     use object::FileKind;
     matches!(FileKind::parse(head), Ok(FileKind::Elf64 | FileKind::Pe64 | FileKind::MachO64 | FileKind::MachOFat64))
+}
+
+/// Where the bundle ends that lies in a segment of a Mach-O; `None` for every other file.
+pub(crate) fn segment_end<R: Read + Seek>(file: &mut R) -> Option<u64> {
+    let mut magic = [0; 4];
+    file.seek(SeekFrom::Start(0)).and_then(|_| file.read_exact(&mut magic)).ok()?;
+    if magic != object::macho::MH_MAGIC_64.to_le_bytes() {
+        return None;
+    }
+    let cache = ReadCache::new(file);
+    let parsed = object::File::parse(&cache).ok()?;
+    let segment = parsed.segments().find(|segment| segment.name_bytes() == Ok(Some(MACHO_SEGMENT)))?;
+    let (offset, bytes) = segment.file_range();
+    offset.checked_add(bytes)
 }
 
 /// Length of the executable by its own headers; `None` for a file that is none.

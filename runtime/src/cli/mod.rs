@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 pub mod answer;
+pub mod assemble;
 pub mod atomic;
 pub mod bench;
 mod browser;
@@ -18,17 +19,21 @@ pub mod inspect;
 pub mod logits;
 pub mod model_args;
 pub mod pack;
+pub mod payload;
 pub mod perplexity;
 mod progress;
+pub mod repack;
 pub mod run;
 pub mod sampling_args;
 pub mod serve;
+pub mod targets;
 pub mod template;
 pub mod template_args;
 pub mod text_input;
 pub mod tokenize;
 pub mod unpack;
 pub mod verify;
+mod writing;
 
 /// What ended a command: one line for the person, and the exit status.
 #[derive(Debug)]
@@ -84,6 +89,17 @@ enum Command {
     Pack(pack::Args),
     /// Take the model and the other entries out of a packed file
     Unpack(unpack::Args),
+    /// Put a new engine in front of a packed file's payload
+    Upgrade(repack::UpgradeArgs),
+    /// Give a packed file another form, such as a platform's native one
+    Extract(repack::ExtractArgs),
+    /// Print the hash of what a packed file carries
+    Payload(payload::Args),
+    /// List the platforms that this program can pack for
+    Targets(targets::Args),
+    /// Make the executables of a release out of the runtimes of all platforms
+    #[command(hide = true)]
+    Assemble(assemble::Args),
     /// Check every hash of a packed file
     Verify(verify::Args),
     /// Show what a model file holds
@@ -104,7 +120,9 @@ enum Command {
 
 /// Parses the command line, runs the command, and turns a failure into one line and an exit status.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let mut arguments = std::env::args_os().collect();
+    crate::own_file::take_flag(&mut arguments);
+    let cli = Cli::parse_from(arguments);
     let result = match cli.command {
         None => serve::run(cli.serve),
         Some(Command::Serve(args)) => serve::run(args),
@@ -112,6 +130,11 @@ pub fn main() -> ExitCode {
         Some(Command::Run(args)) => run::run(args),
         Some(Command::Pack(args)) => pack::run(args),
         Some(Command::Unpack(args)) => unpack::run(args),
+        Some(Command::Upgrade(args)) => repack::upgrade(args),
+        Some(Command::Extract(args)) => repack::extract(args),
+        Some(Command::Payload(args)) => payload::run(args),
+        Some(Command::Targets(args)) => targets::run(args),
+        Some(Command::Assemble(args)) => assemble::run(args),
         Some(Command::Verify(args)) => verify::run(args),
         Some(Command::Inspect(args)) => inspect::run(args),
         Some(Command::Bench(args)) => bench::run(args),

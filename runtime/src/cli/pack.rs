@@ -4,14 +4,14 @@
 //! trial: the model is opened as the packed file will open it, so that what would fail there fails here.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use include_dir::Dir;
 use satchel_container::Settings;
-use satchel_packer::{Packed, Plan, Request, Target, shown_bytes};
+use satchel_packer::{Form, Packed, Plan, Request};
 
 use super::Failure;
-use super::progress::Progress;
+use super::writing::{PACKED_BY, Writing};
+use crate::own_file::own_file;
 use crate::server::page::PAGE;
 use crate::session::{OpenOptions, Session};
 
@@ -53,9 +53,14 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     pub ui: Option<PathBuf>,
 
-    /// The program to put in front: a satchel, or a packed file, whose program is taken [default: this one]
-    #[arg(long, value_name = "FILE")]
-    pub program: Option<PathBuf>,
+    /// What to pack for: a list of platforms (`satchel targets` shows them), `all`, or `universal` for one file that runs
+    /// on all of them; several files are named after OUTPUT and their platform [default: the platform of this program]
+    #[arg(long = "for", value_name = "LIST", value_parser = parse_forms)]
+    pub forms: Option<Forms>,
+
+    /// The satchel to take programs from; a packed file is one, too [default: this one]
+    #[arg(long, value_name = "FILE", alias = "program")]
+    pub engine: Option<PathBuf>,
 
     /// Replace FILE if it exists
     #[arg(long)]
@@ -70,17 +75,19 @@ fn settings_help() -> String {
     format!("A default for sampling or serving; may be repeated. Keys: {}", Settings::KEYS.join(", "))
 }
 
+/// The value of one `--for`.
+pub(super) type Forms = Box<[Form]>;
+
+pub(super) fn parse_forms(list: &str) -> Result<Forms, String> {
+    Form::parse_list(list).map(Vec::into_boxed_slice)
+}
+
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), Failure> {
-    let begun = Instant::now();
     let model = args.model.or(args.model_flag).ok_or_else(|| Failure::usage("pack: name the model"))?;
-    let program = match args.program {
-        Some(program) => program,
-        None => own_program()?,
-    };
+    let engine = args.engine.map_or_else(own_program, Ok)?;
     let settings = settings(&args.set)?;
     let plan = Plan::new(&Request {
-        program,
         model: model.clone(),
         name: args.name,
         system_prompt: args.system_prompt,
@@ -89,17 +96,16 @@ pub fn run(args: Args) -> Result<(), Failure> {
         own_licenses: vec![("Satchel-LICENSE.txt".to_owned(), include_bytes!("../../../LICENSE").to_vec())],
         ui: args.ui,
         own_page: page_files(&PAGE),
-        packed_by: concat!("satchel ", env!("CARGO_PKG_VERSION")).to_owned(),
+        packed_by: PACKED_BY.to_owned(),
     })?;
     let output = args.output.unwrap_or_else(|| default_output(plan.name()));
-    let target = Target { path: &output, force: args.force };
-    plan.check_target(target)?;
+    let writing = Writing { plan: &plan, engine: &engine, force: args.force, quiet: args.quiet, verb: "packing" };
+    let files = writing.files(args.forms.as_deref(), &output)?;
+    writing.check(&files)?;
     let note = try_model(model, &settings)?;
-    let model = format!("{}, {}", plan.name(), plan.shown_size());
-    let progress = Progress::new("packing", args.quiet)?;
-    let packed = progress.finish(plan.write(target, &progress))?;
+    let packed = writing.write(files)?;
     if !args.quiet {
-        print_summary(&packed, &model, begun);
+        print_next(&packed);
         if let Some(note) = note {
             println!("Note: {note}");
         }
@@ -130,9 +136,9 @@ fn page_files(page: &'static Dir<'static>) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-/// This executable's own file.
+/// The file that this program is.
 pub(super) fn own_program() -> Result<PathBuf, Failure> {
-    std::env::current_exe().map_err(|error| Failure::new(format!("cannot find this program's own file: {error}")))
+    own_file().map_err(|error| Failure::new(format!("cannot find this program's own file: {error}")))
 }
 
 fn settings(set: &[String]) -> Result<Settings, Failure> {
@@ -155,13 +161,8 @@ fn default_output(name: &str) -> PathBuf {
     PathBuf::from(format!("{name}{}", std::env::consts::EXE_SUFFIX))
 }
 
-fn print_summary(packed: &Packed, model: &str, begun: Instant) {
-    let file = packed.path.display();
-    println!("{file}: {} in {:.1} s, carries {model}", shown_bytes(packed.bytes), begun.elapsed().as_secs_f64());
-    for sha256 in &packed.model_sha256 {
-        println!("  model sha256 {sha256}");
-    }
-    println!("  payload sha256 {}", packed.payload_sha256);
+fn print_next(packed: &[Packed]) {
+    let [packed] = packed else { return };
     let command = command(&packed.path);
     println!(
         "Next: {command} opens the chat in a browser, {command} chat talks here, {command} --help lists the rest."

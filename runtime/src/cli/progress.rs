@@ -46,13 +46,12 @@ impl Progress {
         let interrupted = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&interrupted);
         ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))?;
-        let now = Instant::now();
         let shown = if quiet {
             Shown::Nothing
         } else if std::io::stderr().is_terminal() {
             Shown::Bar(bar(verb)?)
         } else {
-            Shown::Lines(Mutex::new(Lines { begun: now, last: now, done_bytes: 0, total_bytes: 0 }))
+            Shown::Lines(Mutex::new(Lines::new(0)))
         };
         Ok(Self { verb, shown, interrupted })
     }
@@ -82,11 +81,14 @@ impl Observer for Progress {
     fn begin(&self, total_bytes: u64) {
         match &self.shown {
             Shown::Nothing => {}
-            Shown::Bar(bar) => bar.set_length(total_bytes),
+            Shown::Bar(bar) => {
+                bar.reset(); // it may have shown a file before
+                bar.set_length(total_bytes);
+            }
             Shown::Lines(lines) => {
                 eprintln!("{}: {}", self.verb, shown_bytes(total_bytes));
                 if let Ok(mut lines) = lines.lock() {
-                    lines.total_bytes = total_bytes;
+                    *lines = Lines::new(total_bytes);
                 }
             }
         }
@@ -126,6 +128,11 @@ impl Observer for Progress {
 }
 
 impl Lines {
+    fn new(total_bytes: u64) -> Self {
+        let now = Instant::now();
+        Self { begun: now, last: now, done_bytes: 0, total_bytes }
+    }
+
     fn text(&self) -> String {
         let seconds = self.begun.elapsed().as_secs_f64().max(1e-3);
         let rate = self.done_bytes as f64 / seconds;

@@ -39,16 +39,16 @@ pub fn run(args: Args) -> Result<(), Failure> {
         None => own_program()?,
     };
     let packed = PackedFile::open(&path)?;
-    let entries = packed.select(&path, &args.entries)?;
+    let entries = packed.select(&args.entries)?;
     if args.output.as_deref() == Some(Path::new("-")) {
         let [entry] = entries.as_slice() else {
             return Err(Failure::usage("-o - writes one entry: name it, as in --entry model.gguf"));
         };
-        return Ok(packed.extract_to(&path, entry, &mut std::io::stdout().lock())?);
+        return Ok(packed.extract_to(entry, &mut std::io::stdout().lock())?);
     }
     let folder = args.output.unwrap_or_else(|| default_folder(&path));
     let progress = Progress::new("unpacking", args.quiet)?;
-    let written = progress.finish(packed.extract(&path, &entries, &folder, args.force, &progress))?;
+    let written = progress.finish(packed.extract(&entries, &folder, args.force, &progress))?;
     if !args.quiet {
         for file in written {
             println!("{}", file.display());

@@ -39,7 +39,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         }
     })?;
     let progress = Progress::new("verifying", args.quiet || args.json)?;
-    let rows = progress.finish(packed.verify(&path, &progress))?;
+    let rows = progress.finish(packed.verify(&progress))?;
     let bad: Vec<_> = rows.iter().filter(|row| !row.is_good()).map(|row| row.name.as_str()).collect();
     if args.json {
         print_json(&path, &packed, &rows);

@@ -4,11 +4,12 @@
 
 use std::path::{Path, PathBuf};
 
-use satchel_container::{Bundle, Manifest};
+use satchel_container::{Beside, Bundle, Manifest};
 use satchel_gguf::{Gguf, PartName};
 
 use crate::mapping::MappedFile;
 use crate::model::MappedPart;
+use crate::own_file::own_file;
 
 /// A model that was found and whose headers are valid.
 #[derive(Debug)]
@@ -49,6 +50,8 @@ pub enum SourceError {
     Gguf { path: PathBuf, error: satchel_gguf::Error },
     #[error("{path}: {error}")]
     Bundle { path: PathBuf, error: satchel_container::Error },
+    #[error("{path}: {line}")]
+    Beside { path: PathBuf, line: String },
     #[error("{path}: this packed file carries no model; pack one with: satchel pack MODEL.gguf -o FILE")]
     EmptyBundle { path: PathBuf },
     #[error(
@@ -57,13 +60,32 @@ pub enum SourceError {
     NoModel,
 }
 
-/// The bundle behind the running executable, where it carries one.
+/// The bundle of the running program, where it has one.
 pub fn own_bundle() -> Result<Option<Packed>, SourceError> {
-    let path = std::env::current_exe()
-        .map_err(|error| SourceError::Open { path: PathBuf::from("the running program"), error })?;
-    let file = MappedFile::open(&path).map_err(|error| SourceError::Open { path: path.clone(), error })?;
-    let bundle = Bundle::open(&file).map_err(|error| SourceError::Bundle { path, error })?;
-    Ok(bundle.map(|bundle| Packed { file, bundle }))
+    let path = own_file().map_err(|error| SourceError::Open { path: PathBuf::from("the running program"), error })?;
+    Packed::of(MappedFile::open(&path).map_err(|error| SourceError::Open { path, error })?)
+}
+
+impl Packed {
+    /// The bundle of a file, or of the payload that it says lies beside it.
+    fn of(file: MappedFile) -> Result<Option<Self>, SourceError> {
+        let refused = |path: &Path| {
+            let path = path.to_owned();
+            |error| SourceError::Bundle { path, error }
+        };
+        let Some(bundle) = Bundle::open(&file).map_err(refused(file.path()))? else { return Ok(None) };
+        let Some(beside) = &bundle.manifest.beside else { return Ok(Some(Self { file, bundle })) };
+        let path = Beside::path(file.path());
+        let unusable = |line: String| SourceError::Beside { path: file.path().to_owned(), line };
+        let payload = MappedFile::open(&path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => unusable(Beside::missing(&path)),
+            _ => SourceError::Open { path: path.clone(), error },
+        })?;
+        let found = Bundle::open(&payload).map_err(refused(&path))?;
+        let found = found.ok_or_else(|| unusable(format!("{} is no payload", path.display())))?;
+        beside.check(&found).map_err(|line| unusable(format!("{}: {line}", path.display())))?;
+        Ok(Some(Self { file: payload, bundle: found }))
+    }
 }
 
 impl ModelSource {
@@ -71,16 +93,19 @@ impl ModelSource {
     pub fn open(path: Option<&Path>) -> Result<Self, SourceError> {
         match path {
             Some(path) => Self::open_file(path),
-            None => own_bundle()?.ok_or(SourceError::NoModel).and_then(Self::from_packed),
+            // A release carries other platforms' programs in a bundle of its own; that is no packed model.
+            None => own_bundle()?
+                .filter(|packed| packed.manifest().model.is_some())
+                .ok_or(SourceError::NoModel)
+                .and_then(Self::from_packed),
         }
     }
 
     fn open_file(path: &Path) -> Result<Self, SourceError> {
         let file = MappedFile::open(path).map_err(|error| SourceError::Open { path: path.to_owned(), error })?;
         if !file.starts_with(b"GGUF") {
-            let bundle = Bundle::open(&file).map_err(|error| SourceError::Bundle { path: path.to_owned(), error })?;
-            if let Some(bundle) = bundle {
-                return Self::from_packed(Packed { file, bundle });
+            if let Some(packed) = Packed::of(file.clone())? {
+                return Self::from_packed(packed);
             }
         }
         let first = Gguf::parse(&file).map_err(|error| SourceError::Gguf { path: path.to_owned(), error })?;

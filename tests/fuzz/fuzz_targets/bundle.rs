@@ -114,6 +114,7 @@ fn bundle(contents: Vec<(&str, EntryKind, Vec<u8>)>) -> Vec<u8> {
             system_prompt: Some("Be brief.".to_owned()),
             settings: Settings { temperature: Some(0.5), host: Some("::1".to_owned()), ..Settings::default() },
         },
+        beside: None,
         entries,
     };
     let program = Digest::of(&vec![0; PROGRAM_BYTES]);

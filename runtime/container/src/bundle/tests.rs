@@ -51,6 +51,7 @@ fn built() -> (Vec<u8>, Vec<Record>) {
             system_prompt: Some("Be brief.".to_owned()),
             settings: Settings { temperature: Some(0.7), ..Settings::default() },
         },
+        beside: None,
         entries,
     };
     let closing =

@@ -1,0 +1,97 @@
+//! The signable form for macOS: the payload in a segment of its own, so that a signature covers all of the file.
+//!
+//! ```text
+//! 0           headers, __TEXT, __DATA…   of the runtime, with one load command more
+//! segment     __SATCHEL                  the bundle, its offsets counted from the start of the file
+//! behind it   __LINKEDIT                 moved; the signature is its end, as `codesign` wants it
+//! ```
+//!
+//! `codesign` and notarisation refuse a file with bytes that no segment holds, which is what a payload behind the program
+//! is. Zip tools look for their directory at the end of a file and do not find it here: this form is not for `unzip`.
+//! Formats: Apple's `mach-o/loader.h` and `kern/cs_blobs.h`.
+
+mod commands;
+mod signature;
+
+use std::fs::File;
+
+use crate::copy::Stopped;
+use crate::files::write_all_at;
+use crate::{Error, Observer, Program};
+use commands::Commands;
+
+/// Segments begin on pages; arm64 has the larger ones.
+pub(crate) const PAGE_BYTES: u64 = 16 * 1024;
+
+/// What follows the payload's segment.
+#[derive(Clone, Debug)]
+pub(crate) struct Ending {
+    /// `__LINKEDIT` without a signature.
+    linkedit: Vec<u8>,
+    /// Where it goes.
+    offset: u64,
+    /// Length of `__TEXT` in the file, which the signature names.
+    text_bytes: u64,
+    identifier: String,
+}
+
+/// Bytes of the program in front of a payload in this form.
+///
+/// # Errors
+/// The program is no Mach-O that can be built upon.
+pub(crate) fn program_bytes(program: &Program) -> Result<u64, Error> {
+    let content = program.content()?;
+    let commands = Commands::read(&content).map_err(|line| unfit(program, line))?;
+    Ok(commands.linkedit.offset.next_multiple_of(PAGE_BYTES))
+}
+
+/// The program with a segment that holds the bundle up to `bundle_end`.
+///
+/// # Errors
+/// The program is no Mach-O that can be built upon, or the file would be too large for one.
+pub(crate) fn with_segment(program: &Program, bundle_end: u64) -> Result<Program, Error> {
+    let mut content = program.content()?;
+    let parts = build(&mut content, bundle_end).map_err(|line| unfit(program, line))?;
+    let mut made = Program::in_memory(&program.path, content);
+    made.ending = Some(parts);
+    Ok(made)
+}
+
+fn unfit(program: &Program, line: String) -> Error {
+    Error::unfit(&program.path, format!("the signable form cannot be made of it: {line}"))
+}
+
+fn build(content: &mut Vec<u8>, bundle_end: u64) -> Result<Ending, String> {
+    let commands = Commands::read(content)?;
+    let begin = commands.linkedit.offset.next_multiple_of(PAGE_BYTES);
+    let offset = bundle_end.next_multiple_of(PAGE_BYTES);
+    let linkedit_end = commands.signature.unwrap_or(commands.linkedit.offset + commands.linkedit.bytes);
+    let linkedit = content
+        .get(commands.linkedit.offset as usize..linkedit_end as usize)
+        .ok_or("__LINKEDIT lies outside the file")?
+        .to_vec();
+    let signed_end = signature::begin(offset + linkedit.len() as u64);
+    let identifier = "satchel".to_owned();
+    let signature_bytes = signature::bytes(signed_end, &identifier);
+    if signed_end + signature_bytes > u64::from(u32::MAX) {
+        return Err("with this model the file has 4 GiB or more, which a Mach-O cannot refer to; \
+                    take the plain form, or a smaller model"
+            .to_owned());
+    }
+    content.truncate(commands.linkedit.offset as usize);
+    content.resize(begin as usize, 0);
+    commands.write(content, begin, bundle_end, offset, signed_end, signature_bytes)?;
+    Ok(Ending { linkedit, offset, text_bytes: commands.text_bytes, identifier })
+}
+
+impl Ending {
+    /// Writes what follows the payload, then the signature over everything. Returns the file's length.
+    pub(crate) fn write(&self, file: &File, observer: &dyn Observer) -> Result<u64, Stopped> {
+        write_all_at(file, &self.linkedit, self.offset).map_err(Stopped::Write)?;
+        let signed_end = signature::begin(self.offset + self.linkedit.len() as u64);
+        file.set_len(signed_end).map_err(Stopped::Write)?;
+        let signature = signature::of_file(file, signed_end, &self.identifier, self.text_bytes, observer)?;
+        write_all_at(file, &signature, signed_end).map_err(Stopped::Write)?;
+        Ok(signed_end + signature.len() as u64)
+    }
+}

@@ -1,0 +1,144 @@
+//! The programs that one file has to give: its own, and those of other platforms that it carries.
+//!
+//! A release of satchel carries the others' runtimes as entries of its own bundle, `runtimes/PLATFORM`; a universal file
+//! carries them in the bundle of its program, before the payload. A development build has only itself.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use satchel_container::{Bundle, Entry, EntryKind};
+
+use crate::files::{read_at, read_exact_at};
+use crate::plan::Small;
+use crate::platform::Platform;
+use crate::{Error, Program};
+
+/// Bytes at the start of a program that say what it is for: headers of every format fit.
+const HEAD_BYTES: usize = 64 * 1024;
+/// Most bytes a carried runtime may have once inflated.
+const RUNTIME_MAX_BYTES: u64 = 256 << 20;
+
+/// What a file has to give.
+#[derive(Debug)]
+pub struct Runtimes {
+    path: PathBuf,
+    file: File,
+    /// The program in front, where it is one for a single platform.
+    own: Option<(Platform, Program)>,
+    carried: Vec<(Platform, Entry)>,
+}
+
+impl Runtimes {
+    /// Those of the executable at `path`: a satchel, or a packed file.
+    ///
+    /// # Errors
+    /// It cannot be read, or its bundle is damaged.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let mut file = File::open(path).map_err(Error::file(path))?;
+        let file_bytes = file.metadata().map_err(Error::file(path))?.len();
+        let bundle = Bundle::open_from(&mut file).map_err(Error::bundle(path))?;
+        let program_bytes = bundle.as_ref().map_or(file_bytes, |bundle| bundle.program_bytes);
+        let mut carried: Vec<_> = bundle.iter().flat_map(carried).collect();
+        let mut sha256 = bundle.as_ref().map(|bundle| bundle.program_sha256);
+        let mut own_bytes = program_bytes;
+        // A universal file's program is a bundle itself, which the payload stands behind.
+        let inner = match &bundle {
+            Some(_) => Bundle::open_within(&mut file, program_bytes).map_err(Error::bundle(path))?,
+            None => None,
+        };
+        if let Some(inner) = inner {
+            carried.extend(self::carried(&inner));
+            (own_bytes, sha256) = (inner.program_bytes, Some(inner.program_sha256));
+        }
+        let mut head = vec![0; HEAD_BYTES];
+        let read = read_at(&file, &mut head, 0).map_err(Error::file(path))?;
+        let platform = Platform::detect(&head[..read]);
+        // What is carried for the same platform is its native form, and what is in front a universal one.
+        let in_front = platform
+            .filter(|platform| carried.iter().all(|(other, _)| other != platform))
+            .filter(|_| bundle.as_ref().is_none_or(|bundle| !bundle.in_segment));
+        let own = match in_front {
+            Some(platform) => {
+                let copy = file.try_clone().map_err(Error::file(path))?;
+                Some((platform, Program::in_file(path, copy, own_bytes, sha256)?))
+            }
+            None => None,
+        };
+        Ok(Self { path: path.to_owned(), file, own, carried })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The platforms there is a program for, in the order of [`Platform::ALL`].
+    pub fn platforms(&self) -> Vec<Platform> {
+        let has = |platform: &Platform| {
+            self.own.as_ref().is_some_and(|(own, _)| own == platform)
+                || self.carried.iter().any(|(other, _)| other == platform)
+        };
+        Platform::ALL.into_iter().filter(has).collect()
+    }
+
+    /// The program for `platform`, checked against its hash and its own headers.
+    ///
+    /// # Errors
+    /// There is none, or it is damaged.
+    pub fn program(&self, platform: Platform) -> Result<Program, Error> {
+        if let Some((_, entry)) = self.carried.iter().find(|(carried, _)| *carried == platform) {
+            return Ok(Program::in_memory(&self.path, self.inflate(platform, entry)?));
+        }
+        match &self.own {
+            Some((own, program)) if *own == platform => Program::in_file(
+                &self.path,
+                self.file.try_clone().map_err(Error::file(&self.path))?,
+                program.bytes,
+                program.sha256,
+            ),
+            _ => Err(self.missing(platform)),
+        }
+    }
+
+    fn inflate(&self, platform: Platform, entry: &Entry) -> Result<Vec<u8>, Error> {
+        if entry.size > RUNTIME_MAX_BYTES {
+            return Err(Error::unfit(&self.path, format!("entry {} is too large for a runtime", entry.name)));
+        }
+        let mut stored = vec![0; entry.stored_bytes as usize];
+        read_exact_at(&self.file, &mut stored, entry.offset).map_err(Error::file(&self.path))?;
+        let content = entry.decode(&stored).map_err(Error::bundle(&self.path))?.into_owned();
+        if Platform::detect(&content) != Some(platform) {
+            return Err(Error::unfit(&self.path, format!("entry {} is no program for {platform}", entry.name)));
+        }
+        Ok(content)
+    }
+
+    fn missing(&self, platform: Platform) -> Error {
+        let has: Vec<_> = self.platforms().iter().map(|platform| platform.name()).collect();
+        let has = if has.is_empty() { "none".to_owned() } else { has.join(", ") };
+        let advice =
+            "a release of satchel carries all of them, a development build only itself: name a release with --engine";
+        Error::unfit(&self.path, format!("carries no program for {platform}, it has {has}; {advice}"))
+    }
+
+    /// The carried form of `programs`: entries for the bundle of a release, or of a universal file.
+    pub(crate) fn entries(programs: &[(Platform, Vec<u8>)]) -> Vec<Small> {
+        use rayon::prelude::*;
+        let one = |(platform, content): &(Platform, Vec<u8>)| {
+            Small::new(entry_name(*platform), EntryKind::Runtime, content.clone())
+        };
+        programs.par_iter().map(one).collect()
+    }
+}
+
+fn entry_name(platform: Platform) -> String {
+    format!("runtimes/{platform}")
+}
+
+/// Runtimes of platforms that this version does not know are another version's; they are passed over.
+fn carried(bundle: &Bundle) -> impl Iterator<Item = (Platform, Entry)> {
+    bundle.runtime_entries().filter_map(|entry| {
+        let platform = Platform::ALL.into_iter().find(|platform| entry.name == entry_name(*platform))?;
+        Some((platform, entry.clone()))
+    })
+}

@@ -1,0 +1,112 @@
+//! Makes room at the start of a PE image: its headers move towards the first page's end, and a shell script goes between
+//! the DOS header and them.
+//!
+//! Format: Microsoft's "PE Format". The DOS header says where the PE header is (`e_lfanew`), nothing else of it matters
+//! to Windows. Whatever lies behind the headers moves by one distance, and every file offset with it; addresses stay.
+
+/// Where the PE header's place is written.
+const LFANEW_AT: usize = 0x3c;
+/// The DOS header's length; what follows is free up to the PE header.
+const DOS_HEADER_BYTES: usize = 0x40;
+const COFF_BYTES: usize = 24;
+const SECTION_BYTES: usize = 40;
+/// Offsets within the PE header: the optional header begins behind the COFF header.
+const SIZE_OF_HEADERS_AT: usize = COFF_BYTES + 60;
+const CHECKSUM_AT: usize = COFF_BYTES + 64;
+const DIRECTORIES_AT: usize = COFF_BYTES + 112;
+const SECURITY_DIRECTORY: usize = 4;
+const DEBUG_DIRECTORY: usize = 6;
+/// Headers fill one page: sections are mapped from the next one on.
+const PAGE_BYTES: usize = 0x1000;
+
+/// The image with `opening` as its first bytes (which begin with `MZ` and leave the header's place alone) and `script`
+/// behind its DOS header.
+///
+/// # Errors
+/// What of the image is not as expected, or that the script is too long.
+pub(super) fn with_script(image: &[u8], opening: &[u8], script: &str) -> Result<Vec<u8>, String> {
+    let old = u32_at(image, LFANEW_AT)? as usize;
+    let coff = image.get(old..old + COFF_BYTES).ok_or("its PE header is outside the file")?;
+    let sections = usize::from(u16::from_le_bytes([coff[6], coff[7]]));
+    let optional_bytes = usize::from(u16::from_le_bytes([coff[20], coff[21]]));
+    let header_bytes = COFF_BYTES + optional_bytes + sections * SECTION_BYTES;
+    let mut header = image.get(old..old + header_bytes).ok_or("its headers are outside the file")?.to_vec();
+    let old_size = u32_at(&header, SIZE_OF_HEADERS_AT)? as usize;
+    let added = PAGE_BYTES.checked_sub(old_size).ok_or("its headers fill more than a page")?;
+    // A place whose lowest byte is 0: the header's place is inside a quotation and must not end it.
+    let new = (PAGE_BYTES - header_bytes) & !0xff;
+    let end = DOS_HEADER_BYTES + script.len();
+    if end > new || opening.len() > LFANEW_AT {
+        return Err(format!("the script has {} bytes, {} too many", script.len(), end.saturating_sub(new)));
+    }
+    move_header(&mut header, added as u32, optional_bytes, sections)?;
+    let body = image.get(old_size..).ok_or("it is shorter than its headers")?;
+    let mut out = vec![0; PAGE_BYTES];
+    out[..opening.len()].copy_from_slice(opening);
+    out[LFANEW_AT..DOS_HEADER_BYTES].copy_from_slice(&(new as u32).to_le_bytes());
+    out[DOS_HEADER_BYTES..end].copy_from_slice(script.as_bytes());
+    out[end..new].fill(b'\n');
+    out[new..new + header_bytes].copy_from_slice(&header);
+    out.extend_from_slice(body);
+    move_debug(&mut out, new, sections, optional_bytes, added as u32)?;
+    Ok(out)
+}
+
+/// Adds the distance to every file offset of the headers.
+fn move_header(header: &mut [u8], added: u32, optional_bytes: usize, sections: usize) -> Result<(), String> {
+    if u32_at(header, directory(SECURITY_DIRECTORY))? != 0 {
+        return Err("it is signed: a signature does not survive".to_owned());
+    }
+    if u32_at(header, 12)? != 0 {
+        return Err("it has a symbol table: strip it".to_owned());
+    }
+    put(header, SIZE_OF_HEADERS_AT, PAGE_BYTES as u32);
+    put(header, CHECKSUM_AT, 0); // only drivers' are looked at
+    for index in 0..sections {
+        let at = COFF_BYTES + optional_bytes + index * SECTION_BYTES;
+        let (address, offset) = (u32_at(header, at + 12)?, u32_at(header, at + 20)?);
+        if (address as usize) < PAGE_BYTES {
+            return Err("a section begins within the first page".to_owned());
+        }
+        if offset != 0 {
+            put(header, at + 20, offset + added);
+        }
+    }
+    Ok(())
+}
+
+/// The debug directory's entries hold file offsets of their own.
+fn move_debug(out: &mut [u8], new: usize, sections: usize, optional_bytes: usize, added: u32) -> Result<(), String> {
+    let address = u32_at(out, new + directory(DEBUG_DIRECTORY))?;
+    let bytes = u32_at(out, new + directory(DEBUG_DIRECTORY) + 4)?;
+    if address == 0 {
+        return Ok(());
+    }
+    for index in 0..sections {
+        let at = new + COFF_BYTES + optional_bytes + index * SECTION_BYTES;
+        let (begin, stored, offset) = (u32_at(out, at + 12)?, u32_at(out, at + 16)?, u32_at(out, at + 20)?);
+        let Some(within) = address.checked_sub(begin).filter(|within| *within < stored) else { continue };
+        for entry in (0..bytes).step_by(28) {
+            let field = (offset + within + entry) as usize + 24;
+            let pointer = u32_at(out, field)?;
+            if pointer != 0 {
+                put(out, field, pointer + added);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Where the PE header has a data directory.
+fn directory(index: usize) -> usize {
+    DIRECTORIES_AT + index * 8
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Result<u32, String> {
+    let field = bytes.get(at..at + 4).ok_or("its headers are cut short")?;
+    Ok(u32::from_le_bytes([field[0], field[1], field[2], field[3]]))
+}
+
+fn put(bytes: &mut [u8], at: usize, value: u32) {
+    bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+}

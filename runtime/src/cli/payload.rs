@@ -1,0 +1,23 @@
+//! `satchel payload`: the hash of what a packed file carries, which is the same behind every program.
+
+use std::path::PathBuf;
+
+use satchel_packer::verify::PackedFile;
+
+use super::Failure;
+use super::pack::own_program;
+
+/// Arguments of `payload`.
+#[derive(clap::Args, Debug, Default)]
+pub struct Args {
+    /// The packed file [default: this one]
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+}
+
+/// Runs the command. The hash is that of the manifest, which lists every entry's; `verify` compares those.
+pub fn run(args: Args) -> Result<(), Failure> {
+    let path = args.file.map_or_else(own_program, Ok)?;
+    println!("{}", PackedFile::open(&path)?.bundle.payload_sha256);
+    Ok(())
+}
