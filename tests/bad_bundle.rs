@@ -147,12 +147,16 @@ fn an_output_that_exists_needs_force_and_an_input_is_never_replaced() {
     assert_eq!(names(&scratch), ["model.gguf", "out", "same.gguf"]);
 }
 
-/// Runs `pack` of the small model to `./out` after `prepare` in a mount namespace, in the folder `scratch`.
+/// Runs `pack` of the small model to `here/out` after `prepare` in a mount namespace, in the folder `scratch`.
 fn pack_mounted(scratch: &Scratch, prepare: &str) -> Option<Printed> {
+    run_mounted(scratch, prepare, "\"$1\" pack \"$2\" -q -o here/out")
+}
+
+/// Runs a shell command after `prepare` in a mount namespace; $1 is the program, $2 the small model. What is in `here`
+/// afterwards is written to `listing`. `None`: this user may not mount.
+pub(crate) fn run_mounted(scratch: &Scratch, prepare: &str, command: &str) -> Option<Printed> {
     let mut shell = mount_shell()?;
-    let script = format!(
-        "exec 3>listing\n{prepare}\n\"$1\" pack \"$2\" -q -o here/out || code=$?\nls -A here >&3\nexit ${{code:-0}}"
-    );
+    let script = format!("exec 3>listing\n{prepare}\n({command}) || code=$?\nls -A here >&3\nexit ${{code:-0}}");
     fs::create_dir_all(scratch.path("here")).unwrap();
     shell.arg(script).arg("sh").arg(SATCHEL).arg(stories()).current_dir(scratch.folder());
     Some(output(&mut shell, b""))

@@ -5,6 +5,7 @@ mod bad_gguf;
 mod cli_chat;
 mod cli_run;
 mod cli_template;
+mod forms;
 mod http;
 mod inspect;
 mod memory;

@@ -8,6 +8,8 @@ use satchel_container::{Bundle, Digest};
 use crate::files::{disk_bytes, read_at, read_exact_at};
 use crate::{Error, macho};
 
+/// Bytes at the start of a program that say what it is for: headers of every format fit.
+pub(crate) const HEAD_BYTES: usize = 64 * 1024;
 /// Largest program that is taken into memory: several times what any runtime has.
 const IN_MEMORY_MAX_BYTES: u64 = 512 << 20;
 
@@ -45,14 +47,15 @@ impl Program {
     pub fn open(path: &Path) -> Result<Self, Error> {
         let mut file = File::open(path).map_err(Error::file(path))?;
         let facts = file.metadata().map_err(Error::file(path))?;
-        let mut head = [0; 64];
+        let mut head = vec![0; HEAD_BYTES];
         let read = if facts.is_file() { read_at(&file, &mut head, 0).map_err(Error::file(path))? } else { 0 };
         if !satchel_container::is_executable(&head[..read]) {
             return Err(Error::unfit(path, "is not an executable: give a satchel, or a file that satchel packed"));
         }
         let bundle = Bundle::open_from(&mut file).map_err(Error::bundle(path))?;
         if bundle.as_ref().is_some_and(|bundle| bundle.in_segment) {
-            let what = "is in the form for signing, whose program goes with its payload alone: name another with --engine";
+            let what =
+                "is in the form for signing, whose program goes with its payload alone: name another with --engine";
             return Err(Error::unfit(path, what));
         }
         let (bytes, sha256) = match &bundle {

@@ -11,10 +11,9 @@ use satchel_container::{Bundle, Entry, EntryKind};
 use crate::files::{read_at, read_exact_at};
 use crate::plan::Small;
 use crate::platform::Platform;
+use crate::program::HEAD_BYTES;
 use crate::{Error, Program};
 
-/// Bytes at the start of a program that say what it is for: headers of every format fit.
-const HEAD_BYTES: usize = 64 * 1024;
 /// Most bytes a carried runtime may have once inflated.
 const RUNTIME_MAX_BYTES: u64 = 256 << 20;
 

@@ -1,0 +1,251 @@
+//! Forms of a packed file: targets, releases that carry other platforms' programs, `upgrade`, `extract`, `payload`, and
+//! the payload beside a program for Windows. The programs of other platforms are headers only here; `platforms` runs
+//! real ones.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use satchel_container::Bundle;
+
+use crate::bad_bundle::{Refused, names, run_mounted};
+use crate::pack::sparse_model;
+use crate::support::{SATCHEL, Scratch, output, satchel, skip, stories};
+
+/// The start of an ELF program for 64-bit ARM: header and one program header, which asks for a loader.
+fn aarch64() -> Vec<u8> {
+    let mut bytes = vec![0; 4096];
+    bytes[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
+    for (at, value) in [(16, 3_u16), (18, 183), (20, 1), (52, 64), (54, 56), (56, 1)] {
+        bytes[at..at + 2].copy_from_slice(&value.to_le_bytes());
+    }
+    bytes[24] = 1;
+    bytes[32] = 64;
+    bytes[64] = 3;
+    bytes
+}
+
+/// The start of a PE program for x86-64, without sections.
+fn windows() -> Vec<u8> {
+    let mut bytes = vec![0; 1024];
+    bytes[..2].copy_from_slice(b"MZ");
+    bytes[60] = 64;
+    bytes[64..68].copy_from_slice(b"PE\0\0");
+    for (at, value) in [(68, 0x8664_u16), (84, 112), (86, 2), (88, 0x20b)] {
+        bytes[at..at + 2].copy_from_slice(&value.to_le_bytes());
+    }
+    bytes
+}
+
+fn written(scratch: &Scratch, name: &str, bytes: &[u8]) -> PathBuf {
+    let path = scratch.path(name);
+    fs::write(&path, bytes).unwrap();
+    path
+}
+
+/// A satchel that carries a program for Windows and one for 64-bit ARM.
+fn release(scratch: &Scratch) -> PathBuf {
+    let others = [written(scratch, "arm", &aarch64()), written(scratch, "win", &windows())];
+    let folder = scratch.path("release");
+    let mut command = Command::new(SATCHEL);
+    output(command.arg("assemble").arg(SATCHEL).args(&others).arg("-o").arg(&folder), b"").ok();
+    for name in ["satchel-linux-aarch64", "satchel-windows-x86_64.exe"] {
+        assert!(folder.join(name).is_file(), "{name}");
+    }
+    for other in others {
+        fs::remove_file(other).unwrap();
+    }
+    folder.join(format!("satchel-{}", host()))
+}
+
+/// The name of the platform that the tests run on.
+fn host() -> &'static str {
+    satchel_packer::Platform::host().expect("the tests run on a platform of ours").name()
+}
+
+fn run(program: &Path, arguments: &[&str]) -> crate::support::Printed {
+    output(Command::new(program).args(arguments), b"")
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn payload(path: &Path) -> String {
+    satchel(&["payload".as_ref(), path.as_os_str()]).ok()
+}
+
+fn opened(path: &Path) -> Bundle {
+    Bundle::open_from(&mut File::open(path).unwrap()).unwrap().expect("a bundle")
+}
+
+#[test]
+fn a_development_build_says_what_it_cannot_pack_for() {
+    let scratch = Scratch::new();
+    let out = scratch.path("out");
+    let pack = |list: &str| satchel(&["pack", text(&stories()), "-o", text(&out), "--for", list]);
+    for list in ["macos-aarch64", "universal", "all"] {
+        pack(list).refused(1, &["carries no program for", "it has", host(), "--engine"]);
+    }
+    let unknown = pack("linux-x86_64,amiga");
+    assert_eq!(unknown.code, Some(2));
+    assert!(unknown.stderr.contains("there is no target `amiga`; there are linux-x86_64, "), "{}", unknown.stderr);
+    assert_eq!(names(&scratch), Vec::<String>::new());
+    let targets = satchel(&["targets"]).ok();
+    assert!(
+        targets.contains(&format!("{:20}  yes", host())) && targets.contains("universal             no"),
+        "{targets}"
+    );
+    assert!(targets.contains("a development build has only its own"), "{targets}");
+}
+
+#[test]
+fn a_release_packs_for_what_it_carries() {
+    let scratch = Scratch::new();
+    let release = release(&scratch);
+    let targets = run(&release, &["targets"]).ok();
+    assert!(targets.contains("linux-aarch64         yes") && targets.contains("macos-aarch64         no"), "{targets}");
+    let out = scratch.path("tales");
+    let list = format!("linux-aarch64,windows-x86_64,{}", host());
+    let said = run(&release, &["pack", text(&stories()), "-o", text(&out), "--for", &list]).ok();
+    let files = ["linux-aarch64", "windows-x86_64.exe", host()].map(|name| scratch.path(&format!("tales-{name}")));
+    let hashes = files.each_ref().map(|path| payload(path));
+    assert!(hashes.iter().all(|hash| *hash == hashes[0] && said.contains(hash.trim())), "{hashes:?} {said}");
+    assert!(fs::read(&files[0]).unwrap().starts_with(&aarch64()));
+    assert!(fs::read(&files[1]).unwrap().starts_with(&windows()));
+    let native = fs::read(&files[2]).unwrap();
+    assert!(native.starts_with(&fs::read(SATCHEL).unwrap()));
+    assert!(opened(&files[2]).runtime_entries().next().is_none(), "a packed file does not carry the others");
+    run(&files[2], &["verify", "-q"]).ok();
+    // One target: the name that was asked for, with the ending that Windows wants.
+    let one = scratch.path("one");
+    run(&release, &["pack", text(&stories()), "-o", text(&one), "--for", "windows-x86_64"]).ok();
+    assert!(!one.exists() && scratch.path("one.exe").is_file());
+    // The release without a model says so, as the plain program does.
+    let said = run(&release, &[]);
+    assert_eq!(said.code, Some(2));
+    assert!(said.stderr.contains("satchel pack"), "{}", said.stderr);
+}
+
+#[test]
+fn a_damaged_runtime_is_refused() {
+    let scratch = Scratch::new();
+    let release = release(&scratch);
+    let mut bytes = fs::read(&release).unwrap();
+    let bundle = Bundle::open(&bytes).unwrap().unwrap();
+    let entry = bundle.entry("runtimes/linux-aarch64").unwrap();
+    bytes[entry.offset as usize + entry.stored_bytes as usize / 2] ^= 1;
+    fs::write(&release, bytes).unwrap();
+    let out = scratch.path("out");
+    let pack = |list: &str| run(&release, &["pack", text(&stories()), "-o", text(&out), "--for", list]);
+    pack("linux-aarch64").refused(1, &["entry runtimes/linux-aarch64"]);
+    assert!(!out.exists());
+    pack(host()).ok();
+    assert_eq!(run(&release, &["verify", "-q"]).code, Some(1));
+}
+
+#[test]
+fn a_disk_that_fills_keeps_the_finished_files() {
+    let scratch = Scratch::new();
+    let release = release(&scratch);
+    let list = format!("linux-aarch64,windows-x86_64,{}", host());
+    // Files may have 4 MB, which only the third is larger than: writing fails in the middle of it.
+    let script = "trap '' XFSZ; ulimit -f 8000; exec \"$1\" pack \"$2\" -o out --for \"$3\"";
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, "sh", text(&release), text(&stories()), &list]).current_dir(scratch.folder());
+    let said = output(&mut shell, b"");
+    assert_eq!(said.code, Some(1), "{said:?}");
+    let last = said.stderr.trim_end().lines().last().unwrap_or_default();
+    assert!(last.contains(host()) && last.contains("File too large"), "{said:?}");
+    assert_eq!(names(&scratch), ["out-linux-aarch64", "out-windows-x86_64.exe", "release"]);
+    payload(&scratch.path("out-linux-aarch64"));
+    // Where it is known beforehand that there is no room for one of them, none is begun.
+    let command = format!("cd here && ../release/satchel-{} pack \"$2\" -q -o out --for {list}", host());
+    match run_mounted(&scratch, "mount -t tmpfs -o size=5m none here", &command) {
+        Some(run) => run.refused(1, &["no space for out-", host()]),
+        None => return skip("a disk without room for the third target", "this user may not mount a tmpfs"),
+    }
+    assert_eq!(fs::read_to_string(scratch.path("listing")).unwrap(), "");
+}
+
+#[test]
+fn a_new_engine_keeps_every_byte_of_the_payload() {
+    let scratch = Scratch::new();
+    let (old, new) = (scratch.path("old"), scratch.path("new"));
+    let more = ["--system-prompt", "Be brief.", "--name", "Tales"];
+    satchel(&[&["pack", text(&stories()), "-o", text(&old)], &more[..]].concat()).ok();
+    // Another engine: the same program with something behind it, so that every offset changes.
+    let mut engine = fs::read(SATCHEL).unwrap();
+    engine.extend_from_slice(&[7; 70_000]);
+    let engine = written(&scratch, "engine", &engine);
+    let said = satchel(&["upgrade", text(&old), "-o", text(&new), "--engine", text(&engine)]).ok();
+    assert_eq!(payload(&old), payload(&new));
+    assert!(said.contains(payload(&old).trim()), "{said}");
+    let (old_bytes, new_bytes) = (fs::read(&old).unwrap(), fs::read(&new).unwrap());
+    let (old_bundle, new_bundle) =
+        (Bundle::open(&old_bytes).unwrap().unwrap(), Bundle::open(&new_bytes).unwrap().unwrap());
+    for (one, other) in old_bundle.entries().iter().zip(new_bundle.entries()) {
+        assert_eq!(one.name, other.name);
+        assert_ne!(one.offset, other.offset);
+        assert!(one.stored_in(&old_bytes) == other.stored_in(&new_bytes), "{}", one.name);
+    }
+    satchel(&["verify", "-q", text(&new)]).ok();
+    let story =
+        |file: &Path| run(file, &["run", "--raw", "--temp", "0", "--max-tokens", "30", "Once upon a time"]).ok();
+    assert_eq!(story(&old), story(&scratch.path("new")));
+    // And back, by the form's name.
+    let back = scratch.path("back");
+    satchel(&["extract", text(&new), "--for", host(), "-o", text(&back), "--engine", SATCHEL]).ok();
+    assert!(fs::read(&back).unwrap() == old_bytes, "the first file again");
+    satchel(&["upgrade", text(&new), "-o", text(&new), "--force"]).refused(1, &["which it is made from"]);
+    satchel(&["upgrade", text(&stories()), "-o", text(&scratch.path("x"))]).refused(1, &["carries no model"]);
+}
+
+#[test]
+fn a_damaged_payload_is_not_passed_on() {
+    let scratch = Scratch::new();
+    let old = scratch.path("old");
+    satchel(&["pack", text(&stories()), "-o", text(&old), "-q"]).ok();
+    let mut bytes = fs::read(&old).unwrap();
+    let at = Bundle::open(&bytes).unwrap().unwrap().model_entries()[0].offset as usize + 500_000;
+    bytes[at] ^= 1;
+    fs::write(&old, bytes).unwrap();
+    let new = scratch.path("new");
+    satchel(&["upgrade", text(&old), "-o", text(&new), "-q"])
+        .refused(1, &["model.gguf", "SHA-256", "get the file again"]);
+    assert!(!new.exists());
+}
+
+#[test]
+fn a_large_model_for_windows_lies_beside_its_program() {
+    let scratch = Scratch::new();
+    let model = scratch.path("large.gguf");
+    sparse_model(&model, 12);
+    let engine = written(&scratch, "satchel.exe", &windows());
+    let exe = scratch.path("chat.exe");
+    let pack = ["pack", text(&model), "-o", text(&exe), "--engine", text(&engine), "-q"];
+    output(Command::new(SATCHEL).args(pack), b"").ok();
+    let beside = scratch.path("chat.satchel");
+    assert!(fs::metadata(&exe).unwrap().len() < 1 << 20 && fs::metadata(&beside).unwrap().len() > 4 << 30);
+    // The program stands for both, and the payload's hash is what it would be behind any program.
+    let elsewhere = scratch.path("linux");
+    satchel(&["pack", text(&model), "-o", text(&elsewhere), "-q"]).ok();
+    assert_eq!(payload(&exe), payload(&elsewhere));
+    assert_eq!(payload(&beside), payload(&elsewhere));
+    let shown = satchel(&["inspect", "--no-hash", text(&exe)]).ok();
+    assert!(shown.contains("llama"), "{shown}");
+    // Missing, or another one: a line that says so.
+    fs::rename(&beside, scratch.path("away")).unwrap();
+    for command in ["inspect", "verify", "payload"] {
+        satchel(&[command, text(&exe)]).refused(1, &["its payload is missing", "chat.satchel"]);
+    }
+    satchel(&["pack", text(&stories()), "-o", text(&beside), "-q"]).ok();
+    for command in ["inspect", "verify", "payload"] {
+        satchel(&[command, text(&exe)]).refused(1, &["payload of another program", "keep together"]);
+    }
+    // What fails leaves neither file.
+    let again = ["pack", text(&model), "-o", text(&exe), "--engine", text(&engine), "-q"];
+    fs::remove_file(&exe).unwrap();
+    output(Command::new(SATCHEL).args(again), b"").refused(1, &["chat.satchel", "--force"]);
+    assert!(!exe.exists());
+}
