@@ -15,7 +15,8 @@ mod script;
 
 use std::path::Path;
 
-use satchel_container::{Digest, directory, layout};
+use satchel_container::directory::{self, Method};
+use satchel_container::{Digest, layout};
 
 use crate::plan::{Plan, Small, written_wrong};
 use crate::platform::Platform;
@@ -49,14 +50,14 @@ fn assemble(programs: &[(Platform, Vec<u8>)], packed_by: &str) -> Result<Vec<u8>
     let image_bytes = pe::with_script(windows, OPENING, "")?.len() as u64;
     let line = |error: satchel_container::Error| error.to_string();
     let offsets = layout::place(image_bytes, &plan.items()).map_err(line)?;
-    let carried: Vec<_> = plan
+    let carried: Vec<Carried> = plan
         .small
         .iter()
         .zip(programs)
         .zip(&offsets)
         .filter(|((_, (platform, _)), _)| *platform != Platform::WindowsX86_64)
         .map(|((small, (platform, _)), offset)| carried(small, *platform, *offset))
-        .collect();
+        .collect::<Result<_, _>>()?;
     let image = pe::with_script(windows, OPENING, &script::script(&carried))?;
     let program = Digest::of(&image);
     let mut out = image;
@@ -74,16 +75,19 @@ fn assemble(programs: &[(Platform, Vec<u8>)], packed_by: &str) -> Result<Vec<u8>
     Ok(out)
 }
 
-fn carried(small: &Small, platform: Platform, header_offset: u64) -> Carried {
+fn carried(small: &Small, platform: Platform, header_offset: u64) -> Result<Carried, String> {
     let record = small.placed(header_offset);
-    Carried {
+    if record.method != Method::Deflated {
+        return Err(format!("the runtime for {platform} does not deflate, as programs do"));
+    }
+    Ok(Carried {
         platform,
         offset: record.data_offset(),
         stored_bytes: record.stored_bytes,
         size: record.size,
         crc32: record.crc32,
         sha256: small.record.sha256.to_string(),
-    }
+    })
 }
 
 /// Whether the program at the start of a file is a universal one.

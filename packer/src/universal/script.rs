@@ -1,7 +1,8 @@
 //! The shell's half of a universal file: it places the right program in a cache folder and starts it on the file.
 //!
-//! It has to run in every POSIX shell (dash, bash, zsh, ksh, busybox), so it uses nothing newer, and to fit into the
-//! head of a PE image, so it is terse. The program's bytes are a raw deflate stream in the file's bundle; a gzip header
+//! It has to run in every POSIX shell (dash, bash, zsh, mksh, busybox), so it uses nothing newer, and to fit into the
+//! head of a PE image, so it is terse. ksh93 takes no file with zero bytes for a script, and a PE header cannot be without;
+//! mksh starts none that begins with MZ. There, and in programs that call `exec` without a shell, `sh FILE` starts it. The program's bytes are a raw deflate stream in the file's bundle; a gzip header
 //! and trailer around them make a stream that `gzip` reads. A program in the cache is named by its SHA-256, checked at
 //! every start, and appears by a rename: any number of starts at once see it whole or not at all.
 

@@ -103,10 +103,10 @@ impl ModelSource {
 
     fn open_file(path: &Path) -> Result<Self, SourceError> {
         let file = MappedFile::open(path).map_err(|error| SourceError::Open { path: path.to_owned(), error })?;
-        if !file.starts_with(b"GGUF") {
-            if let Some(packed) = Packed::of(file.clone())? {
-                return Self::from_packed(packed);
-            }
+        if !file.starts_with(b"GGUF")
+            && let Some(packed) = Packed::of(file.clone())?
+        {
+            return Self::from_packed(packed);
         }
         let first = Gguf::parse(&file).map_err(|error| SourceError::Gguf { path: path.to_owned(), error })?;
         let name = path.file_name().and_then(|name| name.to_str()).and_then(PartName::recognise);
