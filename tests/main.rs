@@ -12,6 +12,7 @@ mod memory;
 mod openai_client;
 mod pack;
 mod page;
+mod platforms;
 mod reference;
 mod served;
 mod support;

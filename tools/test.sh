@@ -10,6 +10,12 @@ missing=
 for pair in chromium:chromium unzip:unzip ip:iproute2 script:bsdutils pip3:python3-pip; do
     command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
 done
+# Where tools/release.sh has built runtimes for other platforms: what runs them here.
+if [ -d target/release-platforms ] && [ "$(uname -sm)" = "Linux x86_64" ]; then
+    command -v qemu-aarch64-static >/dev/null || missing="$missing qemu-user-static"
+    [ -d /usr/aarch64-linux-gnu/lib ] || missing="$missing libc6-arm64-cross"
+    command -v wine64 >/dev/null || [ -x /usr/lib/wine/wine64 ] || missing="$missing wine64"
+fi
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing="$missing python3-venv"
 if [ -z "$missing" ]; then
     echo "all there"

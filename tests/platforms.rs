@@ -1,0 +1,218 @@
+//! The runtimes for every platform, as `tools/release.sh` built them: each is sound, small, and, where something here can
+//! run it, gives the text that this platform's own build gives.
+//!
+//! Windows' runs under Wine, that for ARM under qemu's user mode, the static one in a root folder that holds nothing
+//! else. Those for macOS are judged by structure and signature only. What was not built is skipped, and says so.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use satchel_packer::Platform;
+use satchel_packer::platform::check;
+
+use crate::support::{Printed, Scratch, output, root, satchel, skip, stories};
+
+const ASK: [&str; 5] = ["run", "--raw", "--temp", "0", "Once upon a time"];
+
+/// A built runtime, or a skip.
+fn runtime(platform: Platform) -> Option<PathBuf> {
+    let folder = root().join("target/release-platforms").join(platform.name());
+    let path = folder.join(format!("satchel{}", platform.exe_suffix()));
+    if path.is_file() {
+        return Some(path);
+    }
+    skip(platform.name(), "its runtime was not built; tools/release.sh does that");
+    None
+}
+
+/// What this platform's build says to the same question.
+fn expected() -> String {
+    let mut arguments: Vec<String> = ASK.iter().map(|word| (*word).to_owned()).collect();
+    arguments.extend(["-m".to_owned(), stories().display().to_string()]);
+    let text = satchel(&arguments).ok();
+    assert!(text.len() > 200, "{text:?}");
+    text
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::copy(from, to).unwrap_or_else(|error| panic!("{} to {}: {error}", from.display(), to.display()));
+}
+
+/// Whether a program can be started here.
+fn found(program: &str) -> bool {
+    Command::new(program).arg("--version").output().is_ok()
+}
+
+#[test]
+fn each_runtime_fits_every_system_of_its_platform() {
+    for platform in Platform::ALL {
+        let Some(path) = runtime(platform) else { continue };
+        let program = std::fs::read(&path).unwrap();
+        let facts = check(platform, &program).unwrap_or_else(|faults| panic!("{platform}: {faults:?}"));
+        println!("{platform}: {} bytes, {facts:?}", program.len());
+        for other in Platform::ALL.into_iter().filter(|other| *other != platform) {
+            assert!(check(other, &program).is_err(), "{platform} passes for {other}");
+        }
+        // A changed byte of code is seen where the system would see it.
+        if facts.signature.is_some() {
+            let mut changed = program;
+            let middle = changed.len() / 2;
+            changed[middle] ^= 1;
+            let faults = check(platform, &changed).unwrap_err();
+            assert!(faults.iter().any(|fault| fault.contains("page hashes are wrong")), "{faults:?}");
+        }
+    }
+}
+
+#[test]
+fn linux_x86_64_gives_the_same_text() {
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        return;
+    }
+    let Some(runtime) = runtime(Platform::LinuxX86_64) else { return };
+    assert_eq!(output(Command::new(runtime).args(ASK).arg("-m").arg(stories()), b"").ok(), expected());
+}
+
+#[test]
+fn linux_x86_64_static_runs_in_a_root_folder_with_nothing_else() {
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        return;
+    }
+    let Some(runtime) = runtime(Platform::LinuxX86_64Static) else { return };
+    let scratch = Scratch::new();
+    copy(&runtime, &scratch.path("satchel"));
+    copy(&stories(), &scratch.path("model.gguf"));
+    let inside = |arguments: &[&str]| -> Printed {
+        output(Command::new("chroot").arg(scratch.folder()).arg("/satchel").args(arguments), b"")
+    };
+    let version = inside(&["--version"]);
+    if version.code == Some(125) {
+        return skip("a root folder with nothing else", "this user may not change the root folder");
+    }
+    assert_eq!(version.ok(), format!("satchel {}\n", env!("CARGO_PKG_VERSION")));
+    assert_eq!(inside(&[&ASK[..], &["-m", "/model.gguf"]].concat()).ok(), expected());
+    // Packed there, without /proc, and the packed file alone.
+    inside(&["pack", "/model.gguf", "-o", "/chat", "--quiet"]).ok();
+    std::fs::remove_file(scratch.path("model.gguf")).unwrap();
+    let packed = output(Command::new("chroot").arg(scratch.folder()).arg("/chat").args(ASK), b"");
+    assert_eq!(packed.ok(), expected());
+}
+
+#[test]
+fn linux_aarch64_gives_the_same_text_under_qemu() {
+    const LIBRARIES: &str = "/usr/aarch64-linux-gnu";
+    let Some(runtime) = runtime(Platform::LinuxAarch64) else { return };
+    if !found("qemu-aarch64-static") || !Path::new(LIBRARIES).is_dir() {
+        return skip("linux-aarch64", "Debian's qemu-user-static or libc6-arm64-cross is not installed");
+    }
+    let emulated = |arguments: &[&str]| -> Printed {
+        let mut command = Command::new("timeout");
+        // An installed glibc for ARM would be mixed with this one, and the program hang, without the variable.
+        command.args(["300", "qemu-aarch64-static", "-L", LIBRARIES, "-E"]);
+        command.arg(format!("LD_LIBRARY_PATH={LIBRARIES}/lib")).arg(&runtime).args(arguments);
+        output(&mut command, b"")
+    };
+    assert_eq!(emulated(&["--version"]).ok(), format!("satchel {}\n", env!("CARGO_PKG_VERSION")));
+    let model = stories().display().to_string();
+    assert_eq!(emulated(&[&ASK[..], &["-m", &model]].concat()).ok(), expected());
+}
+
+/// Wine with a folder of its own, and the one library that Wine 8 lacks.
+struct Wine {
+    program: &'static str,
+    prefix: PathBuf,
+    library: PathBuf,
+}
+
+impl Wine {
+    fn find() -> Option<Self> {
+        let program = ["wine64", "/usr/lib/wine/wine64"].into_iter().find(|program| found(program));
+        let Some(program) = program else {
+            skip("windows-x86_64", "Wine is not installed (Debian: wine64)");
+            return None;
+        };
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let library = folder.join("bcryptprimitives.dll");
+        let mut compiler = Command::new(root().join(".cache/cross/bin/python"));
+        compiler.args(["-m", "ziglang", "cc", "-target", "x86_64-windows-gnu", "-shared", "-nostdlib", "-o"]);
+        compiler.arg(&library).arg(root().join("tests/wine/bcryptprimitives.c")).arg("-ladvapi32");
+        output(&mut compiler, b"").ok();
+        let wine = Self { program, prefix: folder.join("wine"), library };
+        // The first start fills the folder, with remarks of its own.
+        wine.start(Path::new("cmd.exe"), &["/c", "exit"]).ok();
+        Some(wine)
+    }
+
+    fn start(&self, program: &Path, arguments: &[&str]) -> Printed {
+        let mut command = Command::new("timeout");
+        output(self.set(command.args(["120", self.program]).arg(program).args(arguments)), b"")
+    }
+
+    fn set<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command.env("WINEPREFIX", &self.prefix).env("WINEDEBUG", "-all").env("LC_ALL", "C.UTF-8")
+    }
+}
+
+#[test]
+fn windows_x86_64_packs_serves_and_gives_the_same_text_under_wine() {
+    let Some(runtime) = runtime(Platform::WindowsX86_64) else { return };
+    let Some(wine) = Wine::find() else { return };
+    let scratch = Scratch::new();
+    // Windows reads names as UTF-16: neither spaces nor letters from anywhere may matter.
+    let folder = scratch.path("Мои модели, 日本 é");
+    std::fs::create_dir(&folder).unwrap();
+    let (program, model, packed) = (folder.join("satchel.exe"), folder.join("модель ü.gguf"), folder.join("чат 1.exe"));
+    copy(&runtime, &program);
+    copy(&wine.library, &folder.join("bcryptprimitives.dll"));
+    copy(&stories(), &model);
+
+    assert_eq!(wine.start(&program, &["--version"]).ok(), format!("satchel {}\n", env!("CARGO_PKG_VERSION")));
+    let (model, output_name) = (windows_path(&model), windows_path(&packed));
+    let text = expected();
+    assert_eq!(wine.start(&program, &[&ASK[..], &["-m", &model]].concat()).ok(), text);
+
+    wine.start(&program, &["pack", &model, "-o", &output_name, "--quiet"]).ok();
+    let refused = wine.start(&program, &["pack", &model, "-o", &output_name, "--quiet"]).failed(1);
+    assert!(refused.contains("чат 1.exe exists"), "{refused}");
+    wine.start(&program, &["pack", &model, "-o", &output_name, "--quiet", "--force"]).ok();
+    let mut names: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names.len(), 4, "something was left behind: {names:?}");
+
+    assert_eq!(wine.start(&packed, &ASK).ok(), text);
+    wine.start(&packed, &["verify"]).ok();
+    assert!(satchel(&[Path::new("verify"), &packed]).code == Some(0), "Linux reads what Windows packed");
+    let missing = wine.start(&program, &["run", "-m", "Z:\\nowhere\\модель.gguf", "x"]).failed(1);
+    assert!(missing.contains("модель.gguf"), "{missing}");
+    assert_serves(&wine, &packed, &text);
+}
+
+/// A path of this system as programs under Wine name it.
+fn windows_path(path: &Path) -> String {
+    format!("Z:{}", path.display()).replace('/', "\\")
+}
+
+/// The packed file's server answers over a socket.
+fn assert_serves(wine: &Wine, packed: &Path, text: &str) {
+    use std::io::{BufRead, BufReader, Read, Write};
+    let mut command = Command::new(wine.program);
+    command.arg(packed).args(["serve", "--no-browser", "--port", "0"]).stdout(std::process::Stdio::piped());
+    let mut server = wine.set(&mut command).spawn().unwrap();
+    let lines = BufReader::new(server.stdout.take().unwrap()).lines();
+    let line =
+        lines.map_while(Result::ok).find(|line| line.contains("http://127.0.0.1:")).expect("it says where it is");
+    let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next()).unwrap().to_owned();
+    let body = r#"{"prompt":"Once upon a time","temperature":0,"max_tokens":32}"#;
+    let mut stream = std::net::TcpStream::connect(&address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let head = "POST /v1/completions HTTP/1.1\r\nConnection: close\r\nContent-Type: application/json\r\n";
+    write!(stream, "{head}Host: {address}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    server.kill().unwrap();
+    server.wait().unwrap();
+    let json: serde_json::Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+    let completion = json["choices"][0]["text"].as_str().unwrap();
+    assert!(completion.len() > 20 && text.starts_with(completion), "{completion:?} does not begin {text:?}");
+}

@@ -1,0 +1,100 @@
+# Sourced by tools/release.sh: the compiler and the linkers that build for every platform, and their settings.
+# Everything that is not a Debian package lies in .cache/, so nothing outside the repository is changed for good.
+
+cross=$repository/.cache/cross
+sdk=$repository/.cache/macos-sdk
+ziglang=0.17.0
+zigbuild=0.24.0
+# Debian's compiler for web browsers: newer than Debian 12's own, and packaged with the standard library's source.
+packages="rustc-web cargo-web rust-web-src gcc libc6-dev lld-22 llvm-22 nodejs npm python3-venv"
+
+# Installs what is missing. Without root it says what that is.
+install_toolchain() {
+    case $repository in
+    *[[:space:]]*)
+        echo "release: the compiler's flags cannot name a folder with spaces: move $repository" >&2
+        exit 1
+        ;;
+    esac
+    missing=
+    for package in $packages; do
+        dpkg-query --show --showformat '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed ||
+            missing="$missing $package"
+    done
+    # Node.js and Python may come from elsewhere.
+    ! command -v npm >/dev/null || missing=$(printf '%s' "$missing" | sed 's/ nodejs//; s/ npm//')
+    ! python3 -c 'import venv, ensurepip' 2>/dev/null || missing=$(printf '%s' "$missing" | sed 's/ python3-venv//')
+    if [ -n "$missing" ] && [ "$(id -u)" = 0 ]; then
+        echo "installing:$missing"
+        apt-get update -qq
+        # shellcheck disable=SC2086 # a list of words
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+    elif [ -n "$missing" ]; then
+        echo "release: these Debian packages are missing; as root: apt-get install --no-install-recommends$missing" >&2
+        exit 1
+    fi
+    if [ "$(cat "$cross/versions" 2>/dev/null)" != "$ziglang $zigbuild" ]; then
+        echo "installing ziglang $ziglang and cargo-zigbuild $zigbuild in .cache/cross"
+        rm -rf "$cross"
+        python3 -m venv "$cross"
+        "$cross/bin/python" -m pip install --quiet --disable-pip-version-check "ziglang==$ziglang" "cargo-zigbuild==$zigbuild"
+        # Stripping a Mach-O file calls this name.
+        ln -s /usr/bin/llvm-objcopy-22 "$cross/bin/rust-objcopy"
+        echo "$ziglang $zigbuild" >"$cross/versions"
+    fi
+    sh tools/platforms/macos-sdk.sh "$cross" "$sdk"
+    /usr/bin/rustc --version
+}
+
+# Builds the chat page into the folder $1 when one of its sources is newer than it.
+build_page() {
+    sources="web-ui/index.html web-ui/package-lock.json web-ui/public web-ui/src web-ui/tsconfig.json web-ui/vite.config.ts"
+    # shellcheck disable=SC2086 # a list of words
+    if [ -f "$1/index.html" ] && [ -z "$(find $sources -newer "$1/index.html" -print -quit)" ]; then
+        echo "unchanged"
+        return
+    fi
+    # The stamp is that of runtime/build.rs, which then finds everything installed.
+    if ! cmp -s web-ui/package-lock.json web-ui/node_modules/.installed-lock.json; then
+        npm --prefix web-ui ci --ignore-scripts --no-audit --no-fund --loglevel=error
+        cp web-ui/package-lock.json web-ui/node_modules/.installed-lock.json
+    fi
+    (cd web-ui && node node_modules/vite/bin/vite.js build --logLevel=warn --emptyOutDir --outDir "$1")
+    touch "$1/index.html"
+}
+
+# Sets what the compiler and the linkers need; $1 is where they write.
+use_toolchain() {
+    plain_path=$PATH
+    export PATH="$cross/bin:/usr/bin:$PATH"
+    export CARGO_TARGET_DIR="$1"
+    export SATCHEL_PAGE="$repository/target/release-platforms/page"
+    export CARGO_ZIGBUILD_CACHE_DIR="$repository/.cache/zigbuild" ZIG_GLOBAL_CACHE_DIR="$repository/.cache/zig"
+    # Building the standard library is open to development compilers only, unless this is set.
+    export RUSTC_BOOTSTRAP=1
+    # What would be the time of the build, such as the stamp in a header for Windows, is 1970 in every build.
+    export SOURCE_DATE_EPOCH=0
+    build_flags="--release --locked -p satchel -Zbuild-std=std,panic_unwind -Zbuild-std-features=panic-unwind,default"
+
+    # Panics name source files: not by where they lie on this machine.
+    registry=${CARGO_HOME:-$HOME/.cargo}
+    same="--remap-path-prefix=$repository=/satchel --remap-path-prefix=$registry=/cargo"
+    library=/usr/lib/rustlib/src/rust
+    same="$same --remap-path-prefix=$library=/rust --remap-path-prefix=$(readlink -f $library)=/rust"
+    export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="$same"
+    export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS="$same"
+    export CARGO_TARGET_X86_64_PC_WINDOWS_GNULLVM_RUSTFLAGS="$same"
+    # Debian's compiler has no musl of its own to link to; zig has.
+    export CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUSTFLAGS="$same -Clink-self-contained=no"
+    export SDKROOT="$sdk" MACOSX_DEPLOYMENT_TARGET=11.0
+    apple="-Clinker=ld64.lld-22 -Clinker-flavor=ld64.lld -Clink-arg=-dead_strip_dylibs -Clink-arg=-adhoc_codesign"
+    export CARGO_TARGET_AARCH64_APPLE_DARWIN_RUSTFLAGS="$same $apple"
+    export CARGO_TARGET_X86_64_APPLE_DARWIN_RUSTFLAGS="$same $apple"
+}
+
+# Back to the compiler of everyday work.
+leave_toolchain() {
+    export PATH="$plain_path"
+    unset CARGO_TARGET_DIR SATCHEL_PAGE RUSTC_BOOTSTRAP SDKROOT MACOSX_DEPLOYMENT_TARGET
+    unset CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS
+}
