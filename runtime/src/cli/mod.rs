@@ -26,6 +26,7 @@ pub mod repack;
 pub mod run;
 pub mod sampling_args;
 pub mod serve;
+mod signals;
 pub mod targets;
 pub mod template;
 pub mod template_args;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use satchel_packer::{Error, Observer, shown_bytes};
 
-use super::Failure;
+use super::{Failure, signals};
 
 /// How often a line is printed where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(3);
@@ -45,7 +45,7 @@ impl Progress {
     pub(super) fn new(verb: &'static str, quiet: bool) -> Result<Self, Failure> {
         let interrupted = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&interrupted);
-        ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))?;
+        signals::on_end(move || flag.store(true, Ordering::Relaxed))?;
         let shown = if quiet {
             Shown::Nothing
         } else if std::io::stderr().is_terminal() {

@@ -13,7 +13,7 @@ use super::environment::has_display;
 use super::model_args::ModelArgs;
 use super::sampling_args::SamplingArgs;
 use super::template_args::TemplateArgs;
-use super::{Failure, browser};
+use super::{Failure, browser, signals};
 use crate::server::page::PAGE;
 use crate::server::{Assets, Limits, Options, Server};
 use crate::session::{Facts, ModelSource, OpenOptions, Session, SourceError};
@@ -179,7 +179,7 @@ fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Failure {
 fn stop_on_signals(server: &Server) -> Result<(), Failure> {
     let stopper = server.stopper()?;
     let asked = AtomicBool::new(false);
-    ctrlc::set_handler(move || {
+    signals::on_end(move || {
         if asked.swap(true, Ordering::SeqCst) {
             std::process::exit(130);
         }
