@@ -65,7 +65,8 @@ fn read_elf(program: &[u8]) -> object::Result<Facts> {
             facts.oddities.push("a segment can be written and executed".to_owned());
         }
     }
-    if file.elf_header().e_type(endian) != elf::ET_DYN {
+    // A program without a loader would have to move itself: those that zig links do not.
+    if facts.loader.is_some() && file.elf_header().e_type(endian) != elf::ET_DYN {
         facts.oddities.push("it is loaded at a fixed address".to_owned());
     }
     let dynamic = sections.dynamic_table(endian, program)?;
