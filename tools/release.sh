@@ -1,10 +1,12 @@
 #!/bin/sh
-# Builds the runtimes (`satchel` without a model) that are given away, checks each, and lists their sizes:
+# Builds the runtimes (`satchel` without a model) that are given away, checks each, lists their sizes, and makes of all
+# six the executables of a release, which pack for every platform:
 #
 #   tools/release.sh                                  all six
 #   tools/release.sh windows-x86_64 macos-aarch64     these
 #
-# They land in target/release-platforms/PLATFORM/satchel (satchel.exe for Windows). Debian 12 on x86-64 builds all of
+# Runtimes land in target/release-platforms/PLATFORM/satchel (satchel.exe for Windows), the executables in
+# target/release-platforms/release/satchel-PLATFORM. Debian 12 on x86-64 builds all of
 # them; what is missing is installed (as root) or named. One compiler, Debian's, makes all of them together with its
 # standard library, so the same commit gives the same bytes, wherever the repository lies. A second run compiles only
 # what changed. tools/platforms/README.md explains the parts.
@@ -36,20 +38,20 @@ for platform; do
     esac
 done
 
-say "1 of 5: compiler and linkers"
+say "1 of 6: compiler and linkers"
 install_toolchain
 
-say "2 of 5: the chat page, once for all"
+say "2 of 6: the chat page, once for all"
 build_page "$repository/target/release-platforms/page"
 
-say "3 of 5: compiling: $*"
+say "3 of 6: compiling: $*"
 use_toolchain "$repository/target/release-platforms/build"
 # shellcheck disable=SC2086 # lists of words
 [ -z "$linked_by_zig" ] || cargo zigbuild $build_flags $linked_by_zig
 # shellcheck disable=SC2086
 [ -z "$linked_by_lld" ] || cargo build $build_flags $linked_by_lld
 
-say "4 of 5: placing them in target/release-platforms"
+say "4 of 6: placing them in target/release-platforms"
 pairs=
 for platform; do
     suffix=
@@ -68,8 +70,21 @@ for platform; do
     pairs="$pairs $platform=$file"
 done
 
-say "5 of 5: checking format, libraries, symbol versions, signatures, sizes"
+say "5 of 6: checking format, libraries, symbol versions, signatures, sizes"
 # The checker is compiled like any development build: with the compiler and the folder of everyday work.
 # shellcheck disable=SC2086 # a list of words; the paths are relative and have no spaces
 (leave_toolchain && cargo run --quiet --locked -p satchel-packer --example check-runtime -- $pairs)
+
+say "6 of 6: the release: each carries the runtimes of the others"
+files=
+for platform in $all; do
+    file=$(find "target/release-platforms/$platform" -maxdepth 1 -name 'satchel*' 2>/dev/null || true)
+    files="$files $file"
+done
+if [ "$(echo "$files" | wc -w)" = 6 ]; then
+    # shellcheck disable=SC2086 # a list of words
+    target/release-platforms/linux-x86_64/satchel assemble --output target/release-platforms/release $files
+else
+    echo "not made: it takes all six runtimes"
+fi
 say "done"
