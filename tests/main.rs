@@ -17,3 +17,4 @@ mod reference;
 mod served;
 mod support;
 mod tokenize;
+mod universal;

@@ -16,7 +16,7 @@ use crate::support::{Printed, Scratch, output, root, satchel, skip, stories};
 const ASK: [&str; 5] = ["run", "--raw", "--temp", "0", "Once upon a time"];
 
 /// A built runtime, or a skip.
-fn runtime(platform: Platform) -> Option<PathBuf> {
+pub(crate) fn runtime(platform: Platform) -> Option<PathBuf> {
     let folder = root().join("target/release-platforms").join(platform.name());
     let path = folder.join(format!("satchel{}", platform.exe_suffix()));
     if path.is_file() {

@@ -84,10 +84,6 @@ fn a_tiny_llama_gives_llama_cpps_logits() {
     }
 }
 
-/// Log-probabilities closer than this are a tie: in four bits, noise decides which of the two comes first. Four of the 114
-/// positions have one, and which way they fall differs from table to table, as the last bits of f32 sums do.
-const TIE: f64 = 0.1;
-
 #[test]
 fn smollm2_predicts_as_its_weights_in_f32_do() {
     let Some(model) = support::smollm2() else { return };
@@ -98,7 +94,7 @@ fn smollm2_predicts_as_its_weights_in_f32_do() {
     for isa in tables() {
         let found = logits(&model, isa, &tokens, 512);
         let vocabulary = found.len() / tokens.len();
-        let (mut divergence, mut same, mut tied) = (0.0, 0, 0);
+        let (mut divergence, mut same) = (0.0, 0);
         for (position, (row, top)) in found.chunks_exact(vocabulary).zip(top).enumerate() {
             let top = top.as_array().expect("an array");
             let ids: Vec<usize> = top.iter().map(|pair| pair[0].as_u64().expect("an id") as usize).collect();
@@ -112,17 +108,13 @@ fn smollm2_predicts_as_its_weights_in_f32_do() {
                 continue;
             }
             let behind = ids.iter().position(|&id| id == first).map_or(f64::INFINITY, |place| log[0] - log[place]);
-            tied += usize::from(behind <= TIE);
             println!("{isa}: position {position} has another first token, {behind:.4} behind in F32");
         }
         let count = tokens.len() as f64;
         let (divergence, agreed) = (divergence / count, f64::from(same) / count);
-        println!(
-            "{isa}: mean KL divergence {divergence:.5}, same most likely token at {:.1} %, {tied} ties",
-            agreed * 100.0
-        );
+        println!("{isa}: mean KL divergence {divergence:.5}, same most likely token at {:.1} %", agreed * 100.0);
         // llama.cpp's own divergence is 0.0035.
-        if divergence > 0.0035 || agreed + tied as f64 / count < 0.98 {
+        if divergence > 0.0035 || agreed < 0.98 {
             wrong.push(isa);
         }
     }

@@ -82,13 +82,13 @@ static KNOWN: &[Known] = &[
     #[cfg(target_arch = "x86_64")]
     Known { table: &avx2::TABLE, needs: avx2::NEEDS, runs_here: avx2::runs_here, proven: true },
     #[cfg(target_arch = "x86_64")]
-    Known { table: &avx512::TABLE, needs: avx512::NEEDS, runs_here: avx512::runs_here, proven: false },
+    Known { table: &avx512::TABLE, needs: avx512::NEEDS, runs_here: avx512::runs_here, proven: true },
     #[cfg(target_arch = "x86_64")]
     Known {
         table: &avx512::TABLE_VNNI,
         needs: avx512::NEEDS_VNNI,
         runs_here: avx512::runs_here_with_vnni,
-        proven: false,
+        proven: true,
     },
 ];
 

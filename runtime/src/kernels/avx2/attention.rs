@@ -7,7 +7,7 @@ use half::f16;
 use super::vector::F32x8;
 use crate::kernels::attention::{self, AttentionKernels, Block, Partial};
 
-pub(super) const KERNELS: AttentionKernels = AttentionKernels { segment, store };
+pub(in crate::kernels) const KERNELS: AttentionKernels = AttentionKernels { segment, store };
 
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn segment(block: &Block<'_>, positions: Range<usize>, scratch: &mut [f32], to: &mut Partial<'_>) {

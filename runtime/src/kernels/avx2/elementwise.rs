@@ -3,7 +3,7 @@
 use super::vector::F32x8;
 use crate::kernels::elementwise::{ElementwiseKernels, lanes};
 
-pub(super) const KERNELS: ElementwiseKernels =
+pub(in crate::kernels) const KERNELS: ElementwiseKernels =
     ElementwiseKernels { rms_norm, layer_norm, silu_mul, gelu_mul, add, scale, rope_normal, rope_neox };
 
 #[target_feature(enable = "avx2,fma")]

@@ -2,8 +2,8 @@
 //!
 //! Everything in this folder may use these instructions and no others; the table is handed out only where [`runs_here`] holds.
 
-mod attention;
-mod elementwise;
+pub(super) mod attention;
+pub(super) mod elementwise;
 pub(super) mod matmul;
 pub(super) mod vector;
 

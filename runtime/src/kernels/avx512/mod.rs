@@ -1,12 +1,11 @@
 //! AVX-512: two tables, one for every processor with F, BW, VL and DQ (Intel since Skylake-X, AMD since Zen 4), one for those that
 //! also have VNNI (Intel since Ice Lake, AMD since Zen 4).
 //!
-//! Whoever has these has AVX2, FMA and F16C too, so what gains nothing from wider vectors is taken from `avx2`.
+//! Whoever has these has AVX2, FMA and F16C too. Attention and norms are taken from `avx2`: their sums run over lanes, so
+//! wider vectors would round otherwise, and this way a model of quantised weights gives the same bits on all three tables,
+//! whichever machine it runs on. Matrix products, where the time goes, sum exact integers group by group, so lanes do not show.
 
-mod attention;
-mod elementwise;
 mod matmul;
-mod vector;
 
 use super::Kernels;
 use super::avx2;
@@ -32,14 +31,14 @@ pub(super) fn runs_here_with_vnni() -> bool {
 pub(super) static TABLE: Kernels = Kernels {
     name: "avx512",
     matmul: matmul::KERNELS,
-    attention: attention::KERNELS,
-    elementwise: elementwise::KERNELS,
+    attention: avx2::attention::KERNELS,
+    elementwise: avx2::elementwise::KERNELS,
 };
 
 /// Only for processors where [`runs_here_with_vnni`] holds.
 pub(super) static TABLE_VNNI: Kernels = Kernels {
     name: "avx512vnni",
     matmul: matmul::KERNELS_VNNI,
-    attention: attention::KERNELS,
-    elementwise: elementwise::KERNELS,
+    attention: avx2::attention::KERNELS,
+    elementwise: avx2::elementwise::KERNELS,
 };

@@ -130,6 +130,27 @@ fn every_table_agrees_with_scalar() {
     }
 }
 
+/// A model of quantised weights gives the same bits on every x86 vector table: their sums are of exact integers, group by group.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn quantised_products_are_the_same_bits_on_every_vector_table() {
+    let Ok(avx2) = kernels::by_name("avx2") else { return println!("SKIPPED: this processor has no AVX2") };
+    let tables = tables_under_test("matmul bits");
+    for_cases(Scales::Usual, |noise, case| {
+        if !is_quantised(case.ty) {
+            return;
+        }
+        for tokens in [1, 2, 5, 33] {
+            let x = activations(noise, tokens, case.columns);
+            let bits = |table| case.run(table, 1, &x, None).into_iter().map(f32::to_bits).collect::<Vec<_>>();
+            let expected = bits(avx2);
+            for table in tables.iter().filter(|table| table.name != "scalar") {
+                assert!(bits(table) == expected, "{} {}, {tokens} tokens", table.name, case.ty);
+            }
+        }
+    });
+}
+
 /// Groups of ±largest (every level ±127), of zeros, and of denormals among the usual ones.
 fn extremes(x: &mut [f32], tokens: usize) {
     let groups = x.len().div_ceil(GROUP);
