@@ -36,6 +36,40 @@ fn main() {
         eprintln!("cannot build the chat page (web-ui/): {message}");
         std::process::exit(1);
     }
+    if env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("windows") {
+        windows_resource();
+    }
+}
+
+/// LLVM's compiler of resources, by the names it has.
+const WINDRES: [&str; 2] = ["llvm-windres-22", "llvm-windres"];
+
+/// Links the icon and the version block into the executable. Without a compiler for them the program is the same but for
+/// its looks; `check-runtime` does not let such a file into a release.
+fn windows_resource() {
+    let folder = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("set by Cargo")).join("windows");
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by Cargo"));
+    println!("cargo::rerun-if-changed={}", folder.display());
+    let version = env::var("CARGO_PKG_VERSION").expect("set by Cargo");
+    let numbers = format!("{},0", version.replace('.', ","));
+    let script = fs::read_to_string(folder.join("satchel.rc.in")).expect("it lies beside this file");
+    let script = script.replace("@NUMBERS@", &numbers).replace("@VERSION@", &version);
+    let (script_path, object) = (out.join("satchel.rc"), out.join("satchel-resource.o"));
+    fs::write(&script_path, script).expect("OUT_DIR can be written");
+    let compiled = WINDRES.iter().any(|compiler| {
+        let mut command = Command::new(compiler);
+        command
+            .args(["--no-preprocess", "--target=x86_64-w64-mingw32", "-I"])
+            .arg(&folder)
+            .arg(&script_path)
+            .arg("-O")
+            .arg("coff");
+        command.arg(&object).current_dir(&folder).status().is_ok_and(|status| status.success())
+    });
+    match compiled {
+        true => println!("cargo::rustc-link-arg-bins={}", object.display()),
+        false => println!("cargo::warning=no icon and version block: there is no {}", WINDRES.join(", ")),
+    }
 }
 
 /// Copies a page that was built before, in place of what lay in `out`.

@@ -88,6 +88,8 @@ use_toolchain() {
     export CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUSTFLAGS="$same -Clink-self-contained=no"
     export SDKROOT="$sdk" MACOSX_DEPLOYMENT_TARGET=11.0
     apple="-Clinker=ld64.lld-22 -Clinker-flavor=ld64.lld -Clink-arg=-dead_strip_dylibs -Clink-arg=-adhoc_codesign"
+    # What the signable form needs (packer/src/macho): room for a load command, and fixups that do not count segments.
+    apple="$apple -Clink-arg=-headerpad -Clink-arg=100 -Clink-arg=-no_fixup_chains"
     export CARGO_TARGET_AARCH64_APPLE_DARWIN_RUSTFLAGS="$same $apple"
     export CARGO_TARGET_X86_64_APPLE_DARWIN_RUSTFLAGS="$same $apple"
 }
