@@ -20,12 +20,15 @@ begun=$(date +%s)
 all="linux-x86_64 linux-x86_64-static linux-aarch64 windows-x86_64 macos-aarch64 macos-x86_64"
 [ $# -gt 0 ] || set -- $all
 
-# The compiler's name for each platform, and of which kind its linker is.
+# The compiler's name for each platform, and what it is built with: one run of cargo keeps both processors busy at the
+# end, where a program is optimised as a whole. The machine's own target goes alone: beside it, cargo would build the
+# standard library of the others in another way, and their bytes would depend on what they were built with.
+own=
 linked_by_zig=
 linked_by_lld=
 for platform; do
     case $platform in
-    linux-x86_64) linked_by_zig="$linked_by_zig --target x86_64-unknown-linux-gnu.2.17" ;;
+    linux-x86_64) own="--target x86_64-unknown-linux-gnu.2.17" ;;
     linux-x86_64-static) linked_by_zig="$linked_by_zig --target x86_64-unknown-linux-musl" ;;
     linux-aarch64) linked_by_zig="$linked_by_zig --target aarch64-unknown-linux-gnu.2.17" ;;
     windows-x86_64) linked_by_zig="$linked_by_zig --target x86_64-pc-windows-gnullvm" ;;
@@ -47,6 +50,8 @@ build_page "$repository/target/release-platforms/page"
 say "3 of 6: compiling: $*"
 use_toolchain "$repository/target/release-platforms/build"
 # shellcheck disable=SC2086 # lists of words
+[ -z "$own" ] || cargo zigbuild $build_flags $own
+# shellcheck disable=SC2086
 [ -z "$linked_by_zig" ] || cargo zigbuild $build_flags $linked_by_zig
 # shellcheck disable=SC2086
 [ -z "$linked_by_lld" ] || cargo build $build_flags $linked_by_lld
