@@ -119,6 +119,9 @@ fn read_pe(program: &[u8]) -> object::Result<Facts> {
     if header.optional_header.subsystem.get(LittleEndian) != pe::IMAGE_SUBSYSTEM_WINDOWS_CUI {
         facts.oddities.push("it does not run in a console".to_owned());
     }
+    if file.data_directory(pe::IMAGE_DIRECTORY_ENTRY_RESOURCE).is_none_or(|part| part.size.get(LittleEndian) == 0) {
+        facts.oddities.push("it has neither icon nor version block".to_owned());
+    }
     if header.file_header.time_date_stamp.get(LittleEndian) != 0 {
         facts.oddities.push("it carries a time stamp, so it cannot be built again to the same bytes".to_owned());
     }
