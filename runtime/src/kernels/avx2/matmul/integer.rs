@@ -222,63 +222,58 @@ fn pin<const T: usize>(sums: &mut [[__m256i; 2]; T]) {
     }
 }
 
+/// A token's groups: levels and facts.
+type Groups = (*const Levels, *const GroupFacts);
+
 /// Sixteen rows × `T` tokens.
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn tile<B: Block, const T: usize>(chunk: &Chunk<'_>, first: usize, token: usize, strip: &[StripGroup]) {
     let x: [_; T] = std::array::from_fn(|index| chunk.x.groups(token + index));
-    let x = x.map(|(levels, facts)| (levels.as_ptr(), facts.as_ptr()));
+    let x: [Groups; T] = x.map(|(levels, facts)| (levels.as_ptr(), facts.as_ptr()));
     let mut sums = [[_mm256_setzero_ps(); 2]; T];
     for (index, group) in strip.iter().enumerate() {
-        // Sums of products: of the group, and of the half that is being worked on.
+        // The group's integers, once its first half is done.
         let mut integers = [[_mm256_setzero_si256(); 2]; T];
-        let mut wide = [[_mm256_setzero_si256(); 2]; T];
-        for part in 0..8 / B::SUMS {
-            // Sums in i16 for as long as they fit.
-            let mut narrow = [[_mm256_setzero_si256(); 2]; T];
-            for step in 0..B::SUMS {
-                let quad = part * B::SUMS + step;
-                for t in 0..T {
-                    // SAFETY: every token has a group for each of the strip; a group has eight times four levels.
-                    let four = unsafe { (*x[t].0.add(index)).0.as_ptr().cast::<i32>().add(quad).read() };
-                    for (sums, &levels) in narrow[t].iter_mut().zip(&group.levels[quad]) {
-                        let products = multiply::<B>(levels, _mm256_set1_epi32(four));
-                        *sums = if step == 0 { products } else { _mm256_add_epi16(*sums, products) };
-                    }
+        for half in 0..2 {
+            // SAFETY: every token has a group for each of the strip.
+            let halves = unsafe {
+                if B::SUMS == 4 {
+                    half_at_once::<B, T>(group, half, &x, index)
+                } else {
+                    half_by_steps::<B, T>(group, half, &x, index)
                 }
-                pin(&mut narrow);
-            }
-            let half = part * B::SUMS / 4;
-            let (starts, ends) = (part * B::SUMS % 4 == 0, (part + 1) * B::SUMS % 4 == 0);
+            };
             for t in 0..T {
                 // SAFETY: as above.
                 let facts = unsafe { &*x[t].1.add(index) };
                 for vector in 0..2 {
-                    let scales = group.halves[half][vector];
-                    let factors = if B::HALVES { scales } else { _mm256_set1_epi32(facts.factors[half]) };
-                    let widened = _mm256_madd_epi16(narrow[t][vector], factors);
-                    let mut sum = if starts { widened } else { _mm256_add_epi32(wide[t][vector], widened) };
-                    if B::HALVES && ends {
+                    let mut sum = halves[t][vector];
+                    if B::SUMS == 4 && !B::APART {
+                        // SAFETY: as above.
+                        sum = _mm256_madd_epi16(sum, unsafe { factors_of::<B>(group, half, vector, &x[t], index) });
+                    }
+                    if B::APART {
+                        let weight = group.apart(half, vector);
+                        sums[t][vector] = accumulate_half::<B>(sums[t][vector], sum, weight, facts, half);
+                        continue;
+                    }
+                    if B::HALVES {
                         // Widening applied the weights' scales. Their levels count from above 0; `madd` doubles.
                         let zero = B::ZERO / 2 * i32::from(facts.half_sums[half]);
-                        let zero = _mm256_madd_epi16(scales, _mm256_set1_epi16(zero as i16));
+                        let zero = _mm256_madd_epi16(group.halves[half][vector], _mm256_set1_epi16(zero as i16));
                         let multiplier = _mm256_set1_epi32(facts.multiplier(half));
                         sum = _mm256_mullo_epi32(_mm256_sub_epi32(sum, zero), multiplier);
                     }
-                    if !ends {
-                        wide[t][vector] = sum;
-                    } else if B::APART {
-                        let weight = group.apart(half, vector);
-                        sums[t][vector] = accumulate_half::<B>(sums[t][vector], sum, weight, facts, half);
-                    } else if half == 0 {
+                    if half == 0 {
                         integers[t][vector] = sum;
-                    } else {
-                        let mut integers = _mm256_add_epi32(integers[t][vector], sum);
-                        if !B::HALVES && B::ZERO != 0 {
-                            integers = _mm256_sub_epi32(integers, _mm256_set1_epi32(B::ZERO * facts.levels_sum()));
-                        }
-                        let (scale, offset) = (group.scale[vector], group.offset[vector]);
-                        sums[t][vector] = accumulate::<B>(sums[t][vector], integers, scale, offset, facts);
+                        continue;
                     }
+                    let mut integers = _mm256_add_epi32(integers[t][vector], sum);
+                    if !B::HALVES && B::ZERO != 0 {
+                        integers = _mm256_sub_epi32(integers, _mm256_set1_epi32(B::ZERO * facts.levels_sum()));
+                    }
+                    let (scale, offset) = (group.scale[vector], group.offset[vector]);
+                    sums[t][vector] = accumulate::<B>(sums[t][vector], integers, scale, offset, facts);
                 }
             }
         }
@@ -289,4 +284,88 @@ unsafe fn tile<B: Block, const T: usize>(chunk: &Chunk<'_>, first: usize, token:
             unsafe { store(chunk, token + t, first + 8 * vector, sums) };
         }
     }
+}
+
+/// Four activations of a quad, for all rows.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn four_of(x: &Groups, index: usize, quad: usize) -> __m256i {
+    // SAFETY: the caller has that group; it has eight times four levels.
+    _mm256_set1_epi32(unsafe { (*x.0.add(index)).0.as_ptr().cast::<i32>().add(quad).read() })
+}
+
+/// What widening multiplies a half by: the weights' integer scales where there are some, otherwise the activations' multiplier.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn factors_of<B: Block>(group: &StripGroup, half: usize, vector: usize, x: &Groups, index: usize) -> __m256i {
+    if B::HALVES {
+        return group.halves[half][vector];
+    }
+    // SAFETY: the caller has that group.
+    _mm256_set1_epi32(unsafe { (*x.1.add(index)).factors[half] })
+}
+
+/// The sums of a half, where an i16 holds all of its products; left in i16, but for halves that are apart.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn half_at_once<B: Block, const T: usize>(
+    group: &StripGroup,
+    half: usize,
+    x: &[Groups; T],
+    index: usize,
+) -> [[__m256i; 2]; T] {
+    let mut sums = [[_mm256_setzero_si256(); 2]; T];
+    for step in 0..4 {
+        for t in 0..T {
+            // SAFETY: passed on from the caller.
+            let four = unsafe { four_of(&x[t], index, 4 * half + step) };
+            for (sums, &levels) in sums[t].iter_mut().zip(&group.levels[4 * half + step]) {
+                let products = multiply::<B>(levels, four);
+                *sums = if step == 0 { products } else { _mm256_add_epi16(*sums, products) };
+            }
+        }
+        pin(&mut sums);
+    }
+    // Where halves are apart, more follows than registers hold: then this is faster here than there.
+    if B::APART {
+        for t in 0..T {
+            for vector in 0..2 {
+                // SAFETY: as above.
+                let factors = unsafe { factors_of::<B>(group, half, vector, &x[t], index) };
+                sums[t][vector] = _mm256_madd_epi16(sums[t][vector], factors);
+            }
+        }
+    }
+    sums
+}
+
+/// The same, already widened, where an i16 holds one product, or the sum of two.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn half_by_steps<B: Block, const T: usize>(
+    group: &StripGroup,
+    half: usize,
+    x: &[Groups; T],
+    index: usize,
+) -> [[__m256i; 2]; T] {
+    let mut sums = [[_mm256_setzero_si256(); 2]; T];
+    for step in (0..4).step_by(B::SUMS) {
+        for t in 0..T {
+            for vector in 0..2 {
+                let quad = 4 * half + step;
+                // SAFETY: passed on from the caller.
+                unsafe {
+                    let mut products = multiply::<B>(group.levels[quad][vector], four_of(&x[t], index, quad));
+                    if B::SUMS == 2 {
+                        let more = multiply::<B>(group.levels[quad + 1][vector], four_of(&x[t], index, quad + 1));
+                        products = _mm256_add_epi16(products, more);
+                    }
+                    let widened = _mm256_madd_epi16(products, factors_of::<B>(group, half, vector, &x[t], index));
+                    sums[t][vector] = if step == 0 { widened } else { _mm256_add_epi32(sums[t][vector], widened) };
+                }
+            }
+        }
+        pin(&mut sums);
+    }
+    sums
 }
