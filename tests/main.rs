@@ -2,6 +2,7 @@
 
 mod bad_bundle;
 mod bad_gguf;
+mod block_types;
 mod cli_chat;
 mod cli_run;
 mod cli_template;

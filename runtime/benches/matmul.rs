@@ -10,6 +10,7 @@ use satchel::kernels::matmul::{Activations, Matrix, Product, matmul};
 use satchel::kernels::threads::Threads;
 use satchel::kernels::{self, Kernels};
 use satchel::quant::SUPPORTED;
+use satchel::quant::random::RandomWeights;
 use satchel_gguf::TensorType;
 
 /// Bytes of weights for one token: beyond the last cache of most processors.
@@ -37,7 +38,7 @@ fn main() {
         None => vec![1, 4, 512],
     };
     println!("{} threads", threads.count());
-    println!("{:8} {:5} {:>11} {:>6} {:>9} {:>8} {:>9}", "table", "type", "shape", "tokens", "us", "GOP/s", "GB/s");
+    println!("{:8} {:7} {:>11} {:>6} {:>9} {:>8} {:>9}", "table", "type", "shape", "tokens", "us", "GOP/s", "GB/s");
     for table in kernels::tables() {
         if option("--isa").is_some_and(|name| name != table.name) {
             continue;
@@ -61,14 +62,8 @@ fn measure(table: &Kernels, threads: &Threads, ty: TensorType, rows: usize, colu
     let bytes = ty.row_bytes(columns as u64).expect("whole blocks") as usize * rows;
     let count =
         if tokens == 1 && !std::env::args().any(|arg| arg == "--cached") { POOL_BYTES.div_ceil(bytes) } else { 1 };
-    let mut state = 1u32;
-    let weights: Vec<u8> = std::iter::repeat_with(|| {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        // Upper bits set nowhere: every f16, bf16 and f32 in here is a small finite number.
-        (state >> 24) as u8 & 0x33
-    })
-    .take(bytes * count)
-    .collect();
+    let mut weights = vec![0; bytes * count];
+    RandomWeights::new(ty, 0.02, 1).fill(&mut weights);
     let x: Vec<f32> = (0..tokens * columns).map(|index| (index as f32 * 0.7).sin()).collect();
     let mut out = vec![0.0; tokens * rows];
     let mut input = Activations::new();
@@ -92,7 +87,7 @@ fn measure(table: &Kernels, threads: &Threads, ty: TensorType, rows: usize, colu
     }
     let operations = 2.0 * (rows * columns * tokens) as f64;
     println!(
-        "{:8} {:5} {:>11} {:>6} {:>9.1} {:>8.1} {:>9.2}",
+        "{:8} {:7} {:>11} {:>6} {:>9.1} {:>8.1} {:>9.2}",
         table.name,
         ty.name(),
         format!("{rows}x{columns}"),

@@ -22,6 +22,7 @@ pub mod pack;
 pub mod payload;
 pub mod perplexity;
 mod progress;
+pub mod random_model;
 pub mod repack;
 pub mod run;
 pub mod sampling_args;
@@ -117,6 +118,9 @@ enum Command {
     Logits(logits::Args),
     /// Perplexity of a text
     Perplexity(perplexity::Args),
+    /// Write a model with random weights, for benchmarks and tests
+    #[command(hide = true)]
+    RandomModel(random_model::Args),
 }
 
 /// Parses the command line, runs the command, and turns a failure into one line and an exit status.
@@ -144,6 +148,7 @@ pub fn main() -> ExitCode {
         Some(Command::Template(args)) => template::run(args),
         Some(Command::Logits(args)) => logits::run(args),
         Some(Command::Perplexity(args)) => perplexity::run(args),
+        Some(Command::RandomModel(args)) => random_model::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -54,3 +54,13 @@ fn half_of_ue4m3(bits: u8) -> f32 {
     // One step is 2⁻¹⁰ for the two smallest exponents, and doubles with each of the others.
     steps * (1 << (exponent - 1).max(0)) as f32 / 1024.0
 }
+
+/// The scale of MXFP4 that is nearest to `scale`.
+pub(super) fn nearest_e8m0(scale: f32) -> u8 {
+    (scale.log2().round() + 128.0) as u8
+}
+
+/// The smallest scale of NVFP4 that is no less than `scale`, or the largest of all.
+pub(super) fn next_ue4m3(scale: f32) -> u8 {
+    (0..0x7e).find(|&bits| half_of_ue4m3(bits) >= scale).unwrap_or(0x7e)
+}

@@ -15,6 +15,7 @@ mod iq4;
 mod k;
 mod legacy;
 mod plain;
+pub mod random;
 mod ternary;
 
 use satchel_gguf::TensorType;

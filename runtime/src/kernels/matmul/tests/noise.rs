@@ -3,6 +3,8 @@
 use half::{bf16, f16};
 use satchel_gguf::TensorType;
 
+use crate::quant::random::set_f16_scales;
+
 /// A small generator of repeatable noise (xorshift64*).
 pub(crate) struct Noise(pub(crate) u64);
 
@@ -58,20 +60,6 @@ impl Scales {
     }
 }
 
-/// Where a block of this type keeps f16 numbers.
-fn f16_offsets(ty: TensorType) -> &'static [usize] {
-    match ty {
-        TensorType::Q4_1 | TensorType::Q5_1 | TensorType::Q4_K | TensorType::Q5_K => &[0, 2],
-        TensorType::Q2_K => &[80, 82],
-        TensorType::Q3_K => &[108],
-        TensorType::Q6_K => &[208],
-        TensorType::TQ1_0 => &[52],
-        TensorType::TQ2_0 => &[64],
-        TensorType::IQ1_M | TensorType::MXFP4 | TensorType::NVFP4 => &[],
-        _ => &[0],
-    }
-}
-
 /// Random blocks; every bit pattern of levels and integer scales occurs, the other scales are finite.
 pub(crate) fn weights(noise: &mut Noise, ty: TensorType, rows: usize, columns: usize, scales: Scales) -> Vec<u8> {
     let bytes = usize::try_from(ty.row_bytes(columns as u64).expect("whole blocks")).expect("small");
@@ -85,18 +73,7 @@ pub(crate) fn weights(noise: &mut Noise, ty: TensorType, rows: usize, columns: u
             TensorType::BF16 => block.copy_from_slice(&bf16::from_f32(noise.value()).to_le_bytes()),
             TensorType::MXFP4 => block[0] = scales.e8m0(noise),
             TensorType::NVFP4 => block[..4].fill_with(|| scales.ue4m3(noise)),
-            TensorType::IQ1_M => {
-                // A nibble in the upper half of every second byte.
-                let bits = scales.f16(noise);
-                for (nibble, byte) in block[49..56].iter_mut().step_by(2).enumerate() {
-                    *byte = *byte & 15 | (bits >> (4 * nibble) << 4) as u8;
-                }
-            }
-            _ => {
-                for &offset in f16_offsets(ty) {
-                    block[offset..offset + 2].copy_from_slice(&scales.f16(noise).to_le_bytes());
-                }
-            }
+            _ => set_f16_scales(ty, block, |_| scales.f16(noise)),
         }
     }
     weights

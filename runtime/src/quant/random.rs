@@ -1,0 +1,116 @@
+//! Random weights of any type: for benchmarks and tests, which need files and matrices of every shape.
+//!
+//! Levels are random bits. Scales are set, so that weights have the deviation that was asked for, and offsets so that their mean
+//! is near zero: what real models have, and what keeps a forward pass finite.
+
+use half::{bf16, f16};
+use oorandom::Rand64;
+use satchel_gguf::TensorType;
+
+use super::{dequantize_row, fp4};
+
+/// A source of weights of one type.
+#[derive(Debug)]
+pub struct RandomWeights {
+    ty: TensorType,
+    random: Rand64,
+    /// What a block's scale is, but for a quarter more or less.
+    scale: f32,
+}
+
+/// Blocks that show how large weights are at a scale of 1.
+const SAMPLE: usize = 64;
+
+impl RandomWeights {
+    /// Weights whose root mean square is about `deviation`; the same `seed`, the same weights.
+    ///
+    /// # Panics
+    /// If the type is not supported.
+    pub fn new(ty: TensorType, deviation: f32, seed: u64) -> Self {
+        let mut weights = Self { ty, random: Rand64::new(u128::from(seed)), scale: 1.0 };
+        let mut blocks = vec![0; SAMPLE * ty.block_bytes()];
+        weights.fill(&mut blocks);
+        let mut values = vec![0.0; SAMPLE * ty.block_elements()];
+        dequantize_row(ty, &blocks, &mut values);
+        let square: f32 = values.iter().map(|value| value * value).sum();
+        weights.scale = deviation / (square / values.len() as f32).sqrt();
+        weights
+    }
+
+    /// The next weights.
+    ///
+    /// # Panics
+    /// If `out` holds no whole number of blocks.
+    pub fn fill(&mut self, out: &mut [u8]) {
+        assert!(out.len().is_multiple_of(self.ty.block_bytes()), "{} bytes of {}", out.len(), self.ty);
+        for bytes in out.chunks_mut(8) {
+            bytes.copy_from_slice(&self.random.rand_u64().to_le_bytes()[..bytes.len()]);
+        }
+        for block in out.chunks_exact_mut(self.ty.block_bytes()) {
+            let unit = self.random.rand_float() as f32;
+            let (scale, value) = (self.scale * (0.75 + 0.5 * unit), self.scale * (2.0 * unit - 1.0));
+            match self.ty {
+                TensorType::F32 => block.copy_from_slice(&value.to_le_bytes()),
+                TensorType::F16 => block.copy_from_slice(&f16::from_f32(value).to_le_bytes()),
+                TensorType::BF16 => block.copy_from_slice(&bf16::from_f32(value).to_le_bytes()),
+                TensorType::MXFP4 => block[0] = fp4::nearest_e8m0(scale),
+                TensorType::NVFP4 => block[..4].fill(fp4::next_ue4m3(scale)),
+                ty => set_f16_scales(ty, block, |factor| f16::from_f32(scale * factor).to_bits()),
+            }
+        }
+    }
+}
+
+/// Where a block of this type keeps f16 numbers, and how large each is where the first is 1 and the mean of weights is 0.
+fn f16_scales(ty: TensorType) -> &'static [(usize, f32)] {
+    match ty {
+        TensorType::Q4_1 => &[(0, 1.0), (2, -7.5)],
+        TensorType::Q5_1 => &[(0, 1.0), (2, -15.5)],
+        TensorType::Q2_K => &[(80, 1.0), (82, 1.5)],
+        TensorType::Q3_K => &[(108, 1.0)],
+        TensorType::Q4_K => &[(0, 1.0), (2, 7.5)],
+        TensorType::Q5_K => &[(0, 1.0), (2, 15.5)],
+        TensorType::Q6_K => &[(208, 1.0)],
+        TensorType::TQ1_0 => &[(52, 1.0)],
+        TensorType::TQ2_0 => &[(64, 1.0)],
+        _ => &[(0, 1.0)],
+    }
+}
+
+/// Sets the f16 numbers of a block of a type that has some: `bits` gives each from its size relative to the first.
+pub(crate) fn set_f16_scales(ty: TensorType, block: &mut [u8], mut bits: impl FnMut(f32) -> u16) {
+    if ty == TensorType::IQ1_M {
+        // A nibble in the upper half of every second byte.
+        let bits = bits(1.0);
+        for (nibble, byte) in block[49..56].iter_mut().step_by(2).enumerate() {
+            *byte = *byte & 15 | (bits >> (4 * nibble) << 4) as u8;
+        }
+        return;
+    }
+    for &(offset, factor) in f16_scales(ty) {
+        block[offset..offset + 2].copy_from_slice(&bits(factor).to_le_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quant::SUPPORTED;
+
+    #[test]
+    fn weights_have_the_deviation_asked_for() {
+        for ty in SUPPORTED {
+            let mut blocks = vec![0; 8192 / ty.block_elements() * ty.block_bytes()];
+            RandomWeights::new(ty, 0.02, 5).fill(&mut blocks);
+            let mut values = vec![f32::NAN; 8192];
+            dequantize_row(ty, &blocks, &mut values);
+            let mean = values.iter().sum::<f32>() / 8192.0;
+            let deviation = (values.iter().map(|value| value * value).sum::<f32>() / 8192.0).sqrt();
+            // Powers of two come no closer than this.
+            assert!(
+                (0.013..0.03).contains(&deviation) && mean.abs() < 0.004,
+                "{ty}: mean {mean}, deviation {deviation}"
+            );
+        }
+    }
+}
