@@ -36,7 +36,8 @@ fn logits(scratch: &Scratch, model: &str, table: &str) -> Option<Vec<f32>> {
     Some(bytes.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().expect("four bytes"))).collect())
 }
 
-/// Tables may differ by f32 rounding, which now and then moves an activation to the next of 127 levels.
+/// Tables differ by f32 rounding. Now and then that moves an activation to the next of its 127 levels, and what follows differs by
+/// as much as quantising does: some 1e-4 of the power. A wrong reader differs by about all of it.
 #[test]
 fn every_block_type_gives_the_same_logits_on_every_table() {
     let scratch = Scratch::new();
@@ -53,7 +54,7 @@ fn every_block_type_gives_the_same_logits_on_every_table() {
                 continue;
             };
             let error: f64 = found.iter().zip(&expected).map(|(a, b)| f64::from(a - b).powi(2)).sum();
-            assert!(error / power < 1e-5, "{ty} on {table}: error {}", error / power);
+            assert!(error / power < 1e-3, "{ty} on {table}: error {}", error / power);
         }
     }
 }

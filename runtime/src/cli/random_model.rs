@@ -87,7 +87,11 @@ impl Types {
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), Failure> {
     let types = Types::parse(&args.ty)?;
-    if args.heads == 0 || args.kv_heads == 0 || args.width % args.heads != 0 || args.heads % args.kv_heads != 0 {
+    if args.heads == 0
+        || args.kv_heads == 0
+        || !args.width.is_multiple_of(args.heads)
+        || !args.heads.is_multiple_of(args.kv_heads)
+    {
         return Err(Failure::usage(format!(
             "{} heads must divide a width of {}, and {} KV heads must divide them",
             args.heads, args.width, args.kv_heads

@@ -55,6 +55,11 @@ impl RandomWeights {
                 TensorType::BF16 => block.copy_from_slice(&bf16::from_f32(value).to_le_bytes()),
                 TensorType::MXFP4 => block[0] = fp4::nearest_e8m0(scale),
                 TensorType::NVFP4 => block[..4].fill(fp4::next_ue4m3(scale)),
+                TensorType::TQ2_0 => {
+                    // Two bits have room for a 2, which no file has and whose mean would not be 0: a 0 instead.
+                    block.iter_mut().for_each(|byte| *byte &= !((*byte & *byte >> 1 & 0x55) << 1));
+                    set_f16_scales(self.ty, block, |_| f16::from_f32(scale).to_bits());
+                }
                 ty => set_f16_scales(ty, block, |factor| f16::from_f32(scale * factor).to_bits()),
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! Loops here are written out: a closure given to `map` keeps the instruction set, but `map` does not, and then neither is inlined.
 //!
-//! Two paths, the same sums: [`one_token`] reads eight rows where they lie; with more tokens, [`tile`] takes up to four of them over
+//! Two paths, the same sums: [`one_token`] reads eight rows where they lie; with more tokens, [`tile()`] takes up to four of them over
 //! a strip of sixteen unpacked rows. In both, a group's integer is exact and then goes through [`accumulate`].
 //!
 //! `maddubs` multiplies unsigned levels with signed activations and adds pairs into i16. Levels of up to five bits let the four such
@@ -13,7 +13,8 @@
 use std::arch::x86_64::*;
 
 use super::blocks::{Block, Header, Rows};
-use super::strip::{StripGroup, for_each_strip, pointers};
+use super::strip::{for_each_strip, pointers};
+use super::tile::tile;
 use crate::kernels::matmul::{Chunk, GroupFacts, Levels};
 use crate::quant::GROUP;
 
@@ -85,7 +86,13 @@ pub(in crate::kernels) unsafe fn store(chunk: &Chunk<'_>, token: usize, first: u
 /// Adds a group to the sums of eight rows: the one place where order and rounding are decided.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn accumulate<B: Block>(sums: __m256, integers: __m256i, scale: __m256, offset: __m256, facts: &GroupFacts) -> __m256 {
+pub(super) fn accumulate<B: Block>(
+    sums: __m256,
+    integers: __m256i,
+    scale: __m256,
+    offset: __m256,
+    facts: &GroupFacts,
+) -> __m256 {
     let scale = _mm256_mul_ps(scale, _mm256_set1_ps(facts.scale));
     let sums = _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(integers), sums);
     if B::OFFSET { _mm256_fmadd_ps(offset, _mm256_set1_ps(facts.sum), sums) } else { sums }
@@ -94,7 +101,7 @@ fn accumulate<B: Block>(sums: __m256, integers: __m256i, scale: __m256, offset: 
 /// The same for a half that is apart. Its integers come with the activations' multiplier, levels counting from above 0.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn accumulate_half<B: Block>(
+pub(super) fn accumulate_half<B: Block>(
     sums: __m256,
     integers: __m256i,
     (scale, offset): (__m256, __m256),
@@ -111,7 +118,7 @@ fn accumulate_half<B: Block>(
 /// Levels of four columns times activations, pairs added: sixteen i16.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn multiply<B: Block>(levels: __m256i, x: __m256i) -> __m256i {
+pub(super) fn multiply<B: Block>(levels: __m256i, x: __m256i) -> __m256i {
     match B::MAX_LEVEL {
         Some(_) => _mm256_maddubs_epi16(levels, x),
         None => _mm256_maddubs_epi16(_mm256_abs_epi8(levels), _mm256_sign_epi8(x, levels)),
@@ -196,176 +203,4 @@ fn sum_halves<B: Block>(products: [__m256i; 8], facts: &GroupFacts) -> [__m256i;
     };
     let (abcd, efgh) = (quad(pair(a, b), pair(c, d)), quad(pair(e, f), pair(g, h)));
     [_mm256_permute2x128_si256::<0x20>(abcd, efgh), _mm256_permute2x128_si256::<0x31>(abcd, efgh)]
-}
-
-/// Has the sums in registers here. Left alone, the compiler gathers the additions of one token after the other's and moves
-/// the strip's levels to the stack and back for each.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn pin<const T: usize>(sums: &mut [[__m256i; 2]; T]) {
-    if let [[a, b], [c, d], [e, f], [g, h]] = &mut sums[..] {
-        // SAFETY: a comment, no instruction at all.
-        unsafe {
-            std::arch::asm!(
-                "# {0} {1} {2} {3} {4} {5} {6} {7}",
-                inout(ymm_reg) * a,
-                inout(ymm_reg) * b,
-                inout(ymm_reg) * c,
-                inout(ymm_reg) * d,
-                inout(ymm_reg) * e,
-                inout(ymm_reg) * f,
-                inout(ymm_reg) * g,
-                inout(ymm_reg) * h,
-                options(pure, nomem, nostack, preserves_flags)
-            );
-        }
-    }
-}
-
-/// A token's groups: levels and facts.
-type Groups = (*const Levels, *const GroupFacts);
-
-/// Sixteen rows × `T` tokens.
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn tile<B: Block, const T: usize>(chunk: &Chunk<'_>, first: usize, token: usize, strip: &[StripGroup]) {
-    let x: [_; T] = std::array::from_fn(|index| chunk.x.groups(token + index));
-    let x: [Groups; T] = x.map(|(levels, facts)| (levels.as_ptr(), facts.as_ptr()));
-    let mut sums = [[_mm256_setzero_ps(); 2]; T];
-    for (index, group) in strip.iter().enumerate() {
-        // The group's integers, once its first half is done.
-        let mut integers = [[_mm256_setzero_si256(); 2]; T];
-        for half in 0..2 {
-            // SAFETY: every token has a group for each of the strip.
-            let halves = unsafe {
-                if B::SUMS == 4 {
-                    half_at_once::<B, T>(group, half, &x, index)
-                } else {
-                    half_by_steps::<B, T>(group, half, &x, index)
-                }
-            };
-            for t in 0..T {
-                // SAFETY: as above.
-                let facts = unsafe { &*x[t].1.add(index) };
-                for vector in 0..2 {
-                    let mut sum = halves[t][vector];
-                    if B::SUMS == 4 && !B::APART {
-                        // SAFETY: as above.
-                        sum = _mm256_madd_epi16(sum, unsafe { factors_of::<B>(group, half, vector, &x[t], index) });
-                    }
-                    if B::APART {
-                        let weight = group.apart(half, vector);
-                        sums[t][vector] = accumulate_half::<B>(sums[t][vector], sum, weight, facts, half);
-                        continue;
-                    }
-                    if B::HALVES {
-                        // Widening applied the weights' scales. Their levels count from above 0; `madd` doubles.
-                        let zero = B::ZERO / 2 * i32::from(facts.half_sums[half]);
-                        let zero = _mm256_madd_epi16(group.halves[half][vector], _mm256_set1_epi16(zero as i16));
-                        let multiplier = _mm256_set1_epi32(facts.multiplier(half));
-                        sum = _mm256_mullo_epi32(_mm256_sub_epi32(sum, zero), multiplier);
-                    }
-                    if half == 0 {
-                        integers[t][vector] = sum;
-                        continue;
-                    }
-                    let mut integers = _mm256_add_epi32(integers[t][vector], sum);
-                    if !B::HALVES && B::ZERO != 0 {
-                        integers = _mm256_sub_epi32(integers, _mm256_set1_epi32(B::ZERO * facts.levels_sum()));
-                    }
-                    let (scale, offset) = (group.scale[vector], group.offset[vector]);
-                    sums[t][vector] = accumulate::<B>(sums[t][vector], integers, scale, offset, facts);
-                }
-            }
-        }
-    }
-    for (t, sums) in sums.into_iter().enumerate() {
-        for (vector, sums) in sums.into_iter().enumerate() {
-            // SAFETY: passed on from the caller.
-            unsafe { store(chunk, token + t, first + 8 * vector, sums) };
-        }
-    }
-}
-
-/// Four activations of a quad, for all rows.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn four_of(x: &Groups, index: usize, quad: usize) -> __m256i {
-    // SAFETY: the caller has that group; it has eight times four levels.
-    _mm256_set1_epi32(unsafe { (*x.0.add(index)).0.as_ptr().cast::<i32>().add(quad).read() })
-}
-
-/// What widening multiplies a half by: the weights' integer scales where there are some, otherwise the activations' multiplier.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn factors_of<B: Block>(group: &StripGroup, half: usize, vector: usize, x: &Groups, index: usize) -> __m256i {
-    if B::HALVES {
-        return group.halves[half][vector];
-    }
-    // SAFETY: the caller has that group.
-    _mm256_set1_epi32(unsafe { (*x.1.add(index)).factors[half] })
-}
-
-/// The sums of a half, where an i16 holds all of its products; left in i16, but for halves that are apart.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn half_at_once<B: Block, const T: usize>(
-    group: &StripGroup,
-    half: usize,
-    x: &[Groups; T],
-    index: usize,
-) -> [[__m256i; 2]; T] {
-    let mut sums = [[_mm256_setzero_si256(); 2]; T];
-    for step in 0..4 {
-        for t in 0..T {
-            // SAFETY: passed on from the caller.
-            let four = unsafe { four_of(&x[t], index, 4 * half + step) };
-            for (sums, &levels) in sums[t].iter_mut().zip(&group.levels[4 * half + step]) {
-                let products = multiply::<B>(levels, four);
-                *sums = if step == 0 { products } else { _mm256_add_epi16(*sums, products) };
-            }
-        }
-        pin(&mut sums);
-    }
-    // Where halves are apart, more follows than registers hold: then this is faster here than there.
-    if B::APART {
-        for t in 0..T {
-            for vector in 0..2 {
-                // SAFETY: as above.
-                let factors = unsafe { factors_of::<B>(group, half, vector, &x[t], index) };
-                sums[t][vector] = _mm256_madd_epi16(sums[t][vector], factors);
-            }
-        }
-    }
-    sums
-}
-
-/// The same, already widened, where an i16 holds one product, or the sum of two.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn half_by_steps<B: Block, const T: usize>(
-    group: &StripGroup,
-    half: usize,
-    x: &[Groups; T],
-    index: usize,
-) -> [[__m256i; 2]; T] {
-    let mut sums = [[_mm256_setzero_si256(); 2]; T];
-    for step in (0..4).step_by(B::SUMS) {
-        for t in 0..T {
-            for vector in 0..2 {
-                let quad = 4 * half + step;
-                // SAFETY: passed on from the caller.
-                unsafe {
-                    let mut products = multiply::<B>(group.levels[quad][vector], four_of(&x[t], index, quad));
-                    if B::SUMS == 2 {
-                        let more = multiply::<B>(group.levels[quad + 1][vector], four_of(&x[t], index, quad + 1));
-                        products = _mm256_add_epi16(products, more);
-                    }
-                    let widened = _mm256_madd_epi16(products, factors_of::<B>(group, half, vector, &x[t], index));
-                    sums[t][vector] = if step == 0 { widened } else { _mm256_add_epi32(sums[t][vector], widened) };
-                }
-            }
-        }
-        pin(&mut sums);
-    }
-    sums
 }

@@ -1,6 +1,6 @@
 //! AVX2 matrix products: the table, and quantising activations.
 //!
-//! `blocks` knows how each quantised type unpacks 32 columns, `strip` lays rows out for many tokens, `integer` multiplies;
+//! `blocks` knows how each quantised type unpacks 32 columns, `strip` lays rows out for many tokens, `integer` and `tile` multiply;
 //! `plain` is the f32 family.
 //! The idea of the tiling is explained in [`crate::kernels::matmul`].
 
@@ -8,6 +8,7 @@ pub(in crate::kernels) mod blocks;
 pub(in crate::kernels) mod integer;
 mod plain;
 pub(in crate::kernels) mod strip;
+mod tile;
 
 use std::arch::x86_64::*;
 

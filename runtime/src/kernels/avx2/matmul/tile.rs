@@ -1,0 +1,188 @@
+//! Sixteen unpacked rows of quantised weights times up to four tokens.
+//!
+//! Sums of eight vectors stay in registers while a half of a group is multiplied: in i16 where that holds all products of the half,
+//! otherwise in i32. Halves are then joined, scaled and added to the sums in f32, which have room on the stack.
+
+use std::arch::x86_64::*;
+
+use super::blocks::Block;
+use super::integer::{accumulate, accumulate_half, multiply, store};
+use super::strip::StripGroup;
+use crate::kernels::matmul::{Chunk, GroupFacts, Levels};
+
+/// Has the sums in registers here. Left alone, the compiler gathers the additions of one token after the other's and moves
+/// the strip's levels to the stack and back for each.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn pin<const T: usize>(sums: &mut [[__m256i; 2]; T]) {
+    if let [[a, b], [c, d], [e, f], [g, h]] = &mut sums[..] {
+        // SAFETY: a comment, no instruction at all.
+        unsafe {
+            std::arch::asm!(
+                "# {0} {1} {2} {3} {4} {5} {6} {7}",
+                inout(ymm_reg) * a,
+                inout(ymm_reg) * b,
+                inout(ymm_reg) * c,
+                inout(ymm_reg) * d,
+                inout(ymm_reg) * e,
+                inout(ymm_reg) * f,
+                inout(ymm_reg) * g,
+                inout(ymm_reg) * h,
+                options(pure, nomem, nostack, preserves_flags)
+            );
+        }
+    }
+}
+
+/// A token's groups: levels and facts.
+type Groups = (*const Levels, *const GroupFacts);
+
+/// Sixteen rows × `T` tokens.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn tile<B: Block, const T: usize>(
+    chunk: &Chunk<'_>,
+    first: usize,
+    token: usize,
+    strip: &[StripGroup],
+) {
+    let x: [_; T] = std::array::from_fn(|index| chunk.x.groups(token + index));
+    let x: [Groups; T] = x.map(|(levels, facts)| (levels.as_ptr(), facts.as_ptr()));
+    let mut sums = [[_mm256_setzero_ps(); 2]; T];
+    for (index, group) in strip.iter().enumerate() {
+        // The group's integers, once its first half is done.
+        let mut integers = [[_mm256_setzero_si256(); 2]; T];
+        for half in 0..2 {
+            // SAFETY: every token has a group for each of the strip.
+            let halves = unsafe {
+                if B::SUMS == 4 {
+                    half_at_once::<B, T>(group, half, &x, index)
+                } else {
+                    half_by_steps::<B, T>(group, half, &x, index)
+                }
+            };
+            for t in 0..T {
+                // SAFETY: as above.
+                let facts = unsafe { &*x[t].1.add(index) };
+                for vector in 0..2 {
+                    let mut sum = halves[t][vector];
+                    if B::SUMS == 4 && !B::APART {
+                        // SAFETY: as above.
+                        sum = _mm256_madd_epi16(sum, unsafe { factors_of::<B>(group, half, vector, &x[t], index) });
+                    }
+                    if B::APART {
+                        let weight = group.apart(half, vector);
+                        sums[t][vector] = accumulate_half::<B>(sums[t][vector], sum, weight, facts, half);
+                        continue;
+                    }
+                    if B::HALVES {
+                        // Widening applied the weights' scales. Their levels count from above 0; `madd` doubles.
+                        let zero = B::ZERO / 2 * i32::from(facts.half_sums[half]);
+                        let zero = _mm256_madd_epi16(group.halves[half][vector], _mm256_set1_epi16(zero as i16));
+                        let multiplier = _mm256_set1_epi32(facts.multiplier(half));
+                        sum = _mm256_mullo_epi32(_mm256_sub_epi32(sum, zero), multiplier);
+                    }
+                    if half == 0 {
+                        integers[t][vector] = sum;
+                        continue;
+                    }
+                    let mut integers = _mm256_add_epi32(integers[t][vector], sum);
+                    if !B::HALVES && B::ZERO != 0 {
+                        integers = _mm256_sub_epi32(integers, _mm256_set1_epi32(B::ZERO * facts.levels_sum()));
+                    }
+                    let (scale, offset) = (group.scale[vector], group.offset[vector]);
+                    sums[t][vector] = accumulate::<B>(sums[t][vector], integers, scale, offset, facts);
+                }
+            }
+        }
+    }
+    for (t, sums) in sums.into_iter().enumerate() {
+        for (vector, sums) in sums.into_iter().enumerate() {
+            // SAFETY: passed on from the caller.
+            unsafe { store(chunk, token + t, first + 8 * vector, sums) };
+        }
+    }
+}
+
+/// Four activations of a quad, for all rows.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn four_of(x: &Groups, index: usize, quad: usize) -> __m256i {
+    // SAFETY: the caller has that group; it has eight times four levels.
+    _mm256_set1_epi32(unsafe { (*x.0.add(index)).0.as_ptr().cast::<i32>().add(quad).read() })
+}
+
+/// What widening multiplies a half by: the weights' integer scales where there are some, otherwise the activations' multiplier.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn factors_of<B: Block>(group: &StripGroup, half: usize, vector: usize, x: &Groups, index: usize) -> __m256i {
+    if B::HALVES {
+        return group.halves[half][vector];
+    }
+    // SAFETY: the caller has that group.
+    _mm256_set1_epi32(unsafe { (*x.1.add(index)).factors[half] })
+}
+
+/// The sums of a half, where an i16 holds all of its products; left in i16, but for halves that are apart.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn half_at_once<B: Block, const T: usize>(
+    group: &StripGroup,
+    half: usize,
+    x: &[Groups; T],
+    index: usize,
+) -> [[__m256i; 2]; T] {
+    let mut sums = [[_mm256_setzero_si256(); 2]; T];
+    for step in 0..4 {
+        for t in 0..T {
+            // SAFETY: passed on from the caller.
+            let four = unsafe { four_of(&x[t], index, 4 * half + step) };
+            for (sums, &levels) in sums[t].iter_mut().zip(&group.levels[4 * half + step]) {
+                let products = multiply::<B>(levels, four);
+                *sums = if step == 0 { products } else { _mm256_add_epi16(*sums, products) };
+            }
+        }
+        pin(&mut sums);
+    }
+    // Where halves are apart, more follows than registers hold: then this is faster here than there.
+    if B::APART {
+        for t in 0..T {
+            for (vector, sums) in sums[t].iter_mut().enumerate() {
+                // SAFETY: as above.
+                let factors = unsafe { factors_of::<B>(group, half, vector, &x[t], index) };
+                *sums = _mm256_madd_epi16(*sums, factors);
+            }
+        }
+    }
+    sums
+}
+
+/// The same, already widened, where an i16 holds one product, or the sum of two.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn half_by_steps<B: Block, const T: usize>(
+    group: &StripGroup,
+    half: usize,
+    x: &[Groups; T],
+    index: usize,
+) -> [[__m256i; 2]; T] {
+    let mut sums = [[_mm256_setzero_si256(); 2]; T];
+    for step in (0..4).step_by(B::SUMS) {
+        for t in 0..T {
+            for (vector, sums) in sums[t].iter_mut().enumerate() {
+                let quad = 4 * half + step;
+                // SAFETY: passed on from the caller.
+                unsafe {
+                    let mut products = multiply::<B>(group.levels[quad][vector], four_of(&x[t], index, quad));
+                    if B::SUMS == 2 {
+                        let more = multiply::<B>(group.levels[quad + 1][vector], four_of(&x[t], index, quad + 1));
+                        products = _mm256_add_epi16(products, more);
+                    }
+                    let widened = _mm256_madd_epi16(products, factors_of::<B>(group, half, vector, &x[t], index));
+                    *sums = if step == 0 { widened } else { _mm256_add_epi32(*sums, widened) };
+                }
+            }
+        }
+        pin(&mut sums);
+    }
+    sums
+}
