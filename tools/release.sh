@@ -20,26 +20,51 @@ begun=$(date +%s)
 all="linux-x86_64 linux-x86_64-static linux-aarch64 windows-x86_64 macos-aarch64 macos-x86_64"
 [ $# -gt 0 ] || set -- $all
 
-# The compiler's name for each platform, and what it is built with: one run of cargo keeps both processors busy at the
-# end, where a program is optimised as a whole. The machine's own target goes alone: beside it, cargo would build the
-# standard library of the others in another way, and their bytes would depend on what they were built with.
-own=
-linked_by_zig=
-linked_by_lld=
+# Two lots, compiled at the same time, since a program is optimised as a whole by one processor. Within a lot a run of
+# cargo builds one platform: several at once share features of their dependencies, and a runtime's bytes would depend on
+# what it was built beside.
+linux=
+others=
 for platform; do
-    case $platform in
-    linux-x86_64) own="--target x86_64-unknown-linux-gnu.2.17" ;;
-    linux-x86_64-static) linked_by_zig="$linked_by_zig --target x86_64-unknown-linux-musl" ;;
-    linux-aarch64) linked_by_zig="$linked_by_zig --target aarch64-unknown-linux-gnu.2.17" ;;
-    windows-x86_64) linked_by_zig="$linked_by_zig --target x86_64-pc-windows-gnullvm" ;;
-    macos-aarch64) linked_by_lld="$linked_by_lld --target aarch64-apple-darwin" ;;
-    macos-x86_64) linked_by_lld="$linked_by_lld --target x86_64-apple-darwin" ;;
+    case " $all " in
+    *" $platform "*) ;;
     *)
         echo "release: there is no platform '$platform'; there are: $all" >&2
         exit 2
         ;;
     esac
+    case $platform in
+    linux-*) linux="$linux $platform" ;;
+    *) others="$others $platform" ;;
+    esac
 done
+
+# The compiler's name for a platform.
+triple() {
+    case $1 in
+    linux-x86_64) echo x86_64-unknown-linux-gnu ;;
+    linux-x86_64-static) echo x86_64-unknown-linux-musl ;;
+    linux-aarch64) echo aarch64-unknown-linux-gnu ;;
+    windows-x86_64) echo x86_64-pc-windows-gnullvm ;;
+    macos-aarch64) echo aarch64-apple-darwin ;;
+    macos-x86_64) echo x86_64-apple-darwin ;;
+    esac
+}
+
+# Compiles the platforms $2… one after another, in the folder $1.
+compile() {
+    export CARGO_TARGET_DIR="$1"
+    shift
+    for platform; do
+        echo "-- $platform"
+        # shellcheck disable=SC2086 # a list of words
+        case $platform in
+        macos-*) cargo build $build_flags --target "$(triple "$platform")" ;;
+        linux-x86_64 | linux-aarch64) cargo zigbuild $build_flags --target "$(triple "$platform").2.17" ;;
+        *) cargo zigbuild $build_flags --target "$(triple "$platform")" ;;
+        esac || return 1
+    done
+}
 
 say "1 of 6: compiler and linkers"
 install_toolchain
@@ -48,30 +73,31 @@ say "2 of 6: the chat page, once for all"
 build_page "$repository/target/release-platforms/page"
 
 say "3 of 6: compiling: $*"
-use_toolchain "$repository/target/release-platforms/build"
+use_toolchain
+built=$repository/target/release-platforms
+log=$built/others.log
 # shellcheck disable=SC2086 # lists of words
-[ -z "$own" ] || cargo zigbuild $build_flags $own
+compile "$built/build-others" $others >"$log" 2>&1 &
+beside=$!
+failed=
 # shellcheck disable=SC2086
-[ -z "$linked_by_zig" ] || cargo zigbuild $build_flags $linked_by_zig
-# shellcheck disable=SC2086
-[ -z "$linked_by_lld" ] || cargo build $build_flags $linked_by_lld
+compile "$built/build-linux" $linux || failed=yes
+[ -z "$others" ] || echo "-- waiting for$others; $log tells more"
+wait "$beside" || failed=yes
+cat "$log"
+[ -z "$failed" ] || exit 1
 
 say "4 of 6: placing them in target/release-platforms"
 pairs=
 for platform; do
     suffix=
-    case $platform in
-    linux-x86_64) triple=x86_64-unknown-linux-gnu ;;
-    linux-x86_64-static) triple=x86_64-unknown-linux-musl ;;
-    linux-aarch64) triple=aarch64-unknown-linux-gnu ;;
-    windows-x86_64) triple=x86_64-pc-windows-gnullvm suffix=.exe ;;
-    macos-aarch64) triple=aarch64-apple-darwin ;;
-    macos-x86_64) triple=x86_64-apple-darwin ;;
-    esac
+    [ "$platform" != windows-x86_64 ] || suffix=.exe
+    lot=build-others
+    case $platform in linux-*) lot=build-linux ;; esac
     file=target/release-platforms/$platform/satchel$suffix
     mkdir -p "${file%/*}"
-    cmp -s "$CARGO_TARGET_DIR/$triple/release/satchel$suffix" "$file" ||
-        cp "$CARGO_TARGET_DIR/$triple/release/satchel$suffix" "$file"
+    cmp -s "$built/$lot/$(triple "$platform")/release/satchel$suffix" "$file" ||
+        cp "$built/$lot/$(triple "$platform")/release/satchel$suffix" "$file"
     pairs="$pairs $platform=$file"
 done
 

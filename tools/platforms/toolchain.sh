@@ -63,11 +63,12 @@ build_page() {
     touch "$1/index.html"
 }
 
-# Sets what the compiler and the linkers need; $1 is where they write.
+# Sets what the compiler and the linkers need; half of the processors for each of two lots.
 use_toolchain() {
     plain_path=$PATH
     export PATH="$cross/bin:/usr/bin:$PATH"
-    export CARGO_TARGET_DIR="$1"
+    CARGO_BUILD_JOBS=$((($(nproc) + 1) / 2))
+    export CARGO_BUILD_JOBS
     export SATCHEL_PAGE="$repository/target/release-platforms/page"
     export CARGO_ZIGBUILD_CACHE_DIR="$repository/.cache/zigbuild" ZIG_GLOBAL_CACHE_DIR="$repository/.cache/zig"
     # Building the standard library is open to development compilers only, unless this is set.
@@ -97,6 +98,6 @@ use_toolchain() {
 # Back to the compiler of everyday work.
 leave_toolchain() {
     export PATH="$plain_path"
-    unset CARGO_TARGET_DIR SATCHEL_PAGE RUSTC_BOOTSTRAP SDKROOT MACOSX_DEPLOYMENT_TARGET
+    unset CARGO_BUILD_JOBS CARGO_TARGET_DIR SATCHEL_PAGE RUSTC_BOOTSTRAP SDKROOT MACOSX_DEPLOYMENT_TARGET
     unset CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS
 }
