@@ -77,6 +77,27 @@ fn linux_x86_64_gives_the_same_text() {
 }
 
 #[test]
+fn a_packed_linux_x86_64_runs_on_debian_11() {
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        return;
+    }
+    let Some(runtime) = runtime(Platform::LinuxX86_64) else { return };
+    let debian = root().join(".cache/debian11");
+    if !debian.join("etc/debian_version").is_file() {
+        return skip("Debian 11", "tools/test.sh has not put it in .cache/debian11 (that needs root and debootstrap)");
+    }
+    let scratch = tempfile::tempdir_in(debian.join("tmp")).unwrap();
+    let packed = scratch.path().join("chat");
+    output(Command::new(runtime).arg("pack").arg(stories()).arg("-q").arg("-o").arg(&packed), b"").ok();
+    let inside = Path::new("/tmp").join(scratch.path().file_name().unwrap()).join("chat");
+    let said = output(Command::new("chroot").arg(&debian).arg(inside).args(ASK), b"");
+    if said.code == Some(125) {
+        return skip("Debian 11", "this user may not change the root folder");
+    }
+    assert_eq!(said.ok(), expected());
+}
+
+#[test]
 fn linux_x86_64_static_runs_in_a_root_folder_with_nothing_else() {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         return;

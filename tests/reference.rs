@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use satchel_gguf::{Gguf, GgufWriter, TensorType, Value};
+
 use crate::support::{self, Scratch, satchel};
 
 /// Kernel tables that this processor has, by asking for each; of those that `SATCHEL_TEST_TABLES` names where it is set.
@@ -169,4 +171,51 @@ fn perplexity_is_llama_cpps_within_a_hundredth() {
     let found = found.expect("a number");
     println!("perplexity {found:.4}; llama.cpp 18.4027");
     assert!((found / 18.4027 - 1.0).abs() < 0.01, "{found}");
+}
+
+/// The small model with other rope keys, and with longrope's two tensors where `factors` has them: short, then long.
+fn with_rope(scratch: &Scratch, name: &str, kind: &str, factors: Option<[f32; 2]>) -> PathBuf {
+    let bytes = std::fs::read(support::stories()).expect("the small model");
+    let original = Gguf::parse(&bytes).expect("it is valid");
+    let mut writer = GgufWriter::with_metadata(&original.metadata);
+    writer.set("llama.rope.scaling.type", Value::String(kind.into()));
+    writer.set("llama.rope.scaling.original_context_length", Value::U32(256));
+    if kind == "linear" {
+        writer.set("llama.rope.scaling.factor", Value::F32(2.0));
+    }
+    let mut data: Vec<Vec<u8>> = Vec::new();
+    for tensor in &original.tensors {
+        writer.tensor(&tensor.name, &tensor.dimensions, tensor.ty).expect("a tensor it had");
+        data.push(bytes[tensor.offset as usize..tensor.end() as usize].to_vec());
+    }
+    for (name, factor) in ["rope_factors_short.weight", "rope_factors_long.weight"].iter().zip(factors.iter().flatten())
+    {
+        writer.tensor(name, &[4], TensorType::F32).expect("one factor a pair of a head of 8");
+        data.push(factor.to_le_bytes().repeat(4));
+    }
+    let data: Vec<&[u8]> = data.iter().map(Vec::as_slice).collect();
+    let path = scratch.path(name);
+    std::fs::write(&path, writer.layout().expect("it fits").to_bytes(&data).expect("as laid out")).expect("scratch");
+    path
+}
+
+/// Factors of 1 leave the rotation alone; 2 everywhere is linear scaling by 2. Which of them holds is the context's choice.
+#[test]
+fn longrope_takes_its_factors_by_the_context_in_force() {
+    let scratch = Scratch::new();
+    let story = |model: &Path, context: &str| {
+        let model = model.to_str().expect("a path of ours");
+        let arguments = ["run", "--raw", "--temp", "0", "--max-tokens", "60", "-m", model, "--context", context];
+        satchel(&[&arguments[..], &["Once upon a time"]].concat())
+    };
+    let longrope = with_rope(&scratch, "longrope.gguf", "longrope", Some([1.0, 2.0]));
+    let linear = with_rope(&scratch, "linear.gguf", "linear", None);
+    let plain = story(&support::stories(), "512").ok();
+    let stretched = story(&linear, "512").ok();
+    assert_ne!(plain, stretched);
+    assert_eq!(story(&longrope, "256").ok(), plain, "the short factors up to the original context");
+    assert_eq!(story(&longrope, "257").ok(), stretched, "the long ones beyond");
+    let missing = with_rope(&scratch, "missing.gguf", "longrope", None);
+    let line = story(&missing, "512").failed(1);
+    assert!(line.contains("rope_factors_long.weight"), "{line}");
 }

@@ -15,6 +15,9 @@ if [ -d target/release-platforms ] && [ "$(uname -sm)" = "Linux x86_64" ]; then
     command -v qemu-aarch64-static >/dev/null || missing="$missing qemu-user-static"
     [ -d /usr/aarch64-linux-gnu/lib ] || missing="$missing libc6-arm64-cross"
     command -v wine64 >/dev/null || [ -x /usr/lib/wine/wine64 ] || missing="$missing wine64"
+    for pair in dash:dash zsh:zsh ksh93:ksh93u+m mksh:mksh fish:fish busybox:busybox debootstrap:debootstrap; do
+        command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
+    done
 fi
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing="$missing python3-venv"
 if [ -z "$missing" ]; then
@@ -26,6 +29,14 @@ elif command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
 else
     echo "missing and not installed (that needs root):$missing"
+fi
+
+# The oldest system that the programs for Linux are started on: Debian 11, whose glibc is 2.31.
+if [ -d target/release-platforms ] && [ ! -e .cache/debian11/etc/debian_version ] && command -v debootstrap >/dev/null; then
+    echo "fetching Debian 11 into .cache/debian11"
+    rm -rf .cache/debian11
+    debootstrap --variant=minbase bullseye .cache/debian11 >.cache/debootstrap.log ||
+        { tail -n 5 .cache/debootstrap.log; rm -rf .cache/debian11; }
 fi
 
 say "2 of 5: the OpenAI client, in .cache/venv"

@@ -71,7 +71,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let options = args.model.options();
     let compute = options.compute()?;
     let source = ModelSource::open(options.model.as_deref())?;
-    let (model, backend) = build_model(&source, compute)?;
+    let (model, backend) = build_model(&source, compute, None)?;
     let mut bench = Bench {
         state: 12_345,
         vocabulary: model.vocabulary as u64,

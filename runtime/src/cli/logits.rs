@@ -35,7 +35,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
     let options = args.model.options();
     let source = ModelSource::open(options.model.as_deref())?;
-    let (model, backend) = build_model(&source, options.compute()?)?;
+    let (model, backend) = build_model(&source, options.compute()?, options.context)?;
     let tokens = parse_tokens(&read_text(&args.tokens)?, model.vocabulary)?;
     let vocabulary = model.vocabulary;
     let mut evaluator = Evaluator::new(model, backend, tokens.len());

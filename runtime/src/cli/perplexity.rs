@@ -41,7 +41,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
     let options = args.model.options();
     let source = ModelSource::open(options.model.as_deref())?;
-    let (model, backend) = build_model(&source, options.compute()?)?;
+    let (model, backend) = build_model(&source, options.compute()?, options.context)?;
     let tokenizer = Tokenizer::from_gguf(&source.gguf.metadata)?;
     let mut text = read_text(&args.file)?;
     if let Some(bytes) = args.bytes

@@ -13,7 +13,8 @@ use crate::session::open::{Compute, build_model};
 fn engine(options: EngineOptions, threads: usize) -> Engine {
     let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/models/stories260K-f32.v3.gguf"));
     let source = ModelSource::open(Some(&path)).expect("the tiny model opens");
-    let (model, backend) = build_model(&source, Compute { kernels: kernels::best(), threads }).expect("and is built");
+    let (model, backend) =
+        build_model(&source, Compute { kernels: kernels::best(), threads }, None).expect("and is built");
     Engine::start(model, backend, options).expect("a thread")
 }
 

@@ -14,6 +14,9 @@ const MOST_HEADS: u64 = 1024;
 const MOST_HEAD_DIM: u64 = 1024;
 const MOST_CONTEXT: u64 = 1 << 26;
 
+/// The longest context taken without being asked for: a model trained on more says so, and `--context` has it.
+pub const DEFAULT_CONTEXT_MOST: usize = 32_768;
+
 /// Hyperparameters common to transformer architectures.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hyperparameters {
@@ -44,13 +47,15 @@ pub struct Keys<'a> {
     metadata: &'a Metadata,
     /// The architecture's name, the prefix of its keys.
     pub architecture: &'a str,
+    /// Positions that a sequence may hold, where they were asked for.
+    context: Option<usize>,
 }
 
 impl<'a> Keys<'a> {
-    /// Keys of the architecture that the file names.
-    pub fn new(metadata: &'a Metadata) -> Result<Self, ModelError> {
+    /// Keys of the architecture that the file names. `context` is what was asked for of the positions a sequence may hold.
+    pub fn new(metadata: &'a Metadata, context: Option<usize>) -> Result<Self, ModelError> {
         match metadata.get("general.architecture") {
-            Some(Value::String(architecture)) => Ok(Self { metadata, architecture }),
+            Some(Value::String(architecture)) => Ok(Self { metadata, architecture, context }),
             Some(_) => Err(ModelError::Metadata("general.architecture is not a text".into())),
             None => Err(ModelError::Metadata(
                 "the metadata key general.architecture is missing: this is no model file (an adapter or a vocabulary?)"
@@ -196,8 +201,33 @@ impl Hyperparameters {
             base: keys.positive("rope.freq_base", 10_000.0)?,
             scaling: self.rope_scaling(keys)?,
             factors,
-            magnitude: 1.0,
+            magnitude: self.rope_magnitude(keys)?,
         })
+    }
+
+    /// Positions that a sequence may hold: what was asked for, or what the model was trained on and this build takes unasked.
+    fn context_in_force(&self, keys: &Keys<'_>) -> usize {
+        keys.context.unwrap_or(self.context.clamp(2, DEFAULT_CONTEXT_MOST))
+    }
+
+    /// Of the two tensors of frequency divisors that a `longrope` model has: the one for the context in force, and the other.
+    /// `None` for every other kind of scaling. The choice is llama.cpp's: by the room there is, not by what fills it, so that
+    /// a conversation does not change its rotation on the way.
+    pub fn longrope_factors(&self, keys: &Keys<'_>) -> Result<Option<[&'static str; 2]>, ModelError> {
+        if keys.text("rope.scaling.type")? != Some("longrope") {
+            return Ok(None);
+        }
+        let original = keys.count("rope.scaling.original_context_length", MOST_CONTEXT)?.unwrap_or(self.context);
+        let (long, short) = ("rope_factors_long.weight", "rope_factors_short.weight");
+        Ok(Some(if self.context_in_force(keys) > original { [long, short] } else { [short, long] }))
+    }
+
+    /// What cosine and sine are multiplied by beside YaRN's factor.
+    fn rope_magnitude(&self, keys: &Keys<'_>) -> Result<f32, ModelError> {
+        match keys.text("rope.scaling.type")? {
+            Some("longrope") => keys.positive("rope.scaling.attn_factor", 1.0),
+            _ => Ok(1.0),
+        }
     }
 
     fn rope_scaling(&self, keys: &Keys<'_>) -> Result<RopeScaling, ModelError> {
@@ -207,8 +237,9 @@ impl Hyperparameters {
         let kind = keys.text("rope.scaling.type")?.unwrap_or(if factor == 1.0 { "none" } else { "linear" });
         match kind {
             "none" => Ok(RopeScaling::None),
-            "linear" if factor == 1.0 => Ok(RopeScaling::None),
-            "linear" => Ok(RopeScaling::Linear { factor }),
+            // What is long about longrope is in its factors.
+            "linear" | "longrope" if factor == 1.0 => Ok(RopeScaling::None),
+            "linear" | "longrope" => Ok(RopeScaling::Linear { factor }),
             "yarn" => Ok(RopeScaling::Yarn {
                 factor,
                 original_context: keys
@@ -224,7 +255,7 @@ impl Hyperparameters {
                 beta_fast: keys.positive("rope.scaling.yarn_beta_fast", 32.0)?,
                 beta_slow: keys.positive("rope.scaling.yarn_beta_slow", 1.0)?,
             }),
-            other => Err(keys.wrong("rope.scaling.type", other, "this build knows none, linear and yarn")),
+            other => Err(keys.wrong("rope.scaling.type", other, "this build knows none, linear, yarn and longrope")),
         }
     }
 }

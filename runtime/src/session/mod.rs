@@ -120,8 +120,10 @@ impl Session {
         let options = with_packed_settings(&source, options);
         let compute = options.compute()?;
         let parallel = options.parallel()?;
-        let (tokenizer, built) =
-            rayon::join(|| Tokenizer::from_gguf(&source.gguf.metadata), || open::build_model(&source, compute));
+        let (tokenizer, built) = rayon::join(
+            || Tokenizer::from_gguf(&source.gguf.metadata),
+            || open::build_model(&source, compute, options.context),
+        );
         let (model, backend) = built?;
         let tokenizer = tokenizer.map_err(|error| OpenError::Tokenizer { path: source.path.clone(), error })?;
         let context = options.context_for(model.trained_context)?;

@@ -5,13 +5,11 @@ use std::path::PathBuf;
 use crate::backend::Backend;
 use crate::backend::cpu::Cpu;
 use crate::kernels::{self, Kernels};
-use crate::model::{Model, ModelError, TensorSource, arch};
+
+use crate::model::{DEFAULT_CONTEXT_MOST, Model, ModelError, TensorSource, arch};
 
 use super::hardware::default_threads;
 use super::source::{ModelSource, SourceError};
-
-/// The longest context taken without being asked for: a model trained on more says so, and `--context` has it.
-pub const DEFAULT_CONTEXT_MOST: usize = 32_768;
 
 /// What to open, and how. `None` leaves the choice to the model and the machine.
 #[derive(Clone, Debug, Default)]
@@ -102,11 +100,15 @@ impl OpenOptions {
     }
 }
 
-/// Builds the source's model on the processor.
-pub fn build_model(source: &ModelSource, compute: Compute) -> Result<(Model, Box<dyn Backend>), OpenError> {
+/// Builds the source's model on the processor, for sequences of `context` positions where that was asked for.
+pub fn build_model(
+    source: &ModelSource,
+    compute: Compute,
+    context: Option<usize>,
+) -> Result<(Model, Box<dyn Backend>), OpenError> {
     let mut backend: Box<dyn Backend> = Box::new(Cpu::new(compute.kernels, compute.threads));
     let mut tensors = TensorSource::new(&source.parts, &source.gguf.tensors);
-    let model = arch::build(&source.gguf.metadata, &mut tensors, &mut *backend)
+    let model = arch::build(&source.gguf.metadata, context, &mut tensors, &mut *backend)
         .map_err(|error| OpenError::Model { path: source.path.clone(), error })?;
     Ok((model, backend))
 }

@@ -130,7 +130,7 @@ fn vocabulary(tensors: &TensorSource<'_>) -> Result<usize, ModelError> {
     }
 }
 
-/// Frequency divisors of Llama 3.1, where the file has them.
+/// Frequency divisors, where the file has them: longrope's for the context in force, or those of Llama 3.1.
 fn rope_factors(
     keys: &Keys<'_>,
     hyper: &Hyperparameters,
@@ -138,5 +138,10 @@ fn rope_factors(
     backend: &dyn Backend,
 ) -> Result<Option<Arc<[f32]>>, ModelError> {
     let pairs = keys.count("rope.dimension_count", 1 << 16)?.unwrap_or(hyper.head_dim) / 2;
-    tensors.optional_values(backend, "rope_freqs.weight", pairs)
+    let Some([name, other]) = hyper.longrope_factors(keys)? else {
+        return tensors.optional_values(backend, "rope_freqs.weight", pairs);
+    };
+    tensors.ignore(other);
+    let factors = tensors.optional_values(backend, name, pairs)?;
+    factors.map(Some).ok_or_else(|| ModelError::MissingTensor { name: name.into() })
 }

@@ -15,14 +15,15 @@ type Build = fn(&Keys<'_>, &mut TensorSource<'_>, &mut dyn Backend) -> Result<Mo
 /// `general.architecture`, and who builds it.
 const ARCHITECTURES: &[(&str, Build)] = &[("llama", llama::build)];
 
-/// Builds the model that the metadata describes, its weights taken in by `backend`. Every tensor's shape is checked;
+/// Builds the model that the metadata describes, its weights taken in by `backend`, for sequences of `context` positions. Every tensor's shape is checked;
 /// a tensor that the architecture does not use is an error.
 pub fn build(
     metadata: &Metadata,
+    context: Option<usize>,
     tensors: &mut TensorSource<'_>,
     backend: &mut dyn Backend,
 ) -> Result<Model, ModelError> {
-    let keys = Keys::new(metadata)?;
+    let keys = Keys::new(metadata, context)?;
     let Some((name, build)) = ARCHITECTURES.iter().find(|(name, _)| *name == keys.architecture) else {
         let known: Vec<&str> = ARCHITECTURES.iter().map(|(name, _)| *name).collect();
         return Err(ModelError::UnknownArchitecture { name: keys.architecture.to_owned(), known: known.join(", ") });
