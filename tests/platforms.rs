@@ -16,7 +16,7 @@ use crate::support::{Printed, Scratch, output, root, satchel, skip, stories};
 const ASK: [&str; 5] = ["run", "--raw", "--temp", "0", "Once upon a time"];
 
 /// A built runtime, or a skip. Building all of them takes as long as everything else together, so only a run that has
-/// been told that they are there (`SATCHEL_PLATFORMS=built`) fails where one is missing.
+/// been told to build them (`SATCHEL_PLATFORMS=build`, see `.ci/run`) fails where one is missing.
 pub(crate) fn runtime(platform: Platform) -> Option<PathBuf> {
     let folder = root().join("target/release-platforms").join(platform.name());
     let path = folder.join(format!("satchel{}", platform.exe_suffix()));
