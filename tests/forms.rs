@@ -12,16 +12,29 @@ use crate::bad_bundle::{Refused, names, run_mounted};
 use crate::pack::sparse_model;
 use crate::support::{SATCHEL, Scratch, output, satchel, skip, stories};
 
-/// The start of an ELF program for 64-bit ARM: header and one program header, which asks for a loader.
-fn aarch64() -> Vec<u8> {
+/// The start of an ELF program for a machine: header and one program header, which asks for a loader where `segment` is 3.
+fn elf(machine: u16, segment: u8) -> Vec<u8> {
     let mut bytes = vec![0; 4096];
     bytes[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
-    for (at, value) in [(16, 3_u16), (18, 183), (20, 1), (52, 64), (54, 56), (56, 1)] {
+    for (at, value) in [(16, 3), (18, machine), (20, 1), (52, 64), (54, 56), (56, 1)] {
         bytes[at..at + 2].copy_from_slice(&value.to_le_bytes());
     }
     bytes[24] = 1;
     bytes[32] = 64;
-    bytes[64] = 3;
+    bytes[64] = segment;
+    bytes
+}
+
+fn aarch64() -> Vec<u8> {
+    elf(183, 3)
+}
+
+/// The start of a Mach-O program.
+fn macho(processor: u32) -> Vec<u8> {
+    let mut bytes = vec![0; 4096];
+    for (at, value) in [(0, 0xfeed_facf), (4, processor), (12, 2)] {
+        bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+    }
     bytes
 }
 
@@ -31,7 +44,7 @@ fn windows() -> Vec<u8> {
     bytes[..2].copy_from_slice(b"MZ");
     bytes[60] = 64;
     bytes[64..68].copy_from_slice(b"PE\0\0");
-    for (at, value) in [(68, 0x8664_u16), (84, 112), (86, 2), (88, 0x20b)] {
+    for (at, value) in [(68, 0x8664_u16), (84, 240), (86, 2), (88, 0x20b), (148, 512)] {
         bytes[at..at + 2].copy_from_slice(&value.to_le_bytes());
     }
     bytes
@@ -166,6 +179,43 @@ fn a_disk_that_fills_keeps_the_finished_files() {
         None => return skip("a disk without room for the third target", "this user may not mount a tmpfs"),
     }
     assert_eq!(fs::read_to_string(scratch.path("listing")).unwrap(), "");
+}
+
+/// The script half of a universal file, with this build as the program for Linux; `universal` has all shells and real
+/// programs for the others.
+#[test]
+#[cfg(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu"))]
+fn a_universal_file_is_a_program_to_windows_and_a_script_to_a_shell() {
+    let scratch = Scratch::new();
+    let others = [("arm", aarch64()), ("static", elf(62, 1)), ("win", windows())];
+    let others = others.into_iter().chain([("mac", macho(0x0100_000c)), ("old-mac", macho(0x0100_0007))]);
+    let others: Vec<_> = others.map(|(name, bytes)| written(&scratch, name, &bytes)).collect();
+    let folder = scratch.path("release");
+    output(Command::new(SATCHEL).arg("assemble").arg(SATCHEL).args(&others).arg("-o").arg(&folder), b"").ok();
+    let (file, native) = (scratch.path("chat ü.exe"), scratch.path("native"));
+    for (form, path) in [("universal", &file), (host(), &native)] {
+        let pack = ["pack", text(&stories()), "--for", form, "-q", "-o", text(path)].map(str::to_owned);
+        output(Command::new(folder.join("satchel-linux-x86_64")).args(pack), b"").ok();
+    }
+    assert_eq!(payload(&file), payload(&native));
+    let head = fs::read(&file).unwrap();
+    assert_eq!(satchel_packer::Platform::detect(&head), Some(satchel_packer::Platform::WindowsX86_64));
+
+    let ask = ["run", "--raw", "--temp", "0", "--max-tokens", "30", "Once upon a time"];
+    let expected = run(&native, &ask).ok();
+    let cache = scratch.path("cache");
+    let start = |shell: &str| output(Command::new(shell).arg(&file).args(ask).env("XDG_CACHE_HOME", &cache), b"");
+    assert_eq!(start("sh").ok(), expected);
+    let placed: Vec<_> = cache.join("satchel").read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+    let [program] = placed.as_slice() else { panic!("one program: {placed:?}") };
+    assert!(fs::read(program).unwrap() == fs::read(SATCHEL).unwrap());
+    // What was changed in the cache is not run but replaced.
+    fs::write(program, "#!/bin/sh\necho changed\n").unwrap();
+    assert_eq!(start("bash").ok(), expected);
+    // The file gives its native form again.
+    let again = scratch.path("again");
+    satchel(&["extract", text(&file), "--for", host(), "-q", "-o", text(&again)]).ok();
+    assert!(fs::read(&again).unwrap() == fs::read(&native).unwrap());
 }
 
 #[test]

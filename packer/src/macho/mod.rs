@@ -95,3 +95,6 @@ impl Ending {
         Ok(signed_end + signature.len() as u64)
     }
 }
+
+#[cfg(test)]
+mod tests;
