@@ -181,15 +181,12 @@ fn a_disk_that_fills_keeps_the_finished_files() {
     assert_eq!(fs::read_to_string(scratch.path("listing")).unwrap(), "");
 }
 
-/// The script half of a universal file, with this build as the program for Linux; `universal` has all shells and real
-/// programs for the others.
-#[test]
+/// A universal file whose program for this machine is this build, those for others headers only; and the native form.
 #[cfg(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu"))]
-fn a_universal_file_is_a_program_to_windows_and_a_script_to_a_shell() {
-    let scratch = Scratch::new();
+fn universal(scratch: &Scratch) -> (PathBuf, PathBuf) {
     let others = [("arm", aarch64()), ("static", elf(62, 1)), ("win", windows())];
     let others = others.into_iter().chain([("mac", macho(0x0100_000c)), ("old-mac", macho(0x0100_0007))]);
-    let others: Vec<_> = others.map(|(name, bytes)| written(&scratch, name, &bytes)).collect();
+    let others: Vec<_> = others.map(|(name, bytes)| written(scratch, name, &bytes)).collect();
     let folder = scratch.path("release");
     output(Command::new(SATCHEL).arg("assemble").arg(SATCHEL).args(&others).arg("-o").arg(&folder), b"").ok();
     let (file, native) = (scratch.path("chat ü.exe"), scratch.path("native"));
@@ -197,6 +194,16 @@ fn a_universal_file_is_a_program_to_windows_and_a_script_to_a_shell() {
         let pack = ["pack", text(&stories()), "--for", form, "-q", "-o", text(path)].map(str::to_owned);
         output(Command::new(folder.join("satchel-linux-x86_64")).args(pack), b"").ok();
     }
+    (file, native)
+}
+
+/// The script half of a universal file, with this build as the program for Linux; `universal` has all shells and real
+/// programs for the others.
+#[test]
+#[cfg(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu"))]
+fn a_universal_file_is_a_program_to_windows_and_a_script_to_a_shell() {
+    let scratch = Scratch::new();
+    let (file, native) = universal(&scratch);
     assert_eq!(payload(&file), payload(&native));
     let head = fs::read(&file).unwrap();
     assert_eq!(satchel_packer::Platform::detect(&head), Some(satchel_packer::Platform::WindowsX86_64));
@@ -216,6 +223,24 @@ fn a_universal_file_is_a_program_to_windows_and_a_script_to_a_shell() {
     let again = scratch.path("again");
     satchel(&["extract", text(&file), "--for", host(), "-q", "-o", text(&again)]).ok();
     assert!(fs::read(&again).unwrap() == fs::read(&native).unwrap());
+}
+
+#[test]
+#[cfg(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu"))]
+fn a_universal_file_leaves_a_home_that_starts_no_programs() {
+    let scratch = Scratch::new();
+    let (file, native) = universal(&scratch);
+    fs::rename(&file, scratch.path("chat.exe")).unwrap();
+    let expected = run(&native, &["run", "--raw", "--temp", "0", "--max-tokens", "30", "Once upon a time"]).ok();
+    let prepare = "mkdir home tmp\nmount -t tmpfs -o noexec none home";
+    let environment = "HOME=$PWD/home TMPDIR=$PWD/tmp XDG_CACHE_HOME=";
+    let ask = format!("{environment} sh ./chat.exe run --raw --temp 0 --max-tokens 30 'Once upon a time'");
+    match run_mounted(&scratch, prepare, &ask) {
+        Some(run) => assert_eq!(run.ok(), expected),
+        None => return skip("a universal file with a noexec home", "this user may not mount"),
+    }
+    // The program went to the temporary folder.
+    assert_eq!(scratch.path("tmp").read_dir().unwrap().count(), 1);
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod memory;
 mod openai_client;
 mod pack;
 mod page;
+mod places;
 mod platforms;
 mod reference;
 mod served;

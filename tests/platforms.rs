@@ -16,7 +16,7 @@ use crate::support::{Printed, Scratch, output, root, satchel, skip, stories};
 const ASK: [&str; 5] = ["run", "--raw", "--temp", "0", "Once upon a time"];
 
 /// A built runtime, or a skip. Building all of them takes as long as everything else together, so only a run that has
-/// been told to build them (`SATCHEL_PLATFORMS=build`, see `.ci/run`) fails where one is missing.
+/// built them and says so (`SATCHEL_PLATFORMS`, see `.ci/run`) fails where one is missing.
 pub(crate) fn runtime(platform: Platform) -> Option<PathBuf> {
     let folder = root().join("target/release-platforms").join(platform.name());
     let path = folder.join(format!("satchel{}", platform.exe_suffix()));
@@ -37,7 +37,7 @@ fn expected() -> String {
     text
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     std::fs::copy(from, to).unwrap_or_else(|error| panic!("{} to {}: {error}", from.display(), to.display()));
 }
 
@@ -64,6 +64,23 @@ fn each_runtime_fits_every_system_of_its_platform() {
             let faults = check(platform, &changed).unwrap_err();
             assert!(faults.iter().any(|fault| fault.contains("page hashes are wrong")), "{faults:?}");
         }
+    }
+}
+
+#[test]
+fn the_readme_tells_the_sizes() {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    for platform in Platform::ALL {
+        let row = readme
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("| `{platform}` | ")))
+            .expect("a row in README.md");
+        let told: f64 = row.split_once(" MB |").expect("megabytes").0.parse().unwrap();
+        let Some(path) = runtime(platform) else { continue };
+        let size = path.metadata().unwrap().len() as f64 / 1e6;
+        println!("{platform}: {size:.2} MB");
+        assert!(size < 8.0, "{platform}: {size:.2} MB");
+        assert!((size - told).abs() < 0.15, "{platform}: {size:.2} MB, README says {told}");
     }
 }
 
@@ -142,14 +159,14 @@ fn linux_aarch64_gives_the_same_text_under_qemu() {
 }
 
 /// Wine with a folder of its own, and the one library that Wine 8 lacks.
-struct Wine {
+pub(crate) struct Wine {
     program: &'static str,
     prefix: PathBuf,
-    library: PathBuf,
+    pub(crate) library: PathBuf,
 }
 
 impl Wine {
-    fn find() -> Option<Self> {
+    pub(crate) fn find() -> Option<Self> {
         let program = ["wine64", "/usr/lib/wine/wine64"].into_iter().find(|program| found(program));
         let Some(program) = program else {
             skip("windows-x86_64", "Wine is not installed (Debian: wine64)");
@@ -167,7 +184,7 @@ impl Wine {
         Some(wine)
     }
 
-    fn start(&self, program: &Path, arguments: &[&str]) -> Printed {
+    pub(crate) fn start(&self, program: &Path, arguments: &[&str]) -> Printed {
         let mut command = Command::new("timeout");
         output(self.set(command.args(["120", self.program]).arg(program).args(arguments)), b"")
     }
@@ -212,7 +229,7 @@ fn windows_x86_64_packs_serves_and_gives_the_same_text_under_wine() {
 }
 
 /// A path of this system as programs under Wine name it.
-fn windows_path(path: &Path) -> String {
+pub(crate) fn windows_path(path: &Path) -> String {
     format!("Z:{}", path.display()).replace('/', "\\")
 }
 
@@ -238,4 +255,39 @@ fn assert_serves(wine: &Wine, packed: &Path, text: &str) {
     let json: serde_json::Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
     let completion = json["choices"][0]["text"].as_str().unwrap();
     assert!(completion.len() > 20 && text.starts_with(completion), "{completion:?} does not begin {text:?}");
+}
+
+#[test]
+fn windows_keeps_a_console_of_its_own_open_until_enter() {
+    use std::io::{BufRead, BufReader, Write};
+    let Some(runtime) = runtime(Platform::WindowsX86_64) else { return };
+    let Some(wine) = Wine::find() else { return };
+    if !found("script") {
+        return skip("a console of Windows", "there is no `script` program (Debian: bsdutils)");
+    }
+    let scratch = Scratch::new();
+    let program = scratch.path("satchel.exe");
+    copy(&runtime, &program);
+    copy(&wine.library, &scratch.path("bcryptprimitives.dll"));
+    // A double click: no arguments, and a console for this program alone.
+    let line = format!("timeout 100 {} '{}'", wine.program, program.display());
+    let mut command = Command::new("script");
+    command.env("SHELL", "/bin/sh").args(["-q", "-e", "-c", &line, "/dev/null"]);
+    wine.set(&mut command).stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut console = command.spawn().unwrap();
+    let mut said = Vec::new();
+    let mut output = BufReader::new(console.stdout.take().unwrap());
+    let asks = |said: &[u8]| String::from_utf8_lossy(said).contains("to close this window");
+    while !asks(&said) {
+        let more = output.fill_buf().unwrap();
+        assert!(!more.is_empty(), "it ended: {}", String::from_utf8_lossy(&said));
+        said.extend_from_slice(more);
+        let length = more.len();
+        output.consume(length);
+    }
+    assert!(String::from_utf8_lossy(&said).contains("there is no model in this program"));
+    assert!(console.try_wait().unwrap().is_none(), "it waits");
+    console.stdin.take().unwrap().write_all(b"\r").unwrap();
+    let _ = std::io::copy(&mut output, &mut std::io::sink());
+    assert_eq!(console.wait().unwrap().code(), Some(2));
 }

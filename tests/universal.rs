@@ -9,7 +9,7 @@ use satchel_container::Bundle;
 use satchel_packer::Platform;
 use satchel_packer::platform::Facts;
 
-use crate::platforms::runtime;
+use crate::platforms::{Wine, copy, runtime, windows_path};
 use crate::support::{Printed, SATCHEL, Scratch, output, skip, stories};
 
 const ASK: [&str; 7] = ["run", "--raw", "--temp", "0", "--max-tokens", "40", "Once upon a time"];
@@ -152,6 +152,25 @@ except OSError as error:
     let said = universal.start(Command::new("python3").args(["-c", script]).arg(&universal.file)).ok();
     let version = format!("satchel {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(said, format!("{version}\n{version}\nwithout a shell: Exec format error\n"));
+}
+
+#[test]
+fn windows_starts_a_universal_file_as_a_program() {
+    let Some(universal) = Universal::new() else { return };
+    let Some(wine) = Wine::find() else { return };
+    copy(&wine.library, &universal.file.with_file_name("bcryptprimitives.dll"));
+    assert_eq!(wine.start(&universal.file, &ASK).ok(), expected());
+    wine.start(&universal.file, &["verify", "-q"]).ok();
+    // It packs there for other systems, as the release that it carries.
+    let other = universal.scratch.path("other");
+    let (model, out) = (windows_path(&stories()), windows_path(&other));
+    wine.start(&universal.file, &["pack", &model, "--for", "linux-x86_64,universal", "-q", "-o", &out]).ok();
+    let native = universal.scratch.path("other-linux-x86_64");
+    assert_eq!(payload(&native), payload(&universal.file));
+    // A file that Windows wrote is not marked as a program here.
+    assert_eq!(output(Command::new("chmod").arg("+x").arg(&native), b"").code, Some(0));
+    assert_eq!(output(Command::new(native).args(ASK), b"").ok(), expected());
+    assert!(universal.cached().is_empty(), "Windows needs no copy of the program");
 }
 
 #[test]

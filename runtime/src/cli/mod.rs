@@ -13,6 +13,7 @@ pub mod atomic;
 pub mod bench;
 mod browser;
 pub mod chat;
+mod console;
 pub mod detokenize;
 mod environment;
 pub mod inspect;
@@ -127,7 +128,17 @@ enum Command {
 pub fn main() -> ExitCode {
     let mut arguments = std::env::args_os().collect();
     crate::own_file::take_flag(&mut arguments);
-    let cli = Cli::parse_from(arguments);
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help or version on stdout, or what is wrong on stderr; without either there is nobody to tell.
+            let _ = error.print();
+            console::stay_readable();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    // Whoever ends a server or a chat has seen all of it.
+    let ended_by_hand = matches!(cli.command, None | Some(Command::Serve(_) | Command::Chat(_)));
     let result = match cli.command {
         None => serve::run(cli.serve),
         Some(Command::Serve(args)) => serve::run(args),
@@ -150,11 +161,15 @@ pub fn main() -> ExitCode {
         Some(Command::Perplexity(args)) => perplexity::run(args),
         Some(Command::RandomModel(args)) => random_model::run(args),
     };
-    match result {
+    let code = match &result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("satchel: {}", failure.message);
             ExitCode::from(failure.code)
         }
+    };
+    if result.is_err() || !ended_by_hand {
+        console::stay_readable();
     }
+    code
 }
