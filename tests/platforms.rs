@@ -139,6 +139,24 @@ fn linux_x86_64_static_runs_in_a_root_folder_with_nothing_else() {
     assert_eq!(packed.ok(), expected());
 }
 
+/// The oldest processor for 64 bits has SSE2 and nothing newer.
+#[test]
+fn linux_x86_64_runs_on_a_processor_with_sse2_alone() {
+    let Some(runtime) = runtime(Platform::LinuxX86_64Static) else { return };
+    if !found("qemu-x86_64-static") {
+        return skip("a processor with SSE2 alone", "Debian's qemu-user-static is not installed");
+    }
+    let emulated = |arguments: &[&str]| -> Printed {
+        let mut command = Command::new("timeout");
+        command.args(["300", "qemu-x86_64-static", "-cpu", "qemu64,-sse3,-cx16,-svm,-abm,-sse4a"]);
+        output(command.arg(&runtime).args(arguments), b"")
+    };
+    let model = stories().display().to_string();
+    assert_eq!(emulated(&[&ASK[..], &["-m", &model]].concat()).ok(), expected());
+    let line = emulated(&[&ASK[..], &["-m", &model, "--isa", "avx2"]].concat()).failed(1);
+    assert!(line.contains("this processor cannot run `avx2` kernels"), "{line}");
+}
+
 #[test]
 fn linux_aarch64_gives_the_same_text_under_qemu() {
     const LIBRARIES: &str = "/usr/aarch64-linux-gnu";
