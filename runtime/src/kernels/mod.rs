@@ -2,7 +2,8 @@
 //!
 //! A [`Kernels`] is a table of function pointers; every operation takes one. The scalar table runs everywhere and defines
 //! what is right. Each instruction set has a folder that names its requirements once, and its table is reachable only through
-//! [`tables`], which asked the processor. Nothing is chosen at compile time, so one executable serves every x86-64.
+//! [`tables`], which asked the processor. Nothing is chosen at compile time, so one executable serves every x86-64, and one every
+//! 64-bit ARM.
 //!
 //! The rule that the rest of the engine leans on: on one table, an output element depends on its own inputs alone, bit for
 //! bit. How many tokens share the call, how many threads work and how the rows are cut never shows in a result.
@@ -15,8 +16,10 @@ mod avx2;
 mod avx512;
 pub mod elementwise;
 pub mod matmul;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod scalar;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod scratch;
 pub mod threads;
 mod vector;
@@ -41,11 +44,9 @@ pub fn tables() -> Vec<&'static Kernels> {
     TABLES.get_or_init(|| KNOWN.iter().filter(|known| (known.runs_here)()).map(|known| known.table).collect()).clone()
 }
 
-/// The fastest table this processor can run, of those whose tests have run on such a processor; the others answer to
-/// [`by_name`] alone.
+/// The fastest table this processor can run.
 pub fn best() -> &'static Kernels {
-    let proven = KNOWN.iter().rfind(|known| known.proven && (known.runs_here)());
-    proven.expect("scalar runs everywhere").table
+    tables().pop().expect("scalar runs everywhere")
 }
 
 /// The table with this name.
@@ -72,24 +73,23 @@ struct Known {
     table: &'static Kernels,
     needs: &'static str,
     runs_here: fn() -> bool,
-    /// Whether its tests have run on a processor that has it: one that has only been compiled is not chosen unasked.
-    proven: bool,
 }
 
 /// Every table of this architecture, slowest first.
 static KNOWN: &[Known] = &[
-    Known { table: &scalar::TABLE, needs: "nothing", runs_here: || true, proven: true },
+    Known { table: &scalar::TABLE, needs: "nothing", runs_here: || true },
     #[cfg(target_arch = "x86_64")]
-    Known { table: &avx2::TABLE, needs: avx2::NEEDS, runs_here: avx2::runs_here, proven: true },
+    Known { table: &avx2::TABLE, needs: avx2::NEEDS, runs_here: avx2::runs_here },
     #[cfg(target_arch = "x86_64")]
-    Known { table: &avx512::TABLE, needs: avx512::NEEDS, runs_here: avx512::runs_here, proven: true },
+    Known { table: &avx512::TABLE, needs: avx512::NEEDS, runs_here: avx512::runs_here },
     #[cfg(target_arch = "x86_64")]
-    Known {
-        table: &avx512::TABLE_VNNI,
-        needs: avx512::NEEDS_VNNI,
-        runs_here: avx512::runs_here_with_vnni,
-        proven: true,
-    },
+    Known { table: &avx512::TABLE_VNNI, needs: avx512::NEEDS_VNNI, runs_here: avx512::runs_here_with_vnni },
+    #[cfg(target_arch = "aarch64")]
+    Known { table: &neon::TABLE, needs: "nothing", runs_here: || true },
+    #[cfg(target_arch = "aarch64")]
+    Known { table: &neon::TABLE_DOTPROD, needs: neon::NEEDS_DOTPROD, runs_here: neon::runs_here_with_dotprod },
+    #[cfg(target_arch = "aarch64")]
+    Known { table: &neon::TABLE_I8MM, needs: neon::NEEDS_I8MM, runs_here: neon::runs_here_with_i8mm },
 ];
 
 /// The tables that tests run on, with a line that says which were left out and why. `SATCHEL_TEST_TABLES`, names with spaces

@@ -20,13 +20,13 @@ mod ternary;
 
 use satchel_gguf::TensorType;
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(crate) use fp4::LEVELS as FP4_LEVELS;
 pub use fp4::{MXFP4, NVFP4};
 pub use iq1::{IQ1M, IQ1S};
 pub use iq2::{IQ2S, IQ2XS, IQ2XXS};
 pub use iq3::{IQ3S, IQ3XXS};
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(crate) use iq4::LEVELS as IQ4_LEVELS;
 pub use iq4::{IQ4NL, IQ4XS};
 pub use k::{Q2K, Q3K, Q4K, Q5K, Q6K};

@@ -40,6 +40,7 @@ impl GroupFacts {
 
     /// Sum of the levels, each times its half's multiplier; below 2¹⁸.
     #[inline]
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn levels_sum(&self) -> i32 {
         self.multiplier(0) * i32::from(self.half_sums[0]) + self.multiplier(1) * i32::from(self.half_sums[1])
     }

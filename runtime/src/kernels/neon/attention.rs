@@ -1,0 +1,20 @@
+//! Attention on NEON: the flash form in tiles of 6 × 16 or 3 × 24.
+
+use std::ops::Range;
+
+use half::f16;
+
+use super::vector::F32x8;
+use crate::kernels::attention::{self, AttentionKernels, Block, Partial};
+
+pub(super) const KERNELS: AttentionKernels = AttentionKernels { segment, store };
+
+unsafe fn segment(block: &Block<'_>, positions: Range<usize>, scratch: &mut [f32], to: &mut Partial<'_>) {
+    // SAFETY: NEON is in every aarch64 target; the rest is the caller's promise.
+    unsafe { attention::segment::<F32x8, 2, 3>(block, positions, scratch, to) }
+}
+
+unsafe fn store(from: &[f32], to: &mut [f16]) {
+    // SAFETY: as above.
+    unsafe { attention::store::<F32x8>(from, to) }
+}

@@ -1,0 +1,141 @@
+//! Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0.
+
+use std::arch::aarch64::*;
+
+use super::{Block, Header, Rows, f16_of, from_zero, mask_of, nibbles};
+use crate::quant;
+
+/// f16 scale, nibbles, 8 = zero.
+pub(in super::super) struct Q4_0;
+/// f16 scale, f16 minimum, nibbles.
+pub(in super::super) struct Q4_1;
+/// f16 scale, fifth bits, nibbles, 16 = zero.
+pub(in super::super) struct Q5_0;
+/// f16 scale, f16 minimum, fifth bits, nibbles.
+pub(in super::super) struct Q5_1;
+/// f16 scale, signed bytes.
+pub(in super::super) struct Q8_0;
+
+impl Block for Q4_0 {
+    type Definition = quant::Q4_0;
+    const BYTES: usize = 18;
+    const GROUPS: usize = 1;
+
+    #[inline]
+    #[target_feature(enable = "neon")]
+    unsafe fn header(rows: &Rows, header: &mut Header) {
+        // SAFETY: passed on from the caller, as in all of the following.
+        header[0].scale[0] = unsafe { f16_of(rows, 0) };
+    }
+
+    #[inline]
+    #[target_feature(enable = "neon")]
+    unsafe fn levels(block: *const u8, _: usize) -> [int8x16_t; 2] {
+        // SAFETY: see above.
+        from_zero(unsafe { nibbles(block.add(2)) }, 8)
+    }
+}
+
+impl Block for Q4_1 {
+    type Definition = quant::Q4_1;
+    const BYTES: usize = 20;
+    const GROUPS: usize = 1;
+    const OFFSET: bool = true;
+
+    #[inline]
+    #[target_feature(enable = "neon")]
+    unsafe fn header(rows: &Rows, header: &mut Header) {
+        // SAFETY: see above.
+        unsafe { scale_and_minimum(rows, header) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "neon")]
+    unsafe fn levels(block: *const u8, _: usize) -> [int8x16_t; 2] {
+        // SAFETY: see above.
+        from_zero(unsafe { nibbles(block.add(4)) }, 0)
+    }
+}
+
+impl Block for Q5_0 {
+    type Definition = quant::Q5_0;
+    const BYTES: usize = 22;
+    const GROUPS: usize = 1;
+
+    #[inline]
+    #[target_feature(enable = "neon")]
+    unsafe fn header(rows: &Rows, header: &mut Header) {
+        // SAFETY: see above.
+        header[0].scale[0] = unsafe { f16_of(rows, 0) };
+    }
+
+    #[inline]
+    #[target_feature(enable = "neon")]
+    unsafe fn levels(block: *const u8, _: usize) -> [int8x16_t; 2] {
+        // SAFETY: see above.
+        from_zero(unsafe { with_fifth_bits(block.add(2)) }, 16)
+    }
+}
+
+impl Block for Q5_1 {
+    type Definition = quant::Q5_1;
+    const BYTES: usize = 24;
+    const GROUPS: usize = 1;
+    const OFFSET: bool = true;
+
+    #[inline]
+    #[target_feature(enable = "neon")]
+    unsafe fn header(rows: &Rows, header: &mut Header) {
+        // SAFETY: see above.
+        unsafe { scale_and_minimum(rows, header) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "neon")]
+    unsafe fn levels(block: *const u8, _: usize) -> [int8x16_t; 2] {
+        // SAFETY: see above.
+        from_zero(unsafe { with_fifth_bits(block.add(4)) }, 0)
+    }
+}
+
+impl Block for Q8_0 {
+    type Definition = quant::Q8_0;
+    const BYTES: usize = 34;
+    const GROUPS: usize = 1;
+    const LARGE: bool = true;
+
+    #[inline]
+    #[target_feature(enable = "neon")]
+    unsafe fn header(rows: &Rows, header: &mut Header) {
+        // SAFETY: see above.
+        header[0].scale[0] = unsafe { f16_of(rows, 0) };
+    }
+
+    #[inline]
+    #[target_feature(enable = "neon")]
+    unsafe fn levels(block: *const u8, _: usize) -> [int8x16_t; 2] {
+        // SAFETY: see above.
+        unsafe { [vld1q_s8(block.add(2).cast()), vld1q_s8(block.add(18).cast())] }
+    }
+}
+
+/// Two f16 that a block begins with.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn scale_and_minimum(rows: &Rows, header: &mut Header) {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        header[0].scale[0] = f16_of(rows, 0);
+        header[0].offset[0] = f16_of(rows, 2);
+    }
+}
+
+/// Four bytes of fifth bits, and behind them the nibbles.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn with_fifth_bits(bytes: *const u8) -> [uint8x16_t; 2] {
+    // SAFETY: the caller has 20 bytes there.
+    let (bits, [low, high]) = unsafe { (bytes.cast::<[u8; 4]>().read(), nibbles(bytes.add(4))) };
+    let fifth = |bits| vandq_u8(mask_of(bits), vdupq_n_u8(16));
+    [vorrq_u8(low, fifth([bits[0], bits[1]])), vorrq_u8(high, fifth([bits[2], bits[3]]))]
+}

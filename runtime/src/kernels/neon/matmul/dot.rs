@@ -1,0 +1,288 @@
+//! Products of int8, three ways: what the three tables differ in.
+//!
+//! All are exact: a half of a group is a sum of sixteen products of levels, at most 128 × 127 each. In a strip, four vectors hold
+//! sixteen columns of four rows, in the order that the instruction wants:
+//!
+//! ```text
+//! Widening, Dotprod   4 rows × columns 0-3, 4 rows × columns 4-7, …            four activations are broadcast to the rows
+//! I8mm                rows 0, 1 × columns 0-7, the same × 8-15, rows 2, 3 × …    two tokens × columns 0-7, the same × 8-15
+//! ```
+//!
+//! The instructions that not every processor has are written in assembly, each with the extension's name for the assembler. So
+//! they can be inlined into functions that are compiled for every processor, and are executed where the table was asked for.
+
+use std::arch::aarch64::*;
+use std::arch::asm;
+
+use super::blocks::Block;
+
+/// Sixteen columns of four rows of a strip.
+pub(super) type Quads = [int8x16_t; 4];
+
+/// A way to multiply.
+///
+/// # Safety
+/// Its methods may be called where the processor has the instructions.
+pub(super) unsafe trait Dot {
+    /// Sixteen columns of four rows, row by row, in the order that `tile` reads.
+    unsafe fn lay_out(rows: [int8x16_t; 4]) -> Quads;
+
+    /// Eight rows × `T` tokens (at most 4), sixteen columns: `[token][rows 0-3, rows 4-7]`.
+    unsafe fn tile<B: Block, const T: usize>(rows: &[Quads; 2], x: &[int8x16_t; T]) -> [[int32x4_t; 2]; T];
+
+    /// Sixteen columns of four rows, as they lie, with one token.
+    unsafe fn rows<B: Block>(rows: [int8x16_t; 4], x: int8x16_t) -> int32x4_t;
+}
+
+/// `smull` and `smlal`, on every processor: products to i16, and their sums to i32.
+pub(super) struct Widening;
+/// `sdot`: four products a lane, added in i32.
+pub(super) struct Dotprod;
+/// `smmla`: two rows × two tokens × eight columns; single tokens as with [`Dotprod`].
+pub(super) struct I8mm;
+
+// SAFETY: NEON is in every aarch64 target.
+unsafe impl Dot for Widening {
+    #[inline]
+    #[target_feature(enable = "neon")]
+    unsafe fn lay_out(rows: [int8x16_t; 4]) -> Quads {
+        transpose(rows)
+    }
+
+    #[inline]
+    #[target_feature(enable = "neon")]
+    unsafe fn tile<B: Block, const T: usize>(rows: &[Quads; 2], x: &[int8x16_t; T]) -> [[int32x4_t; 2]; T] {
+        let mut sums = [[vdupq_n_s32(0); 2]; T];
+        for (vector, quads) in rows.iter().enumerate() {
+            // Two rows each.
+            let (mut low, mut high) = ([vdupq_n_s32(0); T], [vdupq_n_s32(0); T]);
+            // An i16 holds two products of any levels, and all four where levels are small.
+            let step = if B::LARGE { 2 } else { 4 };
+            for first in (0..4).step_by(step) {
+                for t in 0..T {
+                    let four = broadcast_four(x[t], first);
+                    let mut front = vmull_s8(vget_low_s8(quads[first]), vget_low_s8(four));
+                    let mut back = vmull_high_s8(quads[first], four);
+                    for quad in first + 1..first + step {
+                        let four = broadcast_four(x[t], quad);
+                        front = vmlal_s8(front, vget_low_s8(quads[quad]), vget_low_s8(four));
+                        back = vmlal_high_s8(back, quads[quad], four);
+                    }
+                    low[t] = vpadalq_s16(low[t], front);
+                    high[t] = vpadalq_s16(high[t], back);
+                }
+            }
+            for t in 0..T {
+                sums[t][vector] = vpaddq_s32(low[t], high[t]);
+            }
+        }
+        sums
+    }
+
+    #[inline]
+    #[target_feature(enable = "neon")]
+    unsafe fn rows<B: Block>(rows: [int8x16_t; 4], x: int8x16_t) -> int32x4_t {
+        let products = rows.map(|row| vpaddlq_s16(vmlal_high_s8(vmull_s8(vget_low_s8(row), vget_low_s8(x)), row, x)));
+        add_lanes(products)
+    }
+}
+
+// SAFETY: says the trait.
+unsafe impl Dot for Dotprod {
+    #[inline]
+    #[target_feature(enable = "neon")]
+    unsafe fn lay_out(rows: [int8x16_t; 4]) -> Quads {
+        transpose(rows)
+    }
+
+    #[inline]
+    #[target_feature(enable = "neon")]
+    unsafe fn tile<B: Block, const T: usize>(rows: &[Quads; 2], x: &[int8x16_t; T]) -> [[int32x4_t; 2]; T] {
+        let mut sums = [[vdupq_n_s32(0); 2]; T];
+        for vector in 0..2 {
+            for t in 0..T {
+                // SAFETY: says the trait.
+                unsafe { sums[t][vector] = sdot_lane::<0>(sums[t][vector], rows[vector][0], x[t]) };
+            }
+        }
+        for vector in 0..2 {
+            for t in 0..T {
+                // SAFETY: as above.
+                unsafe { sums[t][vector] = sdot_lane::<1>(sums[t][vector], rows[vector][1], x[t]) };
+            }
+        }
+        for vector in 0..2 {
+            for t in 0..T {
+                // SAFETY: as above.
+                unsafe { sums[t][vector] = sdot_lane::<2>(sums[t][vector], rows[vector][2], x[t]) };
+            }
+        }
+        for vector in 0..2 {
+            for t in 0..T {
+                // SAFETY: as above.
+                unsafe { sums[t][vector] = sdot_lane::<3>(sums[t][vector], rows[vector][3], x[t]) };
+            }
+        }
+        sums
+    }
+
+    #[inline]
+    #[target_feature(enable = "neon")]
+    unsafe fn rows<B: Block>(rows: [int8x16_t; 4], x: int8x16_t) -> int32x4_t {
+        // SAFETY: says the trait.
+        add_lanes(rows.map(|row| unsafe { sdot(row, x) }))
+    }
+}
+
+// SAFETY: says the trait.
+unsafe impl Dot for I8mm {
+    #[inline]
+    #[target_feature(enable = "neon")]
+    unsafe fn lay_out(rows: [int8x16_t; 4]) -> Quads {
+        let [a, b, c, d] = rows;
+        [low_halves(a, b), high_halves(a, b), low_halves(c, d), high_halves(c, d)]
+    }
+
+    #[inline]
+    #[target_feature(enable = "neon")]
+    unsafe fn tile<B: Block, const T: usize>(rows: &[Quads; 2], x: &[int8x16_t; T]) -> [[int32x4_t; 2]; T] {
+        let mut sums = [[vdupq_n_s32(0); 2]; T];
+        for first in (0..T).step_by(2) {
+            // The last of an odd number of tokens is computed twice.
+            let second = (first + 1).min(T - 1);
+            let (front, back) = (low_halves(x[first], x[second]), high_halves(x[first], x[second]));
+            for (vector, quads) in rows.iter().enumerate() {
+                // [row 0 token 0, row 0 token 1, row 1 token 0, row 1 token 1] of rows 0 and 1, and of 2 and 3.
+                let mut pairs = [vdupq_n_s32(0); 2];
+                for (pair, sums) in pairs.iter_mut().enumerate() {
+                    // SAFETY: says the trait.
+                    unsafe { *sums = smmla(smmla(*sums, quads[2 * pair], front), quads[2 * pair + 1], back) };
+                }
+                sums[first][vector] = vuzp1q_s32(pairs[0], pairs[1]);
+                sums[second][vector] = vuzp2q_s32(pairs[0], pairs[1]);
+            }
+        }
+        sums
+    }
+
+    #[inline]
+    #[target_feature(enable = "neon")]
+    unsafe fn rows<B: Block>(rows: [int8x16_t; 4], x: int8x16_t) -> int32x4_t {
+        // SAFETY: passed on from the caller.
+        unsafe { Dotprod::rows::<B>(rows, x) }
+    }
+}
+
+/// Four lanes of four rows to a lane for each row.
+#[inline]
+#[target_feature(enable = "neon")]
+fn add_lanes(rows: [int32x4_t; 4]) -> int32x4_t {
+    vpaddq_s32(vpaddq_s32(rows[0], rows[1]), vpaddq_s32(rows[2], rows[3]))
+}
+
+/// Rows and columns of 4 × 4 words of 32 bits exchanged.
+#[inline]
+#[target_feature(enable = "neon")]
+fn transpose(rows: [int8x16_t; 4]) -> Quads {
+    let [a, b, c, d] = rows.map(|row| vreinterpretq_s32_s8(row));
+    let wide = |word| vreinterpretq_s64_s32(word);
+    let (front_ab, back_ab) = (wide(vtrn1q_s32(a, b)), wide(vtrn2q_s32(a, b)));
+    let (front_cd, back_cd) = (wide(vtrn1q_s32(c, d)), wide(vtrn2q_s32(c, d)));
+    [
+        vtrn1q_s64(front_ab, front_cd),
+        vtrn1q_s64(back_ab, back_cd),
+        vtrn2q_s64(front_ab, front_cd),
+        vtrn2q_s64(back_ab, back_cd),
+    ]
+    .map(|columns| vreinterpretq_s8_s64(columns))
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn low_halves(a: int8x16_t, b: int8x16_t) -> int8x16_t {
+    vreinterpretq_s8_s64(vtrn1q_s64(vreinterpretq_s64_s8(a), vreinterpretq_s64_s8(b)))
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn high_halves(a: int8x16_t, b: int8x16_t) -> int8x16_t {
+    vreinterpretq_s8_s64(vtrn2q_s64(vreinterpretq_s64_s8(a), vreinterpretq_s64_s8(b)))
+}
+
+/// Four neighbouring columns, for all rows.
+#[inline]
+#[target_feature(enable = "neon")]
+fn broadcast_four(x: int8x16_t, quad: usize) -> int8x16_t {
+    let words = vreinterpretq_s32_s8(x);
+    vreinterpretq_s8_s32(match quad {
+        0 => vdupq_laneq_s32::<0>(words),
+        1 => vdupq_laneq_s32::<1>(words),
+        2 => vdupq_laneq_s32::<2>(words),
+        _ => vdupq_laneq_s32::<3>(words),
+    })
+}
+
+/// Sums of four products: lane by lane.
+///
+/// # Safety
+/// The processor has the dot product instructions.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn sdot(a: int8x16_t, b: int8x16_t) -> int32x4_t {
+    let mut sums = vdupq_n_s32(0);
+    // SAFETY: one instruction between registers, which the processor has, says the caller.
+    unsafe {
+        asm!(
+            ".arch_extension dotprod",
+            "sdot {0:v}.4s, {1:v}.16b, {2:v}.16b",
+            inout(vreg) sums,
+            in(vreg) a,
+            in(vreg) b,
+            options(pure, nomem, nostack, preserves_flags)
+        )
+    };
+    sums
+}
+
+/// Adds products with four columns of `x` to the sums of four rows.
+///
+/// # Safety
+/// As for [`sdot`].
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn sdot_lane<const QUAD: usize>(mut sums: int32x4_t, rows: int8x16_t, x: int8x16_t) -> int32x4_t {
+    // SAFETY: as in `sdot`.
+    unsafe {
+        asm!(
+            ".arch_extension dotprod",
+            "sdot {0:v}.4s, {1:v}.16b, {2:v}.4b[{quad}]",
+            inout(vreg) sums,
+            in(vreg) rows,
+            in(vreg) x,
+            quad = const QUAD,
+            options(pure, nomem, nostack, preserves_flags)
+        )
+    };
+    sums
+}
+
+/// Adds the products of 2 × 8 and 8 × 2 levels.
+///
+/// # Safety
+/// The processor has the 8-bit matrix instructions.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn smmla(mut sums: int32x4_t, rows: int8x16_t, x: int8x16_t) -> int32x4_t {
+    // SAFETY: one instruction between registers, which the processor has, says the caller.
+    unsafe {
+        asm!(
+            ".arch_extension i8mm",
+            "smmla {0:v}.4s, {1:v}.16b, {2:v}.16b",
+            inout(vreg) sums,
+            in(vreg) rows,
+            in(vreg) x,
+            options(pure, nomem, nostack, preserves_flags)
+        )
+    };
+    sums
+}

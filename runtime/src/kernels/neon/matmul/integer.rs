@@ -1,0 +1,148 @@
+//! Quantised weights times int8 activations on NEON.
+//!
+//! Two paths, the same sums: [`single_token`] reads four rows where they lie; with more tokens, [`tile`] takes up to four of them
+//! over a strip of eight unpacked rows. In both, the exact integers of a group's halves come from [`Dot`] and go through
+//! [`accumulate`].
+
+use std::arch::aarch64::*;
+
+use super::blocks::{Block, Header, Weights};
+use super::dot::Dot;
+use super::strip::{StripGroup, for_each_strip, pointers};
+use crate::kernels::matmul::{Chunk, GroupFacts, Levels};
+use crate::quant::GROUP;
+
+/// Tokens in a tile: with two vectors of rows, the sums of integers and of floats stay in registers.
+const TILE: usize = 4;
+
+/// The table's function for type `B`.
+///
+/// # Safety
+/// As for [`crate::kernels::matmul::RowsKernel`]; the processor has what `D` needs.
+pub(super) unsafe fn rows<B: Block, D: Dot>(chunk: &Chunk<'_>) {
+    let tokens = chunk.x.tokens();
+    // SAFETY: passed on from the caller; the tokens exist, and have as many groups as the strip; the rows are this chunk's.
+    unsafe {
+        if tokens == 1 {
+            return single_token::<B, D>(chunk);
+        }
+        for_each_strip::<B, D>(chunk, |first, strip| {
+            for token in (0..tokens).step_by(TILE) {
+                match tokens - token {
+                    1 => tile::<B, D, 1>(chunk, first, token, strip),
+                    2 => tile::<B, D, 2>(chunk, first, token, strip),
+                    3 => tile::<B, D, 3>(chunk, first, token, strip),
+                    _ => tile::<B, D, TILE>(chunk, first, token, strip),
+                }
+            }
+        });
+    }
+}
+
+/// The chunk's rows of the only token, four at a time.
+#[target_feature(enable = "neon")]
+unsafe fn single_token<B: Block, D: Dot>(chunk: &Chunk<'_>) {
+    let blocks = chunk.weight.columns / (B::GROUPS * GROUP);
+    let (levels, facts) = chunk.x.groups(0);
+    let mut header = Header::new();
+    for first in chunk.rows.clone().step_by(4) {
+        let rows = pointers(chunk, first);
+        let mut sums = vdupq_n_f32(0.0);
+        for block in 0..blocks {
+            // SAFETY: each row has `blocks` blocks, and the token as many groups; the rows are this chunk's.
+            unsafe {
+                let rows = rows.map(|row| row.add(block * B::BYTES));
+                B::header(&rows, &mut header);
+                for group in 0..B::GROUPS {
+                    let index = block * B::GROUPS + group;
+                    let x = levels.get_unchecked(index).0.as_ptr();
+                    let rows = rows.map(|row| B::levels(row, group));
+                    let halves = [
+                        D::rows::<B>(rows.map(|levels| levels[0]), vld1q_s8(x)),
+                        D::rows::<B>(rows.map(|levels| levels[1]), vld1q_s8(x.add(16))),
+                    ];
+                    sums = accumulate::<B>(sums, halves, &header[group], facts.get_unchecked(index));
+                }
+            }
+        }
+        // SAFETY: passed on from the caller.
+        unsafe { store(chunk, 0, first, sums) };
+    }
+}
+
+/// Eight rows × `T` tokens.
+#[target_feature(enable = "neon")]
+unsafe fn tile<B: Block, D: Dot, const T: usize>(chunk: &Chunk<'_>, first: usize, token: usize, strip: &[StripGroup]) {
+    let x: [_; T] = std::array::from_fn(|t| chunk.x.groups(token + t));
+    let x: [(*const Levels, *const GroupFacts); T] = x.map(|(levels, facts)| (levels.as_ptr(), facts.as_ptr()));
+    let mut sums = [[vdupq_n_f32(0.0); 2]; T];
+    for (index, group) in strip.iter().enumerate() {
+        // SAFETY: every token has a group for each of the strip.
+        unsafe {
+            let mut halves = [[[vdupq_n_s32(0); 2]; T]; 2];
+            for half in 0..2 {
+                let here = x.map(|(levels, _)| vld1q_s8((*levels.add(index)).0.as_ptr().add(16 * half)));
+                halves[half] = D::tile::<B, T>(&group.levels[half], &here);
+            }
+            for t in 0..T {
+                let facts = &*x[t].1.add(index);
+                for vector in 0..2 {
+                    let halves = [halves[0][t][vector], halves[1][t][vector]];
+                    sums[t][vector] = accumulate::<B>(sums[t][vector], halves, &group.weights[vector], facts);
+                }
+            }
+        }
+    }
+    for (t, sums) in sums.into_iter().enumerate() {
+        for (vector, sums) in sums.into_iter().enumerate() {
+            // SAFETY: passed on from the caller.
+            unsafe { store(chunk, token + t, first + 4 * vector, sums) };
+        }
+    }
+}
+
+/// Adds a group to the sums of four rows: the one place where order and rounding are decided.
+#[inline]
+#[target_feature(enable = "neon")]
+fn accumulate<B: Block>(
+    mut sums: float32x4_t,
+    halves: [int32x4_t; 2],
+    weights: &Weights,
+    facts: &GroupFacts,
+) -> float32x4_t {
+    let factors = |half: usize| match B::HALVES {
+        true => vmulq_n_s32(weights.multipliers[half], facts.multiplier(half)),
+        false => vdupq_n_s32(facts.multiplier(half)),
+    };
+    let scaled = |sums, half: usize, integers| {
+        let scale = vmulq_n_f32(weights.scale[half], facts.scale);
+        vfmaq_f32(sums, scale, vcvtq_f32_s32(integers))
+    };
+    if !B::APART {
+        sums = scaled(sums, 0, vmlaq_s32(vmulq_s32(halves[0], factors(0)), halves[1], factors(1)));
+        return if B::OFFSET { vfmaq_n_f32(sums, weights.offset[0], facts.sum) } else { sums };
+    }
+    for half in 0..2 {
+        sums = scaled(sums, half, vmulq_s32(halves[half], factors(half)));
+        if B::OFFSET {
+            sums = vfmaq_n_f32(sums, weights.offset[half], facts.half_sum(half));
+        }
+    }
+    sums
+}
+
+/// Puts four rows' sums, or as many as the chunk still has, where they belong.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn store(chunk: &Chunk<'_>, token: usize, first: usize, sums: float32x4_t) {
+    let mut lanes = [0.0; 4];
+    // SAFETY: four lanes to four values; the rows are of this chunk.
+    unsafe {
+        vst1q_f32(lanes.as_mut_ptr(), sums);
+        match chunk.rows.end.saturating_sub(first) {
+            4.. => chunk.out.store(token, first, &lanes),
+            0 => {}
+            count => chunk.out.store(token, first, &lanes[..count]),
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! NEON matrix products: the tables, and quantising activations.
+//!
+//! `blocks` knows how each quantised type unpacks 32 columns, `strip` lays rows out for many tokens, `dot` multiplies int8 in one
+//! of three ways, `integer` makes products of all that; `plain` is the f32 family.
+//! The idea of the tiling is explained in [`crate::kernels::matmul`].
+
+mod blocks;
+mod dot;
+mod integer;
+mod plain;
+mod strip;
+#[cfg(test)]
+mod tests;
+
+use std::arch::aarch64::*;
+
+use satchel_gguf::TensorType;
+
+use crate::kernels::matmul::{GroupFacts, Levels, MatmulKernels, RowsKernel, Scales};
+use crate::quant::GROUP;
+
+/// Every type with its function; `$dot` is how int8 are multiplied.
+macro_rules! rows {
+    ($dot:ident: $($ty:ident $block:ident)*) => {
+        &[
+            (TensorType::F32, plain::rows::<plain::F32> as RowsKernel),
+            (TensorType::F16, plain::rows::<plain::F16>),
+            (TensorType::BF16, plain::rows::<plain::BF16>),
+            $((TensorType::$ty, integer::rows::<blocks::$block, dot::$dot>),)*
+        ]
+    };
+    ($dot:ident) => {
+        rows!($dot: Q8_0 Q8_0 Q4_0 Q4_0 Q4_1 Q4_1 Q5_0 Q5_0 Q5_1 Q5_1 Q2_K Q2K Q3_K Q3K Q4_K Q4K Q5_K Q5K Q6_K Q6K
+            IQ1_S IQ1S IQ1_M IQ1M IQ2_XXS IQ2XXS IQ2_XS IQ2XS IQ2_S IQ2S IQ3_XXS IQ3XXS IQ3_S IQ3S
+            IQ4_NL IQ4NL IQ4_XS IQ4XS TQ1_0 TQ1_0 TQ2_0 TQ2_0 MXFP4 MXFP4 NVFP4 NVFP4)
+    };
+}
+
+pub(super) const KERNELS: MatmulKernels = MatmulKernels { quantize, rows: rows!(Widening) };
+pub(super) const KERNELS_DOTPROD: MatmulKernels = MatmulKernels { quantize, rows: rows!(Dotprod) };
+pub(super) const KERNELS_I8MM: MatmulKernels = MatmulKernels { quantize, rows: rows!(I8mm) };
+
+/// The scalar table's `quantize`, bit for bit.
+#[target_feature(enable = "neon")]
+fn quantize(x: &[f32], levels: &mut [Levels], facts: &mut [GroupFacts]) {
+    for ((x, levels), facts) in x.chunks_exact(GROUP).zip(levels).zip(facts) {
+        // SAFETY: `x` has 32 values.
+        let values: [float32x4_t; 8] = std::array::from_fn(|part| unsafe { vld1q_f32(x.as_ptr().add(4 * part)) });
+        let magnitude = |part: usize| vandq_u32(vreinterpretq_u32_f32(values[part]), vdupq_n_u32(i32::MAX as u32));
+        let largest = |half: usize| {
+            let (first, second) = (
+                vmaxq_u32(magnitude(4 * half), magnitude(4 * half + 1)),
+                vmaxq_u32(magnitude(4 * half + 2), magnitude(4 * half + 3)),
+            );
+            vmaxvq_u32(vmaxq_u32(first, second))
+        };
+        let scales = Scales::new([largest(0), largest(1)]);
+        let mut half_sums = [0; 2];
+        for half in 0..2 {
+            let eight = |part: usize| {
+                let round = |part: usize| vcvtnq_s32_f32(vmulq_n_f32(values[part], scales.inverses[half]));
+                vcombine_s16(vmovn_s32(round(part)), vmovn_s32(round(part + 1)))
+            };
+            let packed = vcombine_s8(vmovn_s16(eight(4 * half)), vmovn_s16(eight(4 * half + 2)));
+            // SAFETY: `levels` has 32 bytes.
+            unsafe { vst1q_s8(levels.0.as_mut_ptr().add(16 * half), packed) };
+            half_sums[half] = i32::from(vaddlvq_s8(packed));
+        }
+        *facts = scales.facts(half_sums);
+    }
+}

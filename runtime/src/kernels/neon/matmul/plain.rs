@@ -1,0 +1,255 @@
+//! F32, F16 and BF16 weights times f32 activations on NEON.
+//!
+//! A (row, token) has eight sums in two registers, lane = column modulo 8, added up at the end by [`store`]. With one token, four
+//! rows are read where they lie. With more, 256 columns of eight rows at a time are widened into a strip and used for a block of
+//! tokens, in tiles of four rows × three tokens: 24 of the 32 registers hold sums. Strip and tile stay in the first cache; sums
+//! wait in the second for the next columns.
+
+use std::arch::aarch64::*;
+use std::ops::Range;
+
+use super::super::vector::widen;
+use crate::kernels::matmul::Chunk;
+use crate::kernels::scratch::{Numbers, with_scratch};
+use crate::quant::Plain;
+pub(super) use crate::quant::{BF16, F16, F32};
+
+/// Rows in a tile.
+const ROWS: usize = 4;
+/// Tokens in a tile.
+const TILE: usize = 3;
+/// Tiles of rows in a strip.
+const TILES: usize = 2;
+/// Columns that a row and a token have sums for.
+const LANES: usize = 8;
+/// Columns in a strip.
+const WIDTH: usize = 256;
+/// Tokens that a strip is used for.
+const TOKENS: usize = 128;
+
+/// Eight columns, or the sums of such.
+type Eight = [float32x4_t; 2];
+
+/// What a thread works with: the strip, eight columns by eight, and the sums of a block of tokens.
+#[derive(Clone, Copy)]
+struct Scratch {
+    strip: [[[Eight; WIDTH / LANES]; ROWS]; TILES],
+    sums: [[[Eight; ROWS]; TILES]; TOKENS],
+}
+
+// SAFETY: vectors of numbers.
+unsafe impl Numbers for Scratch {}
+
+/// A plain type as NEON reads it.
+pub(super) trait Wide: Plain {
+    /// Eight elements as f32.
+    ///
+    /// # Safety
+    /// They lie there.
+    unsafe fn load(from: *const u8) -> Eight;
+}
+
+impl Wide for F32 {
+    #[inline]
+    #[target_feature(enable = "neon")]
+    unsafe fn load(from: *const u8) -> Eight {
+        // SAFETY: passed on from the caller.
+        unsafe { eight(from.cast()) }
+    }
+}
+
+impl Wide for F16 {
+    #[inline]
+    #[target_feature(enable = "neon")]
+    unsafe fn load(from: *const u8) -> Eight {
+        // SAFETY: passed on from the caller.
+        widen(unsafe { vreinterpretq_u16_u8(vld1q_u8(from)) }).parts()
+    }
+}
+
+impl Wide for BF16 {
+    #[inline]
+    #[target_feature(enable = "neon")]
+    unsafe fn load(from: *const u8) -> Eight {
+        // SAFETY: passed on from the caller.
+        let bits = unsafe { vreinterpretq_u16_u8(vld1q_u8(from)) };
+        let wide = [vshll_n_u16::<16>(vget_low_u16(bits)), vshll_high_n_u16::<16>(bits)];
+        wide.map(|bits| vreinterpretq_f32_u32(bits))
+    }
+}
+
+/// Eight f32.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn eight(from: *const f32) -> Eight {
+    // SAFETY: the caller has them there; no alignment is asked for.
+    unsafe { [vld1q_f32(from), vld1q_f32(from.add(4))] }
+}
+
+/// The table's function for type `P`.
+///
+/// # Safety
+/// As for [`crate::kernels::matmul::RowsKernel`].
+pub(super) unsafe fn rows<P: Wide>(chunk: &Chunk<'_>) {
+    let tokens = chunk.x.tokens();
+    if tokens == 1 {
+        for first in chunk.rows.clone().step_by(ROWS) {
+            // SAFETY: the row's bytes lie there, the rows are this chunk's.
+            unsafe { one_token::<P>(chunk, first) };
+        }
+        return;
+    }
+    with_scratch::<Scratch, _>(1, |scratch| {
+        let scratch = &mut scratch[0];
+        for block in (0..tokens).step_by(TOKENS) {
+            let block = block..(block + TOKENS).min(tokens);
+            for first in chunk.rows.clone().step_by(TILES * ROWS) {
+                // SAFETY: the rows are this chunk's, the tokens exist.
+                unsafe { strip_rows::<P>(chunk, first, block.clone(), scratch) };
+            }
+        }
+    });
+}
+
+/// Eight rows of a block of tokens.
+#[target_feature(enable = "neon")]
+unsafe fn strip_rows<P: Wide>(chunk: &Chunk<'_>, first: usize, block: Range<usize>, scratch: &mut Scratch) {
+    let columns = chunk.weight.columns;
+    for start in (0..columns).step_by(WIDTH) {
+        let width = (columns - start).min(WIDTH);
+        for row in 0..TILES * ROWS {
+            let bytes = &chunk.row((first + row).min(chunk.rows.end - 1))[start * P::BYTES..][..width * P::BYTES];
+            fill::<P>(bytes, &mut scratch.strip[row / ROWS][row % ROWS]);
+        }
+        for token in block.clone().step_by(TILE) {
+            let place = token - block.start;
+            // SAFETY: the strip was just filled, the tokens exist, and their sums have a place.
+            unsafe {
+                match block.end - token {
+                    1 => tile::<1>(chunk, start, width, token, place, scratch),
+                    2 => tile::<2>(chunk, start, width, token, place, scratch),
+                    _ => tile::<TILE>(chunk, start, width, token, place, scratch),
+                }
+            }
+        }
+    }
+    for token in block.clone() {
+        for tile in 0..TILES {
+            // SAFETY: the sums were filled in by the tiles; the rows are this chunk's.
+            unsafe { store(chunk, token, first + tile * ROWS, scratch.sums[token - block.start][tile]) };
+        }
+    }
+}
+
+/// The elements past the last whole eight of a row, and zeros.
+#[target_feature(enable = "neon")]
+fn tail<P: Plain>(row: &[u8]) -> Eight {
+    let whole = row.len() / (LANES * P::BYTES) * (LANES * P::BYTES);
+    let mut tail = [0.0; LANES];
+    P::widen(&row[whole..], &mut tail);
+    // SAFETY: eight values.
+    unsafe { eight(tail.as_ptr()) }
+}
+
+/// Elements to f32, with zeros up to a multiple of eight.
+#[target_feature(enable = "neon")]
+fn fill<P: Wide>(bytes: &[u8], places: &mut [Eight]) {
+    let whole = bytes.len() / (LANES * P::BYTES);
+    for (index, place) in places[..whole].iter_mut().enumerate() {
+        // SAFETY: eight elements end within `bytes`.
+        *place = unsafe { P::load(bytes.as_ptr().add(index * LANES * P::BYTES)) };
+    }
+    if whole * LANES * P::BYTES < bytes.len() {
+        places[whole] = tail::<P>(bytes);
+    }
+}
+
+/// Four rows of one token.
+#[target_feature(enable = "neon")]
+unsafe fn one_token<P: Wide>(chunk: &Chunk<'_>, first: usize) {
+    let x = chunk.x.values(0).as_ptr();
+    let rows: [_; ROWS] = std::array::from_fn(|row| chunk.row((first + row).min(chunk.rows.end - 1)));
+    let whole = chunk.weight.columns / LANES * LANES;
+    let mut sums = [[vdupq_n_f32(0.0); 2]; ROWS];
+    // SAFETY: vectors end within the rows; activations are padded to whole vectors.
+    unsafe {
+        for column in (0..whole).step_by(LANES) {
+            let x = eight(x.add(column));
+            for (sums, row) in sums.iter_mut().zip(rows) {
+                *sums = add_products(*sums, P::load(row.as_ptr().add(column * P::BYTES)), x);
+            }
+        }
+        if whole < chunk.weight.columns {
+            let x = eight(x.add(whole));
+            for (sums, row) in sums.iter_mut().zip(rows) {
+                *sums = add_products(*sums, tail::<P>(row), x);
+            }
+        }
+    }
+    // SAFETY: the rows are this chunk's.
+    unsafe { store(chunk, 0, first, sums) };
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn add_products(sums: Eight, weights: Eight, x: Eight) -> Eight {
+    [vfmaq_f32(sums[0], weights[0], x[0]), vfmaq_f32(sums[1], weights[1], x[1])]
+}
+
+/// A strip's rows × `T` tokens, columns `start .. start + width`: adds to the sums, or starts them.
+#[target_feature(enable = "neon")]
+unsafe fn tile<const T: usize>(
+    chunk: &Chunk<'_>,
+    start: usize,
+    width: usize,
+    token: usize,
+    place: usize,
+    scratch: &mut Scratch,
+) {
+    let x: [*const f32; T] = std::array::from_fn(|t| chunk.x.values(token + t)[start..].as_ptr());
+    for tile in 0..TILES {
+        let mut sums = [[[vdupq_n_f32(0.0); 2]; ROWS]; T];
+        if start > 0 {
+            for (t, sums) in sums.iter_mut().enumerate() {
+                *sums = scratch.sums[place + t][tile];
+            }
+        }
+        let strip = &scratch.strip[tile];
+        for vector in 0..width.div_ceil(LANES) {
+            // Register by register: then those that hold no sums are enough.
+            for part in 0..2 {
+                // SAFETY: activations are padded to whole vectors; a strip is as wide as `width` at least.
+                unsafe {
+                    let here = x.map(|x| vld1q_f32(x.add(vector * LANES + 4 * part)));
+                    for row in 0..ROWS {
+                        let weights = strip[row].get_unchecked(vector)[part];
+                        for t in 0..T {
+                            sums[t][row][part] = vfmaq_f32(sums[t][row][part], weights, here[t]);
+                        }
+                    }
+                }
+            }
+        }
+        for (t, sums) in sums.into_iter().enumerate() {
+            scratch.sums[place + t][tile] = sums;
+        }
+    }
+}
+
+/// Adds up four rows' sums and puts them, or as many as the chunk still has rows, where they belong.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn store(chunk: &Chunk<'_>, token: usize, first: usize, sums: [Eight; ROWS]) {
+    let [a, b, c, d] = sums.map(|[low, high]| vaddq_f32(low, high));
+    let totals = vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d));
+    let mut lanes = [0.0; ROWS];
+    // SAFETY: four lanes to four values; the rows are of this chunk.
+    unsafe {
+        vst1q_f32(lanes.as_mut_ptr(), totals);
+        match chunk.rows.end.saturating_sub(first) {
+            ROWS.. => chunk.out.store(token, first, &lanes),
+            0 => {}
+            count => chunk.out.store(token, first, &lanes[..count]),
+        }
+    }
+}

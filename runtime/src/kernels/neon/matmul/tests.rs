@@ -1,0 +1,160 @@
+//! Each reader, and every product, against the definition in `quant`: to the bit.
+
+use satchel_gguf::TensorType;
+
+use super::*;
+use crate::kernels::matmul::tests::noise::{Noise, Scales as Drawn, weights};
+use crate::kernels::matmul::{Activations, Matrix, Product, matmul};
+use crate::kernels::tables_under_test;
+use crate::kernels::threads::Threads;
+use crate::quant::{self, SUPPORTED, for_block};
+
+/// Calls `$check::<reader, definition>()` for every type.
+macro_rules! for_readers {
+    ($check:ident) => {
+        for_readers!($check: Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q2K Q3K Q4K Q5K Q6K);
+        for_readers!($check: IQ1S IQ1M IQ2XXS IQ2XS IQ2S IQ3XXS IQ3S IQ4NL IQ4XS TQ1_0 TQ2_0 MXFP4 NVFP4);
+    };
+    ($check:ident: $($block:ident)*) => { $($check::<blocks::$block, quant::$block>();)* };
+}
+
+/// Levels and scales of four rows, with scales of every kind.
+fn check_reader<B: blocks::Block<Definition = Q>, Q: quant::Block>() {
+    assert_eq!((B::BYTES, B::GROUPS), (Q::TYPE.block_bytes(), Q::TYPE.block_elements() / GROUP), "{}", Q::TYPE);
+    assert!(!(B::APART && B::HALVES), "{}", Q::TYPE);
+    let bytes = weights(&mut Noise(11), Q::TYPE, 1, 400 * Q::TYPE.block_elements(), Drawn::Odd);
+    for rows in bytes.chunks_exact(4 * B::BYTES) {
+        let rows: [&[u8]; 4] = std::array::from_fn(|row| &rows[row * B::BYTES..][..B::BYTES]);
+        // SAFETY: NEON is in every aarch64 target; four whole blocks.
+        let header = unsafe {
+            let mut header = blocks::Header::new();
+            B::header(&rows.map(<[u8]>::as_ptr), &mut header);
+            header
+        };
+        for group in 0..B::GROUPS {
+            let defined = rows.map(|row| Q::group(row, group));
+            for half in 0..2 {
+                let (floats, integers) = lanes(&header[group], half);
+                for (row, defined) in defined.iter().enumerate() {
+                    let what = format!("{} row {row}, group {group}, half {half}", Q::TYPE);
+                    if half == 0 || B::APART {
+                        assert_eq!(floats[0][row].to_bits(), defined.scale[half].to_bits(), "{what}");
+                        if B::OFFSET {
+                            assert_eq!(floats[1][row].to_bits(), defined.offset[half].to_bits(), "{what}");
+                        }
+                    }
+                    if B::HALVES {
+                        assert_eq!(integers[row], defined.multipliers[half], "{what}");
+                    }
+                    assert!(B::OFFSET || defined.offset == [0.0; 2], "{what}");
+                    assert!(B::HALVES || defined.multipliers == [1; 2], "{what}");
+                    let most = if B::LARGE { 128 } else { 64 };
+                    assert!(defined.levels.iter().all(|level| i32::from(*level).abs() <= most), "{what}");
+                }
+            }
+            for (row, defined) in rows.iter().zip(&defined) {
+                let mut levels = [0i8; GROUP];
+                // SAFETY: a whole block, and room for 32 bytes.
+                unsafe {
+                    let halves = B::levels(row.as_ptr(), group);
+                    vst1q_s8(levels.as_mut_ptr(), halves[0]);
+                    vst1q_s8(levels.as_mut_ptr().add(16), halves[1]);
+                }
+                assert_eq!(levels, defined.levels, "{} group {group}", Q::TYPE);
+            }
+        }
+    }
+}
+
+/// Scale and offset, and the multiplier, of four rows.
+fn lanes(weights: &blocks::Weights, half: usize) -> ([[f32; 4]; 2], [i32; 4]) {
+    let (mut floats, mut integers) = ([[0.0; 4]; 2], [0; 4]);
+    // SAFETY: room for four lanes each.
+    unsafe {
+        vst1q_f32(floats[0].as_mut_ptr(), weights.scale[half]);
+        vst1q_f32(floats[1].as_mut_ptr(), weights.offset[half]);
+        vst1q_s32(integers.as_mut_ptr(), weights.multipliers[half]);
+    }
+    (floats, integers)
+}
+
+#[test]
+fn every_reader_gives_what_quant_defines() {
+    for_readers!(check_reader);
+}
+
+/// A row times a token, each group one exact integer (or two, for halves apart) and one rounding.
+fn defined<Q: quant::Block>(row: &[u8], levels: &[Levels], facts: &[GroupFacts]) -> f32 {
+    let groups = Q::TYPE.block_elements() / GROUP;
+    let mut sum = 0.0f32;
+    for (index, (levels, facts)) in levels.iter().zip(facts).enumerate() {
+        let group = Q::group(&row[index / groups * Q::TYPE.block_bytes()..][..Q::TYPE.block_bytes()], index % groups);
+        let product = |half: usize| {
+            let columns = group.levels.iter().zip(&levels.0).skip(16 * half).take(16);
+            let dot: i32 = columns.map(|(w, x)| i32::from(*w) * i32::from(*x)).sum();
+            dot * group.multipliers[half] * facts.multiplier(half)
+        };
+        if Q::APART {
+            for half in 0..2 {
+                sum = (group.scale[half] * facts.scale).mul_add(product(half) as f32, sum);
+                sum = group.offset[half].mul_add(facts.half_sum(half), sum);
+            }
+        } else {
+            sum = (group.scale[0] * facts.scale).mul_add((product(0) + product(1)) as f32, sum);
+            sum = group.offset[0].mul_add(facts.sum, sum);
+        }
+    }
+    sum
+}
+
+#[test]
+fn products_are_those_of_the_definition_to_the_bit() {
+    let threads = Threads::new(1);
+    let mut noise = Noise(23);
+    let tables: Vec<_> = tables_under_test("neon matmul").into_iter().filter(|table| table.name != "scalar").collect();
+    for ty in SUPPORTED.into_iter().filter(|ty| ty.block_elements() > 1) {
+        for (rows, tokens) in [(1, 1), (9, 1), (21, 2), (6, 3), (16, 7)] {
+            let columns = 2 * ty.block_elements().max(128);
+            let bytes = weights(&mut noise, ty, rows, columns, Drawn::Usual);
+            // Every third group has levels of ±127 alone, so that sums are as large as they get.
+            let x: Vec<f32> = (0..tokens * columns)
+                .map(|at| if at / GROUP % 3 == 0 { noise.value().signum() } else { noise.value() })
+                .collect();
+            for table in &tables {
+                let mut input = Activations::new();
+                input.set(table, &threads, &x, tokens, columns, &[ty]);
+                let mut out = vec![f32::NAN; tokens * rows];
+                let weight = Matrix { ty, rows, columns, bytes: &bytes };
+                matmul(table, &threads, &mut [Product { weight, out: &mut out, add: false, bias: None }], &input);
+                for (index, found) in out.iter().enumerate() {
+                    let (token, row) = (index / rows, index % rows);
+                    let row_bytes = &bytes[row * (bytes.len() / rows)..][..bytes.len() / rows];
+                    let (levels, facts) = input.groups(token);
+                    let expected: f32 = for_block!(ty, Q => defined::<Q>(row_bytes, levels, facts),
+                        plain P => <P as quant::Plain>::BYTES as f32, else panic!("no reader for {ty}"));
+                    assert_eq!(found.to_bits(), expected.to_bits(), "{} {ty}: {found} {expected}", table.name);
+                }
+            }
+        }
+    }
+}
+
+/// The largest levels there are, of one sign: what an i16 must hold.
+#[test]
+fn the_largest_products_do_not_overflow() {
+    let threads = Threads::new(1);
+    let mut bytes = vec![0x80; 4 * 34];
+    bytes.chunks_exact_mut(34).for_each(|block| block[..2].copy_from_slice(&half::f16::ONE.to_le_bytes()));
+    for table in tables_under_test("neon largest products") {
+        for tokens in [1, 4] {
+            let mut input = Activations::new();
+            input.set(table, &threads, &vec![-127.0; tokens * 32], tokens, 32, &[TensorType::Q8_0]);
+            let mut out = vec![0.0; 4 * tokens];
+            let weight = Matrix { ty: TensorType::Q8_0, rows: 4, columns: 32, bytes: &bytes };
+            matmul(table, &threads, &mut [Product { weight, out: &mut out, add: false, bias: None }], &input);
+            for found in out {
+                assert!((found - 32.0 * 128.0 * 127.0).abs() < 1.0, "{}: {found}", table.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! NEON: three tables, one for every 64-bit ARM processor, one for those with the dot product instructions (ARMv8.2; Cortex-A75,
+//! Apple A11 and later), one for those that also multiply 8-bit matrices (ARMv8.6; Neoverse V1, Cortex-A510 and A710, Apple M2).
+//!
+//! The tables differ in one place, the products of int8 (`matmul::dot`), whose sums are exact: all three give the same bits.
+//! NEON itself is part of every aarch64 target, so the compiler may use it anywhere; the newer instructions are written in
+//! assembly, since no released compiler has them as functions.
+
+mod attention;
+mod elementwise;
+mod matmul;
+mod vector;
+
+use super::Kernels;
+
+/// For people: what the second table needs.
+pub(super) const NEEDS_DOTPROD: &str = "the dot product instructions (ASIMDDP)";
+/// For people: what the third table needs.
+pub(super) const NEEDS_I8MM: &str = "the dot product and 8-bit matrix instructions (ASIMDDP, I8MM)";
+
+/// Whether this processor, and the operating system, have what [`NEEDS_DOTPROD`] names.
+pub(super) fn runs_here_with_dotprod() -> bool {
+    std::arch::is_aarch64_feature_detected!("dotprod")
+}
+
+/// The same for [`NEEDS_I8MM`].
+pub(super) fn runs_here_with_i8mm() -> bool {
+    runs_here_with_dotprod() && std::arch::is_aarch64_feature_detected!("i8mm")
+}
+
+/// For every processor.
+pub(super) static TABLE: Kernels =
+    Kernels { name: "neon", matmul: matmul::KERNELS, attention: attention::KERNELS, elementwise: elementwise::KERNELS };
+
+/// Only for processors where [`runs_here_with_dotprod`] holds.
+pub(super) static TABLE_DOTPROD: Kernels = Kernels {
+    name: "neon-dotprod",
+    matmul: matmul::KERNELS_DOTPROD,
+    attention: attention::KERNELS,
+    elementwise: elementwise::KERNELS,
+};
+
+/// Only for processors where [`runs_here_with_i8mm`] holds.
+pub(super) static TABLE_I8MM: Kernels = Kernels {
+    name: "neon-i8mm",
+    matmul: matmul::KERNELS_I8MM,
+    attention: attention::KERNELS,
+    elementwise: elementwise::KERNELS,
+};
