@@ -14,7 +14,7 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use super::blocks::Block;
+use super::blocks::Form;
 
 /// Sixteen columns of four rows of a strip.
 pub(super) type Quads = [int8x16_t; 4];
@@ -28,10 +28,10 @@ pub(super) unsafe trait Dot {
     unsafe fn lay_out(rows: [int8x16_t; 4]) -> Quads;
 
     /// Eight rows × `T` tokens (at most 4), sixteen columns: `[token][rows 0-3, rows 4-7]`.
-    unsafe fn tile<B: Block, const T: usize>(rows: &[Quads; 2], x: &[int8x16_t; T]) -> [[int32x4_t; 2]; T];
+    unsafe fn tile<F: Form, const T: usize>(rows: &[Quads; 2], x: &[int8x16_t; T]) -> [[int32x4_t; 2]; T];
 
     /// Sixteen columns of four rows, as they lie, with one token.
-    unsafe fn rows<B: Block>(rows: [int8x16_t; 4], x: int8x16_t) -> int32x4_t;
+    unsafe fn rows(rows: [int8x16_t; 4], x: int8x16_t) -> int32x4_t;
 }
 
 /// `smull` and `smlal`, on every processor: products to i16, and their sums to i32.
@@ -51,13 +51,13 @@ unsafe impl Dot for Widening {
 
     #[inline]
     #[target_feature(enable = "neon")]
-    unsafe fn tile<B: Block, const T: usize>(rows: &[Quads; 2], x: &[int8x16_t; T]) -> [[int32x4_t; 2]; T] {
+    unsafe fn tile<F: Form, const T: usize>(rows: &[Quads; 2], x: &[int8x16_t; T]) -> [[int32x4_t; 2]; T] {
         let mut sums = [[vdupq_n_s32(0); 2]; T];
         for (vector, quads) in rows.iter().enumerate() {
             // Two rows each.
             let (mut low, mut high) = ([vdupq_n_s32(0); T], [vdupq_n_s32(0); T]);
             // An i16 holds two products of any levels, and all four where levels are small.
-            let step = if B::LARGE { 2 } else { 4 };
+            let step = if F::LARGE { 2 } else { 4 };
             for first in (0..4).step_by(step) {
                 for t in 0..T {
                     let four = broadcast_four(x[t], first);
@@ -81,7 +81,7 @@ unsafe impl Dot for Widening {
 
     #[inline]
     #[target_feature(enable = "neon")]
-    unsafe fn rows<B: Block>(rows: [int8x16_t; 4], x: int8x16_t) -> int32x4_t {
+    unsafe fn rows(rows: [int8x16_t; 4], x: int8x16_t) -> int32x4_t {
         let products = rows.map(|row| vpaddlq_s16(vmlal_high_s8(vmull_s8(vget_low_s8(row), vget_low_s8(x)), row, x)));
         add_lanes(products)
     }
@@ -97,7 +97,7 @@ unsafe impl Dot for Dotprod {
 
     #[inline]
     #[target_feature(enable = "neon")]
-    unsafe fn tile<B: Block, const T: usize>(rows: &[Quads; 2], x: &[int8x16_t; T]) -> [[int32x4_t; 2]; T] {
+    unsafe fn tile<F: Form, const T: usize>(rows: &[Quads; 2], x: &[int8x16_t; T]) -> [[int32x4_t; 2]; T] {
         let mut sums = [[vdupq_n_s32(0); 2]; T];
         for vector in 0..2 {
             for t in 0..T {
@@ -128,7 +128,7 @@ unsafe impl Dot for Dotprod {
 
     #[inline]
     #[target_feature(enable = "neon")]
-    unsafe fn rows<B: Block>(rows: [int8x16_t; 4], x: int8x16_t) -> int32x4_t {
+    unsafe fn rows(rows: [int8x16_t; 4], x: int8x16_t) -> int32x4_t {
         // SAFETY: says the trait.
         add_lanes(rows.map(|row| unsafe { sdot(row, x) }))
     }
@@ -145,7 +145,7 @@ unsafe impl Dot for I8mm {
 
     #[inline]
     #[target_feature(enable = "neon")]
-    unsafe fn tile<B: Block, const T: usize>(rows: &[Quads; 2], x: &[int8x16_t; T]) -> [[int32x4_t; 2]; T] {
+    unsafe fn tile<F: Form, const T: usize>(rows: &[Quads; 2], x: &[int8x16_t; T]) -> [[int32x4_t; 2]; T] {
         let mut sums = [[vdupq_n_s32(0); 2]; T];
         for first in (0..T).step_by(2) {
             // The last of an odd number of tokens is computed twice.
@@ -167,9 +167,9 @@ unsafe impl Dot for I8mm {
 
     #[inline]
     #[target_feature(enable = "neon")]
-    unsafe fn rows<B: Block>(rows: [int8x16_t; 4], x: int8x16_t) -> int32x4_t {
+    unsafe fn rows(rows: [int8x16_t; 4], x: int8x16_t) -> int32x4_t {
         // SAFETY: passed on from the caller.
-        unsafe { Dotprod::rows::<B>(rows, x) }
+        unsafe { Dotprod::rows(rows, x) }
     }
 }
 

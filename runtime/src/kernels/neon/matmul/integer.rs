@@ -6,7 +6,7 @@
 
 use std::arch::aarch64::*;
 
-use super::blocks::{Block, Header, Weights};
+use super::blocks::{Block, Form, Header, Weights};
 use super::dot::Dot;
 use super::strip::{StripGroup, for_each_strip, pointers};
 use crate::kernels::matmul::{Chunk, GroupFacts, Levels};
@@ -29,10 +29,10 @@ pub(super) unsafe fn rows<B: Block, D: Dot>(chunk: &Chunk<'_>) {
         for_each_strip::<B, D>(chunk, |first, strip| {
             for token in (0..tokens).step_by(TILE) {
                 match tokens - token {
-                    1 => tile::<B, D, 1>(chunk, first, token, strip),
-                    2 => tile::<B, D, 2>(chunk, first, token, strip),
-                    3 => tile::<B, D, 3>(chunk, first, token, strip),
-                    _ => tile::<B, D, TILE>(chunk, first, token, strip),
+                    1 => tile::<B::Form, D, 1>(chunk, first, token, strip),
+                    2 => tile::<B::Form, D, 2>(chunk, first, token, strip),
+                    3 => tile::<B::Form, D, 3>(chunk, first, token, strip),
+                    _ => tile::<B::Form, D, TILE>(chunk, first, token, strip),
                 }
             }
         });
@@ -58,10 +58,10 @@ unsafe fn single_token<B: Block, D: Dot>(chunk: &Chunk<'_>) {
                     let x = levels.get_unchecked(index).0.as_ptr();
                     let rows = rows.map(|row| B::levels(row, group));
                     let halves = [
-                        D::rows::<B>(rows.map(|levels| levels[0]), vld1q_s8(x)),
-                        D::rows::<B>(rows.map(|levels| levels[1]), vld1q_s8(x.add(16))),
+                        D::rows(rows.map(|levels| levels[0]), vld1q_s8(x)),
+                        D::rows(rows.map(|levels| levels[1]), vld1q_s8(x.add(16))),
                     ];
-                    sums = accumulate::<B>(sums, halves, &header[group], facts.get_unchecked(index));
+                    sums = accumulate::<B::Form>(sums, halves, &header[group], facts.get_unchecked(index));
                 }
             }
         }
@@ -72,7 +72,7 @@ unsafe fn single_token<B: Block, D: Dot>(chunk: &Chunk<'_>) {
 
 /// Eight rows × `T` tokens.
 #[target_feature(enable = "neon")]
-unsafe fn tile<B: Block, D: Dot, const T: usize>(chunk: &Chunk<'_>, first: usize, token: usize, strip: &[StripGroup]) {
+unsafe fn tile<F: Form, D: Dot, const T: usize>(chunk: &Chunk<'_>, first: usize, token: usize, strip: &[StripGroup]) {
     let x: [_; T] = std::array::from_fn(|t| chunk.x.groups(token + t));
     let x: [(*const Levels, *const GroupFacts); T] = x.map(|(levels, facts)| (levels.as_ptr(), facts.as_ptr()));
     let mut sums = [[vdupq_n_f32(0.0); 2]; T];
@@ -82,13 +82,13 @@ unsafe fn tile<B: Block, D: Dot, const T: usize>(chunk: &Chunk<'_>, first: usize
             let mut halves = [[[vdupq_n_s32(0); 2]; T]; 2];
             for half in 0..2 {
                 let here = x.map(|(levels, _)| vld1q_s8((*levels.add(index)).0.as_ptr().add(16 * half)));
-                halves[half] = D::tile::<B, T>(&group.levels[half], &here);
+                halves[half] = D::tile::<F, T>(&group.levels[half], &here);
             }
             for t in 0..T {
                 let facts = &*x[t].1.add(index);
                 for vector in 0..2 {
                     let halves = [halves[0][t][vector], halves[1][t][vector]];
-                    sums[t][vector] = accumulate::<B>(sums[t][vector], halves, &group.weights[vector], facts);
+                    sums[t][vector] = accumulate::<F>(sums[t][vector], halves, &group.weights[vector], facts);
                 }
             }
         }
@@ -104,13 +104,13 @@ unsafe fn tile<B: Block, D: Dot, const T: usize>(chunk: &Chunk<'_>, first: usize
 /// Adds a group to the sums of four rows: the one place where order and rounding are decided.
 #[inline]
 #[target_feature(enable = "neon")]
-fn accumulate<B: Block>(
+fn accumulate<F: Form>(
     mut sums: float32x4_t,
     halves: [int32x4_t; 2],
     weights: &Weights,
     facts: &GroupFacts,
 ) -> float32x4_t {
-    let factors = |half: usize| match B::HALVES {
+    let factors = |half: usize| match F::HALVES {
         true => vmulq_n_s32(weights.multipliers[half], facts.multiplier(half)),
         false => vdupq_n_s32(facts.multiplier(half)),
     };
@@ -118,13 +118,13 @@ fn accumulate<B: Block>(
         let scale = vmulq_n_f32(weights.scale[half], facts.scale);
         vfmaq_f32(sums, scale, vcvtq_f32_s32(integers))
     };
-    if !B::APART {
+    if !F::APART {
         sums = scaled(sums, 0, vmlaq_s32(vmulq_s32(halves[0], factors(0)), halves[1], factors(1)));
-        return if B::OFFSET { vfmaq_n_f32(sums, weights.offset[0], facts.sum) } else { sums };
+        return if F::OFFSET { vfmaq_n_f32(sums, weights.offset[0], facts.sum) } else { sums };
     }
     for half in 0..2 {
         sums = scaled(sums, half, vmulq_s32(halves[half], factors(half)));
-        if B::OFFSET {
+        if F::OFFSET {
             sums = vfmaq_n_f32(sums, weights.offset[half], facts.half_sum(half));
         }
     }

@@ -2,6 +2,7 @@
 
 use satchel_gguf::TensorType;
 
+use super::blocks::Form;
 use super::*;
 use crate::kernels::matmul::tests::noise::{Noise, Scales as Drawn, weights};
 use crate::kernels::matmul::{Activations, Matrix, Product, matmul};
@@ -21,7 +22,8 @@ macro_rules! for_readers {
 /// Levels and scales of four rows, with scales of every kind.
 fn check_reader<B: blocks::Block<Definition = Q>, Q: quant::Block>() {
     assert_eq!((B::BYTES, B::GROUPS), (Q::TYPE.block_bytes(), Q::TYPE.block_elements() / GROUP), "{}", Q::TYPE);
-    assert!(!(B::APART && B::HALVES), "{}", Q::TYPE);
+    assert_eq!(B::Form::APART, Q::APART, "{}", Q::TYPE);
+    assert!(!(B::Form::APART && B::Form::HALVES), "{}", Q::TYPE);
     let bytes = weights(&mut Noise(11), Q::TYPE, 1, 400 * Q::TYPE.block_elements(), Drawn::Odd);
     for rows in bytes.chunks_exact(4 * B::BYTES) {
         let rows: [&[u8]; 4] = std::array::from_fn(|row| &rows[row * B::BYTES..][..B::BYTES]);
@@ -37,18 +39,18 @@ fn check_reader<B: blocks::Block<Definition = Q>, Q: quant::Block>() {
                 let (floats, integers) = lanes(&header[group], half);
                 for (row, defined) in defined.iter().enumerate() {
                     let what = format!("{} row {row}, group {group}, half {half}", Q::TYPE);
-                    if half == 0 || B::APART {
+                    if half == 0 || B::Form::APART {
                         assert_eq!(floats[0][row].to_bits(), defined.scale[half].to_bits(), "{what}");
-                        if B::OFFSET {
+                        if B::Form::OFFSET {
                             assert_eq!(floats[1][row].to_bits(), defined.offset[half].to_bits(), "{what}");
                         }
                     }
-                    if B::HALVES {
+                    if B::Form::HALVES {
                         assert_eq!(integers[row], defined.multipliers[half], "{what}");
                     }
-                    assert!(B::OFFSET || defined.offset == [0.0; 2], "{what}");
-                    assert!(B::HALVES || defined.multipliers == [1; 2], "{what}");
-                    let most = if B::LARGE { 128 } else { 64 };
+                    assert!(B::Form::OFFSET || defined.offset == [0.0; 2], "{what}");
+                    assert!(B::Form::HALVES || defined.multipliers == [1; 2], "{what}");
+                    let most = if B::Form::LARGE { 128 } else { 64 };
                     assert!(defined.levels.iter().all(|level| i32::from(*level).abs() <= most), "{what}");
                 }
             }

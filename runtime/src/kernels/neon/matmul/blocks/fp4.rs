@@ -2,7 +2,7 @@
 
 use std::arch::aarch64::*;
 
-use super::{Block, Header, Rows, look_up, nibbles};
+use super::{Apart, Block, Header, Rows, Scaled, look_up, nibbles};
 use crate::quant::{self, FP4_LEVELS};
 
 /// E8M0 scale, nibbles.
@@ -12,6 +12,7 @@ pub(in super::super) struct NVFP4;
 
 impl Block for MXFP4 {
     type Definition = quant::MXFP4;
+    type Form = Scaled;
     const BYTES: usize = 17;
     const GROUPS: usize = 1;
 
@@ -37,6 +38,7 @@ impl Block for MXFP4 {
 
 impl Block for NVFP4 {
     type Definition = quant::NVFP4;
+    type Form = Apart;
     const BYTES: usize = 36;
     const GROUPS: usize = 2;
 

@@ -2,7 +2,7 @@
 
 use std::arch::aarch64::*;
 
-use super::{Block, Header, Rows, f16_of, lanes_of, odd};
+use super::{Block, Halves, Header, Rows, WithOffset, f16_of, lanes_of, odd};
 use crate::kernels::neon::vector::widen_four;
 use crate::quant::{self, grids::IQ1};
 
@@ -13,9 +13,9 @@ pub(in super::super) struct IQ1M;
 
 impl Block for IQ1S {
     type Definition = quant::IQ1S;
+    type Form = WithOffset;
     const BYTES: usize = 50;
     const GROUPS: usize = 8;
-    const OFFSET: bool = true;
 
     #[inline]
     #[target_feature(enable = "neon")]
@@ -49,9 +49,9 @@ impl Block for IQ1S {
 
 impl Block for IQ1M {
     type Definition = quant::IQ1M;
+    type Form = Halves;
     const BYTES: usize = 56;
     const GROUPS: usize = 8;
-    const HALVES: bool = true;
 
     #[inline]
     #[target_feature(enable = "neon")]

@@ -2,7 +2,7 @@
 
 use std::arch::aarch64::*;
 
-use super::{Block, Header, Rows, bytes_at, f16_of, lanes_of, odd, odd_top_nibbles, with_signs};
+use super::{Apart, Block, Header, Rows, Scaled, bytes_at, f16_of, lanes_of, odd, odd_top_nibbles, with_signs};
 use crate::quant::{self, grids, grids::SIGNS};
 
 /// f16 scale; indices, signs and a 4-bit scale for each group.
@@ -14,6 +14,7 @@ pub(in super::super) struct IQ2S;
 
 impl Block for IQ2XXS {
     type Definition = quant::IQ2XXS;
+    type Form = Scaled;
     const BYTES: usize = 66;
     const GROUPS: usize = 8;
 
@@ -42,6 +43,7 @@ impl Block for IQ2XXS {
 
 impl Block for IQ2XS {
     type Definition = quant::IQ2XS;
+    type Form = Apart;
     const BYTES: usize = 74;
     const GROUPS: usize = 8;
 
@@ -64,6 +66,7 @@ impl Block for IQ2XS {
 
 impl Block for IQ2S {
     type Definition = quant::IQ2S;
+    type Form = Apart;
     const BYTES: usize = 82;
     const GROUPS: usize = 8;
 

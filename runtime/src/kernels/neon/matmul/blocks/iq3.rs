@@ -2,7 +2,7 @@
 
 use std::arch::aarch64::*;
 
-use super::{Block, Header, Rows, eight_nibbles, f16_of, lanes_of, odd, odd_top_nibbles, with_signs};
+use super::{Block, Header, Rows, Scaled, eight_nibbles, f16_of, lanes_of, odd, odd_top_nibbles, with_signs};
 use crate::quant::{self, grids, grids::SIGNS};
 
 /// f16 scale, indices, words of signs and a 4-bit scale.
@@ -12,6 +12,7 @@ pub(in super::super) struct IQ3S;
 
 impl Block for IQ3XXS {
     type Definition = quant::IQ3XXS;
+    type Form = Scaled;
     const BYTES: usize = 98;
     const GROUPS: usize = 8;
 
@@ -42,6 +43,7 @@ impl Block for IQ3XXS {
 
 impl Block for IQ3S {
     type Definition = quant::IQ3S;
+    type Form = Scaled;
     const BYTES: usize = 110;
     const GROUPS: usize = 8;
 

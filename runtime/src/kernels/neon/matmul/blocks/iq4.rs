@@ -2,7 +2,7 @@
 
 use std::arch::aarch64::*;
 
-use super::{Block, Header, Rows, eight_nibbles, f16_of, lanes_of, look_up, nibbles};
+use super::{Block, Header, Rows, ScaledBytes, eight_nibbles, f16_of, lanes_of, look_up, nibbles};
 use crate::quant::{self, IQ4_LEVELS};
 
 /// f16 scale, nibbles.
@@ -12,9 +12,9 @@ pub(in super::super) struct IQ4XS;
 
 impl Block for IQ4NL {
     type Definition = quant::IQ4NL;
+    type Form = ScaledBytes;
     const BYTES: usize = 18;
     const GROUPS: usize = 1;
-    const LARGE: bool = true;
 
     #[inline]
     #[target_feature(enable = "neon")]
@@ -33,9 +33,9 @@ impl Block for IQ4NL {
 
 impl Block for IQ4XS {
     type Definition = quant::IQ4XS;
+    type Form = ScaledBytes;
     const BYTES: usize = 136;
     const GROUPS: usize = 8;
-    const LARGE: bool = true;
 
     #[inline]
     #[target_feature(enable = "neon")]

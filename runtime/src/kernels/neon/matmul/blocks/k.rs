@@ -2,7 +2,10 @@
 
 use std::arch::aarch64::*;
 
-use super::{Block, Header, Rows, bit_pairs, bits_from, f16_of, from_zero, lanes_of, load_32};
+use super::{
+    ApartWithOffset, Block, Halves, Header, Rows, WithOffset, bit_pairs, bits_from, f16_of, from_zero, lanes_of,
+    load_32,
+};
 use crate::quant;
 
 /// 4-bit scales and minimums of 16 columns, bit pairs, two f16.
@@ -18,9 +21,9 @@ pub(in super::super) struct Q6K;
 
 impl Block for Q2K {
     type Definition = quant::Q2K;
+    type Form = ApartWithOffset;
     const BYTES: usize = 84;
     const GROUPS: usize = 8;
-    const OFFSET: bool = true;
 
     #[inline]
     #[target_feature(enable = "neon")]
@@ -48,9 +51,9 @@ impl Block for Q2K {
 
 impl Block for Q3K {
     type Definition = quant::Q3K;
+    type Form = Halves;
     const BYTES: usize = 110;
     const GROUPS: usize = 8;
-    const HALVES: bool = true;
 
     #[inline]
     #[target_feature(enable = "neon")]
@@ -83,9 +86,9 @@ impl Block for Q3K {
 
 impl Block for Q4K {
     type Definition = quant::Q4K;
+    type Form = WithOffset;
     const BYTES: usize = 144;
     const GROUPS: usize = 8;
-    const OFFSET: bool = true;
 
     #[inline]
     #[target_feature(enable = "neon")]
@@ -104,9 +107,9 @@ impl Block for Q4K {
 
 impl Block for Q5K {
     type Definition = quant::Q5K;
+    type Form = WithOffset;
     const BYTES: usize = 176;
     const GROUPS: usize = 8;
-    const OFFSET: bool = true;
 
     #[inline]
     #[target_feature(enable = "neon")]
@@ -127,9 +130,9 @@ impl Block for Q5K {
 
 impl Block for Q6K {
     type Definition = quant::Q6K;
+    type Form = Halves;
     const BYTES: usize = 210;
     const GROUPS: usize = 8;
-    const HALVES: bool = true;
 
     #[inline]
     #[target_feature(enable = "neon")]

@@ -2,7 +2,7 @@
 
 use std::arch::aarch64::*;
 
-use super::{Block, Header, Rows, f16_of, from_zero, mask_of, nibbles};
+use super::{Block, Header, Rows, Scaled, ScaledBytes, WithOffset, f16_of, from_zero, mask_of, nibbles};
 use crate::quant;
 
 /// f16 scale, nibbles, 8 = zero.
@@ -18,6 +18,7 @@ pub(in super::super) struct Q8_0;
 
 impl Block for Q4_0 {
     type Definition = quant::Q4_0;
+    type Form = Scaled;
     const BYTES: usize = 18;
     const GROUPS: usize = 1;
 
@@ -38,9 +39,9 @@ impl Block for Q4_0 {
 
 impl Block for Q4_1 {
     type Definition = quant::Q4_1;
+    type Form = WithOffset;
     const BYTES: usize = 20;
     const GROUPS: usize = 1;
-    const OFFSET: bool = true;
 
     #[inline]
     #[target_feature(enable = "neon")]
@@ -59,6 +60,7 @@ impl Block for Q4_1 {
 
 impl Block for Q5_0 {
     type Definition = quant::Q5_0;
+    type Form = Scaled;
     const BYTES: usize = 22;
     const GROUPS: usize = 1;
 
@@ -79,9 +81,9 @@ impl Block for Q5_0 {
 
 impl Block for Q5_1 {
     type Definition = quant::Q5_1;
+    type Form = WithOffset;
     const BYTES: usize = 24;
     const GROUPS: usize = 1;
-    const OFFSET: bool = true;
 
     #[inline]
     #[target_feature(enable = "neon")]
@@ -100,9 +102,9 @@ impl Block for Q5_1 {
 
 impl Block for Q8_0 {
     type Definition = quant::Q8_0;
+    type Form = ScaledBytes;
     const BYTES: usize = 34;
     const GROUPS: usize = 1;
-    const LARGE: bool = true;
 
     #[inline]
     #[target_feature(enable = "neon")]

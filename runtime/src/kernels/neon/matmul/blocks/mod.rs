@@ -32,11 +32,11 @@ pub(super) type Rows = [*const u8; 4];
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(super) struct Weights {
-    /// The second half's only where [`Block::APART`].
+    /// The second half's only where [`Form::APART`].
     pub(super) scale: [float32x4_t; 2],
-    /// Where [`Block::OFFSET`]; the second half's only where [`Block::APART`].
+    /// Where [`Form::OFFSET`]; the second half's only where [`Form::APART`].
     pub(super) offset: [float32x4_t; 2],
-    /// Where [`Block::HALVES`].
+    /// Where [`Form::HALVES`].
     pub(super) multipliers: [int32x4_t; 2],
 }
 
@@ -72,6 +72,45 @@ impl std::ops::IndexMut<usize> for Header {
     }
 }
 
+/// What products need to know of a type: they are compiled for each form, not for each type.
+pub(super) trait Form {
+    /// Levels are larger than ±64: an i16 does not hold the sum of four products.
+    const LARGE: bool = false;
+    /// Groups add an f32 offset to every weight.
+    const OFFSET: bool = false;
+    /// Each half of a group has its own integer scale.
+    const HALVES: bool = false;
+    /// Each half of a group has its own f32 scale and, where [`Form::OFFSET`], offset; never together with `HALVES`.
+    const APART: bool = false;
+}
+
+macro_rules! forms {
+    ($($(#[$doc:meta])* $form:ident: $($flag:ident)*;)*) => {
+        $(
+            $(#[$doc])*
+            pub(super) struct $form;
+            impl Form for $form {
+                $(const $flag: bool = true;)*
+            }
+        )*
+    };
+}
+
+forms! {
+    /// A scale for each group.
+    Scaled: ;
+    /// The same, with levels of a whole byte.
+    ScaledBytes: LARGE;
+    /// A scale and an offset for each group.
+    WithOffset: OFFSET;
+    /// A scale for each group, and integers for its halves.
+    Halves: HALVES;
+    /// A scale for each half.
+    Apart: APART;
+    /// A scale and an offset for each half.
+    ApartWithOffset: APART OFFSET;
+}
+
 /// A quantised type as NEON reads it.
 pub(super) trait Block {
     /// What says which numbers the bytes stand for.
@@ -80,14 +119,8 @@ pub(super) trait Block {
     const BYTES: usize;
     /// Groups of 32 columns in it.
     const GROUPS: usize;
-    /// Levels are larger than ±64: an i16 does not hold the sum of four products.
-    const LARGE: bool = false;
-    /// Groups add an f32 offset to every weight.
-    const OFFSET: bool = false;
-    /// Each half of a group has its own integer scale.
-    const HALVES: bool = false;
-    /// Each half of a group has its own f32 scale and, where [`Block::OFFSET`], offset; never together with `HALVES`.
-    const APART: bool = <Self::Definition as quant::Block>::APART;
+    /// Which of the fields of [`Weights`] there are.
+    type Form: Form;
 
     /// Reads what a block of each row holds beside the levels.
     ///

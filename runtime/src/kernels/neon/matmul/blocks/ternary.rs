@@ -2,7 +2,7 @@
 
 use std::arch::aarch64::*;
 
-use super::{Block, Header, Rows, bit_pairs, f16_of, from_zero, load_32};
+use super::{Block, Header, Rows, Scaled, bit_pairs, f16_of, from_zero, load_32};
 use crate::quant;
 
 /// Five digits to the base 3 in a byte, f16 scale.
@@ -12,6 +12,7 @@ pub(in super::super) struct TQ2_0;
 
 impl Block for TQ1_0 {
     type Definition = quant::TQ1_0;
+    type Form = Scaled;
     const BYTES: usize = 54;
     const GROUPS: usize = 8;
 
@@ -48,6 +49,7 @@ impl Block for TQ1_0 {
 
 impl Block for TQ2_0 {
     type Definition = quant::TQ2_0;
+    type Form = Scaled;
     const BYTES: usize = 66;
     const GROUPS: usize = 8;
 
