@@ -35,9 +35,11 @@ impl Printed {
     }
 }
 
-/// Runs the executable with no input.
+/// Runs the executable with no input, or in its place the program that `SATCHEL_TEST_PROGRAM` names: a build for another
+/// processor in its emulator.
 pub fn satchel<A: AsRef<OsStr>>(arguments: &[A]) -> Printed {
-    output(Command::new(SATCHEL).args(arguments), b"")
+    let program = std::env::var_os("SATCHEL_TEST_PROGRAM").unwrap_or_else(|| SATCHEL.into());
+    output(Command::new(program).args(arguments), b"")
 }
 
 /// Runs a program to its end with `input` on stdin.

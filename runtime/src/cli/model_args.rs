@@ -13,7 +13,8 @@ pub struct ModelArgs {
     /// Threads that compute [default: the physical cores]
     #[arg(short, long, value_name = "N", help_heading = "Model")]
     pub threads: Option<usize>,
-    /// Kernel table: scalar, avx2, avx512, avx512vnni [default: the last of these that this processor has]
+    /// Kernel table: scalar, avx2, avx512, avx512vnni; on ARM scalar, neon, neon-dotprod, neon-i8mm [default: the last of these
+    /// that this processor has]
     #[arg(long, value_name = "NAME", help_heading = "Model")]
     pub isa: Option<String>,
 }
