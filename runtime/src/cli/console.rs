@@ -3,7 +3,7 @@
 
 /// Waits for Enter where this process is alone in its console and a person can see and answer it; else does nothing.
 #[cfg(windows)]
-pub fn stay_readable() {
+pub(super) fn stay_readable() {
     use std::io::{BufRead, IsTerminal, Write};
     let (input, output) = (std::io::stdin(), std::io::stderr());
     if !input.is_terminal() || !output.is_terminal() || !alone() {
@@ -27,4 +27,4 @@ fn alone() -> bool {
 
 /// Other systems' terminals stay.
 #[cfg(not(windows))]
-pub fn stay_readable() {}
+pub(super) fn stay_readable() {}
