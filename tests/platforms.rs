@@ -288,7 +288,7 @@ fn windows_keeps_a_console_of_its_own_open_until_enter() {
     copy(&runtime, &program);
     copy(&wine.library, &scratch.path("bcryptprimitives.dll"));
     // A double click: no arguments, and a console for this program alone.
-    let line = format!("timeout 100 {} '{}'", wine.program, program.display());
+    let line = format!("timeout --foreground 100 {} '{}'", wine.program, program.display());
     let mut command = Command::new("script");
     command.env("SHELL", "/bin/sh").args(["-q", "-e", "-c", &line, "/dev/null"]);
     wine.set(&mut command).stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
