@@ -31,6 +31,7 @@ pub use error::{Error, shown_bytes};
 pub use form::Form;
 pub use model::Part;
 pub use observer::{Observer, Silent};
+pub use output::Output;
 pub use plan::{Plan, Request};
 pub use platform::{Platform, UnknownPlatform};
 pub use program::Program;

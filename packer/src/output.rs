@@ -15,7 +15,7 @@ use crate::Error;
 const PARTIAL_SUFFIX: &str = ".satchel-partial";
 
 /// A file in the making. Dropped without [`Output::commit`], it is gone.
-pub(crate) struct Output {
+pub struct Output {
     file: File,
     target: PathBuf,
     /// The name it has meanwhile, where it needs one.
@@ -37,7 +37,7 @@ impl Output {
     ///
     /// # Errors
     /// The target's folder is not there or cannot be written to; the target is a folder, or exists and `force` is false.
-    pub(crate) fn create(target: &Path, executable: bool, force: bool) -> Result<Self, Error> {
+    pub fn create(target: &Path, executable: bool, force: bool) -> Result<Self, Error> {
         let folder = folder_of(target);
         let Some(name) = target.file_name().filter(|_| !target.is_dir()) else {
             return Err(Error::unfit(target, "is a folder: give the file to write"));
@@ -65,13 +65,40 @@ impl Output {
         Ok(Self { file, target, partial: Some(partial) })
     }
 
+    /// Checks that its file system has room for so many bytes.
+    ///
+    /// # Errors
+    /// It has not, or does not say.
+    pub fn check_room(&self, needed_bytes: u64) -> Result<(), Error> {
+        let folder = folder_of(&self.target);
+        let free_bytes = fs4::available_space(folder).map_err(Error::file(folder))?;
+        if needed_bytes > free_bytes { Err(self.no_space(needed_bytes, free_bytes)) } else { Ok(()) }
+    }
+
+    /// What a failure to write it means, where it takes so many bytes in all.
+    pub fn write_failed(&self, error: io::Error, needed_bytes: u64) -> Error {
+        if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            let free_bytes = fs4::available_space(folder_of(&self.target)).unwrap_or(0);
+            return self.no_space(needed_bytes, free_bytes);
+        }
+        Error::File { path: self.target.clone(), source: error }
+    }
+
+    fn no_space(&self, needed_bytes: u64, free_bytes: u64) -> Error {
+        let folder = folder_of(&self.target).to_owned();
+        Error::NoSpace { output: self.target.clone(), folder, needed_bytes, free_bytes }
+    }
+
     /// The file, for reading and writing.
-    pub(crate) fn file(&self) -> &File {
+    pub fn file(&self) -> &File {
         &self.file
     }
 
     /// Gives the whole file its name, its bytes being on the disk. With `force` it replaces what is there.
-    pub(crate) fn commit(self, force: bool) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// The bytes or the name cannot be written; without `force`, something has the name already.
+    pub fn commit(self, force: bool) -> Result<(), Error> {
         self.file.sync_all().map_err(Error::file(&self.target))?;
         let done = match self.partial {
             None => link_nameless(&self.file, &self.target, force),

@@ -23,6 +23,7 @@ pub mod pack;
 pub mod payload;
 pub mod perplexity;
 mod progress;
+pub mod quantize;
 pub mod random_model;
 pub mod repack;
 pub mod run;
@@ -107,6 +108,8 @@ enum Command {
     Verify(verify::Args),
     /// Show what a model file holds
     Inspect(inspect::Args),
+    /// Write a model with its weights in other blocks, such as Q4_K_M
+    Quantize(quantize::Args),
     /// Measure prefill and decode speed
     Bench(bench::Args),
     /// Text to token ids
@@ -153,6 +156,7 @@ pub fn main() -> ExitCode {
         Some(Command::Assemble(args)) => assemble::run(args),
         Some(Command::Verify(args)) => verify::run(args),
         Some(Command::Inspect(args)) => inspect::run(args),
+        Some(Command::Quantize(args)) => quantize::run(args),
         Some(Command::Bench(args)) => bench::run(args),
         Some(Command::Tokenize(args)) => tokenize::run(args),
         Some(Command::Detokenize(args)) => detokenize::run(args),

@@ -6,6 +6,7 @@
 //! scale and an offset of its own. Dequantising and the integer matrix product both start from that view ([`Group`]), so a new
 //! block type is one implementation of [`Block`] and one row in `for_block!`.
 
+pub mod encode;
 mod fp4;
 pub(crate) mod grids;
 mod iq1;

@@ -1,0 +1,188 @@
+//! `satchel quantize`: a model with its weights in other blocks, types and names as llama.cpp's `llama-quantize` has them.
+//!
+//! The file is planned whole (`quantize/assign.rs` says which tensor becomes what), then written tensor by tensor
+//! (`quantize/convert.rs`); in memory are the metadata and some rows. It has its name only when it is whole.
+
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use satchel_gguf::{Gguf, GgufWriter, Layout, Metadata, TensorInfo, TensorType, Value};
+use satchel_packer::{Error, Observer, Output, shown_bytes};
+
+use super::Failure;
+use super::progress::Progress;
+use crate::quant::supports;
+use crate::session::{ModelSource, OpenOptions};
+
+mod assign;
+mod convert;
+mod file_type;
+
+use assign::{Assigned, assign};
+use convert::Refused;
+use file_type::FileType;
+
+/// Arguments of `quantize`.
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Types: F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K, Q2_K_S, Q3_K_S, Q3_K_M, Q3_K_L, Q4_K_S, \
+                        Q4_K_M, Q5_K_S, Q5_K_M, Q6_K; Q3_K, Q4_K and Q5_K are the ones with M. From Q2_K on these are mixtures, \
+                        which give more bits to the tensors that need them; --pure gives none more."
+)]
+pub struct Args {
+    /// A GGUF file, any part of a split one, or a packed file
+    #[arg(value_name = "IN.gguf")]
+    input: PathBuf,
+    /// The file to write
+    #[arg(value_name = "OUT.gguf")]
+    output: PathBuf,
+    /// What the weights become
+    #[arg(value_name = "TYPE", value_parser = FileType::parse)]
+    ty: FileType,
+    /// Quantise weights that are quantised already, which loses more than quantising once
+    #[arg(long)]
+    allow_requantize: bool,
+    /// The same type for every matrix
+    #[arg(long)]
+    pure: bool,
+    /// Threads that compute [default: the physical cores]
+    #[arg(short, long, value_name = "N")]
+    threads: Option<usize>,
+    /// Replace OUT.gguf if it exists
+    #[arg(long)]
+    force: bool,
+    /// Show no progress and no summary
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// What `general.quantization_version` says of the blocks written here (GGML's `GGML_QNT_VERSION`).
+const QUANTIZATION_VERSION: u32 = 2;
+
+/// Runs the command.
+pub fn run(args: Args) -> Result<(), Failure> {
+    let threads = OpenOptions { threads: args.threads, ..OpenOptions::default() }.compute()?.threads;
+    let source = ModelSource::open(Some(&args.input))?;
+    let in_input = |line: String| Failure::new(format!("{}: {line}", args.input.display()));
+    let assigned = assign(&source.gguf, args.ty, args.pure).map_err(|error| in_input(error.to_string()))?;
+    check(&source.gguf, &assigned, args.allow_requantize).map_err(in_input)?;
+    let layout = plan(&source.gguf, &assigned, args.ty)?;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+    let begun = Instant::now();
+    let output = Output::create(&args.output, false, args.force)?;
+    output.check_room(layout.file_bytes)?;
+    let progress = Progress::new("quantizing", args.quiet)?;
+    let written = pool.install(|| write(&source, &layout, &output, &progress));
+    let written = written.and_then(|()| {
+        progress.flushing();
+        output.commit(args.force).map_err(Stopped::Output)
+    });
+    progress.finish(written.map(Ok).or_else(|stopped| stopped.told(&args)))??;
+    if !args.quiet {
+        print_summary(&args, &source.gguf, &assigned, &layout, begun);
+    }
+    Ok(())
+}
+
+/// Whether each tensor can become what it was assigned.
+fn check(gguf: &Gguf, assigned: &[Assigned], allow_requantize: bool) -> Result<(), String> {
+    let changed =
+        || gguf.tensors.iter().zip(assigned).filter(|(tensor, to)| tensor.ty != to.ty).map(|(tensor, _)| tensor);
+    if let Some(tensor) = changed().find(|tensor| !supports(tensor.ty)) {
+        return Err(format!("{} is {}, which cannot be read as weights", tensor.name, tensor.ty));
+    }
+    let quantised: Vec<&TensorInfo> = changed().filter(|tensor| tensor.ty.block_elements() > 1).collect();
+    match quantised.as_slice() {
+        [first, ..] if !allow_requantize => Err(format!(
+            "{} of {} tensors are quantised already ({} is {}), and quantising them again loses more; take an F32, F16 or BF16 \
+             file, or pass --allow-requantize",
+            quantised.len(),
+            gguf.tensors.len(),
+            first.name,
+            first.ty
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The new file's head: the metadata of the old, but for what says how it is quantised and split.
+fn plan(gguf: &Gguf, assigned: &[Assigned], ty: FileType) -> Result<Layout, Failure> {
+    let entries = gguf.metadata.iter().filter(|(key, _)| !key.starts_with("split."));
+    let metadata = Metadata::new(entries.map(|(key, value)| (key.to_owned(), value.clone())).collect())?;
+    let mut writer = GgufWriter::with_metadata(&metadata);
+    writer.set("general.quantization_version", Value::U32(QUANTIZATION_VERSION));
+    writer.set("general.file_type", Value::U32(ty as u32));
+    for (tensor, to) in gguf.tensors.iter().zip(assigned) {
+        writer.tensor(&tensor.name, &tensor.dimensions, to.ty)?;
+    }
+    Ok(writer.layout()?)
+}
+
+/// Why the work ended early.
+enum Stopped {
+    Weights(Refused),
+    Output(Error),
+}
+
+impl Stopped {
+    /// As [`Progress::finish`] takes it: weights that were refused pass through it, for they are no failure of files.
+    fn told(self, args: &Args) -> Result<Result<(), Failure>, Error> {
+        match self {
+            Self::Weights(Refused::Interrupted) => Err(Error::Interrupted),
+            Self::Weights(refused) => Ok(Err(Failure::new(format!("{}: {refused}", args.input.display())))),
+            Self::Output(error) => Err(error),
+        }
+    }
+}
+
+fn write(source: &ModelSource, layout: &Layout, output: &Output, observer: &dyn Observer) -> Result<(), Stopped> {
+    observer.begin(source.gguf.tensors.iter().map(|tensor| tensor.bytes).sum());
+    let mut file = BufWriter::with_capacity(1 << 20, output.file());
+    let written = layout.write(&mut file, |at, out| {
+        let tensor = &source.gguf.tensors[at];
+        observer.at(&tensor.name);
+        let bytes = &source.parts[tensor.part].bytes()[tensor.offset as usize..tensor.end() as usize];
+        convert::write_tensor(tensor, bytes, layout.tensors[at].ty, out, observer)
+    });
+    written.and_then(|()| file.flush()).map_err(|error| stopped(error, output, layout))
+}
+
+fn stopped(error: io::Error, output: &Output, layout: &Layout) -> Stopped {
+    match error.downcast::<Refused>() {
+        Ok(refused) => Stopped::Weights(refused),
+        Err(error) => Stopped::Output(output.write_failed(error, layout.file_bytes)),
+    }
+}
+
+fn print_summary(args: &Args, gguf: &Gguf, assigned: &[Assigned], layout: &Layout, begun: Instant) {
+    let data: u64 = layout.tensors.iter().map(|tensor| tensor.bytes).sum();
+    let weights: u64 = layout.tensors.iter().map(TensorInfo::elements).sum();
+    println!(
+        "{}: {} in {:.1} s, {}, {:.2} bits a weight ({})",
+        args.output.display(),
+        shown_bytes(layout.file_bytes),
+        begun.elapsed().as_secs_f64(),
+        if args.pure { format!("pure {}", args.ty.base()) } else { args.ty.name().to_owned() },
+        8.0 * data as f64 / weights.max(1) as f64,
+        count(layout.tensors.iter().map(|tensor| tensor.ty)),
+    );
+    let instead: Vec<&Assigned> = assigned.iter().filter(|to| to.ty != to.wanted).collect();
+    if !instead.is_empty() {
+        println!(
+            "Note: rows of {} of {} tensors are no multiple of 256 long, so they are {} in place of {}",
+            instead.len(),
+            gguf.tensors.len(),
+            count(instead.iter().map(|to| to.ty)),
+            count(instead.iter().map(|to| to.wanted)),
+        );
+    }
+}
+
+/// How many there are of each type: `61 F32, 211 Q8_0`.
+fn count(types: impl Iterator<Item = TensorType>) -> String {
+    let mut counts = std::collections::BTreeMap::new();
+    types.for_each(|ty| *counts.entry(ty).or_insert(0u32) += 1);
+    let texts: Vec<String> = counts.iter().map(|(ty, count)| format!("{count} {ty}")).collect();
+    texts.join(", ")
+}

@@ -1,0 +1,103 @@
+//! Tensor by tensor from the mapped file to the new one: some rows are widened to f32, encoded and written, then the next.
+
+use std::io::{self, Write};
+
+use rayon::prelude::*;
+use satchel_gguf::{TensorInfo, TensorType};
+use satchel_packer::Observer;
+
+use crate::quant::dequantize_row;
+use crate::quant::encode::{Encoder, LARGEST, encoder};
+
+/// Weights that are in memory at once, about; at least one row of each thread.
+const BATCH_ELEMENTS: u64 = 1 << 20;
+
+/// Why a tensor cannot be written as asked. It travels in an [`io::Error`].
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refused {
+    #[error("{tensor}, row {row}: {value} is no weight; the file is damaged, or was made from a damaged one")]
+    NoNumber { tensor: String, row: u64, value: f32 },
+    #[error("{tensor}, row {row}: {value} is beyond what {ty} can hold; BF16 and F32 can hold it")]
+    TooLarge { tensor: String, row: u64, value: f32, ty: TensorType },
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// Writes the tensor whose `bytes` these are as blocks of type `to`, telling `observer` of each part.
+///
+/// # Errors
+/// The writer's own, and [`Refused`] inside an [`io::Error`].
+pub(super) fn write_tensor(
+    tensor: &TensorInfo,
+    bytes: &[u8],
+    to: TensorType,
+    out: &mut impl Write,
+    observer: &dyn Observer,
+) -> io::Result<()> {
+    let row_bytes =
+        |ty: TensorType| ty.row_bytes(tensor.columns()).expect("a row is whole blocks: the table was checked");
+    let (from_bytes, to_bytes) = (row_bytes(tensor.ty), row_bytes(to));
+    if from_bytes == 0 {
+        return Ok(()); // a row without elements
+    }
+    let rows = (BATCH_ELEMENTS / tensor.columns()).max(rayon::current_num_threads() as u64);
+    let encode = encoder(to).expect("tensors are assigned types that can be written");
+    let mut blocks = Vec::new();
+    for (batch, bytes) in bytes.chunks((rows * from_bytes) as usize).enumerate() {
+        if observer.interrupted() {
+            return Err(io::Error::other(Refused::Interrupted));
+        }
+        if tensor.ty == to {
+            out.write_all(bytes)?;
+        } else {
+            let count = bytes.len() as u64 / from_bytes;
+            blocks.resize((count * to_bytes) as usize, 0);
+            let rows = Rows { tensor, first: batch as u64 * rows, from_bytes: from_bytes as usize, to, encode };
+            rows.convert(bytes, &mut blocks, to_bytes as usize).map_err(io::Error::other)?;
+            out.write_all(&blocks)?;
+        }
+        observer.advance(bytes.len() as u64);
+    }
+    Ok(())
+}
+
+/// Some consecutive rows of a tensor.
+struct Rows<'a> {
+    tensor: &'a TensorInfo,
+    first: u64,
+    from_bytes: usize,
+    to: TensorType,
+    encode: Encoder,
+}
+
+impl Rows<'_> {
+    /// On all threads of the pool; of several bad rows, the first is reported.
+    fn convert(&self, bytes: &[u8], blocks: &mut [u8], to_bytes: usize) -> Result<(), Refused> {
+        let columns = self.tensor.columns() as usize;
+        let rows = bytes.par_chunks(self.from_bytes).zip(blocks.par_chunks_mut(to_bytes)).enumerate();
+        let refused = rows.map_init(
+            || vec![0.0; columns],
+            |values, (row, (bytes, blocks))| {
+                dequantize_row(self.tensor.ty, bytes, values);
+                let refused = self.refused(self.first + row as u64, values);
+                if refused.is_none() {
+                    (self.encode)(values, blocks);
+                }
+                refused
+            },
+        );
+        refused.find_map_first(|refused| refused).map_or(Ok(()), Err)
+    }
+
+    fn refused(&self, row: u64, values: &[f32]) -> Option<Refused> {
+        let most = if matches!(self.to, TensorType::F32 | TensorType::BF16) { f32::MAX } else { LARGEST };
+        // A comparison that NaN fails, too.
+        let value =
+            *values.iter().find(|value| !matches!(value.abs().partial_cmp(&most), Some(order) if order.is_le()))?;
+        let tensor = self.tensor.name.clone();
+        Some(match value.is_finite() {
+            true => Refused::TooLarge { tensor, row, value, ty: self.to },
+            false => Refused::NoNumber { tensor, row, value },
+        })
+    }
+}

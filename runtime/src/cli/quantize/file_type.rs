@@ -1,0 +1,99 @@
+//! The names that quantised files go by, which are llama.cpp's: what most of the weights become.
+
+use satchel_gguf::TensorType;
+
+/// What a file's weights are to become. The discriminant is what `general.file_type` says.
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(super) enum FileType {
+    F32 = 0,
+    F16 = 1,
+    Q4_0 = 2,
+    Q4_1 = 3,
+    Q8_0 = 7,
+    Q5_0 = 8,
+    Q5_1 = 9,
+    Q2_K = 10,
+    Q3_K_S = 11,
+    Q3_K_M = 12,
+    Q3_K_L = 13,
+    Q4_K_S = 14,
+    Q4_K_M = 15,
+    Q5_K_S = 16,
+    Q5_K_M = 17,
+    Q6_K = 18,
+    Q2_K_S = 21,
+    BF16 = 32,
+}
+
+use FileType::*;
+
+/// (name, what it means, the type of most tensors)
+const TABLE: [(&str, FileType, TensorType); 21] = [
+    ("F32", F32, TensorType::F32),
+    ("F16", F16, TensorType::F16),
+    ("BF16", BF16, TensorType::BF16),
+    ("Q8_0", Q8_0, TensorType::Q8_0),
+    ("Q4_0", Q4_0, TensorType::Q4_0),
+    ("Q4_1", Q4_1, TensorType::Q4_1),
+    ("Q5_0", Q5_0, TensorType::Q5_0),
+    ("Q5_1", Q5_1, TensorType::Q5_1),
+    ("Q2_K", Q2_K, TensorType::Q2_K),
+    ("Q2_K_S", Q2_K_S, TensorType::Q2_K),
+    ("Q3_K_S", Q3_K_S, TensorType::Q3_K),
+    ("Q3_K_M", Q3_K_M, TensorType::Q3_K),
+    ("Q3_K_L", Q3_K_L, TensorType::Q3_K),
+    ("Q4_K_S", Q4_K_S, TensorType::Q4_K),
+    ("Q4_K_M", Q4_K_M, TensorType::Q4_K),
+    ("Q5_K_S", Q5_K_S, TensorType::Q5_K),
+    ("Q5_K_M", Q5_K_M, TensorType::Q5_K),
+    ("Q6_K", Q6_K, TensorType::Q6_K),
+    // Without a letter, the middle one.
+    ("Q3_K", Q3_K_M, TensorType::Q3_K),
+    ("Q4_K", Q4_K_M, TensorType::Q4_K),
+    ("Q5_K", Q5_K_M, TensorType::Q5_K),
+];
+
+impl FileType {
+    /// The type of this name, in any case of letters; an error that lists the names.
+    pub(super) fn parse(name: &str) -> Result<Self, String> {
+        match TABLE.iter().find(|row| row.0.eq_ignore_ascii_case(name)) {
+            Some(row) => Ok(row.1),
+            None => {
+                let known: Vec<&str> = TABLE.iter().map(|row| row.0).collect();
+                Err(format!("there are {}", known.join(", ")))
+            }
+        }
+    }
+
+    /// Its full name.
+    pub(super) fn name(self) -> &'static str {
+        self.row().0
+    }
+
+    /// The block type of most tensors.
+    pub(super) fn base(self) -> TensorType {
+        self.row().2
+    }
+
+    fn row(self) -> &'static (&'static str, Self, TensorType) {
+        TABLE.iter().find(|row| row.1 == self).expect("every type has a row")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lead_to_types_and_back() {
+        for (name, ty, base) in TABLE {
+            assert_eq!(FileType::parse(&name.to_lowercase()), Ok(ty));
+            assert!(ty.name().starts_with(name) && ty.base() == base, "{name}");
+        }
+        assert_eq!(FileType::parse("Q4_K").unwrap().name(), "Q4_K_M");
+        assert_eq!((Q2_K_S as u32, BF16 as u32), (21, 32));
+        assert!(FileType::parse("Q9").unwrap_err().contains("Q4_K_M"));
+    }
+}

@@ -1,0 +1,79 @@
+//! Q4_0, Q4_1, Q5_0, Q5_1, Q8_0: the range of 32 values divided evenly, no search.
+//!
+//! The `_0` types have one level more below zero than above it. The value farthest from zero gets that level, so the scale is
+//! negative where that value is positive.
+
+use super::{inverse, put_f16};
+
+const GROUP: usize = 32;
+
+pub(super) fn q8_0(values: &[f32; GROUP], block: &mut [u8]) {
+    let scale = farthest(values).abs() / 127.0;
+    put_f16(block, 0, scale);
+    let inverse = inverse(scale);
+    for (level, &value) in block[2..].iter_mut().zip(values) {
+        // Halves away from zero, as other writers of this type round: `as` cuts off towards zero.
+        let scaled = value * inverse;
+        *level = ((scaled + 0.5f32.copysign(scaled)) as i8).cast_unsigned();
+    }
+}
+
+pub(super) fn q4_0(values: &[f32; GROUP], block: &mut [u8]) {
+    let levels = symmetric::<8>(values, block);
+    nibbles(&levels, &mut block[2..]);
+}
+
+pub(super) fn q5_0(values: &[f32; GROUP], block: &mut [u8]) {
+    let levels = symmetric::<16>(values, block);
+    fifth_bits(&levels, &mut block[2..6]);
+    nibbles(&levels, &mut block[6..]);
+}
+
+pub(super) fn q4_1(values: &[f32; GROUP], block: &mut [u8]) {
+    let levels = affine::<15>(values, block);
+    nibbles(&levels, &mut block[4..]);
+}
+
+pub(super) fn q5_1(values: &[f32; GROUP], block: &mut [u8]) {
+    let levels = affine::<31>(values, block);
+    fifth_bits(&levels, &mut block[4..8]);
+    nibbles(&levels, &mut block[8..]);
+}
+
+/// Levels from 0 to 2·`HALF` − 1, of which `HALF` stands for zero; puts the scale at the block's front.
+fn symmetric<const HALF: u8>(values: &[f32; GROUP], block: &mut [u8]) -> [u8; GROUP] {
+    let half = f32::from(HALF);
+    let scale = farthest(values) / -half;
+    put_f16(block, 0, scale);
+    let inverse = inverse(scale);
+    // No value lies below level 0, so cutting off after adding a half rounds.
+    values.map(|value| ((value * inverse + half + 0.5) as u8).min(2 * HALF - 1))
+}
+
+/// Levels from 0 to `TOP` over the range of the values; puts scale and minimum at the block's front.
+fn affine<const TOP: u8>(values: &[f32; GROUP], block: &mut [u8]) -> [u8; GROUP] {
+    let low = values.iter().copied().fold(f32::INFINITY, f32::min);
+    let high = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let scale = (high - low) / f32::from(TOP);
+    put_f16(block, 0, scale);
+    put_f16(block, 2, low);
+    let inverse = inverse(scale);
+    values.map(|value| (((value - low) * inverse + 0.5) as u8).min(TOP))
+}
+
+/// The value farthest from zero, the first of several.
+pub(super) fn farthest(values: &[f32]) -> f32 {
+    values.iter().copied().fold(0.0, |best: f32, value| if value.abs() > best.abs() { value } else { best })
+}
+
+/// 32 levels into 16 bytes: the first half in the low nibbles, the second in the high ones. A fifth bit is left out.
+pub(super) fn nibbles(levels: &[u8; GROUP], out: &mut [u8]) {
+    for (column, byte) in out.iter_mut().enumerate() {
+        *byte = (levels[column] & 15) | (levels[column + 16] & 15) << 4;
+    }
+}
+
+fn fifth_bits(levels: &[u8; GROUP], out: &mut [u8]) {
+    let word = levels.iter().enumerate().fold(0u32, |word, (column, &level)| word | u32::from(level >> 4) << column);
+    out.copy_from_slice(&word.to_le_bytes());
+}
