@@ -2,6 +2,7 @@
 
 mod bad_bundle;
 mod bad_gguf;
+mod bench;
 mod block_types;
 mod cli_chat;
 mod cli_run;
@@ -15,6 +16,7 @@ mod pack;
 mod page;
 mod places;
 mod platforms;
+mod quantize;
 mod reference;
 mod served;
 mod support;

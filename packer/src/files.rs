@@ -54,7 +54,7 @@ pub(crate) fn disk_bytes(file: &File) -> io::Result<u64> {
 }
 
 /// Whether both paths lead to one file, also by way of links.
-pub(crate) fn same_file(a: &Path, b: &Path) -> bool {
+pub fn same_file(a: &Path, b: &Path) -> bool {
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt;

@@ -28,6 +28,7 @@ pub mod verify;
 mod write;
 
 pub use error::{Error, shown_bytes};
+pub use files::same_file;
 pub use form::Form;
 pub use model::Part;
 pub use observer::{Observer, Silent};

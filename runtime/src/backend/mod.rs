@@ -106,6 +106,15 @@ impl KvShape {
     }
 }
 
+/// Memory that a backend holds beside the mapped weights, bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryUse {
+    /// Keys and values.
+    pub kv_bytes: u64,
+    /// Activations of the largest batch so far, and what converts them.
+    pub scratch_bytes: u64,
+}
+
 /// The rows of one forward pass.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
@@ -153,6 +162,9 @@ pub trait Backend: Send {
     fn kv_free(&mut self, block: BlockId);
     /// Copies a whole KV block.
     fn kv_copy(&mut self, from: BlockId, to: BlockId);
+
+    /// What it holds now.
+    fn memory(&self) -> MemoryUse;
 
     /// Starts a forward pass: sizes the slots for the batch's rows.
     fn begin(&mut self, batch: &Batch);

@@ -1,21 +1,32 @@
-//! `satchel bench`: prefill and decode speed, measured as llama.cpp's `llama-bench` does, so that figures compare.
+//! `satchel bench`: the table people share of models: size, memory, prefill and decode speed, and how well a text is predicted.
+//!
+//! Speed is measured as llama.cpp's `llama-bench` does (`pp512` prefills 512 tokens, `tg128` decodes 128), perplexity as its
+//! `llama-perplexity` does, so that figures compare. Models run one after the other, each alone in memory.
 
 use std::path::PathBuf;
-use std::time::Instant;
 
 use clap::ValueEnum;
-use serde::Serialize;
 
 use super::Failure;
 use super::model_args::ModelArgs;
-use crate::TokenId;
-use crate::engine::{Evaluator, Wanted};
+use super::perplexity::{check_context, measure, read_text_to};
+use crate::engine::Evaluator;
 use crate::session::ModelSource;
-use crate::session::open::build_model;
+use crate::session::open::{Compute, build_model};
+use crate::tokenizer::Tokenizer;
+
+mod report;
+mod speed;
+
+use report::{Report, Table};
+use speed::Speed;
 
 /// Arguments of `bench`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
+    /// Models to measure, each a GGUF file or a packed file [default: the model this program carries]
+    #[arg(value_name = "FILE", conflicts_with = "model")]
+    files: Vec<PathBuf>,
     #[command(flatten)]
     model: ModelArgs,
     /// Prefill this many tokens (0: leave the test out)
@@ -30,144 +41,83 @@ pub struct Args {
     /// Runs that count, after one that warms up
     #[arg(short = 'r', long, value_name = "N", default_value_t = 5)]
     repetitions: usize,
+    /// Measure the perplexity of this text, too; `-` reads it from stdin
+    #[arg(short = 'f', long = "file", value_name = "TEXT")]
+    text: Option<PathBuf>,
+    /// Tokens of a window of the text
+    #[arg(short, long, value_name = "N", default_value_t = 512, requires = "text")]
+    context: usize,
+    /// Use only the first N bytes of the text (cut at a character)
+    #[arg(long, value_name = "N", requires = "text")]
+    bytes: Option<usize>,
     /// How to print
     #[arg(short = 'o', long, value_enum, default_value_t = Format::Table)]
     output: Format,
+    /// The same as --output json
+    #[arg(long, conflicts_with = "output")]
+    json: bool,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// For people
+    /// Markdown, a row a model
     Table,
-    /// One array
+    /// One array, an object a model
     Json,
-    /// One object a line
+    /// An object a line for each test of speed
     Jsonl,
 }
-
-#[derive(Serialize)]
-struct Row {
-    test: String,
-    threads: usize,
-    isa: &'static str,
-    model: PathBuf,
-    model_bytes: u64,
-    avg_ts: f64,
-    stddev_ts: f64,
-    samples_ts: Vec<f64>,
-}
-
-/// Largest prefill batch, as the engine takes them.
-const BATCH_TOKENS: usize = 512;
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), Failure> {
     if args.repetitions == 0 {
         return Err(Failure::usage("--repetitions must be at least 1"));
     }
-    if args.prompt == 0 && args.generate == 0 {
-        return Err(Failure::usage("nothing to measure: --prompt and --generate are both 0"));
+    if args.prompt == 0 && args.generate == 0 && args.text.is_none() {
+        return Err(Failure::usage("nothing to measure: --prompt and --generate are both 0, and there is no --file"));
     }
+    check_context(args.context)?;
+    let format = if args.json { Format::Json } else { args.output };
     let options = args.model.options();
     let compute = options.compute()?;
-    let source = ModelSource::open(options.model.as_deref())?;
-    let (model, backend) = build_model(&source, compute, None)?;
-    let mut bench = Bench {
-        state: 12_345,
-        vocabulary: model.vocabulary as u64,
-        evaluator: Evaluator::new(model, backend, args.depth + args.prompt.max(args.generate)),
-        depth: args.depth,
-    };
-    let suffix = if args.depth > 0 { format!("@d{}", args.depth) } else { String::new() };
-    let mut rows = Vec::new();
-    let tests: [(&str, usize, Work); 2] = [("pp", args.prompt, Bench::prefill), ("tg", args.generate, Bench::decode)];
-    for (name, tokens, work) in tests {
-        if tokens == 0 {
-            continue;
+    let text = args.text.as_deref().map(|file| read_text_to(file, args.bytes)).transpose()?;
+    // A file that cannot be read is told before the others are measured.
+    let files =
+        if args.files.is_empty() { vec![options.model] } else { args.files.iter().cloned().map(Some).collect() };
+    let sources: Vec<ModelSource> =
+        files.iter().map(|file| ModelSource::open(file.as_deref())).collect::<Result<_, _>>()?;
+    let table = Table::new(&sources);
+    let mut reports: Vec<Report> = Vec::new();
+    for source in &sources {
+        let report = measured(&args, source, compute, text.as_deref())?;
+        match format {
+            Format::Table => table.print(&report, reports.is_empty()),
+            Format::Jsonl => report.print_tests()?,
+            Format::Json => {}
         }
-        let samples_ts = bench.samples(tokens, args.repetitions, work);
-        let avg_ts = samples_ts.iter().sum::<f64>() / samples_ts.len() as f64;
-        let variance = samples_ts.iter().map(|sample| (sample - avg_ts).powi(2)).sum::<f64>()
-            / (samples_ts.len().max(2) - 1) as f64;
-        let row = Row {
-            test: format!("{name}{tokens}{suffix}"),
-            threads: compute.threads,
-            isa: compute.kernels.name,
-            model: source.path.clone(),
-            model_bytes: source.model_bytes(),
-            avg_ts,
-            stddev_ts: variance.sqrt(),
-            samples_ts,
-        };
-        print_row(&row, args.output, rows.is_empty())?;
-        rows.push(row);
+        reports.push(report);
     }
-    if matches!(args.output, Format::Json) {
-        println!("{}", serde_json::to_string_pretty(&rows)?);
-    }
-    Ok(())
-}
-
-fn print_row(row: &Row, format: Format, first: bool) -> Result<(), Failure> {
     match format {
-        Format::Json => {}
-        Format::Jsonl => println!("{}", serde_json::to_string(row)?),
-        Format::Table => {
-            if first {
-                println!("{:<16} {:>8} {:>8} {:>20}", "test", "threads", "isa", "tokens/s");
-            }
-            let speed = format!("{:.2} ± {:.2}", row.avg_ts, row.stddev_ts);
-            println!("{:<16} {:>8} {:>8} {speed:>20}", row.test, row.threads, row.isa);
-        }
+        Format::Table => table.print_note(&reports),
+        Format::Json => println!("{}", serde_json::to_string_pretty(&reports)?),
+        Format::Jsonl => {}
     }
     Ok(())
 }
 
-/// What a test does: so many tokens.
-type Work = fn(&mut Bench, usize);
-
-struct Bench {
-    evaluator: Evaluator,
-    vocabulary: u64,
-    depth: usize,
-    state: u64,
-}
-
-impl Bench {
-    /// Any tokens will do, as long as they differ: a linear congruential sequence.
-    fn tokens(&mut self, count: usize) -> Vec<TokenId> {
-        let mut next = || {
-            self.state = (self.state * 1_103_515_245 + 12_345) & 0x7fff_ffff;
-            (self.state % self.vocabulary) as TokenId
-        };
-        (0..count).map(|_| next()).collect()
-    }
-
-    fn prefill(&mut self, count: usize) {
-        for chunk in self.tokens(count).chunks(BATCH_TOKENS) {
-            self.evaluator.append(chunk, Wanted::Last).expect("the context was made for this test");
-        }
-    }
-
-    fn decode(&mut self, count: usize) {
-        for token in self.tokens(count) {
-            self.evaluator.append(&[token], Wanted::Last).expect("the context was made for this test");
-        }
-    }
-
-    /// Tokens a second of each run but the first, which warms up.
-    fn samples(&mut self, tokens: usize, repetitions: usize, work: Work) -> Vec<f64> {
-        let mut samples = Vec::with_capacity(repetitions);
-        for run in 0..=repetitions {
-            self.evaluator.clear();
-            self.prefill(self.depth);
-            let start = Instant::now();
-            work(self, tokens);
-            let speed = tokens as f64 / start.elapsed().as_secs_f64();
-            if run > 0 {
-                samples.push(speed);
-            }
-        }
-        samples
-    }
+/// Everything about one model.
+fn measured(args: &Args, source: &ModelSource, compute: Compute, text: Option<&str>) -> Result<Report, Failure> {
+    let (model, backend) = build_model(source, compute, None)?;
+    let positions = args.depth + args.prompt.max(args.generate);
+    let evaluator = Evaluator::new(model, backend, positions.max(args.context));
+    let mut speed = Speed::new(evaluator, args.depth, args.repetitions);
+    let tests = speed.tests(args.prompt, args.generate);
+    let memory = speed.memory();
+    let Some(text) = text else { return Ok(Report::new(source, compute, memory, tests, None)) };
+    let tokenizer = Tokenizer::from_gguf(&source.gguf.metadata)?;
+    let mut evaluator = speed.into_evaluator();
+    let perplexity = measure(&mut evaluator, &tokenizer, text, args.context, |_, _| {})?;
+    // Logits of every position are no part of what a chat needs; they count where nothing else was measured.
+    let memory = if tests.is_empty() { evaluator.memory() } else { memory };
+    Ok(Report::new(source, compute, memory, tests, Some(perplexity)))
 }

@@ -17,6 +17,7 @@ mod report;
 mod text;
 
 use report::Report;
+pub(super) use text::short_count;
 
 /// Arguments of `inspect`.
 #[derive(clap::Args, Debug, Default)]

@@ -3,7 +3,7 @@
 //! The text's tokens are cut into windows of the context length. In each, the second half is predicted with everything
 //! before it in the window; perplexity is `exp` of the mean negative log-probability. A last, shorter window is left out.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Failure;
 use super::model_args::ModelArgs;
@@ -36,57 +36,89 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), Failure> {
-    if args.context < 4 {
-        return Err(Failure::usage("--context must be at least 4: half of it is predicted"));
-    }
+    check_context(args.context)?;
     let options = args.model.options();
     let source = ModelSource::open(options.model.as_deref())?;
     let (model, backend) = build_model(&source, options.compute()?, options.context)?;
     let tokenizer = Tokenizer::from_gguf(&source.gguf.metadata)?;
-    let mut text = read_text(&args.file)?;
-    if let Some(bytes) = args.bytes
-        && bytes < text.len()
-    {
-        text.truncate(text.floor_char_boundary(bytes));
-    }
-    let tokens = tokenizer.encode(&text, true, false)?;
-    let windows = tokens.len() / args.context;
-    if windows == 0 {
-        return Err(Failure::new(format!(
-            "the text has {} tokens, fewer than one window of {}; give a longer text or a smaller --context",
-            tokens.len(),
-            args.context
-        )));
-    }
-    // A text tokenised with a begin-of-sequence token has it in every window.
-    let bos = tokenizer.bos().filter(|bos| tokens.first() == Some(bos));
+    let text = read_text_to(&args.file, args.bytes)?;
     let mut evaluator = Evaluator::new(model, backend, args.context);
-    let mut total = Total::default();
-    for window in tokens.chunks_exact(args.context) {
-        score_window(&mut evaluator, window, bos, &mut total);
+    let measured = measure(&mut evaluator, &tokenizer, &text, args.context, |total, windows| {
         if !args.json {
             eprintln!("window {} of {windows}: perplexity {:.4}", total.windows, total.perplexity());
         }
-    }
+    })?;
     if args.json {
-        let value = serde_json::json!({
-            "perplexity": total.perplexity(), "predicted_tokens": total.count, "windows": windows,
-            "context": args.context, "tokens": tokens.len(),
-        });
-        println!("{value}");
+        println!("{}", serde_json::to_string(&measured)?);
     } else {
         println!(
-            "perplexity {:.4} over {} tokens in {windows} windows of {}",
-            total.perplexity(),
-            total.count,
-            args.context
+            "perplexity {:.4} over {} tokens in {} windows of {}",
+            measured.perplexity, measured.predicted_tokens, measured.windows, measured.context
         );
     }
     Ok(())
 }
 
+/// What was found, and over how much.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub(super) struct Measured {
+    pub(super) perplexity: f64,
+    pub(super) predicted_tokens: usize,
+    pub(super) windows: usize,
+    pub(super) context: usize,
+    pub(super) tokens: usize,
+}
+
+/// Whether windows of this length can be predicted.
+pub(super) fn check_context(context: usize) -> Result<(), Failure> {
+    if context < 4 {
+        return Err(Failure::usage("--context must be at least 4: half of it is predicted"));
+    }
+    Ok(())
+}
+
+/// The text of a file, or its first so many bytes, cut at a character.
+pub(super) fn read_text_to(file: &Path, bytes: Option<usize>) -> Result<String, Failure> {
+    let mut text = read_text(file)?;
+    if let Some(bytes) = bytes.filter(|&bytes| bytes < text.len()) {
+        text.truncate(text.floor_char_boundary(bytes));
+    }
+    Ok(text)
+}
+
+/// Perplexity of `text` in windows of `context` tokens, for which the evaluator must have room. `after_window` is told how far it is,
+/// and how many windows there are.
+///
+/// # Errors
+/// The text cannot be tokenised, or has fewer tokens than a window.
+pub(super) fn measure(
+    evaluator: &mut Evaluator,
+    tokenizer: &Tokenizer,
+    text: &str,
+    context: usize,
+    after_window: impl Fn(&Total, usize),
+) -> Result<Measured, Failure> {
+    let tokens = tokenizer.encode(text, true, false)?;
+    let windows = tokens.len() / context;
+    if windows == 0 {
+        return Err(Failure::new(format!(
+            "the text has {} tokens, fewer than one window of {context}; give a longer text or a smaller --context",
+            tokens.len(),
+        )));
+    }
+    // A text tokenised with a begin-of-sequence token has it in every window.
+    let bos = tokenizer.bos().filter(|bos| tokens.first() == Some(bos));
+    let mut total = Total::default();
+    for window in tokens.chunks_exact(context) {
+        score_window(evaluator, window, bos, &mut total);
+        after_window(&total, windows);
+    }
+    let (perplexity, predicted_tokens) = (total.perplexity(), total.count);
+    Ok(Measured { perplexity, predicted_tokens, windows, context, tokens: tokens.len() })
+}
+
 #[derive(Default)]
-struct Total {
+pub(super) struct Total {
     negative_log_probability: f64,
     count: usize,
     windows: usize,

@@ -3,12 +3,13 @@
 //! The file is planned whole (`quantize/assign.rs` says which tensor becomes what), then written tensor by tensor
 //! (`quantize/convert.rs`); in memory are the metadata and some rows. It has its name only when it is whole.
 
-use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use satchel_gguf::{Gguf, GgufWriter, Layout, Metadata, TensorInfo, TensorType, Value};
-use satchel_packer::{Error, Observer, Output, shown_bytes};
+use satchel_packer::{Error, Observer, Output, same_file, shown_bytes};
 
 use super::Failure;
 use super::progress::Progress;
@@ -17,7 +18,7 @@ use crate::session::{ModelSource, OpenOptions};
 
 mod assign;
 mod convert;
-mod file_type;
+pub(super) mod file_type;
 
 use assign::{Assigned, assign};
 use convert::Refused;
@@ -68,6 +69,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let assigned = assign(&source.gguf, args.ty, args.pure).map_err(|error| in_input(error.to_string()))?;
     check(&source.gguf, &assigned, args.allow_requantize).map_err(in_input)?;
     let layout = plan(&source.gguf, &assigned, args.ty)?;
+    if let Some(part) = source.parts.iter().find(|part| same_file(part.file.path(), &args.output)) {
+        return Err(Error::OutputIsInput { output: args.output, input: part.file.path().to_owned() }.into());
+    }
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
     let begun = Instant::now();
     let output = Output::create(&args.output, false, args.force)?;
@@ -142,10 +146,21 @@ fn write(source: &ModelSource, layout: &Layout, output: &Output, observer: &dyn 
     let written = layout.write(&mut file, |at, out| {
         let tensor = &source.gguf.tensors[at];
         observer.at(&tensor.name);
-        let bytes = &source.parts[tensor.part].bytes()[tensor.offset as usize..tensor.end() as usize];
-        convert::write_tensor(tensor, bytes, layout.tensors[at].ty, out, observer)
+        let part = &source.parts[tensor.part];
+        let mut input = open_at(part.file.path(), part.start as u64 + tensor.offset).map_err(|error| {
+            let tensor = tensor.name.clone();
+            io::Error::other(Refused::Unreadable { tensor, error })
+        })?;
+        convert::write_tensor(tensor, &mut input, layout.tensors[at].ty, out, observer)
     });
     written.and_then(|()| file.flush()).map_err(|error| stopped(error, output, layout))
+}
+
+/// The file from `offset` on.
+fn open_at(path: &Path, offset: u64) -> io::Result<File> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(offset))?;
+    Ok(file)
 }
 
 fn stopped(error: io::Error, output: &Output, layout: &Layout) -> Stopped {

@@ -1,7 +1,7 @@
 //! Logits of given tokens, without sampling: what `logits`, `perplexity` and `bench` stand on.
 
 use crate::TokenId;
-use crate::backend::{Backend, Batch};
+use crate::backend::{Backend, Batch, MemoryUse};
 use crate::kv::{BLOCK_TOKENS, KvCache, KvSequence};
 use crate::model::Model;
 
@@ -35,6 +35,13 @@ impl Evaluator {
     /// The model.
     pub fn model(&self) -> &Model {
         &self.model
+    }
+
+    /// Memory that the backend holds, and the copy of the logits.
+    pub fn memory(&self) -> MemoryUse {
+        let mut memory = self.backend.memory();
+        memory.scratch_bytes += (self.logits.capacity() * size_of::<f32>()) as u64;
+        memory
     }
 
     /// Forgets the sequence.

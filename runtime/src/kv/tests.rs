@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use super::{BLOCK_TOKENS, BlockId, KvCache, KvSequence};
 use crate::TokenId;
-use crate::backend::{Activation, AttentionShape, Backend, Batch, KvShape, MappedTensor, Product, Slot, Weight};
+use crate::backend::{
+    Activation, AttentionShape, Backend, Batch, KvShape, MappedTensor, MemoryUse, Product, Slot, Weight,
+};
 use crate::model::rope::Rope;
 
 /// Knows which blocks have memory; computes nothing.
@@ -38,6 +40,9 @@ impl Backend for Ledger {
         unreachable!("the cache has no slots")
     }
     fn kv_shape(&mut self, _: KvShape) {}
+    fn memory(&self) -> MemoryUse {
+        MemoryUse { kv_bytes: self.live.len() as u64, scratch_bytes: 0 }
+    }
     fn begin(&mut self, _: &Batch) {}
     fn embed(&mut self, _: Weight, _: Slot) {}
     fn rms_norm(&mut self, _: Slot, _: Weight, _: f32, _: Slot) {}

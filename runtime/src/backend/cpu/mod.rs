@@ -6,7 +6,9 @@ use std::sync::Arc;
 use half::f16;
 use satchel_gguf::TensorType;
 
-use super::{Activation, AttentionShape, Backend, Batch, Factor, KvShape, MappedTensor, Product, Slot, Weight};
+use super::{
+    Activation, AttentionShape, Backend, Batch, Factor, KvShape, MappedTensor, MemoryUse, Product, Slot, Weight,
+};
 use crate::kernels::Kernels;
 use crate::kernels::attention::{self, PAGE_TOKENS, Query};
 use crate::kernels::elementwise;
@@ -179,6 +181,12 @@ impl Backend for Cpu {
 
     fn kv_copy(&mut self, from: BlockId, to: BlockId) {
         self.blocks[to as usize] = self.blocks[from as usize].clone();
+    }
+
+    fn memory(&self) -> MemoryUse {
+        let kv_bytes = self.blocks.iter().flatten().map(|block| size_of_val(&**block)).sum::<usize>();
+        let slots = self.slots.iter().map(|slot| slot.values.capacity() * size_of::<f32>()).sum::<usize>();
+        MemoryUse { kv_bytes: kv_bytes as u64, scratch_bytes: (slots + self.activations.bytes()) as u64 }
     }
 
     fn begin(&mut self, batch: &Batch) {

@@ -254,7 +254,7 @@ fn grouped(number: u64) -> String {
 }
 
 /// 134515008 as 134.5 M, as models are called.
-fn short_count(number: u64) -> String {
+pub(in crate::cli) fn short_count(number: u64) -> String {
     const STEPS: [(u64, &str); 4] =
         [(1_000_000_000_000, " T"), (1_000_000_000, " B"), (1_000_000, " M"), (1_000, " K")];
     match STEPS.into_iter().find(|(step, _)| number >= *step) {

@@ -1,6 +1,8 @@
-//! Tensor by tensor from the mapped file to the new one: some rows are widened to f32, encoded and written, then the next.
+//! Tensor by tensor from one file to the other: some rows are read, widened to f32, encoded and written, then the next.
+//!
+//! They are read and not taken from the mapping, which would count as this process's memory until all of the model did.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 
 use rayon::prelude::*;
 use satchel_gguf::{TensorInfo, TensorType};
@@ -19,44 +21,51 @@ pub(super) enum Refused {
     NoNumber { tensor: String, row: u64, value: f32 },
     #[error("{tensor}, row {row}: {value} is beyond what {ty} can hold; BF16 and F32 can hold it")]
     TooLarge { tensor: String, row: u64, value: f32, ty: TensorType },
+    #[error("cannot read {tensor}: {error}")]
+    Unreadable { tensor: String, error: io::Error },
     #[error("interrupted")]
     Interrupted,
 }
 
-/// Writes the tensor whose `bytes` these are as blocks of type `to`, telling `observer` of each part.
+/// Writes the tensor that comes next in `input` as blocks of type `to`, telling `observer` of each part.
 ///
 /// # Errors
 /// The writer's own, and [`Refused`] inside an [`io::Error`].
 pub(super) fn write_tensor(
     tensor: &TensorInfo,
-    bytes: &[u8],
+    input: &mut impl Read,
     to: TensorType,
     out: &mut impl Write,
     observer: &dyn Observer,
 ) -> io::Result<()> {
     let row_bytes =
-        |ty: TensorType| ty.row_bytes(tensor.columns()).expect("a row is whole blocks: the table was checked");
+        |ty: TensorType| ty.row_bytes(tensor.columns()).expect("a row is whole blocks: the table was checked") as usize;
     let (from_bytes, to_bytes) = (row_bytes(tensor.ty), row_bytes(to));
-    if from_bytes == 0 {
-        return Ok(()); // a row without elements
-    }
-    let rows = (BATCH_ELEMENTS / tensor.columns()).max(rayon::current_num_threads() as u64);
-    let encode = encoder(to).expect("tensors are assigned types that can be written");
-    let mut blocks = Vec::new();
-    for (batch, bytes) in bytes.chunks((rows * from_bytes) as usize).enumerate() {
+    let most = (BATCH_ELEMENTS / tensor.columns().max(1)).max(rayon::current_num_threads() as u64);
+    let (mut bytes, mut blocks) = (Vec::new(), Vec::new());
+    let mut first = 0;
+    while first < tensor.rows() {
         if observer.interrupted() {
             return Err(io::Error::other(Refused::Interrupted));
         }
+        let count = most.min(tensor.rows() - first) as usize;
+        bytes.resize(count * from_bytes, 0);
+        input.read_exact(&mut bytes).map_err(|error| {
+            let tensor = tensor.name.clone();
+            io::Error::other(Refused::Unreadable { tensor, error })
+        })?;
         if tensor.ty == to {
-            out.write_all(bytes)?;
+            out.write_all(&bytes)?;
         } else {
-            let count = bytes.len() as u64 / from_bytes;
-            blocks.resize((count * to_bytes) as usize, 0);
-            let rows = Rows { tensor, first: batch as u64 * rows, from_bytes: from_bytes as usize, to, encode };
-            rows.convert(bytes, &mut blocks, to_bytes as usize).map_err(io::Error::other)?;
+            blocks.resize(count * to_bytes, 0);
+            let encode = encoder(to).expect("tensors are assigned types that can be written");
+            Rows { tensor, first, from_bytes, to, encode }
+                .convert(&bytes, &mut blocks, to_bytes)
+                .map_err(io::Error::other)?;
             out.write_all(&blocks)?;
         }
         observer.advance(bytes.len() as u64);
+        first += count as u64;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use satchel_gguf::TensorType;
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
-pub(super) enum FileType {
+pub(in crate::cli) enum FileType {
     F32 = 0,
     F16 = 1,
     Q4_0 = 2,
@@ -67,8 +67,13 @@ impl FileType {
         }
     }
 
+    /// The type that `general.file_type` says with this number.
+    pub(in crate::cli) fn from_id(id: u32) -> Option<Self> {
+        TABLE.iter().map(|row| row.1).find(|ty| *ty as u32 == id)
+    }
+
     /// Its full name.
-    pub(super) fn name(self) -> &'static str {
+    pub(in crate::cli) fn name(self) -> &'static str {
         self.row().0
     }
 
@@ -93,7 +98,10 @@ mod tests {
             assert!(ty.name().starts_with(name) && ty.base() == base, "{name}");
         }
         assert_eq!(FileType::parse("Q4_K").unwrap().name(), "Q4_K_M");
-        assert_eq!((Q2_K_S as u32, BF16 as u32), (21, 32));
+        assert_eq!(
+            (FileType::from_id(21), FileType::from_id(32), FileType::from_id(4)),
+            (Some(Q2_K_S), Some(BF16), None)
+        );
         assert!(FileType::parse("Q9").unwrap_err().contains("Q4_K_M"));
     }
 }

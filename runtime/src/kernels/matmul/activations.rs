@@ -120,6 +120,13 @@ impl Activations {
         Self::default()
     }
 
+    /// Memory that is held, bytes.
+    pub fn bytes(&self) -> usize {
+        let (levels, facts) =
+            (self.levels.capacity() * size_of::<Levels>(), self.facts.capacity() * size_of::<GroupFacts>());
+        self.values.capacity() * size_of::<f32>() + levels + facts
+    }
+
     /// Takes the activations `x`, `(tokens, columns)`, for products with weights of these `types`.
     ///
     /// # Panics

@@ -1,0 +1,163 @@
+//! What `bench` says of a model: a row of a markdown table, or JSON.
+
+use std::collections::HashMap;
+
+use satchel_gguf::{Gguf, TensorType};
+use satchel_packer::shown_bytes;
+use serde_json::{Value, json};
+
+use super::speed::Test;
+use crate::backend::MemoryUse;
+use crate::cli::Failure;
+use crate::cli::inspect::short_count;
+use crate::cli::perplexity::Measured;
+use crate::cli::quantize::file_type::FileType;
+use crate::session::ModelSource;
+use crate::session::open::Compute;
+
+/// One model, measured.
+pub(super) struct Report {
+    name: String,
+    path: String,
+    ty: String,
+    model_bytes: u64,
+    parameters: u64,
+    weights_bytes: u64,
+    memory: MemoryUse,
+    threads: usize,
+    isa: &'static str,
+    tests: Vec<Test>,
+    perplexity: Option<Measured>,
+}
+
+impl Report {
+    pub(super) fn new(
+        source: &ModelSource,
+        compute: Compute,
+        memory: MemoryUse,
+        tests: Vec<Test>,
+        perplexity: Option<Measured>,
+    ) -> Self {
+        Self {
+            name: file_name(source),
+            path: source.path.display().to_string(),
+            ty: type_name(&source.gguf),
+            model_bytes: source.model_bytes(),
+            parameters: source.gguf.parameters(),
+            weights_bytes: source.gguf.tensors.iter().map(|tensor| tensor.bytes).sum(),
+            memory,
+            threads: compute.threads,
+            isa: compute.kernels.name,
+            tests,
+            perplexity,
+        }
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        self.weights_bytes + self.memory.kv_bytes + self.memory.scratch_bytes
+    }
+
+    /// An object a line for each test, with what it was measured on.
+    pub(super) fn print_tests(&self) -> Result<(), Failure> {
+        for test in &self.tests {
+            let mut line = json!({
+                "test": test.name, "threads": self.threads, "isa": self.isa, "model": self.path,
+                "model_bytes": self.model_bytes,
+            });
+            if let (Value::Object(line), Value::Object(speed)) = (&mut line, speed(test)) {
+                line.extend(speed);
+            }
+            println!("{}", serde_json::to_string(&line)?);
+        }
+        Ok(())
+    }
+}
+
+impl serde::Serialize for Report {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let tests: serde_json::Map<String, Value> =
+            self.tests.iter().map(|test| (test.name.clone(), speed(test))).collect();
+        let memory = json!({
+            "weights_bytes": self.weights_bytes, "kv_bytes": self.memory.kv_bytes,
+            "scratch_bytes": self.memory.scratch_bytes, "total_bytes": self.memory_bytes(),
+        });
+        json!({
+            "model": self.path, "type": self.ty, "model_bytes": self.model_bytes, "parameters": self.parameters,
+            "memory": memory, "threads": self.threads, "isa": self.isa, "tests": tests, "perplexity": self.perplexity,
+        })
+        .serialize(serializer)
+    }
+}
+
+fn speed(test: &Test) -> Value {
+    json!({ "avg_ts": test.mean(), "stddev_ts": test.deviation(), "samples_ts": test.samples })
+}
+
+fn file_name(source: &ModelSource) -> String {
+    source.path.file_name().map_or_else(|| source.name(), |name| name.to_string_lossy().into_owned())
+}
+
+/// What the file calls its type; where it does not say, the type that most of its bytes are in.
+fn type_name(gguf: &Gguf) -> String {
+    let said = gguf.metadata.get_u32("general.file_type").ok().flatten();
+    if let Some(ty) = said.and_then(FileType::from_id) {
+        return ty.name().to_owned();
+    }
+    let mut bytes: HashMap<TensorType, u64> = HashMap::new();
+    for tensor in &gguf.tensors {
+        *bytes.entry(tensor.ty).or_default() += tensor.bytes;
+    }
+    bytes.into_iter().max_by_key(|&(ty, bytes)| (bytes, ty)).map_or_else(String::new, |(ty, _)| ty.to_string())
+}
+
+/// A column's head, its width, and what stands in it for one model.
+type Cell = (String, usize, String);
+
+/// Prints rows as they come; columns are as wide as what can be known before.
+pub(super) struct Table {
+    name_width: usize,
+}
+
+impl Table {
+    pub(super) fn new(sources: &[ModelSource]) -> Self {
+        let longest = sources.iter().map(|source| file_name(source).chars().count()).max();
+        Self { name_width: longest.unwrap_or(0).max("model".len()) }
+    }
+
+    pub(super) fn print(&self, report: &Report, first: bool) {
+        let cells = cells(report);
+        let joined = |cell: &dyn Fn(&Cell) -> String| cells.iter().map(cell).collect::<Vec<_>>().join(" | ");
+        let width = self.name_width;
+        if first {
+            println!("| {:<width$} | {} |", "model", joined(&|(head, width, _)| format!("{head:>width$}")));
+            println!("| {} | {} |", "-".repeat(width), joined(&|(_, width, _)| format!("{}:", "-".repeat(width - 1))));
+        }
+        println!("| {:<width$} | {} |", report.name, joined(&|(_, width, text)| format!("{text:>width$}")));
+    }
+
+    /// What the columns mean, where it is not plain.
+    pub(super) fn print_note(&self, reports: &[Report]) {
+        let Some(last) = reports.last() else { return };
+        println!("\nmemory: weights, KV cache and scratch of the tests; speed: tokens a second");
+        if let Some(Measured { predicted_tokens, windows, context, .. }) = last.perplexity {
+            println!("perplexity: {predicted_tokens} tokens in {windows} windows of {context}");
+        }
+    }
+}
+
+/// The columns behind the name.
+fn cells(report: &Report) -> Vec<Cell> {
+    let fixed = |head: &str, width: usize, text: String| (head.to_owned(), width, text);
+    let mut cells = vec![
+        fixed("type", 6, report.ty.clone()),
+        fixed("size", 8, shown_bytes(report.model_bytes)),
+        fixed("parameters", 10, short_count(report.parameters)),
+        fixed("memory", 8, shown_bytes(report.memory_bytes())),
+        fixed("threads", 7, report.threads.to_string()),
+        fixed("kernels", 10, report.isa.to_owned()),
+    ];
+    let tests = report.tests.iter();
+    cells.extend(tests.map(|test| (test.name.clone(), 16, format!("{:.2} ± {:.2}", test.mean(), test.deviation()))));
+    cells.extend(report.perplexity.map(|measured| fixed("perplexity", 10, format!("{:.4}", measured.perplexity))));
+    cells
+}

@@ -1,0 +1,112 @@
+//! Tokens a second, of prompts and one by one.
+
+use std::time::Instant;
+
+use crate::TokenId;
+use crate::backend::MemoryUse;
+use crate::engine::{Evaluator, Wanted};
+
+/// Largest prefill batch, as the engine takes them.
+const BATCH_TOKENS: usize = 512;
+
+/// What a test does: so many tokens.
+type Work = fn(&mut Speed, usize);
+
+/// One test and what it gave.
+#[derive(Clone, Debug)]
+pub(super) struct Test {
+    /// `pp512`, `tg128@d4096`
+    pub(super) name: String,
+    /// Tokens a second of each run.
+    pub(super) samples: Vec<f64>,
+}
+
+impl Test {
+    pub(super) fn mean(&self) -> f64 {
+        self.samples.iter().sum::<f64>() / self.samples.len() as f64
+    }
+
+    /// Standard deviation of the samples; 0 of a single one.
+    pub(super) fn deviation(&self) -> f64 {
+        let mean = self.mean();
+        let square: f64 = self.samples.iter().map(|sample| (sample - mean).powi(2)).sum();
+        (square / (self.samples.len().max(2) - 1) as f64).sqrt()
+    }
+}
+
+/// Runs tests on a model.
+pub(super) struct Speed {
+    evaluator: Evaluator,
+    vocabulary: u64,
+    depth: usize,
+    repetitions: usize,
+    state: u64,
+}
+
+impl Speed {
+    /// Tests after `depth` tokens of context, of so many runs each beside one that warms up.
+    pub(super) fn new(evaluator: Evaluator, depth: usize, repetitions: usize) -> Self {
+        let vocabulary = evaluator.model().vocabulary as u64;
+        Self { evaluator, vocabulary, depth, repetitions, state: 12_345 }
+    }
+
+    /// Prefill of `prompt` tokens and decode of `generate`; without those that are 0.
+    pub(super) fn tests(&mut self, prompt: usize, generate: usize) -> Vec<Test> {
+        let suffix = if self.depth > 0 { format!("@d{}", self.depth) } else { String::new() };
+        let tests: [(&str, usize, Work); 2] = [("pp", prompt, Self::prefill), ("tg", generate, Self::decode)];
+        let wanted = tests.into_iter().filter(|(_, tokens, _)| *tokens > 0);
+        let test = |(name, tokens, work)| Test {
+            name: format!("{name}{tokens}{suffix}"),
+            samples: self.samples(tokens, work),
+        };
+        wanted.map(test).collect()
+    }
+
+    /// What the model has needed so far beside its weights.
+    pub(super) fn memory(&self) -> MemoryUse {
+        self.evaluator.memory()
+    }
+
+    /// The evaluator, with nothing in its sequence.
+    pub(super) fn into_evaluator(mut self) -> Evaluator {
+        self.evaluator.clear();
+        self.evaluator
+    }
+
+    /// Any tokens will do, as long as they differ: a linear congruential sequence.
+    fn tokens(&mut self, count: usize) -> Vec<TokenId> {
+        let mut next = || {
+            self.state = (self.state * 1_103_515_245 + 12_345) & 0x7fff_ffff;
+            (self.state % self.vocabulary) as TokenId
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    fn prefill(&mut self, count: usize) {
+        for chunk in self.tokens(count).chunks(BATCH_TOKENS) {
+            self.evaluator.append(chunk, Wanted::Last).expect("the context was made for this test");
+        }
+    }
+
+    fn decode(&mut self, count: usize) {
+        for token in self.tokens(count) {
+            self.evaluator.append(&[token], Wanted::Last).expect("the context was made for this test");
+        }
+    }
+
+    /// Tokens a second of each run but the first, which warms up.
+    fn samples(&mut self, tokens: usize, work: Work) -> Vec<f64> {
+        let mut samples = Vec::with_capacity(self.repetitions);
+        for run in 0..=self.repetitions {
+            self.evaluator.clear();
+            self.prefill(self.depth);
+            let start = Instant::now();
+            work(self, tokens);
+            let speed = tokens as f64 / start.elapsed().as_secs_f64();
+            if run > 0 {
+                samples.push(speed);
+            }
+        }
+        samples
+    }
+}
