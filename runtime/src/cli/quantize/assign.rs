@@ -217,7 +217,11 @@ const KEPT: [&str; 10] = [
 fn is_quantised(tensor: &TensorInfo) -> bool {
     let name = tensor.name.as_str();
     let is_table = name == "position_embd.weight" || name == "token_types.weight";
-    tensor.rows() > 1 && tensor.columns() > 0 && name.ends_with("weight") && !is_table && !KEPT.iter().any(|part| name.contains(part))
+    tensor.rows() > 1
+        && tensor.columns() > 0
+        && name.ends_with("weight")
+        && !is_table
+        && !KEPT.iter().any(|part| name.contains(part))
 }
 
 /// The wanted type, or the one that stands in for it where rows are no whole number of its blocks.
