@@ -193,7 +193,7 @@ fn a_write_that_fails_halfway_leaves_nothing() {
     assert_eq!(names(&scratch), Vec::<String>::new());
 }
 
-fn signal(child: &Child, name: &str) {
+pub(crate) fn signal(child: &Child, name: &str) {
     let status = Command::new("sh").args(["-c", &format!("kill -{name} {}", child.id())]).status().unwrap();
     assert!(status.success());
 }

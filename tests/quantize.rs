@@ -1,12 +1,15 @@
 //! `satchel quantize` from file to text: every type, the same bytes on any number of threads, and what is refused.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use satchel_gguf::{Gguf, GgufWriter, TensorType};
 
-use crate::bad_bundle::{Refused, names, run_mounted};
+use crate::bad_bundle::{Refused, names, run_mounted, signal};
+use crate::pack::sparse_model;
 use crate::support::{Printed, SATCHEL, Scratch, output, satchel, skip, smollm2, stories};
 
 /// Each type, and how far logits of a model of random weights may be from those in F32: nmse, about twice what was measured.
@@ -195,6 +198,37 @@ fn a_full_disk_is_told_and_nothing_is_left() {
     shell.args(["-c", script, "sh", SATCHEL]).arg(stories()).current_dir(scratch.folder()).stdin(Stdio::null());
     output(&mut shell, b"").refused(1, &["out", "File too large"]);
     assert!(!scratch.path("out").exists());
+}
+
+#[test]
+fn an_interrupted_run_leaves_nothing_and_had_little_in_memory() {
+    let scratch = Scratch::new();
+    let (model, out) = (scratch.path("zeros.gguf"), scratch.path("out"));
+    // 4 GB of zeros, which take no room: seconds of work.
+    sparse_model(&model, 10);
+    fs::write(&out, "before").expect("scratch");
+    let mut command = Command::new(SATCHEL);
+    command.arg("quantize").args([&model, &out]).args(["Q2_K", "--force"]).stdin(Stdio::null());
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut stderr = BufReader::new(child.stderr.take().expect("stderr is piped"));
+    let mut said = String::new();
+    stderr.read_line(&mut said).expect("a line");
+    assert!(said.starts_with("quantising: 4"), "{said}");
+    std::thread::sleep(Duration::from_millis(500));
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id()));
+    signal(&child, "INT");
+    stderr.read_to_string(&mut said).expect("the rest");
+    assert_eq!(child.wait().expect("it ends").code(), Some(130), "{said}");
+    assert!(said.ends_with("satchel: interrupted: nothing was left behind\n"), "{said}");
+    assert_eq!(fs::read_to_string(&out).expect("it is there"), "before");
+    assert_eq!(names(&scratch), ["out", "zeros.gguf"]);
+    let Ok(status) = status else {
+        return skip("memory of quantising", "this system does not tell it (/proc/PID/status)");
+    };
+    let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the kernel tells it");
+    let kib: u64 = most.trim().trim_end_matches("kB").trim().parse().expect("a number");
+    println!("most memory at once: {kib} KiB");
+    assert!(kib < 200 << 10, "{kib} KiB");
 }
 
 /// Perplexities of llama.cpp on files of its own making, of the same weights (SmolLM2's in Q4_1), on the same text.

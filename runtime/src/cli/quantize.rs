@@ -76,7 +76,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let begun = Instant::now();
     let output = Output::create(&args.output, false, args.force)?;
     output.check_room(layout.file_bytes)?;
-    let progress = Progress::new("quantizing", args.quiet)?;
+    let progress = Progress::new("quantising", args.quiet)?;
     let written = pool.install(|| write(&source, &layout, &output, &progress));
     let written = written.and_then(|()| {
         progress.flushing();
