@@ -51,6 +51,7 @@ unsafe impl Dot for Widening {
 
     #[inline]
     #[target_feature(enable = "neon")]
+    #[allow(clippy::needless_range_loop, reason = "registers, not memory")]
     unsafe fn tile<F: Form, const T: usize>(rows: &[Quads; 2], x: &[int8x16_t; T]) -> [[int32x4_t; 2]; T] {
         let mut sums = [[vdupq_n_s32(0); 2]; T];
         for (vector, quads) in rows.iter().enumerate() {
@@ -99,30 +100,20 @@ unsafe impl Dot for Dotprod {
     #[target_feature(enable = "neon")]
     unsafe fn tile<F: Form, const T: usize>(rows: &[Quads; 2], x: &[int8x16_t; T]) -> [[int32x4_t; 2]; T] {
         let mut sums = [[vdupq_n_s32(0); 2]; T];
-        for vector in 0..2 {
-            for t in 0..T {
-                // SAFETY: says the trait.
-                unsafe { sums[t][vector] = sdot_lane::<0>(sums[t][vector], rows[vector][0], x[t]) };
-            }
+        macro_rules! add_quad {
+            ($quad:literal) => {
+                for (vector, quads) in rows.iter().enumerate() {
+                    for t in 0..T {
+                        // SAFETY: says the trait.
+                        unsafe { sums[t][vector] = sdot_lane::<$quad>(sums[t][vector], quads[$quad], x[t]) };
+                    }
+                }
+            };
         }
-        for vector in 0..2 {
-            for t in 0..T {
-                // SAFETY: as above.
-                unsafe { sums[t][vector] = sdot_lane::<1>(sums[t][vector], rows[vector][1], x[t]) };
-            }
-        }
-        for vector in 0..2 {
-            for t in 0..T {
-                // SAFETY: as above.
-                unsafe { sums[t][vector] = sdot_lane::<2>(sums[t][vector], rows[vector][2], x[t]) };
-            }
-        }
-        for vector in 0..2 {
-            for t in 0..T {
-                // SAFETY: as above.
-                unsafe { sums[t][vector] = sdot_lane::<3>(sums[t][vector], rows[vector][3], x[t]) };
-            }
-        }
+        add_quad!(0);
+        add_quad!(1);
+        add_quad!(2);
+        add_quad!(3);
         sums
     }
 

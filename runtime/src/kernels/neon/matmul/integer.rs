@@ -80,9 +80,9 @@ unsafe fn tile<F: Form, D: Dot, const T: usize>(chunk: &Chunk<'_>, first: usize,
         // SAFETY: every token has a group for each of the strip.
         unsafe {
             let mut halves = [[[vdupq_n_s32(0); 2]; T]; 2];
-            for half in 0..2 {
+            for (half, sums) in halves.iter_mut().enumerate() {
                 let here = x.map(|(levels, _)| vld1q_s8((*levels.add(index)).0.as_ptr().add(16 * half)));
-                halves[half] = D::tile::<F, T>(&group.levels[half], &here);
+                *sums = D::tile::<F, T>(&group.levels[half], &here);
             }
             for t in 0..T {
                 let facts = &*x[t].1.add(index);
@@ -122,8 +122,8 @@ fn accumulate<F: Form>(
         sums = scaled(sums, 0, vmlaq_s32(vmulq_s32(halves[0], factors(0)), halves[1], factors(1)));
         return if F::OFFSET { vfmaq_n_f32(sums, weights.offset[0], facts.sum) } else { sums };
     }
-    for half in 0..2 {
-        sums = scaled(sums, half, vmulq_s32(halves[half], factors(half)));
+    for (half, integers) in halves.into_iter().enumerate() {
+        sums = scaled(sums, half, vmulq_s32(integers, factors(half)));
         if F::OFFSET {
             sums = vfmaq_n_f32(sums, weights.offset[half], facts.half_sum(half));
         }

@@ -56,7 +56,7 @@ fn quantize(x: &[f32], levels: &mut [Levels], facts: &mut [GroupFacts]) {
         };
         let scales = Scales::new([largest(0), largest(1)]);
         let mut half_sums = [0; 2];
-        for half in 0..2 {
+        for (half, sum) in half_sums.iter_mut().enumerate() {
             let eight = |part: usize| {
                 let round = |part: usize| vcvtnq_s32_f32(vmulq_n_f32(values[part], scales.inverses[half]));
                 vcombine_s16(vmovn_s32(round(part)), vmovn_s32(round(part + 1)))
@@ -64,7 +64,7 @@ fn quantize(x: &[f32], levels: &mut [Levels], facts: &mut [GroupFacts]) {
             let packed = vcombine_s8(vmovn_s16(eight(4 * half)), vmovn_s16(eight(4 * half + 2)));
             // SAFETY: `levels` has 32 bytes.
             unsafe { vst1q_s8(levels.0.as_mut_ptr().add(16 * half), packed) };
-            half_sums[half] = i32::from(vaddlvq_s8(packed));
+            *sum = i32::from(vaddlvq_s8(packed));
         }
         *facts = scales.facts(half_sums);
     }

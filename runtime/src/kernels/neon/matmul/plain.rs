@@ -198,6 +198,7 @@ fn add_products(sums: Eight, weights: Eight, x: Eight) -> Eight {
 
 /// A strip's rows × `T` tokens, columns `start .. start + width`: adds to the sums, or starts them.
 #[target_feature(enable = "neon")]
+#[allow(clippy::needless_range_loop, reason = "registers, not memory")]
 unsafe fn tile<const T: usize>(
     chunk: &Chunk<'_>,
     start: usize,

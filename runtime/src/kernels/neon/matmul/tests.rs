@@ -120,7 +120,7 @@ fn products_are_those_of_the_definition_to_the_bit() {
             let bytes = weights(&mut noise, ty, rows, columns, Drawn::Usual);
             // Every third group has levels of ±127 alone, so that sums are as large as they get.
             let x: Vec<f32> = (0..tokens * columns)
-                .map(|at| if at / GROUP % 3 == 0 { noise.value().signum() } else { noise.value() })
+                .map(|at| if (at / GROUP).is_multiple_of(3) { noise.value().signum() } else { noise.value() })
                 .collect();
             for table in &tables {
                 let mut input = Activations::new();

@@ -63,13 +63,13 @@ impl Block for IQ1M {
         // SAFETY: four values.
         let scale = widen_four(unsafe { vld1_u16(bits.as_ptr()) });
         header.set_scale(vmulq_n_f32(scale, 0.125));
-        for half in 0..2 {
+        for (half, shifts) in SHIFTS.iter().enumerate() {
             // Groups 2n and 2n + 1 have their scales in word n.
             let scales = lanes_of(words.map(|words| {
                 let words = vcreate_u16(words);
                 let twice = vcombine_u16(vzip1_u16(words, words), vzip2_u16(words, words));
                 // SAFETY: eight numbers.
-                let shifts = unsafe { vld1q_s16(SHIFTS[half].as_ptr()) };
+                let shifts = unsafe { vld1q_s16(shifts.as_ptr()) };
                 odd(vand_u8(vmovn_u16(vshlq_u16(twice, shifts)), vdup_n_u8(7)))
             }));
             for (group, scales) in scales.into_iter().enumerate() {
