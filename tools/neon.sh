@@ -69,7 +69,9 @@ PROCESSORS
 say "4 of 4: models, by the runtime"
 printf '#!/bin/sh\nexec timeout 300 %s -cpu max %s "$@"\n' "$emulator" "$runtime" >"$folder/satchel"
 chmod +x "$folder/satchel"
+log=$folder/models.log
 SATCHEL_TEST_PROGRAM=$folder/satchel cargo test --locked -p satchel --test integration -- --nocapture \
-    reference::a_tiny_llama reference::stories260k block_types:: 2>&1 | tee "$folder/models.log"
-grep -q "^tables: scalar, neon, neon-dotprod, neon-i8mm;" "$folder/models.log" || fail "the runtime lacks a table"
+    reference::a_tiny_llama reference::stories260k block_types:: >"$log" 2>&1 || { cat "$log"; fail "tests failed"; }
+grep -E "nmse|^test " "$log"
+grep -q "^tables: scalar, neon, neon-dotprod, neon-i8mm;" "$log" || fail "the runtime lacks a table"
 say "passed"

@@ -1,9 +1,9 @@
-//! NEON: three tables, one for every 64-bit ARM processor, one for those with the dot product instructions (ARMv8.2; Cortex-A75,
-//! Apple A11 and later), one for those that also multiply 8-bit matrices (ARMv8.6; Neoverse V1, Cortex-A510 and A710, Apple M2).
+//! NEON: three tables, one for every 64-bit ARM processor, one for those with the dot product instructions (ARMv8.2 on, such as
+//! Cortex-A75 or Apple M1), one for those that also multiply 8-bit matrices (ARMv8.6 on, such as Neoverse V1 or Apple M2).
 //!
 //! The tables differ in one place, the products of int8 (`matmul::dot`), whose sums are exact: all three give the same bits.
-//! NEON itself is part of every aarch64 target, so the compiler may use it anywhere; the newer instructions are written in
-//! assembly, since no released compiler has them as functions.
+//! NEON itself is part of every aarch64 target, so the compiler may use it anywhere. The newer instructions are written in
+//! assembly: as functions they are for development compilers only.
 
 mod attention;
 mod elementwise;

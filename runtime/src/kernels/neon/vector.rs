@@ -1,7 +1,7 @@
 //! Eight f32 in two NEON registers.
 //!
-//! As many lanes as AVX2 has, and added up in the same order, so norms and attention round alike on both. Two registers also
-//! keep processors busy that wait for each instruction's result.
+//! As many lanes as AVX2 has, added up in the same order. Two registers also keep processors busy that wait for each
+//! instruction's result.
 
 use std::arch::aarch64::*;
 use std::arch::asm;

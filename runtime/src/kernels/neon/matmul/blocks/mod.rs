@@ -59,6 +59,7 @@ impl Header {
 
 impl std::ops::Index<usize> for Header {
     type Output = Weights;
+    /// A block has eight groups at most: a remainder in place of a check.
     #[inline]
     fn index(&self, group: usize) -> &Weights {
         &self.0[group % 8]
