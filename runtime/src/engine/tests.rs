@@ -1,21 +1,30 @@
 //! Sequences beside each other give what they give alone; ends and cancels come out as they should.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Engine, EngineOptions, Event, FinishReason, Finished, Request, SubmitError};
 use crate::TokenId;
-use crate::kernels;
+use crate::kernels::{self, Kernels};
 use crate::sampling::SamplingParams;
 use crate::session::ModelSource;
 use crate::session::open::{Compute, build_model};
 
-fn engine(options: EngineOptions, threads: usize) -> Engine {
-    let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/models/stories260K-f32.v3.gguf"));
-    let source = ModelSource::open(Some(&path)).expect("the tiny model opens");
-    let (model, backend) =
-        build_model(&source, Compute { kernels: kernels::best(), threads }, None).expect("and is built");
+mod interleaved;
+
+/// A real model, tiny.
+fn stories() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/models/stories260K-f32.v3.gguf"))
+}
+
+fn engine_of(path: &Path, kernels: &'static Kernels, options: EngineOptions, threads: usize) -> Engine {
+    let source = ModelSource::open(Some(path)).expect("the model opens");
+    let (model, backend) = build_model(&source, Compute { kernels, threads }, None).expect("and is built");
     Engine::start(model, backend, options).expect("a thread")
+}
+
+fn engine(options: EngineOptions, threads: usize) -> Engine {
+    engine_of(&stories(), kernels::best(), options, threads)
 }
 
 fn request(prompt: &[TokenId], temperature: f32, max_tokens: usize) -> Request {
@@ -46,7 +55,7 @@ fn prompts() -> Vec<Vec<TokenId>> {
 }
 
 #[test]
-fn eight_interleaved_sequences_give_what_each_gives_alone() {
+fn a_seed_gives_the_same_answer_beside_others() {
     let options = EngineOptions { context: 400, parallel: 8, batch_tokens: 48 };
     let alone: Vec<Vec<TokenId>> = prompts()
         .iter()
