@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::session::OpenOptions;
+use crate::session::{Cpus, OpenOptions};
 
 /// Which model, and how it runs.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -13,6 +13,9 @@ pub struct ModelArgs {
     /// Threads that compute [default: the physical cores]
     #[arg(short, long, value_name = "N", help_heading = "Model")]
     pub threads: Option<usize>,
+    /// Processors to compute on, such as 0-3,8 (Linux) [default: all that the process may use]
+    #[arg(long, value_name = "LIST", help_heading = "Model")]
+    pub cpus: Option<Cpus>,
     /// Kernel table: scalar, avx2, avx512, avx512vnni; on ARM scalar, neon, neon-dotprod, neon-i8mm [default: the last of these
     /// that this processor has]
     #[arg(long, value_name = "NAME", help_heading = "Model")]
@@ -25,6 +28,7 @@ impl ModelArgs {
         OpenOptions {
             model: self.model.clone(),
             threads: self.threads,
+            cpus: self.cpus.clone(),
             isa: self.isa.clone(),
             context: None,
             parallel: None,

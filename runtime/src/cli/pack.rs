@@ -119,8 +119,8 @@ fn try_model(model: PathBuf, settings: &Settings) -> Result<Option<String>, Fail
         model: Some(model),
         context: settings.context.map(|tokens| tokens as usize),
         threads: settings.threads.map(|threads| threads as usize),
-        isa: None,
         parallel: Some(1),
+        ..OpenOptions::default()
     })?;
     Ok(session.template.err())
 }

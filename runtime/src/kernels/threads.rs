@@ -3,7 +3,8 @@
 //! A job is a number of chunks and one closure. Every thread, the caller first, takes the next chunk from one atomic word until
 //! none is left, so a slow or pre-empted thread holds back one chunk and never a share fixed beforehand. The caller never waits
 //! for a worker that took nothing: with every worker asleep it does the whole job alone. Workers spin for some tens of
-//! microseconds between jobs (a token needs over a hundred), then sleep; an idle pool uses no processor time.
+//! microseconds between jobs (a token needs over a hundred), then sleep; an idle pool uses no processor time. A worker gives
+//! its processor up between two chunks before the system would take it away within one (`presence`).
 //!
 //! This is not for coarse work (hashing, packing: `rayon`), and not a scheduler: one job at a time, no results, no order.
 //!
@@ -12,6 +13,8 @@
 //! return before `pending` is zero. A late worker that read the word of a finished job cannot take anything: the swap fails,
 //! because the generation or the count has moved on, and what it read about the job is thrown away unused.
 #![allow(unsafe_code)]
+
+mod presence;
 
 use std::any::Any;
 use std::cell::Cell;
@@ -24,6 +27,8 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+
+use presence::Presence;
 
 /// How long a worker looks for the next job before it sleeps. Waking one costs the caller a system call and the job some
 /// 50 µs of that worker's help, and the gaps between the jobs of a token are shorter than this.
@@ -59,6 +64,8 @@ struct Job {
     /// Points at the caller's `Work`, alive while `pending` is not zero.
     work: AtomicPtr<()>,
     chunks: AtomicUsize,
+    /// Where the caller ran when it opened the job.
+    processor: AtomicUsize,
 }
 
 struct Shared {
@@ -93,6 +100,7 @@ impl Threads {
                 word: AtomicU64::new(0),
                 work: AtomicPtr::new(ptr::null_mut()),
                 chunks: AtomicUsize::new(0),
+                processor: AtomicUsize::new(usize::MAX),
             }),
             pending: Line(AtomicUsize::new(0)),
             panicked: AtomicBool::new(false),
@@ -136,7 +144,7 @@ impl Threads {
         self.shared.open(chunks, &work);
         self.wake(chunks - 1);
         IN_JOB.set(true);
-        self.shared.participate();
+        self.shared.participate(|| false);
         IN_JOB.set(false);
         // From here on no thread holds a chunk, so nobody can reach `work` any more.
         self.shared.join();
@@ -182,6 +190,7 @@ impl Shared {
         let job = &self.job.0;
         job.work.store(ptr::from_ref(work).cast_mut().cast(), Relaxed);
         job.chunks.store(chunks, Relaxed);
+        job.processor.store(presence::processor(), Relaxed);
         self.panicked.store(false, Relaxed);
         self.pending.0.store(chunks, Relaxed);
         let generation = (job.word.load(Relaxed) >> LEFT_BITS).wrapping_add(1);
@@ -213,11 +222,13 @@ impl Shared {
         }
     }
 
-    /// Takes and runs chunks until none is left, then reports them.
-    fn participate(&self) {
+    /// Takes and runs chunks until none is left or `leave` says so, then reports them.
+    fn participate(&self, mut leave: impl FnMut() -> bool) {
         let mut finished = 0;
         // A chunk that was taken and not reported keeps the generation open, so all of these are of one job.
-        while let Some((chunk, work)) = self.take() {
+        while !leave()
+            && let Some((chunk, work)) = self.take()
+        {
             if !self.panicked.load(Relaxed)
                 && let Err(payload) = catch_unwind(AssertUnwindSafe(|| work(chunk)))
             {
@@ -257,7 +268,11 @@ impl Shared {
     fn serve(&self, index: usize) {
         IN_JOB.set(true);
         let wanted = || self.job.0.word.load(SeqCst) & LEFT_MASK != 0 || self.closing.load(SeqCst);
+        let mut presence = Presence::new();
         loop {
+            if presence.is_over() {
+                presence.leave();
+            }
             if !spin_until(WORKER_SPIN, wanted) {
                 let asleep = &self.asleep[index].0;
                 asleep.store(true, SeqCst);
@@ -267,11 +282,13 @@ impl Shared {
                 }
                 // Woken too late for that job, or for nothing: the next job is likely near, so spin again.
                 asleep.store(false, SeqCst);
+                presence.came_back(Instant::now());
             }
             if self.closing.load(SeqCst) {
                 return;
             }
-            self.participate();
+            presence.avoid(self.job.0.processor.load(Relaxed));
+            self.participate(|| presence.is_over());
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::tokenizer::Tokenizer;
 
 pub use crate::engine::SubmitError;
 pub use generation::{StopReason, TextEvent, TextFinished, TextGeneration, TextPiece, TextToken};
+pub use hardware::Cpus;
 pub use open::{OpenError, OpenOptions};
 pub use source::{ModelSource, Packed, SourceError};
 

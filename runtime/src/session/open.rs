@@ -8,7 +8,7 @@ use crate::kernels::{self, Kernels};
 
 use crate::model::{DEFAULT_CONTEXT_MOST, Model, ModelError, TensorSource, arch};
 
-use super::hardware::default_threads;
+use super::hardware::{Cpus, default_threads};
 use super::source::{ModelSource, SourceError};
 
 /// What to open, and how. `None` leaves the choice to the model and the machine.
@@ -20,6 +20,8 @@ pub struct OpenOptions {
     pub context: Option<usize>,
     /// Threads that compute.
     pub threads: Option<usize>,
+    /// Processors to stay on.
+    pub cpus: Option<Cpus>,
     /// Name of the kernel table.
     pub isa: Option<String>,
     /// Sequences that run at once.
@@ -38,6 +40,8 @@ pub enum OpenError {
     Tokenizer { path: PathBuf, error: crate::tokenizer::TokenizerError },
     #[error("{0}")]
     Isa(String),
+    #[error("{0}")]
+    Cpus(String),
     #[error("--threads must be between 1 and {most}; {asked} were asked for")]
     Threads { asked: usize, most: usize },
     #[error("--parallel must be between 1 and {most}; {asked} were asked for")]
@@ -66,8 +70,11 @@ pub struct Compute {
 }
 
 impl OpenOptions {
-    /// Checks the wishes against the machine.
+    /// Checks the wishes against the machine, and keeps this thread and those it starts on the processors asked for.
     pub fn compute(&self) -> Result<Compute, OpenError> {
+        if let Some(cpus) = &self.cpus {
+            cpus.stay().map_err(OpenError::Cpus)?;
+        }
         let kernels = match &self.isa {
             None => kernels::best(),
             Some(name) => kernels::by_name(name).map_err(OpenError::Isa)?,
