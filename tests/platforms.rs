@@ -157,23 +157,27 @@ fn linux_x86_64_runs_on_a_processor_with_sse2_alone() {
     assert!(line.contains("this processor cannot run `avx2` kernels"), "{line}");
 }
 
+/// Runs a program for Linux on 64-bit ARM; `None`, and a skip, where nothing here can.
+pub(crate) fn on_arm(program: &Path, arguments: &[&str]) -> Option<Printed> {
+    const LIBRARIES: &str = "/usr/aarch64-linux-gnu";
+    if !found("qemu-aarch64-static") || !Path::new(LIBRARIES).is_dir() {
+        skip("linux-aarch64", "Debian's qemu-user-static or libc6-arm64-cross is not installed");
+        return None;
+    }
+    let mut command = Command::new("timeout");
+    // An installed glibc for ARM would be mixed with this one, and the program hang, without the variable.
+    command.args(["300", "qemu-aarch64-static", "-L", LIBRARIES, "-E"]);
+    Some(output(command.arg(format!("LD_LIBRARY_PATH={LIBRARIES}/lib")).arg(program).args(arguments), b""))
+}
+
 #[test]
 fn linux_aarch64_gives_the_same_text_under_qemu() {
-    const LIBRARIES: &str = "/usr/aarch64-linux-gnu";
     let Some(runtime) = runtime(Platform::LinuxAarch64) else { return };
-    if !found("qemu-aarch64-static") || !Path::new(LIBRARIES).is_dir() {
-        return skip("linux-aarch64", "Debian's qemu-user-static or libc6-arm64-cross is not installed");
-    }
-    let emulated = |arguments: &[&str]| -> Printed {
-        let mut command = Command::new("timeout");
-        // An installed glibc for ARM would be mixed with this one, and the program hang, without the variable.
-        command.args(["300", "qemu-aarch64-static", "-L", LIBRARIES, "-E"]);
-        command.arg(format!("LD_LIBRARY_PATH={LIBRARIES}/lib")).arg(&runtime).args(arguments);
-        output(&mut command, b"")
-    };
-    assert_eq!(emulated(&["--version"]).ok(), format!("satchel {}\n", env!("CARGO_PKG_VERSION")));
+    let Some(version) = on_arm(&runtime, &["--version"]) else { return };
+    assert_eq!(version.ok(), format!("satchel {}\n", env!("CARGO_PKG_VERSION")));
     let model = stories().display().to_string();
-    assert_eq!(emulated(&[&ASK[..], &["-m", &model]].concat()).ok(), expected());
+    let said = on_arm(&runtime, &[&ASK[..], &["-m", &model]].concat()).expect("it ran before");
+    assert_eq!(said.ok(), expected());
 }
 
 /// Wine with a folder of its own, and the one library that Wine 8 lacks.

@@ -9,7 +9,7 @@ use satchel_container::Bundle;
 use satchel_packer::Platform;
 use satchel_packer::platform::Facts;
 
-use crate::platforms::{Wine, copy, runtime, windows_path};
+use crate::platforms::{Wine, copy, on_arm, runtime, windows_path};
 use crate::support::{Printed, SATCHEL, Scratch, output, skip, stories};
 
 const ASK: [&str; 7] = ["run", "--raw", "--temp", "0", "--max-tokens", "40", "Once upon a time"];
@@ -152,6 +152,22 @@ except OSError as error:
     let said = universal.start(Command::new("python3").args(["-c", script]).arg(&universal.file)).ok();
     let version = format!("satchel {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(said, format!("{version}\n{version}\nwithout a shell: Exec format error\n"));
+}
+
+#[test]
+fn an_arm_machine_packs_for_others() {
+    let scratch = Scratch::new();
+    let Some(release) = release(&scratch) else { return };
+    let arm = release.with_file_name("satchel-linux-aarch64");
+    let (here, there) = (scratch.path("here"), scratch.path("there"));
+    let (forms, model) = ("linux-x86_64,windows-x86_64,macos-aarch64-signable", stories());
+    let Some(said) = on_arm(&arm, &["pack", text(&model), "--for", forms, "-q", "-o", text(&there)]) else { return };
+    said.ok();
+    pack(&release, forms, &here);
+    for name in ["linux-x86_64", "windows-x86_64.exe", "macos-aarch64-signable"] {
+        let file = |base: &Path| fs::read(format!("{}-{name}", text(base))).unwrap();
+        assert!(file(&here) == file(&there), "{name}: the same file wherever it is packed");
+    }
 }
 
 #[test]
