@@ -30,6 +30,7 @@ fn aarch64() -> Vec<u8> {
 }
 
 /// The start of a Mach-O program.
+#[cfg(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu"))]
 fn macho(processor: u32) -> Vec<u8> {
     let mut bytes = vec![0; 4096];
     for (at, value) in [(0, 0xfeed_facf), (4, processor), (12, 2)] {
