@@ -30,13 +30,25 @@ fn a_table_has_a_row_for_each_model() {
         .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
         .collect();
     assert_eq!(lines.len(), 4, "{printed}");
-    let heads = ["model", "type", "size", "parameters", "memory", "threads", "kernels", "pp16", "tg4", "perplexity"];
+    let heads = [
+        "model",
+        "type",
+        "size",
+        "parameters",
+        "memory",
+        "predicted",
+        "threads",
+        "kernels",
+        "pp16",
+        "tg4",
+        "perplexity",
+    ];
     assert_eq!(lines[0], heads);
     assert!(lines[1].iter().all(|cell| cell.trim_matches('-').len() <= 1), "{printed}");
     assert_eq!(lines[2][..2], ["stories260K-f32.v3.gguf", "F32"]);
     assert_eq!(lines[3][..2], ["small.gguf", "Q8_0"]);
-    assert!(lines[2..].iter().all(|row| row[3..7] == ["292.8 K", row[4], "2", "scalar"]), "{printed}");
-    assert!(lines[2..].iter().all(|row| row.len() == heads.len() && row[7].contains(" ± ")), "{printed}");
+    assert!(lines[2..].iter().all(|row| row[3..8] == ["292.8 K", row[4], row[5], "2", "scalar"]), "{printed}");
+    assert!(lines[2..].iter().all(|row| row.len() == heads.len() && row[8].contains(" ± ")), "{printed}");
 }
 
 #[test]
@@ -53,6 +65,8 @@ fn json_has_the_same_and_adds_up() {
         let memory = &report["memory"];
         let bytes = |key: &str| memory[key].as_u64().expect(key);
         assert_eq!(bytes("total_bytes"), bytes("weights_bytes") + bytes("kv_bytes") + bytes("scratch_bytes"));
+        let (predicted, total) = (bytes("predicted_bytes") as f64, bytes("total_bytes") as f64);
+        assert!((predicted / total - 1.0).abs() < 0.05, "{memory}");
         // 5 layers of 4 heads of 8: keys and values in F16, in blocks of 64 positions.
         assert_eq!(bytes("kv_bytes"), 64 * 5 * 4 * 8 * 2 * 2);
         for test in ["pp16", "tg4"] {

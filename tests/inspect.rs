@@ -69,7 +69,11 @@ fn json_is_complete() {
     assert_eq!(report["parameters"], sum("elements"));
     assert_eq!(report["tensor_bytes"], sum("bytes"));
     assert_eq!(report["memory"]["kv_bytes_per_token"], 640);
-    assert_eq!(report["memory"]["contexts"][0]["kv_bytes"], 640 * 256);
+    let memory = &report["memory"]["contexts"][0];
+    assert_eq!(memory["kv_bytes"], 640 * 256);
+    let parts = ["kv_bytes", "activation_bytes", "scratch_bytes", "vocabulary_bytes", "program_bytes"];
+    let together: u64 = parts.iter().map(|part| memory[part].as_u64().expect(part)).sum();
+    assert_eq!(memory["total_bytes"], file_bytes + together);
     assert_eq!(inspect_json(&path, &["--no-hash"])["files"][0]["sha256"], Value::Null);
 }
 

@@ -11,8 +11,8 @@ use super::Failure;
 use super::model_args::ModelArgs;
 use super::perplexity::{check_context, measure, read_text_to};
 use crate::engine::Evaluator;
-use crate::session::ModelSource;
 use crate::session::open::{Compute, build_model};
+use crate::session::{Demand, Memory, ModelSource};
 use crate::tokenizer::Tokenizer;
 
 mod report;
@@ -113,11 +113,15 @@ fn measured(args: &Args, source: &ModelSource, compute: Compute, text: Option<&s
     let mut speed = Speed::new(evaluator, args.depth, args.repetitions);
     let tests = speed.tests(args.prompt, args.generate);
     let memory = speed.memory();
-    let Some(text) = text else { return Ok(Report::new(source, compute, memory, tests, None)) };
+    let tokens = [args.depth, args.prompt, args.generate.min(1)].into_iter().max().unwrap_or(0);
+    let demand = Demand::of_one(positions as u64, tokens.min(speed::BATCH_TOKENS), compute.threads);
+    // Where only a perplexity is measured, batches have other sizes and all logits are kept.
+    let predicted = Memory::predict(source, demand).ok().filter(|_| !tests.is_empty());
+    let Some(text) = text else { return Ok(Report::new(source, compute, (memory, predicted), tests, None)) };
     let tokenizer = Tokenizer::from_gguf(&source.gguf.metadata)?;
     let mut evaluator = speed.into_evaluator();
     let perplexity = measure(&mut evaluator, &tokenizer, text, args.context, |_, _| {})?;
     // Logits of every position are no part of what a chat needs; they count where nothing else was measured.
     let memory = if tests.is_empty() { evaluator.memory() } else { memory };
-    Ok(Report::new(source, compute, memory, tests, Some(perplexity)))
+    Ok(Report::new(source, compute, (memory, predicted), tests, Some(perplexity)))
 }

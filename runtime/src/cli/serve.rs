@@ -198,7 +198,16 @@ fn shown(address: SocketAddr) -> SocketAddr {
 }
 
 fn announce(facts: &Facts, address: SocketAddr, url: &str) {
-    let cache = facts.kv_bytes_per_token as u64 * facts.context_length as u64 * facts.parallel as u64;
+    let memory = match &facts.memory {
+        Some(memory) => format!(
+            "{} at most: {} mapped from the file, {} for the context, {} to work in",
+            bytes(memory.total_bytes()),
+            bytes(memory.file_bytes),
+            bytes(memory.kv_bytes),
+            bytes(memory.working_bytes()),
+        ),
+        None => format!("{} mapped from the file", bytes(facts.file_bytes)),
+    };
     let trained = match facts.trained_context.cmp(&facts.context_length) {
         std::cmp::Ordering::Greater => format!(" (the model was trained on {})", facts.trained_context),
         _ => String::new(),
@@ -211,7 +220,7 @@ fn announce(facts: &Facts, address: SocketAddr, url: &str) {
     let text = format!(
         "\n{name}\n\
          \n  model     {architecture}, {parameters} parameters, {size}\
-         \n  memory    {size} mapped from the file, {cache} for the context at most\
+         \n  memory    {memory}\
          \n  runs on   {isa}, {threads} {thread_word}\
          \n  context   {context} tokens{trained}, {parallel} at once\
          \n  chat      {url}\
@@ -222,7 +231,6 @@ fn announce(facts: &Facts, address: SocketAddr, url: &str) {
         architecture = facts.architecture,
         parameters = count(facts.parameters),
         size = bytes(facts.file_bytes),
-        cache = bytes(cache),
         isa = facts.isa,
         threads = facts.threads,
         thread_word = if facts.threads == 1 { "thread" } else { "threads" },

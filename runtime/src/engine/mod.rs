@@ -23,6 +23,7 @@ mod tests;
 
 pub use evaluate::{Evaluator, Wanted};
 
+pub use scheduler::kv_blocks;
 use scheduler::{Scheduler, Submission};
 
 /// How an engine shares its time and memory.

@@ -39,6 +39,12 @@ impl Submission {
     }
 }
 
+/// KV blocks that `parallel` sequences of `context` positions may hold at once. One more than the positions need for each: a prefix
+/// that is taken over copies its last block while the kept one still has it.
+pub fn kv_blocks(context: usize, parallel: usize) -> usize {
+    parallel * (context.div_ceil(BLOCK_TOKENS) + 1)
+}
+
 pub(super) struct Scheduler {
     model: Model,
     backend: Box<dyn Backend>,
@@ -52,14 +58,12 @@ pub(super) struct Scheduler {
 
 impl Scheduler {
     pub(super) fn new(model: Model, backend: Box<dyn Backend>, options: EngineOptions, load: Arc<Load>) -> Self {
-        // One block more a sequence: a prefix that is taken over copies its last block while the kept one still has it.
-        let blocks = options.parallel * (options.context.div_ceil(BLOCK_TOKENS) + 1);
         Self {
             model,
             backend,
             options,
             load,
-            kv: KvCache::new(blocks),
+            kv: KvCache::new(kv_blocks(options.context, options.parallel)),
             waiting: VecDeque::new(),
             running: Vec::new(),
             logits: Vec::new(),

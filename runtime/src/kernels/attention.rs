@@ -399,6 +399,13 @@ fn scratch_room(shape: &AttentionShape, rows: usize) -> usize {
     2 * PAGE_TOKENS * shape.stride() + rows * PAGE_TOKENS
 }
 
+/// Memory that a thread keeps for attention with these heads, bytes.
+pub fn thread_bytes(shape: &AttentionShape) -> usize {
+    let rows = BLOCK_ROWS.max(shape.group());
+    let (stride, room) = (shape.stride(), Partial::room(rows, shape.stride()));
+    (rows * stride + 2 * room + scratch_room(shape, rows)) * size_of::<f32>()
+}
+
 thread_local! {
     /// Memory that a thread keeps between calls, never cleared; a nested use takes a second piece.
     static SCRATCH: Cell<[Vec<f32>; 2]> = const { Cell::new([Vec::new(), Vec::new()]) };

@@ -75,8 +75,15 @@ pub struct MatmulKernels {
 pub(crate) type RowsKernel = unsafe fn(&Chunk<'_>);
 
 /// Whether products with this type run on quantised activations.
-fn is_quantised(ty: TensorType) -> bool {
+pub fn is_quantised(ty: TensorType) -> bool {
     ty.block_elements() > 1
+}
+
+/// Memory that a thread keeps for products with quantised weights of so many columns, about, bytes: sixteen rows unpacked with
+/// their scales, 24 bytes a column, or the few rows of a plain type that are widened at once.
+pub fn thread_bytes(columns: usize) -> usize {
+    const PLAIN: usize = 64 << 10;
+    (24 * columns).max(PLAIN)
 }
 
 /// Rows of one product that one thread computes, for every token.

@@ -53,16 +53,37 @@ pub struct Slots {
     pub logits: Slot,
 }
 
+/// What the widths of the buffers depend on.
+#[derive(Clone, Copy, Debug)]
+pub struct SlotColumns {
+    /// The residual stream.
+    pub embedding: usize,
+    /// heads * head_dim
+    pub attended: usize,
+    /// kv_heads * head_dim
+    pub cached: usize,
+    /// Inside the feed-forward part.
+    pub feed_forward: usize,
+    /// Logits.
+    pub vocabulary: usize,
+}
+
+impl SlotColumns {
+    /// Columns of all the buffers with a row for each token.
+    pub fn of_a_token(&self) -> usize {
+        2 * self.embedding + 2 * self.attended + 2 * self.cached + 3 * self.feed_forward
+    }
+
+    /// Columns of all the buffers with a row for each token whose logits are wanted.
+    pub fn of_an_output(&self) -> usize {
+        2 * self.embedding + self.vocabulary
+    }
+}
+
 impl Slots {
-    /// Makes the buffers. `attended` is heads * head_dim, `cached` kv_heads * head_dim.
-    pub fn new(
-        backend: &mut dyn Backend,
-        embedding: usize,
-        attended: usize,
-        cached: usize,
-        feed_forward: usize,
-        vocabulary: usize,
-    ) -> Self {
+    /// Makes the buffers; [`SlotColumns`] adds their widths up.
+    pub fn new(backend: &mut dyn Backend, columns: SlotColumns) -> Self {
+        let SlotColumns { embedding, attended, cached, feed_forward, vocabulary } = columns;
         Self {
             residual: backend.slot(embedding),
             normed: backend.slot(embedding),

@@ -13,6 +13,6 @@ mod tensors;
 
 pub use blocks::{Attention, FeedForward, Layer, Linear, Mixer, Norm};
 pub use error::ModelError;
-pub use forward::Model;
+pub use forward::{Model, SlotColumns};
 pub use hyperparameters::{DEFAULT_CONTEXT_MOST, Hyperparameters};
 pub use tensors::{MappedPart, TensorSource};

@@ -5,6 +5,7 @@
 
 pub mod generation;
 pub mod hardware;
+pub mod memory;
 pub mod open;
 pub mod source;
 pub mod text;
@@ -23,6 +24,7 @@ use crate::tokenizer::Tokenizer;
 pub use crate::engine::SubmitError;
 pub use generation::{StopReason, TextEvent, TextFinished, TextGeneration, TextPiece, TextToken};
 pub use hardware::Cpus;
+pub use memory::{Demand, Memory};
 pub use open::{OpenError, OpenOptions};
 pub use source::{ModelSource, Packed, SourceError};
 
@@ -65,8 +67,8 @@ pub struct Facts {
     pub parallel: usize,
     /// Unix seconds of opening.
     pub created: u64,
-    /// Bytes of the KV cache for one position.
-    pub kv_bytes_per_token: usize,
+    /// What it takes at the most, as foretold from its headers.
+    pub memory: Option<Memory>,
 }
 
 /// What holds where a request says nothing.
@@ -128,6 +130,7 @@ impl Session {
         let (model, backend) = built?;
         let tokenizer = tokenizer.map_err(|error| OpenError::Tokenizer { path: source.path.clone(), error })?;
         let context = options.context_for(model.trained_context)?;
+        let engine_options = EngineOptions { context, parallel, ..EngineOptions::default() };
         let facts = Facts {
             name: source.name(),
             architecture: source.gguf.metadata.get_str("general.architecture").ok().flatten().unwrap_or("").to_owned(),
@@ -139,11 +142,10 @@ impl Session {
             threads: compute.threads,
             parallel,
             created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
-            kv_bytes_per_token: model.kv.bytes_per_token(),
+            memory: Memory::predict(&source, Demand::of_engine(&engine_options, compute.threads)).ok(),
         };
         let template = chat_template(&source, &tokenizer);
         let defaults = packed_defaults(&source);
-        let engine_options = EngineOptions { context, parallel, ..EngineOptions::default() };
         let engine = Engine::start(model, backend, engine_options).map_err(OpenError::Thread)?;
         Ok(Self { engine, tokenizer: Arc::new(tokenizer), template, facts, defaults, packed: source.packed })
     }

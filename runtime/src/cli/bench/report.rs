@@ -12,8 +12,8 @@ use crate::cli::Failure;
 use crate::cli::inspect::short_count;
 use crate::cli::perplexity::Measured;
 use crate::cli::quantize::file_type::FileType;
-use crate::session::ModelSource;
 use crate::session::open::Compute;
+use crate::session::{Memory, ModelSource};
 
 /// One model, measured.
 pub(super) struct Report {
@@ -24,6 +24,8 @@ pub(super) struct Report {
     parameters: u64,
     weights_bytes: u64,
     memory: MemoryUse,
+    /// What was foretold of weights, KV cache and activations.
+    predicted_bytes: Option<u64>,
     threads: usize,
     isa: &'static str,
     tests: Vec<Test>,
@@ -34,7 +36,7 @@ impl Report {
     pub(super) fn new(
         source: &ModelSource,
         compute: Compute,
-        memory: MemoryUse,
+        (memory, predicted): (MemoryUse, Option<Memory>),
         tests: Vec<Test>,
         perplexity: Option<Measured>,
     ) -> Self {
@@ -44,7 +46,9 @@ impl Report {
             ty: type_name(&source.gguf),
             model_bytes: source.model_bytes(),
             parameters: source.gguf.parameters(),
-            weights_bytes: source.gguf.tensors.iter().map(|tensor| tensor.bytes).sum(),
+            weights_bytes: source.gguf.tensor_bytes(),
+            predicted_bytes: predicted
+                .map(|memory| source.gguf.tensor_bytes() + memory.kv_bytes + memory.activation_bytes),
             memory,
             threads: compute.threads,
             isa: compute.kernels.name,
@@ -80,6 +84,7 @@ impl serde::Serialize for Report {
         let memory = json!({
             "weights_bytes": self.weights_bytes, "kv_bytes": self.memory.kv_bytes,
             "scratch_bytes": self.memory.scratch_bytes, "total_bytes": self.memory_bytes(),
+            "predicted_bytes": self.predicted_bytes,
         });
         json!({
             "model": self.path, "type": self.ty, "model_bytes": self.model_bytes, "parameters": self.parameters,
@@ -138,7 +143,9 @@ impl Table {
     /// What the columns mean, where it is not plain.
     pub(super) fn print_note(&self, reports: &[Report]) {
         let Some(last) = reports.last() else { return };
-        println!("\nmemory: weights, KV cache and scratch of the tests; speed: tokens a second");
+        println!(
+            "\nmemory: weights, KV cache and scratch of the tests, and what was predicted of it; speed: tokens a second"
+        );
         if let Some(Measured { predicted_tokens, windows, context, .. }) = last.perplexity {
             println!("perplexity: {predicted_tokens} tokens in {windows} windows of {context}");
         }
@@ -153,6 +160,7 @@ fn cells(report: &Report) -> Vec<Cell> {
         fixed("size", 8, shown_bytes(report.model_bytes)),
         fixed("parameters", 10, short_count(report.parameters)),
         fixed("memory", 8, shown_bytes(report.memory_bytes())),
+        fixed("predicted", 9, report.predicted_bytes.map_or_else(String::new, shown_bytes)),
         fixed("threads", 7, report.threads.to_string()),
         fixed("kernels", 10, report.isa.to_owned()),
     ];

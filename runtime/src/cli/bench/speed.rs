@@ -7,7 +7,7 @@ use crate::backend::MemoryUse;
 use crate::engine::{Evaluator, Wanted};
 
 /// Largest prefill batch, as the engine takes them.
-const BATCH_TOKENS: usize = 512;
+pub(super) const BATCH_TOKENS: usize = 512;
 
 /// What a test does: so many tokens.
 type Work = fn(&mut Speed, usize);

@@ -70,8 +70,16 @@ fn block_types(report: &Report<'_>) -> Vec<Value> {
 fn memory(report: &Report<'_>) -> Value {
     let contexts = report.contexts.iter().map(|&context| {
         let kv_bytes = report.kv_bytes(context);
-        let total_bytes = kv_bytes.and_then(|kv| kv.checked_add(report.tensor_bytes));
-        json!({ "context": context, "kv_bytes": kv_bytes, "total_bytes": total_bytes })
+        let memory = report.memory(context).ok();
+        json!({
+            "context": context,
+            "kv_bytes": kv_bytes,
+            "activation_bytes": memory.map(|memory| memory.activation_bytes),
+            "scratch_bytes": memory.map(|memory| memory.scratch_bytes),
+            "vocabulary_bytes": memory.map(|memory| memory.vocabulary_bytes),
+            "program_bytes": memory.map(|memory| memory.program_bytes),
+            "total_bytes": memory.map(|memory| memory.total_bytes()),
+        })
     });
     json!({
         "weights_bytes": report.tensor_bytes,

@@ -4,9 +4,13 @@ use std::collections::BTreeMap;
 
 use satchel_gguf::{Gguf, TensorType};
 
-use super::memory::{self, Unknown};
+use super::memory;
 use crate::cli::Failure;
-use crate::session::{ModelSource, Packed};
+use crate::engine::EngineOptions;
+use crate::kv::BLOCK_TOKENS;
+use crate::session::hardware::default_threads;
+use crate::session::memory::{Unknown, kv_bytes_per_token};
+use crate::session::{Demand, Memory, ModelSource, Packed};
 
 /// Everything but the hashes.
 pub(super) struct Report<'a> {
@@ -32,6 +36,7 @@ pub(super) struct Report<'a> {
     pub kv_bytes_per_token: Result<u64, Unknown>,
     /// Context lengths to show memory for.
     pub contexts: Vec<u64>,
+    source: &'a ModelSource,
 }
 
 /// One GGUF of the model.
@@ -71,8 +76,9 @@ impl<'a> Report<'a> {
             tensor_bytes: gguf.tensor_bytes(),
             block_types: block_types(gguf),
             trained_context,
-            kv_bytes_per_token: memory::kv_bytes_per_token(&gguf.metadata),
+            kv_bytes_per_token: kv_bytes_per_token(&gguf.metadata),
             contexts: memory::contexts(contexts, trained_context),
+            source,
         })
     }
 
@@ -81,9 +87,16 @@ impl<'a> Report<'a> {
         (self.parameters > 0).then(|| self.tensor_bytes as f64 * 8.0 / self.parameters as f64)
     }
 
-    /// Bytes of the KV cache at a context length.
+    /// Bytes of the KV cache at a context length, in whole blocks.
     pub(super) fn kv_bytes(&self, context: u64) -> Option<u64> {
-        self.kv_bytes_per_token.as_ref().ok()?.checked_mul(context)
+        let positions = context.checked_next_multiple_of(BLOCK_TOKENS as u64)?;
+        self.kv_bytes_per_token.as_ref().ok()?.checked_mul(positions)
+    }
+
+    /// All the memory of one sequence at a context length, with the threads of this machine.
+    pub(super) fn memory(&self, context: u64) -> Result<Memory, Unknown> {
+        let batch = EngineOptions::default().batch_tokens;
+        Memory::predict(self.source, Demand::of_one(context, batch, default_threads()))
     }
 
     /// The chat templates: a name for all but the first, and the text.

@@ -116,14 +116,16 @@ fn write_memory(out: &mut impl Write, report: &Report<'_>) -> io::Result<()> {
         writeln!(out, "  weights   {weights}")?;
         return writeln!(out, "  KV cache  unknown: {}", cut(&unknown.0, usize::MAX));
     }
-    let mut rows = vec![["context", "weights", "KV cache (F16)", "together"].map(str::to_owned)];
+    let mut rows = vec![["context", "weights", "KV cache (F16)", "to work in", "resident"].map(str::to_owned)];
     for &context in &report.contexts {
-        let kv = report.kv_bytes(context);
-        let together = kv.and_then(|kv| kv.checked_add(report.tensor_bytes));
-        let size = |bytes: Option<u64>| bytes.map_or_else(|| "too much".to_owned(), shown_bytes);
-        rows.push([grouped(context), weights.clone(), size(kv), size(together)]);
+        let kv = report.kv_bytes(context).map_or_else(|| "too much".to_owned(), shown_bytes);
+        let [working, total] = match report.memory(context) {
+            Ok(memory) => [memory.working_bytes(), memory.total_bytes()].map(shown_bytes),
+            Err(_) => ["unknown"; 2].map(str::to_owned),
+        };
+        rows.push([grouped(context), weights.clone(), kv, working, total]);
     }
-    columns(out, &rows, [Side::Right; 4])
+    columns(out, &rows, [Side::Right; 5])
 }
 
 fn write_templates(out: &mut impl Write, report: &Report<'_>) -> io::Result<()> {

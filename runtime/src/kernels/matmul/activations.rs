@@ -127,6 +127,13 @@ impl Activations {
         self.values.capacity() * size_of::<f32>() + levels + facts
     }
 
+    /// Memory for `tokens` tokens before products with quantised weights of as many columns as `quantised`, and with plain ones
+    /// of `plain`; bytes.
+    pub fn bytes_for(tokens: usize, quantised: usize, plain: usize) -> usize {
+        let group = size_of::<Levels>() + size_of::<GroupFacts>();
+        tokens * (quantised.div_ceil(GROUP) * group + plain.next_multiple_of(GROUP) * size_of::<f32>())
+    }
+
     /// Takes the activations `x`, `(tokens, columns)`, for products with weights of these `types`.
     ///
     /// # Panics

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::backend::{Activation, AttentionShape, Backend, Factor, KvShape};
 use crate::model::blocks::{Attention, FeedForward, Layer, Linear, Mixer, Norm};
-use crate::model::forward::{Model, Slots};
+use crate::model::forward::{Model, SlotColumns, Slots};
 use crate::model::hyperparameters::{Hyperparameters, Keys};
 use crate::model::rope::{Rope, RopePairs};
 use crate::model::{ModelError, TensorSource};
@@ -107,9 +107,14 @@ pub(super) fn build(
     };
     let kv = KvShape { layers: hyper.layers, kv_heads: hyper.kv_heads, head_dim: hyper.head_dim };
     backend.kv_shape(kv);
-    let attended = hyper.heads * hyper.head_dim;
-    let cached = hyper.kv_heads * hyper.head_dim;
-    let slots = Slots::new(backend, hyper.embedding, attended, cached, hyper.feed_forward, vocabulary);
+    let columns = SlotColumns {
+        embedding: hyper.embedding,
+        attended: hyper.heads * hyper.head_dim,
+        cached: hyper.kv_heads * hyper.head_dim,
+        feed_forward: hyper.feed_forward,
+        vocabulary,
+    };
+    let slots = Slots::new(backend, columns);
     Ok(Model { vocabulary, trained_context: hyper.context, token_table, layers, output_norm, output, kv, slots })
 }
 
