@@ -79,6 +79,16 @@ fn json_has_the_same_and_adds_up() {
 }
 
 #[test]
+fn memory_is_the_most_that_any_test_took() {
+    let model = stories().into_os_string().into_string().expect("UTF-8");
+    let printed = satchel(&["bench", "-p", "200", "-n", "4", "-r", "1", "--json", &model]).ok();
+    let reports: Vec<Value> = serde_json::from_str(&printed).expect("JSON");
+    let bytes = |key: &str| reports[0]["memory"][key].as_u64().expect(key);
+    assert_eq!(bytes("kv_bytes"), 4 * 64 * 5 * 4 * 8 * 2 * 2, "four blocks for the prompt, one for the answer");
+    assert!((bytes("predicted_bytes") as f64 / bytes("total_bytes") as f64 - 1.0).abs() < 0.05, "{printed}");
+}
+
+#[test]
 fn a_line_for_each_test_says_what_it_was_measured_on() {
     let model = stories().into_os_string().into_string().expect("UTF-8");
     let printed = satchel(&[&SHORT[..], &["-m", &model, "-d", "32", "-o", "jsonl", "-t", "1"]].concat()).ok();

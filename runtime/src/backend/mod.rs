@@ -99,13 +99,6 @@ pub struct KvShape {
     pub head_dim: usize,
 }
 
-impl KvShape {
-    /// Bytes that one position takes: keys and values of every layer in F16.
-    pub fn bytes_per_token(&self) -> usize {
-        2 * self.layers * self.kv_heads * self.head_dim * size_of::<half::f16>()
-    }
-}
-
 /// Memory that a backend holds beside the mapped weights, bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryUse {

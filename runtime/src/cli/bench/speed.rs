@@ -41,13 +41,15 @@ pub(super) struct Speed {
     depth: usize,
     repetitions: usize,
     state: u64,
+    /// The most that the tests so far have held.
+    memory: MemoryUse,
 }
 
 impl Speed {
     /// Tests after `depth` tokens of context, of so many runs each beside one that warms up.
     pub(super) fn new(evaluator: Evaluator, depth: usize, repetitions: usize) -> Self {
         let vocabulary = evaluator.model().vocabulary as u64;
-        Self { evaluator, vocabulary, depth, repetitions, state: 12_345 }
+        Self { evaluator, vocabulary, depth, repetitions, state: 12_345, memory: MemoryUse::default() }
     }
 
     /// Prefill of `prompt` tokens and decode of `generate`; without those that are 0.
@@ -62,9 +64,9 @@ impl Speed {
         wanted.map(test).collect()
     }
 
-    /// What the model has needed so far beside its weights.
+    /// The most that the model has needed so far beside its weights.
     pub(super) fn memory(&self) -> MemoryUse {
-        self.evaluator.memory()
+        self.memory
     }
 
     /// The evaluator, with nothing in its sequence.
@@ -103,6 +105,9 @@ impl Speed {
             let start = Instant::now();
             work(self, tokens);
             let speed = tokens as f64 / start.elapsed().as_secs_f64();
+            let held = self.evaluator.memory();
+            self.memory.kv_bytes = self.memory.kv_bytes.max(held.kv_bytes);
+            self.memory.scratch_bytes = self.memory.scratch_bytes.max(held.scratch_bytes);
             if run > 0 {
                 samples.push(speed);
             }
