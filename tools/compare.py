@@ -1,36 +1,46 @@
 #!/usr/bin/env python3
-"""Speed of Satchel beside llama.cpp on one GGUF file: alternating rounds, medians, ratios.
+"""Speed of Satchel beside llama.cpp on the same files: alternating rounds, medians, ratios, as a markdown table.
 
 set up:  cargo build --release
          python3 -m venv peers && CMAKE_ARGS=-DGGML_NATIVE=ON peers/bin/pip install llama-cpp-python==0.3.36
-usage:   peers/bin/python tools/compare.py MODEL.gguf [-p 512] [-n 128] [-t 2] [-r 3] [--rounds 5]
+usage:   peers/bin/python tools/compare.py MODEL.gguf... [-p 512] [-n 128] [-d 0] [-t 2] [-r 3] [--rounds 5]
+         peers/bin/python tools/compare.py [--rounds 5] [-t 2]
 
-pp is prompt tokens a second in one batch, tg generated tokens a second, one at a time; both programs get the same
-count of pseudo-random tokens and warm up once a round."""
+With models: prefill (pp: prompt tokens a second in one batch) and decode (tg: tokens a second, one at a time) of each;
+-d measures after so many tokens of context. Without: everything that BENCHMARKS.md tells of speed, on SmolLM2 in three
+block types and a random llama of 1.07 B parameters in three, which it makes in target/bench (3 GB, once), then Satchel
+against itself: after a long context, several sequences at once, beside a busy process, with the AVX2 kernels.
+Both programs get the same count of pseudo-random tokens and warm up once a round."""
 import argparse
 import json
+import os
 import pathlib
 import statistics
 import subprocess
 import sys
+import threading
 import time
+import urllib.request
 
-SATCHEL = pathlib.Path(__file__).resolve().parent.parent / "target/release/satchel"
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SATCHEL = ROOT / "target/release/satchel"
+MODELS = ROOT / "target/bench"
+LLAMA, OURS = "llama.cpp", "satchel"
 
 
 def llama_cpp(o):
-    """One round of llama.cpp: prints a JSON object a test."""
+    """One round of llama.cpp on one model: prints a JSON object a test."""
     import ctypes
     import llama_cpp as L
 
     quiet = L.llama_log_callback(lambda level, text, data: None)
     L.llama_log_set(quiet, None)
     L.llama_backend_init()
-    model = L.llama_model_load_from_file(o.model.encode(), L.llama_model_default_params())
+    model = L.llama_model_load_from_file(o.models[0].encode(), L.llama_model_default_params())
     if not model:
-        sys.exit(f"llama.cpp cannot load {o.model}")
+        sys.exit(f"llama.cpp cannot load {o.models[0]}")
     params = L.llama_context_default_params()
-    params.n_ctx = o.p + o.n + 64
+    params.n_ctx = o.d + o.p + o.n + 64
     params.n_batch, params.n_ubatch = 2048, 512
     params.n_threads = params.n_threads_batch = o.t
     context = L.llama_init_from_model(model, params)
@@ -47,45 +57,148 @@ def llama_cpp(o):
             sys.exit("llama.cpp cannot decode")
         L.llama_synchronize(context)
 
+    suffix = f"@d{o.d}" if o.d else ""
     tests = [(f"pp{o.p}", o.p, lambda: decode(o.p)), (f"tg{o.n}", o.n, lambda: [decode(1) for _ in range(o.n)])]
     for name, count, work in tests:
+        if not count:
+            continue
         samples = []
         for _ in range(o.r + 1):
             L.llama_memory_clear(L.llama_get_memory(context), True)
+            for at in range(0, o.d, 2048):
+                decode(min(2048, o.d - at))
             begun = time.perf_counter()
             work()
             samples.append(count / (time.perf_counter() - begun))
-        print(json.dumps({"test": name, "samples_ts": samples[1:]}), flush=True)
+        print(json.dumps({"test": name + suffix, "samples_ts": samples[1:]}), flush=True)
 
 
-def rows(command):
-    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return {row["test"]: row["samples_ts"] for row in map(json.loads, printed.splitlines())}
+def speeds(program, model, o, p, n, d=0, more=()):
+    """One round: the median speed of each test."""
+    shape = ["-p", str(p), "-n", str(n), "-d", str(d), "-t", str(o.t), "-r", str(o.r)]
+    if program == OURS:
+        command = [str(SATCHEL), "bench", "-m", str(model), *shape, "-o", "jsonl", *more]
+    else:
+        command = [sys.executable, __file__, str(model), *shape, "--only-llama-cpp"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)}: exit {done.returncode}")
+    return {row["test"]: statistics.median(row["samples_ts"]) for row in map(json.loads, done.stdout.splitlines())}
+
+
+def row(what, test, ours, theirs):
+    """A row of two lists of medians, one a round."""
+    ratios = [a / b for a, b in zip(ours, theirs)]
+    ours, theirs, ratio = statistics.median(ours), statistics.median(theirs), statistics.median(ratios)
+    print(f"| {what} | {test} | {ours:.1f} | {theirs:.1f} | {ratio:.2f} | {min(ratios):.2f} to {max(ratios):.2f} |", flush=True)
+
+
+def head(ours, theirs):
+    print(f"\n| model | test | {ours} | {theirs} | ratio | range |\n|---|---|---|---|---|---|", flush=True)
+
+
+def alternate(what, rounds, one, other):
+    """Rounds of two measurements by turns; a row for each test."""
+    pairs = [(one(), other()) for _ in range(rounds)]
+    for test in pairs[0][0]:
+        row(what, test, [a[test] for a, _ in pairs], [b[test] for _, b in pairs])
+
+
+def beside_llama_cpp(model, o, p, n, d=0):
+    def side(program):
+        return lambda: speeds(program, model, o, p, n, d)
+
+    alternate(pathlib.Path(model).stem, o.rounds, side(OURS), side(LLAMA))
+
+
+def make_models():
+    """The files of the whole table."""
+    MODELS.mkdir(parents=True, exist_ok=True)
+    subprocess.run([ROOT / "tools/model.sh"], check=True, stdout=subprocess.DEVNULL)
+    source = ROOT / ".cache/SmolLM2-135M-Instruct.Q4_1.gguf"
+    small, large = [source], []
+    for ty in ("Q4_K_M", "F16"):
+        small.append(MODELS / f"SmolLM2-135M.{ty}.gguf")
+        if not small[-1].exists():
+            subprocess.run([SATCHEL, "quantize", "-q", "--allow-requantize", source, small[-1], ty], check=True)
+    for ty in ("Q4_K_M", "Q4_0", "Q8_0"):
+        large.append(MODELS / f"random-1.07B.{ty}.gguf")
+        if not large[-1].exists():
+            subprocess.run([SATCHEL, "random-model", ty, "--vocabulary", source, "-o", large[-1]], check=True)
+    return small, large
+
+
+def clients(model, o, count, tokens=128):
+    """Tokens a second, in sum, of so many clients of a server."""
+    command = [SATCHEL, "serve", "-m", model, "--port", "0", "--no-browser", "--parallel", "4", "-t", str(o.t)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        url = next(part for line in server.stdout for part in line.split() if part.startswith("http://"))
+        made = []
+
+        def ask(seed):
+            body = {"prompt": "Once upon a time", "max_tokens": tokens, "temperature": 1, "seed": seed}
+            asked = urllib.request.Request(f"{url}v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"})
+            with urllib.request.urlopen(asked) as answer:
+                made.append(json.load(answer)["usage"]["completion_tokens"])
+
+        ask(0)
+        made.clear()
+        threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(1, count + 1)]
+        begun = time.perf_counter()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        took = time.perf_counter() - begun
+        server.terminate()
+    return {f"{tokens} tokens each": sum(made) / took}
+
+
+def beside_itself(small, large, o):
+    for model in (small, large):
+        alternate(f"{model.stem}, 4 clients", o.rounds, lambda: clients(model, o, 4), lambda: clients(model, o, 1))
+
+    def busy(model):
+        other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        try:
+            return speeds(OURS, model, o, 256, 64)
+        finally:
+            other.kill()
+            other.wait()
+
+    for model in (small, large):
+        alternate(f"{model.stem}, one busy process", o.rounds, lambda: busy(model), lambda: speeds(OURS, model, o, 256, 64))
+    flags = pathlib.Path("/proc/cpuinfo").read_text()
+    if "avx512_vnni" in flags:
+        avx2 = ("--isa", "avx2")
+        alternate(f"{large.stem}, AVX2", o.rounds, lambda: speeds(OURS, large, o, 256, 64, 0, avx2), lambda: speeds(OURS, large, o, 256, 64))
 
 
 def main():
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    a.add_argument("model")
-    for flag, value in (("-p", 512), ("-n", 128), ("-t", 2), ("-r", 3), ("--rounds", 5)):
+    a.add_argument("models", nargs="*")
+    for flag, value in (("-p", 512), ("-n", 128), ("-d", 0), ("-t", 2), ("-r", 3), ("--rounds", 5)):
         a.add_argument(flag, type=int, default=value)
     a.add_argument("--only-llama-cpp", action="store_true", help=argparse.SUPPRESS)
     o = a.parse_args()
     if o.only_llama_cpp:
         return llama_cpp(o)
-    shape = ["-p", str(o.p), "-n", str(o.n), "-t", str(o.t), "-r", str(o.r)]
-    ours, theirs = {}, {}
-    for _ in range(o.rounds):
-        for into, command in (
-            (ours, [str(SATCHEL), "bench", "-m", o.model, *shape, "-o", "jsonl"]),
-            (theirs, [sys.executable, __file__, o.model, *shape, "--only-llama-cpp"]),
-        ):
-            for test, samples in rows(command).items():
-                into.setdefault(test, []).append(statistics.median(samples))
-    print(f"{'test':<8} {'satchel':>10} {'llama.cpp':>10} {'ratio':>7}   (medians of {o.rounds} rounds)")
-    for test in ours:
-        ratios = [a / b for a, b in zip(ours[test], theirs[test])]
-        a, b = statistics.median(ours[test]), statistics.median(theirs[test])
-        print(f"{test:<8} {a:>10.1f} {b:>10.1f} {statistics.median(ratios):>7.2f}   {min(ratios):.2f} to {max(ratios):.2f}")
+    if not SATCHEL.exists():
+        sys.exit("there is no target/release/satchel: cargo build --release")
+    print(f"{o.rounds} rounds, {o.t} threads of {os.cpu_count()}; tokens a second, medians")
+    head(OURS, LLAMA)
+    if o.models:
+        for model in o.models:
+            beside_llama_cpp(model, o, o.p, o.n, o.d)
+        return
+    small, large = make_models()
+    for model in small:
+        beside_llama_cpp(model, o, 512, 128)
+    for model in large:
+        beside_llama_cpp(model, o, 256, 32)
+    beside_llama_cpp(small[0], o, 0, 64, 4096)
+    head("so", "one, idle, fastest kernels")
+    beside_itself(small[0], large[0], o)
 
 
 if __name__ == "__main__":
