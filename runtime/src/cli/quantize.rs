@@ -26,11 +26,7 @@ use file_type::FileType;
 
 /// Arguments of `quantize`.
 #[derive(clap::Args, Debug)]
-#[command(
-    after_help = "Types: F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K, Q2_K_S, Q3_K_S, Q3_K_M, Q3_K_L, Q4_K_S, \
-                        Q4_K_M, Q5_K_S, Q5_K_M, Q6_K; Q3_K, Q4_K and Q5_K are the ones with M. From Q2_K on these are mixtures, \
-                        which give more bits to the tensors that need them; --pure gives none more."
-)]
+#[command(after_help = FileType::help())]
 pub struct Args {
     /// A GGUF file, any part of a split one, or a packed file
     #[arg(value_name = "IN.gguf")]

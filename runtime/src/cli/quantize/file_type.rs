@@ -56,6 +56,16 @@ const TABLE: [(&str, FileType, TensorType); 21] = [
 ];
 
 impl FileType {
+    /// For `--help`.
+    pub(super) fn help() -> String {
+        let full: Vec<&str> = TABLE.iter().filter(|row| row.1.name() == row.0).map(|row| row.0).collect();
+        format!(
+            "Types: {}; Q3_K, Q4_K and Q5_K are the ones with M. From Q2_K on these are mixtures, which give more bits to the \
+             tensors that need them; --pure gives none more.",
+            full.join(", ")
+        )
+    }
+
     /// The type of this name, in any case of letters; an error that lists the names.
     pub(super) fn parse(name: &str) -> Result<Self, String> {
         match TABLE.iter().find(|row| row.0.eq_ignore_ascii_case(name)) {
