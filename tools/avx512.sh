@@ -49,9 +49,11 @@ kernel=$(echo "$packages/$linux"/boot/vmlinuz-*)
 say "2 of 4: the tests, linked statically"
 # The checks of debug builds would double the emulation's time; they ran with the same tests on the tables of this machine.
 options=(--locked --target $target --message-format json-render-diagnostics)
-for check in debug-assertions overflow-checks; do options+=(--config "profile.dev.package.satchel.$check=false"); done
+for crate in satchel satchel-compute; do
+    for check in debug-assertions overflow-checks; do options+=(--config "profile.dev.package.$crate.$check=false"); done
+done
 built=$(CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-C target-feature=+crt-static" \
-    cargo test -p satchel --lib --test integration --no-run "${options[@]}")
+    cargo test -p satchel -p satchel-compute --lib --test integration --no-run "${options[@]}")
 executable() { # of the target with that kind and name
     printf '%s\n' "$built" | python3 -c '
 import json, sys
@@ -65,7 +67,7 @@ add() { # a program, without symbols, at that place
     objcopy --strip-all "$2" "$folder/${1##*/}"
     sources+=("${1#/}=$folder/${1##*/}")
 }
-add "$root/runtime/units" "$(executable lib satchel)"
+add "$root/runtime/units" "$(executable lib satchel_compute)"
 add "$root/runtime/integration" "$(executable test integration)"
 program=$(executable bin satchel)
 add "$program" "$program"

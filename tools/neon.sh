@@ -38,7 +38,7 @@ units=$(
     use_toolchain
     unset CARGO_BUILD_JOBS # one lot, all processors
     export CARGO_TARGET_DIR=$folder
-    cargo-zigbuild test --no-run --locked -p satchel --lib --target aarch64-unknown-linux-gnu.2.17 \
+    cargo-zigbuild test --no-run --locked -p satchel-compute --lib --target aarch64-unknown-linux-gnu.2.17 \
         -Zbuild-std=std,panic_unwind,test -Zbuild-std-features=panic-unwind,default \
         --message-format json-render-diagnostics | python3 -c '
 import json, sys
@@ -56,7 +56,7 @@ while read -r processor tables; do
     log=$folder/$processor.log
     # The pool of threads is the same on every processor.
     # shellcheck disable=SC2086 # a list of words
-    (cd runtime && timeout 1800 $emulator -cpu "$processor" "$units" kernels:: --skip kernels::threads --nocapture) \
+    (cd runtime/compute && timeout 1800 $emulator -cpu "$processor" "$units" kernels:: --skip kernels::threads --nocapture) \
         >"$log" 2>&1 || { cat "$log"; fail "tests failed on $processor"; }
     grep "^test result" "$log"
     [ "$(grep -cE "ran on ${tables// /, }(;|\$)" "$log")" = "$(grep -c "ran on" "$log")" ] || fail "a test ran on other tables: $log"

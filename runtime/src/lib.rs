@@ -3,16 +3,16 @@
 //! Dependencies point one way: `cli`, `server` -> `session` -> `engine` -> `model` -> `backend` -> `kernels` -> `quant`.
 //! ARCHITECTURE.md has the map.
 
+pub use satchel_compute::{kernels, quant};
+
 pub mod backend;
 pub mod chat;
 pub mod cli;
 pub mod engine;
-pub mod kernels;
 pub mod kv;
 pub mod mapping;
 pub mod model;
 pub mod own_file;
-pub mod quant;
 pub mod sampling;
 pub mod server;
 pub mod session;

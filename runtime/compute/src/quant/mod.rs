@@ -184,7 +184,7 @@ mod tests {
     /// Every type against the values that gguf-py reads from the same blocks: exactly.
     #[test]
     fn every_type_reads_the_reference_values() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/quants");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/quants");
         for ty in SUPPORTED {
             let blocks = std::fs::read(folder.join(format!("{ty}.blocks"))).expect("reference blocks");
             let expected: Vec<f32> = std::fs::read(folder.join(format!("{ty}.f32")))

@@ -1,16 +1,16 @@
 //! Speed of matrix products, by table, block type, shape and number of tokens:
-//! `cargo bench -p satchel --bench matmul -- [--threads N] [--isa NAME] [--type TYPE] [--shape ROWSxCOLUMNS] [--tokens N]`.
+//! `cargo bench -p satchel-compute --bench matmul -- [--threads N] [--isa NAME] [--type TYPE] [--shape ROWSxCOLUMNS] [--tokens N]`.
 //!
 //! Weights walk through a pool larger than the caches when there is one token, as in decode; a multiply-add counts as two
 //! operations. The machine's quietest of several runs is printed: kernels are compared, not conditions.
 
 use std::time::Instant;
 
-use satchel::kernels::matmul::{Activations, Matrix, Product, matmul};
-use satchel::kernels::threads::Threads;
-use satchel::kernels::{self, Kernels};
-use satchel::quant::SUPPORTED;
-use satchel::quant::random::RandomWeights;
+use satchel_compute::kernels::matmul::{Activations, Matrix, Product, matmul};
+use satchel_compute::kernels::threads::Threads;
+use satchel_compute::kernels::{self, Kernels};
+use satchel_compute::quant::SUPPORTED;
+use satchel_compute::quant::random::RandomWeights;
 use satchel_gguf::TensorType;
 
 /// Bytes of weights for one token: beyond the last cache of most processors.

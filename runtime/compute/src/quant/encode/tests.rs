@@ -39,7 +39,7 @@ fn relative_error(values: &[f32], read: &[f32]) -> f64 {
 
 /// The matrices of a small trained model, one after the other.
 fn trained() -> Vec<f32> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/models/stories260K-f32.v3.gguf");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/models/stories260K-f32.v3.gguf");
     let bytes = std::fs::read(path).unwrap();
     let matrices = Gguf::parse(&bytes).unwrap().tensors.into_iter().filter(|tensor| tensor.rows() > 1);
     let data = matrices.flat_map(|tensor| bytes[tensor.offset as usize..tensor.end() as usize].to_vec());
@@ -72,7 +72,7 @@ fn every_type_that_is_written_can_be_read() {
 /// scales may find others that fit as well.)
 #[test]
 fn values_on_levels_are_kept() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/quants");
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/quants");
     for ty in [TensorType::F32, TensorType::F16, TensorType::BF16, TensorType::Q8_0, TensorType::Q4_0, TensorType::Q5_0]
     {
         let blocks = std::fs::read(folder.join(format!("{ty}.blocks"))).unwrap();

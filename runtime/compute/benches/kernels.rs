@@ -1,4 +1,4 @@
-//! Micro-benchmarks of what the kernels are made of: `cargo bench -p satchel --bench kernels -- [NAME…]`.
+//! Micro-benchmarks of what the kernels are made of: `cargo bench -p satchel-compute --bench kernels -- [NAME…]`.
 //!
 //! Plain timing loops that print the median of many short runs; no framework, nothing is compared or asserted.
 
@@ -6,9 +6,9 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use half::f16;
-use satchel::kernels::attention::{AttentionShape, PAGE_TOKENS, Query, attention};
-use satchel::kernels::threads::Threads;
-use satchel::kernels::{Kernels, elementwise, tables};
+use satchel_compute::kernels::attention::{AttentionShape, PAGE_TOKENS, Query, attention};
+use satchel_compute::kernels::threads::Threads;
+use satchel_compute::kernels::{Kernels, elementwise, tables};
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
