@@ -48,7 +48,7 @@ fn every_block_type_gives_the_same_logits_on_every_table() {
         assert!(expected.iter().all(|value| value.is_finite()), "{ty}");
         let power: f64 = expected.iter().map(|&value| f64::from(value).powi(2)).sum();
         assert!(power / (TOKENS * 512) as f64 > 0.01, "{ty}: logits are near zero");
-        for table in ["avx2", "avx512", "avx512vnni", "neon", "neon-dotprod", "neon-i8mm"] {
+        for table in ["avx2", "avx2vnni", "avx512", "avx512vnni", "neon", "neon-dotprod", "neon-i8mm"] {
             let Some(found) = logits(&scratch, &model, table) else {
                 println!("{ty}: {table} skipped: this processor cannot run it");
                 continue;

@@ -10,7 +10,7 @@ use crate::support::{self, Scratch, satchel};
 fn tables() -> Vec<&'static str> {
     let stories = support::stories();
     let stories = stories.to_str().expect("UTF-8");
-    let known = ["scalar", "avx2", "avx512", "avx512vnni", "neon", "neon-dotprod", "neon-i8mm"];
+    let known = ["scalar", "avx2", "avx2vnni", "avx512", "avx512vnni", "neon", "neon-dotprod", "neon-i8mm"];
     let (here, lacking): (Vec<_>, Vec<_>) = known.into_iter().partition(|isa| {
         // Without tokens it fails either way; only one of the two failures is about kernels.
         let told = satchel(&["logits", "--isa", isa, "-m", stories, "--tokens", "-", "-o", "/dev/null"]).failed(1);

@@ -81,6 +81,8 @@ static KNOWN: &[Known] = &[
     #[cfg(target_arch = "x86_64")]
     Known { table: &avx2::TABLE, needs: avx2::NEEDS, runs_here: avx2::runs_here },
     #[cfg(target_arch = "x86_64")]
+    Known { table: &avx2::TABLE_VNNI, needs: avx2::NEEDS_VNNI, runs_here: avx2::runs_here_with_vnni },
+    #[cfg(target_arch = "x86_64")]
     Known { table: &avx512::TABLE, needs: avx512::NEEDS, runs_here: avx512::runs_here },
     #[cfg(target_arch = "x86_64")]
     Known { table: &avx512::TABLE_VNNI, needs: avx512::NEEDS_VNNI, runs_here: avx512::runs_here_with_vnni },

@@ -1,4 +1,5 @@
-//! AVX2 with FMA and F16C: Intel since Haswell (2013), AMD since Excavator (2015).
+//! AVX2 with FMA and F16C: Intel since Haswell (2013), AMD since Excavator (2015). A second table is for those that also have
+//! AVX-VNNI: Intel since Alder Lake (2021), AMD since Zen 5 (2024).
 //!
 //! Everything in this folder may use these instructions and no others; the table is handed out only where [`runs_here`] holds.
 
@@ -12,6 +13,9 @@ use super::Kernels;
 /// For people.
 pub(super) const NEEDS: &str = "AVX2, FMA and F16C";
 
+/// For people: what the second table needs.
+pub(super) const NEEDS_VNNI: &str = "AVX2, FMA, F16C and AVX-VNNI";
+
 /// Whether this processor, and the operating system, have what [`NEEDS`] names.
 pub(super) fn runs_here() -> bool {
     cpufeatures::new!(cpuid, "avx2", "fma");
@@ -19,6 +23,20 @@ pub(super) fn runs_here() -> bool {
     cpuid::get() && std::arch::is_x86_feature_detected!("f16c")
 }
 
+/// The same for [`NEEDS_VNNI`].
+pub(super) fn runs_here_with_vnni() -> bool {
+    // `cpufeatures` has no name for AVX-VNNI.
+    runs_here() && std::arch::is_x86_feature_detected!("avxvnni")
+}
+
 /// Only for processors where [`runs_here`] holds.
 pub(super) static TABLE: Kernels =
     Kernels { name: "avx2", matmul: matmul::KERNELS, attention: attention::KERNELS, elementwise: elementwise::KERNELS };
+
+/// Only for processors where [`runs_here_with_vnni`] holds.
+pub(super) static TABLE_VNNI: Kernels = Kernels {
+    name: "avx2vnni",
+    matmul: matmul::KERNELS_VNNI,
+    attention: attention::KERNELS,
+    elementwise: elementwise::KERNELS,
+};

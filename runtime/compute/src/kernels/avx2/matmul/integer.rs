@@ -13,13 +13,10 @@
 use std::arch::x86_64::*;
 
 use super::blocks::{Block, Header, Rows};
-use super::strip::{for_each_strip, pointers};
+use super::strip::{for_each_strip, for_each_tile, pointers};
 use super::tile::tile;
 use crate::kernels::matmul::{Chunk, GroupFacts, Levels};
 use crate::quant::GROUP;
-
-/// Tokens in a tile: 2 × 4 vectors of sums stay in registers.
-const TILE: usize = 4;
 
 /// The table's function for type `B`.
 ///
@@ -31,20 +28,7 @@ pub(super) unsafe fn rows<B: Block>(chunk: &Chunk<'_>) {
         // SAFETY: passed on from the caller.
         return unsafe { single_token::<B>(chunk) };
     }
-    for_each_strip::<B>(chunk, |first, strip| {
-        let tokens = chunk.x.tokens();
-        for token in (0..tokens).step_by(TILE) {
-            // SAFETY: the tokens exist, and have as many groups as the strip; the rows are this chunk's.
-            unsafe {
-                match tokens - token {
-                    1 => tile::<B, 1>(chunk, first, token, strip),
-                    2 => tile::<B, 2>(chunk, first, token, strip),
-                    3 => tile::<B, 3>(chunk, first, token, strip),
-                    _ => tile::<B, TILE>(chunk, first, token, strip),
-                }
-            }
-        }
-    });
+    for_each_tile!(chunk, B, tile, [4 3 2 1]);
 }
 
 /// The chunk's rows of the only token, eight at a time.

@@ -1,6 +1,7 @@
 //! AVX2 matrix products: the table, and quantising activations.
 //!
-//! `blocks` knows how each quantised type unpacks 32 columns, `strip` lays rows out for many tokens, `integer` and `tile` multiply;
+//! `blocks` knows how each quantised type unpacks 32 columns, `strip` lays rows out for many tokens, `integer` and `tile` multiply, and `vnni`
+//! where the processor has that;
 //! `plain` is the f32 family.
 //! The idea of the tiling is explained in [`crate::kernels::matmul`].
 
@@ -9,6 +10,7 @@ pub(in crate::kernels) mod integer;
 mod plain;
 pub(in crate::kernels) mod strip;
 mod tile;
+mod vnni;
 
 use std::arch::x86_64::*;
 
@@ -54,6 +56,7 @@ macro_rules! rows {
 pub(in crate::kernels) use rows;
 
 pub(super) const KERNELS: MatmulKernels = MatmulKernels { quantize, rows: rows!(integer) };
+pub(super) const KERNELS_VNNI: MatmulKernels = MatmulKernels { quantize, rows: rows!(vnni) };
 
 /// The scalar table's `quantize`, bit for bit.
 ///

@@ -56,6 +56,28 @@ pub(in crate::kernels) fn for_each_strip<B: Block>(chunk: &Chunk<'_>, mut each: 
     });
 }
 
+/// Calls `$tile::<$B, T>(chunk, first, token, strip)` for all tokens of every strip, each time with the largest `T` of the falling
+/// list, which ends with 1, that is left. A macro, since a function given as an argument would lose its instruction set.
+macro_rules! for_each_tile {
+    ($chunk:ident, $B:ident, $tile:ident, [$($count:literal)+]) => {
+        for_each_strip::<$B>($chunk, |first, strip| {
+            let tokens = $chunk.x.tokens();
+            let mut token = 0;
+            while token < tokens {
+                // SAFETY: the tokens exist, and have as many groups as the strip; the rows are this chunk's.
+                unsafe {
+                    $(if tokens - token >= $count {
+                        $tile::<$B, $count>($chunk, first, token, strip);
+                        token += $count;
+                        continue;
+                    })+
+                }
+            }
+        })
+    };
+}
+pub(in crate::kernels) use for_each_tile;
+
 /// Eight rows from `first` on; past the chunk's last, the last again.
 pub(in crate::kernels) fn pointers(chunk: &Chunk<'_>, first: usize) -> Rows {
     std::array::from_fn(|row| chunk.row((first + row).min(chunk.rows.end - 1)).as_ptr())

@@ -37,7 +37,7 @@ fn pin<const T: usize>(sums: &mut [[__m256i; 2]; T]) {
 /// A token's groups: levels and facts.
 type Groups = (*const Levels, *const GroupFacts);
 
-/// Sixteen rows × `T` tokens.
+/// Sixteen rows × `T` tokens, up to four: 2 × 4 vectors of sums stay in registers.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn tile<B: Block, const T: usize>(
     chunk: &Chunk<'_>,

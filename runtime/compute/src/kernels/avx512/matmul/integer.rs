@@ -11,14 +11,11 @@ use std::arch::x86_64::*;
 
 use crate::kernels::avx2::matmul::blocks::Block;
 use crate::kernels::avx2::matmul::integer::single_token;
-use crate::kernels::avx2::matmul::strip::{StripGroup, for_each_strip};
+use crate::kernels::avx2::matmul::strip::{StripGroup, for_each_strip, for_each_tile};
 use crate::kernels::matmul::{Chunk, GroupFacts};
 
 /// Rows in a strip.
 const STRIP: usize = 16;
-/// Tokens in a tile.
-const TILE: usize = 8;
-
 /// A strip's levels of four columns, made unsigned where the products need that.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
@@ -144,35 +141,21 @@ macro_rules! kernels {
             /// As for [`crate::kernels::matmul::RowsKernel`]; the processor has the features named here.
             #[target_feature(enable = $features)]
             pub(in super::super) unsafe fn rows<B: Block>(chunk: &Chunk<'_>) {
-                let tokens = chunk.x.tokens();
-                if tokens == 1 {
+                if chunk.x.tokens() == 1 {
                     // SAFETY: passed on from the caller.
                     return unsafe { single_token::<B>(chunk) };
                 }
-                for_each_strip::<B>(chunk, |first, strip| {
-                    let mut token = 0;
-                    while token < tokens {
-                        // SAFETY: the tokens exist, and have as many groups as the strip; the rows are this chunk's.
-                        token += unsafe {
-                            match tokens - token {
-                                TILE.. => tile::<B, TILE>(chunk, first, token, strip),
-                                4.. => tile::<B, 4>(chunk, first, token, strip),
-                                2.. => tile::<B, 2>(chunk, first, token, strip),
-                                _ => tile::<B, 1>(chunk, first, token, strip),
-                            }
-                        };
-                    }
-                });
+                for_each_tile!(chunk, B, tile, [8 4 2 1]);
             }
 
-            /// Sixteen rows × `T` tokens, which is what it returns.
+            /// Sixteen rows × `T` tokens.
             #[target_feature(enable = $features)]
             unsafe fn tile<B: Block, const T: usize>(
                 chunk: &Chunk<'_>,
                 first: usize,
                 token: usize,
                 strip: &[StripGroup],
-            ) -> usize {
+            ) {
                 let mut x = [(std::ptr::null(), std::ptr::null()); T];
                 for (t, x) in x.iter_mut().enumerate() {
                     let (levels, facts) = chunk.x.groups(token + t);
@@ -210,7 +193,6 @@ macro_rules! kernels {
                     // SAFETY: passed on from the caller.
                     unsafe { store(chunk, token + t, first, sums) };
                 }
-                T
             }
         }
     };

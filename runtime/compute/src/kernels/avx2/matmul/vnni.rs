@@ -1,0 +1,113 @@
+//! Quantised weights times int8 activations with AVX-VNNI, which brings `vpdpbusd` to processors without AVX-512 (Intel since
+//! Alder Lake, 2021; AMD since Zen 5).
+//!
+//! `vpdpbusd` multiplies unsigned levels with signed activations and adds four columns to a sum in i32, where `tile` takes three
+//! instructions. Signed levels are made unsigned by adding 128, which the sum starts below. Blocks, strips and the rounding
+//! are `avx2`'s, integers are exact: the same bits. One token is bound by memory and takes the path of `avx2`.
+
+use std::arch::x86_64::*;
+
+use super::blocks::Block;
+use super::integer::{accumulate, accumulate_half, single_token, store};
+use super::strip::{StripGroup, for_each_strip, for_each_tile};
+use crate::kernels::matmul::{Chunk, GroupFacts};
+
+/// The table's function for type `B`.
+///
+/// # Safety
+/// As for [`crate::kernels::matmul::RowsKernel`]; the processor has AVX2, FMA, F16C and AVX-VNNI.
+#[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+pub(super) unsafe fn rows<B: Block>(chunk: &Chunk<'_>) {
+    if chunk.x.tokens() == 1 {
+        // SAFETY: passed on from the caller.
+        return unsafe { single_token::<B>(chunk) };
+    }
+    for_each_tile!(chunk, B, tile, [4 3 2 1]);
+}
+
+/// A strip's levels of four columns of eight rows, made unsigned.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn levels<B: Block>(group: &StripGroup, quad: usize, vector: usize) -> __m256i {
+    let levels = group.levels[quad][vector];
+    if B::MAX_LEVEL.is_none() { _mm256_xor_si256(levels, _mm256_set1_epi8(-128)) } else { levels }
+}
+
+/// What the sum of a half starts from: what takes off the stored level that stands for 0, unless it is taken off later.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn start<B: Block>(half_sum: i16) -> __m256i {
+    let zero = match B::MAX_LEVEL {
+        None => 128,
+        Some(_) if B::APART => 0,
+        Some(_) => B::ZERO,
+    };
+    _mm256_set1_epi32(-zero * i32::from(half_sum))
+}
+
+/// Adds both halves' integers, each times its multiplier and, where weights have them, integer scales.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn join_halves<B: Block>(halves: [__m256i; 2], group: &StripGroup, vector: usize, facts: &GroupFacts) -> __m256i {
+    let mut scaled = halves;
+    for (half, scaled) in scaled.iter_mut().enumerate() {
+        let mut factors = _mm256_set1_epi32(facts.factors[half]);
+        if B::HALVES {
+            factors = _mm256_mullo_epi16(factors, group.halves[half][vector]);
+        }
+        *scaled = _mm256_mullo_epi32(*scaled, _mm256_srai_epi32::<16>(factors));
+    }
+    _mm256_add_epi32(scaled[0], scaled[1])
+}
+
+/// Sixteen rows × `T` tokens.
+#[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+unsafe fn tile<B: Block, const T: usize>(chunk: &Chunk<'_>, first: usize, token: usize, strip: &[StripGroup]) {
+    let mut x = [(std::ptr::null(), std::ptr::null()); T];
+    for (t, x) in x.iter_mut().enumerate() {
+        let (levels, facts) = chunk.x.groups(token + t);
+        *x = (levels.as_ptr(), facts.as_ptr());
+    }
+    let mut sums = [[_mm256_setzero_ps(); 2]; T];
+    for (index, group) in strip.iter().enumerate() {
+        let mut halves = [[[_mm256_setzero_si256(); 2]; T]; 2];
+        for (half, integers) in halves.iter_mut().enumerate() {
+            for (integers, x) in integers.iter_mut().zip(&x) {
+                // SAFETY: every token has a group for each of the strip.
+                *integers = [start::<B>(unsafe { (*x.1.add(index)).half_sums[half] }); 2];
+            }
+            for quad in 4 * half..4 * half + 4 {
+                let levels = [levels::<B>(group, quad, 0), levels::<B>(group, quad, 1)];
+                for (integers, x) in integers.iter_mut().zip(&x) {
+                    // SAFETY: as above; a group has eight times four levels.
+                    let four = unsafe { (*x.0.add(index)).0.as_ptr().cast::<i32>().add(quad).read() };
+                    for (integers, levels) in integers.iter_mut().zip(levels) {
+                        *integers = _mm256_dpbusd_avx_epi32(*integers, levels, _mm256_set1_epi32(four));
+                    }
+                }
+            }
+        }
+        for (t, sums) in sums.iter_mut().enumerate() {
+            // SAFETY: as above.
+            let facts = unsafe { &*x[t].1.add(index) };
+            for (vector, sums) in sums.iter_mut().enumerate() {
+                let halves = [halves[0][t][vector], halves[1][t][vector]];
+                if B::APART {
+                    for (half, integers) in halves.into_iter().enumerate() {
+                        let integers = _mm256_mullo_epi32(integers, _mm256_set1_epi32(facts.multiplier(half)));
+                        *sums = accumulate_half::<B>(*sums, integers, group.apart(half, vector), facts, half);
+                    }
+                } else {
+                    let integers = join_halves::<B>(halves, group, vector, facts);
+                    *sums = accumulate::<B>(*sums, integers, group.scale[vector], group.offset[vector], facts);
+                }
+            }
+        }
+    }
+    for (t, sums) in sums.into_iter().enumerate() {
+        for (vector, sums) in sums.into_iter().enumerate() {
+            // SAFETY: passed on from the caller.
+            unsafe { store(chunk, token + t, first + 8 * vector, sums) };
+        }
+    }
+}
