@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use half::f16;
-use satchel_compute::kernels::attention::{AttentionShape, PAGE_TOKENS, Query, attention};
+use satchel_compute::kernels::attention::{AttentionShape, CacheType, CacheTypes, PAGE_TOKENS, Query, attention};
 use satchel_compute::kernels::threads::Threads;
 use satchel_compute::kernels::{Kernels, elementwise, tables};
 
@@ -79,9 +79,15 @@ fn threads() {
 
 /// Attention of SmolLM2-135M (30 layers, 9 heads, 3 KV heads of 64): a prompt of 512 tokens, and one token after a context.
 fn attention_of_a_token() {
+    for ty in CacheType::ALL {
+        attention_with_cache(CacheTypes::both(ty));
+    }
+}
+
+fn attention_with_cache(cache: CacheTypes) {
     const LAYERS: usize = 30;
-    let shape = AttentionShape { heads: 9, kv_heads: 3, head_dim: 64, scale: 0.125, softcap: None };
-    let page = 2 * shape.kv_heads * PAGE_TOKENS * shape.head_dim;
+    let shape = AttentionShape { heads: 9, kv_heads: 3, head_dim: 64, scale: 0.125, softcap: None, cache };
+    let page = shape.page();
     for kernels in tables() {
         for count in [1, 2] {
             let threads = Threads::new(count);
@@ -114,7 +120,7 @@ fn attention_of_a_token() {
                 let ns: f64 = layers.iter().map(best).sum();
                 let name = kernels.name;
                 println!(
-                    "attention {name} {count} threads: {tokens} tokens at {context}, 30 layers: {:.2} ms",
+                    "attention {name} {cache} {count} threads: {tokens} tokens at {context}, 30 layers: {:.2} ms",
                     ns / 1e6
                 );
             }

@@ -45,6 +45,12 @@ pub struct Settings {
     /// Context length of a sequence, in tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context: Option<u32>,
+    /// How keys of the KV cache are stored: one of [`CACHE_TYPES`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_type_k: Option<String>,
+    /// The same for values.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_type_v: Option<String>,
     /// Threads that compute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<u32>,
@@ -56,9 +62,12 @@ pub struct Settings {
     pub host: Option<String>,
 }
 
+/// The types that a KV cache can have.
+const CACHE_TYPES: [&str; 3] = ["f16", "q8_0", "q4_0"];
+
 impl Settings {
     /// Every key, in the order of the documentation.
-    pub const KEYS: [&'static str; 15] = [
+    pub const KEYS: [&'static str; 17] = [
         "temperature",
         "top_k",
         "top_p",
@@ -71,6 +80,8 @@ impl Settings {
         "seed",
         "max_tokens",
         "context",
+        "cache_type_k",
+        "cache_type_v",
         "threads",
         "port",
         "host",
@@ -94,6 +105,8 @@ impl Settings {
             "seed" => self.seed = parsed(key, value, "a whole number, 0 or more")?,
             "max_tokens" => self.max_tokens = parsed(key, value, "a whole number, 1 or more")?,
             "context" => self.context = parsed(key, value, "a whole number, 1 or more")?,
+            "cache_type_k" => self.cache_type_k = Some(value.to_ascii_lowercase()),
+            "cache_type_v" => self.cache_type_v = Some(value.to_ascii_lowercase()),
             "threads" => self.threads = parsed(key, value, "a whole number, 1 or more")?,
             "port" => self.port = parsed(key, value, "a port, 0 to 65535")?,
             "host" => self.host = parsed(key, value, "an address")?,
@@ -120,6 +133,13 @@ impl Settings {
         for (key, value) in [("max_tokens", self.max_tokens), ("context", self.context), ("threads", self.threads)] {
             if value == Some(0) {
                 return Err(format!("`{key}` is 1 or more"));
+            }
+        }
+        for (key, value) in [("cache_type_k", &self.cache_type_k), ("cache_type_v", &self.cache_type_v)] {
+            if let Some(value) = value
+                && !CACHE_TYPES.contains(&value.as_str())
+            {
+                return Err(format!("`{key}` is {}, not `{value}`", CACHE_TYPES.join(", ")));
             }
         }
         if let Some(host) = &self.host
@@ -151,7 +171,7 @@ mod tests {
     fn every_key_is_set_kept_in_json_and_known_by_its_field_name() {
         let mut settings = Settings::default();
         for key in Settings::KEYS {
-            settings.set(key, "1").unwrap();
+            settings.set(key, if key.starts_with("cache_type") { "Q8_0" } else { "1" }).unwrap();
         }
         let json = serde_json::to_value(&settings).unwrap();
         let fields: Vec<_> = json.as_object().unwrap().keys().map(String::as_str).collect();
@@ -169,6 +189,7 @@ mod tests {
             ("top_p", "1.5", "0 to 1"),
             ("repeat_last_n", "-2", "-1 (all)"),
             ("context", "0", "1 or more"),
+            ("cache_type_k", "q5_0", "f16, q8_0, q4_0, not `q5_0`"),
             ("port", "70000", "a port"),
             ("host", "a b", "an address"),
             ("seed", "-1", "a whole number"),

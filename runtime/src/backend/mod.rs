@@ -14,6 +14,8 @@ use crate::kv::BlockId;
 use crate::mapping::MappedFile;
 use crate::model::rope::Rope;
 
+pub use crate::kernels::attention::{CacheType, CacheTypes};
+
 pub mod cpu;
 
 /// A weight that a backend has been given. Weights with more than one row are matrices `(rows, columns)`.
@@ -147,8 +149,11 @@ pub trait Backend: Send {
     /// Makes an activation buffer of `columns` a token.
     fn slot(&mut self, columns: usize) -> Slot;
 
-    /// Fixes the shape of the KV cache, once, before the first block is asked for.
-    fn kv_shape(&mut self, shape: KvShape);
+    /// Fixes the shape of the KV cache, once, before the first weight is placed.
+    ///
+    /// # Errors
+    /// One line for the person, where heads of this size do not fit the types that the cache was asked to have.
+    fn kv_shape(&mut self, shape: KvShape) -> Result<(), String>;
     /// Makes room for a KV block. The same id may come again after [`Backend::kv_free`].
     fn kv_allocate(&mut self, block: BlockId);
     /// Gives a KV block's memory back.

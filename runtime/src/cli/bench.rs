@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 
 use super::Failure;
+use super::cache_args::CacheArgs;
 use super::model_args::ModelArgs;
 use super::perplexity::{check_context, measure, read_text_to};
 use crate::engine::Evaluator;
@@ -29,6 +30,8 @@ pub struct Args {
     files: Vec<PathBuf>,
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    cache: CacheArgs,
     /// Prefill this many tokens (0: leave the test out)
     #[arg(short = 'p', long, value_name = "N", default_value_t = 512)]
     prompt: usize,
@@ -78,7 +81,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
     check_context(args.context)?;
     let format = if args.json { Format::Json } else { args.output };
-    let options = args.model.options();
+    let options = args.cache.apply(args.model.options());
     let compute = options.compute()?;
     let text = args.text.as_deref().map(|file| read_text_to(file, args.bytes)).transpose()?;
     // A file that cannot be read is told before the others are measured.
@@ -114,7 +117,7 @@ fn measured(args: &Args, source: &ModelSource, compute: Compute, text: Option<&s
     let tests = speed.tests(args.prompt, args.generate);
     let memory = speed.memory();
     let tokens = [args.depth, args.prompt, args.generate.min(1)].into_iter().max().unwrap_or(0);
-    let demand = Demand::of_one(positions as u64, tokens.min(speed::BATCH_TOKENS), compute.threads);
+    let demand = Demand::of_one(positions as u64, tokens.min(speed::BATCH_TOKENS), compute.threads, compute.cache);
     // Where only a perplexity is measured, batches have other sizes and all logits are kept.
     let predicted = Memory::predict(source, demand).ok().filter(|_| !tests.is_empty());
     let Some(text) = text else { return Ok(Report::new(source, compute, (memory, predicted), tests, None)) };

@@ -12,9 +12,11 @@ use std::path::{Path, PathBuf};
 
 use super::Failure;
 use super::answer::{Answer, Interrupt, stream};
+use super::cache_args::CacheArgs;
 use super::model_args::ModelArgs;
 use super::sampling_args::SamplingArgs;
 use super::template_args::TemplateArgs;
+use crate::backend::CacheTypes;
 use crate::chat::RenderRequest;
 use crate::engine::Finished;
 use crate::sampling::SamplingParams;
@@ -28,6 +30,8 @@ use input::{Input, Lines};
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    cache: CacheArgs,
     #[command(flatten)]
     template: TemplateArgs,
     /// Tokens that the conversation may hold [default: what the model was trained on, 32768 at most]
@@ -51,7 +55,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), Failure> {
-    let options = OpenOptions { context: args.context, parallel: Some(1), ..args.model.options() };
+    let options = OpenOptions { context: args.context, parallel: Some(1), ..args.cache.apply(args.model.options()) };
     let mut session = Session::open(&options)?;
     args.template.apply(&mut session)?;
     if let Err(line) = &session.template {
@@ -76,7 +80,11 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let mut input = Input::new(args.history.as_deref(), args.no_history)?;
     if input.is_terminal() {
         let facts = &chat.session.facts;
-        eprintln!("{}, a context of {} tokens. /help lists the commands.", facts.name, facts.context_length);
+        let cache = match facts.cache == CacheTypes::default() {
+            true => String::new(),
+            false => format!(", kept in {}", facts.cache),
+        };
+        eprintln!("{}, a context of {} tokens{cache}. /help lists the commands.", facts.name, facts.context_length);
     }
     loop {
         match input.message()? {

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use satchel_container::Digest;
 
 use super::Failure;
+use super::cache_args::CacheArgs;
 use crate::session::ModelSource;
 
 mod json;
@@ -38,6 +39,10 @@ pub struct Args {
     #[arg(short, long, value_name = "N,N,…", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..))]
     pub context: Vec<u64>,
 
+    /// What the memory is shown for.
+    #[command(flatten)]
+    pub cache: CacheArgs,
+
     /// Leave out the SHA-256 of each file, which reads all of it
     #[arg(long)]
     pub no_hash: bool,
@@ -47,7 +52,7 @@ pub struct Args {
 pub fn run(args: Args) -> Result<(), Failure> {
     let path = args.file.as_deref().or(args.model.as_deref());
     let source = ModelSource::open(path)?;
-    let report = Report::new(&source, &args.context)?;
+    let report = Report::new(&source, &args.context, args.cache.types())?;
     match print(&args, &source, &report) {
         // Whoever reads has seen enough, as with `| head`.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

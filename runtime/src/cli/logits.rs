@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::Failure;
 use super::atomic::AtomicFile;
+use super::cache_args::CacheArgs;
 use super::model_args::ModelArgs;
 use super::text_input::{parse_tokens, read_text};
 use crate::engine::{Evaluator, Wanted};
@@ -17,6 +18,8 @@ use crate::session::open::build_model;
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    cache: CacheArgs,
     /// Token ids divided by white space; `-` reads them from stdin
     #[arg(long, value_name = "FILE")]
     tokens: PathBuf,
@@ -33,7 +36,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     if args.chunk == 0 {
         return Err(Failure::usage("--chunk must be at least 1"));
     }
-    let options = args.model.options();
+    let options = args.cache.apply(args.model.options());
     let source = ModelSource::open(options.model.as_deref())?;
     let (model, backend) = build_model(&source, options.compute()?, options.context)?;
     let tokens = parse_tokens(&read_text(&args.tokens)?, model.vocabulary)?;

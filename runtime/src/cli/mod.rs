@@ -12,6 +12,7 @@ pub mod assemble;
 pub mod atomic;
 pub mod bench;
 mod browser;
+pub mod cache_args;
 pub mod chat;
 mod console;
 pub mod detokenize;

@@ -23,15 +23,14 @@ pub struct ModelArgs {
 }
 
 impl ModelArgs {
-    /// What to open; context and parallel sequences as the model says.
+    /// What to open; context, parallel sequences and KV cache as the model says.
     pub fn options(&self) -> OpenOptions {
         OpenOptions {
             model: self.model.clone(),
             threads: self.threads,
             cpus: self.cpus.clone(),
             isa: self.isa.clone(),
-            context: None,
-            parallel: None,
+            ..OpenOptions::default()
         }
     }
 }

@@ -11,6 +11,7 @@ use satchel_packer::{Form, Packed, Plan, Request};
 
 use super::Failure;
 use super::writing::{PACKED_BY, Writing};
+use crate::backend::CacheType;
 use crate::own_file::own_file;
 use crate::server::page::PAGE;
 use crate::session::{OpenOptions, Session};
@@ -119,10 +120,16 @@ fn try_model(model: PathBuf, settings: &Settings) -> Result<Option<String>, Fail
         model: Some(model),
         context: settings.context.map(|tokens| tokens as usize),
         threads: settings.threads.map(|threads| threads as usize),
+        cache_type_k: cache_type(&settings.cache_type_k)?,
+        cache_type_v: cache_type(&settings.cache_type_v)?,
         parallel: Some(1),
         ..OpenOptions::default()
     })?;
     Ok(session.template.err())
+}
+
+fn cache_type(name: &Option<String>) -> Result<Option<CacheType>, Failure> {
+    name.as_deref().map(str::parse).transpose().map_err(Failure::usage)
 }
 
 /// The files of the embedded page, sorted by path: whoever unpacks the file finds the page it shows.

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Failure;
+use super::cache_args::CacheArgs;
 use super::model_args::ModelArgs;
 use super::text_input::read_text;
 use crate::TokenId;
@@ -20,6 +21,8 @@ use crate::tokenizer::Tokenizer;
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    cache: CacheArgs,
     /// The text; `-` reads it from stdin
     #[arg(short, long, value_name = "TEXT")]
     file: PathBuf,
@@ -37,7 +40,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), Failure> {
     check_context(args.context)?;
-    let options = args.model.options();
+    let options = args.cache.apply(args.model.options());
     let source = ModelSource::open(options.model.as_deref())?;
     let (model, backend) = build_model(&source, options.compute()?, options.context)?;
     let tokenizer = Tokenizer::from_gguf(&source.gguf.metadata)?;

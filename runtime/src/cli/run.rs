@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::Failure;
 use super::answer::{Interrupt, stream};
+use super::cache_args::CacheArgs;
 use super::model_args::ModelArgs;
 use super::sampling_args::SamplingArgs;
 use super::template_args::TemplateArgs;
@@ -25,6 +26,8 @@ pub struct Args {
     prompt: Option<String>,
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    cache: CacheArgs,
     #[command(flatten)]
     template: TemplateArgs,
     /// Tokens that prompt and answer may hold together [default: what the model was trained on, 32768 at most]
@@ -46,7 +49,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), Failure> {
     let prompt = read_prompt(args.prompt.as_deref())?;
-    let options = OpenOptions { context: args.context, parallel: Some(1), ..args.model.options() };
+    let options = OpenOptions { context: args.context, parallel: Some(1), ..args.cache.apply(args.model.options()) };
     let mut session = Session::open(&options)?;
     args.template.apply(&mut session)?;
     let request = TextRequest {

@@ -9,11 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use satchel_container::Settings;
 
+use super::cache_args::CacheArgs;
 use super::environment::has_display;
 use super::model_args::ModelArgs;
 use super::sampling_args::SamplingArgs;
 use super::template_args::TemplateArgs;
 use super::{Failure, browser, signals};
+use crate::backend::CacheTypes;
 use crate::server::page::PAGE;
 use crate::server::{Assets, Limits, Options, Server};
 use crate::session::{Facts, ModelSource, OpenOptions, Session, SourceError};
@@ -33,6 +35,8 @@ const NOTHING_TO_RUN: &str = "there is no model in this program yet.
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    cache: CacheArgs,
     #[command(flatten)]
     template: TemplateArgs,
     /// Address to listen on: 127.0.0.1 is this machine only, 0.0.0.0 every network it is in [default: 127.0.0.1]
@@ -84,7 +88,8 @@ impl std::str::FromStr for Address {
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), Failure> {
-    let options = OpenOptions { context: args.context, parallel: args.parallel, ..args.model.options() };
+    let options =
+        OpenOptions { context: args.context, parallel: args.parallel, ..args.cache.apply(args.model.options()) };
     let source = ModelSource::open(options.model.as_deref()).map_err(|error| match error {
         SourceError::NoModel => Failure::usage(NOTHING_TO_RUN),
         other => Failure::new(other.to_string()),
@@ -208,6 +213,10 @@ fn announce(facts: &Facts, address: SocketAddr, url: &str) {
         ),
         None => format!("{} mapped from the file", bytes(facts.file_bytes)),
     };
+    let cache = match facts.cache == CacheTypes::default() {
+        true => String::new(),
+        false => format!(", kept in {}", facts.cache),
+    };
     let trained = match facts.trained_context.cmp(&facts.context_length) {
         std::cmp::Ordering::Greater => format!(" (the model was trained on {})", facts.trained_context),
         _ => String::new(),
@@ -222,7 +231,7 @@ fn announce(facts: &Facts, address: SocketAddr, url: &str) {
          \n  model     {architecture}, {parameters} parameters, {size}\
          \n  memory    {memory}\
          \n  runs on   {isa}, {threads} {thread_word}\
-         \n  context   {context} tokens{trained}, {parallel} at once\
+         \n  context   {context} tokens{trained}{cache}, {parallel} at once\
          \n  chat      {url}\
          \n  API       {url}v1\
          \n  reach     {reach}\

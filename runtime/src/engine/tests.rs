@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{Engine, EngineOptions, Event, FinishReason, Finished, Request, SubmitError};
 use crate::TokenId;
+use crate::backend::{CacheType, CacheTypes};
 use crate::kernels::{self, Kernels};
 use crate::sampling::SamplingParams;
 use crate::session::ModelSource;
@@ -18,8 +19,12 @@ fn stories() -> PathBuf {
 }
 
 fn engine_of(path: &Path, kernels: &'static Kernels, options: EngineOptions, threads: usize) -> Engine {
+    cached_engine_of(path, Compute { kernels, threads, cache: CacheTypes::default() }, options)
+}
+
+fn cached_engine_of(path: &Path, compute: Compute, options: EngineOptions) -> Engine {
     let source = ModelSource::open(Some(path)).expect("the model opens");
-    let (model, backend) = build_model(&source, Compute { kernels, threads }, None).expect("and is built");
+    let (model, backend) = build_model(&source, compute, None).expect("and is built");
     Engine::start(model, backend, options).expect("a thread")
 }
 

@@ -39,7 +39,9 @@ impl Backend for Ledger {
     fn slot(&mut self, _: usize) -> Slot {
         unreachable!("the cache has no slots")
     }
-    fn kv_shape(&mut self, _: KvShape) {}
+    fn kv_shape(&mut self, _: KvShape) -> Result<(), String> {
+        Ok(())
+    }
     fn memory(&self) -> MemoryUse {
         MemoryUse { kv_bytes: self.live.len() as u64, scratch_bytes: 0 }
     }

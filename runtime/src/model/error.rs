@@ -22,4 +22,6 @@ pub enum ModelError {
     Hyperparameter { key: String, value: String, why: String },
     #[error("{0}")]
     Metadata(String),
+    #[error("{0}")]
+    KvCache(String),
 }

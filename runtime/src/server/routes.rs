@@ -138,6 +138,8 @@ impl App {
                 "size_bytes": facts.file_bytes,
                 "context_length": facts.context_length,
                 "trained_context_length": facts.trained_context,
+                "cache_type_k": facts.cache.keys.to_string(),
+                "cache_type_v": facts.cache.values.to_string(),
                 "vocabulary": self.vocabulary,
             },
         })
@@ -151,6 +153,8 @@ impl App {
             "parameters": facts.parameters,
             "size_bytes": facts.file_bytes,
             "context_length": facts.context_length,
+            "cache_type_k": facts.cache.keys.to_string(),
+            "cache_type_v": facts.cache.values.to_string(),
             "isa": facts.isa,
             "threads": facts.threads,
             "defaults": {

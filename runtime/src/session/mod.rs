@@ -16,6 +16,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use crate::TokenId;
+use crate::backend::{CacheType, CacheTypes};
 use crate::chat::{ChatTemplate, RenderRequest};
 use crate::engine::{Engine, EngineOptions, Request};
 use crate::sampling::SamplingParams;
@@ -65,6 +66,8 @@ pub struct Facts {
     pub threads: usize,
     /// Sequences that run at once.
     pub parallel: usize,
+    /// How keys and values are stored.
+    pub cache: CacheTypes,
     /// Unix seconds of opening.
     pub created: u64,
     /// What it takes at the most, as foretold from its headers.
@@ -141,8 +144,9 @@ impl Session {
             isa: compute.kernels.name,
             threads: compute.threads,
             parallel,
+            cache: compute.cache,
             created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
-            memory: Memory::predict(&source, Demand::of_engine(&engine_options, compute.threads)).ok(),
+            memory: Memory::predict(&source, Demand::of_engine(&engine_options, compute.threads, compute.cache)).ok(),
         };
         let template = chat_template(&source, &tokenizer);
         let defaults = packed_defaults(&source);
@@ -188,6 +192,10 @@ fn with_packed_settings(source: &ModelSource, options: &OpenOptions) -> OpenOpti
         let settings = &packed.manifest().defaults.settings;
         options.context = options.context.or(settings.context.map(|value| value as usize));
         options.threads = options.threads.or(settings.threads.map(|value| value as usize));
+        // The manifest was checked when it was read.
+        let named = |name: &Option<String>| name.as_ref().and_then(|name| name.parse::<CacheType>().ok());
+        options.cache_type_k = options.cache_type_k.or(named(&settings.cache_type_k));
+        options.cache_type_v = options.cache_type_v.or(named(&settings.cache_type_v));
     }
     options
 }

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::backend::Backend;
 use crate::backend::cpu::Cpu;
+use crate::backend::{Backend, CacheType, CacheTypes};
 use crate::kernels::{self, Kernels};
 
 use crate::model::{DEFAULT_CONTEXT_MOST, Model, ModelError, TensorSource, arch};
@@ -26,6 +26,10 @@ pub struct OpenOptions {
     pub isa: Option<String>,
     /// Sequences that run at once.
     pub parallel: Option<usize>,
+    /// How keys of the KV cache are stored.
+    pub cache_type_k: Option<CacheType>,
+    /// How values of the KV cache are stored.
+    pub cache_type_v: Option<CacheType>,
 }
 
 /// Why a model could not be opened. Each is one line for the person.
@@ -60,13 +64,15 @@ pub enum OpenError {
 const MOST_THREADS: usize = 1024;
 const MOST_PARALLEL: usize = 1024;
 
-/// The kernel table and the number of threads to use.
+/// The kernel table, the number of threads and the types of the KV cache to use.
 #[derive(Clone, Copy)]
 pub struct Compute {
     /// The table.
     pub kernels: &'static Kernels,
     /// At least 1.
     pub threads: usize,
+    /// How keys and values are stored.
+    pub cache: CacheTypes,
 }
 
 impl OpenOptions {
@@ -84,7 +90,13 @@ impl OpenOptions {
             Some(asked @ 1..=MOST_THREADS) => asked,
             Some(asked) => return Err(OpenError::Threads { asked, most: MOST_THREADS }),
         };
-        Ok(Compute { kernels, threads })
+        Ok(Compute { kernels, threads, cache: self.cache() })
+    }
+
+    /// How keys and values are stored: in F16 where nothing else is asked for.
+    pub fn cache(&self) -> CacheTypes {
+        let (keys, values) = (self.cache_type_k, self.cache_type_v);
+        CacheTypes { keys: keys.unwrap_or_default(), values: values.unwrap_or_default() }
     }
 
     /// Sequences that run at once.
@@ -113,7 +125,7 @@ pub fn build_model(
     compute: Compute,
     context: Option<usize>,
 ) -> Result<(Model, Box<dyn Backend>), OpenError> {
-    let mut backend: Box<dyn Backend> = Box::new(Cpu::new(compute.kernels, compute.threads));
+    let mut backend: Box<dyn Backend> = Box::new(Cpu::new(compute.kernels, compute.threads, compute.cache));
     let mut tensors = TensorSource::new(&source.parts, &source.gguf.tensors);
     let model = arch::build(&source.gguf.metadata, context, &mut tensors, &mut *backend)
         .map_err(|error| OpenError::Model { path: source.path.clone(), error })?;

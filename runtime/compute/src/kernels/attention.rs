@@ -1,4 +1,4 @@
-//! Attention over a paged f16 KV cache: one pass over the positions, with no score matrix.
+//! Attention over a paged KV cache: one pass over the positions, with no score matrix.
 //!
 //! A unit of work is a *block* of query tokens of one sequence for one KV head: its rows are those tokens times the query heads
 //! that share the KV head, and each page's keys and values are converted once for all of them. Per page a row's scores, their
@@ -10,6 +10,8 @@
 //!
 //! Scores are kept in units of ln 2, so that weights are powers of two: `softmax(s) = 2^(s log2 e - max) / sum`.
 
+mod blocks;
+mod cache;
 mod flash;
 #[cfg(test)]
 mod tests;
@@ -19,11 +21,13 @@ use std::ops::Range;
 
 use half::f16;
 
+pub use self::cache::{CacheType, CacheTypes};
+pub(super) use self::cache::{Head, Role};
 pub(super) use self::flash::{segment, store};
 use super::Kernels;
 use super::threads::{Disjoint, Threads};
 
-/// Positions in a page of one layer: keys, then values, each laid out `(kv_heads, PAGE_TOKENS, head_dim)`.
+/// Positions in a page of one layer: the keys of every KV head, then their values, each as `cache` lays it out.
 pub const PAGE_TOKENS: usize = 64;
 
 /// Positions that are folded together before they are merged with the rest: whole pages, and enough of them that merging is
@@ -36,7 +40,7 @@ const BLOCK_ROWS: usize = 48;
 /// What one query token sees.
 #[derive(Clone, Copy)]
 pub struct Query<'a> {
-    /// This layer's pages of the token's sequence, each `2 * kv_heads * PAGE_TOKENS * head_dim` long.
+    /// This layer's pages of the token's sequence, each of [`AttentionShape::page`] elements.
     pub pages: &'a [&'a [f16]],
     /// Positions `0..visible` are attended to.
     pub visible: usize,
@@ -64,6 +68,8 @@ pub struct AttentionShape {
     pub scale: f32,
     /// Scores become `cap * tanh(score / cap)`.
     pub softcap: Option<f32>,
+    /// How keys and values are stored. Quantised ones need a `head_dim` of whole blocks, see [`CacheTypes::check`].
+    pub cache: CacheTypes,
 }
 
 impl AttentionShape {
@@ -77,14 +83,18 @@ impl AttentionShape {
         self.head_dim.next_multiple_of(16)
     }
 
-    /// Elements of a page.
-    fn page(&self) -> usize {
-        2 * self.kv_heads * PAGE_TOKENS * self.head_dim
+    /// Elements of a page: f16, or as much memory.
+    ///
+    /// # Panics
+    /// If the types cannot store heads of this size.
+    pub fn page(&self) -> usize {
+        self.kv_heads * (self.cache.keys.page(self.head_dim) + self.cache.values.page(self.head_dim))
     }
 
     fn check(&self) {
         assert!(self.kv_heads > 0 && self.head_dim > 0, "attention without heads: {self:?}");
         assert!(self.heads.is_multiple_of(self.kv_heads), "query heads are no multiple of KV heads: {self:?}");
+        assert_eq!(self.cache.check(self.head_dim), Ok(()));
     }
 }
 
@@ -127,11 +137,15 @@ impl Block<'_> {
         start - first..end.clamp(first, first + PAGE_TOKENS) - first
     }
 
-    /// The keys and values of a page for this head, each `(PAGE_TOKENS, head_dim)`.
-    pub(crate) fn page(&self, page: usize) -> (&[f16], &[f16]) {
-        let head = PAGE_TOKENS * self.shape.head_dim;
-        let (keys, values) = self.queries[0].pages[page].split_at(self.shape.kv_heads * head);
-        (&keys[self.kv_head * head..][..head], &values[self.kv_head * head..][..head])
+    /// The keys and values of a page for this head.
+    pub(crate) fn page(&self, page: usize) -> (Head<'_>, Head<'_>) {
+        let (dim, CacheTypes { keys, values }) = (self.shape.head_dim, self.shape.cache);
+        let (of_keys, of_values) = (keys.page(dim), values.page(dim));
+        let (all_keys, all_values) = self.queries[0].pages[page].split_at(self.shape.kv_heads * of_keys);
+        (
+            Head::new(keys, dim, &all_keys[self.kv_head * of_keys..][..of_keys]),
+            Head::new(values, dim, &all_values[self.kv_head * of_values..][..of_values]),
+        )
     }
 
     /// With a cap, a product of `q` and a key is what `tanh` takes, and the score is this many times the result.
@@ -220,7 +234,8 @@ pub fn attention(
 }
 
 /// Writes the key and value of one position, each `kv_heads * head_dim` long, into slot `slot` of a page. What f16 cannot hold
-/// becomes its largest value, so that one outlier does not turn every later score into infinities.
+/// becomes its largest value, whatever the type, so that one outlier does not turn every later score into infinities. What is
+/// no number stays none in F16, and is stored as 0 in the quantised types.
 ///
 /// # Panics
 /// If lengths do not fit the shape.
@@ -229,12 +244,16 @@ pub fn store_kv(kernels: &Kernels, shape: &AttentionShape, page: &mut [f16], slo
     let columns = shape.kv_heads * shape.head_dim;
     assert!(slot < PAGE_TOKENS && page.len() == shape.page(), "slot {slot} of a page of {} elements", page.len());
     assert!(key.len() == columns && value.len() == columns, "key and value have {columns} columns");
-    let (keys, values) = page.split_at_mut(columns * PAGE_TOKENS);
-    for (memory, row) in [(keys, key), (values, value)] {
-        for (head, row) in row.chunks_exact(shape.head_dim).enumerate() {
-            let at = (head * PAGE_TOKENS + slot) * shape.head_dim;
-            // SAFETY: a table is handed out only where the processor has what it needs; both slices have the same length.
-            unsafe { (kernels.attention.store)(row, &mut memory[at..at + shape.head_dim]) }
+    let dim = shape.head_dim;
+    let (keys, values) = page.split_at_mut(shape.kv_heads * shape.cache.keys.page(dim));
+    let sides = [(Role::Keys, shape.cache.keys, keys, key), (Role::Values, shape.cache.values, values, value)];
+    for (role, ty, memory, row) in sides {
+        for (part, row) in memory.chunks_exact_mut(ty.page(dim)).zip(row.chunks_exact(dim)) {
+            match ty {
+                // SAFETY: a table is handed out only where the processor has what it needs; the slices have the same length.
+                CacheType::F16 => unsafe { (kernels.attention.store)(row, &mut part[slot * dim..][..dim]) },
+                ty => cache::store_blocks(ty, role, part, slot, row),
+            }
         }
     }
 }

@@ -20,6 +20,9 @@ pub(super) unsafe trait Vector: Copy {
     unsafe fn splat(value: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;
     unsafe fn load_f16(from: *const f16) -> Self;
+    unsafe fn load_i8(from: *const i8) -> Self;
+    /// The low nibbles of so many bytes as there are lanes, and the high ones: 0 to 15.
+    unsafe fn load_nibbles(from: *const u8) -> [Self; 2];
     unsafe fn store(self, to: *mut f32);
     unsafe fn store_f16(self, to: *mut f16);
     unsafe fn add(self, other: Self) -> Self;

@@ -7,7 +7,8 @@ use half::f16;
 use satchel_gguf::TensorType;
 
 use super::{
-    Activation, AttentionShape, Backend, Batch, Factor, KvShape, MappedTensor, MemoryUse, Product, Slot, Weight,
+    Activation, AttentionShape, Backend, Batch, CacheTypes, Factor, KvShape, MappedTensor, MemoryUse, Product, Slot,
+    Weight,
 };
 use crate::kernels::Kernels;
 use crate::kernels::attention::{self, PAGE_TOKENS, Query};
@@ -49,6 +50,7 @@ pub struct Cpu {
     columns: Vec<usize>,
     activations: Activations,
     batch: Batch,
+    cache_types: CacheTypes,
     kv_shape: Option<KvShape>,
     /// By block id: every layer's page, one after the other.
     blocks: Vec<Option<Box<[f16]>>>,
@@ -56,8 +58,8 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// A backend on `threads` threads (the caller's is one of them) with one kernel table.
-    pub fn new(kernels: &'static Kernels, threads: usize) -> Self {
+    /// A backend on `threads` threads (the caller's is one of them) with one kernel table, and a KV cache of these types.
+    pub fn new(kernels: &'static Kernels, threads: usize, cache_types: CacheTypes) -> Self {
         Self {
             kernels,
             threads: Threads::new(threads),
@@ -66,6 +68,7 @@ impl Cpu {
             columns: Vec::new(),
             activations: Activations::new(),
             batch: Batch::default(),
+            cache_types,
             kv_shape: None,
             blocks: Vec::new(),
             rotations: Rotations::default(),
@@ -130,10 +133,11 @@ impl Cpu {
         self.kv_shape.expect("the model fixed the shape of the KV cache")
     }
 
-    /// Elements of one layer's page: keys, then values.
-    fn page_elements(&self) -> usize {
-        let shape = self.cache();
-        2 * shape.kv_heads * PAGE_TOKENS * shape.head_dim
+    /// The KV heads as the kernels want them, with a query head each.
+    fn cached_heads(&self) -> attention::AttentionShape {
+        let KvShape { kv_heads, head_dim, .. } = self.cache();
+        let cache = self.cache_types;
+        attention::AttentionShape { heads: kv_heads, kv_heads, head_dim, scale: 1.0, softcap: None, cache }
     }
 }
 
@@ -163,8 +167,10 @@ impl Backend for Cpu {
         Slot(self.slots.len() - 1)
     }
 
-    fn kv_shape(&mut self, shape: KvShape) {
+    fn kv_shape(&mut self, shape: KvShape) -> Result<(), String> {
+        self.cache_types.check(shape.head_dim)?;
         self.kv_shape = Some(shape);
+        Ok(())
     }
 
     fn kv_allocate(&mut self, block: BlockId) {
@@ -172,7 +178,7 @@ impl Backend for Cpu {
         if self.blocks.len() <= index {
             self.blocks.resize_with(index + 1, || None);
         }
-        self.blocks[index] = Some(vec![f16::ZERO; self.cache().layers * self.page_elements()].into());
+        self.blocks[index] = Some(vec![f16::ZERO; self.cache().layers * self.cached_heads().page()].into());
     }
 
     fn kv_free(&mut self, block: BlockId) {
@@ -259,10 +265,8 @@ impl Backend for Cpu {
     }
 
     fn store_kv(&mut self, layer: usize, key: Slot, value: Slot) {
-        let KvShape { kv_heads, head_dim, .. } = self.cache();
-        let shape = attention::AttentionShape { heads: kv_heads, kv_heads, head_dim, scale: 1.0, softcap: None };
-        let page = self.page_elements();
-        let columns = kv_heads * head_dim;
+        let shape = self.cached_heads();
+        let (page, columns) = (shape.page(), shape.kv_heads * shape.head_dim);
         let (keys, values) = (&self.slots[key.0].values, &self.slots[value.0].values);
         let rows = keys.chunks_exact(columns).zip(values.chunks_exact(columns));
         for ((&sequence, &position), (key, value)) in self.batch.sequences.iter().zip(&self.batch.positions).zip(rows) {
@@ -276,7 +280,7 @@ impl Backend for Cpu {
     fn attention(&mut self, layer: usize, shape: &AttentionShape, query: Slot, out: Slot) {
         let rows = self.slots[query.0].rows;
         let mut buffer = self.take_for(out, rows);
-        let page = self.page_elements();
+        let page = self.cached_heads().page();
         let memory = |block: &BlockId| {
             let block = self.blocks[*block as usize].as_deref().expect("the block was allocated");
             &block[layer * page..(layer + 1) * page]
@@ -300,6 +304,7 @@ impl Backend for Cpu {
             head_dim: shape.head_dim,
             scale: shape.scale,
             softcap: shape.softcap,
+            cache: self.cache_types,
         };
         let q = &self.slots[query.0].values;
         attention::attention(self.kernels, &self.threads, &shape, q, &queries, &mut buffer.values);

@@ -7,7 +7,7 @@ use satchel_packer::shown_bytes;
 use serde_json::{Value, json};
 
 use super::speed::Test;
-use crate::backend::MemoryUse;
+use crate::backend::{CacheTypes, MemoryUse};
 use crate::cli::Failure;
 use crate::cli::inspect::short_count;
 use crate::cli::perplexity::Measured;
@@ -26,6 +26,7 @@ pub(super) struct Report {
     memory: MemoryUse,
     /// What was foretold of weights, KV cache and activations.
     predicted_bytes: Option<u64>,
+    cache: CacheTypes,
     threads: usize,
     isa: &'static str,
     tests: Vec<Test>,
@@ -50,6 +51,7 @@ impl Report {
             predicted_bytes: predicted
                 .map(|memory| source.gguf.tensor_bytes() + memory.kv_bytes + memory.activation_bytes),
             memory,
+            cache: compute.cache,
             threads: compute.threads,
             isa: compute.kernels.name,
             tests,
@@ -66,7 +68,7 @@ impl Report {
         for test in &self.tests {
             let mut line = json!({
                 "test": test.name, "threads": self.threads, "isa": self.isa, "model": self.path,
-                "model_bytes": self.model_bytes,
+                "model_bytes": self.model_bytes, "kv_type": self.cache.to_string(),
             });
             if let (Value::Object(line), Value::Object(speed)) = (&mut line, speed(test)) {
                 line.extend(speed);
@@ -84,7 +86,7 @@ impl serde::Serialize for Report {
         let memory = json!({
             "weights_bytes": self.weights_bytes, "kv_bytes": self.memory.kv_bytes,
             "scratch_bytes": self.memory.scratch_bytes, "total_bytes": self.memory_bytes(),
-            "predicted_bytes": self.predicted_bytes,
+            "predicted_bytes": self.predicted_bytes, "kv_type": self.cache.to_string(),
         });
         json!({
             "model": self.path, "type": self.ty, "model_bytes": self.model_bytes, "parameters": self.parameters,
@@ -146,6 +148,9 @@ impl Table {
         println!(
             "\nmemory: weights, KV cache and scratch of the tests, and what was predicted of it; speed: tokens a second"
         );
+        if last.cache != CacheTypes::default() {
+            println!("KV cache: {}", last.cache);
+        }
         if let Some(Measured { predicted_tokens, windows, context, .. }) = last.perplexity {
             println!("perplexity: {predicted_tokens} tokens in {windows} windows of {context}");
         }

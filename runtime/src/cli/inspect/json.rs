@@ -83,7 +83,7 @@ fn memory(report: &Report<'_>) -> Value {
     });
     json!({
         "weights_bytes": report.tensor_bytes,
-        "kv_type": "F16",
+        "kv_type": report.cache.to_string(),
         "kv_bytes_per_token": report.kv_bytes_per_token.as_ref().ok(),
         "kv_unknown_because": report.kv_bytes_per_token.as_ref().err().map(|unknown| &unknown.0),
         "contexts": contexts.collect::<Vec<_>>(),

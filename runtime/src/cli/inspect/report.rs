@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use satchel_gguf::{Gguf, TensorType};
 
 use super::memory;
+use crate::backend::CacheTypes;
 use crate::cli::Failure;
 use crate::engine::EngineOptions;
 use crate::kv::BLOCK_TOKENS;
@@ -32,7 +33,9 @@ pub(super) struct Report<'a> {
     pub block_types: Vec<TypeSum>,
     /// How many positions the model was trained for.
     pub trained_context: Option<u64>,
-    /// What the KV cache takes for each position.
+    /// How the KV cache is stored.
+    pub cache: CacheTypes,
+    /// What it takes for each position.
     pub kv_bytes_per_token: Result<u64, Unknown>,
     /// Context lengths to show memory for.
     pub contexts: Vec<u64>,
@@ -62,8 +65,9 @@ pub(super) struct TypeSum {
 }
 
 impl<'a> Report<'a> {
-    /// Gathers what the headers say; `contexts` are the lengths to show memory for, none for the usual ones.
-    pub(super) fn new(source: &'a ModelSource, contexts: &[u64]) -> Result<Self, Failure> {
+    /// Gathers what the headers say; `contexts` are the lengths to show memory for, none for the usual ones, with keys and values
+    /// stored as `cache` says.
+    pub(super) fn new(source: &'a ModelSource, contexts: &[u64], cache: CacheTypes) -> Result<Self, Failure> {
         let gguf = &source.gguf;
         let trained_context = memory::trained_context(&gguf.metadata);
         Ok(Self {
@@ -76,7 +80,8 @@ impl<'a> Report<'a> {
             tensor_bytes: gguf.tensor_bytes(),
             block_types: block_types(gguf),
             trained_context,
-            kv_bytes_per_token: kv_bytes_per_token(&gguf.metadata),
+            cache,
+            kv_bytes_per_token: kv_bytes_per_token(&gguf.metadata, cache),
             contexts: memory::contexts(contexts, trained_context),
             source,
         })
@@ -96,7 +101,7 @@ impl<'a> Report<'a> {
     /// All the memory of one sequence at a context length, with the threads of this machine.
     pub(super) fn memory(&self, context: u64) -> Result<Memory, Unknown> {
         let batch = EngineOptions::default().batch_tokens;
-        Memory::predict(self.source, Demand::of_one(context, batch, default_threads()))
+        Memory::predict(self.source, Demand::of_one(context, batch, default_threads(), self.cache))
     }
 
     /// The chat templates: a name for all but the first, and the text.

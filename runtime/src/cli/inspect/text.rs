@@ -116,7 +116,8 @@ fn write_memory(out: &mut impl Write, report: &Report<'_>) -> io::Result<()> {
         writeln!(out, "  weights   {weights}")?;
         return writeln!(out, "  KV cache  unknown: {}", cut(&unknown.0, usize::MAX));
     }
-    let mut rows = vec![["context", "weights", "KV cache (F16)", "to work in", "resident"].map(str::to_owned)];
+    let cache = format!("KV cache ({})", report.cache);
+    let mut rows = vec![["context", "weights", &cache, "to work in", "resident"].map(str::to_owned)];
     for &context in &report.contexts {
         let kv = report.kv_bytes(context).map_or_else(|| "too much".to_owned(), shown_bytes);
         let [working, total] = match report.memory(context) {

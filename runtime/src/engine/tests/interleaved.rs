@@ -6,7 +6,10 @@ use std::path::Path;
 
 use satchel_gguf::{GgufWriter, TensorType, Value};
 
-use super::{Engine, EngineOptions, Event, Kernels, TokenId, engine_of, finish, request, stories};
+use super::{
+    CacheType, CacheTypes, Compute, Engine, EngineOptions, Event, Kernels, TokenId, cached_engine_of, finish, request,
+    stories,
+};
 use crate::kernels::tables_under_test;
 use crate::quant::random::RandomWeights;
 
@@ -27,9 +30,9 @@ fn options(parallel: usize, batch_tokens: usize) -> EngineOptions {
 }
 
 /// The answer to each prompt with nothing beside it, its prompt in one piece, on one thread.
-fn alone(model: &Path, kernels: &'static Kernels) -> Vec<Vec<TokenId>> {
+fn alone(model: &Path, kernels: &'static Kernels, cache: CacheTypes) -> Vec<Vec<TokenId>> {
     let answer = |of| {
-        let engine = engine_of(model, kernels, options(1, 512), 1);
+        let engine = cached_engine_of(model, Compute { kernels, threads: 1, cache }, options(1, 512));
         finish(engine.submit(request(&prompt(of), 0.0, ANSWER)).expect("taken")).0
     };
     (0..PROMPTS.len()).map(answer).collect()
@@ -60,16 +63,20 @@ fn together(engine: &Engine) -> (Vec<Vec<TokenId>>, usize) {
 }
 
 /// Every table, batch size and number of threads against the sequences alone.
-fn check(model: &Path) {
+fn check(model: &Path, cache: CacheTypes, batches: &[usize], thread_counts: &[usize]) {
     for kernels in tables_under_test("interleaved sequences") {
-        let alone = alone(model, kernels);
+        let alone = alone(model, kernels, cache);
         let different: std::collections::HashSet<_> = alone.iter().flatten().collect();
         assert!(different.len() > 20, "the model says next to nothing: {alone:?}");
         let mut most = 0;
-        for batch in BATCHES {
-            for threads in [1, 2, 3] {
-                let (answers, at_once) = together(&engine_of(model, kernels, options(8, batch), threads));
+        for &batch in batches {
+            for &threads in thread_counts {
+                let engine = cached_engine_of(model, Compute { kernels, threads, cache }, options(8, batch));
+                let (answers, at_once) = together(&engine);
                 most = most.max(at_once);
+                // Once more, its prompt and answer kept from before: the beginning of a block is copied.
+                let again = finish(engine.submit(request(&prompt(1), 0.0, ANSWER)).expect("taken")).0;
+                assert_eq!(again, alone[1], "{}: the same prompt again", kernels.name);
                 for (of, (answer, alone)) in answers.iter().zip(&alone).enumerate() {
                     let prompt = PROMPTS[of];
                     assert_eq!(
@@ -86,7 +93,7 @@ fn check(model: &Path) {
 
 #[test]
 fn a_real_model_gives_eight_sequences_what_each_gets_alone() {
-    check(&stories());
+    check(&stories(), CacheTypes::default(), &BATCHES, &[1, 2, 3]);
 }
 
 /// A llama with random weights and another block type for each of its matrices, so that each family of kernels has a part.
@@ -143,5 +150,8 @@ fn a_model_of_many_block_types_gives_eight_sequences_what_each_gets_alone() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("mixed.gguf");
     write_mixed_model(&path).expect("it is written");
-    check(&path);
+    check(&path, CacheTypes::default(), &BATCHES, &[1, 2, 3]);
+    // The prompts' chunks, and with them the pages' fillings, are what a quantised cache could show.
+    check(&path, CacheTypes { keys: CacheType::Q8_0, values: CacheType::Q4_0 }, &[5, 512], &[2]);
+    check(&path, CacheTypes::both(CacheType::Q8_0), &[48], &[3]);
 }

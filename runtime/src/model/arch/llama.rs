@@ -92,6 +92,8 @@ pub(super) fn build(
         });
     }
     let hyper = Hyperparameters::read(keys)?;
+    let kv = KvShape { layers: hyper.layers, kv_heads: hyper.kv_heads, head_dim: hyper.head_dim };
+    backend.kv_shape(kv).map_err(ModelError::KvCache)?;
     let factors = rope_factors(keys, &hyper, tensors, backend)?;
     let rope = hyper.rope(keys, RopePairs::Adjacent, factors)?;
     let vocabulary = vocabulary(tensors)?;
@@ -105,8 +107,6 @@ pub(super) fn build(
     } else {
         Linear { weight: token_table, bias: None, factor: None }
     };
-    let kv = KvShape { layers: hyper.layers, kv_heads: hyper.kv_heads, head_dim: hyper.head_dim };
-    backend.kv_shape(kv);
     let columns = SlotColumns {
         embedding: hyper.embedding,
         attended: hyper.heads * hyper.head_dim,

@@ -1,12 +1,12 @@
-//! What a KV cache in F16 takes for each position, by the metadata.
+//! What a KV cache takes for each position, by the metadata and the types it is stored in.
 //!
 //! Read from the same keys for every architecture that caches a key and a value vector for each head and position.
 //! Where a model keeps something else, or the keys are missing, the answer is "unknown" with its reason, not a guess.
 
 use satchel_gguf::{Error, Metadata};
 
-/// Bytes of an F16.
-const F16_BYTES: u64 = 2;
+use crate::backend::{CacheType, CacheTypes};
+
 /// Layers that a file may claim; see the engine's own limit for what it runs.
 const LAYERS_MAX: u32 = 4096;
 
@@ -21,7 +21,7 @@ impl From<Error> for Unknown {
 }
 
 /// What the KV cache takes for each position, bytes.
-pub fn kv_bytes_per_token(metadata: &Metadata) -> Result<u64, Unknown> {
+pub fn kv_bytes_per_token(metadata: &Metadata, types: CacheTypes) -> Result<u64, Unknown> {
     let architecture = metadata.require_str("general.architecture")?;
     let key = |name: &str| format!("{architecture}.{name}");
     if metadata.get_bool(&key("attention.causal"))? == Some(false) {
@@ -48,7 +48,11 @@ pub fn kv_bytes_per_token(metadata: &Metadata) -> Result<u64, Unknown> {
     let of_key = head_length(metadata, &key, "attention.key_length", heads.as_deref())?;
     let of_value = head_length(metadata, &key, "attention.value_length", heads.as_deref())?;
     let total_heads: u64 = kv_heads.iter().map(|&heads| u64::from(heads)).sum();
-    Ok(total_heads * (of_key + of_value) * F16_BYTES)
+    let row = |ty: CacheType, length: u64| {
+        let whole = || Unknown(format!("heads of {length} elements cannot be stored in {ty}"));
+        ty.row_bytes(length as usize).ok_or_else(whole)
+    };
+    Ok(total_heads * (row(types.keys, of_key)? + row(types.values, of_value)?))
 }
 
 /// Elements of one head: as the file says, or the embedding divided by the heads.
@@ -87,6 +91,10 @@ mod tests {
         Metadata::new(all).unwrap()
     }
 
+    fn in_f16(entries: &[(&str, Value)]) -> Result<u64, Unknown> {
+        kv_bytes_per_token(&metadata(entries), CacheTypes::default())
+    }
+
     #[test]
     fn keys_and_values_of_every_head_and_layer_count() {
         // SmolLM2-135M: 30 layers, 3 of 9 heads cached, 64 elements each, keys and values, 2 bytes.
@@ -96,24 +104,28 @@ mod tests {
             ("attention.head_count", Value::U32(9)),
             ("attention.head_count_kv", Value::U32(3)),
         ];
-        assert_eq!(kv_bytes_per_token(&metadata(&smollm2)), Ok(30 * 3 * (64 + 64) * 2));
+        assert_eq!(in_f16(&smollm2), Ok(30 * 3 * (64 + 64) * 2));
+        let mixed = CacheTypes { keys: CacheType::Q8_0, values: CacheType::Q4_0 };
+        assert_eq!(kv_bytes_per_token(&metadata(&smollm2), mixed), Ok(30 * 3 * (2 * 34 + 2 * 18)));
         let mut other = smollm2.to_vec();
         other.extend([("attention.key_length", Value::U32(32)), ("attention.value_length", Value::U32(16))]);
-        assert_eq!(kv_bytes_per_token(&metadata(&other)), Ok(30 * 3 * (32 + 16) * 2));
+        assert_eq!(in_f16(&other), Ok(30 * 3 * (32 + 16) * 2));
+        let line = kv_bytes_per_token(&metadata(&other), CacheTypes::both(CacheType::Q4_0)).unwrap_err().0;
+        assert!(line.contains("heads of 16 elements cannot be stored in Q4_0"), "{line}");
         // Without head_count_kv, all heads are cached; with one for each layer, as many as there are.
-        assert_eq!(kv_bytes_per_token(&metadata(&smollm2[..3])), Ok(30 * 9 * 128 * 2));
+        assert_eq!(in_f16(&smollm2[..3]), Ok(30 * 9 * 128 * 2));
         let varied = [
             ("block_count", Value::U32(3)),
             ("embedding_length", Value::U32(64)),
             ("attention.head_count", Value::U32(4)),
             ("attention.head_count_kv", Value::Array(Array::I32(vec![0, 2, 1]))),
         ];
-        assert_eq!(kv_bytes_per_token(&metadata(&varied)), Ok(3 * 32 * 2));
+        assert_eq!(in_f16(&varied), Ok(3 * 32 * 2));
     }
 
     #[test]
     fn what_cannot_be_known_is_said() {
-        let line = |entries: &[(&str, Value)]| kv_bytes_per_token(&metadata(entries)).unwrap_err().0;
+        let line = |entries: &[(&str, Value)]| in_f16(entries).unwrap_err().0;
         assert!(line(&[]).contains("llama.block_count"));
         assert!(line(&[("block_count", Value::U32(u32::MAX))]).contains("4294967295"));
         assert!(line(&[("attention.kv_lora_rank", Value::U32(512))]).contains("another state"));
@@ -121,6 +133,11 @@ mod tests {
         assert!(line(&[("block_count", Value::U32(2))]).contains("attention.head_count"));
         let no_width = [("block_count", Value::U32(2)), ("attention.head_count", Value::U32(2))];
         assert!(line(&no_width).contains("embedding_length"));
-        assert!(kv_bytes_per_token(&Metadata::default()).unwrap_err().0.contains("general.architecture"));
+        assert!(
+            kv_bytes_per_token(&Metadata::default(), CacheTypes::default())
+                .unwrap_err()
+                .0
+                .contains("general.architecture")
+        );
     }
 }

@@ -10,6 +10,7 @@ use satchel_gguf::{Gguf, TensorInfo};
 
 pub use self::kv::{Unknown, kv_bytes_per_token};
 use super::source::ModelSource;
+use crate::backend::CacheTypes;
 use crate::engine::{EngineOptions, kv_blocks};
 use crate::kernels::attention::{self, AttentionShape};
 use crate::kernels::matmul::{self, Activations};
@@ -31,18 +32,20 @@ pub struct Demand {
     outputs: usize,
     /// Threads that compute.
     threads: usize,
+    /// How keys and values are stored.
+    cache: CacheTypes,
 }
 
 impl Demand {
     /// An engine with all its sequences at the end of their context.
-    pub fn of_engine(options: &EngineOptions, threads: usize) -> Self {
+    pub fn of_engine(options: &EngineOptions, threads: usize, cache: CacheTypes) -> Self {
         let EngineOptions { context, parallel, batch_tokens } = *options;
-        Self { kv_blocks: kv_blocks(context, parallel) as u64, batch_tokens, outputs: parallel, threads }
+        Self { kv_blocks: kv_blocks(context, parallel) as u64, batch_tokens, outputs: parallel, threads, cache }
     }
 
     /// One sequence of `context` positions, in batches of at most `batch_tokens`.
-    pub fn of_one(context: u64, batch_tokens: usize, threads: usize) -> Self {
-        Self { kv_blocks: context.div_ceil(BLOCK_TOKENS as u64), batch_tokens, outputs: 1, threads }
+    pub fn of_one(context: u64, batch_tokens: usize, threads: usize, cache: CacheTypes) -> Self {
+        Self { kv_blocks: context.div_ceil(BLOCK_TOKENS as u64), batch_tokens, outputs: 1, threads, cache }
     }
 }
 
@@ -72,7 +75,7 @@ impl Memory {
         let gguf = &source.gguf;
         let widths = Widths::read(gguf)?;
         let file_bytes = source.model_bytes();
-        let kv_bytes = kv_bytes_per_token(&gguf.metadata)?
+        let kv_bytes = kv_bytes_per_token(&gguf.metadata, demand.cache)?
             .checked_mul(BLOCK_TOKENS as u64)
             .and_then(|block| block.checked_mul(demand.kv_blocks))
             .filter(|bytes| *bytes < 1 << 62)
@@ -148,7 +151,15 @@ impl Widths {
                 feed_forward,
                 vocabulary,
             },
-            heads: AttentionShape { heads, kv_heads, head_dim, scale: 1.0, softcap: None },
+            heads: AttentionShape {
+                heads,
+                kv_heads,
+                head_dim,
+                scale: 1.0,
+                softcap: None,
+                // What threads need does not depend on it: pages are f32 where they are used.
+                cache: CacheTypes::default(),
+            },
             quantised: columns(true),
             plain: columns(false),
         })

@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use half::f16;
 
-use super::{Block, PAGE_TOKENS, Partial};
+use super::{Block, Head, PAGE_TOKENS, Partial, blocks};
 use crate::kernels::vector::{Vector, exp2, tanh};
 
 /// Rows of a tile. With two vectors of columns that is 12 sums: what 16 registers hold beside the operands.
@@ -58,11 +58,18 @@ pub(in crate::kernels) unsafe fn segment<V: Vector, const WIDE: usize, const WID
         // SAFETY: `page` gave 64 rows of `dim`; the scratch was cut above for 64 columns or rows of `stride` (at least `dim`)
         // each, 64 scores a row and `stride` elements of `q` and `out` a row. Columns end at 64, which lanes divide.
         unsafe {
-            let mut position = columns.start / 8 * 8;
-            while position < columns.end {
-                let to = keys.as_mut_ptr().add(position);
-                V::transpose_eight(page_keys.as_ptr().add(position * dim), dim, dim, to, PAGE_TOKENS);
-                position += 8;
+            let to_keys = keys.as_mut_ptr();
+            match page_keys {
+                Head::F16(page_keys) => {
+                    let mut position = columns.start / 8 * 8;
+                    while position < columns.end {
+                        let from = page_keys.as_ptr().add(position * dim);
+                        V::transpose_eight(from, dim, dim, to_keys.add(position), PAGE_TOKENS);
+                        position += 8;
+                    }
+                }
+                Head::Q8_0(page_keys) => blocks::keys::<V, false>(page_keys, columns.clone(), to_keys),
+                Head::Q4_0(page_keys) => blocks::keys::<V, true>(page_keys, columns.clone(), to_keys),
             }
             let q = At { start: block.q.as_ptr(), stride };
             let k = At { start: keys.as_ptr().add(columns.start), stride: PAGE_TOKENS };
@@ -73,8 +80,15 @@ pub(in crate::kernels) unsafe fn segment<V: Vector, const WIDE: usize, const WID
                 product::<V, WIDE, WIDER, true>(tile, columns.len(), dim, down(q, row), k, down_mut(s, row));
                 row += tile;
             }
-            for position in all.clone() {
-                widen::<V>(&page_values[position * dim..][..dim], &mut values[position * stride..][..stride]);
+            match page_values {
+                Head::F16(page_values) => {
+                    for position in all.clone() {
+                        widen::<V>(&page_values[position * dim..][..dim], &mut values[position * stride..][..stride]);
+                    }
+                }
+                // Whole blocks are whole vectors: rows of `dim` have no padding.
+                Head::Q8_0(page_values) => blocks::values::<V, false>(page_values, all.clone(), values.as_mut_ptr()),
+                Head::Q4_0(page_values) => blocks::values::<V, true>(page_values, all.clone(), values.as_mut_ptr()),
             }
             for row in 0..rows {
                 let seen = block.seen(row, page, &positions);

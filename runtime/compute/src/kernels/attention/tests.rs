@@ -4,6 +4,32 @@ use half::f16;
 
 use super::*;
 use crate::kernels::{by_name, tables_under_test};
+use crate::quant::{dequantize_row, encode};
+
+mod storing;
+
+/// Every choice of types for keys and values.
+fn all_types() -> impl Iterator<Item = CacheTypes> {
+    CacheType::ALL.into_iter().flat_map(|keys| CacheType::ALL.map(|values| CacheTypes { keys, values }))
+}
+
+/// What a cache of type `ty` holds of a row: written and read as GGUF's blocks are, without the cache's layout.
+fn held(ty: CacheType, row: &[f32]) -> Vec<f32> {
+    let most = f16::MAX.to_f32();
+    if ty == CacheType::F16 {
+        return row.iter().map(|value| f16::from_f32(value.clamp(-most, most)).to_f32()).collect();
+    }
+    let row: Vec<f32> = row.iter().map(|&value| if value.is_nan() { 0.0 } else { value.clamp(-most, most) }).collect();
+    let blocks = match ty {
+        CacheType::Q8_0 => satchel_gguf::TensorType::Q8_0,
+        _ => satchel_gguf::TensorType::Q4_0,
+    };
+    let mut bytes = vec![0; ty.row_bytes(row.len()).expect("whole blocks") as usize];
+    encode::encoder(blocks).expect("it can be written")(&row, &mut bytes);
+    let mut held = vec![f32::NAN; row.len()];
+    dequantize_row(blocks, &bytes, &mut held);
+    held
+}
 
 /// A fixed sequence of numbers in -1..1.
 struct Numbers(u64);
@@ -19,7 +45,7 @@ impl Numbers {
     }
 }
 
-/// A sequence: its pages, filled by `store_kv`, with NaN wherever nothing was stored.
+/// A sequence: its pages, filled by `store_kv`, with NaN wherever nothing was stored, and what they hold.
 struct Sequence {
     pages: Vec<Vec<f16>>,
     keys: Vec<f32>,
@@ -42,7 +68,8 @@ impl Sequence {
             let page = &mut pages[position / PAGE_TOKENS];
             store_kv(kernels, shape, page, position % PAGE_TOKENS, &keys[row.clone()], &values[row]);
         }
-        Sequence { pages, keys, values }
+        let CacheTypes { keys: of_keys, values: of_values } = shape.cache;
+        Sequence { pages, keys: held(of_keys, &keys), values: held(of_values, &values) }
     }
 
     fn pages(&self) -> Vec<&[f16]> {
@@ -50,15 +77,13 @@ impl Sequence {
     }
 }
 
-/// One token's attention in f64, two passes, on the keys and values as f16 holds them.
+/// One token's attention in f64, two passes, on the keys and values as the cache holds them.
 fn reference(shape: &AttentionShape, q: &[f32], sequence: &Sequence, seen: Range<usize>) -> Vec<f64> {
     let (dim, columns) = (shape.head_dim, shape.kv_heads * shape.head_dim);
     let mut out = vec![0.0; q.len()];
     for (head, out) in out.chunks_exact_mut(dim).enumerate() {
         let first = head / shape.group() * dim;
-        let at = |all: &[f32], position: usize, i: usize| {
-            f64::from(f16::from_f32(all[position * columns + first + i]).to_f32())
-        };
+        let at = |all: &[f32], position: usize, i: usize| f64::from(all[position * columns + first + i]);
         let score = |position: usize| {
             let dot: f64 = (0..dim).map(|i| f64::from(q[head * dim + i]) * at(&sequence.keys, position, i)).sum();
             let score = dot * f64::from(shape.scale);
@@ -76,7 +101,8 @@ fn reference(shape: &AttentionShape, q: &[f32], sequence: &Sequence, seen: Range
 }
 
 fn shape(heads: usize, kv_heads: usize, head_dim: usize) -> AttentionShape {
-    AttentionShape { heads, kv_heads, head_dim, scale: 1.0 / (head_dim as f32).sqrt(), softcap: None }
+    let scale = 1.0 / (head_dim as f32).sqrt();
+    AttentionShape { heads, kv_heads, head_dim, scale, softcap: None, cache: CacheTypes::default() }
 }
 
 /// Runs the table on poisoned outputs, and holds it to the reference.
@@ -127,6 +153,25 @@ fn agrees_with_f64_at_every_length_and_shape() {
 }
 
 #[test]
+fn every_type_agrees_with_f64() {
+    let threads = Threads::new(2);
+    for kernels in tables_under_test("attention, types of the cache") {
+        let mut numbers = Numbers(7);
+        for cache in all_types() {
+            for (heads, kv_heads, dim) in [(1, 1, 32), (9, 3, 64), (2, 2, 96), (8, 1, 128), (14, 2, 32)] {
+                let shape = AttentionShape { cache, ..shape(heads, kv_heads, dim) };
+                let sequence = Sequence::new(kernels, &shape, 130, &mut numbers, 4.0);
+                let pages = sequence.pages();
+                let lengths = [1, 2, 7, 8, 9, 15, 17, 31, 33, 63, 64, 65, 71, 127, 128, 129, 130];
+                let query = |visible| (&sequence, Query { pages: &pages, visible, window: None });
+                let q = numbers.take(lengths.len() * heads * dim, 4.0);
+                check(kernels, &threads, &shape, &q, &lengths.map(query));
+            }
+        }
+    }
+}
+
+#[test]
 fn every_length_up_to_two_pages() {
     let threads = Threads::new(1);
     for kernels in tables_under_test("attention, lengths") {
@@ -146,8 +191,10 @@ fn windows_and_caps() {
     let threads = Threads::new(2);
     for kernels in tables_under_test("attention, windows and caps") {
         let mut numbers = Numbers(3);
-        for cap in [None, Some(5.0), Some(50.0)] {
-            let shape = AttentionShape { softcap: cap, ..shape(4, 2, 32) };
+        let mixed = CacheTypes { keys: CacheType::Q8_0, values: CacheType::Q4_0 };
+        let plain = CacheTypes::default();
+        for (cap, cache) in [(None, plain), (Some(5.0), plain), (Some(50.0), plain), (Some(50.0), mixed)] {
+            let shape = AttentionShape { softcap: cap, cache, ..shape(4, 2, 32) };
             let sequence = Sequence::new(kernels, &shape, 700, &mut numbers, 6.0);
             let pages = sequence.pages();
             let windows = [Some(1), Some(2), Some(63), Some(64), Some(65), Some(256), Some(300), Some(10_000), None];
@@ -167,8 +214,13 @@ fn a_token_gets_the_same_alone_in_a_batch_and_on_any_threads() {
     let pools = [Threads::new(1), Threads::new(2), Threads::new(4)];
     for kernels in tables_under_test("attention, bit for bit") {
         let mut numbers = Numbers(4);
-        for (heads, kv_heads, dim) in [(9, 3, 64), (4, 4, 24), (8, 1, 40)] {
-            let shape = shape(heads, kv_heads, dim);
+        let plain = CacheTypes::default();
+        let [eight_four, four_eight] = [(CacheType::Q8_0, CacheType::Q4_0), (CacheType::Q4_0, CacheType::Q8_0)]
+            .map(|(keys, values)| CacheTypes { keys, values });
+        for (heads, kv_heads, dim, cache) in
+            [(9, 3, 64, plain), (4, 4, 24, plain), (8, 1, 40, plain), (9, 3, 64, eight_four), (8, 1, 96, four_eight)]
+        {
+            let shape = AttentionShape { cache, ..shape(heads, kv_heads, dim) };
             let columns = heads * dim;
             let one = Sequence::new(kernels, &shape, 900, &mut numbers, 3.0);
             let two = Sequence::new(kernels, &shape, 600, &mut numbers, 3.0);
@@ -239,41 +291,27 @@ fn tables_agree_with_the_scalar_one() {
     let scalar = by_name("scalar").expect("always there");
     for kernels in tables_under_test("attention against scalar") {
         let mut numbers = Numbers(6);
-        let shape = shape(6, 2, 48);
-        let sequence = Sequence::new(scalar, &shape, 300, &mut numbers, 4.0);
-        let pages = sequence.pages();
-        let queries: Vec<_> = (100..=300).map(|visible| Query { pages: &pages, visible, window: None }).collect();
-        let q = numbers.take(queries.len() * 6 * 48, 4.0);
-        let [ours, theirs] = [kernels, scalar].map(|kernels| {
-            let mut out = vec![f32::NAN; q.len()];
-            attention(kernels, &threads, &shape, &q, &queries, &mut out);
-            out
-        });
-        let worst = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(worst < 1e-5, "{} is {worst} off", kernels.name);
-    }
-}
-
-#[test]
-fn stores_what_f16_holds_and_its_largest_for_the_rest() {
-    for kernels in tables_under_test("store_kv") {
-        let shape = shape(2, 2, 11);
-        let mut page = vec![f16::NAN; shape.page()];
-        let mut key: Vec<f32> = (0..22).map(|i| i as f32 * 0.3337 - 2.0).collect();
-        key[3] = 1e9;
-        key[14] = f32::NEG_INFINITY;
-        key[15] = f32::NAN;
-        let value: Vec<f32> = key.iter().map(|key| -key).collect();
-        store_kv(kernels, &shape, &mut page, 5, &key, &value);
-        for (half, row) in [(0, &key), (page.len() / 2, &value)] {
-            for (column, expected) in row.iter().enumerate() {
-                let got = page[half + (column / 11 * PAGE_TOKENS + 5) * 11 + column % 11];
-                let expected = f16::from_f32(expected.clamp(-65504.0, 65504.0));
-                let name = kernels.name;
-                assert!(got == expected || got.is_nan() && expected.is_nan(), "{name} {column}: {got} {expected}");
-            }
+        let types = all_types().map(|cache| AttentionShape { cache, ..shape(6, 2, 64) });
+        for shape in types.chain([shape(6, 2, 48)]) {
+            // Each table's own cache: what they store is the same, bit for bit.
+            let (keys, values) =
+                (numbers.take(300 * 2 * shape.head_dim, 4.0), numbers.take(300 * 2 * shape.head_dim, 1.0));
+            let sequences =
+                [kernels, scalar].map(|kernels| Sequence::of(kernels, &shape, keys.clone(), values.clone()));
+            let bits =
+                |sequence: &Sequence| sequence.pages.concat().iter().map(|part| part.to_bits()).collect::<Vec<_>>();
+            assert!(bits(&sequences[0]) == bits(&sequences[1]), "{} caches {} otherwise", kernels.name, shape.cache);
+            let pages = sequences[0].pages();
+            let queries: Vec<_> = (200..=300).map(|visible| Query { pages: &pages, visible, window: None }).collect();
+            let q = numbers.take(queries.len() * 6 * shape.head_dim, 4.0);
+            let [ours, theirs] = [kernels, scalar].map(|kernels| {
+                let mut out = vec![f32::NAN; q.len()];
+                attention(kernels, &threads, &shape, &q, &queries, &mut out);
+                out
+            });
+            let worst = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(worst < 1e-5, "{}, {} cached: {worst} off", kernels.name, shape.cache);
         }
-        assert_eq!(page.iter().filter(|element| !element.is_nan()).count(), 2 * 21);
     }
 }
 

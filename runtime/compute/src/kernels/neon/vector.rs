@@ -38,6 +38,20 @@ unsafe impl Vector for F32x8 {
         unsafe { widen(vld1q_u16(from.cast())) }
     }
     #[inline(always)]
+    unsafe fn load_i8(from: *const i8) -> Self {
+        unsafe {
+            let wide = vmovl_s8(vld1_s8(from));
+            Self(vcvtq_f32_s32(vmovl_s16(vget_low_s16(wide))), vcvtq_f32_s32(vmovl_high_s16(wide)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_nibbles(from: *const u8) -> [Self; 2] {
+        unsafe {
+            let bytes = vld1_u8(from);
+            [whole(vand_u8(bytes, vdup_n_u8(15))), whole(vshr_n_u8::<4>(bytes))]
+        }
+    }
+    #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
         unsafe {
             vst1q_f32(to, self.0);
@@ -124,6 +138,14 @@ fn smaller(a: float32x4_t, b: float32x4_t) -> float32x4_t {
 fn power_of_two(exponent: float32x4_t) -> float32x4_t {
     let exponent = vaddq_s32(vcvtq_s32_f32(exponent), vdupq_n_s32(127));
     vreinterpretq_f32_s32(vshlq_n_s32::<23>(exponent))
+}
+
+/// Eight bytes to f32.
+#[inline]
+#[target_feature(enable = "neon")]
+fn whole(bytes: uint8x8_t) -> F32x8 {
+    let wide = vmovl_u8(bytes);
+    F32x8(vcvtq_f32_u32(vmovl_u16(vget_low_u16(wide))), vcvtq_f32_u32(vmovl_high_u16(wide)))
 }
 
 /// Four f16 to f32. The intrinsics for f16 are younger than the compilers this is built with; the instruction is not.

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use half::f16;
 
-use crate::kernels::attention::{AttentionKernels, Block, PAGE_TOKENS, Partial};
+use crate::kernels::attention::{AttentionKernels, Block, Head, PAGE_TOKENS, Partial, Role};
 
 pub(super) const KERNELS: AttentionKernels = AttentionKernels { segment, store };
 
@@ -27,8 +27,8 @@ fn segment(block: &Block<'_>, positions: Range<usize>, scratch: &mut [f32], to: 
             if seen.start < widened.start || seen.end > widened.end {
                 let (page_keys, page_values) = block.page(page);
                 widened = 0..seen.end.max(widened.end);
-                widen(&page_keys[..widened.end * dim], keys);
-                widen(&page_values[..widened.end * dim], values);
+                widen(page_keys, Role::Keys, &mut keys[..widened.end * dim], dim);
+                widen(page_values, Role::Values, &mut values[..widened.end * dim], dim);
             }
             let q = &block.q[row * stride..][..dim];
             let scores = &mut scores[..seen.len()];
@@ -57,8 +57,9 @@ fn segment(block: &Block<'_>, positions: Range<usize>, scratch: &mut [f32], to: 
     }
 }
 
-fn widen(from: &[f16], to: &mut [f32]) {
-    to.iter_mut().zip(from).for_each(|(to, from)| *to = from.to_f32());
+/// The first rows of a page.
+fn widen(from: Head<'_>, role: Role, to: &mut [f32], dim: usize) {
+    to.chunks_exact_mut(dim).enumerate().for_each(|(position, to)| from.row(role, position, to));
 }
 
 /// f32 to f16, to the nearest; what is too large becomes the largest.

@@ -1,0 +1,95 @@
+//! Quantised keys and values of a page to f32, in the order in which the products of `flash` want them.
+//!
+//! A scale is an f16 and a level a small integer, so their product is exact in f32: every table reads the same numbers.
+
+use std::ops::Range;
+
+use super::PAGE_TOKENS;
+use super::cache::Blocks;
+use crate::kernels::vector::Vector;
+use crate::quant::GROUP;
+
+/// Bytes of levels in a block.
+const fn level_bytes(nibbles: bool) -> usize {
+    if nibbles { GROUP / 2 } else { GROUP }
+}
+
+/// Levels times a scale.
+#[derive(Clone, Copy)]
+struct Scale<V> {
+    factor: V,
+    /// Nibbles count from -8 on: `level · factor + offset`, still exact.
+    offset: V,
+}
+
+impl<V: Vector> Scale<V> {
+    #[inline(always)]
+    unsafe fn new(factor: V) -> Self {
+        // SAFETY: the caller's promise is the one that `Vector` asks for; no memory is touched.
+        unsafe { Self { factor, offset: factor.mul(V::splat(-8.0)) } }
+    }
+
+    /// One vector of levels to f32 at `to`; of nibbles two, the second `apart` behind the first.
+    #[inline(always)]
+    unsafe fn apply<const NIBBLES: bool>(self, levels: *const u8, to: *mut f32, apart: usize) {
+        // SAFETY: the caller has as many levels, and the room.
+        unsafe {
+            if NIBBLES {
+                let [low, high] = V::load_nibbles(levels);
+                low.mul_add(self.factor, self.offset).store(to);
+                high.mul_add(self.factor, self.offset).store(to.add(apart));
+            } else {
+                V::load_i8(levels.cast()).mul(self.factor).store(to);
+            }
+        }
+    }
+}
+
+/// Keys of the positions `columns`, whole vectors of them, to `(head_dim, PAGE_TOKENS)` at `to`.
+///
+/// # Safety
+/// As [`Vector`] says; the blocks are those of keys, and `to` has room for as many elements.
+#[inline(always)]
+pub(super) unsafe fn keys<V: Vector, const NIBBLES: bool>(blocks: Blocks<'_>, columns: Range<usize>, to: *mut f32) {
+    let bytes = level_bytes(NIBBLES);
+    // SAFETY: `Head` cut the memory for 64 positions in every row; columns end at 64, which lanes divide.
+    unsafe {
+        for block in 0..blocks.scales.len() / PAGE_TOKENS {
+            for position in columns.clone().step_by(V::LANES) {
+                let scale = Scale::new(V::load_f16(blocks.scales.as_ptr().add(block * PAGE_TOKENS + position)));
+                let levels = blocks.levels.as_ptr().add(block * bytes * PAGE_TOKENS + position);
+                let to = to.add(block * GROUP * PAGE_TOKENS + position);
+                for row in (0..bytes).map(|row| row * PAGE_TOKENS) {
+                    scale.apply::<NIBBLES>(levels.add(row), to.add(row), GROUP / 2 * PAGE_TOKENS);
+                }
+            }
+        }
+    }
+}
+
+/// Values of `positions` to rows of `head_dim`, the first position of the page at `to`.
+///
+/// # Safety
+/// As [`Vector`] says; the blocks are those of values, and `to` has room for as many elements.
+#[inline(always)]
+pub(super) unsafe fn values<V: Vector, const NIBBLES: bool>(blocks: Blocks<'_>, positions: Range<usize>, to: *mut f32) {
+    let (bytes, count) = (level_bytes(NIBBLES), blocks.scales.len() / PAGE_TOKENS);
+    let mut lanes = [0.0; 16];
+    // SAFETY: `Head` cut the memory for 64 rows of `count` blocks; positions end at 64, which lanes divide, as they do 16.
+    unsafe {
+        for first in (positions.start / V::LANES * V::LANES..positions.end).step_by(V::LANES) {
+            let seen = positions.start.max(first)..positions.end.min(first + V::LANES);
+            for block in 0..count {
+                V::load_f16(blocks.scales.as_ptr().add(block * PAGE_TOKENS + first)).store(lanes.as_mut_ptr());
+                for position in seen.clone() {
+                    let scale = Scale::new(V::splat(lanes[position - first]));
+                    let at = position * count + block;
+                    let (levels, to) = (blocks.levels.as_ptr().add(at * bytes), to.add(at * GROUP));
+                    for column in (0..bytes).step_by(V::LANES) {
+                        scale.apply::<NIBBLES>(levels.add(column), to.add(column), GROUP / 2);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! How keys and values lie in a page of the KV cache, and how they are written there.
+//!
+//! Quantised types are GGML's blocks of 32 elements of a head's row (`quant`), taken apart: a page's scales lie together, and its
+//! levels behind them. A page is counted in f16, which the scales are too; two bytes of levels take the place of one. For one
+//! KV head, with `d` elements and `L` bytes of levels to a block (32 of Q8_0, 16 of Q4_0):
+//!
+//! ```text
+//!   F16             (64, d)
+//!   keys            scales (d / 32, 64), levels (d / 32 · L, 64)
+//!   values          scales (d / 32, 64), levels (64, d / 32 · L)
+//! ```
+//!
+//! Keys are multiplied with positions side by side, values with elements side by side. Levels are stored in that order, once, so
+//! that reading them is loads and multiplications alone: F16 keys are transposed at each use instead. A store of a key touches
+//! one byte in each of many lines for that, some hundred kilobytes a token where the weights are hundreds of megabytes.
+
+use std::fmt;
+use std::str::FromStr;
+
+use half::f16;
+use satchel_gguf::TensorType;
+
+use super::PAGE_TOKENS;
+use crate::quant::{GROUP, encode};
+
+/// How an element of the KV cache is stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum CacheType {
+    /// 16 bits.
+    #[default]
+    F16,
+    /// 8.5 bits: an f16 scale and 32 signed bytes.
+    Q8_0,
+    /// 4.5 bits: an f16 scale and 32 levels of four bits.
+    Q4_0,
+}
+
+impl CacheType {
+    /// Every type.
+    pub const ALL: [Self; 3] = [Self::F16, Self::Q8_0, Self::Q4_0];
+
+    /// The type of the same blocks in a GGUF.
+    fn blocks(self) -> TensorType {
+        match self {
+            Self::F16 => TensorType::F16,
+            Self::Q8_0 => TensorType::Q8_0,
+            Self::Q4_0 => TensorType::Q4_0,
+        }
+    }
+
+    /// Bytes of a row of `head_dim` elements; `None` where that is no whole number of blocks.
+    pub fn row_bytes(self, head_dim: usize) -> Option<u64> {
+        self.blocks().row_bytes(head_dim as u64)
+    }
+
+    /// Bytes of levels in a block, behind its scale.
+    fn level_bytes(self) -> usize {
+        self.blocks().block_bytes() - size_of::<f16>()
+    }
+
+    /// f16 that a page takes for one head.
+    pub(super) fn page(self, head_dim: usize) -> usize {
+        let bytes = self.row_bytes(head_dim).expect("the shape was checked");
+        PAGE_TOKENS * bytes as usize / size_of::<f16>()
+    }
+}
+
+impl fmt::Display for CacheType {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.blocks().name())
+    }
+}
+
+impl FromStr for CacheType {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let named = |ty: &Self| ty.to_string().eq_ignore_ascii_case(name);
+        Self::ALL.into_iter().find(named).ok_or_else(|| "it must be f16, q8_0 or q4_0".to_owned())
+    }
+}
+
+/// How keys and values are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct CacheTypes {
+    /// Keys.
+    pub keys: CacheType,
+    /// Values.
+    pub values: CacheType,
+}
+
+impl CacheTypes {
+    /// The same type for both.
+    pub const fn both(ty: CacheType) -> Self {
+        Self { keys: ty, values: ty }
+    }
+
+    /// Whether heads of `head_dim` elements can be stored.
+    ///
+    /// # Errors
+    /// One line for the person who asked for the types.
+    pub fn check(self, head_dim: usize) -> Result<(), String> {
+        for (flag, ty) in [("--cache-type-k", self.keys), ("--cache-type-v", self.values)] {
+            if ty.row_bytes(head_dim).is_none() {
+                return Err(format!(
+                    "{flag} {}: a head of this model has {head_dim} elements, but the type stores whole blocks of {GROUP}; use f16",
+                    ty.to_string().to_lowercase()
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `F16`, or `K Q8_0, V F16` where they differ.
+impl fmt::Display for CacheTypes {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.keys == self.values {
+            true => self.keys.fmt(out),
+            false => write!(out, "K {}, V {}", self.keys, self.values),
+        }
+    }
+}
+
+/// Keys or values, which differ in the order of their levels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Keys,
+    Values,
+}
+
+/// One head's keys or values of a page.
+#[derive(Clone, Copy)]
+pub(crate) enum Head<'a> {
+    /// `(PAGE_TOKENS, head_dim)`
+    F16(&'a [f16]),
+    /// Signed bytes.
+    Q8_0(Blocks<'a>),
+    /// Nibbles from 0 to 15, of which 8 is zero: of a byte's two, the low one comes 16 elements before the high one.
+    Q4_0(Blocks<'a>),
+}
+
+/// Scales `(head_dim / 32, PAGE_TOKENS)` and levels, in the order of the [`Role`].
+#[derive(Clone, Copy)]
+pub(crate) struct Blocks<'a> {
+    pub(crate) scales: &'a [f16],
+    pub(crate) levels: &'a [u8],
+}
+
+impl<'a> Head<'a> {
+    /// A head's part of a page, of the length that [`CacheType::page`] says.
+    pub(super) fn new(ty: CacheType, head_dim: usize, part: &'a [f16]) -> Self {
+        let blocks = || {
+            let (scales, levels) = part.split_at(head_dim / GROUP * PAGE_TOKENS);
+            // SAFETY: the same memory; a byte has no alignment, and any byte is one.
+            let levels = unsafe { std::slice::from_raw_parts(levels.as_ptr().cast(), size_of_val(levels)) };
+            Blocks { scales, levels }
+        };
+        match ty {
+            CacheType::F16 => Self::F16(part),
+            CacheType::Q8_0 => Self::Q8_0(blocks()),
+            CacheType::Q4_0 => Self::Q4_0(blocks()),
+        }
+    }
+
+    /// The row of one position as f32: the definition of the layout, in plain code.
+    pub(crate) fn row(&self, role: Role, position: usize, out: &mut [f32]) {
+        let (ty, blocks) = match self {
+            Self::F16(rows) => {
+                let row = &rows[position * out.len()..][..out.len()];
+                return out.iter_mut().zip(row).for_each(|(out, element)| *out = element.to_f32());
+            }
+            Self::Q8_0(blocks) => (CacheType::Q8_0, blocks),
+            Self::Q4_0(blocks) => (CacheType::Q4_0, blocks),
+        };
+        let bytes = ty.level_bytes();
+        let row_bytes = out.len() / GROUP * bytes;
+        for (index, out) in out.chunks_exact_mut(GROUP).enumerate() {
+            let mut block = [0; BLOCK_BYTES_MOST];
+            block[..2].copy_from_slice(&blocks.scales[index * PAGE_TOKENS + position].to_le_bytes());
+            for (at, level) in block[2..2 + bytes].iter_mut().enumerate() {
+                *level = blocks.levels[place(role, row_bytes, position, index * bytes + at)];
+            }
+            crate::quant::dequantize_row(ty.blocks(), &block[..2 + bytes], out);
+        }
+    }
+}
+
+/// Bytes of the largest block: of Q8_0.
+const BLOCK_BYTES_MOST: usize = 34;
+
+/// Where byte `at` of a position's levels lies, of `row_bytes` in all.
+fn place(role: Role, row_bytes: usize, position: usize, at: usize) -> usize {
+    match role {
+        Role::Keys => at * PAGE_TOKENS + position,
+        Role::Values => position * row_bytes + at,
+    }
+}
+
+/// Writes the row of position `slot` into a head's part of a page, as GGML's blocks of `ty` have it, a quantised type.
+///
+/// Plain code on every table: it is a hundredth of a prompt's work, and what is cached is the same on all of them.
+pub(super) fn store_blocks(ty: CacheType, role: Role, part: &mut [f16], slot: usize, row: &[f32]) {
+    let encode = encode::encoder(ty.blocks()).expect("quantised cache types can be written");
+    let bytes = ty.level_bytes();
+    let row_bytes = row.len() / GROUP * bytes;
+    let (scales, levels) = part.split_at_mut(row.len() / GROUP * PAGE_TOKENS);
+    // SAFETY: the same memory; a byte has no alignment, and any two of them are an f16.
+    let levels: &mut [u8] =
+        unsafe { std::slice::from_raw_parts_mut(levels.as_mut_ptr().cast(), size_of_val(&*levels)) };
+    for (index, values) in row.as_chunks::<GROUP>().0.iter().enumerate() {
+        let mut block = [0; BLOCK_BYTES_MOST];
+        let block = &mut block[..2 + bytes];
+        encode(&values.map(storable), block);
+        scales[index * PAGE_TOKENS + slot] = f16::from_le_bytes([block[0], block[1]]);
+        for (at, &level) in block[2..].iter().enumerate() {
+            levels[place(role, row_bytes, slot, index * bytes + at)] = level;
+        }
+    }
+}
+
+/// What is stored for a value: the nearest that F16 has room for, so that an infinity does not take its block's scale with it,
+/// and 0 for what is no number, which levels cannot say.
+fn storable(value: f32) -> f32 {
+    let most = f16::MAX.to_f32();
+    if value.is_nan() { 0.0 } else { value.clamp(-most, most) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_have_names_and_sizes() {
+        for ty in CacheType::ALL {
+            assert_eq!(ty.to_string().to_lowercase().parse(), Ok(ty));
+        }
+        assert!("q5_0".parse::<CacheType>().unwrap_err().contains("f16, q8_0 or q4_0"));
+        assert_eq!(CacheType::ALL.map(|ty| ty.row_bytes(64)), [Some(128), Some(68), Some(36)]);
+        assert_eq!(CacheType::ALL.map(|ty| ty.row_bytes(80)), [Some(160), None, None]);
+    }
+
+    #[test]
+    fn heads_that_are_no_whole_blocks_are_told_with_the_flag() {
+        let mixed = CacheTypes { keys: CacheType::F16, values: CacheType::Q8_0 };
+        assert_eq!(mixed.to_string(), "K F16, V Q8_0");
+        assert_eq!(CacheTypes::both(CacheType::Q4_0).to_string(), "Q4_0");
+        assert_eq!(mixed.check(96), Ok(()));
+        let line = mixed.check(80).unwrap_err();
+        assert!(line.starts_with("--cache-type-v q8_0: a head of this model has 80 elements"), "{line}");
+        assert_eq!(CacheTypes::default().check(80), Ok(()));
+    }
+}

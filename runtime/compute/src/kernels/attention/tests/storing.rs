@@ -1,0 +1,106 @@
+//! What is written is what is read, and values that no type holds do no harm.
+
+use super::*;
+
+#[test]
+fn stores_what_f16_holds_and_its_largest_for_the_rest() {
+    for kernels in tables_under_test("store_kv") {
+        let shape = shape(2, 2, 11);
+        let mut page = vec![f16::NAN; shape.page()];
+        let mut key: Vec<f32> = (0..22).map(|i| i as f32 * 0.3337 - 2.0).collect();
+        key[3] = 1e9;
+        key[14] = f32::NEG_INFINITY;
+        key[15] = f32::NAN;
+        let value: Vec<f32> = key.iter().map(|key| -key).collect();
+        store_kv(kernels, &shape, &mut page, 5, &key, &value);
+        for (half, row) in [(0, &key), (page.len() / 2, &value)] {
+            for (column, expected) in row.iter().enumerate() {
+                let got = page[half + (column / 11 * PAGE_TOKENS + 5) * 11 + column % 11];
+                let expected = f16::from_f32(expected.clamp(-65504.0, 65504.0));
+                let name = kernels.name;
+                assert!(got == expected || got.is_nan() && expected.is_nan(), "{name} {column}: {got} {expected}");
+            }
+        }
+        assert_eq!(page.iter().filter(|element| !element.is_nan()).count(), 2 * 21);
+    }
+}
+
+/// Rows that are hard to hold: nothing, the largest, the smallest, one outlier, no numbers.
+fn hard_rows(dim: usize) -> Vec<Vec<f32>> {
+    let signs = |size: f32| (0..dim).map(|i| if i % 3 == 0 { -size } else { size }).collect::<Vec<_>>();
+    let one =
+        |value: f32| (0..dim).map(|i| if i == dim / 2 { value } else { (i % 7) as f32 * 0.1 }).collect::<Vec<_>>();
+    let mut rows: Vec<_> = [0.0, 65504.0, 1e30, f32::MAX, 6e-8, 1e-7, 1e-38, 1e-40, 1e-45].map(signs).into();
+    rows.extend([65504.0, -65504.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, -1e-40, 1e-3].map(one));
+    rows.push(vec![-0.0; dim]);
+    rows.push(vec![f32::NAN; dim]);
+    rows
+}
+
+#[test]
+fn every_slot_is_read_as_it_was_written() {
+    for kernels in tables_under_test("store_kv, every slot") {
+        let mut numbers = Numbers(8);
+        for cache in all_types() {
+            let shape = AttentionShape { cache, ..shape(2, 2, 96) };
+            let mut page = vec![f16::NAN; shape.page()];
+            let rows: Vec<_> = (0..PAGE_TOKENS).map(|_| (numbers.take(192, 3.0), numbers.take(192, 5.0))).collect();
+            // Out of order and over what was there before, as a block is that serves again.
+            for slot in (0..PAGE_TOKENS).rev().chain(0..PAGE_TOKENS) {
+                let (key, value) = &rows[if slot % 2 == 0 { slot } else { PAGE_TOKENS - slot }];
+                store_kv(kernels, &shape, &mut page, slot, key, value);
+            }
+            let pages = [page.as_slice()];
+            let queries = [Query { pages: &pages, visible: PAGE_TOKENS, window: None }];
+            for kv_head in 0..2 {
+                let block = Block { shape: &shape, kv_head, queries: &queries, q: &[] };
+                let (keys, values) = block.page(0);
+                for slot in 0..PAGE_TOKENS {
+                    let (key, value) = &rows[if slot % 2 == 0 { slot } else { PAGE_TOKENS - slot }];
+                    let sides = [(keys, Role::Keys, cache.keys, key), (values, Role::Values, cache.values, value)];
+                    for (head, role, ty, row) in sides {
+                        let mut found = vec![f32::NAN; 96];
+                        head.row(role, slot, &mut found);
+                        let expected = held(ty, &row[kv_head * 96..][..96]);
+                        assert_eq!(found, expected, "{}: {role:?} in {ty}, slot {slot}", kernels.name);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn hard_rows_are_held_and_leave_the_others_alone() {
+    let threads = Threads::new(1);
+    for kernels in tables_under_test("store_kv, hard rows") {
+        for cache in all_types() {
+            let shape = AttentionShape { cache, scale: 1.0, ..shape(1, 1, 64) };
+            let no_number = |row: &[f32], ty| ty == CacheType::F16 && row.iter().any(|value| value.is_nan());
+            // F16 says what is no number; a test of its own, above, has that.
+            let keep = |ty| hard_rows(64).into_iter().filter(move |row| !no_number(row, ty)).collect::<Vec<_>>();
+            let (keys, values) = (keep(cache.keys), keep(cache.values));
+            let length = keys.len().max(values.len());
+            let repeated = |rows: &[Vec<f32>]| rows.iter().cycle().take(length).flatten().copied().collect::<Vec<_>>();
+            let sequence = Sequence::of(kernels, &shape, repeated(&keys), repeated(&values));
+            assert!(sequence.keys.iter().chain(&sequence.values).all(|value| value.is_finite()));
+            let pages = sequence.pages();
+            let all: Vec<_> =
+                (1..=length).map(|visible| (&sequence, Query { pages: &pages, visible, window: Some(1) })).collect();
+            // One position each: its value comes out as it is held.
+            check(kernels, &threads, &shape, &vec![1e-6; length * 64], &all);
+            let all: Vec<_> =
+                (1..=length).map(|visible| (&sequence, Query { pages: &pages, visible, window: None })).collect();
+            // Sums of values that cancel are as good as the largest of them, not as themselves.
+            let queries: Vec<_> = all.iter().map(|(_, query)| *query).collect();
+            let q = vec![1e-6; length * 64];
+            let mut out = vec![f32::NAN; q.len()];
+            attention(kernels, &threads, &shape, &q, &queries, &mut out);
+            for (token, (out, q)) in out.chunks_exact(64).zip(q.chunks_exact(64)).enumerate() {
+                let expected = reference(&shape, q, &sequence, 0..token + 1);
+                let close = |(got, expected): (&f32, &f64)| (f64::from(*got) - expected).abs() <= 65504.0 * 1e-4;
+                assert!(out.iter().zip(&expected).all(close), "{} {cache}: token {token}", kernels.name);
+            }
+        }
+    }
+}
