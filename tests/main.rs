@@ -4,6 +4,7 @@ mod bad_bundle;
 mod bad_gguf;
 mod bench;
 mod block_types;
+mod cache_types;
 mod cli_chat;
 mod cli_run;
 mod cli_template;
