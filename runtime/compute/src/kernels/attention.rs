@@ -244,14 +244,14 @@ pub fn store_kv(kernels: &Kernels, shape: &AttentionShape, page: &mut [f16], slo
     let columns = shape.kv_heads * shape.head_dim;
     assert!(slot < PAGE_TOKENS && page.len() == shape.page(), "slot {slot} of a page of {} elements", page.len());
     assert!(key.len() == columns && value.len() == columns, "key and value have {columns} columns");
-    let dim = shape.head_dim;
+    let (dim, convert) = (shape.head_dim, kernels.attention.store);
     let (keys, values) = page.split_at_mut(shape.kv_heads * shape.cache.keys.page(dim));
     let sides = [(Role::Keys, shape.cache.keys, keys, key), (Role::Values, shape.cache.values, values, value)];
     for (role, ty, memory, row) in sides {
         for (part, row) in memory.chunks_exact_mut(ty.page(dim)).zip(row.chunks_exact(dim)) {
             match ty {
                 // SAFETY: a table is handed out only where the processor has what it needs; the slices have the same length.
-                CacheType::F16 => unsafe { (kernels.attention.store)(row, &mut part[slot * dim..][..dim]) },
+                CacheType::F16 => cache::store_f16(|from, to| unsafe { convert(from, to) }, role, part, slot, row),
                 ty => cache::store_blocks(ty, role, part, slot, row),
             }
         }

@@ -43,8 +43,6 @@ pub(super) unsafe trait Vector: Copy {
     unsafe fn sum(self) -> f32;
     /// The largest lane.
     unsafe fn largest(self) -> f32;
-    /// Columns of 8 f16 rows of `columns` elements, `stride` apart, to rows of f32, `to_stride` apart.
-    unsafe fn transpose_eight(from: *const f16, stride: usize, columns: usize, to: *mut f32, to_stride: usize);
 }
 
 /// Minimax polynomials of our own fit: relative errors 3.1e-9 and 2.0e-9 before rounding.

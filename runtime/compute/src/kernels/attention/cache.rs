@@ -5,14 +5,14 @@
 //! KV head, with `d` elements and `L` bytes of levels to a block (32 of Q8_0, 16 of Q4_0):
 //!
 //! ```text
-//!   F16             (64, d)
-//!   keys            scales (d / 32, 64), levels (d / 32 · L, 64)
-//!   values          scales (d / 32, 64), levels (64, d / 32 · L)
+//!             F16        quantised
+//!   keys      (d, 64)    scales (d / 32, 64), levels (d / 32 · L, 64)
+//!   values    (64, d)    scales (d / 32, 64), levels (64, d / 32 · L)
 //! ```
 //!
-//! Keys are multiplied with positions side by side, values with elements side by side. Levels are stored in that order, once, so
-//! that reading them is loads and multiplications alone: F16 keys are transposed at each use instead. A store of a key touches
-//! one byte in each of many lines for that, some hundred kilobytes a token where the weights are hundreds of megabytes.
+//! Keys are multiplied with positions side by side, values with elements side by side. They are stored in that order, once, so
+//! that reading them is loads and multiplications alone. A store of a key touches one element in each of many lines for that,
+//! some hundred kilobytes a token where the weights are hundreds of megabytes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -132,7 +132,7 @@ pub(crate) enum Role {
 /// One head's keys or values of a page.
 #[derive(Clone, Copy)]
 pub(crate) enum Head<'a> {
-    /// `(PAGE_TOKENS, head_dim)`
+    /// Keys `(head_dim, PAGE_TOKENS)`, values `(PAGE_TOKENS, head_dim)`.
     F16(&'a [f16]),
     /// Signed bytes.
     Q8_0(Blocks<'a>),
@@ -166,9 +166,10 @@ impl<'a> Head<'a> {
     /// The row of one position as f32: the definition of the layout, in plain code.
     pub(crate) fn row(&self, role: Role, position: usize, out: &mut [f32]) {
         let (ty, blocks) = match self {
-            Self::F16(rows) => {
-                let row = &rows[position * out.len()..][..out.len()];
-                return out.iter_mut().zip(row).for_each(|(out, element)| *out = element.to_f32());
+            Self::F16(elements) => {
+                let columns = out.len();
+                let element = |at| elements[place(role, columns, position, at)].to_f32();
+                return out.iter_mut().enumerate().for_each(|(at, out)| *out = element(at));
             }
             Self::Q8_0(blocks) => (CacheType::Q8_0, blocks),
             Self::Q4_0(blocks) => (CacheType::Q4_0, blocks),
@@ -189,11 +190,25 @@ impl<'a> Head<'a> {
 /// Bytes of the largest block: of Q8_0.
 const BLOCK_BYTES_MOST: usize = 34;
 
-/// Where byte `at` of a position's levels lies, of `row_bytes` in all.
-fn place(role: Role, row_bytes: usize, position: usize, at: usize) -> usize {
+/// Where element `at` of a position lies, of `columns` in all, or byte `at` of its levels.
+fn place(role: Role, columns: usize, position: usize, at: usize) -> usize {
     match role {
         Role::Keys => at * PAGE_TOKENS + position,
-        Role::Values => position * row_bytes + at,
+        Role::Values => position * columns + at,
+    }
+}
+
+/// Writes the row of position `slot` into a head's part of a page in F16; `convert` is the table's, for slices of one length.
+pub(super) fn store_f16(convert: impl Fn(&[f32], &mut [f16]), role: Role, part: &mut [f16], slot: usize, row: &[f32]) {
+    if role == Role::Values {
+        return convert(row, &mut part[slot * row.len()..][..row.len()]);
+    }
+    let mut converted = [f16::ZERO; 64];
+    for (index, row) in row.chunks(converted.len()).enumerate() {
+        let converted = &mut converted[..row.len()];
+        convert(row, converted);
+        let part = &mut part[index * 64 * PAGE_TOKENS..];
+        converted.iter().enumerate().for_each(|(at, element)| part[at * PAGE_TOKENS + slot] = *element);
     }
 }
 

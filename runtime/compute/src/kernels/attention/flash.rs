@@ -1,9 +1,12 @@
 //! The vector form of a segment, for every instruction set: two small matrix products a page with a softmax between them.
 //!
 //! ```text
-//!   keys of a page        scores                    values of a page       out
-//!   (64, d) f16  ──T──▶   q (rows, d) × (d, 64) ──▶ weights (rows, 64)  ×  (64, d) f32   +=  (rows, d)
+//!               keys of a page                          values of a page    out
+//!   q (rows, d) × (d, 64)  ──▶ scores, weights (rows, 64) × (64, d)    +=   (rows, d)
 //! ```
+//!
+//! Keys and values are converted to f32 once for all rows. Where one tile holds all rows, as when a single token is
+//! made, it takes F16 as it lies in the page instead: each element is then used in the registers it was converted in.
 //!
 //! Both products run through one register tile: some rows times some vectors of columns, each weight broadcast to a vector.
 //! Every element of a product is summed over its depth first to last with one fused multiply-add a step, whatever the tile, and a
@@ -55,40 +58,25 @@ pub(in crate::kernels) unsafe fn segment<V: Vector, const WIDE: usize, const WID
         let (page_keys, page_values) = block.page(page);
         // Columns of scores: whole vectors around what is seen.
         let columns = all.start / V::LANES * V::LANES..all.end.next_multiple_of(V::LANES);
-        // SAFETY: `page` gave 64 rows of `dim`; the scratch was cut above for 64 columns or rows of `stride` (at least `dim`)
+        // SAFETY: `page` gave 64 columns or rows of `dim`; the scratch was cut above for as many of `stride` (at least `dim`)
         // each, 64 scores a row and `stride` elements of `q` and `out` a row. Columns end at 64, which lanes divide.
         unsafe {
-            let to_keys = keys.as_mut_ptr();
-            match page_keys {
-                Head::F16(page_keys) => {
-                    let mut position = columns.start / 8 * 8;
-                    while position < columns.end {
-                        let from = page_keys.as_ptr().add(position * dim);
-                        V::transpose_eight(from, dim, dim, to_keys.add(position), PAGE_TOKENS);
-                        position += 8;
-                    }
-                }
-                Head::Q8_0(page_keys) => blocks::keys::<V, false>(page_keys, columns.clone(), to_keys),
-                Head::Q4_0(page_keys) => blocks::keys::<V, true>(page_keys, columns.clone(), to_keys),
-            }
+            let direct = rows <= TILE_ROWS;
             let q = At { start: block.q.as_ptr(), stride };
-            let k = At { start: keys.as_ptr().add(columns.start), stride: PAGE_TOKENS };
             let s = At { start: scores.as_mut_ptr().add(columns.start), stride: PAGE_TOKENS };
-            let mut row = 0;
-            while row < rows {
-                let tile = (rows - row).min(TILE_ROWS);
-                product::<V, WIDE, WIDER, true>(tile, columns.len(), dim, down(q, row), k, down_mut(s, row));
-                row += tile;
-            }
-            match page_values {
-                Head::F16(page_values) => {
-                    for position in all.clone() {
-                        widen::<V>(&page_values[position * dim..][..dim], &mut values[position * stride..][..stride]);
+            match page_keys {
+                Head::F16(page_keys) if direct => {
+                    let k = At { start: page_keys.as_ptr().add(columns.start), stride: PAGE_TOKENS };
+                    product::<V, f16, WIDE, WIDER, true>(rows, columns.len(), dim, q, k, s);
+                }
+                page_keys => {
+                    widen_keys::<V>(page_keys, columns.clone(), &mut keys[..dim * PAGE_TOKENS]);
+                    let k = At { start: keys.as_ptr().add(columns.start), stride: PAGE_TOKENS };
+                    for row in (0..rows).step_by(TILE_ROWS) {
+                        let (tile, q, s) = ((rows - row).min(TILE_ROWS), down(q, row), down_mut(s, row));
+                        product::<V, f32, WIDE, WIDER, true>(tile, columns.len(), dim, q, k, s);
                     }
                 }
-                // Whole blocks are whole vectors: rows of `dim` have no padding.
-                Head::Q8_0(page_values) => blocks::values::<V, false>(page_values, all.clone(), values.as_mut_ptr()),
-                Head::Q4_0(page_values) => blocks::values::<V, true>(page_values, all.clone(), values.as_mut_ptr()),
             }
             for row in 0..rows {
                 let seen = block.seen(row, page, &positions);
@@ -96,19 +84,87 @@ pub(in crate::kernels) unsafe fn segment<V: Vector, const WIDE: usize, const WID
                     softmax::<V>(block, row, seen, &mut scores[row * PAGE_TOKENS..][..PAGE_TOKENS], to);
                 }
             }
-            weigh::<V, WIDE, WIDER>(block, page, &positions, scores, values, to);
+            match page_values {
+                Head::F16(page_values) if direct && dim == stride => {
+                    weigh::<V, f16, WIDE, WIDER>(block, page, &positions, scores, page_values, to);
+                }
+                page_values => {
+                    widen_values::<V>(page_values, all, dim, &mut values[..PAGE_TOKENS * stride]);
+                    weigh::<V, f32, WIDE, WIDER>(block, page, &positions, scores, values, to);
+                }
+            }
         }
     }
 }
 
-/// Adds the weighted values of a page to `out`.
+/// Keys of the positions `columns`, whole vectors of them, to `(dim, 64)`.
 #[inline(always)]
-unsafe fn weigh<V: Vector, const WIDE: usize, const WIDER: usize>(
+unsafe fn widen_keys<V: Vector>(from: Head<'_>, columns: Range<usize>, to: &mut [f32]) {
+    // SAFETY: a page has 64 columns, and `to` as many elements as its keys.
+    unsafe {
+        match from {
+            Head::F16(keys) => {
+                for (from, to) in keys.chunks_exact(PAGE_TOKENS).zip(to.chunks_exact_mut(PAGE_TOKENS)) {
+                    for column in columns.clone().step_by(V::LANES) {
+                        V::load_f16(from.as_ptr().add(column)).store(to.as_mut_ptr().add(column));
+                    }
+                }
+            }
+            Head::Q8_0(keys) => blocks::keys::<V, false>(keys, columns, to.as_mut_ptr()),
+            Head::Q4_0(keys) => blocks::keys::<V, true>(keys, columns, to.as_mut_ptr()),
+        }
+    }
+}
+
+/// Values of `positions` to `(64, stride)`.
+#[inline(always)]
+unsafe fn widen_values<V: Vector>(from: Head<'_>, positions: Range<usize>, dim: usize, to: &mut [f32]) {
+    let stride = to.len() / PAGE_TOKENS;
+    // SAFETY: a page has 64 rows, and so has `to`.
+    unsafe {
+        match from {
+            Head::F16(values) => {
+                for position in positions {
+                    widen::<V>(&values[position * dim..][..dim], &mut to[position * stride..][..stride]);
+                }
+            }
+            // Whole blocks are whole vectors: rows of `dim` have no padding.
+            Head::Q8_0(values) => blocks::values::<V, false>(values, positions, to.as_mut_ptr()),
+            Head::Q4_0(values) => blocks::values::<V, true>(values, positions, to.as_mut_ptr()),
+        }
+    }
+}
+
+/// What the right side of a product is made of.
+trait Element: Copy {
+    /// As [`Vector::load`] says.
+    unsafe fn load<V: Vector>(from: *const Self) -> V;
+}
+
+impl Element for f32 {
+    #[inline(always)]
+    unsafe fn load<V: Vector>(from: *const Self) -> V {
+        // SAFETY: passed on from the caller.
+        unsafe { V::load(from) }
+    }
+}
+
+impl Element for f16 {
+    #[inline(always)]
+    unsafe fn load<V: Vector>(from: *const Self) -> V {
+        // SAFETY: passed on from the caller.
+        unsafe { V::load_f16(from) }
+    }
+}
+
+/// Adds the weighted values of a page, `(64, stride)`, to `out`.
+#[inline(always)]
+unsafe fn weigh<V: Vector, E: Element, const WIDE: usize, const WIDER: usize>(
     block: &Block<'_>,
     page: usize,
     positions: &Range<usize>,
     weights: &[f32],
-    values: &[f32],
+    values: &[E],
     to: &mut Partial<'_>,
 ) {
     let (rows, stride) = (block.rows(), block.shape.stride());
@@ -136,18 +192,18 @@ unsafe fn weigh<V: Vector, const WIDE: usize, const WIDER: usize>(
             let end = if alone { seen(row).end } else { common.start };
             if let Some((rows, depth, a, b, c)) = add(row, 1, seen(row).start..end, to) {
                 // SAFETY: see `segment`; positions end at 64.
-                unsafe { product::<V, WIDE, WIDER, false>(rows, stride, depth, a, b, c) }
+                unsafe { product::<V, E, WIDE, WIDER, false>(rows, stride, depth, a, b, c) }
             }
         }
         if let Some((rows, depth, a, b, c)) = add(row, tile, common.clone(), to) {
             // SAFETY: as above.
-            unsafe { product::<V, WIDE, WIDER, false>(rows, stride, depth, a, b, c) }
+            unsafe { product::<V, E, WIDE, WIDER, false>(rows, stride, depth, a, b, c) }
         }
         if !alone {
             for row in row..row + tile {
                 if let Some((rows, depth, a, b, c)) = add(row, 1, common.end..seen(row).end, to) {
                     // SAFETY: as above.
-                    unsafe { product::<V, WIDE, WIDER, false>(rows, stride, depth, a, b, c) }
+                    unsafe { product::<V, E, WIDE, WIDER, false>(rows, stride, depth, a, b, c) }
                 }
             }
         }
@@ -264,34 +320,34 @@ unsafe fn down_mut(at: At<*mut f32>, rows: usize) -> At<*mut f32> {
 
 /// `c (+)= a b` for at most [`TILE_ROWS`] rows; `columns` is a multiple of the lanes. `FRESH` overwrites `c`.
 #[inline(always)]
-unsafe fn product<V: Vector, const WIDE: usize, const WIDER: usize, const FRESH: bool>(
+unsafe fn product<V: Vector, E: Element, const WIDE: usize, const WIDER: usize, const FRESH: bool>(
     rows: usize,
     columns: usize,
     depth: usize,
     a: At<*const f32>,
-    b: At<*const f32>,
+    b: At<*const E>,
     c: At<*mut f32>,
 ) {
     // SAFETY: the caller's matrices have these sizes; each branch is a tile with as many rows.
     unsafe {
         match rows {
-            1 => strip::<V, 1, WIDER, FRESH>(columns, depth, a, b, c),
-            2 => strip::<V, 2, WIDER, FRESH>(columns, depth, a, b, c),
-            3 => strip::<V, 3, WIDER, FRESH>(columns, depth, a, b, c),
-            4 => strip::<V, 4, WIDE, FRESH>(columns, depth, a, b, c),
-            5 => strip::<V, 5, WIDE, FRESH>(columns, depth, a, b, c),
-            _ => strip::<V, TILE_ROWS, WIDE, FRESH>(columns, depth, a, b, c),
+            1 => strip::<V, E, 1, WIDER, FRESH>(columns, depth, a, b, c),
+            2 => strip::<V, E, 2, WIDER, FRESH>(columns, depth, a, b, c),
+            3 => strip::<V, E, 3, WIDER, FRESH>(columns, depth, a, b, c),
+            4 => strip::<V, E, 4, WIDE, FRESH>(columns, depth, a, b, c),
+            5 => strip::<V, E, 5, WIDE, FRESH>(columns, depth, a, b, c),
+            _ => strip::<V, E, TILE_ROWS, WIDE, FRESH>(columns, depth, a, b, c),
         }
     }
 }
 
 /// `ROWS` rows of a product, over all columns.
 #[inline(always)]
-unsafe fn strip<V: Vector, const ROWS: usize, const WIDE: usize, const FRESH: bool>(
+unsafe fn strip<V: Vector, E: Element, const ROWS: usize, const WIDE: usize, const FRESH: bool>(
     columns: usize,
     depth: usize,
     a: At<*const f32>,
-    b: At<*const f32>,
+    b: At<*const E>,
     c: At<*mut f32>,
 ) {
     let mut column = 0;
@@ -299,12 +355,12 @@ unsafe fn strip<V: Vector, const ROWS: usize, const WIDE: usize, const FRESH: bo
     unsafe {
         while column + WIDE * V::LANES <= columns {
             let (b, c) = (At { start: b.start.add(column), ..b }, At { start: c.start.add(column), ..c });
-            tile::<V, ROWS, WIDE, FRESH>(depth, a, b, c);
+            tile::<V, E, ROWS, WIDE, FRESH>(depth, a, b, c);
             column += WIDE * V::LANES;
         }
         while column < columns {
             let (b, c) = (At { start: b.start.add(column), ..b }, At { start: c.start.add(column), ..c });
-            tile::<V, ROWS, 1, FRESH>(depth, a, b, c);
+            tile::<V, E, ROWS, 1, FRESH>(depth, a, b, c);
             column += V::LANES;
         }
     }
@@ -313,10 +369,10 @@ unsafe fn strip<V: Vector, const ROWS: usize, const WIDE: usize, const FRESH: bo
 /// `ROWS` rows by `WIDE` vectors of a product, in registers over the whole depth.
 #[inline(always)]
 #[allow(clippy::needless_range_loop, reason = "registers, not memory: iterators would pass them through closures")]
-unsafe fn tile<V: Vector, const ROWS: usize, const WIDE: usize, const FRESH: bool>(
+unsafe fn tile<V: Vector, E: Element, const ROWS: usize, const WIDE: usize, const FRESH: bool>(
     depth: usize,
     a: At<*const f32>,
-    b: At<*const f32>,
+    b: At<*const E>,
     c: At<*mut f32>,
 ) {
     // SAFETY: `a` is (ROWS, depth), `b` (depth, WIDE vectors), `c` (ROWS, WIDE vectors), says the caller.
@@ -332,7 +388,7 @@ unsafe fn tile<V: Vector, const ROWS: usize, const WIDE: usize, const FRESH: boo
         for step in 0..depth {
             let mut right = [V::splat(0.0); WIDE];
             for wide in 0..WIDE {
-                right[wide] = V::load(b.start.add(step * b.stride + wide * V::LANES));
+                right[wide] = E::load(b.start.add(step * b.stride + wide * V::LANES));
             }
             for row in 0..ROWS {
                 let left = V::splat(*a.start.add(row * a.stride + step));

@@ -115,10 +115,6 @@ unsafe impl Vector for F32x8 {
             larger(larger(lanes[0], lanes[2]), larger(lanes[1], lanes[3]))
         }
     }
-    #[inline(always)]
-    unsafe fn transpose_eight(from: *const f16, stride: usize, columns: usize, to: *mut f32, to_stride: usize) {
-        unsafe { transpose_eight(from, stride, columns, to, to_stride) }
-    }
 }
 
 #[inline]
@@ -197,52 +193,4 @@ impl F32x8 {
     pub(super) fn parts(self) -> [float32x4_t; 2] {
         [self.0, self.1]
     }
-}
-
-/// [`Vector::transpose_eight`]: eight columns at a time, then one.
-#[inline]
-#[target_feature(enable = "neon")]
-unsafe fn transpose_eight(from: *const f16, stride: usize, columns: usize, to: *mut f32, to_stride: usize) {
-    let mut column = 0;
-    // SAFETY: reads 8 rows of `columns` elements and writes `columns` rows of 8, as the caller promises they are there.
-    unsafe {
-        while column + 8 <= columns {
-            let mut rows = [vdupq_n_u16(0); 8];
-            for (row, bits) in rows.iter_mut().enumerate() {
-                *bits = vld1q_u16(from.add(row * stride + column).cast());
-            }
-            for (index, bits) in transpose_16(rows).into_iter().enumerate() {
-                widen(bits).store(to.add((column + index) * to_stride));
-            }
-            column += 8;
-        }
-        for column in column..columns {
-            for row in 0..8 {
-                *to.add(column * to_stride + row) = (*from.add(row * stride + column)).to_f32();
-            }
-        }
-    }
-}
-
-/// Rows and columns of 8 × 8 elements of 16 bits exchanged.
-#[inline]
-#[target_feature(enable = "neon")]
-fn transpose_16(rows: [uint16x8_t; 8]) -> [uint16x8_t; 8] {
-    let [a, b, c, d, e, f, g, h] = rows;
-    let pairs = |a, b| [vtrn1q_u16(a, b), vtrn2q_u16(a, b)].map(|pair| vreinterpretq_u32_u16(pair));
-    let ([ab0, ab1], [cd0, cd1], [ef0, ef1], [gh0, gh1]) = (pairs(a, b), pairs(c, d), pairs(e, f), pairs(g, h));
-    let quads = |a, b| [vtrn1q_u32(a, b), vtrn2q_u32(a, b)].map(|quad| vreinterpretq_u64_u32(quad));
-    let ([front0, front2], [front1, front3]) = (quads(ab0, cd0), quads(ab1, cd1));
-    let ([back0, back2], [back1, back3]) = (quads(ef0, gh0), quads(ef1, gh1));
-    [
-        vtrn1q_u64(front0, back0),
-        vtrn1q_u64(front1, back1),
-        vtrn1q_u64(front2, back2),
-        vtrn1q_u64(front3, back3),
-        vtrn2q_u64(front0, back0),
-        vtrn2q_u64(front1, back1),
-        vtrn2q_u64(front2, back2),
-        vtrn2q_u64(front3, back3),
-    ]
-    .map(|row| vreinterpretq_u16_u64(row))
 }

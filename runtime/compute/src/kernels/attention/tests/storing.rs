@@ -13,9 +13,13 @@ fn stores_what_f16_holds_and_its_largest_for_the_rest() {
         key[15] = f32::NAN;
         let value: Vec<f32> = key.iter().map(|key| -key).collect();
         store_kv(kernels, &shape, &mut page, 5, &key, &value);
-        for (half, row) in [(0, &key), (page.len() / 2, &value)] {
+        let (keys, values) = page.split_at(page.len() / 2);
+        let key_at = |column| keys[column * PAGE_TOKENS + 5];
+        let value_at = |column| values[(column / 11 * PAGE_TOKENS + 5) * 11 + column % 11];
+        let sides: [(&dyn Fn(usize) -> f16, _); 2] = [(&key_at, &key), (&value_at, &value)];
+        for (at, row) in sides {
             for (column, expected) in row.iter().enumerate() {
-                let got = page[half + (column / 11 * PAGE_TOKENS + 5) * 11 + column % 11];
+                let got = at(column);
                 let expected = f16::from_f32(expected.clamp(-65504.0, 65504.0));
                 let name = kernels.name;
                 assert!(got == expected || got.is_nan() && expected.is_nan(), "{name} {column}: {got} {expected}");
