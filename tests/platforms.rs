@@ -23,7 +23,8 @@ pub(crate) fn runtime(platform: Platform) -> Option<PathBuf> {
     if path.is_file() {
         return Some(path);
     }
-    assert!(std::env::var_os("SATCHEL_PLATFORMS").is_none(), "{platform}: tools/release.sh has not built its runtime");
+    let built = std::env::var("SATCHEL_PLATFORMS").is_ok_and(|value| value == "built");
+    assert!(!built, "{platform}: tools/release.sh has not built its runtime");
     eprintln!("SKIPPED {platform}: its runtime was not built; tools/release.sh does that");
     None
 }
