@@ -63,10 +63,13 @@ def llama_cpp(o):
         if not count:
             continue
         samples = []
+        memory = L.llama_get_memory(context)
+        L.llama_memory_clear(memory, True)
+        for at in range(0, o.d, 2048):
+            decode(min(2048, o.d - at))
         for _ in range(o.r + 1):
-            L.llama_memory_clear(L.llama_get_memory(context), True)
-            for at in range(0, o.d, 2048):
-                decode(min(2048, o.d - at))
+            # Back to the context that was there before the test.
+            L.llama_memory_seq_rm(memory, 0, o.d, -1)
             begun = time.perf_counter()
             work()
             samples.append(count / (time.perf_counter() - begun))
