@@ -29,6 +29,12 @@ pub(crate) struct GroupFacts {
     pub(crate) half_sums: [i16; 2],
     /// The multiplier of each half, 1 to [`MULTIPLIERS`], in the upper and the lower half of a word: a pair for `madd`.
     pub(crate) factors: [i32; 2],
+    /// The multiplier of each half once more.
+    ///
+    /// Times a half's sum of products (below 2¹⁸) it is exact, so `sum[0] × multiplier[0] + sum[1] × multiplier[1]` as a product
+    /// and a fused multiply-add is the nearest f32 to the integer: what a conversion of the integer gives, in fewer steps.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "read by kernels with VNNI"))]
+    pub(crate) multipliers: [f32; 2],
 }
 
 impl GroupFacts {
@@ -52,7 +58,8 @@ impl GroupFacts {
     }
 }
 
-/// The largest multiplier of a half. With it, the integers of a group stay below 2³¹ for all levels and integer scales of weights.
+/// The largest multiplier of a half. With it, the integers of a group stay below 2³¹ for all levels and integer scales of weights,
+/// and those of a half, before such scales, below 2²⁴ ([`GroupFacts::multipliers`]).
 const MULTIPLIERS: i32 = 64;
 
 /// How the two halves of a group are quantised: the rule that all tables share.
@@ -94,6 +101,7 @@ impl Scales {
             sum: self.scale * (first * half_sums[0] + second * half_sums[1]) as f32,
             half_sums: half_sums.map(|sum| sum as i16),
             factors: self.multipliers.map(|multiplier| multiplier | multiplier << 16),
+            multipliers: self.multipliers.map(|multiplier| multiplier as f32),
         }
     }
 }

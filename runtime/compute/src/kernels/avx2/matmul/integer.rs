@@ -28,7 +28,7 @@ pub(super) unsafe fn rows<B: Block>(chunk: &Chunk<'_>) {
         // SAFETY: passed on from the caller.
         return unsafe { single_token::<B>(chunk) };
     }
-    for_each_tile!(chunk, B, tile, [4 3 2 1]);
+    for_each_tile!(chunk, B, unsigned: false, tile, [4 3 2 1]);
 }
 
 /// The chunk's rows of the only token, eight at a time.
@@ -67,18 +67,18 @@ pub(in crate::kernels) unsafe fn store(chunk: &Chunk<'_>, token: usize, first: u
     }
 }
 
-/// Adds a group to the sums of eight rows: the one place where order and rounding are decided.
+/// Adds a group to the sums of eight rows, its integers already f32: the one place where order and rounding are decided.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn accumulate<B: Block>(
     sums: __m256,
-    integers: __m256i,
+    integers: __m256,
     scale: __m256,
     offset: __m256,
     facts: &GroupFacts,
 ) -> __m256 {
     let scale = _mm256_mul_ps(scale, _mm256_set1_ps(facts.scale));
-    let sums = _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(integers), sums);
+    let sums = _mm256_fmadd_ps(scale, integers, sums);
     if B::OFFSET { _mm256_fmadd_ps(offset, _mm256_set1_ps(facts.sum), sums) } else { sums }
 }
 
@@ -156,6 +156,7 @@ unsafe fn one_token<B: Block>(rows: Rows, blocks: usize, levels: &[Levels], fact
                 if !B::HALVES && B::ZERO != 0 {
                     integers = _mm256_sub_epi32(integers, _mm256_set1_epi32(B::ZERO * facts.levels_sum()));
                 }
+                let integers = _mm256_cvtepi32_ps(integers);
                 sums = accumulate::<B>(sums, integers, header.scale[group], header.offset[group], facts);
             }
         }

@@ -41,26 +41,30 @@ impl StripGroup {
 // SAFETY: vectors of numbers, in whole cache lines.
 unsafe impl Numbers for StripGroup {}
 
-/// Unpacks the chunk's rows strip by strip, and calls `each` with the first row and the strip.
+/// Unpacks the chunk's rows strip by strip, and calls `each` with the first row and the strip. With `UNSIGNED`, 128 is added to
+/// levels that are signed: what `vpdpbusd` takes, once for all tokens.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(in crate::kernels) fn for_each_strip<B: Block>(chunk: &Chunk<'_>, mut each: impl FnMut(usize, &[StripGroup])) {
+pub(in crate::kernels) fn for_each_strip<B: Block, const UNSIGNED: bool>(
+    chunk: &Chunk<'_>,
+    mut each: impl FnMut(usize, &[StripGroup]),
+) {
     let blocks = chunk.weight.columns / (B::GROUPS * GROUP);
     with_scratch::<StripGroup, _>(blocks * B::GROUPS, |strip| {
         for first in chunk.rows.clone().step_by(STRIP) {
             for vector in 0..2 {
                 // SAFETY: the rows' pointers are followed by `blocks` blocks each; the strip has a place for every group.
-                unsafe { unpack::<B>(&pointers(chunk, first + 8 * vector), vector, blocks, strip) };
+                unsafe { unpack::<B, UNSIGNED>(&pointers(chunk, first + 8 * vector), vector, blocks, strip) };
             }
             each(first, strip);
         }
     });
 }
 
-/// Calls `$tile::<$B, T>(chunk, first, token, strip)` for all tokens of every strip, each time with the largest `T` of the falling
+/// Calls `$tile::<$B, T>(chunk, first, token, strip)` for all tokens of every strip ([`for_each_strip`]), each time with the largest `T` of the falling
 /// list, which ends with 1, that is left. A macro, since a function given as an argument would lose its instruction set.
 macro_rules! for_each_tile {
-    ($chunk:ident, $B:ident, $tile:ident, [$($count:literal)+]) => {
-        for_each_strip::<$B>($chunk, |first, strip| {
+    ($chunk:ident, $B:ident, unsigned: $unsigned:literal, $tile:ident, [$($count:literal)+]) => {
+        for_each_strip::<$B, $unsigned>($chunk, |first, strip| {
             let tokens = $chunk.x.tokens();
             let mut token = 0;
             while token < tokens {
@@ -85,7 +89,7 @@ pub(in crate::kernels) fn pointers(chunk: &Chunk<'_>, first: usize) -> Rows {
 
 /// Unpacks eight rows into one of the vectors of a strip.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn unpack<B: Block>(rows: &Rows, vector: usize, blocks: usize, strip: &mut [StripGroup]) {
+unsafe fn unpack<B: Block, const UNSIGNED: bool>(rows: &Rows, vector: usize, blocks: usize, strip: &mut [StripGroup]) {
     let mut header = Header::new();
     for block in 0..blocks {
         // SAFETY: the caller has `blocks` blocks at each row, and places in the strip.
@@ -97,6 +101,9 @@ unsafe fn unpack<B: Block>(rows: &Rows, vector: usize, blocks: usize, strip: &mu
                 let mut levels = [_mm256_setzero_si256(); 8];
                 for (levels, &row) in levels.iter_mut().zip(&rows) {
                     *levels = B::levels(row, group);
+                    if UNSIGNED && B::MAX_LEVEL.is_none() {
+                        *levels = _mm256_xor_si256(*levels, _mm256_set1_epi8(-128));
+                    }
                 }
                 let columns = transpose(levels);
                 for (place, columns) in place.levels.iter_mut().zip(columns) {

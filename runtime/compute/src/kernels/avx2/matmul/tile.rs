@@ -90,6 +90,7 @@ pub(super) unsafe fn tile<B: Block, const T: usize>(
                         integers = _mm256_sub_epi32(integers, _mm256_set1_epi32(B::ZERO * facts.levels_sum()));
                     }
                     let (scale, offset) = (group.scale[vector], group.offset[vector]);
+                    let integers = _mm256_cvtepi32_ps(integers);
                     sums[t][vector] = accumulate::<B>(sums[t][vector], integers, scale, offset, facts);
                 }
             }

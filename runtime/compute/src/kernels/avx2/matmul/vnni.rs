@@ -22,15 +22,7 @@ pub(super) unsafe fn rows<B: Block>(chunk: &Chunk<'_>) {
         // SAFETY: passed on from the caller.
         return unsafe { single_token::<B>(chunk) };
     }
-    for_each_tile!(chunk, B, tile, [4 3 2 1]);
-}
-
-/// A strip's levels of four columns of eight rows, made unsigned.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn levels<B: Block>(group: &StripGroup, quad: usize, vector: usize) -> __m256i {
-    let levels = group.levels[quad][vector];
-    if B::MAX_LEVEL.is_none() { _mm256_xor_si256(levels, _mm256_set1_epi8(-128)) } else { levels }
+    for_each_tile!(chunk, B, unsigned: true, tile, [4 3 2 1]);
 }
 
 /// What the sum of a half starts from: what takes off the stored level that stands for 0, unless it is taken off later.
@@ -45,19 +37,21 @@ fn start<B: Block>(half_sum: i16) -> __m256i {
     _mm256_set1_epi32(-zero * i32::from(half_sum))
 }
 
-/// Adds both halves' integers, each times its multiplier and, where weights have them, integer scales.
+/// Both halves' integers, each times its multiplier and, where weights have them, integer scales, added and rounded once.
 #[inline]
-#[target_feature(enable = "avx2")]
-fn join_halves<B: Block>(halves: [__m256i; 2], group: &StripGroup, vector: usize, facts: &GroupFacts) -> __m256i {
+#[target_feature(enable = "avx2,fma")]
+fn join_halves<B: Block>(halves: [__m256i; 2], group: &StripGroup, vector: usize, facts: &GroupFacts) -> __m256 {
+    if !B::HALVES {
+        let [first, second] = facts.multipliers.map(|multiplier| _mm256_set1_ps(multiplier));
+        let first = _mm256_mul_ps(_mm256_cvtepi32_ps(halves[0]), first);
+        return _mm256_fmadd_ps(_mm256_cvtepi32_ps(halves[1]), second, first);
+    }
     let mut scaled = halves;
     for (half, scaled) in scaled.iter_mut().enumerate() {
-        let mut factors = _mm256_set1_epi32(facts.factors[half]);
-        if B::HALVES {
-            factors = _mm256_mullo_epi16(factors, group.halves[half][vector]);
-        }
+        let factors = _mm256_mullo_epi16(_mm256_set1_epi32(facts.factors[half]), group.halves[half][vector]);
         *scaled = _mm256_mullo_epi32(*scaled, _mm256_srai_epi32::<16>(factors));
     }
-    _mm256_add_epi32(scaled[0], scaled[1])
+    _mm256_cvtepi32_ps(_mm256_add_epi32(scaled[0], scaled[1]))
 }
 
 /// Sixteen rows × `T` tokens.
@@ -77,11 +71,10 @@ unsafe fn tile<B: Block, const T: usize>(chunk: &Chunk<'_>, first: usize, token:
                 *integers = [start::<B>(unsafe { (*x.1.add(index)).half_sums[half] }); 2];
             }
             for quad in 4 * half..4 * half + 4 {
-                let levels = [levels::<B>(group, quad, 0), levels::<B>(group, quad, 1)];
                 for (integers, x) in integers.iter_mut().zip(&x) {
                     // SAFETY: as above; a group has eight times four levels.
                     let four = unsafe { (*x.0.add(index)).0.as_ptr().cast::<i32>().add(quad).read() };
-                    for (integers, levels) in integers.iter_mut().zip(levels) {
+                    for (integers, levels) in integers.iter_mut().zip(group.levels[quad]) {
                         *integers = _mm256_dpbusd_avx_epi32(*integers, levels, _mm256_set1_epi32(four));
                     }
                 }

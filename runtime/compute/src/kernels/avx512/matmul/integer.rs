@@ -16,13 +16,12 @@ use crate::kernels::matmul::{Chunk, GroupFacts};
 
 /// Rows in a strip.
 const STRIP: usize = 16;
-/// A strip's levels of four columns, made unsigned where the products need that.
+/// A strip's levels of four columns.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-fn levels<B: Block>(group: &StripGroup, quad: usize, shift_signed: bool) -> __m512i {
+fn levels(group: &StripGroup, quad: usize) -> __m512i {
     // SAFETY: the pair of vectors is 64 bytes on a cache line.
-    let levels = unsafe { _mm512_load_si512((&raw const group.levels[quad]).cast()) };
-    if shift_signed && B::MAX_LEVEL.is_none() { _mm512_xor_si512(levels, _mm512_set1_epi8(-128)) } else { levels }
+    unsafe { _mm512_load_si512((&raw const group.levels[quad]).cast()) }
 }
 
 /// Adds the products of four columns to the sums in i32.
@@ -58,32 +57,33 @@ fn start<B: Block>(half_sum: i16, shift_signed: bool) -> __m512i {
     _mm512_set1_epi32(-zero * i32::from(half_sum))
 }
 
-/// Adds the halves' integers, each times its multiplier and, where weights have them, integer scales.
+/// Both halves' integers, each times its multiplier and, where weights have them, integer scales, added and rounded once.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-fn join_halves<B: Block>(halves: [__m512i; 2], group: &StripGroup, facts: &GroupFacts) -> __m512i {
+fn join_halves<B: Block>(halves: [__m512i; 2], group: &StripGroup, facts: &GroupFacts) -> __m512 {
+    if !B::HALVES {
+        let first = _mm512_mul_ps(_mm512_cvtepi32_ps(halves[0]), _mm512_set1_ps(facts.multipliers[0]));
+        return _mm512_fmadd_ps(_mm512_cvtepi32_ps(halves[1]), _mm512_set1_ps(facts.multipliers[1]), first);
+    }
     let mut scaled = halves;
     for (half, scaled) in scaled.iter_mut().enumerate() {
-        let mut factors = _mm512_set1_epi32(facts.factors[half]);
-        if B::HALVES {
-            // SAFETY: the pair of vectors is 64 bytes on a cache line.
-            let scales = unsafe { _mm512_load_si512((&raw const group.halves[half]).cast()) };
-            factors = _mm512_mullo_epi16(factors, scales);
-        }
+        // SAFETY: the pair of vectors is 64 bytes on a cache line.
+        let scales = unsafe { _mm512_load_si512((&raw const group.halves[half]).cast()) };
+        let factors = _mm512_mullo_epi16(_mm512_set1_epi32(facts.factors[half]), scales);
         *scaled = _mm512_mullo_epi32(*scaled, _mm512_srai_epi32::<16>(factors));
     }
-    _mm512_add_epi32(scaled[0], scaled[1])
+    _mm512_cvtepi32_ps(_mm512_add_epi32(scaled[0], scaled[1]))
 }
 
 /// Adds a group to the sums of sixteen rows: the order and rounding of `avx2`'s `accumulate`, which computes single tokens.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-fn accumulate<B: Block>(sums: __m512, integers: __m512i, group: &StripGroup, facts: &GroupFacts) -> __m512 {
+fn accumulate<B: Block>(sums: __m512, integers: __m512, group: &StripGroup, facts: &GroupFacts) -> __m512 {
     // SAFETY: the pairs of vectors are 64 bytes on a cache line each.
     let (scale, offset) =
         unsafe { (_mm512_load_ps((&raw const group.scale).cast()), _mm512_load_ps((&raw const group.offset).cast())) };
     let scale = _mm512_mul_ps(scale, _mm512_set1_ps(facts.scale));
-    let sums = _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(integers), sums);
+    let sums = _mm512_fmadd_ps(scale, integers, sums);
     if B::OFFSET { _mm512_fmadd_ps(offset, _mm512_set1_ps(facts.sum), sums) } else { sums }
 }
 
@@ -104,9 +104,9 @@ fn accumulate_apart<B: Block>(
     for (half, (integers, [scale, offset])) in halves.into_iter().zip(places).enumerate() {
         // SAFETY: the pairs of vectors are 64 bytes on a cache line each.
         let (scale, offset) = unsafe { (_mm512_load_ps(scale), _mm512_load_ps(offset)) };
-        let integers = _mm512_mullo_epi32(integers, _mm512_set1_epi32(facts.multiplier(half)));
+        let integers = _mm512_mul_ps(_mm512_cvtepi32_ps(integers), _mm512_set1_ps(facts.multipliers[half]));
         let scale = _mm512_mul_ps(scale, _mm512_set1_ps(facts.scale));
-        sums = _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(integers), sums);
+        sums = _mm512_fmadd_ps(scale, integers, sums);
         if B::OFFSET {
             sums = _mm512_fmadd_ps(offset, _mm512_set1_ps(facts.half_sum(half)), sums);
         }
@@ -145,7 +145,7 @@ macro_rules! kernels {
                     // SAFETY: passed on from the caller.
                     return unsafe { single_token::<B>(chunk) };
                 }
-                for_each_tile!(chunk, B, tile, [8 4 2 1]);
+                for_each_tile!(chunk, B, unsigned: $shift, tile, [8 4 2 1]);
             }
 
             /// Sixteen rows × `T` tokens.
@@ -171,7 +171,7 @@ macro_rules! kernels {
                         }
                     }
                     for quad in 0..8 {
-                        let levels = levels::<B>(group, quad, $shift);
+                        let levels = levels(group, quad);
                         for (integers, x) in halves[quad / 4].iter_mut().zip(&x) {
                             // SAFETY: as above; a group has eight times four levels.
                             let four = unsafe { (*x.0.add(index)).0.as_ptr().cast::<i32>().add(quad).read() };
