@@ -1,7 +1,7 @@
 //! F32, F16 and BF16 weights times f32 activations with AVX2 and FMA.
 //!
 //! A (row, token) has one vector of sums, lane = column modulo 8, added up at the end by [`store`]. With one token, four rows are
-//! read where they lie. With more, 256 columns of eight rows at a time are widened into a strip and used for a block of tokens,
+//! read where they lie. With more, 512 columns of eight rows at a time are widened into a strip and used for a block of tokens,
 //! in tiles of four rows × three tokens: twelve vectors of sums, so that two FMA units of four cycles' latency always have work,
 //! and seven loads for twelve FMAs. Strip and tile stay in the first cache; sums wait in the second for the next columns.
 
@@ -22,7 +22,7 @@ const TILES: usize = 2;
 /// Columns in a vector.
 const LANES: usize = 8;
 /// Columns in a strip.
-const WIDTH: usize = 256;
+const WIDTH: usize = 512;
 /// Tokens that a strip is used for.
 const TOKENS: usize = 128;
 
@@ -110,7 +110,7 @@ unsafe fn strip_rows<P: Wide>(chunk: &Chunk<'_>, first: usize, block: Range<usiz
         let width = (columns - start).min(WIDTH);
         for row in 0..TILES * ROWS {
             let bytes = &chunk.row((first + row).min(chunk.rows.end - 1))[start * P::BYTES..][..width * P::BYTES];
-            // SAFETY: the place in the strip has room for 256 columns.
+            // SAFETY: the place in the strip has room for so many columns.
             unsafe { widen::<P>(bytes, (&raw mut scratch.strip[row / ROWS][row % ROWS]).cast()) };
         }
         for token in block.clone().step_by(TILE) {

@@ -20,7 +20,7 @@ const TILES: usize = 2;
 /// Columns in a vector.
 const LANES: usize = 16;
 /// Columns in a strip.
-const WIDTH: usize = 256;
+const WIDTH: usize = 512;
 /// Tokens that a strip is used for.
 const TOKENS: usize = 128;
 
@@ -108,7 +108,7 @@ unsafe fn strip_rows<P: Wide>(chunk: &Chunk<'_>, first: usize, block: Range<usiz
         let width = (columns - start).min(WIDTH);
         for row in 0..TILES * ROWS {
             let bytes = &chunk.row((first + row).min(chunk.rows.end - 1))[start * P::BYTES..][..width * P::BYTES];
-            // SAFETY: the place in the strip has room for 256 columns.
+            // SAFETY: the place in the strip has room for so many columns.
             unsafe { widen::<P>(bytes, (&raw mut scratch.strip[row / ROWS][row % ROWS]).cast()) };
         }
         let mut token = block.start;
