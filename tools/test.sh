@@ -47,12 +47,7 @@ say "3 of 5: the demo model"
 tools/model.sh
 
 say "4 of 5: the chat page's own tests"
-# Once for a lock file, with the stamp of runtime/build.rs: fetching takes minutes and no processor.
-for folder in web-ui tests/page; do
-    cmp -s "$folder/package-lock.json" "$folder/node_modules/.installed-lock.json" && continue
-    npm --prefix "$folder" ci --no-audit --no-fund --silent
-    cp "$folder/package-lock.json" "$folder/node_modules/.installed-lock.json"
-done
+tools/packages.sh web-ui tests/page
 npm --prefix web-ui test --silent
 
 say "5 of 5: unit tests and integration tests"
