@@ -182,6 +182,21 @@ fn a_disk_that_fills_keeps_the_finished_files() {
     assert_eq!(fs::read_to_string(scratch.path("listing")).unwrap(), "");
 }
 
+#[test]
+fn a_release_replaces_the_last_one() {
+    let scratch = Scratch::new();
+    let other = written(&scratch, "arm", &aarch64());
+    let folder = scratch.path("release");
+    let made = folder.join(format!("satchel-{}", host()));
+    let assemble =
+        || output(Command::new(SATCHEL).arg("assemble").args([SATCHEL, text(&other)]).arg("-o").arg(&folder), b"");
+    assemble().ok();
+    let first = fs::read(&made).unwrap();
+    fs::write(&made, b"an older one").unwrap();
+    assemble().ok();
+    assert!(fs::read(&made).unwrap() == first, "the same bytes");
+}
+
 /// A universal file whose program for this machine is this build, those for others headers only; and the native form.
 #[cfg(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu"))]
 fn universal(scratch: &Scratch) -> (PathBuf, PathBuf) {

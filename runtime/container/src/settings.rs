@@ -45,7 +45,7 @@ pub struct Settings {
     /// Context length of a sequence, in tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context: Option<u32>,
-    /// How keys of the KV cache are stored: one of [`CACHE_TYPES`].
+    /// How keys of the KV cache are stored: f16, q8_0 or q4_0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache_type_k: Option<String>,
     /// The same for values.

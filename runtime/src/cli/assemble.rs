@@ -24,6 +24,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), Failure> {
     let mut programs: Vec<(Platform, Vec<u8>)> = Vec::new();
+    let mut sources = Vec::new();
     for path in &args.runtimes {
         let fail = |what: &str| Failure::new(format!("{}: {what}", path.display()));
         let content = std::fs::read(path).map_err(|error| fail(&error.to_string()))?;
@@ -33,12 +34,14 @@ pub fn run(args: Args) -> Result<(), Failure> {
             return Err(fail(&format!("is a second program for {platform}")));
         }
         programs.push((platform, content));
+        sources.push((platform, path));
     }
     programs.sort_by_key(|(platform, _)| *platform);
     std::fs::create_dir_all(&args.output)?;
-    for (platform, _) in &programs {
+    sources.sort_by_key(|(platform, _)| *platform);
+    for (platform, source) in sources {
         let path = args.output.join(format!("satchel-{platform}{}", platform.exe_suffix()));
-        let (plan, program): (Plan, _) = universal::release(&programs, *platform, PACKED_BY, &path)?;
+        let (plan, program): (Plan, _) = universal::release(&programs, platform, PACKED_BY, source)?;
         let packed = plan.write(&program, Target { path: &path, force: true }, &Silent)?;
         println!("{}: {}", path.display(), shown_bytes(packed.bytes));
     }
