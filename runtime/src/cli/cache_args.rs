@@ -26,3 +26,11 @@ impl CacheArgs {
         self.apply(OpenOptions::default()).cache()
     }
 }
+
+/// What is said of a context that is not kept in F16, behind its length.
+pub(super) fn kept_in(cache: CacheTypes) -> String {
+    match cache == CacheTypes::default() {
+        true => String::new(),
+        false => format!(", kept in {cache}"),
+    }
+}

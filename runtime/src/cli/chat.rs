@@ -12,11 +12,10 @@ use std::path::{Path, PathBuf};
 
 use super::Failure;
 use super::answer::{Answer, Interrupt, stream};
-use super::cache_args::CacheArgs;
+use super::cache_args::{CacheArgs, kept_in};
 use super::model_args::ModelArgs;
 use super::sampling_args::SamplingArgs;
 use super::template_args::TemplateArgs;
-use crate::backend::CacheTypes;
 use crate::chat::RenderRequest;
 use crate::engine::Finished;
 use crate::sampling::SamplingParams;
@@ -80,10 +79,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let mut input = Input::new(args.history.as_deref(), args.no_history)?;
     if input.is_terminal() {
         let facts = &chat.session.facts;
-        let cache = match facts.cache == CacheTypes::default() {
-            true => String::new(),
-            false => format!(", kept in {}", facts.cache),
-        };
+        let cache = kept_in(facts.cache);
         eprintln!("{}, a context of {} tokens{cache}. /help lists the commands.", facts.name, facts.context_length);
     }
     loop {

@@ -9,13 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use satchel_container::Settings;
 
-use super::cache_args::CacheArgs;
+use super::cache_args::{CacheArgs, kept_in};
 use super::environment::has_display;
 use super::model_args::ModelArgs;
 use super::sampling_args::SamplingArgs;
 use super::template_args::TemplateArgs;
 use super::{Failure, browser, signals};
-use crate::backend::CacheTypes;
 use crate::server::page::PAGE;
 use crate::server::{Assets, Limits, Options, Server};
 use crate::session::{Facts, ModelSource, OpenOptions, Session, SourceError};
@@ -213,10 +212,7 @@ fn announce(facts: &Facts, address: SocketAddr, url: &str) {
         ),
         None => format!("{} mapped from the file", bytes(facts.file_bytes)),
     };
-    let cache = match facts.cache == CacheTypes::default() {
-        true => String::new(),
-        false => format!(", kept in {}", facts.cache),
-    };
+    let cache = kept_in(facts.cache);
     let trained = match facts.trained_context.cmp(&facts.context_length) {
         std::cmp::Ordering::Greater => format!(" (the model was trained on {})", facts.trained_context),
         _ => String::new(),
