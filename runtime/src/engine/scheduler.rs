@@ -85,7 +85,6 @@ impl Scheduler {
             self.end_cancelled();
             self.admit();
             self.step();
-            self.publish_load();
         }
         for running in std::mem::take(&mut self.running) {
             running.finish(FinishReason::Cancelled);
@@ -95,6 +94,7 @@ impl Scheduler {
         }
     }
 
+    /// Whenever the number changes, and before the sequences that end say so: who has an answer no longer finds it running.
     fn publish_load(&self) {
         self.load.running.store(self.running.len(), Ordering::Relaxed);
     }
@@ -103,6 +103,7 @@ impl Scheduler {
         let (cancelled, running): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.running).into_iter().partition(Running::cancelled);
         self.running = running;
+        self.publish_load();
         for running in cancelled {
             let sequence = running.finish(FinishReason::Cancelled);
             self.kv.end(&mut *self.backend, sequence);
@@ -121,11 +122,12 @@ impl Scheduler {
     fn admit(&mut self) {
         while self.running.len() < self.options.parallel {
             let Some(Submission { request, events, cancelled, submitted }) = self.waiting.pop_front() else { return };
-            self.load.waiting.fetch_sub(1, Ordering::Relaxed);
             let sequence = self.kv.begin(&mut *self.backend, &request.prompt);
             self.running.push(Running::new(request, events, cancelled, sequence, submitted));
+            // In this order, so that no one finds a request neither running nor waiting.
+            self.publish_load();
+            self.load.waiting.fetch_sub(1, Ordering::Relaxed);
         }
-        self.publish_load();
     }
 
     /// One forward pass over everything that wants one.
@@ -156,7 +158,9 @@ impl Scheduler {
         // Highest index first: removing one leaves the lower ones where they are.
         ended.sort_by_key(|(index, _)| std::cmp::Reverse(*index));
         for (index, reason) in ended {
-            let sequence = self.running.remove(index).finish(reason);
+            let running = self.running.remove(index);
+            self.publish_load();
+            let sequence = running.finish(reason);
             self.kv.end(&mut *self.backend, sequence);
         }
     }
@@ -199,7 +203,9 @@ impl Scheduler {
 
     /// A bug in a forward pass ends the requests that were in it, not the engine.
     fn fail_all(&mut self) {
-        for running in std::mem::take(&mut self.running) {
+        let failed = std::mem::take(&mut self.running);
+        self.publish_load();
+        for running in failed {
             let reason = FinishReason::Failed("the forward pass failed; this is a bug in Satchel".into());
             let sequence = running.finish(reason);
             self.kv.discard(&mut *self.backend, sequence);

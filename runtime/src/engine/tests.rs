@@ -97,6 +97,15 @@ fn a_kept_prefix_changes_nothing_but_the_time() {
 }
 
 #[test]
+fn an_answer_that_ended_is_not_running() {
+    let engine = engine(EngineOptions { context: 64, parallel: 2, ..EngineOptions::default() }, 1);
+    for _ in 0..300 {
+        finish(engine.submit(request(&[1, 2], 0.0, 2)).expect("taken"));
+        assert_eq!((engine.running(), engine.waiting()), (0, 0));
+    }
+}
+
+#[test]
 fn the_context_ends_with_its_own_reason() {
     let engine = engine(EngineOptions { context: 64, ..EngineOptions::default() }, 2);
     let mut long = request(&[1; 40], 0.0, 1000);
