@@ -1,8 +1,9 @@
 //! The threads that cooperate within one token: a pool whose calling thread takes part.
 //!
-//! A job is a number of chunks and one closure. Every thread, the caller first, takes the next chunk from one atomic word until
-//! none is left, so a slow or pre-empted thread holds back one chunk and never a share fixed beforehand. The caller never waits
-//! for a worker that took nothing: with every worker asleep it does the whole job alone. Workers spin for some tens of
+//! A job is a number of chunks and one closure. Every thread takes the next chunk from one atomic word until none is left, so a
+//! slow or pre-empted thread holds back one chunk and never a share fixed beforehand. The caller and every second worker take from
+//! the front, the others from the back: with two threads each has a stretch of its own, in order, and what it fetches ahead from
+//! memory is what it takes next. The caller never waits for a worker that took nothing: with every worker asleep it does the whole job alone. Workers spin for some tens of
 //! microseconds between jobs (a token needs over a hundred), then sleep; an idle pool uses no processor time. A worker gives
 //! its processor up between two chunks before the system would take it away within one (`presence`).
 //!
@@ -11,7 +12,7 @@
 //! The one idea to know is why a borrowed closure is safe here. The word holds the job's generation and the chunks left, and a
 //! chunk is taken by compare-and-swap on it. A thread that took one is counted in `pending` until it reports, and `run` does not
 //! return before `pending` is zero. A late worker that read the word of a finished job cannot take anything: the swap fails,
-//! because the generation or the count has moved on, and what it read about the job is thrown away unused.
+//! because the generation or the range has moved on, and what it read about the job is thrown away unused.
 #![allow(unsafe_code)]
 
 mod presence;
@@ -38,10 +39,36 @@ const WORKER_SPIN: Duration = Duration::from_micros(60);
 /// its processor to another process; sleeping gives it ours.
 const JOIN_SPIN: Duration = Duration::from_micros(40);
 
-/// Low bits of the job word: the chunks not yet taken. The 40 bits above count generations; they repeat after weeks of
+/// The job word: the chunks not yet taken, `front .. back`, below 32 bits that count generations. These repeat after hours of
 /// uninterrupted dispatch, and a worker would have to be stopped between two instructions for exactly that long to notice.
-const LEFT_BITS: u32 = 24;
-const LEFT_MASK: u64 = (1 << LEFT_BITS) - 1;
+#[derive(Clone, Copy)]
+struct Word {
+    generation: u32,
+    front: u16,
+    back: u16,
+}
+
+impl Word {
+    fn pack(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.front) << 16 | u64::from(self.back)
+    }
+
+    fn unpack(word: u64) -> Self {
+        Word { generation: (word >> 32) as u32, front: (word >> 16) as u16, back: word as u16 }
+    }
+
+    /// No chunk is left.
+    fn is_over(self) -> bool {
+        self.front == self.back
+    }
+}
+
+/// From which end of a job a thread takes chunks.
+#[derive(Clone, Copy, PartialEq)]
+enum End {
+    Front,
+    Back,
+}
 
 /// Set in `pending` by a caller that went to sleep: whoever reports last wakes it.
 const CALLER_SLEEPS: usize = 1 << (usize::BITS - 1);
@@ -59,11 +86,10 @@ struct Line<T>(T);
 
 /// What the caller writes to open a job, and every thread takes chunks from.
 struct Job {
-    /// Generation and chunks left; `work` and `chunks` are published by the store that opens a generation.
+    /// A [`Word`]; `work` is published by the store that opens a generation.
     word: AtomicU64,
     /// Points at the caller's `Work`, alive while `pending` is not zero.
     work: AtomicPtr<()>,
-    chunks: AtomicUsize,
     /// Where the caller ran when it opened the job.
     processor: AtomicUsize,
 }
@@ -99,7 +125,6 @@ impl Threads {
             job: Line(Job {
                 word: AtomicU64::new(0),
                 work: AtomicPtr::new(ptr::null_mut()),
-                chunks: AtomicUsize::new(0),
                 processor: AtomicUsize::new(usize::MAX),
             }),
             pending: Line(AtomicUsize::new(0)),
@@ -133,18 +158,23 @@ impl Threads {
     /// usable. Callers on several threads take turns. A call from inside `work` runs inline on its own thread.
     ///
     /// # Panics
-    /// When `work` does, or with more than 16 million chunks.
+    /// When `work` does.
     pub fn run(&self, chunks: usize, work: &(dyn Fn(usize) + Sync)) {
         if chunks <= 1 || self.workers.is_empty() || IN_JOB.get() {
             (0..chunks).for_each(work);
             return;
         }
-        assert!(chunks as u64 <= LEFT_MASK, "{chunks} chunks in one job; at most {LEFT_MASK}");
+        let Ok(back) = u16::try_from(chunks) else {
+            let several = chunks.div_ceil(u16::MAX.into());
+            return self.run(chunks.div_ceil(several), &|first| {
+                (first * several..chunks.min((first + 1) * several)).for_each(work);
+            });
+        };
         let turn = lock(&self.turn);
-        self.shared.open(chunks, &work);
+        self.shared.open(back, &work);
         self.wake(chunks - 1);
         IN_JOB.set(true);
-        self.shared.participate(|| false);
+        self.shared.participate(End::Front, || false);
         IN_JOB.set(false);
         // From here on no thread holds a chunk, so nobody can reach `work` any more.
         self.shared.join();
@@ -186,48 +216,51 @@ impl Drop for Threads {
 
 impl Shared {
     /// Opens a job. The caller holds the turn, so the job before it has no chunk left and none pending.
-    fn open(&self, chunks: usize, work: &Work<'_>) {
+    fn open(&self, back: u16, work: &Work<'_>) {
         let job = &self.job.0;
         job.work.store(ptr::from_ref(work).cast_mut().cast(), Relaxed);
-        job.chunks.store(chunks, Relaxed);
         job.processor.store(presence::processor(), Relaxed);
         self.panicked.store(false, Relaxed);
-        self.pending.0.store(chunks, Relaxed);
-        let generation = (job.word.load(Relaxed) >> LEFT_BITS).wrapping_add(1);
+        self.pending.0.store(usize::from(back), Relaxed);
+        let generation = Word::unpack(job.word.load(Relaxed)).generation.wrapping_add(1);
         // Release publishes the above. SeqCst pairs with `sleep`: either that worker sees this job, or we see its flag.
-        job.word.store(generation << LEFT_BITS | chunks as u64, SeqCst);
+        job.word.store(Word { generation, front: 0, back }.pack(), SeqCst);
     }
 
-    /// Takes the next chunk of the open job, if there is one. It belongs to this thread until it is reported.
-    fn take(&self) -> Option<(usize, Work<'_>)> {
+    /// Takes the next chunk of the open job at that end, if there is one. It belongs to this thread until it is reported.
+    fn take(&self, end: End) -> Option<(usize, Work<'_>)> {
         let job = &self.job.0;
-        let mut word = job.word.load(Acquire);
+        let mut packed = job.word.load(Acquire);
         loop {
-            let left = (word & LEFT_MASK) as usize;
-            if left == 0 {
+            let word = Word::unpack(packed);
+            if word.is_over() {
                 return None;
             }
-            let (work, chunks) = (job.work.load(Relaxed), job.chunks.load(Relaxed));
-            match job.word.compare_exchange_weak(word, word - 1, AcqRel, Acquire) {
+            let (chunk, rest) = match end {
+                End::Front => (word.front, Word { front: word.front + 1, ..word }),
+                End::Back => (word.back - 1, Word { back: word.back - 1, ..word }),
+            };
+            let work = job.work.load(Relaxed);
+            match job.word.compare_exchange_weak(packed, rest.pack(), AcqRel, Acquire) {
                 Ok(_) => {
-                    // SAFETY: the swap succeeded, so `word`'s generation was open from our first look at it until now: the
-                    // next one opens only after our report of this chunk, hence `work` and `chunks` are this generation's
-                    // (its stores happened before our acquiring load, the next one's happen after our report). `run` keeps
-                    // the reference it points at, and the closure behind that, until every chunk is reported.
+                    // SAFETY: the swap succeeded, so this generation was open from our first look at the word until now: the
+                    // next one opens only after our report of this chunk, hence `work` is this generation's (its store
+                    // happened before our acquiring load, the next one's happens after our report). `run` keeps the reference
+                    // it points at, and the closure behind that, until every chunk is reported.
                     let work = unsafe { *work.cast::<Work<'_>>() };
-                    return Some((chunks - left, work));
+                    return Some((usize::from(chunk), work));
                 }
-                Err(now) => word = now,
+                Err(now) => packed = now,
             }
         }
     }
 
     /// Takes and runs chunks until none is left or `leave` says so, then reports them.
-    fn participate(&self, mut leave: impl FnMut() -> bool) {
+    fn participate(&self, end: End, mut leave: impl FnMut() -> bool) {
         let mut finished = 0;
         // A chunk that was taken and not reported keeps the generation open, so all of these are of one job.
         while !leave()
-            && let Some((chunk, work)) = self.take()
+            && let Some((chunk, work)) = self.take(end)
         {
             if !self.panicked.load(Relaxed)
                 && let Err(payload) = catch_unwind(AssertUnwindSafe(|| work(chunk)))
@@ -267,7 +300,8 @@ impl Shared {
     /// A worker's life.
     fn serve(&self, index: usize) {
         IN_JOB.set(true);
-        let wanted = || self.job.0.word.load(SeqCst) & LEFT_MASK != 0 || self.closing.load(SeqCst);
+        let wanted = || !Word::unpack(self.job.0.word.load(SeqCst)).is_over() || self.closing.load(SeqCst);
+        let end = if index.is_multiple_of(2) { End::Back } else { End::Front };
         let mut presence = Presence::new();
         loop {
             if presence.is_over() {
@@ -288,7 +322,7 @@ impl Shared {
                 return;
             }
             presence.avoid(self.job.0.processor.load(Relaxed));
-            self.participate(|| presence.is_over());
+            self.participate(end, || presence.is_over());
         }
     }
 }

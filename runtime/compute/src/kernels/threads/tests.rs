@@ -29,6 +29,13 @@ fn every_chunk_runs_once_on_any_number_of_threads() {
 }
 
 #[test]
+fn there_may_be_more_chunks_than_the_word_counts() {
+    for chunks in [65535, 65536, 200_001] {
+        each_chunk_once(&Threads::new(2), chunks, 0);
+    }
+}
+
+#[test]
 fn workers_that_slept_come_back() {
     let threads = Threads::new(3);
     for round in 0..20 {
