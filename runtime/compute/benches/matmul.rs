@@ -13,8 +13,8 @@ use satchel_compute::quant::SUPPORTED;
 use satchel_compute::quant::random::RandomWeights;
 use satchel_gguf::TensorType;
 
-/// Bytes of weights for one token: beyond the last cache of most processors.
-const POOL_BYTES: usize = 96 << 20;
+/// Bytes of weights for one token: beyond the last cache of servers, too.
+const POOL_BYTES: usize = 640 << 20;
 
 /// Bytes of weights between two looks at the clock.
 const SPELL_BYTES: usize = 4 << 20;

@@ -1,13 +1,15 @@
 //! AVX2 matrix products: the table, and quantising activations.
 //!
-//! `blocks` knows how each quantised type unpacks 32 columns, `strip` lays rows out for many tokens, `integer` and `tile` multiply, and `vnni`
-//! where the processor has that;
+//! `blocks` knows how each quantised type unpacks 32 columns, `strip` lays rows out for many tokens, `integer` and `tile` multiply, `single` for
+//! one token; where the processor has VNNI, `vnni` and `single_vnni` do;
 //! `plain` is the f32 family.
 //! The idea of the tiling is explained in [`crate::kernels::matmul`].
 
 pub(in crate::kernels) mod blocks;
 pub(in crate::kernels) mod integer;
 mod plain;
+pub(in crate::kernels) mod single;
+pub(in crate::kernels) mod single_vnni;
 pub(in crate::kernels) mod strip;
 mod tile;
 mod vnni;

@@ -6,7 +6,7 @@
 use std::arch::x86_64::*;
 
 use super::blocks::Block;
-use super::integer::{accumulate, accumulate_half, multiply, store};
+use super::integer::{accumulate, accumulate_half, multiply, store, without_zero};
 use super::strip::StripGroup;
 use crate::kernels::matmul::{Chunk, GroupFacts, Levels};
 
@@ -71,6 +71,7 @@ pub(super) unsafe fn tile<B: Block, const T: usize>(
                     }
                     if B::APART {
                         let weight = group.apart(half, vector);
+                        let sum = without_zero::<B>(sum, facts, half);
                         sums[t][vector] = accumulate_half::<B>(sums[t][vector], sum, weight, facts, half);
                         continue;
                     }

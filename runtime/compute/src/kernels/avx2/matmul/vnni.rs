@@ -3,12 +3,13 @@
 //!
 //! `vpdpbusd` multiplies unsigned levels with signed activations and adds four columns to a sum in i32, where `tile` takes three
 //! instructions. Signed levels are made unsigned by adding 128, which the sum starts below. Blocks, strips and the rounding
-//! are `avx2`'s, integers are exact: the same bits. One token is bound by memory and takes the path of `avx2`.
+//! are `avx2`'s, integers are exact: the same bits. One token: `single_vnni`.
 
 use std::arch::x86_64::*;
 
 use super::blocks::Block;
-use super::integer::{accumulate, accumulate_half, single_token, store};
+use super::integer::{accumulate, accumulate_half, store};
+use super::single_vnni::avx2::single_token;
 use super::strip::{StripGroup, for_each_strip, for_each_tile};
 use crate::kernels::matmul::{Chunk, GroupFacts};
 
@@ -25,13 +26,12 @@ pub(super) unsafe fn rows<B: Block>(chunk: &Chunk<'_>) {
     for_each_tile!(chunk, B, unsigned: true, tile, [4 3 2 1]);
 }
 
-/// What the sum of a half starts from: what takes off the stored level that stands for 0, unless it is taken off later.
+/// What the sum of a half starts from: what takes off the stored level that stands for 0.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn start<B: Block>(half_sum: i16) -> __m256i {
     let zero = match B::MAX_LEVEL {
         None => 128,
-        Some(_) if B::APART => 0,
         Some(_) => B::ZERO,
     };
     _mm256_set1_epi32(-zero * i32::from(half_sum))

@@ -13,8 +13,8 @@
 use std::arch::x86_64::*;
 
 use crate::kernels::avx2::matmul::blocks::Block;
-use crate::kernels::avx2::matmul::integer::single_token;
 use crate::kernels::avx2::matmul::strip::{StripGroup, for_each_strip, for_each_tile};
+use crate::kernels::avx2::matmul::{single, single_vnni};
 use crate::kernels::matmul::{Chunk, GroupFacts};
 
 /// Rows in a strip.
@@ -133,7 +133,7 @@ unsafe fn store(chunk: &Chunk<'_>, token: usize, first: usize, sums: __m512) {
 }
 
 macro_rules! kernels {
-    ($name:ident, $features:literal, $add_products:ident, shift_signed: $shift:literal) => {
+    ($name:ident, $features:literal, $add_products:ident, shift_signed: $shift:literal, $($single_token:ident)::+) => {
         /// The kernels of one of the tables.
         pub(super) mod $name {
             use super::*;
@@ -146,7 +146,7 @@ macro_rules! kernels {
             pub(in super::super) unsafe fn rows<B: Block>(chunk: &Chunk<'_>) {
                 if chunk.x.tokens() == 1 {
                     // SAFETY: passed on from the caller.
-                    return unsafe { single_token::<B>(chunk) };
+                    return unsafe { $($single_token)::+::<B>(chunk) };
                 }
                 for_each_tile!(chunk, B, unsigned: $shift, tile, [8 4 2 1]);
             }
@@ -201,5 +201,5 @@ macro_rules! kernels {
     };
 }
 
-kernels!(bw, "avx512f,avx512bw,avx512vl,avx512dq", add_products, shift_signed: false);
-kernels!(vnni, "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni", add_products_vnni, shift_signed: true);
+kernels!(bw, "avx512f,avx512bw,avx512vl,avx512dq", add_products, shift_signed: false, single::single_token);
+kernels!(vnni, "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni", add_products_vnni, shift_signed: true, single_vnni::avx512::single_token);

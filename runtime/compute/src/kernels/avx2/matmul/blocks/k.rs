@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Block, Header, Rows, bit_pairs, f16_of, f16_pairs_of, transpose};
+use super::{Block, Header, Rows, bit_pairs, f16_of, f16_pairs, f16_pairs_of, four_words_of, transpose};
 
 /// 4-bit scales and minimums of 16 columns, bit pairs, two f16.
 pub(in crate::kernels) struct Q2K;
@@ -192,24 +192,25 @@ unsafe fn k_nibbles(bytes: *const u8, group: usize) -> __m256i {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn six_bit_header(rows: &Rows, header: &mut Header) {
-    // SAFETY: passed on from the caller.
-    let (scale, minimum) = unsafe { f16_pairs_of(rows, 0) };
-    let zero = _mm256_setzero_si256();
-    let (mut scales, mut minimums) = ([zero; 8], [zero; 8]);
-    for (row, (scales, minimums)) in rows.iter().zip(scales.iter_mut().zip(&mut minimums)) {
-        // SAFETY: a block is longer than 16 bytes.
-        let word = |offset: usize| u64::from(unsafe { row.add(4 + offset).cast::<u32>().read_unaligned() });
-        let (first, second, third) = (word(0), word(4), word(8));
-        // Groups 0..4 in the lower four bytes, 4..8 in the upper four: see `quant::k`.
-        let scale_bytes = first & 0x3f3f_3f3f | (third & 0x0f0f_0f0f | first >> 2 & 0x3030_3030) << 32;
-        let minimum_bytes = second & 0x3f3f_3f3f | (third >> 4 & 0x0f0f_0f0f | second >> 2 & 0x3030_3030) << 32;
-        *scales = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(scale_bytes as i64));
-        *minimums = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(minimum_bytes as i64));
-    }
+    // SAFETY: passed on from the caller; a block is longer than sixteen bytes.
+    let [pairs, first, second, third] = unsafe { four_words_of(rows, 0) };
+    let (scale, minimum) = f16_pairs(pairs);
     let minus = _mm256_sub_ps(_mm256_setzero_ps(), minimum);
-    let (scales, minimums) = (transpose(scales), transpose(minimums));
+    let (six, four, two) =
+        (_mm256_set1_epi32(0x3f3f_3f3f), _mm256_set1_epi32(0x0f0f_0f0f), _mm256_set1_epi32(0x3030_3030));
+    // Groups 4 to 7: four bits of their own, above them the two left over from groups 0 to 3. See `quant::k`.
+    let upper = |bits, word| {
+        let above = _mm256_and_si256(_mm256_srli_epi32::<2>(word), two);
+        _mm256_or_si256(_mm256_and_si256(bits, four), above)
+    };
+    let scales = [_mm256_and_si256(first, six), upper(third, first)];
+    let minimums = [_mm256_and_si256(second, six), upper(_mm256_srli_epi32::<4>(third), second)];
+    let byte = |words, group: usize| {
+        let byte = _mm256_srl_epi32(words, _mm_cvtsi32_si128(8 * (group % 4) as i32));
+        _mm256_cvtepi32_ps(_mm256_and_si256(byte, _mm256_set1_epi32(0xff)))
+    };
     for group in 0..8 {
-        header.scale[group] = _mm256_mul_ps(scale, _mm256_cvtepi32_ps(scales[group]));
-        header.offset[group] = _mm256_mul_ps(minus, _mm256_cvtepi32_ps(minimums[group]));
+        header.scale[group] = _mm256_mul_ps(scale, byte(scales[group / 4], group));
+        header.offset[group] = _mm256_mul_ps(minus, byte(minimums[group / 4], group));
     }
 }

@@ -116,12 +116,38 @@ unsafe fn f16_of(rows: &Rows, offset: usize) -> __m256 {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn f16_pairs_of(rows: &Rows, offset: usize) -> (__m256, __m256) {
-    // SAFETY: the caller has a block at each row, `offset` lies four bytes before its end at least.
-    let bits = rows.map(|row| unsafe { row.add(offset).cast::<i32>().read_unaligned() });
-    let apart = _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
-    let front = _mm_shuffle_epi8(_mm_setr_epi32(bits[0], bits[1], bits[2], bits[3]), apart);
-    let back = _mm_shuffle_epi8(_mm_setr_epi32(bits[4], bits[5], bits[6], bits[7]), apart);
-    (_mm256_cvtph_ps(_mm_unpacklo_epi64(front, back)), _mm256_cvtph_ps(_mm_unpackhi_epi64(front, back)))
+    // SAFETY: passed on from the caller.
+    f16_pairs(unsafe { words_of(rows, offset) })
+}
+
+/// The lower f16 of each word, and the upper one.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn f16_pairs(words: __m256i) -> (__m256, __m256) {
+    let apart = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15));
+    // Four lower ones and four upper ones in each half, then all eight lower ones in the lower half.
+    let apart = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_shuffle_epi8(words, apart));
+    (_mm256_cvtph_ps(_mm256_castsi256_si128(apart)), _mm256_cvtph_ps(_mm256_extracti128_si256::<1>(apart)))
+}
+
+/// Sixteen bytes of each row, word by word of 32 bits.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn four_words_of(rows: &Rows, offset: usize) -> [__m256i; 4] {
+    // SAFETY: the caller has a block at each row, `offset` lies sixteen bytes before its end at least.
+    let load = |row: usize| unsafe {
+        let [front, back] = [rows[row], rows[row + 4]].map(|row| _mm_loadu_si128(row.add(offset).cast()));
+        _mm256_set_m128i(back, front)
+    };
+    let (ae, bf, cg, dh) = (load(0), load(1), load(2), load(3));
+    let (low, high) = (_mm256_unpacklo_epi32(ae, bf), _mm256_unpacklo_epi32(cg, dh));
+    let (third, fourth) = (_mm256_unpackhi_epi32(ae, bf), _mm256_unpackhi_epi32(cg, dh));
+    [
+        _mm256_unpacklo_epi64(low, high),
+        _mm256_unpackhi_epi64(low, high),
+        _mm256_unpacklo_epi64(third, fourth),
+        _mm256_unpackhi_epi64(third, fourth),
+    ]
 }
 
 /// 16 bytes of nibbles: the low ones, then the high ones.

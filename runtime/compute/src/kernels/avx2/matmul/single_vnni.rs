@@ -1,0 +1,118 @@
+//! `single` with VNNI, for the tables that have it in 256 bits: AVX-VNNI, and AVX-512 VNNI with VL.
+//!
+//! `vpdpbusd` gives the sums of four columns, eight a row, which start below what the stored level for 0 adds. Where the sum of
+//! two of those, or they themselves, fit i16, rows are packed together and `madd` adds neighbours: a row's half costs no shuffle
+//! of its own, and the last `madd` multiplies by the activations' multiplier and the weights' integer scale at once.
+
+use std::arch::x86_64::*;
+
+use super::blocks::{Block, Header, Rows};
+use super::integer::{accumulate, accumulate_half, store};
+use super::single::{add_group, fetch, token_kernel};
+use super::strip::pointers;
+use crate::kernels::matmul::{Chunk, GroupFacts, Levels};
+use crate::quant::GROUP;
+
+/// What is taken off levels while they are multiplied: signed ones are raised by as much before.
+const fn zero<B: Block>() -> i32 {
+    match B::MAX_LEVEL {
+        None => 128,
+        Some(_) => B::ZERO,
+    }
+}
+
+/// How many sums of four columns fit i16 when added, up to 2.
+const fn sums<B: Block>() -> i32 {
+    let Some(max) = B::MAX_LEVEL else { return 0 };
+    let largest = if B::ZERO > max - B::ZERO { B::ZERO } else { max - B::ZERO };
+    let sums = i16::MAX as i32 / (4 * 127 * largest);
+    if sums > 2 { 2 } else { sums }
+}
+
+/// Sums of four columns to sums of halves, each times its multiplier and, where [`Block::HALVES`], the scale of the weights:
+/// lane = row.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn sum_halves<B: Block>(fours: [__m256i; 8], facts: &GroupFacts, pairs: __m256i) -> [__m256i; 2] {
+    const { assert!(!B::HALVES || sums::<B>() == 2, "integer scales are applied where two sums fit") };
+    // The first half of the columns is in the lower half of each vector, and stays there until the end.
+    let multipliers =
+        _mm256_blend_epi32::<0xf0>(_mm256_set1_epi32(facts.factors[0]), _mm256_set1_epi32(facts.factors[1]));
+    let [a, b, c, d, e, f, g, h] = fours;
+    let (abcd, efgh) = match sums::<B>() {
+        2 => {
+            let ones = _mm256_set1_epi16(1);
+            let pair = |a, b| _mm256_madd_epi16(_mm256_packs_epi32(a, b), ones);
+            let abcd = _mm256_packs_epi32(pair(a, b), pair(c, d));
+            let efgh = _mm256_packs_epi32(pair(e, f), pair(g, h));
+            if B::HALVES {
+                // The lower scale of a pair twice in the lower half, the upper one twice in the upper half.
+                let own = _mm256_setr_epi8(
+                    0, 1, 0, 1, 4, 5, 4, 5, 8, 9, 8, 9, 12, 13, 12, 13, 2, 3, 2, 3, 6, 7, 6, 7, 10, 11, 10, 11, 14, 15,
+                    14, 15,
+                );
+                let lower = _mm256_shuffle_epi8(_mm256_permute2x128_si256::<0x00>(pairs, pairs), own);
+                let upper = _mm256_shuffle_epi8(_mm256_permute2x128_si256::<0x11>(pairs, pairs), own);
+                let (lower, upper) = (_mm256_mullo_epi16(lower, multipliers), _mm256_mullo_epi16(upper, multipliers));
+                (_mm256_madd_epi16(abcd, lower), _mm256_madd_epi16(efgh, upper))
+            } else {
+                (_mm256_madd_epi16(abcd, multipliers), _mm256_madd_epi16(efgh, multipliers))
+            }
+        }
+        1 => {
+            let pair = |a, b| _mm256_castsi256_ps(_mm256_madd_epi16(_mm256_packs_epi32(a, b), multipliers));
+            let quad = |ab, cd| {
+                let even = _mm256_castps_si256(_mm256_shuffle_ps::<0b10_00_10_00>(ab, cd));
+                _mm256_add_epi32(even, _mm256_castps_si256(_mm256_shuffle_ps::<0b11_01_11_01>(ab, cd)))
+            };
+            (quad(pair(a, b), pair(c, d)), quad(pair(e, f), pair(g, h)))
+        }
+        _ => {
+            let multipliers = _mm256_srli_epi32::<16>(multipliers);
+            let pair = |a, b| _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+            let quad = |ab, cd| {
+                let sums = _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
+                _mm256_mullo_epi32(sums, multipliers)
+            };
+            (quad(pair(a, b), pair(c, d)), quad(pair(e, f), pair(g, h)))
+        }
+    };
+    [_mm256_permute2x128_si256::<0x20>(abcd, efgh), _mm256_permute2x128_si256::<0x31>(abcd, efgh)]
+}
+
+macro_rules! table {
+    ($name:ident, $features:literal, $dot:ident) => {
+        /// One token for one of the tables.
+        pub(in crate::kernels) mod $name {
+            use super::*;
+
+            token_kernel!($features, group_sums);
+
+            /// As the function of that name in `single`.
+            #[inline]
+            #[target_feature(enable = $features)]
+            fn group_sums<B: Block>(
+                mut rows: [__m256i; 8],
+                x: __m256i,
+                facts: &GroupFacts,
+                pairs: __m256i,
+            ) -> [__m256i; 2] {
+                let nothing = _mm256_setzero_si256();
+                let start = match const { zero::<B>() } {
+                    0 => nothing,
+                    zero => _mm256_sub_epi32(nothing, $dot(nothing, _mm256_set1_epi8(zero as i8), x)),
+                };
+                for row in &mut rows {
+                    if B::MAX_LEVEL.is_none() {
+                        *row = _mm256_xor_si256(*row, _mm256_set1_epi8(-128));
+                    }
+                    *row = $dot(start, *row, x);
+                }
+                sum_halves::<B>(rows, facts, pairs)
+            }
+        }
+    };
+}
+
+table!(avx2, "avx2,fma,f16c,avxvnni", _mm256_dpbusd_avx_epi32);
+table!(avx512, "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni", _mm256_dpbusd_epi32);
