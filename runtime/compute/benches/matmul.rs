@@ -1,8 +1,8 @@
 //! Speed of matrix products, by table, block type, shape and number of tokens:
 //! `cargo bench -p satchel-compute --bench matmul -- [--threads N] [--isa NAME] [--type TYPE] [--shape ROWSxCOLUMNS] [--tokens N]`.
 //!
-//! Weights walk through a pool larger than the caches when there is one token, as in decode; a multiply-add counts as two
-//! operations. The machine's quietest of several runs is printed, kernels are compared, not conditions; but with one token the
+//! Weights walk through a pool larger than the caches when there are few tokens, as in decode; a multiply-add counts as two
+//! operations. The machine's quietest of several runs is printed, kernels are compared, not conditions; but with few tokens the
 //! median.
 
 use std::time::Instant;
@@ -14,7 +14,10 @@ use satchel_compute::quant::SUPPORTED;
 use satchel_compute::quant::random::RandomWeights;
 use satchel_gguf::TensorType;
 
-/// Bytes of weights for one token: beyond the last cache of servers, too.
+/// Tokens that are measured as in decode.
+const FEW: usize = 8;
+
+/// Bytes of weights for so few tokens: beyond the last cache of servers, too.
 const POOL_BYTES: usize = 640 << 20;
 
 /// Bytes of weights between two looks at the clock.
@@ -62,7 +65,7 @@ fn main() {
 fn measure(table: &Kernels, threads: &Threads, ty: TensorType, rows: usize, columns: usize, tokens: usize) {
     let bytes = ty.row_bytes(columns as u64).expect("whole blocks") as usize * rows;
     let count =
-        if tokens == 1 && !std::env::args().any(|arg| arg == "--cached") { POOL_BYTES.div_ceil(bytes) } else { 1 };
+        if tokens <= FEW && !std::env::args().any(|arg| arg == "--cached") { POOL_BYTES.div_ceil(bytes) } else { 1 };
     let mut weights = vec![0; bytes * count];
     RandomWeights::new(ty, 0.02, 1).fill(&mut weights);
     let x: Vec<f32> = (0..tokens * columns).map(|index| (index as f32 * 0.7).sin()).collect();

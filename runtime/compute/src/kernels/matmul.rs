@@ -17,9 +17,11 @@
 //!   …                             c4-7 …          c4-7 …                     at an instruction, no sum across lanes
 //!   ```
 //!
-//!   With one token there is nothing to reuse: rows are read where they lie, and the integer sums turned into lanes.
+//!   With one token, or a few, unpacking would cost more than it saves: rows are read where they lie, and the integer sums turned
+//!   into lanes. What these rows need from memory is fetched some rows ahead.
 //! - **F32, F16, BF16** meet f32 activations. Lanes are columns modulo the vector length, one vector a (row, token), summed once at
-//!   the end in a fixed order; with many tokens a few rows are widened once and used for a block of tokens.
+//!   the end in a fixed order (AVX-512: columns modulo 4 of four rows); with many tokens a few rows are widened once and used
+//!   for a block of tokens.
 //!
 //! Both give the same bits for one token and for many: that is the rule of `kernels`, and the tests here hold every table to it.
 
@@ -33,7 +35,7 @@ use super::Kernels;
 use super::threads::{Disjoint, Threads};
 pub use crate::quant::supports;
 pub use activations::Activations;
-pub(crate) use activations::{GroupFacts, Levels, Scales};
+pub(crate) use activations::{ActivationGroup, GroupFacts, Scales};
 
 /// A weight matrix where the file system mapped it; no alignment is assumed.
 #[derive(Clone, Copy)]
@@ -63,7 +65,7 @@ pub struct Product<'a> {
 /// What a table gives for matrix products.
 pub struct MatmulKernels {
     /// Quantises one token: `x` to as many groups of 32 as the slices hold.
-    pub(crate) quantize: unsafe fn(x: &[f32], levels: &mut [Levels], facts: &mut [GroupFacts]),
+    pub(crate) quantize: unsafe fn(x: &[f32], groups: &mut [ActivationGroup]),
     /// For each type the function that computes some rows of a product.
     pub(crate) rows: &'static [(TensorType, RowsKernel)],
 }
@@ -80,7 +82,7 @@ pub fn is_quantised(ty: TensorType) -> bool {
 }
 
 /// Memory that a thread keeps for products with quantised weights of so many columns, about, bytes: sixteen rows unpacked with
-/// their scales, 24 bytes a column, or the few rows of a plain type that are widened at once.
+/// their scales, 24 bytes a column, or the few rows of a plain type that are widened at once, with the sums of a block of tokens.
 pub fn thread_bytes(columns: usize) -> usize {
     const PLAIN: usize = 80 << 10;
     (24 * columns).max(PLAIN)
@@ -111,6 +113,13 @@ pub(crate) struct Output<'a> {
 }
 
 impl Output<'_> {
+    /// Has the line where a token's rows from `row` on will go brought near, to be written to.
+    #[inline]
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn fetch(&self, token: usize, row: usize) {
+        self.out.fetch(token * self.rows + row);
+    }
+
     /// Puts the sums of rows `row ..` of a token where they belong.
     ///
     /// # Safety
@@ -187,7 +196,7 @@ impl<'a> Plan<'a> {
         assert!(columns > 0, "{ty} weights without columns");
         assert_eq!(product.out.len(), x.tokens * rows, "output of {} tokens x {rows} rows", x.tokens);
         assert!(product.bias.is_none_or(|bias| bias.len() == rows), "a bias of {rows} values");
-        let set = if is_quantised(ty) { x.levels.len() } else { x.values.len() };
+        let set = if is_quantised(ty) { x.groups.len() } else { x.values.len() };
         assert!(set > 0, "activations were not set for {ty} weights");
         let kernel = kernels.matmul.rows.iter().find(|entry| entry.0 == ty);
         Plan {

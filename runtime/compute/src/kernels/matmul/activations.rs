@@ -14,19 +14,36 @@ use crate::quant::GROUP;
 #[repr(C, align(32))]
 pub(crate) struct Levels(pub(crate) [i8; GROUP]);
 
+/// 32 quantised columns of a token: one cache line.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(crate) struct ActivationGroup {
+    pub(crate) levels: Levels,
+    pub(crate) facts: GroupFacts,
+}
+
+impl ActivationGroup {
+    /// Columns of zeros.
+    pub(crate) const ZERO: Self = {
+        let facts = GroupFacts { scale: 0.0, sum: 0.0, raised: [0; 2], factors: [0; 2], multipliers: [0.0; 2] };
+        ActivationGroup { levels: Levels([0; GROUP]), facts }
+    };
+}
+
 /// What belongs to 32 quantised columns of a token: column `i` is `scale × multiplier[i / 16] × level[i]`.
 ///
 /// The second step of scaling halves the error that quantising adds to a model's answers (mean KL divergence of SmolLM2 Q4_1:
 /// 0.0036 with one scale for 32 columns, 0.0018 with this), and costs nothing: kernels that widen sums from i16 to i32 multiply by
 /// the multiplier where they would multiply by 1.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct GroupFacts {
     pub(crate) scale: f32,
     /// Sum of the columns as quantised: what the offset of a weight group is multiplied by.
     pub(crate) sum: f32,
-    /// Sum of the levels of each half, before the multiplier.
-    pub(crate) half_sums: [i16; 2],
+    /// Sum of the levels of each half, before the multiplier, times -128: where a sum of products starts whose weights were raised
+    /// by 128 to have no sign. A broadcast of it is a load, of anything computed a shuffle.
+    pub(crate) raised: [i32; 2],
     /// The multiplier of each half, 1 to [`MULTIPLIERS`], in the upper and the lower half of a word: a pair for `madd`.
     pub(crate) factors: [i32; 2],
     /// The multiplier of each half once more.
@@ -48,13 +65,19 @@ impl GroupFacts {
     #[inline]
     #[cfg(target_arch = "x86_64")]
     pub(crate) fn levels_sum(&self) -> i32 {
-        self.multiplier(0) * i32::from(self.half_sums[0]) + self.multiplier(1) * i32::from(self.half_sums[1])
+        self.multiplier(0) * self.half_levels(0) + self.multiplier(1) * self.half_levels(1)
+    }
+
+    /// Sum of the levels of a half, before the multiplier.
+    #[inline]
+    pub(crate) fn half_levels(&self, half: usize) -> i32 {
+        -(self.raised[half] >> 7)
     }
 
     /// Sum of a half's columns as quantised: for types whose halves stand apart.
     #[inline]
     pub(crate) fn half_sum(&self, half: usize) -> f32 {
-        self.scale * (self.multiplier(half) * i32::from(self.half_sums[half])) as f32
+        self.scale * (self.multiplier(half) * self.half_levels(half)) as f32
     }
 }
 
@@ -99,7 +122,7 @@ impl Scales {
         GroupFacts {
             scale: self.scale,
             sum: self.scale * (first * half_sums[0] + second * half_sums[1]) as f32,
-            half_sums: half_sums.map(|sum| sum as i16),
+            raised: half_sums.map(|sum| -128 * sum),
             factors: self.multipliers.map(|multiplier| multiplier | multiplier << 16),
             multipliers: self.multipliers.map(|multiplier| multiplier as f32),
         }
@@ -108,6 +131,14 @@ impl Scales {
 
 /// The smallest magnitude that is quantised: its inverse is far from overflow, and nothing near it matters to a sum.
 const FAINT: f32 = 1e-30;
+
+/// From one token's f32 columns to the next's: whole groups, and no whole pages, or the columns that tokens have at the same time
+/// in the first cache would all share one of its sets.
+fn stride(columns: usize) -> usize {
+    const PAGE: usize = 4096 / size_of::<f32>();
+    let stride = columns.next_multiple_of(GROUP);
+    if stride > 0 && stride.is_multiple_of(PAGE) { stride + GROUP } else { stride }
+}
 
 /// Activations of a batch in the forms its products need. Reusable: a later `set` keeps the memory.
 #[derive(Default)]
@@ -118,8 +149,7 @@ pub struct Activations {
     pub(super) values: Vec<f32>,
     stride: usize,
     /// Quantised form, `(tokens, columns / 32)`. Empty when no product needs it.
-    pub(super) levels: Vec<Levels>,
-    facts: Vec<GroupFacts>,
+    pub(super) groups: Vec<ActivationGroup>,
 }
 
 impl Activations {
@@ -130,16 +160,14 @@ impl Activations {
 
     /// Memory that is held, bytes.
     pub fn bytes(&self) -> usize {
-        let (levels, facts) =
-            (self.levels.capacity() * size_of::<Levels>(), self.facts.capacity() * size_of::<GroupFacts>());
-        self.values.capacity() * size_of::<f32>() + levels + facts
+        self.values.capacity() * size_of::<f32>() + self.groups.capacity() * size_of::<ActivationGroup>()
     }
 
     /// Memory for `tokens` tokens before products with quantised weights of as many columns as `quantised`, and with plain ones
     /// of `plain`; bytes.
     pub fn bytes_for(tokens: usize, quantised: usize, plain: usize) -> usize {
-        let group = size_of::<Levels>() + size_of::<GroupFacts>();
-        tokens * (quantised.div_ceil(GROUP) * group + plain.next_multiple_of(GROUP) * size_of::<f32>())
+        let group = size_of::<ActivationGroup>();
+        tokens * (quantised.div_ceil(GROUP) * group + stride(plain) * size_of::<f32>())
     }
 
     /// Takes the activations `x`, `(tokens, columns)`, for products with weights of these `types`.
@@ -157,39 +185,48 @@ impl Activations {
     ) {
         assert_eq!(x.len(), tokens * columns, "activations of {tokens} tokens with {columns} columns");
         (self.tokens, self.columns) = (tokens, columns);
-        self.values.clear();
-        self.levels.clear();
-        self.facts.clear();
-        if columns == 0 || tokens == 0 {
-            return;
+        // What is left from before is overwritten, not cleared first.
+        let some = |set: bool| if set && columns > 0 { tokens } else { 0 };
+        let (plain, quantised) = (types.iter().any(|&ty| !is_quantised(ty)), types.iter().any(|&ty| is_quantised(ty)));
+        self.stride = stride(columns);
+        self.values.resize(some(plain) * self.stride, 0.0);
+        self.groups.resize(some(quantised) * (columns / GROUP), ActivationGroup::ZERO);
+        if !self.values.is_empty() {
+            self.copy(threads, x);
         }
-        if types.iter().any(|&ty| !is_quantised(ty)) {
-            self.stride = columns.next_multiple_of(GROUP);
-            self.values.resize(tokens * self.stride, 0.0);
-            for (row, x) in self.values.chunks_exact_mut(self.stride).zip(x.chunks_exact(columns)) {
-                row[..columns].copy_from_slice(x);
-            }
-        }
-        if types.iter().any(|&ty| is_quantised(ty)) {
+        if quantised && tokens > 0 {
             assert!(columns.is_multiple_of(GROUP), "{columns} columns are not whole groups of {GROUP}");
             self.quantize(kernels, threads, x);
         }
     }
 
-    fn quantize(&mut self, kernels: &Kernels, threads: &Threads, x: &[f32]) {
+    /// Calls `work` with the tokens, a few at a time.
+    fn in_chunks(tokens: usize, threads: &Threads, work: impl Fn(usize) + Sync) {
         /// Tokens a chunk: some 10 µs of work, so that few tokens stay on one thread.
         const TOKENS: usize = 16;
-        let (tokens, columns, groups) = (self.tokens, self.columns, self.columns / GROUP);
-        self.levels.resize(tokens * groups, Levels([0; GROUP]));
-        self.facts.resize(tokens * groups, GroupFacts::default());
-        let (levels, facts) = (Disjoint::new(&mut self.levels), Disjoint::new(&mut self.facts));
-        let quantize = kernels.matmul.quantize;
         threads.run(tokens.div_ceil(TOKENS), &|chunk| {
-            for token in chunk * TOKENS..(chunk * TOKENS + TOKENS).min(tokens) {
-                let range = token * groups..(token + 1) * groups;
-                // SAFETY: every token is in one chunk, so its parts are borrowed once; the table was checked against the processor.
-                unsafe { quantize(&x[token * columns..][..columns], levels.part(range.clone()), facts.part(range)) };
-            }
+            (chunk * TOKENS..(chunk * TOKENS + TOKENS).min(tokens)).for_each(&work);
+        });
+    }
+
+    fn copy(&mut self, threads: &Threads, x: &[f32]) {
+        let (columns, stride) = (self.columns, self.stride);
+        let values = Disjoint::new(&mut self.values);
+        Self::in_chunks(self.tokens, threads, |token| {
+            // SAFETY: every token is in one chunk, so its part is borrowed once.
+            let row = unsafe { values.part(token * stride..(token + 1) * stride) };
+            row[..columns].copy_from_slice(&x[token * columns..][..columns]);
+            row[columns..].fill(0.0);
+        });
+    }
+
+    fn quantize(&mut self, kernels: &Kernels, threads: &Threads, x: &[f32]) {
+        let (columns, groups) = (self.columns, self.columns / GROUP);
+        let all = Disjoint::new(&mut self.groups);
+        let quantize = kernels.matmul.quantize;
+        Self::in_chunks(self.tokens, threads, |token| {
+            // SAFETY: every token is in one chunk, so its part is borrowed once; the table was checked against the processor.
+            unsafe { quantize(&x[token * columns..][..columns], all.part(token * groups..(token + 1) * groups)) };
         });
     }
 
@@ -204,9 +241,8 @@ impl Activations {
     }
 
     /// The quantised groups of a token.
-    pub(crate) fn groups(&self, token: usize) -> (&[Levels], &[GroupFacts]) {
+    pub(crate) fn groups(&self, token: usize) -> &[ActivationGroup] {
         let groups = self.columns / GROUP;
-        let range = token * groups..(token + 1) * groups;
-        (&self.levels[range.clone()], &self.facts[range])
+        &self.groups[token * groups..(token + 1) * groups]
     }
 }

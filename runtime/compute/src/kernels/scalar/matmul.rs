@@ -2,7 +2,7 @@
 
 use satchel_gguf::TensorType;
 
-use crate::kernels::matmul::{Chunk, GroupFacts, Levels, MatmulKernels, RowsKernel, Scales};
+use crate::kernels::matmul::{ActivationGroup, Chunk, MatmulKernels, RowsKernel, Scales};
 use crate::quant::{self, Block, GROUP, Group, Plain, SUPPORTED, for_block};
 
 pub(super) const KERNELS: MatmulKernels = MatmulKernels { quantize, rows: &ROWS };
@@ -28,16 +28,16 @@ fn round(value: f32) -> f32 {
 }
 
 /// Activations to int8. All tables give the same bits here.
-pub(in crate::kernels) fn quantize(x: &[f32], levels: &mut [Levels], facts: &mut [GroupFacts]) {
-    for ((x, levels), facts) in x.chunks_exact(GROUP).zip(levels).zip(facts) {
+pub(in crate::kernels) fn quantize(x: &[f32], groups: &mut [ActivationGroup]) {
+    for (x, group) in x.chunks_exact(GROUP).zip(groups) {
         let largest = |half: &[f32]| half.iter().map(|value| value.to_bits() & i32::MAX as u32).max().unwrap_or(0);
         let scales = Scales::new([largest(&x[..GROUP / 2]), largest(&x[GROUP / 2..])]);
         let mut half_sums = [0; 2];
-        for (column, (level, value)) in levels.0.iter_mut().zip(x).enumerate() {
+        for (column, (level, value)) in group.levels.0.iter_mut().zip(x).enumerate() {
             *level = round(value * scales.inverses[column / 16]) as i8;
             half_sums[column / 16] += i32::from(*level);
         }
-        *facts = scales.facts(half_sums);
+        group.facts = scales.facts(half_sums);
     }
 }
 
@@ -51,9 +51,8 @@ unsafe fn quantised_rows<B: Block>(chunk: &Chunk<'_>) {
             row_groups.extend((0..B::TYPE.block_elements() / GROUP).map(|group| B::group(block, group)));
         }
         for token in 0..chunk.x.tokens() {
-            let (levels, facts) = chunk.x.groups(token);
             let mut sum = 0.0f32;
-            for ((group, levels), facts) in row_groups.iter().zip(levels).zip(facts) {
+            for (group, ActivationGroup { levels, facts }) in row_groups.iter().zip(chunk.x.groups(token)) {
                 let product = [0, 1].map(|half| {
                     let multiplier = group.multipliers[half] * facts.multiplier(half);
                     multiplier * dot(&group.levels[16 * half..], &levels.0[16 * half..])

@@ -2,7 +2,7 @@
 //!
 //! Loops here are written out: a closure given to `map` keeps the instruction set, but `map` does not, and then neither is inlined.
 //!
-//! Two paths, the same sums: [`single_token`] reads eight rows where they lie; with more tokens, [`tile()`] takes up to four of them over
+//! Two paths, the same sums: [`few_tokens`] reads eight rows where they lie; with more tokens, [`tile()`] takes up to four of them over
 //! a strip of sixteen unpacked rows. In both, a group's integer is exact and then goes through [`accumulate`].
 //!
 //! `maddubs` multiplies unsigned levels with signed activations and adds pairs into i16. Levels of up to five bits let the four such
@@ -13,7 +13,7 @@
 use std::arch::x86_64::*;
 
 use super::blocks::Block;
-use super::single::single_token;
+use super::few::{FEW, few_tokens};
 use super::strip::{for_each_strip, for_each_tile};
 use super::tile::tile;
 use crate::kernels::matmul::{Chunk, GroupFacts};
@@ -24,9 +24,9 @@ use crate::kernels::matmul::{Chunk, GroupFacts};
 /// As for [`crate::kernels::matmul::RowsKernel`]; the processor has AVX2, FMA and F16C.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn rows<B: Block>(chunk: &Chunk<'_>) {
-    if chunk.x.tokens() == 1 {
+    if chunk.x.tokens() <= FEW {
         // SAFETY: passed on from the caller.
-        return unsafe { single_token::<B>(chunk) };
+        return unsafe { few_tokens::<B>(chunk) };
     }
     for_each_tile!(chunk, B, unsigned: false, tile, [4 3 2 1]);
 }
@@ -72,7 +72,7 @@ pub(super) fn without_zero<B: Block>(integers: __m256i, facts: &GroupFacts, half
     if B::ZERO == 0 {
         return integers;
     }
-    let zero = B::ZERO * facts.multiplier(half) * i32::from(facts.half_sums[half]);
+    let zero = B::ZERO * facts.multiplier(half) * facts.half_levels(half);
     _mm256_sub_epi32(integers, _mm256_set1_epi32(zero))
 }
 

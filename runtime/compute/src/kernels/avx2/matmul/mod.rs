@@ -1,24 +1,24 @@
 //! AVX2 matrix products: the table, and quantising activations.
 //!
-//! `blocks` knows how each quantised type unpacks 32 columns, `strip` lays rows out for many tokens, `integer` and `tile` multiply, `single` for
-//! one token; where the processor has VNNI, `vnni` and `single_vnni` do;
+//! `blocks` knows how each quantised type unpacks 32 columns, `strip` lays rows out for many tokens, `integer` and `tile` multiply, `few` for
+//! few tokens; where the processor has VNNI, `vnni` and `few_vnni` do;
 //! `plain` is the f32 family.
 //! The idea of the tiling is explained in [`crate::kernels::matmul`].
 
 pub(in crate::kernels) mod blocks;
+pub(in crate::kernels) mod few;
+pub(in crate::kernels) mod few_vnni;
 pub(in crate::kernels) mod integer;
 mod plain;
-pub(in crate::kernels) mod single;
-pub(in crate::kernels) mod single_vnni;
 pub(in crate::kernels) mod strip;
 mod tile;
-mod vnni;
+pub(in crate::kernels) mod vnni;
 
 use std::arch::x86_64::*;
 
 use satchel_gguf::TensorType;
 
-use crate::kernels::matmul::{GroupFacts, Levels, MatmulKernels, RowsKernel, Scales};
+use crate::kernels::matmul::{ActivationGroup, MatmulKernels, RowsKernel, Scales};
 use crate::quant::GROUP;
 
 /// Every type with its function; `$integer` is the module whose `rows` multiplies quantised types. AVX-512's tables are this, too:
@@ -65,8 +65,8 @@ pub(super) const KERNELS_VNNI: MatmulKernels = MatmulKernels { quantize, rows: r
 /// # Safety
 /// The processor has AVX2, FMA and F16C.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(in crate::kernels) unsafe fn quantize(x: &[f32], levels: &mut [Levels], facts: &mut [GroupFacts]) {
-    for ((x, levels), facts) in x.chunks_exact(GROUP).zip(levels).zip(facts) {
+pub(in crate::kernels) unsafe fn quantize(x: &[f32], groups: &mut [ActivationGroup]) {
+    for (x, group) in x.chunks_exact(GROUP).zip(groups) {
         // SAFETY: `x` has 32 values, `levels` 32 bytes.
         let values: [__m256; 4] = std::array::from_fn(|part| unsafe { _mm256_loadu_ps(x.as_ptr().add(8 * part)) });
         let magnitude = |value| _mm256_and_si256(_mm256_castps_si256(value), _mm256_set1_epi32(i32::MAX));
@@ -87,10 +87,10 @@ pub(in crate::kernels) unsafe fn quantize(x: &[f32], levels: &mut [Levels], fact
         let packed = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
         let packed = _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
         // SAFETY: as above, and `Levels` is aligned.
-        unsafe { _mm256_store_si256(levels.0.as_mut_ptr().cast(), packed) };
+        unsafe { _mm256_store_si256(group.levels.0.as_mut_ptr().cast(), packed) };
         let quads = _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_set1_epi8(1), packed), _mm256_set1_epi16(1));
         let pairs = _mm256_add_epi32(quads, _mm256_shuffle_epi32::<0b01_00_11_10>(quads));
         let sums = _mm256_add_epi32(pairs, _mm256_shuffle_epi32::<0b10_11_00_01>(pairs));
-        *facts = scales.facts([_mm256_extract_epi32::<0>(sums), _mm256_extract_epi32::<4>(sums)]);
+        group.facts = scales.facts([_mm256_extract_epi32::<0>(sums), _mm256_extract_epi32::<4>(sums)]);
     }
 }

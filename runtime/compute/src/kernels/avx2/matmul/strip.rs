@@ -6,6 +6,7 @@
 use std::arch::x86_64::*;
 
 use super::blocks::{Block, Header, Rows, transpose};
+use super::few::fetch;
 use crate::kernels::matmul::Chunk;
 use crate::kernels::scratch::{Numbers, with_scratch};
 use crate::quant::GROUP;
@@ -94,9 +95,13 @@ unsafe fn unpack<B: Block, const UNSIGNED: bool>(rows: &Rows, vector: usize, blo
     for block in 0..blocks {
         // SAFETY: the caller has `blocks` blocks at each row, and places in the strip.
         unsafe {
+            // With few tokens this is most of the time, and bound by memory.
+            let ahead = rows[0].wrapping_add(8 * (blocks + block) * B::BYTES);
             let rows = rows.map(|row| row.add(block * B::BYTES));
             B::header(&rows, &mut header);
             for group in 0..B::GROUPS {
+                let bytes = 8 * B::BYTES / B::GROUPS;
+                fetch(ahead.wrapping_add(group * bytes), 8 * blocks * B::BYTES, bytes, 0, 1);
                 let place = strip.get_unchecked_mut(block * B::GROUPS + group);
                 let mut levels = [_mm256_setzero_si256(); 8];
                 for (levels, &row) in levels.iter_mut().zip(&rows) {

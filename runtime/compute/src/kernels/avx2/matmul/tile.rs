@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 use super::blocks::Block;
 use super::integer::{accumulate, accumulate_half, multiply, store, without_zero};
 use super::strip::StripGroup;
-use crate::kernels::matmul::{Chunk, GroupFacts, Levels};
+use crate::kernels::matmul::{ActivationGroup, Chunk};
 
 /// Has the sums in registers here. Left alone, the compiler gathers the additions of one token after the other's and moves
 /// the strip's levels to the stack and back for each.
@@ -34,8 +34,8 @@ fn pin<const T: usize>(sums: &mut [[__m256i; 2]; T]) {
     }
 }
 
-/// A token's groups: levels and facts.
-type Groups = (*const Levels, *const GroupFacts);
+/// A token's groups.
+type Groups = *const ActivationGroup;
 
 /// Sixteen rows × `T` tokens, up to four: 2 × 4 vectors of sums stay in registers.
 #[target_feature(enable = "avx2,fma,f16c")]
@@ -45,8 +45,8 @@ pub(super) unsafe fn tile<B: Block, const T: usize>(
     token: usize,
     strip: &[StripGroup],
 ) {
-    let x: [_; T] = std::array::from_fn(|index| chunk.x.groups(token + index));
-    let x: [Groups; T] = x.map(|(levels, facts)| (levels.as_ptr(), facts.as_ptr()));
+    let x: [Groups; T] = std::array::from_fn(|index| chunk.x.groups(token + index).as_ptr());
+    (token..token + T).for_each(|token| chunk.out.fetch(token, first));
     let mut sums = [[_mm256_setzero_ps(); 2]; T];
     for (index, group) in strip.iter().enumerate() {
         // The group's integers, once its first half is done.
@@ -62,7 +62,7 @@ pub(super) unsafe fn tile<B: Block, const T: usize>(
             };
             for t in 0..T {
                 // SAFETY: as above.
-                let facts = unsafe { &*x[t].1.add(index) };
+                let facts = unsafe { &(*x[t].add(index)).facts };
                 for vector in 0..2 {
                     let mut sum = halves[t][vector];
                     if B::SUMS == 4 && !B::APART {
@@ -77,7 +77,7 @@ pub(super) unsafe fn tile<B: Block, const T: usize>(
                     }
                     if B::HALVES {
                         // Widening applied the weights' scales. Their levels count from above 0; `madd` doubles.
-                        let zero = B::ZERO / 2 * i32::from(facts.half_sums[half]);
+                        let zero = B::ZERO / 2 * facts.half_levels(half);
                         let zero = _mm256_madd_epi16(group.halves[half][vector], _mm256_set1_epi16(zero as i16));
                         let multiplier = _mm256_set1_epi32(facts.multiplier(half));
                         sum = _mm256_mullo_epi32(_mm256_sub_epi32(sum, zero), multiplier);
@@ -110,7 +110,7 @@ pub(super) unsafe fn tile<B: Block, const T: usize>(
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn four_of(x: &Groups, index: usize, quad: usize) -> __m256i {
     // SAFETY: the caller has that group; it has eight times four levels.
-    _mm256_set1_epi32(unsafe { (*x.0.add(index)).0.as_ptr().cast::<i32>().add(quad).read() })
+    _mm256_set1_epi32(unsafe { (*x.add(index)).levels.0.as_ptr().cast::<i32>().add(quad).read() })
 }
 
 /// What widening multiplies a half by: the weights' integer scales where there are some, otherwise the activations' multiplier.
@@ -121,7 +121,7 @@ unsafe fn factors_of<B: Block>(group: &StripGroup, half: usize, vector: usize, x
         return group.halves[half][vector];
     }
     // SAFETY: the caller has that group.
-    _mm256_set1_epi32(unsafe { (*x.1.add(index)).factors[half] })
+    _mm256_set1_epi32(unsafe { (*x.add(index)).facts.factors[half] })
 }
 
 /// The sums of a half, where an i16 holds all of its products; left in i16, but for halves that are apart.

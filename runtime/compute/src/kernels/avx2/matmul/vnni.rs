@@ -3,13 +3,14 @@
 //!
 //! `vpdpbusd` multiplies unsigned levels with signed activations and adds four columns to a sum in i32, where `tile` takes three
 //! instructions. Signed levels are made unsigned by adding 128, which the sum starts below. Blocks, strips and the rounding
-//! are `avx2`'s, integers are exact: the same bits. One token: `single_vnni`.
+//! are `avx2`'s, integers are exact: the same bits. Few tokens: `few_vnni`.
 
 use std::arch::x86_64::*;
 
 use super::blocks::Block;
+use super::few::FEW;
+use super::few_vnni::avx2::few_tokens;
 use super::integer::{accumulate, accumulate_half, store};
-use super::single_vnni::avx2::single_token;
 use super::strip::{StripGroup, for_each_strip, for_each_tile};
 use crate::kernels::matmul::{Chunk, GroupFacts};
 
@@ -19,22 +20,47 @@ use crate::kernels::matmul::{Chunk, GroupFacts};
 /// As for [`crate::kernels::matmul::RowsKernel`]; the processor has AVX2, FMA, F16C and AVX-VNNI.
 #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
 pub(super) unsafe fn rows<B: Block>(chunk: &Chunk<'_>) {
-    if chunk.x.tokens() == 1 {
+    if chunk.x.tokens() <= FEW {
         // SAFETY: passed on from the caller.
-        return unsafe { single_token::<B>(chunk) };
+        return unsafe { few_tokens::<B>(chunk) };
     }
     for_each_tile!(chunk, B, unsigned: true, tile, [4 3 2 1]);
+}
+
+/// Where the sum of a half's products starts.
+pub(in crate::kernels) enum Start {
+    Nothing,
+    /// [`GroupFacts::raised`], shifted to the right.
+    Raised {
+        shift: u32,
+    },
+    /// As many times the sum of the activations' levels, off.
+    Levels {
+        zero: i32,
+    },
+}
+
+/// The least that gives what the level for 0 adds, signed levels raised by 128 included.
+pub(in crate::kernels) const fn start_of<B: Block>() -> Start {
+    match B::MAX_LEVEL {
+        None => Start::Raised { shift: 0 },
+        Some(_) if B::ZERO == 0 => Start::Nothing,
+        Some(_) if (B::ZERO as u32).is_power_of_two() => Start::Raised { shift: 7 - B::ZERO.ilog2() },
+        Some(_) => Start::Levels { zero: B::ZERO },
+    }
 }
 
 /// What the sum of a half starts from: what takes off the stored level that stands for 0.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn start<B: Block>(half_sum: i16) -> __m256i {
-    let zero = match B::MAX_LEVEL {
-        None => 128,
-        Some(_) => B::ZERO,
-    };
-    _mm256_set1_epi32(-zero * i32::from(half_sum))
+fn start<B: Block>(facts: &GroupFacts, half: usize) -> __m256i {
+    match const { start_of::<B>() } {
+        Start::Nothing => _mm256_setzero_si256(),
+        Start::Raised { shift } => {
+            _mm256_sra_epi32(_mm256_set1_epi32(facts.raised[half]), _mm_cvtsi32_si128(shift as i32))
+        }
+        Start::Levels { zero } => _mm256_set1_epi32(-zero * facts.half_levels(half)),
+    }
 }
 
 /// Both halves' integers, each times its multiplier and, where weights have them, integer scales, added and rounded once.
@@ -57,10 +83,9 @@ fn join_halves<B: Block>(halves: [__m256i; 2], group: &StripGroup, vector: usize
 /// Sixteen rows × `T` tokens.
 #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
 unsafe fn tile<B: Block, const T: usize>(chunk: &Chunk<'_>, first: usize, token: usize, strip: &[StripGroup]) {
-    let mut x = [(std::ptr::null(), std::ptr::null()); T];
+    let mut x = [std::ptr::null(); T];
     for (t, x) in x.iter_mut().enumerate() {
-        let (levels, facts) = chunk.x.groups(token + t);
-        *x = (levels.as_ptr(), facts.as_ptr());
+        *x = chunk.x.groups(token + t).as_ptr();
     }
     let mut sums = [[_mm256_setzero_ps(); 2]; T];
     for (index, group) in strip.iter().enumerate() {
@@ -68,12 +93,12 @@ unsafe fn tile<B: Block, const T: usize>(chunk: &Chunk<'_>, first: usize, token:
         for (half, integers) in halves.iter_mut().enumerate() {
             for (integers, x) in integers.iter_mut().zip(&x) {
                 // SAFETY: every token has a group for each of the strip.
-                *integers = [start::<B>(unsafe { (*x.1.add(index)).half_sums[half] }); 2];
+                *integers = [start::<B>(unsafe { &(*x.add(index)).facts }, half); 2];
             }
             for quad in 4 * half..4 * half + 4 {
                 for (integers, x) in integers.iter_mut().zip(&x) {
                     // SAFETY: as above; a group has eight times four levels.
-                    let four = unsafe { (*x.0.add(index)).0.as_ptr().cast::<i32>().add(quad).read() };
+                    let four = unsafe { (*x.add(index)).levels.0.as_ptr().cast::<i32>().add(quad).read() };
                     for (integers, levels) in integers.iter_mut().zip(group.levels[quad]) {
                         *integers = _mm256_dpbusd_avx_epi32(*integers, levels, _mm256_set1_epi32(four));
                     }
@@ -82,7 +107,7 @@ unsafe fn tile<B: Block, const T: usize>(chunk: &Chunk<'_>, first: usize, token:
         }
         for (t, sums) in sums.iter_mut().enumerate() {
             // SAFETY: as above.
-            let facts = unsafe { &*x[t].1.add(index) };
+            let facts = unsafe { &(*x[t].add(index)).facts };
             for (vector, sums) in sums.iter_mut().enumerate() {
                 let halves = [halves[0][t][vector], halves[1][t][vector]];
                 if B::APART {

@@ -13,8 +13,10 @@
 use std::arch::x86_64::*;
 
 use crate::kernels::avx2::matmul::blocks::Block;
+use crate::kernels::avx2::matmul::few::FEW;
 use crate::kernels::avx2::matmul::strip::{StripGroup, for_each_strip, for_each_tile};
-use crate::kernels::avx2::matmul::{single, single_vnni};
+use crate::kernels::avx2::matmul::vnni::{Start, start_of};
+use crate::kernels::avx2::matmul::{few, few_vnni};
 use crate::kernels::matmul::{Chunk, GroupFacts};
 
 /// Rows in a strip.
@@ -51,13 +53,15 @@ fn add_products_vnni<B: Block>(sums: __m512i, levels: __m512i, x: __m512i) -> __
 /// What the integer sum of a half starts from: what takes off the stored level that stands for 0, where no offset does.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-fn start<B: Block>(half_sum: i16, shift_signed: bool) -> __m512i {
-    let zero = match B::MAX_LEVEL {
-        None if shift_signed => 128,
-        None => 0,
-        Some(_) => B::ZERO,
-    };
-    _mm512_set1_epi32(-zero * i32::from(half_sum))
+fn start<B: Block>(facts: &GroupFacts, half: usize, shift_signed: bool) -> __m512i {
+    match const { start_of::<B>() } {
+        Start::Nothing => _mm512_setzero_si512(),
+        Start::Raised { .. } if B::MAX_LEVEL.is_none() && !shift_signed => _mm512_setzero_si512(),
+        Start::Raised { shift } => {
+            _mm512_sra_epi32(_mm512_set1_epi32(facts.raised[half]), _mm_cvtsi32_si128(shift as i32))
+        }
+        Start::Levels { zero } => _mm512_set1_epi32(-zero * facts.half_levels(half)),
+    }
 }
 
 /// Both halves' integers, each times its multiplier and, where weights have them, integer scales, added and rounded once.
@@ -78,7 +82,7 @@ fn join_halves<B: Block>(halves: [__m512i; 2], group: &StripGroup, facts: &Group
     _mm512_cvtepi32_ps(_mm512_add_epi32(scaled[0], scaled[1]))
 }
 
-/// Adds a group to the sums of sixteen rows: the order and rounding of `avx2`'s `accumulate`, which computes single tokens.
+/// Adds a group to the sums of sixteen rows: the order and rounding of `avx2`'s `accumulate`, which computes few tokens.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 fn accumulate<B: Block>(sums: __m512, integers: __m512, group: &StripGroup, facts: &GroupFacts) -> __m512 {
@@ -133,7 +137,7 @@ unsafe fn store(chunk: &Chunk<'_>, token: usize, first: usize, sums: __m512) {
 }
 
 macro_rules! kernels {
-    ($name:ident, $features:literal, $add_products:ident, shift_signed: $shift:literal, $($single_token:ident)::+) => {
+    ($name:ident, $features:literal, $add_products:ident, shift_signed: $shift:literal, $($few_tokens:ident)::+) => {
         /// The kernels of one of the tables.
         pub(super) mod $name {
             use super::*;
@@ -144,9 +148,9 @@ macro_rules! kernels {
             /// As for [`crate::kernels::matmul::RowsKernel`]; the processor has the features named here.
             #[target_feature(enable = $features)]
             pub(in super::super) unsafe fn rows<B: Block>(chunk: &Chunk<'_>) {
-                if chunk.x.tokens() == 1 {
+                if chunk.x.tokens() <= FEW {
                     // SAFETY: passed on from the caller.
-                    return unsafe { $($single_token)::+::<B>(chunk) };
+                    return unsafe { $($few_tokens)::+::<B>(chunk) };
                 }
                 for_each_tile!(chunk, B, unsigned: $shift, tile, [8 4 2 1]);
             }
@@ -159,10 +163,9 @@ macro_rules! kernels {
                 token: usize,
                 strip: &[StripGroup],
             ) {
-                let mut x = [(std::ptr::null(), std::ptr::null()); T];
+                let mut x = [std::ptr::null(); T];
                 for (t, x) in x.iter_mut().enumerate() {
-                    let (levels, facts) = chunk.x.groups(token + t);
-                    *x = (levels.as_ptr(), facts.as_ptr());
+                    *x = chunk.x.groups(token + t).as_ptr();
                 }
                 let mut sums = [_mm512_setzero_ps(); T];
                 for (index, group) in strip.iter().enumerate() {
@@ -170,20 +173,20 @@ macro_rules! kernels {
                     for (half, integers) in halves.iter_mut().enumerate() {
                         for (integers, x) in integers.iter_mut().zip(&x) {
                             // SAFETY: every token has a group for each of the strip.
-                            *integers = start::<B>(unsafe { (*x.1.add(index)).half_sums[half] }, $shift);
+                            *integers = start::<B>(unsafe { &(*x.add(index)).facts }, half, $shift);
                         }
                     }
                     for quad in 0..8 {
                         let levels = levels(group, quad);
                         for (integers, x) in halves[quad / 4].iter_mut().zip(&x) {
                             // SAFETY: as above; a group has eight times four levels.
-                            let four = unsafe { (*x.0.add(index)).0.as_ptr().cast::<i32>().add(quad).read() };
+                            let four = unsafe { (*x.add(index)).levels.0.as_ptr().cast::<i32>().add(quad).read() };
                             *integers = $add_products::<B>(*integers, levels, _mm512_set1_epi32(four));
                         }
                     }
                     for (t, sums) in sums.iter_mut().enumerate() {
                         // SAFETY: as above.
-                        let facts = unsafe { &*x[t].1.add(index) };
+                        let facts = unsafe { &(*x[t].add(index)).facts };
                         let halves = [halves[0][t], halves[1][t]];
                         *sums = if B::APART {
                             accumulate_apart::<B>(*sums, halves, group, facts)
@@ -201,5 +204,5 @@ macro_rules! kernels {
     };
 }
 
-kernels!(bw, "avx512f,avx512bw,avx512vl,avx512dq", add_products, shift_signed: false, single::single_token);
-kernels!(vnni, "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni", add_products_vnni, shift_signed: true, single_vnni::avx512::single_token);
+kernels!(bw, "avx512f,avx512bw,avx512vl,avx512dq", add_products, shift_signed: false, few::few_tokens);
+kernels!(vnni, "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni", add_products_vnni, shift_signed: true, few_vnni::avx512::few_tokens);

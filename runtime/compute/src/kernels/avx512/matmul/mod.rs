@@ -1,6 +1,6 @@
-//! AVX-512 matrix products: the tables. Block types, strips and the one-token path are those of `avx2`.
+//! AVX-512 matrix products: the tables. Block types, strips and the path for few tokens are those of `avx2`.
 //!
-//! One token is bound by memory, which 256-bit vectors already keep up with; many tokens are where twice the width pays.
+//! Few tokens are bound by memory, which 256-bit vectors already keep up with; many tokens are where twice the width pays.
 
 mod integer;
 mod plain;

@@ -9,7 +9,7 @@ use std::arch::aarch64::*;
 use super::blocks::{Block, Form, Header, Weights};
 use super::dot::Dot;
 use super::strip::{StripGroup, for_each_strip, pointers};
-use crate::kernels::matmul::{Chunk, GroupFacts, Levels};
+use crate::kernels::matmul::{ActivationGroup, Chunk, GroupFacts};
 use crate::quant::GROUP;
 
 /// Tokens in a tile: with two vectors of rows, the sums of integers and of floats stay in registers.
@@ -43,7 +43,7 @@ pub(super) unsafe fn rows<B: Block, D: Dot>(chunk: &Chunk<'_>) {
 #[target_feature(enable = "neon")]
 unsafe fn single_token<B: Block, D: Dot>(chunk: &Chunk<'_>) {
     let blocks = chunk.weight.columns / (B::GROUPS * GROUP);
-    let (levels, facts) = chunk.x.groups(0);
+    let groups = chunk.x.groups(0);
     let mut header = Header::new();
     for first in chunk.rows.clone().step_by(4) {
         let rows = pointers(chunk, first);
@@ -55,13 +55,14 @@ unsafe fn single_token<B: Block, D: Dot>(chunk: &Chunk<'_>) {
                 B::header(&rows, &mut header);
                 for group in 0..B::GROUPS {
                     let index = block * B::GROUPS + group;
-                    let x = levels.get_unchecked(index).0.as_ptr();
+                    let ActivationGroup { levels, facts } = groups.get_unchecked(index);
+                    let x = levels.0.as_ptr();
                     let rows = rows.map(|row| B::levels(row, group));
                     let halves = [
                         D::rows(rows.map(|levels| levels[0]), vld1q_s8(x)),
                         D::rows(rows.map(|levels| levels[1]), vld1q_s8(x.add(16))),
                     ];
-                    sums = accumulate::<B::Form>(sums, halves, &header[group], facts.get_unchecked(index));
+                    sums = accumulate::<B::Form>(sums, halves, &header[group], facts);
                 }
             }
         }
@@ -73,19 +74,18 @@ unsafe fn single_token<B: Block, D: Dot>(chunk: &Chunk<'_>) {
 /// Eight rows × `T` tokens.
 #[target_feature(enable = "neon")]
 unsafe fn tile<F: Form, D: Dot, const T: usize>(chunk: &Chunk<'_>, first: usize, token: usize, strip: &[StripGroup]) {
-    let x: [_; T] = std::array::from_fn(|t| chunk.x.groups(token + t));
-    let x: [(*const Levels, *const GroupFacts); T] = x.map(|(levels, facts)| (levels.as_ptr(), facts.as_ptr()));
+    let x: [*const ActivationGroup; T] = std::array::from_fn(|t| chunk.x.groups(token + t).as_ptr());
     let mut sums = [[vdupq_n_f32(0.0); 2]; T];
     for (index, group) in strip.iter().enumerate() {
         // SAFETY: every token has a group for each of the strip.
         unsafe {
             let mut halves = [[[vdupq_n_s32(0); 2]; T]; 2];
             for (half, sums) in halves.iter_mut().enumerate() {
-                let here = x.map(|(levels, _)| vld1q_s8((*levels.add(index)).0.as_ptr().add(16 * half)));
+                let here = x.map(|x| vld1q_s8((*x.add(index)).levels.0.as_ptr().add(16 * half)));
                 *sums = D::tile::<F, T>(&group.levels[half], &here);
             }
             for t in 0..T {
-                let facts = &*x[t].1.add(index);
+                let facts = &(*x[t].add(index)).facts;
                 for vector in 0..2 {
                     let halves = [halves[0][t][vector], halves[1][t][vector]];
                     sums[t][vector] = accumulate::<F>(sums[t][vector], halves, &group.weights[vector], facts);

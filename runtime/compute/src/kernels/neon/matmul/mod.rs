@@ -16,7 +16,7 @@ use std::arch::aarch64::*;
 
 use satchel_gguf::TensorType;
 
-use crate::kernels::matmul::{GroupFacts, Levels, MatmulKernels, RowsKernel, Scales};
+use crate::kernels::matmul::{ActivationGroup, MatmulKernels, RowsKernel, Scales};
 use crate::quant::GROUP;
 
 /// Every type with its function; `$dot` is how int8 are multiplied.
@@ -42,8 +42,8 @@ pub(super) const KERNELS_I8MM: MatmulKernels = MatmulKernels { quantize, rows: r
 
 /// The scalar table's `quantize`, bit for bit.
 #[target_feature(enable = "neon")]
-fn quantize(x: &[f32], levels: &mut [Levels], facts: &mut [GroupFacts]) {
-    for ((x, levels), facts) in x.chunks_exact(GROUP).zip(levels).zip(facts) {
+fn quantize(x: &[f32], groups: &mut [ActivationGroup]) {
+    for (x, group) in x.chunks_exact(GROUP).zip(groups) {
         // SAFETY: `x` has 32 values.
         let values: [float32x4_t; 8] = std::array::from_fn(|part| unsafe { vld1q_f32(x.as_ptr().add(4 * part)) });
         let magnitude = |part: usize| vandq_u32(vreinterpretq_u32_f32(values[part]), vdupq_n_u32(i32::MAX as u32));
@@ -63,9 +63,9 @@ fn quantize(x: &[f32], levels: &mut [Levels], facts: &mut [GroupFacts]) {
             };
             let packed = vcombine_s8(vmovn_s16(eight(4 * half)), vmovn_s16(eight(4 * half + 2)));
             // SAFETY: `levels` has 32 bytes.
-            unsafe { vst1q_s8(levels.0.as_mut_ptr().add(16 * half), packed) };
+            unsafe { vst1q_s8(group.levels.0.as_mut_ptr().add(16 * half), packed) };
             *sum = i32::from(vaddlvq_s8(packed));
         }
-        *facts = scales.facts(half_sums);
+        group.facts = scales.facts(half_sums);
     }
 }

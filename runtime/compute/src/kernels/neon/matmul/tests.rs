@@ -86,10 +86,10 @@ fn every_reader_gives_what_quant_defines() {
 }
 
 /// A row times a token, each group one exact integer (or two, for halves apart) and one rounding.
-fn defined<Q: quant::Block>(row: &[u8], levels: &[Levels], facts: &[GroupFacts]) -> f32 {
+fn defined<Q: quant::Block>(row: &[u8], x: &[ActivationGroup]) -> f32 {
     let groups = Q::TYPE.block_elements() / GROUP;
     let mut sum = 0.0f32;
-    for (index, (levels, facts)) in levels.iter().zip(facts).enumerate() {
+    for (index, ActivationGroup { levels, facts }) in x.iter().enumerate() {
         let group = Q::group(&row[index / groups * Q::TYPE.block_bytes()..][..Q::TYPE.block_bytes()], index % groups);
         let product = |half: usize| {
             let columns = group.levels.iter().zip(&levels.0).skip(16 * half).take(16);
@@ -131,8 +131,7 @@ fn products_are_those_of_the_definition_to_the_bit() {
                 for (index, found) in out.iter().enumerate() {
                     let (token, row) = (index / rows, index % rows);
                     let row_bytes = &bytes[row * (bytes.len() / rows)..][..bytes.len() / rows];
-                    let (levels, facts) = input.groups(token);
-                    let expected: f32 = for_block!(ty, Q => defined::<Q>(row_bytes, levels, facts),
+                    let expected: f32 = for_block!(ty, Q => defined::<Q>(row_bytes, input.groups(token)),
                         plain P => <P as quant::Plain>::BYTES as f32, else panic!("no reader for {ty}"));
                     assert_eq!(found.to_bits(), expected.to_bits(), "{} {ty}: {found} {expected}", table.name);
                 }

@@ -1,7 +1,8 @@
-//! Quantised weights times one token: nothing is reused, so eight rows are read where they lie.
+//! Quantised weights times one token, or a few: eight rows are read where they lie.
 //!
-//! A group's products are summed over columns, lane = row, and go through [`accumulate`]: tiles give the same bits. What
-//! multiplies and sums is stamped in: `maddubs` here, `vpdpbusd` in `single_vnni`.
+//! A strip costs more than twice what a token costs here (unpacked, stored, read again), so up to [`FEW`] tokens take their
+//! products from the same registers. A group's products are summed over columns, lane = row, and go through [`accumulate`]: tiles give
+//! the same bits. What multiplies and sums is stamped in: `maddubs` here, `vpdpbusd` in `few_vnni`.
 //!
 //! `maddubs` multiplies unsigned levels with signed activations and adds pairs into i16. Levels of up to five bits let the four such
 //! sums of a half group be added before they must be widened (31 × 127 × 2 × 4 < 2¹⁵), six-bit ones two; signed levels go through
@@ -12,56 +13,86 @@ use std::arch::x86_64::*;
 use super::blocks::{Block, Header, Rows};
 use super::integer::{accumulate, accumulate_half, multiply, store, without_zero};
 use super::strip::pointers;
-use crate::kernels::matmul::{Chunk, GroupFacts, Levels};
+use crate::kernels::matmul::{ActivationGroup, Chunk, GroupFacts};
 use crate::quant::GROUP;
 
-/// Adds a group of eight rows to their sums. A macro, for the compiler to see which of four groups it is: their bits lie at fixed
+/// Tokens that share what is read of eight rows, at most.
+pub(in crate::kernels) const FEW: usize = 4;
+
+/// Adds a group of eight rows to the sums of the tokens. A macro, for the compiler to see which of four groups it is: their bits lie at fixed
 /// places, and so does what is fetched meanwhile.
 macro_rules! add_group {
-    ($B:ident, $group_sums:ident, $rows:ident, $header:ident, $x:ident, $next:ident, $far:ident, $first:ident, $part:literal of $parts:literal, $sums:ident) => {{
+    ($B:ident, $group_sums:ident, $rows:ident, $header:ident, $block:ident, $x:ident, $next:ident, $far:ident, $first:ident, $part:literal of $parts:literal, $sums:ident, $tokens:ident) => {{
         let group = $first + $part;
         let bytes = 8 * $B::BYTES / $B::GROUPS;
         fetch($next.wrapping_add($first * bytes), $far, $parts * bytes, $part, $parts);
-        let (levels, facts) = (_mm256_load_si256((*$x.0.add(group)).0.as_ptr().cast()), &*$x.1.add(group));
         let mut rows = [_mm256_setzero_si256(); 8];
         for (place, &row) in rows.iter_mut().zip(&$rows) {
             *place = $B::levels(row, group);
         }
-        let [first, second] = $group_sums::<$B>(rows, levels, facts, $header.halves[group]);
         let (scale, offset) = ($header.scale[group], $header.offset[group]);
-        $sums = if $B::APART {
-            let sums = accumulate_half::<$B>($sums, first, (scale, offset), facts, 0);
-            let upper = ($header.upper_scale[group], $header.upper_offset[group]);
-            accumulate_half::<$B>(sums, second, upper, facts, 1)
-        } else {
-            accumulate::<$B>($sums, _mm256_cvtepi32_ps(_mm256_add_epi32(first, second)), scale, offset, facts)
-        };
+        for (sums, x) in $sums[..$tokens].iter_mut().zip(&$x) {
+            let ActivationGroup { levels, facts } = &*x.add($block * $B::GROUPS + group);
+            let levels = _mm256_load_si256(levels.0.as_ptr().cast());
+            let [first, second] = $group_sums::<$B>(rows, levels, facts, $header.halves[group]);
+            *sums = if $B::APART {
+                let sums = accumulate_half::<$B>(*sums, first, (scale, offset), facts, 0);
+                let upper = ($header.upper_scale[group], $header.upper_offset[group]);
+                accumulate_half::<$B>(sums, second, upper, facts, 1)
+            } else {
+                accumulate::<$B>(*sums, _mm256_cvtepi32_ps(_mm256_add_epi32(first, second)), scale, offset, facts)
+            };
+        }
     }};
 }
 
-/// `single_token` for a table with these features, whose `$group_sums` gives the sums of a group's halves.
+/// `few_tokens` for a table with these features, whose `$group_sums` gives the sums of a group's halves.
 macro_rules! token_kernel {
     ($features:literal, $group_sums:ident) => {
-        /// The chunk's rows of the only token, eight at a time.
+        /// The chunk's rows, eight at a time, of up to [`FEW`] tokens.
         ///
         /// # Safety
         /// As for [`crate::kernels::matmul::RowsKernel`]; the processor has the features named here.
         #[target_feature(enable = $features)]
-        pub(in crate::kernels) unsafe fn single_token<B: Block>(chunk: &Chunk<'_>) {
-            let blocks = chunk.weight.columns / (B::GROUPS * GROUP);
-            let (levels, facts) = chunk.x.groups(0);
-            for first in chunk.rows.clone().step_by(8) {
-                // SAFETY: the rows' pointers are followed by `blocks` blocks each, `x` has as many groups; rows are this chunk's.
-                unsafe {
-                    let sums = eight_rows::<B>(pointers(chunk, first), blocks, (levels.as_ptr(), facts.as_ptr()));
-                    store(chunk, 0, first, sums);
+        pub(in crate::kernels) unsafe fn few_tokens<B: Block>(chunk: &Chunk<'_>) {
+            // SAFETY: passed on from the caller.
+            unsafe {
+                match chunk.x.tokens() {
+                    1 => by_eight_rows::<B, 1>(chunk),
+                    _ => by_eight_rows::<B, FEW>(chunk),
                 }
             }
         }
 
         #[target_feature(enable = $features)]
-        unsafe fn eight_rows<B: Block>(rows: Rows, blocks: usize, x: (*const Levels, *const GroupFacts)) -> __m256 {
-            let mut sums = _mm256_setzero_ps();
+        unsafe fn by_eight_rows<B: Block, const T: usize>(chunk: &Chunk<'_>) {
+            let blocks = chunk.weight.columns / (B::GROUPS * GROUP);
+            let mut x = [std::ptr::null(); T];
+            for (token, x) in x.iter_mut().take(chunk.x.tokens()).enumerate() {
+                *x = chunk.x.groups(token).as_ptr();
+            }
+            for first in chunk.rows.clone().step_by(8) {
+                // SAFETY: the rows' pointers are followed by `blocks` blocks each, tokens have as many groups; rows are this chunk's.
+                unsafe {
+                    let sums = eight_rows::<B, T>(pointers(chunk, first), blocks, x, chunk.x.tokens());
+                    for (token, &sums) in sums.iter().take(chunk.x.tokens()).enumerate() {
+                        store(chunk, token, first, sums);
+                    }
+                }
+            }
+        }
+
+        /// The sums of the first `tokens` of `T`.
+        #[target_feature(enable = $features)]
+        unsafe fn eight_rows<B: Block, const T: usize>(
+            rows: Rows,
+            blocks: usize,
+            x: [*const ActivationGroup; T],
+            tokens: usize,
+        ) -> [__m256; T] {
+            // Known to the compiler where it matters most.
+            let tokens = if T == 1 { 1 } else { tokens };
+            let mut sums = [_mm256_setzero_ps(); T];
             let mut header = Header::new();
             for block in 0..blocks {
                 // SAFETY: the caller has `blocks` blocks at each row, and as many groups of activations.
@@ -70,17 +101,16 @@ macro_rules! token_kernel {
                     let next = rows[0].wrapping_add(8 * (blocks + block) * B::BYTES);
                     let rows = rows.map(|row| row.add(block * B::BYTES));
                     B::header(&rows, &mut header);
-                    let x = (x.0.add(block * B::GROUPS), x.1.add(block * B::GROUPS));
                     if B::GROUPS % 4 == 0 {
                         for quad in (0..B::GROUPS).step_by(4) {
-                            add_group!(B, $group_sums, rows, header, x, next, far, quad, 0 of 4, sums);
-                            add_group!(B, $group_sums, rows, header, x, next, far, quad, 1 of 4, sums);
-                            add_group!(B, $group_sums, rows, header, x, next, far, quad, 2 of 4, sums);
-                            add_group!(B, $group_sums, rows, header, x, next, far, quad, 3 of 4, sums);
+                            add_group!(B, $group_sums, rows, header, block, x, next, far, quad, 0 of 4, sums, tokens);
+                            add_group!(B, $group_sums, rows, header, block, x, next, far, quad, 1 of 4, sums, tokens);
+                            add_group!(B, $group_sums, rows, header, block, x, next, far, quad, 2 of 4, sums, tokens);
+                            add_group!(B, $group_sums, rows, header, block, x, next, far, quad, 3 of 4, sums, tokens);
                         }
                     } else {
                         for group in 0..B::GROUPS {
-                            add_group!(B, $group_sums, rows, header, x, next, far, group, 0 of 1, sums);
+                            add_group!(B, $group_sums, rows, header, block, x, next, far, group, 0 of 1, sums, tokens);
                         }
                     }
                 }
@@ -101,7 +131,7 @@ token_kernel!("avx2,fma,f16c", group_sums);
 /// read in sequence.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn fetch(next: *const u8, far: usize, bytes: usize, part: usize, parts: usize) {
+pub(in crate::kernels) fn fetch(next: *const u8, far: usize, bytes: usize, part: usize, parts: usize) {
     let lines = bytes.div_ceil(64);
     for line in lines * part / parts..lines * (part + 1) / parts {
         let line = next.wrapping_add(64 * line);

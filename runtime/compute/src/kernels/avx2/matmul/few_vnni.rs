@@ -1,4 +1,4 @@
-//! `single` with VNNI, for the tables that have it in 256 bits: AVX-VNNI, and AVX-512 VNNI with VL.
+//! `few` with VNNI, for the tables that have it in 256 bits: AVX-VNNI, and AVX-512 VNNI with VL.
 //!
 //! `vpdpbusd` gives the sums of four columns, eight a row, which start below what the stored level for 0 adds. Where the sum of
 //! two of those, or they themselves, fit i16, rows are packed together and `madd` adds neighbours: a row's half costs no shuffle
@@ -7,10 +7,10 @@
 use std::arch::x86_64::*;
 
 use super::blocks::{Block, Header, Rows};
+use super::few::{FEW, add_group, fetch, token_kernel};
 use super::integer::{accumulate, accumulate_half, store};
-use super::single::{add_group, fetch, token_kernel};
 use super::strip::pointers;
-use crate::kernels::matmul::{Chunk, GroupFacts, Levels};
+use crate::kernels::matmul::{ActivationGroup, Chunk, GroupFacts};
 use crate::quant::GROUP;
 
 /// What is taken off levels while they are multiplied: signed ones are raised by as much before.
@@ -82,13 +82,13 @@ fn sum_halves<B: Block>(fours: [__m256i; 8], facts: &GroupFacts, pairs: __m256i)
 
 macro_rules! table {
     ($name:ident, $features:literal, $dot:ident) => {
-        /// One token for one of the tables.
+        /// Few tokens for one of the tables.
         pub(in crate::kernels) mod $name {
             use super::*;
 
             token_kernel!($features, group_sums);
 
-            /// As the function of that name in `single`.
+            /// As the function of that name in `few`.
             #[inline]
             #[target_feature(enable = $features)]
             fn group_sums<B: Block>(
