@@ -1,41 +1,45 @@
 //! F32, F16 and BF16 weights times f32 activations with AVX-512.
 //!
-//! As in `avx2`, with lanes of columns modulo 16 and 32 registers: tiles of four rows × six tokens have 24 vectors of sums, and ten
-//! loads for as many FMAs. The order of sums differs from the AVX2 table's, so the last bits of results do as well.
+//! A vector is four columns of four rows: to lay sixteen columns of four rows out like that takes two shuffles a vector, and four
+//! activations are broadcast to it by a load alone. A sum has four lanes, columns modulo 4, which are added at the end. With many tokens
+//! sixteen rows laid out become a panel, and tiles of those rows × six tokens (24 vectors of sums) run over it, ten loads for
+//! 24 FMAs; with one token nothing is stored. The order of sums differs from the AVX2 table's, so the last bits of results do as
+//! well.
+//!
+//! Reached with F16: 80 % of the FMAs of a loop without loads (BENCHMARKS.md). Sixteen columns of a row in a vector, which need no
+//! shuffles but long sums across lanes, reach 50 %; a vector of one column of sixteen rows 80 %, but half the speed with four tokens.
 
 use std::arch::x86_64::*;
 use std::ops::Range;
 
+use crate::kernels::avx2::matmul::few::fetch;
 use crate::kernels::matmul::Chunk;
 use crate::kernels::scratch::{Numbers, with_scratch};
 use crate::quant::Plain;
 pub(super) use crate::quant::{BF16, F16, F32};
 
-/// Rows in a tile.
-const ROWS: usize = 4;
-/// Tokens in a tile.
-const TILE: usize = 6;
-/// Tiles of rows in a strip.
-const TILES: usize = 2;
-/// Columns in a vector.
+/// Columns that are laid out at once.
 const LANES: usize = 16;
-/// Columns in a strip.
-const WIDTH: usize = 512;
-/// Tokens that a strip is used for.
-const TOKENS: usize = 128;
+/// Rows in a panel.
+const ROWS: usize = 16;
+/// Vectors that sixteen rows take for four columns.
+const VECTORS: usize = 4;
+/// Rows of one token that are read together: where rows are a power of two long, all fall into one set of the first cache.
+const STREAMS: usize = 8;
+/// Tokens in a tile, at most.
+const TILE: usize = 6;
+/// Columns in a panel, at most.
+const WIDTH: usize = 384;
+/// Tokens that a panel is used for.
+const TOKENS: usize = 192;
 
-/// Sums of a token with a strip's rows.
-type Sums = [[__m512; ROWS]; TILES];
-
-/// What a thread works with: the strip, vector by vector of columns, and the sums of a block of tokens.
+/// Four columns of sixteen rows, or the sums of sixteen rows with one token.
 #[derive(Clone, Copy)]
-struct Scratch {
-    strip: [[[__m512; WIDTH / LANES]; ROWS]; TILES],
-    sums: [Sums; TOKENS],
-}
+#[repr(transparent)]
+struct Rows([__m512; VECTORS]);
 
 // SAFETY: vectors of numbers.
-unsafe impl Numbers for Scratch {}
+unsafe impl Numbers for Rows {}
 
 /// A plain type as AVX-512 reads it.
 pub(super) trait Wide: Plain {
@@ -82,171 +86,205 @@ impl Wide for BF16 {
 pub(super) unsafe fn rows<P: Wide>(chunk: &Chunk<'_>) {
     let tokens = chunk.x.tokens();
     if tokens == 1 {
-        for first in chunk.rows.clone().step_by(ROWS) {
+        for first in chunk.rows.clone().step_by(STREAMS) {
             // SAFETY: the row's bytes lie there, the rows are this chunk's.
-            unsafe { one_token::<P>(chunk, first) };
+            unsafe { store::<STREAMS>(chunk, 0, first, &one_token::<P>(chunk, first)) };
         }
         return;
     }
-    with_scratch::<Scratch, _>(1, |scratch| {
-        let scratch = &mut scratch[0];
+    let columns = chunk.weight.columns;
+    // As few panels as do, and of one width: a narrow one at the end would move its sums more than it adds to them.
+    let width = columns.div_ceil(columns.div_ceil(WIDTH)).next_multiple_of(LANES);
+    with_scratch::<Rows, _>(width / 4 + tokens.min(TOKENS), |scratch| {
+        let (panel, sums) = scratch.split_at_mut(width / 4);
         for block in (0..tokens).step_by(TOKENS) {
             let block = block..(block + TOKENS).min(tokens);
-            for first in chunk.rows.clone().step_by(TILES * ROWS) {
-                // SAFETY: the rows are this chunk's, the tokens exist.
-                unsafe { strip_rows::<P>(chunk, first, block.clone(), scratch) };
+            for first in chunk.rows.clone().step_by(ROWS) {
+                // SAFETY: the rows are this chunk's, the tokens exist, and have a place each among the sums.
+                unsafe { several_tokens::<P>(chunk, first, block.clone(), panel, sums) };
             }
         }
     });
 }
 
-/// Eight rows of a block of tokens.
+/// Sixteen rows of a block of tokens, panel by panel.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-unsafe fn strip_rows<P: Wide>(chunk: &Chunk<'_>, first: usize, block: Range<usize>, scratch: &mut Scratch) {
+unsafe fn several_tokens<P: Wide>(
+    chunk: &Chunk<'_>,
+    first: usize,
+    block: Range<usize>,
+    panel: &mut [Rows],
+    sums: &mut [Rows],
+) {
     let columns = chunk.weight.columns;
-    for start in (0..columns).step_by(WIDTH) {
-        let width = (columns - start).min(WIDTH);
-        for row in 0..TILES * ROWS {
-            let bytes = &chunk.row((first + row).min(chunk.rows.end - 1))[start * P::BYTES..][..width * P::BYTES];
-            // SAFETY: the place in the strip has room for so many columns.
-            unsafe { widen::<P>(bytes, (&raw mut scratch.strip[row / ROWS][row % ROWS]).cast()) };
+    for start in (0..columns).step_by(4 * panel.len()) {
+        let end = (start + 4 * panel.len()).min(columns);
+        for vector in 0..VECTORS {
+            let rows = pointers(chunk, first + 4 * vector);
+            for (column, places) in (start..end).step_by(LANES).zip(panel.chunks_exact_mut(LANES / 4)) {
+                // SAFETY: the columns exist.
+                for (place, four) in places.iter_mut().zip(unsafe { laid_out::<P>(&rows, column, columns) }) {
+                    place.0[vector] = four;
+                }
+            }
         }
+        let part = Part { start, panel: &panel[..(end - start).div_ceil(LANES) * (LANES / 4)], last: end == columns };
         let mut token = block.start;
         while token < block.end {
-            let place = token - block.start;
-            // SAFETY: the strip was just filled, the tokens exist, and their sums have a place.
+            let sums = &mut sums[token - block.start..];
+            // SAFETY: the panel was just filled, the tokens exist, and their sums have a place; the rows are this chunk's.
             token += unsafe {
                 match block.end - token {
-                    TILE.. => tile::<TILE>(chunk, start, width, token, place, scratch),
-                    3.. => tile::<3>(chunk, start, width, token, place, scratch),
-                    2 => tile::<2>(chunk, start, width, token, place, scratch),
-                    _ => tile::<1>(chunk, start, width, token, place, scratch),
+                    TILE.. => tile::<TILE>(chunk, first, token, &part, sums),
+                    4.. => tile::<4>(chunk, first, token, &part, sums),
+                    2.. => tile::<2>(chunk, first, token, &part, sums),
+                    _ => tile::<1>(chunk, first, token, &part, sums),
                 }
             };
         }
     }
-    for token in block.clone() {
-        for tile in 0..TILES {
-            // SAFETY: the sums were filled in by the tiles; the rows are this chunk's.
-            unsafe { store(chunk, token, first + tile * ROWS, scratch.sums[token - block.start][tile]) };
+}
+
+/// A panel and what it holds of sixteen rows.
+struct Part<'a> {
+    /// Its first column.
+    start: usize,
+    panel: &'a [Rows],
+    /// Sums are whole after it.
+    last: bool,
+}
+
+/// Rows from `first` on; past the chunk's last, the last again.
+fn pointers<const R: usize>(chunk: &Chunk<'_>, first: usize) -> [*const u8; R] {
+    std::array::from_fn(|row| chunk.row((first + row).min(chunk.rows.end - 1)).as_ptr())
+}
+
+/// Sixteen columns of four rows, four by four; those past the last column are 0.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+unsafe fn laid_out<P: Wide>(rows: &[*const u8; 4], column: usize, columns: usize) -> [__m512; LANES / 4] {
+    let mut wide = [_mm512_setzero_ps(); 4];
+    for (wide, row) in wide.iter_mut().zip(rows) {
+        // SAFETY: the caller has these columns in each row.
+        unsafe {
+            let from = row.add(column * P::BYTES);
+            *wide = if column + LANES <= columns {
+                P::load(from)
+            } else {
+                let mut tail = [0.0; LANES];
+                P::widen(std::slice::from_raw_parts(from, (columns - column) * P::BYTES), &mut tail);
+                _mm512_loadu_ps(tail.as_ptr())
+            };
         }
+    }
+    let [a, b, c, d] = wide;
+    let (ab0, ab1) = (_mm512_shuffle_f32x4::<0b01_00_01_00>(a, b), _mm512_shuffle_f32x4::<0b11_10_11_10>(a, b));
+    let (cd0, cd1) = (_mm512_shuffle_f32x4::<0b01_00_01_00>(c, d), _mm512_shuffle_f32x4::<0b11_10_11_10>(c, d));
+    [
+        _mm512_shuffle_f32x4::<0b10_00_10_00>(ab0, cd0),
+        _mm512_shuffle_f32x4::<0b11_01_11_01>(ab0, cd0),
+        _mm512_shuffle_f32x4::<0b10_00_10_00>(ab1, cd1),
+        _mm512_shuffle_f32x4::<0b11_01_11_01>(ab1, cd1),
+    ]
+}
+
+/// Adds four columns' products of one token with as many rows as there are.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+unsafe fn add_products(sums: &mut [__m512], weights: &[__m512], x: *const f32) {
+    // SAFETY: the caller has four activations there.
+    let x = _mm512_broadcast_f32x4(unsafe { _mm_loadu_ps(x) });
+    for (sums, &weights) in sums.iter_mut().zip(weights) {
+        *sums = _mm512_fmadd_ps(weights, x, *sums);
     }
 }
 
-/// The elements past the last whole vector of a row, and zeros.
-fn tail<P: Plain>(row: &[u8]) -> [f32; LANES] {
-    let whole = row.len() / (LANES * P::BYTES) * (LANES * P::BYTES);
-    let mut tail = [0.0; LANES];
-    P::widen(&row[whole..], &mut tail);
-    tail
-}
-
-/// Elements to f32, with zeros up to a multiple of sixteen.
+/// Eight rows of the only token.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-unsafe fn widen<P: Wide>(bytes: &[u8], place: *mut f32) {
-    let columns = bytes.len() / P::BYTES;
-    // SAFETY: a vector ends within `bytes`, and the caller has room for them, rounded up to whole vectors.
-    unsafe {
-        for column in (0..columns / LANES * LANES).step_by(LANES) {
-            _mm512_storeu_ps(place.add(column), P::load(bytes.as_ptr().add(column * P::BYTES)));
-        }
-        if !columns.is_multiple_of(LANES) {
-            let place = place.add(columns / LANES * LANES);
-            _mm512_storeu_ps(place, _mm512_loadu_ps(tail::<P>(bytes).as_ptr()));
-        }
-    }
-}
-
-/// Four rows of one token.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-unsafe fn one_token<P: Wide>(chunk: &Chunk<'_>, first: usize) {
-    let x = chunk.x.values(0).as_ptr();
-    let rows: [_; ROWS] = std::array::from_fn(|row| chunk.row((first + row).min(chunk.rows.end - 1)));
-    let whole = chunk.weight.columns / LANES * LANES;
-    let mut sums = [_mm512_setzero_ps(); ROWS];
-    // SAFETY: vectors end within the rows; activations are padded to whole vectors.
-    unsafe {
-        for column in (0..whole).step_by(LANES) {
-            let x = _mm512_loadu_ps(x.add(column));
-            for (sums, row) in sums.iter_mut().zip(rows) {
-                *sums = _mm512_fmadd_ps(P::load(row.as_ptr().add(column * P::BYTES)), x, *sums);
+unsafe fn one_token<P: Wide>(chunk: &Chunk<'_>, first: usize) -> Rows {
+    let (x, columns) = (chunk.x.values(0).as_ptr(), chunk.weight.columns);
+    let (low, high): ([_; 4], [_; 4]) = (pointers(chunk, first), pointers(chunk, first + 4));
+    let far = STREAMS * columns * P::BYTES;
+    let mut sums = Rows([_mm512_setzero_ps(); VECTORS]);
+    for column in (0..columns).step_by(LANES) {
+        fetch(low[0].wrapping_add(far + column * STREAMS * P::BYTES), far, LANES * STREAMS * P::BYTES, 0, 1);
+        // SAFETY: the columns exist; activations are padded with zeros.
+        unsafe {
+            let (low, high) = (laid_out::<P>(&low, column, columns), laid_out::<P>(&high, column, columns));
+            for four in 0..LANES / 4 {
+                add_products(&mut sums.0[..2], &[low[four], high[four]], x.add(column + 4 * four));
             }
         }
-        if whole < chunk.weight.columns {
-            let x = _mm512_loadu_ps(x.add(whole));
-            for (sums, row) in sums.iter_mut().zip(rows) {
-                *sums = _mm512_fmadd_ps(_mm512_loadu_ps(tail::<P>(row).as_ptr()), x, *sums);
-            }
-        }
     }
-    // SAFETY: the rows are this chunk's.
-    unsafe { store(chunk, 0, first, sums) };
+    sums
 }
 
-/// A strip's rows × `T` tokens, which is what it returns, columns `start .. start + width`: adds to the sums, or starts them.
+/// The panel's rows × `T` tokens, which is what it returns: starts their sums or adds to them, and puts them away when they are whole.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 unsafe fn tile<const T: usize>(
     chunk: &Chunk<'_>,
-    start: usize,
-    width: usize,
+    first: usize,
     token: usize,
-    place: usize,
-    scratch: &mut Scratch,
+    part: &Part<'_>,
+    places: &mut [Rows],
 ) -> usize {
     let mut x = [std::ptr::null(); T];
     for (t, x) in x.iter_mut().enumerate() {
-        *x = chunk.x.values(token + t)[start..].as_ptr();
+        *x = chunk.x.values(token + t)[part.start..part.start + 4 * part.panel.len()].as_ptr();
+        if part.last {
+            chunk.out.fetch(token + t, first);
+        }
     }
-    for tile in 0..TILES {
-        let mut sums = [[_mm512_setzero_ps(); ROWS]; T];
-        // SAFETY: the caller has filled in the strip, and the sums where there are columns before these; activations are padded
-        // to whole vectors.
-        unsafe {
-            if start > 0 {
-                for (t, sums) in sums.iter_mut().enumerate() {
-                    *sums = scratch.sums[place + t][tile];
-                }
+    let mut sums = [Rows([_mm512_setzero_ps(); VECTORS]); T];
+    // Vector by vector, here and below: a copy of all would go through the stack and a call.
+    if part.start > 0 {
+        for (sums, place) in sums.iter_mut().zip(&places[..T]) {
+            for (sums, place) in sums.0.iter_mut().zip(&place.0) {
+                // SAFETY: a vector lies there.
+                *sums = unsafe { _mm512_load_ps((&raw const *place).cast()) };
             }
-            let strip = &scratch.strip[tile];
-            for vector in 0..width.div_ceil(LANES) {
-                let mut here = [_mm512_setzero_ps(); T];
-                for (here, x) in here.iter_mut().zip(x) {
-                    *here = _mm512_loadu_ps(x.add(vector * LANES));
-                }
-                for (row, weights) in strip.iter().enumerate() {
-                    let weights = *weights.get_unchecked(vector);
-                    for (sums, &x) in sums.iter_mut().zip(&here) {
-                        sums[row] = _mm512_fmadd_ps(weights, x, sums[row]);
-                    }
-                }
-            }
-            for (t, sums) in sums.into_iter().enumerate() {
-                scratch.sums[place + t][tile] = sums;
-            }
+        }
+    }
+    for (four, weights) in part.panel.iter().enumerate() {
+        for (sums, x) in sums.iter_mut().zip(x) {
+            // SAFETY: the panel's columns of a token.
+            unsafe { add_products(&mut sums.0, &weights.0, x.add(4 * four)) };
+        }
+    }
+    for (t, sums) in sums.iter().enumerate() {
+        if part.last {
+            // SAFETY: passed on from the caller.
+            unsafe { store::<ROWS>(chunk, token + t, first, sums) };
+            continue;
+        }
+        for (place, &sums) in places[t].0.iter_mut().zip(&sums.0) {
+            // SAFETY: a vector has room there.
+            unsafe { _mm512_store_ps((&raw mut *place).cast(), sums) };
         }
     }
     T
 }
 
-/// Adds up four rows' vectors and puts the sums, or as many as the chunk still has rows, where they belong.
+/// Adds up the lanes of `R` rows, up to sixteen, and puts the sums, or as many as the chunk still has rows, where they belong.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-unsafe fn store(chunk: &Chunk<'_>, token: usize, first: usize, sums: [__m512; ROWS]) {
-    let mut folded = [_mm256_setzero_ps(); ROWS];
-    for (folded, sums) in folded.iter_mut().zip(sums) {
-        *folded = _mm256_add_ps(_mm512_castps512_ps256(sums), _mm512_extractf32x8_ps::<1>(sums));
-    }
-    let [a, b, c, d] = folded;
-    let pairs = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
-    let totals = _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps::<1>(pairs));
+unsafe fn store<const R: usize>(chunk: &Chunk<'_>, token: usize, first: usize, sums: &Rows) {
+    let [a, b, c, d] = &sums.0;
+    let (a, b, c, d) = (*a, *b, *c, *d);
+    let ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+    let cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+    let (ab, cd) = (_mm512_castps_pd(ab), _mm512_castps_pd(cd));
+    let (even, odd) = (_mm512_unpacklo_pd(ab, cd), _mm512_unpackhi_pd(ab, cd));
+    let sums = _mm512_add_ps(_mm512_castpd_ps(even), _mm512_castpd_ps(odd));
+    // Quarter r holds row r of each of the vectors.
+    let rows = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     let mut lanes = [0.0; ROWS];
-    // SAFETY: four lanes to four values; the rows are of this chunk.
+    // SAFETY: sixteen lanes to sixteen values; the rows are of this chunk.
     unsafe {
-        _mm_storeu_ps(lanes.as_mut_ptr(), totals);
-        match chunk.rows.end.saturating_sub(first) {
-            ROWS.. => chunk.out.store(token, first, &lanes),
-            0 => {}
-            count => chunk.out.store(token, first, &lanes[..count]),
+        _mm512_storeu_ps(lanes.as_mut_ptr(), _mm512_permutexvar_ps(rows, sums));
+        match chunk.rows.end - first {
+            count if count < R => chunk.out.store(token, first, &lanes[..count]),
+            _ => chunk.out.store(token, first, &lanes[..R]),
         }
     }
 }
