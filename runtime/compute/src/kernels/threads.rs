@@ -15,11 +15,12 @@
 //! because the generation or the range has moved on, and what it read about the job is thrown away unused.
 #![allow(unsafe_code)]
 
+mod disjoint;
 mod presence;
+mod word;
 
 use std::any::Any;
 use std::cell::Cell;
-use std::marker::PhantomData;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr;
@@ -29,7 +30,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+pub(crate) use disjoint::Disjoint;
 use presence::Presence;
+use word::{End, Word};
 
 /// How long a worker looks for the next job before it sleeps. Waking one costs the caller a system call and the job some
 /// 50 µs of that worker's help, and the gaps between the jobs of a token are shorter than this.
@@ -38,37 +41,6 @@ const WORKER_SPIN: Duration = Duration::from_micros(60);
 /// How long the caller looks for the last report before it sleeps. Past this, a worker that holds a chunk has most likely lost
 /// its processor to another process; sleeping gives it ours.
 const JOIN_SPIN: Duration = Duration::from_micros(40);
-
-/// The job word: the chunks not yet taken, `front .. back`, below 32 bits that count generations. These repeat after hours of
-/// uninterrupted dispatch, and a worker would have to be stopped between two instructions for exactly that long to notice.
-#[derive(Clone, Copy)]
-struct Word {
-    generation: u32,
-    front: u16,
-    back: u16,
-}
-
-impl Word {
-    fn pack(self) -> u64 {
-        u64::from(self.generation) << 32 | u64::from(self.front) << 16 | u64::from(self.back)
-    }
-
-    fn unpack(word: u64) -> Self {
-        Word { generation: (word >> 32) as u32, front: (word >> 16) as u16, back: word as u16 }
-    }
-
-    /// No chunk is left.
-    fn is_over(self) -> bool {
-        self.front == self.back
-    }
-}
-
-/// From which end of a job a thread takes chunks.
-#[derive(Clone, Copy, PartialEq)]
-enum End {
-    Front,
-    Back,
-}
 
 /// Set in `pending` by a caller that went to sleep: whoever reports last wakes it.
 const CALLER_SLEEPS: usize = 1 << (usize::BITS - 1);
@@ -236,10 +208,7 @@ impl Shared {
             if word.is_over() {
                 return None;
             }
-            let (chunk, rest) = match end {
-                End::Front => (word.front, Word { front: word.front + 1, ..word }),
-                End::Back => (word.back - 1, Word { back: word.back - 1, ..word }),
-            };
+            let (chunk, rest) = word.take(end);
             let work = job.work.load(Relaxed);
             match job.word.compare_exchange_weak(packed, rest.pack(), AcqRel, Acquire) {
                 Ok(_) => {
@@ -347,43 +316,6 @@ fn spin_until(budget: Duration, done: impl Fn() -> bool) -> bool {
 /// No lock here guards data that a panic could leave half written.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
-/// A mutable slice whose disjoint parts different threads write.
-pub(crate) struct Disjoint<'a, T> {
-    pointer: *mut T,
-    length: usize,
-    slice: PhantomData<&'a mut [T]>,
-}
-
-// SAFETY: it stands for `&mut [T]` cut into parts; handing parts to other threads is `split_at_mut` plus sending the halves,
-// which needs `T: Send`. That the parts are disjoint is what `part` asks of its callers.
-unsafe impl<T: Send> Sync for Disjoint<'_, T> {}
-
-impl<'a, T> Disjoint<'a, T> {
-    pub(crate) fn new(slice: &'a mut [T]) -> Self {
-        Disjoint { pointer: slice.as_mut_ptr(), length: slice.len(), slice: PhantomData }
-    }
-
-    /// Has the cache line of an item brought near, to be written to.
-    #[inline]
-    #[cfg(target_arch = "x86_64")]
-    pub(crate) fn fetch(&self, item: usize) {
-        use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
-        // SAFETY: fetching never faults, wherever it points.
-        unsafe { _mm_prefetch::<_MM_HINT_ET0>(self.pointer.wrapping_add(item).cast()) };
-    }
-
-    /// The part `range`, which must lie inside the slice.
-    ///
-    /// # Safety
-    /// No two parts that are alive at the same time may overlap.
-    #[allow(clippy::mut_from_ref, reason = "the point of the type; disjointness is the caller's promise")]
-    pub(crate) unsafe fn part(&self, range: Range<usize>) -> &mut [T] {
-        assert!(range.start <= range.end && range.end <= self.length, "part {range:?} of {} items", self.length);
-        // SAFETY: in bounds by the check above, exclusive by the caller's promise, borrowed from the slice for 'a at least.
-        unsafe { std::slice::from_raw_parts_mut(self.pointer.add(range.start), range.len()) }
-    }
 }
 
 #[cfg(test)]
