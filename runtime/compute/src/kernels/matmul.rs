@@ -84,7 +84,7 @@ pub fn is_quantised(ty: TensorType) -> bool {
 /// Memory that a thread keeps for products with quantised weights of so many columns, about, bytes: sixteen rows unpacked with
 /// their scales, 24 bytes a column, or the few rows of a plain type that are widened at once, with the sums of a block of tokens.
 pub fn thread_bytes(columns: usize) -> usize {
-    const PLAIN: usize = 80 << 10;
+    const PLAIN: usize = 90 << 10;
     (24 * columns).max(PLAIN)
 }
 

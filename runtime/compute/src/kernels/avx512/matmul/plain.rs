@@ -31,7 +31,7 @@ const TILE: usize = 6;
 /// Columns in a panel, at most.
 const WIDTH: usize = 384;
 /// Tokens that a panel is used for.
-const TOKENS: usize = 192;
+const TOKENS: usize = 258;
 
 /// Four columns of sixteen rows, or the sums of sixteen rows with one token.
 #[derive(Clone, Copy)]
@@ -120,8 +120,12 @@ unsafe fn several_tokens<P: Wide>(
     for start in (0..columns).step_by(4 * panel.len()) {
         let end = (start + 4 * panel.len()).min(columns);
         for vector in 0..VECTORS {
-            let rows = pointers(chunk, first + 4 * vector);
+            let rows: [_; 4] = pointers(chunk, first + 4 * vector);
             for (column, places) in (start..end).step_by(LANES).zip(panel.chunks_exact_mut(LANES / 4)) {
+                // The next panel's weights come near while this one's products are computed.
+                for row in rows {
+                    _mm_prefetch::<_MM_HINT_T1>(row.wrapping_add((ROWS * columns + column) * P::BYTES).cast());
+                }
                 // SAFETY: the columns exist.
                 for (place, four) in places.iter_mut().zip(unsafe { laid_out::<P>(&rows, column, columns) }) {
                     place.0[vector] = four;
