@@ -102,6 +102,31 @@ impl<'a> Chunk<'a> {
         let row_bytes = self.weight.bytes.len() / self.weight.rows;
         &self.weight.bytes[row * row_bytes..][..row_bytes]
     }
+
+    /// Puts the sums of rows `first ..` of a token, or of as many of them as the chunk has, none perhaps, where they belong.
+    ///
+    /// # Safety
+    /// No other thread has these rows.
+    #[inline]
+    pub(crate) unsafe fn store<const N: usize>(&self, token: usize, first: usize, sums: &[f32; N]) {
+        let left = self.rows.end.saturating_sub(first);
+        // SAFETY: passed on from the caller.
+        unsafe {
+            if left >= N {
+                self.out.store(token, first, sums);
+            } else if left > 0 {
+                self.store_some(token, first, &sums[..left]);
+            }
+        }
+    }
+
+    /// Apart from the above, or the compiler makes one copy of any length of both: a call for each.
+    #[cold]
+    #[inline(never)]
+    unsafe fn store_some(&self, token: usize, first: usize, sums: &[f32]) {
+        // SAFETY: passed on from the caller.
+        unsafe { self.out.store(token, first, sums) };
+    }
 }
 
 /// Where results go, and what is done to them on the way.
@@ -125,7 +150,7 @@ impl Output<'_> {
     /// # Safety
     /// Those rows belong to the caller's chunk.
     #[inline]
-    pub(crate) unsafe fn store(&self, token: usize, row: usize, sums: &[f32]) {
+    unsafe fn store(&self, token: usize, row: usize, sums: &[f32]) {
         let start = token * self.rows + row;
         // SAFETY: chunks have disjoint rows, and a chunk is computed by one thread.
         let out = unsafe { self.out.part(start..start + sums.len()) };

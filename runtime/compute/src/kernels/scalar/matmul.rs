@@ -68,7 +68,7 @@ unsafe fn quantised_rows<B: Block>(chunk: &Chunk<'_>) {
                 }
             }
             // SAFETY: the row is of this chunk.
-            unsafe { chunk.out.store(token, row, &[sum]) };
+            unsafe { chunk.store(token, row, &[sum]) };
         }
     }
 }
@@ -92,7 +92,7 @@ unsafe fn plain_rows<P: Plain>(chunk: &Chunk<'_>) {
                 }
             }
             // SAFETY: the row is of this chunk.
-            unsafe { chunk.out.store(token, row, &[lanes.iter().sum()]) };
+            unsafe { chunk.store(token, row, &[lanes.iter().sum()]) };
         }
     }
 }

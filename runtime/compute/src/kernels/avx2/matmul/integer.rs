@@ -42,11 +42,7 @@ pub(in crate::kernels) unsafe fn store(chunk: &Chunk<'_>, token: usize, first: u
     // SAFETY: eight lanes to eight values; the rows are of this chunk.
     unsafe {
         _mm256_storeu_ps(lanes.as_mut_ptr(), sums);
-        match chunk.rows.end.saturating_sub(first) {
-            8.. => chunk.out.store(token, first, &lanes),
-            0 => {}
-            count => chunk.out.store(token, first, &lanes[..count]),
-        }
+        chunk.store(token, first, &lanes);
     }
 }
 

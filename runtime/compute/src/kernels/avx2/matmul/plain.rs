@@ -238,10 +238,6 @@ unsafe fn store(chunk: &Chunk<'_>, token: usize, first: usize, sums: [__m256; RO
     // SAFETY: four lanes to four values; the rows are of this chunk.
     unsafe {
         _mm_storeu_ps(lanes.as_mut_ptr(), totals);
-        match chunk.rows.end.saturating_sub(first) {
-            ROWS.. => chunk.out.store(token, first, &lanes),
-            0 => {}
-            count => chunk.out.store(token, first, &lanes[..count]),
-        }
+        chunk.store(token, first, &lanes);
     }
 }

@@ -129,10 +129,7 @@ unsafe fn store(chunk: &Chunk<'_>, token: usize, first: usize, sums: __m512) {
     // SAFETY: sixteen lanes to sixteen values; the rows are of this chunk.
     unsafe {
         _mm512_storeu_ps(lanes.as_mut_ptr(), sums);
-        match chunk.rows.end - first {
-            STRIP.. => chunk.out.store(token, first, &lanes),
-            count => chunk.out.store(token, first, &lanes[..count]),
-        }
+        chunk.store(token, first, &lanes);
     }
 }
 

@@ -286,9 +286,6 @@ unsafe fn store<const R: usize>(chunk: &Chunk<'_>, token: usize, first: usize, s
     // SAFETY: sixteen lanes to sixteen values; the rows are of this chunk.
     unsafe {
         _mm512_storeu_ps(lanes.as_mut_ptr(), _mm512_permutexvar_ps(rows, sums));
-        match chunk.rows.end - first {
-            count if count < R => chunk.out.store(token, first, &lanes[..count]),
-            _ => chunk.out.store(token, first, &lanes[..R]),
-        }
+        chunk.store::<R>(token, first, lanes.first_chunk().expect("R is sixteen at most"));
     }
 }

@@ -139,10 +139,6 @@ unsafe fn store(chunk: &Chunk<'_>, token: usize, first: usize, sums: float32x4_t
     // SAFETY: four lanes to four values; the rows are of this chunk.
     unsafe {
         vst1q_f32(lanes.as_mut_ptr(), sums);
-        match chunk.rows.end.saturating_sub(first) {
-            4.. => chunk.out.store(token, first, &lanes),
-            0 => {}
-            count => chunk.out.store(token, first, &lanes[..count]),
-        }
+        chunk.store(token, first, &lanes);
     }
 }

@@ -247,10 +247,6 @@ unsafe fn store(chunk: &Chunk<'_>, token: usize, first: usize, sums: [Eight; ROW
     // SAFETY: four lanes to four values; the rows are of this chunk.
     unsafe {
         vst1q_f32(lanes.as_mut_ptr(), totals);
-        match chunk.rows.end.saturating_sub(first) {
-            ROWS.. => chunk.out.store(token, first, &lanes),
-            0 => {}
-            count => chunk.out.store(token, first, &lanes[..count]),
-        }
+        chunk.store(token, first, &lanes);
     }
 }
