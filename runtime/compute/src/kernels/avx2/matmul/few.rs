@@ -2,11 +2,7 @@
 //!
 //! A strip costs more than twice what a token costs here (unpacked, stored, read again), so up to [`FEW`] tokens take their
 //! products from the same registers. A group's products are summed over columns, lane = row, and go through [`accumulate`]: tiles give
-//! the same bits. What multiplies and sums is stamped in: `maddubs` here, `vpdpbusd` in `few_vnni`.
-//!
-//! `maddubs` multiplies unsigned levels with signed activations and adds pairs into i16. Levels of up to five bits let the four such
-//! sums of a half group be added before they must be widened (31 × 127 × 2 × 4 < 2¹⁵), six-bit ones two; signed levels go through
-//! `|w| × (x with the sign of w)`. `madd` widens to i32, and multiplies by the activations' multipliers.
+//! the same bits. What multiplies and sums is stamped in: `maddubs` here, as `integer` explains, `vpdpbusd` in `few_vnni`.
 
 use std::arch::x86_64::*;
 

@@ -10,16 +10,9 @@ use super::blocks::{Block, Header, Rows};
 use super::few::{FEW, add_group, fetch, token_kernel};
 use super::integer::{accumulate, accumulate_half, store};
 use super::strip::pointers;
+use super::vnni::zero;
 use crate::kernels::matmul::{ActivationGroup, Chunk, GroupFacts};
 use crate::quant::GROUP;
-
-/// What is taken off levels while they are multiplied: signed ones are raised by as much before.
-const fn zero<B: Block>() -> i32 {
-    match B::MAX_LEVEL {
-        None => 128,
-        Some(_) => B::ZERO,
-    }
-}
 
 /// How many sums of four columns fit i16 when added, up to 2.
 const fn sums<B: Block>() -> i32 {

@@ -40,13 +40,20 @@ pub(in crate::kernels) enum Start {
     },
 }
 
-/// The least that gives what the level for 0 adds, signed levels raised by 128 included.
-pub(in crate::kernels) const fn start_of<B: Block>() -> Start {
+/// The level that stands for 0, as it is multiplied: signed ones are raised by 128 before.
+pub(super) const fn zero<B: Block>() -> i32 {
     match B::MAX_LEVEL {
-        None => Start::Raised { shift: 0 },
-        Some(_) if B::ZERO == 0 => Start::Nothing,
-        Some(_) if (B::ZERO as u32).is_power_of_two() => Start::Raised { shift: 7 - B::ZERO.ilog2() },
-        Some(_) => Start::Levels { zero: B::ZERO },
+        None => 128,
+        Some(_) => B::ZERO,
+    }
+}
+
+/// The least that takes off what the level for 0 adds.
+pub(in crate::kernels) const fn start_of<B: Block>() -> Start {
+    match zero::<B>() as u32 {
+        0 => Start::Nothing,
+        zero if zero.is_power_of_two() => Start::Raised { shift: 7 - zero.ilog2() },
+        zero => Start::Levels { zero: zero as i32 },
     }
 }
 
