@@ -20,7 +20,7 @@ use half::f16;
 use super::{Block, Head, PAGE_TOKENS, Partial, blocks};
 use crate::kernels::vector::{Vector, exp2, tanh};
 
-/// Rows of a tile. With two vectors of columns that is 12 sums: what 16 registers hold beside the operands.
+/// Rows of a tile. With two vectors of columns that is 12 sums: what 16 registers hold beside the operands; with four 24, of 32.
 const TILE_ROWS: usize = 6;
 
 /// A matrix in memory: where it begins, and how far its rows are apart.
@@ -211,6 +211,23 @@ unsafe fn weigh<V: Vector, E: Element, const WIDE: usize, const WIDER: usize>(
     }
 }
 
+/// Weights are summed so many side by side, whatever the vectors.
+const SIDE: usize = 16;
+
+/// The first vectors of these, [`SIDE`] lanes in all, halved until they are one.
+#[inline(always)]
+unsafe fn folded<V: Vector>(mut sums: [V; SIDE]) -> V {
+    let mut vectors = SIDE / V::LANES;
+    while vectors > 1 {
+        vectors /= 2;
+        for at in 0..vectors {
+            // SAFETY: `Vector`'s promise is the caller's.
+            sums[at] = unsafe { sums[at].add(sums[at + vectors]) };
+        }
+    }
+    sums[0]
+}
+
 /// Turns the scores that a row sees of one page into weights, and brings its running maximum, sum and `out` up to date.
 #[inline(always)]
 unsafe fn softmax<V: Vector>(
@@ -220,7 +237,7 @@ unsafe fn softmax<V: Vector>(
     scores: &mut [f32],
     to: &mut Partial<'_>,
 ) {
-    let columns = seen.start / V::LANES * V::LANES..seen.end.next_multiple_of(V::LANES);
+    let columns = seen.start / SIDE * SIDE..seen.end.next_multiple_of(SIDE);
     // SAFETY: the columns are whole vectors within the row's 64 scores; `out` is `stride` long, a multiple of the lanes.
     unsafe {
         if let Some(cap) = block.cap() {
@@ -240,14 +257,16 @@ unsafe fn softmax<V: Vector>(
         let max = if largest > before { largest } else { before };
         // With every score -inf so far there is nothing to subtract; all weights come out 0.
         let base = V::splat(if max == f32::NEG_INFINITY { 0.0 } else { max });
-        let mut sum = V::splat(0.0);
-        for column in columns.step_by(V::LANES) {
-            let at = scores.as_mut_ptr().add(column);
-            let weight = exp2(V::load(at).sub(base));
-            weight.store(at);
-            sum = sum.add(weight);
+        let mut sums = [V::splat(0.0); SIDE];
+        for first in columns.step_by(SIDE) {
+            for (column, sum) in (first..first + SIDE).step_by(V::LANES).zip(&mut sums) {
+                let at = scores.as_mut_ptr().add(column);
+                let weight = exp2(V::load(at).sub(base));
+                weight.store(at);
+                *sum = sum.add(weight);
+            }
         }
-        let mut sum = sum.sum();
+        let mut sum = folded(sums).sum();
         if max != before {
             let factor = exp2(V::splat(before - max));
             let stride = block.shape.stride();
@@ -357,6 +376,11 @@ unsafe fn strip<V: Vector, E: Element, const ROWS: usize, const WIDE: usize, con
             let (b, c) = (At { start: b.start.add(column), ..b }, At { start: c.start.add(column), ..c });
             tile::<V, E, ROWS, WIDE, FRESH>(depth, a, b, c);
             column += WIDE * V::LANES;
+        }
+        while column + 2 * V::LANES <= columns {
+            let (b, c) = (At { start: b.start.add(column), ..b }, At { start: c.start.add(column), ..c });
+            tile::<V, E, ROWS, 2, FRESH>(depth, a, b, c);
+            column += 2 * V::LANES;
         }
         while column < columns {
             let (b, c) = (At { start: b.start.add(column), ..b }, At { start: c.start.add(column), ..c });

@@ -3,7 +3,7 @@
 use half::f16;
 
 use super::*;
-use crate::kernels::{by_name, tables_under_test};
+use crate::kernels::{self, by_name, tables_under_test};
 use crate::quant::{dequantize_row, encode};
 
 mod storing;
@@ -311,6 +311,33 @@ fn tables_agree_with_the_scalar_one() {
             });
             let worst = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(worst < 1e-5, "{}, {} cached: {worst} off", kernels.name, shape.cache);
+        }
+    }
+}
+
+/// Weights are summed in as many lanes whatever the vectors, everything else first to last.
+#[test]
+fn vector_tables_give_the_same_bits() {
+    let threads = Threads::new(2);
+    let all = kernels::tables();
+    let Some(first) = all.get(1) else { return println!("SKIPPED: this processor has no vector table") };
+    let tables = tables_under_test("attention bits");
+    for cache in all_types() {
+        let shape = AttentionShape { cache, softcap: Some(20.0), ..shape(6, 2, 64) };
+        let mut numbers = Numbers(7);
+        let sequence = Sequence::new(first, &shape, 300, &mut numbers, 4.0);
+        let pages = sequence.pages();
+        let seen = |visible| Query { pages: &pages, visible, window: (visible % 3 == 0).then_some(70) };
+        let queries: Vec<_> = (1..=300).map(seen).collect();
+        let q = numbers.take(queries.len() * 6 * 64, 4.0);
+        let bits = |table: &Kernels| {
+            let mut out = vec![f32::NAN; q.len()];
+            attention(table, &threads, &shape, &q, &queries, &mut out);
+            out.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+        };
+        let expected = bits(first);
+        for table in tables.iter().filter(|table| table.name != "scalar") {
+            assert!(bits(table) == expected, "{}, {cache} cached", table.name);
         }
     }
 }

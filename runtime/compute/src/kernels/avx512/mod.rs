@@ -1,11 +1,13 @@
 //! AVX-512: two tables, one for every processor with F, BW, VL and DQ (Intel since Skylake-X, AMD since Zen 4), one for those that
 //! also have VNNI (Intel since Ice Lake, AMD since Zen 4).
 //!
-//! Whoever has these has AVX2, FMA and F16C too. Attention and norms are taken from `avx2`: their sums run over lanes, so
-//! wider vectors would round otherwise, and this way a model of quantised weights gives the same bits on all three tables,
-//! whichever machine it runs on. Matrix products, where the time goes, sum exact integers group by group, so lanes do not show.
+//! Whoever has these has AVX2, FMA and F16C too. A model of quantised weights gives the same bits on all of these tables, whichever
+//! machine it runs on: norms, whose sums run over lanes, are taken from `avx2`; attention sums weights in as many lanes
+//! whatever the vectors; matrix products sum exact integers group by group, so lanes do not show.
 
+mod attention;
 mod matmul;
+mod vector;
 
 use super::Kernels;
 use super::avx2;
@@ -31,7 +33,7 @@ pub(super) fn runs_here_with_vnni() -> bool {
 pub(super) static TABLE: Kernels = Kernels {
     name: "avx512",
     matmul: matmul::KERNELS,
-    attention: avx2::attention::KERNELS,
+    attention: attention::KERNELS,
     elementwise: avx2::elementwise::KERNELS,
 };
 
@@ -39,6 +41,6 @@ pub(super) static TABLE: Kernels = Kernels {
 pub(super) static TABLE_VNNI: Kernels = Kernels {
     name: "avx512vnni",
     matmul: matmul::KERNELS_VNNI,
-    attention: avx2::attention::KERNELS,
+    attention: attention::KERNELS,
     elementwise: avx2::elementwise::KERNELS,
 };
