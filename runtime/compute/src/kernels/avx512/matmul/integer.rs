@@ -12,21 +12,42 @@
 
 use std::arch::x86_64::*;
 
-use crate::kernels::avx2::matmul::blocks::Block;
-use crate::kernels::avx2::matmul::few::FEW;
-use crate::kernels::avx2::matmul::strip::{StripGroup, for_each_strip, for_each_tile};
+use super::few::{FEW, Sixteen, rows_at, scaling};
+use crate::kernels::avx2::matmul::blocks::{Block, Header};
+use crate::kernels::avx2::matmul::few::{self, fetch};
+use crate::kernels::avx2::matmul::few_vnni;
+use crate::kernels::avx2::matmul::strip::{StripGroup, for_each_strip, for_each_tile, pointers};
 use crate::kernels::avx2::matmul::vnni::{Start, start_of};
-use crate::kernels::avx2::matmul::{few, few_vnni};
-use crate::kernels::matmul::{Chunk, GroupFacts};
+use crate::kernels::matmul::{ActivationGroup, Chunk, GroupFacts};
+use crate::quant::GROUP;
 
 /// Rows in a strip.
 const STRIP: usize = 16;
-/// A strip's levels of four columns.
+
+/// What a group of sixteen rows holds beside the levels, as [`StripGroup`] has it.
+pub(super) struct Scaling {
+    pub(super) scale: __m512,
+    pub(super) offset: __m512,
+    pub(super) halves: [__m512i; 2],
+}
+
+/// A pair of vectors of a strip as one.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-fn levels(group: &StripGroup, quad: usize) -> __m512i {
-    // SAFETY: the pair of vectors is 64 bytes on a cache line.
-    unsafe { _mm512_load_si512((&raw const group.levels[quad]).cast()) }
+#[target_feature(enable = "avx512f")]
+fn pair<V>(vectors: &[V; 2]) -> __m512i {
+    const { assert!(size_of::<V>() == 32, "two vectors of AVX2") };
+    // SAFETY: the pair is 64 bytes on a cache line.
+    unsafe { _mm512_load_si512((&raw const *vectors).cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn scaling_of(group: &StripGroup) -> Scaling {
+    Scaling {
+        scale: _mm512_castsi512_ps(pair(&group.scale)),
+        offset: _mm512_castsi512_ps(pair(&group.offset)),
+        halves: [pair(&group.halves[0]), pair(&group.halves[1])],
+    }
 }
 
 /// Adds the products of four columns to the sums in i32.
@@ -67,16 +88,14 @@ fn start<B: Block>(facts: &GroupFacts, half: usize, shift_signed: bool) -> __m51
 /// Both halves' integers, each times its multiplier and, where weights have them, integer scales, added and rounded once.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-fn join_halves<B: Block>(halves: [__m512i; 2], group: &StripGroup, facts: &GroupFacts) -> __m512 {
+fn join_halves<B: Block>(halves: [__m512i; 2], scaling: &Scaling, facts: &GroupFacts) -> __m512 {
     if !B::HALVES {
         let first = _mm512_mul_ps(_mm512_cvtepi32_ps(halves[0]), _mm512_set1_ps(facts.multipliers[0]));
         return _mm512_fmadd_ps(_mm512_cvtepi32_ps(halves[1]), _mm512_set1_ps(facts.multipliers[1]), first);
     }
     let mut scaled = halves;
     for (half, scaled) in scaled.iter_mut().enumerate() {
-        // SAFETY: the pair of vectors is 64 bytes on a cache line.
-        let scales = unsafe { _mm512_load_si512((&raw const group.halves[half]).cast()) };
-        let factors = _mm512_mullo_epi16(_mm512_set1_epi32(facts.factors[half]), scales);
+        let factors = _mm512_mullo_epi16(_mm512_set1_epi32(facts.factors[half]), scaling.halves[half]);
         *scaled = _mm512_mullo_epi32(*scaled, _mm512_srai_epi32::<16>(factors));
     }
     _mm512_cvtepi32_ps(_mm512_add_epi32(scaled[0], scaled[1]))
@@ -85,33 +104,20 @@ fn join_halves<B: Block>(halves: [__m512i; 2], group: &StripGroup, facts: &Group
 /// Adds a group to the sums of sixteen rows: the order and rounding of `avx2`'s `accumulate`, which computes few tokens.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-fn accumulate<B: Block>(sums: __m512, integers: __m512, group: &StripGroup, facts: &GroupFacts) -> __m512 {
-    // SAFETY: the pairs of vectors are 64 bytes on a cache line each.
-    let (scale, offset) =
-        unsafe { (_mm512_load_ps((&raw const group.scale).cast()), _mm512_load_ps((&raw const group.offset).cast())) };
-    let scale = _mm512_mul_ps(scale, _mm512_set1_ps(facts.scale));
+fn accumulate<B: Block>(sums: __m512, integers: __m512, scaling: &Scaling, facts: &GroupFacts) -> __m512 {
+    let scale = _mm512_mul_ps(scaling.scale, _mm512_set1_ps(facts.scale));
     let sums = _mm512_fmadd_ps(scale, integers, sums);
-    if B::OFFSET { _mm512_fmadd_ps(offset, _mm512_set1_ps(facts.sum), sums) } else { sums }
+    if B::OFFSET { _mm512_fmadd_ps(scaling.offset, _mm512_set1_ps(facts.sum), sums) } else { sums }
 }
 
 /// The same for halves that are apart: `avx2`'s `accumulate_half`, one after the other.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-fn accumulate_apart<B: Block>(
-    mut sums: __m512,
-    halves: [__m512i; 2],
-    group: &StripGroup,
-    facts: &GroupFacts,
-) -> __m512 {
-    // The second half's scale and offset are where others have integer scales.
-    let places: [[*const f32; 2]; 2] = [
-        [(&raw const group.scale).cast(), (&raw const group.offset).cast()],
-        [(&raw const group.halves[0]).cast(), (&raw const group.halves[1]).cast()],
-    ];
-    for (half, (integers, [scale, offset])) in halves.into_iter().zip(places).enumerate() {
-        // SAFETY: the pairs of vectors are 64 bytes on a cache line each.
-        let (scale, offset) = unsafe { (_mm512_load_ps(scale), _mm512_load_ps(offset)) };
-        let integers = _mm512_mul_ps(_mm512_cvtepi32_ps(integers), _mm512_set1_ps(facts.multipliers[half]));
+fn accumulate_apart<B: Block>(mut sums: __m512, halves: [__m512i; 2], scaling: &Scaling, facts: &GroupFacts) -> __m512 {
+    let Scaling { scale, offset, halves: second } = scaling;
+    let second = (_mm512_castsi512_ps(second[0]), _mm512_castsi512_ps(second[1]));
+    for (half, (scale, offset)) in [(*scale, *offset), second].into_iter().enumerate() {
+        let integers = _mm512_mul_ps(_mm512_cvtepi32_ps(halves[half]), _mm512_set1_ps(facts.multipliers[half]));
         let scale = _mm512_mul_ps(scale, _mm512_set1_ps(facts.scale));
         sums = _mm512_fmadd_ps(scale, integers, sums);
         if B::OFFSET {
@@ -119,6 +125,17 @@ fn accumulate_apart<B: Block>(
         }
     }
     sums
+}
+
+/// Adds the integers of a group's halves to the sums of sixteen rows.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+fn add_halves<B: Block>(sums: __m512, halves: [__m512i; 2], scaling: &Scaling, facts: &GroupFacts) -> __m512 {
+    if B::APART {
+        accumulate_apart::<B>(sums, halves, scaling, facts)
+    } else {
+        accumulate::<B>(sums, join_halves::<B>(halves, scaling, facts), scaling, facts)
+    }
 }
 
 /// Puts sixteen rows' sums, or as many as the chunk still has, where they belong.
@@ -134,7 +151,7 @@ unsafe fn store(chunk: &Chunk<'_>, token: usize, first: usize, sums: __m512) {
 }
 
 macro_rules! kernels {
-    ($name:ident, $features:literal, $add_products:ident, shift_signed: $shift:literal, $($few_tokens:ident)::+) => {
+    ($name:ident, $features:literal, $add_products:ident, shift_signed: $shift:literal, $($eight_rows:ident)::+) => {
         /// The kernels of one of the tables.
         pub(super) mod $name {
             use super::*;
@@ -144,12 +161,76 @@ macro_rules! kernels {
             /// # Safety
             /// As for [`crate::kernels::matmul::RowsKernel`]; the processor has the features named here.
             #[target_feature(enable = $features)]
-            pub(in super::super) unsafe fn rows<B: Block>(chunk: &Chunk<'_>) {
-                if chunk.x.tokens() <= FEW {
-                    // SAFETY: passed on from the caller.
-                    return unsafe { $($few_tokens)::+::<B>(chunk) };
+            pub(in super::super) unsafe fn rows<B: Sixteen>(chunk: &Chunk<'_>) {
+                // SAFETY: passed on from the caller.
+                unsafe {
+                    match chunk.x.tokens() {
+                        tokens if tokens <= B::EIGHT_ROWS => return $($eight_rows)::+::few_tokens::<B>(chunk),
+                        tokens if tokens <= FEW => return few_tokens::<B>(chunk),
+                        _ => {}
+                    }
                 }
                 for_each_tile!(chunk, B, unsigned: $shift, tile, [8 4 2 1]);
+            }
+
+            /// Sixteen rows at a time, of up to [`FEW`] tokens.
+            #[target_feature(enable = $features)]
+            unsafe fn few_tokens<B: Sixteen>(chunk: &Chunk<'_>) {
+                let blocks = chunk.weight.columns / (B::GROUPS * GROUP);
+                let mut headers = [Header::new(), Header::new()];
+                for first in chunk.rows.clone().step_by(STRIP) {
+                    let octets = [pointers(chunk, first), pointers(chunk, first + 8)];
+                    let mut sums = [_mm512_setzero_ps(); FEW];
+                    let sums = &mut sums[..chunk.x.tokens()];
+                    for block in 0..blocks {
+                        // SAFETY: the rows' pointers are followed by `blocks` blocks each, and tokens have as many groups.
+                        unsafe {
+                            let rows = rows_at(&octets, block * B::BYTES);
+                            B::header(&rows[0], &mut headers[0]);
+                            B::header(&rows[1], &mut headers[1]);
+                            let (bytes, far) = (STRIP * B::BYTES, STRIP * blocks * B::BYTES);
+                            let next = octets[0][0].wrapping_add(far + block * bytes);
+                            for group in 0..B::GROUPS {
+                                fetch(next, far, bytes, group, B::GROUPS);
+                                let mut quads = B::quads(&rows, group);
+                                if $shift && B::MAX_LEVEL.is_none() {
+                                    for quad in &mut quads {
+                                        *quad = _mm512_xor_si512(*quad, _mm512_set1_epi8(-128));
+                                    }
+                                }
+                                let scaling = scaling::<B>(&headers, group);
+                                let x = chunk.x.groups(0).as_ptr().add(block * B::GROUPS + group);
+                                add_tokens::<B>(sums, x, blocks * B::GROUPS, quads, &scaling);
+                            }
+                        }
+                    }
+                    for (token, &sums) in sums.iter().enumerate() {
+                        // SAFETY: passed on from the caller.
+                        unsafe { store(chunk, token, first, sums) };
+                    }
+                }
+            }
+
+            /// Adds a group of sixteen rows to the sums of tokens, whose activations for it lie `stride` groups apart.
+            #[inline]
+            #[target_feature(enable = $features)]
+            unsafe fn add_tokens<B: Block>(
+                sums: &mut [__m512],
+                x: *const ActivationGroup,
+                stride: usize,
+                quads: [__m512i; 8],
+                scaling: &Scaling,
+            ) {
+                for (token, sums) in sums.iter_mut().enumerate() {
+                    // SAFETY: passed on from the caller.
+                    let ActivationGroup { levels, facts } = unsafe { &*x.add(token * stride) };
+                    let mut halves = [start::<B>(facts, 0, $shift), start::<B>(facts, 1, $shift)];
+                    for (quad, four) in levels.0.as_chunks::<4>().0.iter().enumerate() {
+                        let four = _mm512_set1_epi32(i32::from_ne_bytes(four.map(|level| level as u8)));
+                        halves[quad / 4] = $add_products::<B>(halves[quad / 4], quads[quad], four);
+                    }
+                    *sums = add_halves::<B>(*sums, halves, scaling, facts);
+                }
             }
 
             /// Sixteen rows × `T` tokens.
@@ -174,22 +255,18 @@ macro_rules! kernels {
                         }
                     }
                     for quad in 0..8 {
-                        let levels = levels(group, quad);
+                        let levels = pair(&group.levels[quad]);
                         for (integers, x) in halves[quad / 4].iter_mut().zip(&x) {
                             // SAFETY: as above; a group has eight times four levels.
                             let four = unsafe { (*x.add(index)).levels.0.as_ptr().cast::<i32>().add(quad).read() };
                             *integers = $add_products::<B>(*integers, levels, _mm512_set1_epi32(four));
                         }
                     }
+                    let scaling = scaling_of(group);
                     for (t, sums) in sums.iter_mut().enumerate() {
                         // SAFETY: as above.
                         let facts = unsafe { &(*x[t].add(index)).facts };
-                        let halves = [halves[0][t], halves[1][t]];
-                        *sums = if B::APART {
-                            accumulate_apart::<B>(*sums, halves, group, facts)
-                        } else {
-                            accumulate::<B>(*sums, join_halves::<B>(halves, group, facts), group, facts)
-                        };
+                        *sums = add_halves::<B>(*sums, [halves[0][t], halves[1][t]], &scaling, facts);
                     }
                 }
                 for (t, sums) in sums.into_iter().enumerate() {
@@ -201,5 +278,5 @@ macro_rules! kernels {
     };
 }
 
-kernels!(bw, "avx512f,avx512bw,avx512vl,avx512dq", add_products, shift_signed: false, few::few_tokens);
-kernels!(vnni, "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni", add_products_vnni, shift_signed: true, few_vnni::avx512::few_tokens);
+kernels!(bw, "avx512f,avx512bw,avx512vl,avx512dq", add_products, shift_signed: false, few);
+kernels!(vnni, "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni", add_products_vnni, shift_signed: true, few_vnni::avx512);

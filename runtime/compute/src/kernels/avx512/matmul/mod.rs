@@ -1,7 +1,8 @@
-//! AVX-512 matrix products: the tables. Block types, strips and the path for few tokens are those of `avx2`.
+//! AVX-512 matrix products: the tables. Block types, strips and the path for one token are those of `avx2`.
 //!
-//! Few tokens are bound by memory, which 256-bit vectors already keep up with; many tokens are where twice the width pays.
+//! One token is bound by memory, which 256-bit vectors already keep up with; more are where twice the width pays.
 
+mod few;
 mod integer;
 mod plain;
 

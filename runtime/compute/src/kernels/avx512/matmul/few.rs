@@ -1,0 +1,173 @@
+//! Quantised weights times a few tokens: sixteen rows are read where they lie.
+//!
+//! A group of sixteen rows is turned in registers into the eight vectors that a strip has in memory, four columns of every row in
+//! each, and every token is multiplied with them there: no sums across lanes, no stores. What a token costs beside its products is
+//! what it costs in a tile, so weights are what a few tokens wait for.
+
+use std::arch::x86_64::*;
+
+use super::integer::Scaling;
+use crate::kernels::avx2::matmul::blocks::{self, Block, Header, Rows};
+use crate::kernels::avx2::matmul::few;
+
+/// Tokens that share what is read of sixteen rows, at most.
+pub(super) const FEW: usize = 8;
+
+/// Sixteen rows, eight by eight.
+pub(super) type Octets = [Rows; 2];
+
+/// The rows from byte `offset` on.
+#[inline]
+pub(super) unsafe fn rows_at(octets: &Octets, offset: usize) -> Octets {
+    // SAFETY: the caller has that many bytes in each row.
+    octets.map(|rows| rows.map(|row| unsafe { row.add(offset) }))
+}
+
+/// A quantised type as sixteen rows of it are read.
+pub(super) trait Sixteen: Block {
+    /// So many tokens at most are left to the path that reads eight rows.
+    ///
+    /// It is as quick for most types up to four tokens (2048 × 2048 weights out of memory, this path against that one: Q4_K 2 %
+    /// slower, Q5_K 5 % faster, Q6_K, which `madd` gives its scales, 15 % slower); those that are cheap to turn gain with two already
+    /// (Q4_1 10 %, with four 12 %). One waits for memory on any path, and that one asks for it in smaller pieces (2 to 17 %).
+    const EIGHT_ROWS: usize;
+
+    /// The levels of a group of the block that each row points to: in a vector four columns of every row.
+    ///
+    /// # Safety
+    /// As for [`Block::levels`]; the processor has AVX-512 F, BW, VL and DQ.
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")]
+    unsafe fn quads(rows: &Octets, group: usize) -> [__m512i; 8] {
+        let mut levels = [_mm256_setzero_si256(); 16];
+        for (place, &row) in levels.iter_mut().zip(rows.as_flattened()) {
+            // SAFETY: passed on from the caller.
+            *place = unsafe { Self::levels(row, group) };
+        }
+        turned(levels)
+    }
+}
+
+/// Rows of eight words of 32 bits, word by word.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn turned(rows: [__m256i; 16]) -> [__m512i; 8] {
+    let mut pairs = [_mm512_setzero_si512(); 8];
+    for (index, pair) in pairs.iter_mut().enumerate() {
+        // Rows 0 and 4, 1 and 5, …: what `four_by_four` takes apart ends up in order.
+        let front = index / 4 * 8 + index % 4;
+        *pair = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(rows[front]), rows[front + 4]);
+    }
+    let [first, second, third, fourth] = four_by_four([pairs[0], pairs[1], pairs[2], pairs[3]]);
+    let [fifth, sixth, seventh, eighth] = four_by_four([pairs[4], pairs[5], pairs[6], pairs[7]]);
+    let lower = |front, back| _mm512_shuffle_i64x2::<0b10_00_10_00>(front, back);
+    let upper = |front, back| _mm512_shuffle_i64x2::<0b11_01_11_01>(front, back);
+    [
+        lower(first, fifth),
+        lower(second, sixth),
+        lower(third, seventh),
+        lower(fourth, eighth),
+        upper(first, fifth),
+        upper(second, sixth),
+        upper(third, seventh),
+        upper(fourth, eighth),
+    ]
+}
+
+/// Rows and columns of 4 × 4 words of 32 bits exchanged, in each 128 bits.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn four_by_four([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
+    let (low, high) = (_mm512_unpacklo_epi32(a, b), _mm512_unpacklo_epi32(c, d));
+    let (third, fourth) = (_mm512_unpackhi_epi32(a, b), _mm512_unpackhi_epi32(c, d));
+    [
+        _mm512_unpacklo_epi64(low, high),
+        _mm512_unpackhi_epi64(low, high),
+        _mm512_unpacklo_epi64(third, fourth),
+        _mm512_unpackhi_epi64(third, fourth),
+    ]
+}
+
+/// Sixteen bytes of each row, word by word of 32 bits.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+unsafe fn four_words_of(rows: &Octets, offset: usize) -> [__m512i; 4] {
+    let mut fours = [_mm512_setzero_si512(); 4];
+    for (row, place) in fours.iter_mut().enumerate() {
+        // SAFETY: the caller has a block at each row, `offset` lies sixteen bytes before its end at least.
+        unsafe {
+            let load = |row: *const u8| _mm_loadu_si128(row.add(offset).cast());
+            let [front, back] = rows;
+            let four = _mm512_castsi128_si512(load(front[row]));
+            let four = _mm512_inserti32x4::<1>(four, load(front[row + 4]));
+            let four = _mm512_inserti32x4::<2>(four, load(back[row]));
+            *place = _mm512_inserti32x4::<3>(four, load(back[row + 4]));
+        }
+    }
+    four_by_four(fours)
+}
+
+/// Sixteen bytes of nibbles a row: the low ones are the first half of a group, the high ones the second.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+unsafe fn nibbles(rows: &Octets, offset: usize) -> [__m512i; 8] {
+    // SAFETY: passed on from the caller.
+    let [a, b, c, d] = unsafe { four_words_of(rows, offset) };
+    let low = |words| _mm512_and_si512(words, _mm512_set1_epi8(15));
+    let high = |words| low(_mm512_srli_epi32::<4>(words));
+    [low(a), low(b), low(c), low(d), high(a), high(b), high(c), high(d)]
+}
+
+/// Types whose blocks are one group with nibbles from `$offset` on.
+macro_rules! nibbles {
+    ($($name:ident: $offset:literal),+) => {$(
+        impl Sixteen for blocks::$name {
+            const EIGHT_ROWS: usize = 1;
+
+            #[inline]
+            #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")]
+            unsafe fn quads(rows: &Octets, _: usize) -> [__m512i; 8] {
+                // SAFETY: passed on from the caller.
+                unsafe { nibbles(rows, $offset) }
+            }
+        }
+    )+};
+}
+
+nibbles!(Q4_0: 2, Q4_1: 4);
+
+/// Types that are unpacked row by row.
+macro_rules! by_rows {
+    ($eight_rows:expr; $($name:ident)+) => {
+        $(impl Sixteen for blocks::$name {
+            const EIGHT_ROWS: usize = $eight_rows;
+        })+
+    };
+}
+
+by_rows!(few::FEW; Q5_0 Q5_1 Q2K Q3K Q4K Q5K Q6K IQ1S IQ1M IQ2XXS IQ2XS IQ2S IQ3XXS IQ3S TQ1_0 TQ2_0 NVFP4);
+by_rows!(1; Q8_0 IQ4NL IQ4XS MXFP4);
+
+/// What a group of sixteen rows holds beside the levels.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+pub(super) fn scaling<B: Block>([front, back]: &[Header; 2], group: usize) -> Scaling {
+    let floats = |front, back| _mm512_insertf32x8::<1>(_mm512_castps256_ps512(front), back);
+    let scale = floats(front.scale[group], back.scale[group]);
+    let offset = floats(front.offset[group], back.offset[group]);
+    let halves = if B::APART {
+        [
+            _mm512_castps_si512(floats(front.upper_scale[group], back.upper_scale[group])),
+            _mm512_castps_si512(floats(front.upper_offset[group], back.upper_offset[group])),
+        ]
+    } else if B::HALVES {
+        let pairs = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(front.halves[group]), back.halves[group]);
+        // As `strip` has them: each scale twice as i16 in its word.
+        let lower = _mm512_and_si512(pairs, _mm512_set1_epi32(0xffff));
+        let upper = _mm512_srli_epi32::<16>(pairs);
+        [_mm512_or_si512(lower, _mm512_slli_epi32::<16>(pairs)), _mm512_or_si512(upper, _mm512_slli_epi32::<16>(upper))]
+    } else {
+        [_mm512_setzero_si512(); 2]
+    };
+    Scaling { scale, offset, halves }
+}
