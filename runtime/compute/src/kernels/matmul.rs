@@ -81,11 +81,16 @@ pub fn is_quantised(ty: TensorType) -> bool {
     ty.block_elements() > 1
 }
 
-/// Memory that a thread keeps for products with quantised weights of so many columns, about, bytes: sixteen rows unpacked with
-/// their scales, 24 bytes a column, or the few rows of a plain type that are widened at once, with the sums of a block of tokens.
-pub fn thread_bytes(columns: usize) -> usize {
+/// Memory that a thread keeps for products of so many tokens with quantised weights of so many columns, about, bytes: sixteen rows
+/// unpacked with their scales, 24 bytes a column, on x86 no more than a part of the columns, with the sums that wait for the others;
+/// or the few rows of a plain type that are widened at once, with the sums of a block of tokens.
+pub fn thread_bytes(columns: usize, tokens: usize) -> usize {
     const PLAIN: usize = 90 << 10;
-    (24 * columns).max(PLAIN)
+    #[cfg(target_arch = "x86_64")]
+    let quantised = super::avx2::matmul::strip::thread_bytes(columns, tokens);
+    #[cfg(not(target_arch = "x86_64"))]
+    let quantised = (24 * columns, tokens).0;
+    quantised.max(PLAIN)
 }
 
 /// Rows of one product that one thread computes, for every token.
@@ -99,8 +104,22 @@ pub(crate) struct Chunk<'a> {
 impl<'a> Chunk<'a> {
     /// The bytes of a row.
     pub(crate) fn row(&self, row: usize) -> &'a [u8] {
-        let row_bytes = self.weight.bytes.len() / self.weight.rows;
-        &self.weight.bytes[row * row_bytes..][..row_bytes]
+        &self.weight.bytes[row * self.row_bytes()..][..self.row_bytes()]
+    }
+
+    /// Where rows `first ..` begin; past the chunk's last, the last again.
+    #[cfg_attr(
+        not(any(target_arch = "x86_64", target_arch = "aarch64")),
+        allow(dead_code, reason = "for vector tables")
+    )]
+    pub(crate) fn pointers<const R: usize>(&self, first: usize) -> [*const u8; R] {
+        let (start, row_bytes, last) = (self.weight.bytes.as_ptr(), self.row_bytes(), self.rows.end - 1);
+        std::array::from_fn(|row| start.wrapping_add((first + row).min(last) * row_bytes))
+    }
+
+    /// The bytes of one.
+    pub(crate) fn row_bytes(&self) -> usize {
+        self.weight.bytes.len() / self.weight.rows
     }
 
     /// Puts the sums of rows `first ..` of a token, or of as many of them as the chunk has, none perhaps, where they belong.

@@ -1,6 +1,6 @@
 //! Memory that a thread keeps between calls for its strips of unpacked weights.
 //!
-//! It is small (a strip fits the first two caches) and starts on a cache line. What it holds is whatever the last caller left:
+//! It is small (a strip fits the first two caches, and so do sums that wait for more columns) and starts on a cache line. What it holds is whatever the last caller left:
 //! numbers, but not meaningful ones.
 
 use std::cell::RefCell;
@@ -15,19 +15,37 @@ pub(super) unsafe trait Numbers: Copy {}
 #[repr(align(64))]
 struct Line(#[expect(dead_code, reason = "only room")] [u8; 64]);
 
+// SAFETY: bytes.
+unsafe impl Numbers for Line {}
+
 thread_local! {
     static LINES: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Calls `work` with room for `count` values of `T`, left as the last call left it.
 pub(super) fn with_scratch<T: Numbers, R>(count: usize, work: impl FnOnce(&mut [T]) -> R) -> R {
-    const { assert!(align_of::<T>() <= 64) };
+    with_two_scratches::<T, Line, R>(count, 0, |values, _| work(values))
+}
+
+/// The same for values of two types.
+pub(super) fn with_two_scratches<T: Numbers, U: Numbers, R>(
+    count: usize,
+    other_count: usize,
+    work: impl FnOnce(&mut [T], &mut [U]) -> R,
+) -> R {
+    const { assert!(align_of::<T>() <= 64 && align_of::<U>() <= 64) };
+    let (lines_of, others) = ((count * size_of::<T>()).div_ceil(64), (other_count * size_of::<U>()).div_ceil(64));
     LINES.with_borrow_mut(|lines| {
-        let wanted = (count * size_of::<T>()).div_ceil(64);
-        if lines.len() < wanted {
-            lines.resize(wanted, Line([0; 64]));
+        if lines.len() < lines_of + others {
+            lines.resize(lines_of + others, Line([0; 64]));
         }
-        // SAFETY: aligned and long enough by the above, exclusively borrowed, initialised, and any content is a `T`.
-        work(unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), count) })
+        let (first, second) = lines.split_at_mut(lines_of);
+        // SAFETY: aligned and long enough by the above, exclusively borrowed, initialised, and any content is a `T` or a `U`.
+        unsafe {
+            work(
+                std::slice::from_raw_parts_mut(first.as_mut_ptr().cast(), count),
+                std::slice::from_raw_parts_mut(second.as_mut_ptr().cast(), other_count),
+            )
+        }
     })
 }

@@ -87,7 +87,7 @@ impl Memory {
             file_bytes,
             kv_bytes,
             activation_bytes: widths.activation_bytes(batch_tokens, outputs) as u64,
-            scratch_bytes: (threads * widths.thread_bytes()) as u64,
+            scratch_bytes: (threads * widths.thread_bytes(batch_tokens)) as u64,
             vocabulary_bytes: 2 * header_bytes,
             program_bytes: PROGRAM_BYTES,
         })
@@ -172,8 +172,8 @@ impl Widths {
         (rows + more) * size_of::<f32>() + Activations::bytes_for(tokens, self.quantised, self.plain)
     }
 
-    fn thread_bytes(&self) -> usize {
-        matmul::thread_bytes(self.quantised) + attention::thread_bytes(&self.heads)
+    fn thread_bytes(&self, tokens: usize) -> usize {
+        matmul::thread_bytes(self.quantised, tokens) + attention::thread_bytes(&self.heads)
     }
 }
 

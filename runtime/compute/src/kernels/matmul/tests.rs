@@ -189,31 +189,42 @@ fn a_result_does_not_depend_on_its_company() {
     }
 }
 
-/// More tokens than a block of them, columns of more than one panel and of whole pages, and an input that held others before.
+/// More tokens than a block of them, columns of more than one panel or part and of whole pages, more rows than wait for other columns,
+/// and an input that held others before.
 #[test]
 fn many_tokens_and_wide_rows_leave_no_seams() {
-    const TOKENS: usize = 300;
-    let (rows, columns, threads) = (19, 1024, Threads::new(2));
+    let (plain, quantised) = (
+        [TensorType::F32, TensorType::F16, TensorType::BF16, TensorType::Q8_0],
+        [TensorType::Q8_0, TensorType::Q4_1, TensorType::Q6_K],
+    );
     for table in tables_under_test("matmul seams") {
-        for ty in [TensorType::F32, TensorType::F16, TensorType::BF16, TensorType::Q8_0] {
-            let mut noise = Noise(31);
-            let buffer = weights(&mut noise, ty, rows, columns, Scales::Usual);
-            let case = Case { ty, rows, columns, buffer: &buffer, skew: 0 };
-            let x = activations(&mut noise, TOKENS, columns);
-            let mut input = Activations::new();
-            input.set(table, &threads, &vec![7.0; 400 * 1056], 400, 1056, &[TensorType::F32, TensorType::Q8_0]);
-            input.set(table, &threads, &x, TOKENS, columns, &[ty]);
-            let mut out = vec![f32::NAN; TOKENS * rows];
-            matmul(
-                table,
-                &threads,
-                &mut [Product { weight: case.matrix(), out: &mut out, add: false, bias: None }],
-                &input,
-            );
-            for token in [0, 191, 255, 257, 258, TOKENS - 1] {
-                let alone = case.run(table, 1, &x[token * columns..][..columns], None);
-                assert_eq!(alone, out[token * rows..][..rows], "{} {ty}, token {token}", table.name);
-            }
+        leaves_no_seams(table, &plain, (19, 1024), 300, 2);
+        leaves_no_seams(table, &quantised, (1100, 2304), 33, 1);
+    }
+}
+
+fn leaves_no_seams(
+    table: &Kernels,
+    types: &[TensorType],
+    (rows, columns): (usize, usize),
+    tokens: usize,
+    threads: usize,
+) {
+    let threads = Threads::new(threads);
+    for &ty in types {
+        let mut noise = Noise(31);
+        let buffer = weights(&mut noise, ty, rows, columns, Scales::Usual);
+        let case = Case { ty, rows, columns, buffer: &buffer, skew: 0 };
+        let x = activations(&mut noise, tokens, columns);
+        let mut input = Activations::new();
+        input.set(table, &threads, &vec![7.0; 400 * 1056], 400, 1056, &[TensorType::F32, TensorType::Q8_0]);
+        input.set(table, &threads, &x, tokens, columns, &[ty]);
+        let mut out = vec![f32::NAN; tokens * rows];
+        let product = Product { weight: case.matrix(), out: &mut out, add: false, bias: None };
+        matmul(table, &threads, &mut [product], &input);
+        for token in [0, 15, 191, 255, 257, 258, tokens - 1].into_iter().filter(|&token| token < tokens) {
+            let alone = case.run(table, 1, &x[token * columns..][..columns], None);
+            assert_eq!(alone, out[token * rows..][..rows], "{} {ty}, token {token}", table.name);
         }
     }
 }

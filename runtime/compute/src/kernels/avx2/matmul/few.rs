@@ -8,7 +8,6 @@ use std::arch::x86_64::*;
 
 use super::blocks::{Block, Header, Rows};
 use super::integer::{accumulate, accumulate_half, multiply, store, without_zero};
-use super::strip::pointers;
 use crate::kernels::matmul::{ActivationGroup, Chunk, GroupFacts};
 use crate::quant::GROUP;
 
@@ -70,7 +69,7 @@ macro_rules! token_kernel {
             for first in chunk.rows.clone().step_by(8) {
                 // SAFETY: the rows' pointers are followed by `blocks` blocks each, tokens have as many groups; rows are this chunk's.
                 unsafe {
-                    let sums = eight_rows::<B, T>(pointers(chunk, first), blocks, x, chunk.x.tokens());
+                    let sums = eight_rows::<B, T>(chunk.pointers(first), blocks, x, chunk.x.tokens());
                     for (token, &sums) in sums.iter().take(chunk.x.tokens()).enumerate() {
                         store(chunk, token, first, sums);
                     }

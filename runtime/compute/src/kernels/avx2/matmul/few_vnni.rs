@@ -9,7 +9,6 @@ use std::arch::x86_64::*;
 use super::blocks::{Block, Header, Rows};
 use super::few::{FEW, add_group, fetch, token_kernel};
 use super::integer::{accumulate, accumulate_half, store};
-use super::strip::pointers;
 use super::vnni::zero;
 use crate::kernels::matmul::{ActivationGroup, Chunk, GroupFacts};
 use crate::quant::GROUP;

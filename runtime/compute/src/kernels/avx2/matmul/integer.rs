@@ -14,7 +14,7 @@ use std::arch::x86_64::*;
 
 use super::blocks::Block;
 use super::few::{FEW, few_tokens};
-use super::strip::{for_each_strip, for_each_tile};
+use super::strip::{Piece, for_each_piece, for_each_tile};
 use super::tile::tile;
 use crate::kernels::matmul::{Chunk, GroupFacts};
 
@@ -43,6 +43,31 @@ pub(in crate::kernels) unsafe fn store(chunk: &Chunk<'_>, token: usize, first: u
     unsafe {
         _mm256_storeu_ps(lanes.as_mut_ptr(), sums);
         chunk.store(token, first, &lanes);
+    }
+}
+
+/// The sums that eight rows have so far.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn sums_of(piece: &Piece<'_>, token: usize, vector: usize) -> __m256 {
+    if piece.begins {
+        return _mm256_setzero_ps();
+    }
+    // SAFETY: sixteen sums, two vectors.
+    unsafe { _mm256_load_ps(piece.sums[token].0.as_ptr().add(8 * vector)) }
+}
+
+/// Puts eight rows' sums where they wait for more columns, or where they belong.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn keep(chunk: &Chunk<'_>, piece: &mut Piece<'_>, token: usize, vector: usize, sums: __m256) {
+    // SAFETY: sixteen sums, two vectors; the rows are of this chunk, says the caller.
+    unsafe {
+        if piece.ends {
+            store(chunk, token, piece.first + 8 * vector, sums);
+        } else {
+            _mm256_store_ps(piece.sums[token].0.as_mut_ptr().add(8 * vector), sums);
+        }
     }
 }
 

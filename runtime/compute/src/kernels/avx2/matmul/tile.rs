@@ -6,8 +6,8 @@
 use std::arch::x86_64::*;
 
 use super::blocks::Block;
-use super::integer::{accumulate, accumulate_half, multiply, store, without_zero};
-use super::strip::StripGroup;
+use super::integer::{accumulate, accumulate_half, keep, multiply, sums_of, without_zero};
+use super::strip::{Piece, StripGroup};
 use crate::kernels::matmul::{ActivationGroup, Chunk};
 
 /// Has the sums in registers here. Left alone, the compiler gathers the additions of one token after the other's and moves
@@ -39,16 +39,14 @@ type Groups = *const ActivationGroup;
 
 /// Sixteen rows × `T` tokens, up to four: 2 × 4 vectors of sums stay in registers.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn tile<B: Block, const T: usize>(
-    chunk: &Chunk<'_>,
-    first: usize,
-    token: usize,
-    strip: &[StripGroup],
-) {
-    let x: [Groups; T] = std::array::from_fn(|index| chunk.x.groups(token + index).as_ptr());
-    (token..token + T).for_each(|token| chunk.out.fetch(token, first));
+pub(super) unsafe fn tile<B: Block, const T: usize>(chunk: &Chunk<'_>, piece: &mut Piece<'_>, token: usize) {
+    let x: [Groups; T] = std::array::from_fn(|index| chunk.x.groups(token + index)[piece.group..].as_ptr());
+    (token..token + T).for_each(|token| chunk.out.fetch(token, piece.first));
     let mut sums = [[_mm256_setzero_ps(); 2]; T];
-    for (index, group) in strip.iter().enumerate() {
+    for (index, sums) in sums.as_flattened_mut().iter_mut().enumerate() {
+        *sums = sums_of(piece, token + index / 2, index % 2);
+    }
+    for (index, group) in piece.strip.iter().enumerate() {
         // The group's integers, once its first half is done.
         let mut integers = [[_mm256_setzero_si256(); 2]; T];
         for half in 0..2 {
@@ -100,7 +98,7 @@ pub(super) unsafe fn tile<B: Block, const T: usize>(
     for (t, sums) in sums.into_iter().enumerate() {
         for (vector, sums) in sums.into_iter().enumerate() {
             // SAFETY: passed on from the caller.
-            unsafe { store(chunk, token + t, first + 8 * vector, sums) };
+            unsafe { keep(chunk, piece, token + t, vector, sums) };
         }
     }
 }

@@ -10,8 +10,8 @@ use std::arch::x86_64::*;
 use super::blocks::Block;
 use super::few::FEW;
 use super::few_vnni::avx2::few_tokens;
-use super::integer::{accumulate, accumulate_half, store};
-use super::strip::{StripGroup, for_each_strip, for_each_tile};
+use super::integer::{accumulate, accumulate_half, keep, sums_of};
+use super::strip::{Piece, StripGroup, for_each_piece, for_each_tile};
 use crate::kernels::matmul::{Chunk, GroupFacts};
 
 /// The table's function for type `B`.
@@ -89,13 +89,14 @@ fn join_halves<B: Block>(halves: [__m256i; 2], group: &StripGroup, vector: usize
 
 /// Sixteen rows × `T` tokens.
 #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
-unsafe fn tile<B: Block, const T: usize>(chunk: &Chunk<'_>, first: usize, token: usize, strip: &[StripGroup]) {
+unsafe fn tile<B: Block, const T: usize>(chunk: &Chunk<'_>, piece: &mut Piece<'_>, token: usize) {
     let mut x = [std::ptr::null(); T];
-    for (t, x) in x.iter_mut().enumerate() {
-        *x = chunk.x.groups(token + t).as_ptr();
-    }
     let mut sums = [[_mm256_setzero_ps(); 2]; T];
-    for (index, group) in strip.iter().enumerate() {
+    for (t, (x, sums)) in x.iter_mut().zip(&mut sums).enumerate() {
+        *x = chunk.x.groups(token + t)[piece.group..].as_ptr();
+        *sums = [sums_of(piece, token + t, 0), sums_of(piece, token + t, 1)];
+    }
+    for (index, group) in piece.strip.iter().enumerate() {
         let mut halves = [[[_mm256_setzero_si256(); 2]; T]; 2];
         for (half, integers) in halves.iter_mut().enumerate() {
             for (integers, x) in integers.iter_mut().zip(&x) {
@@ -132,7 +133,7 @@ unsafe fn tile<B: Block, const T: usize>(chunk: &Chunk<'_>, first: usize, token:
     for (t, sums) in sums.into_iter().enumerate() {
         for (vector, sums) in sums.into_iter().enumerate() {
             // SAFETY: passed on from the caller.
-            unsafe { store(chunk, token + t, first + 8 * vector, sums) };
+            unsafe { keep(chunk, piece, token + t, vector, sums) };
         }
     }
 }

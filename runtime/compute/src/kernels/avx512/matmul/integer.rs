@@ -12,11 +12,11 @@
 
 use std::arch::x86_64::*;
 
-use super::few::{FEW, Sixteen, rows_at, scaling};
+use super::sixteen::{FEW, Sixteen, levels, octets, rows_at, scaling};
 use crate::kernels::avx2::matmul::blocks::{Block, Header};
 use crate::kernels::avx2::matmul::few::{self, fetch};
 use crate::kernels::avx2::matmul::few_vnni;
-use crate::kernels::avx2::matmul::strip::{StripGroup, for_each_strip, for_each_tile, pointers};
+use crate::kernels::avx2::matmul::strip::{Piece, StripGroup, for_each_piece, for_each_tile};
 use crate::kernels::avx2::matmul::vnni::{Start, start_of};
 use crate::kernels::matmul::{ActivationGroup, Chunk, GroupFacts};
 use crate::quant::GROUP;
@@ -179,7 +179,7 @@ macro_rules! kernels {
                 let blocks = chunk.weight.columns / (B::GROUPS * GROUP);
                 let mut headers = [Header::new(), Header::new()];
                 for first in chunk.rows.clone().step_by(STRIP) {
-                    let octets = [pointers(chunk, first), pointers(chunk, first + 8)];
+                    let octets = octets(chunk, first);
                     let mut sums = [_mm512_setzero_ps(); FEW];
                     let sums = &mut sums[..chunk.x.tokens()];
                     for block in 0..blocks {
@@ -192,12 +192,7 @@ macro_rules! kernels {
                             let next = octets[0][0].wrapping_add(far + block * bytes);
                             for group in 0..B::GROUPS {
                                 fetch(next, far, bytes, group, B::GROUPS);
-                                let mut quads = B::quads(&rows, group);
-                                if $shift && B::MAX_LEVEL.is_none() {
-                                    for quad in &mut quads {
-                                        *quad = _mm512_xor_si512(*quad, _mm512_set1_epi8(-128));
-                                    }
-                                }
+                                let quads = levels::<B, $shift>(&rows, group);
                                 let scaling = scaling::<B>(&headers, group);
                                 let x = chunk.x.groups(0).as_ptr().add(block * B::GROUPS + group);
                                 add_tokens::<B>(sums, x, blocks * B::GROUPS, quads, &scaling);
@@ -235,18 +230,17 @@ macro_rules! kernels {
 
             /// Sixteen rows × `T` tokens.
             #[target_feature(enable = $features)]
-            unsafe fn tile<B: Block, const T: usize>(
-                chunk: &Chunk<'_>,
-                first: usize,
-                token: usize,
-                strip: &[StripGroup],
-            ) {
+            unsafe fn tile<B: Block, const T: usize>(chunk: &Chunk<'_>, piece: &mut Piece<'_>, token: usize) {
                 let mut x = [std::ptr::null(); T];
-                for (t, x) in x.iter_mut().enumerate() {
-                    *x = chunk.x.groups(token + t).as_ptr();
-                }
                 let mut sums = [_mm512_setzero_ps(); T];
-                for (index, group) in strip.iter().enumerate() {
+                for (t, (x, sums)) in x.iter_mut().zip(&mut sums).enumerate() {
+                    *x = chunk.x.groups(token + t)[piece.group..].as_ptr();
+                    if !piece.begins {
+                        // SAFETY: sixteen sums.
+                        *sums = unsafe { _mm512_load_ps(piece.sums[token + t].0.as_ptr()) };
+                    }
+                }
+                for (index, group) in piece.strip.iter().enumerate() {
                     let mut halves = [[_mm512_setzero_si512(); T]; 2];
                     for (half, integers) in halves.iter_mut().enumerate() {
                         for (integers, x) in integers.iter_mut().zip(&x) {
@@ -270,8 +264,14 @@ macro_rules! kernels {
                     }
                 }
                 for (t, sums) in sums.into_iter().enumerate() {
-                    // SAFETY: passed on from the caller.
-                    unsafe { store(chunk, token + t, first, sums) };
+                    // SAFETY: sixteen sums; the rows are of this chunk, says the caller.
+                    unsafe {
+                        if piece.ends {
+                            store(chunk, token + t, piece.first, sums);
+                        } else {
+                            _mm512_store_ps(piece.sums[token + t].0.as_mut_ptr(), sums);
+                        }
+                    }
                 }
             }
         }

@@ -2,9 +2,9 @@
 //!
 //! One token is bound by memory, which 256-bit vectors already keep up with; more are where twice the width pays.
 
-mod few;
 mod integer;
 mod plain;
+mod sixteen;
 
 use satchel_gguf::TensorType;
 

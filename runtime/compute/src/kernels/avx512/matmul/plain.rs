@@ -120,7 +120,7 @@ unsafe fn several_tokens<P: Wide>(
     for start in (0..columns).step_by(4 * panel.len()) {
         let end = (start + 4 * panel.len()).min(columns);
         for vector in 0..VECTORS {
-            let rows: [_; 4] = pointers(chunk, first + 4 * vector);
+            let rows: [_; 4] = chunk.pointers(first + 4 * vector);
             for (column, places) in (start..end).step_by(LANES).zip(panel.chunks_exact_mut(LANES / 4)) {
                 // The next panel's weights come near while this one's products are computed.
                 for row in rows {
@@ -156,11 +156,6 @@ struct Part<'a> {
     panel: &'a [Rows],
     /// Sums are whole after it.
     last: bool,
-}
-
-/// Rows from `first` on; past the chunk's last, the last again.
-fn pointers<const R: usize>(chunk: &Chunk<'_>, first: usize) -> [*const u8; R] {
-    std::array::from_fn(|row| chunk.row((first + row).min(chunk.rows.end - 1)).as_ptr())
 }
 
 /// Sixteen columns of four rows, four by four; those past the last column are 0.
@@ -207,7 +202,7 @@ unsafe fn add_products(sums: &mut [__m512], weights: &[__m512], x: *const f32) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 unsafe fn one_token<P: Wide>(chunk: &Chunk<'_>, first: usize) -> Rows {
     let (x, columns) = (chunk.x.values(0).as_ptr(), chunk.weight.columns);
-    let (low, high): ([_; 4], [_; 4]) = (pointers(chunk, first), pointers(chunk, first + 4));
+    let (low, high): ([_; 4], [_; 4]) = (chunk.pointers(first), chunk.pointers(first + 4));
     let far = STREAMS * columns * P::BYTES;
     let mut sums = Rows([_mm512_setzero_ps(); VECTORS]);
     for column in (0..columns).step_by(LANES) {

@@ -8,7 +8,7 @@ use std::arch::aarch64::*;
 
 use super::blocks::{Block, Form, Header, Weights};
 use super::dot::Dot;
-use super::strip::{StripGroup, for_each_strip, pointers};
+use super::strip::{StripGroup, for_each_strip};
 use crate::kernels::matmul::{ActivationGroup, Chunk, GroupFacts};
 use crate::quant::GROUP;
 
@@ -46,7 +46,7 @@ unsafe fn single_token<B: Block, D: Dot>(chunk: &Chunk<'_>) {
     let groups = chunk.x.groups(0);
     let mut header = Header::new();
     for first in chunk.rows.clone().step_by(4) {
-        let rows = pointers(chunk, first);
+        let rows = chunk.pointers(first);
         let mut sums = vdupq_n_f32(0.0);
         for block in 0..blocks {
             // SAFETY: each row has `blocks` blocks, and the token as many groups; the rows are this chunk's.

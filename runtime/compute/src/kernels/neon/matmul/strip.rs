@@ -34,16 +34,11 @@ pub(super) unsafe fn for_each_strip<B: Block, D: Dot>(chunk: &Chunk<'_>, mut eac
         for first in chunk.rows.clone().step_by(STRIP) {
             for vector in 0..2 {
                 // SAFETY: the rows' pointers are followed by `blocks` blocks each; the strip has a place for every group.
-                unsafe { unpack::<B, D>(&pointers(chunk, first + 4 * vector), vector, blocks, strip) };
+                unsafe { unpack::<B, D>(&chunk.pointers(first + 4 * vector), vector, blocks, strip) };
             }
             each(first, strip);
         }
     });
-}
-
-/// Four rows from `first` on; past the chunk's last, the last again.
-pub(super) fn pointers(chunk: &Chunk<'_>, first: usize) -> Rows {
-    std::array::from_fn(|row| chunk.row((first + row).min(chunk.rows.end - 1)).as_ptr())
 }
 
 /// Unpacks four rows into one of the vectors of a strip.

@@ -1,14 +1,15 @@
-//! Quantised weights times a few tokens: sixteen rows are read where they lie.
+//! Sixteen rows of quantised weights, read where they lie.
 //!
-//! A group of sixteen rows is turned in registers into the eight vectors that a strip has in memory, four columns of every row in
-//! each, and every token is multiplied with them there: no sums across lanes, no stores. What a token costs beside its products is
-//! what it costs in a tile, so weights are what a few tokens wait for.
+//! A group of them is turned in registers into the eight vectors that a strip has, four columns of every row in each. A few tokens
+//! are multiplied with them there: no sums across lanes, no stores; what a token costs beside its products is what it costs in a
+//! tile. (Strips are unpacked by `avx2`: its shuffles have two ports, those of 512 bits one.)
 
 use std::arch::x86_64::*;
 
 use super::integer::Scaling;
 use crate::kernels::avx2::matmul::blocks::{self, Block, Header, Rows};
 use crate::kernels::avx2::matmul::few;
+use crate::kernels::matmul::Chunk;
 
 /// Tokens that share what is read of sixteen rows, at most.
 pub(super) const FEW: usize = 8;
@@ -16,7 +17,12 @@ pub(super) const FEW: usize = 8;
 /// Sixteen rows, eight by eight.
 pub(super) type Octets = [Rows; 2];
 
-/// The rows from byte `offset` on.
+/// The rows from `first` on.
+pub(super) fn octets(chunk: &Chunk<'_>, first: usize) -> Octets {
+    [chunk.pointers(first), chunk.pointers(first + 8)]
+}
+
+/// The same from byte `offset` on.
 #[inline]
 pub(super) unsafe fn rows_at(octets: &Octets, offset: usize) -> Octets {
     // SAFETY: the caller has that many bytes in each row.
@@ -147,6 +153,20 @@ macro_rules! by_rows {
 
 by_rows!(few::FEW; Q5_0 Q5_1 Q2K Q3K Q4K Q5K Q6K IQ1S IQ1M IQ2XXS IQ2XS IQ2S IQ3XXS IQ3S TQ1_0 TQ2_0 NVFP4);
 by_rows!(1; Q8_0 IQ4NL IQ4XS MXFP4);
+
+/// The levels of a group of the block at `rows`, as products want them: signed ones raised by 128 where `UNSIGNED`.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")]
+pub(super) unsafe fn levels<B: Sixteen, const UNSIGNED: bool>(rows: &Octets, group: usize) -> [__m512i; 8] {
+    // SAFETY: passed on from the caller.
+    let mut quads = unsafe { B::quads(rows, group) };
+    if UNSIGNED && B::MAX_LEVEL.is_none() {
+        for quad in &mut quads {
+            *quad = _mm512_xor_si512(*quad, _mm512_set1_epi8(-128));
+        }
+    }
+    quads
+}
 
 /// What a group of sixteen rows holds beside the levels.
 #[inline]
