@@ -2,10 +2,11 @@
 
 use super::select::select_top;
 use crate::TokenId;
+use crate::kernels::scan;
 
 /// Natural logarithm of the sum of exp(logit): what log-probabilities are measured from.
 fn log_sum_exp(logits: &[f32]) -> f64 {
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let largest = scan::largest(logits);
     if largest == f32::NEG_INFINITY {
         return f64::NEG_INFINITY;
     }

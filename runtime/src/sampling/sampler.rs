@@ -9,6 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use super::select::{Candidate, argmax, by_likelihood, select_top};
 use super::{SamplingError, SamplingParams, stages};
 use crate::TokenId;
+use crate::kernels::scan;
 
 /// How many candidates top-p asks for first when no top-k has limited them; most distributions need fewer.
 const FIRST_CANDIDATES: usize = 128;
@@ -61,7 +62,7 @@ impl Sampler {
     pub fn sample(&mut self, logits: &mut [f32]) -> Result<TokenId, SamplingError> {
         self.apply_bias(logits)?;
         self.apply_penalties(logits);
-        if let Some(token) = logits.iter().position(|l| l.is_nan() || *l == f32::INFINITY) {
+        if let Some(token) = scan::first_not_below(logits, f32::INFINITY) {
             return Err(SamplingError::NotFinite { token: token as TokenId });
         }
         if self.params.temperature == 0.0 {
@@ -128,7 +129,7 @@ impl Sampler {
             stages::top_p(candidates, p.top_p, total);
         } else {
             // Top-p alone over the vocabulary: take a few, and more only where the distribution is flat.
-            let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let largest = scan::largest(logits);
             if largest == f32::NEG_INFINITY {
                 return Err(SamplingError::NothingLeft);
             }
@@ -148,7 +149,7 @@ impl Sampler {
 
     /// No stage that needs an order: every token above the min-p threshold takes part, unsorted.
     fn draw_from_all(&mut self, logits: &[f32]) -> Result<TokenId, SamplingError> {
-        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let largest = scan::largest(logits);
         if largest == f32::NEG_INFINITY {
             return Err(SamplingError::NothingLeft);
         }

@@ -1,12 +1,13 @@
 //! The most likely tokens out of a whole vocabulary, without sorting it.
 //!
-//! `select_top` reads the logits once, against a threshold that rises: what lies below it is dropped at the price of
-//! one comparison, and what lies above goes into a small buffer that is cut down by `select_nth_unstable` when full.
+//! `select_top` reads the logits once, against a threshold that rises: what lies below it is dropped, runs at a time, at the price
+//! of one comparison, and what lies above goes into a small buffer that is cut down by `select_nth_unstable` when full.
 //! Equal logits: the smaller token id wins, everywhere, so that results do not depend on the path taken.
 
 use std::cmp::Ordering;
 
 use crate::TokenId;
+use crate::kernels::scan::{RUN, any_above, first_not_below, largest};
 
 /// A token that can still be chosen.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -32,14 +33,19 @@ pub(super) fn select_top(logits: &[f32], n: usize, out: &mut Vec<Candidate>) {
     let capacity = n.saturating_mul(2).saturating_add(64).min(logits.len().max(1));
     out.reserve(capacity);
     let mut threshold = f32::NEG_INFINITY;
-    for (token, &logit) in logits.iter().enumerate() {
-        // Strictly above: a later token with an equal logit loses to the `n` that are there already.
-        if logit > threshold {
-            out.push(Candidate { logit, token: token as TokenId });
-            if out.len() >= capacity && out.len() > n {
-                out.select_nth_unstable_by(n - 1, by_likelihood);
-                out.truncate(n);
-                threshold = out[n - 1].logit;
+    for (run, logits) in logits.chunks(RUN).enumerate() {
+        if !any_above(logits, threshold) {
+            continue;
+        }
+        for (at, &logit) in logits.iter().enumerate() {
+            // Strictly above: a later token with an equal logit loses to the `n` that are there already.
+            if logit > threshold {
+                out.push(Candidate { logit, token: (run * RUN + at) as TokenId });
+                if out.len() >= capacity && out.len() > n {
+                    out.select_nth_unstable_by(n - 1, by_likelihood);
+                    out.truncate(n);
+                    threshold = out[n - 1].logit;
+                }
             }
         }
     }
@@ -52,15 +58,9 @@ pub(super) fn select_top(logits: &[f32], n: usize, out: &mut Vec<Candidate>) {
 
 /// The most likely token; `None` when every logit is negative infinity. `logits` hold no NaN.
 pub(super) fn argmax(logits: &[f32]) -> Option<TokenId> {
-    let mut best = f32::NEG_INFINITY;
-    let mut found = None;
-    for (token, &logit) in logits.iter().enumerate() {
-        if logit > best {
-            best = logit;
-            found = Some(token as TokenId);
-        }
-    }
-    found
+    let largest = largest(logits);
+    let found = (largest > f32::NEG_INFINITY).then(|| first_not_below(logits, largest)).flatten();
+    found.map(|token| token as TokenId)
 }
 
 #[cfg(test)]

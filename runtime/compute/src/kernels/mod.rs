@@ -19,6 +19,7 @@ pub mod matmul;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod scalar;
+pub mod scan;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod scratch;
 pub mod threads;
