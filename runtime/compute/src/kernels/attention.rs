@@ -117,6 +117,8 @@ pub(crate) type SegmentKernel =
 /// Query tokens of one sequence, for one KV head.
 pub(crate) struct Block<'a> {
     pub(crate) shape: &'a AttentionShape,
+    /// Query heads to a KV head: asked for too often to be divided out each time.
+    pub(crate) group: usize,
     pub(crate) kv_head: usize,
     pub(crate) queries: &'a [Query<'a>],
     /// `(rows, stride)`, scaled: what a key is multiplied with.
@@ -126,12 +128,13 @@ pub(crate) struct Block<'a> {
 impl Block<'_> {
     /// Rows: token by token, in each the query heads of the group.
     pub(crate) fn rows(&self) -> usize {
-        self.queries.len() * self.shape.group()
+        self.queries.len() * self.group
     }
 
     /// Which of the page's positions (0..PAGE_TOKENS) a row folds within `positions`; empty: `start >= end`.
+    #[inline]
     pub(crate) fn seen(&self, row: usize, page: usize, positions: &Range<usize>) -> Range<usize> {
-        let all = self.queries[row / self.shape.group()].positions();
+        let all = self.queries[row / self.group].positions();
         let first = page * PAGE_TOKENS;
         let (start, end) = (all.start.max(positions.start).max(first), all.end.min(positions.end));
         start - first..end.clamp(first, first + PAGE_TOKENS) - first
@@ -317,7 +320,7 @@ impl Call<'_> {
                 row[dim..].fill(0.0);
             }
         }
-        Block { shape, kv_head, queries: &self.queries[tokens.clone()], q: memory }
+        Block { shape, group, kv_head, queries: &self.queries[tokens.clone()], q: memory }
     }
 
     /// Divides by the sums and writes the unit's part of `out`.

@@ -57,7 +57,7 @@ fn every_slot_is_read_as_it_was_written() {
             let pages = [page.as_slice()];
             let queries = [Query { pages: &pages, visible: PAGE_TOKENS, window: None }];
             for kv_head in 0..2 {
-                let block = Block { shape: &shape, kv_head, queries: &queries, q: &[] };
+                let block = Block { shape: &shape, group: 1, kv_head, queries: &queries, q: &[] };
                 let (keys, values) = block.page(0);
                 for slot in 0..PAGE_TOKENS {
                     let (key, value) = &rows[if slot % 2 == 0 { slot } else { PAGE_TOKENS - slot }];
