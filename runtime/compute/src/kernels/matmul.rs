@@ -7,18 +7,7 @@
 //!   its lanes may be added in any order; the groups of a row are then added in f32, first to last, each as
 //!   `sum = (scale_w × scale_x) × integer + sum` and, for types with an offset, `sum = offset_w × sum_x + sum`. Types whose halves
 //!   stand apart (`quant::Block::APART`) do so for each half in turn.
-//!   Vector kernels put *rows* in the lanes of that f32 sum. With many tokens they unpack a strip of some 16 rows once, the columns
-//!   four by four interleaved over the rows, into a scratch that stays in the first two caches, and run all tokens over it:
-//!
-//!   ```text
-//!   mapped blocks, 16 rows        strip, one group of 32 columns              tile of 4 tokens
-//!   row 0  [d m nibbles]…         rows 0-7        rows 8-15                  4 columns of a token, broadcast to all lanes,
-//!   row 1  [d m nibbles]…   ->    c0-3 of each    c0-3 of each      ×        times a vector of 8 rows: 8 × 4 products
-//!   …                             c4-7 …          c4-7 …                     at an instruction, no sum across lanes
-//!   ```
-//!
-//!   With one token, or a few, unpacking would cost more than it saves: rows are read where they lie, and the integer sums turned
-//!   into lanes. What these rows need from memory is fetched some rows ahead.
+//!   Vector kernels put *rows* in the lanes of that f32 sum; how they come there is drawn in ARCHITECTURE.md, "Matrix products".
 //! - **F32, F16, BF16** meet f32 activations. Lanes are columns modulo the vector length, one vector a (row, token), summed once at
 //!   the end in a fixed order (AVX-512: columns modulo 4 of four rows); with many tokens a few rows are widened once and used
 //!   for a block of tokens.

@@ -3,7 +3,7 @@
 //! `blocks` knows how each quantised type unpacks 32 columns, `strip` lays rows out for many tokens, `integer` and `tile` multiply, `few` for
 //! few tokens; where the processor has VNNI, `vnni` and `few_vnni` do;
 //! `plain` is the f32 family.
-//! The idea of the tiling is explained in [`crate::kernels::matmul`].
+//! The idea of the tiling is drawn in ARCHITECTURE.md, "Matrix products".
 
 pub(in crate::kernels) mod blocks;
 pub(in crate::kernels) mod few;

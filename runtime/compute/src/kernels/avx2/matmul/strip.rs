@@ -46,8 +46,8 @@ unsafe impl Numbers for StripGroup {}
 /// Groups of columns that are unpacked at once, at most: 24 KB of a strip and as much of eight tokens stay in the first cache,
 /// and 2 KB of each token in the second.
 ///
-/// Measured on AVX-512 with 256 tokens (Q8_0, one thread, G operations/s): 2048 columns 322 at once and 350 like this, 8192 columns,
-/// whose activations fit no second cache, 225 and 345.
+/// Measured on AVX-512 with 256 tokens (Q8_0, one thread, G operations/s): 2048 columns 322 at once and 357 like this, 8192 columns,
+/// whose activations fit no second cache, 225 and 325.
 const PART: usize = 32;
 
 /// Rows whose sums wait for the next part.

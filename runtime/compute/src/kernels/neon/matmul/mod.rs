@@ -2,7 +2,7 @@
 //!
 //! `blocks` knows how each quantised type unpacks 32 columns, `strip` lays rows out for many tokens, `dot` multiplies int8 in one
 //! of three ways, `integer` makes products of all that; `plain` is the f32 family.
-//! The idea of the tiling is explained in [`crate::kernels::matmul`].
+//! The idea of the tiling is drawn in ARCHITECTURE.md, "Matrix products".
 
 mod blocks;
 mod dot;
