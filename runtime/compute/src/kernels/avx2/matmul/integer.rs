@@ -28,7 +28,7 @@ pub(super) unsafe fn rows<B: Block>(chunk: &Chunk<'_>) {
         // SAFETY: passed on from the caller.
         return unsafe { few_tokens::<B>(chunk) };
     }
-    for_each_tile!(chunk, B, unsigned: false, tile, [4 3 2 1]);
+    for_each_tile!(chunk, B, unsigned: false, tile, [4 2 1]);
 }
 
 /// Puts eight rows' sums, or as many as the chunk still has, where they belong.

@@ -139,7 +139,8 @@ macro_rules! for_each_tile {
 }
 pub(in crate::kernels) use for_each_tile;
 
-/// Unpacks the blocks `columns` of eight rows, of `blocks` each, into one of the vectors of a strip.
+/// Unpacks the blocks `columns` of eight rows, of `blocks` each, into one of the vectors of a strip. Never inlined: four tables share it.
+#[inline(never)]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn unpack<B: Block, const UNSIGNED: bool>(
     rows: &Rows,

@@ -24,7 +24,7 @@ pub(super) unsafe fn rows<B: Block>(chunk: &Chunk<'_>) {
         // SAFETY: passed on from the caller.
         return unsafe { few_tokens::<B>(chunk) };
     }
-    for_each_tile!(chunk, B, unsigned: true, tile, [4 3 2 1]);
+    for_each_tile!(chunk, B, unsigned: true, tile, [4 2 1]);
 }
 
 /// Where the sum of a half's products starts.

@@ -12,7 +12,7 @@
 
 use std::arch::x86_64::*;
 
-use super::sixteen::{FEW, Sixteen, levels, octets, rows_at, scaling};
+use super::sixteen::{MOST, Sixteen, levels, octets, rows_at, scaling};
 use crate::kernels::avx2::matmul::blocks::{Block, Header};
 use crate::kernels::avx2::matmul::few::{self, fetch};
 use crate::kernels::avx2::matmul::few_vnni;
@@ -166,21 +166,23 @@ macro_rules! kernels {
                 unsafe {
                     match chunk.x.tokens() {
                         tokens if tokens <= B::EIGHT_ROWS => return $($eight_rows)::+::few_tokens::<B>(chunk),
-                        tokens if tokens <= FEW => return few_tokens::<B>(chunk),
+                        tokens if tokens <= B::SIXTEEN_ROWS && B::SIXTEEN_ROWS > B::EIGHT_ROWS => {
+                            return few_tokens::<B>(chunk);
+                        }
                         _ => {}
                     }
                 }
                 for_each_tile!(chunk, B, unsigned: $shift, tile, [8 4 2 1]);
             }
 
-            /// Sixteen rows at a time, of up to [`FEW`] tokens.
+            /// Sixteen rows at a time, of up to [`MOST`] tokens.
             #[target_feature(enable = $features)]
             unsafe fn few_tokens<B: Sixteen>(chunk: &Chunk<'_>) {
                 let blocks = chunk.weight.columns / (B::GROUPS * GROUP);
                 let mut headers = [Header::new(), Header::new()];
                 for first in chunk.rows.clone().step_by(STRIP) {
                     let octets = octets(chunk, first);
-                    let mut sums = [_mm512_setzero_ps(); FEW];
+                    let mut sums = [_mm512_setzero_ps(); MOST];
                     let sums = &mut sums[..chunk.x.tokens()];
                     for block in 0..blocks {
                         // SAFETY: the rows' pointers are followed by `blocks` blocks each, and tokens have as many groups.

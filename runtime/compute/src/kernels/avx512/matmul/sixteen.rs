@@ -12,7 +12,7 @@ use crate::kernels::avx2::matmul::few;
 use crate::kernels::matmul::Chunk;
 
 /// Tokens that share what is read of sixteen rows, at most.
-pub(super) const FEW: usize = 8;
+pub(super) const MOST: usize = 8;
 
 /// Sixteen rows, eight by eight.
 pub(super) type Octets = [Rows; 2];
@@ -37,6 +37,9 @@ pub(super) trait Sixteen: Block {
     /// slower, Q5_K 5 % faster, Q6_K, which `madd` gives its scales, 15 % slower); those that are cheap to turn gain with two already
     /// (Q4_1 10 %, with four 12 %). One waits for memory on any path, and that one asks for it in smaller pieces (2 to 17 %).
     const EIGHT_ROWS: usize;
+
+    /// So many at most are multiplied like this: [`MOST`], or, where a strip is as quick, no more than with eight rows.
+    const SIXTEEN_ROWS: usize = MOST;
 
     /// The levels of a group of the block that each row points to: in a vector four columns of every row.
     ///
@@ -144,15 +147,17 @@ nibbles!(Q4_0: 2, Q4_1: 4);
 
 /// Types that are unpacked row by row.
 macro_rules! by_rows {
-    ($eight_rows:expr; $($name:ident)+) => {
+    ($eight_rows:expr, $sixteen_rows:expr; $($name:ident)+) => {
         $(impl Sixteen for blocks::$name {
             const EIGHT_ROWS: usize = $eight_rows;
+            const SIXTEEN_ROWS: usize = $sixteen_rows;
         })+
     };
 }
 
-by_rows!(few::FEW; Q5_0 Q5_1 Q2K Q3K Q4K Q5K Q6K IQ1S IQ1M IQ2XXS IQ2XS IQ2S IQ3XXS IQ3S TQ1_0 TQ2_0 NVFP4);
-by_rows!(1; Q8_0 IQ4NL IQ4XS MXFP4);
+by_rows!(1, MOST; Q8_0 IQ4NL IQ4XS MXFP4);
+by_rows!(few::FEW, MOST; Q5_0 Q5_1 Q4K Q5K Q6K);
+by_rows!(few::FEW, few::FEW; Q2K Q3K IQ1S IQ1M IQ2XXS IQ2XS IQ2S IQ3XXS IQ3S TQ1_0 TQ2_0 NVFP4);
 
 /// The levels of a group of the block at `rows`, as products want them: signed ones raised by 128 where `UNSIGNED`.
 #[inline]
