@@ -240,6 +240,12 @@ impl Activations {
         &self.values[token * self.stride..][..self.stride]
     }
 
+    /// The quantised groups of all tokens, one token's after the other's.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "read by AVX-512"))]
+    pub(crate) fn all_groups(&self) -> &[ActivationGroup] {
+        &self.groups
+    }
+
     /// The quantised groups of a token.
     pub(crate) fn groups(&self, token: usize) -> &[ActivationGroup] {
         let groups = self.columns / GROUP;

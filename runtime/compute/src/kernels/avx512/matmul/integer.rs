@@ -196,7 +196,7 @@ macro_rules! kernels {
                                 fetch(next, far, bytes, group, B::GROUPS);
                                 let quads = levels::<B, $shift>(&rows, group);
                                 let scaling = scaling::<B>(&headers, group);
-                                let x = chunk.x.groups(0).as_ptr().add(block * B::GROUPS + group);
+                                let x = chunk.x.all_groups().as_ptr().add(block * B::GROUPS + group);
                                 add_tokens::<B>(sums, x, blocks * B::GROUPS, quads, &scaling);
                             }
                         }
