@@ -5,7 +5,7 @@
 //! i32 at once; without it, `vpmaddubsw` and `vpmaddwd` do the same in three steps. Signed levels are made unsigned by adding
 //! 128, which `vpdpbusd` holds exactly, or by moving their sign to the activations, since `vpmaddubsw` would not hold that.
 //!
-//! Reached with VNNI: 46 % of what `vpdpbusd` does in a loop of its own (Q8_0, Q4_K; BENCHMARKS.md). Scales take six instructions
+//! Reached with VNNI: 45 to 48 % of what `vpdpbusd` does in a loop of its own (Q8_0, Q4_K; BENCHMARKS.md). Scales take six instructions
 //! for each token, sixteen rows and group of 32 columns beside eight of `vpdpbusd`, which leaves 57 %.
 //!
 //! The module is stamped out twice: a function compiled for VNNI cannot be inlined into one that is not.
