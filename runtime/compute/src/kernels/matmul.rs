@@ -78,7 +78,10 @@ pub fn thread_bytes(columns: usize, tokens: usize) -> usize {
     #[cfg(target_arch = "x86_64")]
     let quantised = super::avx2::matmul::strip::thread_bytes(columns, tokens);
     #[cfg(not(target_arch = "x86_64"))]
-    let quantised = (24 * columns, tokens).0;
+    let quantised = {
+        let _ = tokens;
+        24 * columns
+    };
     quantised.max(PLAIN)
 }
 

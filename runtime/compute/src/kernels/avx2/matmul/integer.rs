@@ -50,7 +50,7 @@ pub(in crate::kernels) unsafe fn store(chunk: &Chunk<'_>, token: usize, first: u
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn sums_of(piece: &Piece<'_>, token: usize, vector: usize) -> __m256 {
-    if piece.begins {
+    if piece.begins() {
         return _mm256_setzero_ps();
     }
     // SAFETY: sixteen sums, two vectors.

@@ -77,10 +77,16 @@ pub(in crate::kernels) struct Piece<'a> {
     pub(in crate::kernels) strip: &'a [StripGroup],
     /// The sums so far, token by token; none where all columns come at once.
     pub(in crate::kernels) sums: &'a mut [Sums],
-    /// No columns came before these.
-    pub(in crate::kernels) begins: bool,
-    /// None come after them.
+    /// No columns come after these.
     pub(in crate::kernels) ends: bool,
+}
+
+impl Piece<'_> {
+    /// No columns came before these.
+    #[inline]
+    pub(in crate::kernels) fn begins(&self) -> bool {
+        self.group == 0
+    }
 }
 
 /// Unpacks the chunk's rows strip by strip and part by part, and calls `each` with every piece. With `UNSIGNED`, 128 is added to
@@ -109,8 +115,7 @@ pub(in crate::kernels) fn for_each_piece<B: Block, const UNSIGNED: bool>(
                         unsafe { unpack::<B, UNSIGNED>(&octet, vector, blocks, columns.clone(), strip) };
                     }
                     let sums = if waiting == 0 { &mut [] } else { &mut sums[index * tokens..][..tokens] };
-                    let (begins, ends) = (start == 0, columns.end == blocks);
-                    each(&mut Piece { first, group: start * B::GROUPS, strip, sums, begins, ends });
+                    each(&mut Piece { first, group: start * B::GROUPS, strip, sums, ends: columns.end == blocks });
                 }
             }
         }

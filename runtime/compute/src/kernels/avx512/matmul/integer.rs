@@ -162,13 +162,12 @@ macro_rules! kernels {
             /// As for [`crate::kernels::matmul::RowsKernel`]; the processor has the features named here.
             #[target_feature(enable = $features)]
             pub(in super::super) unsafe fn rows<B: Sixteen>(chunk: &Chunk<'_>) {
+                const { assert!(!B::APART || B::SIXTEEN_ROWS == B::EIGHT_ROWS, "`scaling` joins halves") };
                 // SAFETY: passed on from the caller.
                 unsafe {
                     match chunk.x.tokens() {
                         tokens if tokens <= B::EIGHT_ROWS => return $($eight_rows)::+::few_tokens::<B>(chunk),
-                        tokens if tokens <= B::SIXTEEN_ROWS && B::SIXTEEN_ROWS > B::EIGHT_ROWS => {
-                            return few_tokens::<B>(chunk);
-                        }
+                        tokens if tokens <= B::SIXTEEN_ROWS => return few_tokens::<B>(chunk),
                         _ => {}
                     }
                 }
@@ -237,7 +236,7 @@ macro_rules! kernels {
                 let mut sums = [_mm512_setzero_ps(); T];
                 for (t, (x, sums)) in x.iter_mut().zip(&mut sums).enumerate() {
                     *x = chunk.x.groups(token + t)[piece.group..].as_ptr();
-                    if !piece.begins {
+                    if !piece.begins() {
                         // SAFETY: sixteen sums.
                         *sums = unsafe { _mm512_load_ps(piece.sums[token + t].0.as_ptr()) };
                     }

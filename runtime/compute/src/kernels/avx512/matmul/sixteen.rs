@@ -39,6 +39,7 @@ pub(super) trait Sixteen: Block {
     const EIGHT_ROWS: usize;
 
     /// So many at most are multiplied like this: [`MOST`], or, where a strip is as quick, no more than with eight rows.
+    /// The latter, too, for types whose halves are apart.
     const SIXTEEN_ROWS: usize = MOST;
 
     /// The levels of a group of the block that each row points to: in a vector four columns of every row.
@@ -180,12 +181,7 @@ pub(super) fn scaling<B: Block>([front, back]: &[Header; 2], group: usize) -> Sc
     let floats = |front, back| _mm512_insertf32x8::<1>(_mm512_castps256_ps512(front), back);
     let scale = floats(front.scale[group], back.scale[group]);
     let offset = floats(front.offset[group], back.offset[group]);
-    let halves = if B::APART {
-        [
-            _mm512_castps_si512(floats(front.upper_scale[group], back.upper_scale[group])),
-            _mm512_castps_si512(floats(front.upper_offset[group], back.upper_offset[group])),
-        ]
-    } else if B::HALVES {
+    let halves = if B::HALVES {
         let pairs = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(front.halves[group]), back.halves[group]);
         // As `strip` has them: each scale twice as i16 in its word.
         let lower = _mm512_and_si512(pairs, _mm512_set1_epi32(0xffff));
