@@ -9,8 +9,8 @@
 //!   stand apart (`quant::Block::APART`) do so for each half in turn.
 //!   Vector kernels put *rows* in the lanes of that f32 sum; how they come there is drawn in ARCHITECTURE.md, "Matrix products".
 //! - **F32, F16, BF16** meet f32 activations. Lanes are columns modulo the vector length, one vector a (row, token), summed once at
-//!   the end in a fixed order (AVX-512: columns modulo 4 of four rows); with many tokens a few rows are widened once and used
-//!   for a block of tokens.
+//!   the end in a fixed order (AVX2: at the end of each part of the columns; AVX-512: columns modulo 4 of four rows); with many
+//!   tokens a few rows are widened once and used for a block of tokens.
 //!
 //! Both give the same bits for one token and for many: that is the rule of `kernels`, and the tests here hold every table to it.
 

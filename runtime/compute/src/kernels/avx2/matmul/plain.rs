@@ -1,43 +1,59 @@
 //! F32, F16 and BF16 weights times f32 activations with AVX2 and FMA.
 //!
-//! A (row, token) has one vector of sums, lane = column modulo 8, added up at the end by [`store`]. With one token, four rows are
-//! read where they lie. With more, 512 columns of eight rows at a time are widened into a strip and used for a block of tokens,
-//! in tiles of four rows × three tokens: twelve vectors of sums, so that two FMA units of four cycles' latency always have work,
-//! and seven loads for twelve FMAs. Strip and tile stay in the first cache; sums wait in the second for the next columns.
+//! A (row, token) has one vector of sums, lane = column modulo 8. At the end of a part of the columns its lanes are added up
+//! ([`reduce`]), and parts are added first to last: what waits for more columns is a number, not a vector.
+//!
+//! A few tokens read rows where they lie ([`by_rows`]). With more, a part of eight rows is widened into a panel and used for a block of
+//! tokens, in tiles of four rows × three tokens: twelve vectors of sums, so that two FMA units of four cycles' latency always have
+//! work, and seven loads for twelve FMAs. The panel and a tile's activations stay in the first cache, a part of a block's
+//! activations in the second, for up to 128 rows.
 
 use std::arch::x86_64::*;
 use std::ops::Range;
 
+use super::few::fetch;
 use crate::kernels::matmul::Chunk;
-use crate::kernels::scratch::{Numbers, with_scratch};
+use crate::kernels::scratch::{Numbers, with_two_scratches};
 use crate::quant::Plain;
 pub(super) use crate::quant::{BF16, F16, F32};
 
+/// Columns in a vector.
+const LANES: usize = 8;
 /// Rows in a tile.
 const ROWS: usize = 4;
 /// Tokens in a tile.
 const TILE: usize = 3;
-/// Tiles of rows in a strip.
+/// Tiles of rows in a panel.
 const TILES: usize = 2;
-/// Columns in a vector.
-const LANES: usize = 8;
-/// Columns in a strip.
-const WIDTH: usize = 512;
-/// Tokens that a strip is used for.
-const TOKENS: usize = 128;
+/// Rows in a panel.
+const PANEL: usize = TILES * ROWS;
+/// Columns in a part, at most.
+const WIDTH: usize = 576;
+/// Tokens that a panel is used for, at most.
+const TOKENS: usize = 129;
+/// Rows whose sums wait for the next part.
+const WAITING_ROWS: usize = 128;
 
-/// Sums of a token with a strip's rows.
-type Sums = [[__m256; ROWS]; TILES];
-
-/// What a thread works with: the strip, vector by vector of columns, and the sums of a block of tokens.
+/// Eight columns of four rows.
 #[derive(Clone, Copy)]
-struct Scratch {
-    strip: [[[__m256; WIDTH / LANES]; ROWS]; TILES],
-    sums: [Sums; TOKENS],
-}
+#[repr(transparent)]
+struct Weights([__m256; ROWS]);
 
 // SAFETY: vectors of numbers.
-unsafe impl Numbers for Scratch {}
+unsafe impl Numbers for Weights {}
+
+/// The sums of a panel's rows with one token.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Sums([[f32; ROWS]; TILES]);
+
+// SAFETY: numbers.
+unsafe impl Numbers for Sums {}
+
+/// The columns of a part: as few parts as do, and about of one width.
+fn part_width(columns: usize) -> usize {
+    columns.div_ceil(columns.div_ceil(WIDTH)).next_multiple_of(LANES)
+}
 
 /// A plain type as AVX2 reads it.
 pub(super) trait Wide: Plain {
@@ -82,162 +98,179 @@ impl Wide for BF16 {
 /// As for [`crate::kernels::matmul::RowsKernel`]; the processor has AVX2, FMA and F16C.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn rows<P: Wide>(chunk: &Chunk<'_>) {
-    let tokens = chunk.x.tokens();
-    if tokens == 1 {
-        for first in chunk.rows.clone().step_by(ROWS) {
-            // SAFETY: the row's bytes lie there, the rows are this chunk's.
-            unsafe { one_token::<P>(chunk, first) };
+    // SAFETY: passed on from the caller.
+    unsafe {
+        match chunk.x.tokens() {
+            1 => by_rows::<P, 1>(chunk),
+            2 => by_rows::<P, 2>(chunk),
+            TILE => by_rows::<P, TILE>(chunk),
+            _ => by_panels::<P>(chunk),
         }
-        return;
     }
-    with_scratch::<Scratch, _>(1, |scratch| {
-        let scratch = &mut scratch[0];
-        for block in (0..tokens).step_by(TOKENS) {
-            let block = block..(block + TOKENS).min(tokens);
-            for first in chunk.rows.clone().step_by(TILES * ROWS) {
-                // SAFETY: the rows are this chunk's, the tokens exist.
-                unsafe { strip_rows::<P>(chunk, first, block.clone(), scratch) };
+}
+
+/// `T` tokens, four rows at a time.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn by_rows<P: Wide, const T: usize>(chunk: &Chunk<'_>) {
+    let (columns, width) = (chunk.weight.columns, part_width(chunk.weight.columns));
+    let x: [_; T] = std::array::from_fn(|token| chunk.x.values(token).as_ptr());
+    let far = ROWS * columns * P::BYTES;
+    for first in chunk.rows.clone().step_by(ROWS) {
+        let rows: [*const u8; ROWS] = chunk.pointers(first);
+        let next = rows[0].wrapping_add(far);
+        let mut totals = [_mm_setzero_ps(); T];
+        for start in (0..columns).step_by(width) {
+            let end = (start + width).min(columns);
+            let mut sums = [[_mm256_setzero_ps(); ROWS]; T];
+            for column in (start..end).step_by(LANES) {
+                fetch(next.wrapping_add(column * ROWS * P::BYTES), far, LANES * ROWS * P::BYTES, 0, 1);
+                for (row, &from) in rows.iter().enumerate() {
+                    // SAFETY: the columns exist; activations are padded to whole vectors.
+                    unsafe {
+                        let weights = columns_of::<P>(from, column, columns);
+                        for (sums, x) in sums.iter_mut().zip(x) {
+                            sums[row] = _mm256_fmadd_ps(weights, _mm256_loadu_ps(x.add(column)), sums[row]);
+                        }
+                    }
+                }
+            }
+            for (totals, sums) in totals.iter_mut().zip(sums) {
+                *totals = _mm_add_ps(*totals, reduce(sums));
+            }
+        }
+        for (token, totals) in totals.into_iter().enumerate() {
+            let mut lanes = [0.0; ROWS];
+            // SAFETY: four lanes to four values; the rows are this chunk's.
+            unsafe {
+                _mm_storeu_ps(lanes.as_mut_ptr(), totals);
+                chunk.store(token, first, &lanes);
+            }
+        }
+    }
+}
+
+/// Eight columns of a row; those past the last are 0.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn columns_of<P: Wide>(row: *const u8, column: usize, columns: usize) -> __m256 {
+    // SAFETY: the caller has these columns in the row.
+    unsafe {
+        let from = row.add(column * P::BYTES);
+        if column + LANES <= columns {
+            return P::load(from);
+        }
+        let mut tail = [0.0; LANES];
+        P::widen(std::slice::from_raw_parts(from, (columns - column) * P::BYTES), &mut tail);
+        _mm256_loadu_ps(tail.as_ptr())
+    }
+}
+
+/// The sum of each row's lanes.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn reduce([a, b, c, d]: [__m256; ROWS]) -> __m128 {
+    let pairs = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+    _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps::<1>(pairs))
+}
+
+/// All tokens, block by block; of each up to [`WAITING_ROWS`] rows, part by part.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn by_panels<P: Wide>(chunk: &Chunk<'_>) {
+    let (columns, tokens) = (chunk.weight.columns, chunk.x.tokens());
+    let width = part_width(columns);
+    // As few blocks as do, and about of one length: a short one at the end would widen all weights for little.
+    let most = tokens.div_ceil(tokens.div_ceil(TOKENS)).next_multiple_of(TILE);
+    with_two_scratches::<Weights, Sums, _>(TILES * width / LANES, WAITING_ROWS / PANEL * most, |panel, sums| {
+        for block in (0..tokens).step_by(most) {
+            let block = block..(block + most).min(tokens);
+            for first in chunk.rows.clone().step_by(WAITING_ROWS) {
+                let rows = first..(first + WAITING_ROWS).min(chunk.rows.end);
+                for start in (0..columns).step_by(width) {
+                    let columns = start..(start + width).min(columns);
+                    for (first, sums) in rows.clone().step_by(PANEL).zip(sums.chunks_exact_mut(most)) {
+                        // SAFETY: the rows are this chunk's, the columns and tokens exist, and have a place each.
+                        unsafe { panel_of_rows::<P>(chunk, first, columns.clone(), block.clone(), panel, sums) };
+                    }
+                }
             }
         }
     });
 }
 
-/// Eight rows of a block of tokens.
+/// A part of a panel's rows times a block of tokens.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn strip_rows<P: Wide>(chunk: &Chunk<'_>, first: usize, block: Range<usize>, scratch: &mut Scratch) {
-    let columns = chunk.weight.columns;
-    for start in (0..columns).step_by(WIDTH) {
-        let width = (columns - start).min(WIDTH);
-        for row in 0..TILES * ROWS {
-            let bytes = &chunk.row((first + row).min(chunk.rows.end - 1))[start * P::BYTES..][..width * P::BYTES];
-            // SAFETY: the place in the strip has room for so many columns.
-            unsafe { widen::<P>(bytes, (&raw mut scratch.strip[row / ROWS][row % ROWS]).cast()) };
-        }
-        for token in block.clone().step_by(TILE) {
-            let place = token - block.start;
-            // SAFETY: the strip was just filled, the tokens exist, and their sums have a place.
-            unsafe {
-                match block.end - token {
-                    1 => tile::<1>(chunk, start, width, token, place, scratch),
-                    2 => tile::<2>(chunk, start, width, token, place, scratch),
-                    _ => tile::<TILE>(chunk, start, width, token, place, scratch),
-                }
-            }
-        }
-    }
-    for token in block.clone() {
-        for tile in 0..TILES {
-            // SAFETY: the sums were filled in by the tiles; the rows are this chunk's.
-            unsafe { store(chunk, token, first + tile * ROWS, scratch.sums[token - block.start][tile]) };
-        }
-    }
-}
-
-/// The elements past the last whole vector of a row, and zeros.
-fn tail<P: Plain>(row: &[u8]) -> [f32; LANES] {
-    let whole = row.len() / (LANES * P::BYTES) * (LANES * P::BYTES);
-    let mut tail = [0.0; LANES];
-    P::widen(&row[whole..], &mut tail);
-    tail
-}
-
-/// Elements to f32, with zeros up to a multiple of eight.
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn widen<P: Wide>(bytes: &[u8], place: *mut f32) {
-    let columns = bytes.len() / P::BYTES;
-    // SAFETY: a vector ends within `bytes`, and the caller has room for them, rounded up to whole vectors.
-    unsafe {
-        for column in (0..columns / LANES * LANES).step_by(LANES) {
-            _mm256_storeu_ps(place.add(column), P::load(bytes.as_ptr().add(column * P::BYTES)));
-        }
-        if !columns.is_multiple_of(LANES) {
-            let place = place.add(columns / LANES * LANES);
-            _mm256_storeu_ps(place, _mm256_loadu_ps(tail::<P>(bytes).as_ptr()));
-        }
-    }
-}
-
-/// Four rows of one token.
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn one_token<P: Wide>(chunk: &Chunk<'_>, first: usize) {
-    let x = chunk.x.values(0).as_ptr();
-    let rows: [_; ROWS] = std::array::from_fn(|row| chunk.row((first + row).min(chunk.rows.end - 1)));
-    let whole = chunk.weight.columns / LANES * LANES;
-    let mut sums = [_mm256_setzero_ps(); ROWS];
-    // SAFETY: vectors end within the rows; activations are padded to whole vectors.
-    unsafe {
-        for column in (0..whole).step_by(LANES) {
-            let x = _mm256_loadu_ps(x.add(column));
-            for (sums, row) in sums.iter_mut().zip(rows) {
-                *sums = _mm256_fmadd_ps(P::load(row.as_ptr().add(column * P::BYTES)), x, *sums);
-            }
-        }
-        if whole < chunk.weight.columns {
-            let x = _mm256_loadu_ps(x.add(whole));
-            for (sums, row) in sums.iter_mut().zip(rows) {
-                *sums = _mm256_fmadd_ps(_mm256_loadu_ps(tail::<P>(row).as_ptr()), x, *sums);
-            }
-        }
-    }
-    // SAFETY: the rows are this chunk's.
-    unsafe { store(chunk, 0, first, sums) };
-}
-
-/// A strip's rows × `T` tokens, columns `start .. start + width`: adds to the sums, or starts them.
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn tile<const T: usize>(
+unsafe fn panel_of_rows<P: Wide>(
     chunk: &Chunk<'_>,
-    start: usize,
-    width: usize,
-    token: usize,
-    place: usize,
-    scratch: &mut Scratch,
+    first: usize,
+    columns: Range<usize>,
+    block: Range<usize>,
+    panel: &mut [Weights],
+    sums: &mut [Sums],
 ) {
-    let mut x = [std::ptr::null(); T];
-    for (t, x) in x.iter_mut().enumerate() {
-        *x = chunk.x.values(token + t)[start..].as_ptr();
-    }
+    let vectors = columns.len().div_ceil(LANES);
     for tile in 0..TILES {
-        let mut sums = [[_mm256_setzero_ps(); ROWS]; T];
-        // SAFETY: the caller has filled in the strip, and the sums where there are columns before these; activations are padded
-        // to whole vectors.
+        let rows: [*const u8; ROWS] = chunk.pointers(first + tile * ROWS);
+        for (place, column) in panel[tile * vectors..][..vectors].iter_mut().zip(columns.clone().step_by(LANES)) {
+            for (place, row) in place.0.iter_mut().zip(rows) {
+                // The next panel's weights come near while this one's products are computed.
+                _mm_prefetch::<_MM_HINT_T1>(
+                    row.wrapping_add((PANEL * chunk.weight.columns + column) * P::BYTES).cast(),
+                );
+                // SAFETY: the columns exist.
+                *place = unsafe { columns_of::<P>(row, column, chunk.weight.columns) };
+            }
+        }
+    }
+    let panel = &panel[..TILES * vectors];
+    let last = columns.end == chunk.weight.columns;
+    for (token, sums) in block.clone().step_by(TILE).zip(sums.chunks_mut(TILE)) {
+        if last {
+            (token..block.end.min(token + TILE)).for_each(|token| chunk.out.fetch(token, first));
+        }
+        // SAFETY: the panel was just filled, the tokens exist; sums of the columns before these, too.
         unsafe {
-            if start > 0 {
-                for (t, sums) in sums.iter_mut().enumerate() {
-                    *sums = scratch.sums[place + t][tile];
-                }
+            match block.end - token {
+                1 => tile::<1>(chunk, columns.start, panel, token, sums),
+                2 => tile::<2>(chunk, columns.start, panel, token, sums),
+                _ => tile::<TILE>(chunk, columns.start, panel, token, sums),
             }
-            let strip = &scratch.strip[tile];
-            for vector in 0..width.div_ceil(LANES) {
-                let mut here = [_mm256_setzero_ps(); T];
-                for (here, x) in here.iter_mut().zip(x) {
-                    *here = _mm256_loadu_ps(x.add(vector * LANES));
-                }
-                for (row, weights) in strip.iter().enumerate() {
-                    let weights = *weights.get_unchecked(vector);
-                    for (sums, &x) in sums.iter_mut().zip(&here) {
-                        sums[row] = _mm256_fmadd_ps(weights, x, sums[row]);
-                    }
-                }
-            }
-            for (t, sums) in sums.into_iter().enumerate() {
-                scratch.sums[place + t][tile] = sums;
-            }
+        }
+    }
+    if last {
+        for (token, sums) in block.zip(sums) {
+            let sums = sums.0.as_flattened().first_chunk::<PANEL>().expect("as many");
+            // SAFETY: the rows are this chunk's.
+            unsafe { chunk.store(token, first, sums) };
         }
     }
 }
 
-/// Adds up four rows' vectors and puts the sums, or as many as the chunk still has rows, where they belong.
-#[inline]
+/// A panel × `T` tokens, from column `start` on: adds to the sums, or starts them.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn store(chunk: &Chunk<'_>, token: usize, first: usize, sums: [__m256; ROWS]) {
-    let [a, b, c, d] = sums;
-    let pairs = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
-    let totals = _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps::<1>(pairs));
-    let mut lanes = [0.0; ROWS];
-    // SAFETY: four lanes to four values; the rows are of this chunk.
-    unsafe {
-        _mm_storeu_ps(lanes.as_mut_ptr(), totals);
-        chunk.store(token, first, &lanes);
+unsafe fn tile<const T: usize>(chunk: &Chunk<'_>, start: usize, panel: &[Weights], token: usize, places: &mut [Sums]) {
+    let vectors = panel.len() / TILES;
+    let x: [_; T] = std::array::from_fn(|t| chunk.x.values(token + t)[start..start + vectors * LANES].as_ptr());
+    for (tile, panel) in panel.chunks_exact(vectors).enumerate() {
+        let mut sums = [[_mm256_setzero_ps(); ROWS]; T];
+        for (vector, weights) in panel.iter().enumerate() {
+            let mut here = [_mm256_setzero_ps(); T];
+            for (here, x) in here.iter_mut().zip(x) {
+                // SAFETY: activations are padded to whole vectors.
+                *here = unsafe { _mm256_loadu_ps(x.add(vector * LANES)) };
+            }
+            for (row, &weights) in weights.0.iter().enumerate() {
+                for (sums, &x) in sums.iter_mut().zip(&here) {
+                    sums[row] = _mm256_fmadd_ps(weights, x, sums[row]);
+                }
+            }
+        }
+        for (place, sums) in places.iter_mut().zip(sums) {
+            let place = place.0[tile].as_mut_ptr();
+            // SAFETY: four sums.
+            unsafe {
+                let before = if start == 0 { _mm_setzero_ps() } else { _mm_loadu_ps(place) };
+                _mm_storeu_ps(place, _mm_add_ps(before, reduce(sums)));
+            }
+        }
     }
 }
