@@ -10,16 +10,17 @@ use super::integer::{accumulate, accumulate_half, keep, multiply, sums_of, witho
 use super::strip::{Piece, StripGroup};
 use crate::kernels::matmul::{ActivationGroup, Chunk};
 
-/// Has the sums in registers here. Left alone, the compiler gathers the additions of one token after the other's and moves
-/// the strip's levels to the stack and back for each.
+/// Has the sums in registers here, and forgets which group this is. Left alone, the compiler gathers the additions of one token after
+/// the other's and moves the strip's levels to the stack and back for each, or keeps what all tokens are multiplied by in registers
+/// that the sums need.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn pin<const T: usize>(sums: &mut [[__m256i; 2]; T]) {
+fn pin<const T: usize>(sums: &mut [[__m256i; 2]; T], index: &mut usize) {
     if let [[a, b], [c, d], [e, f], [g, h]] = &mut sums[..] {
         // SAFETY: a comment, no instruction at all.
         unsafe {
             std::arch::asm!(
-                "# {0} {1} {2} {3} {4} {5} {6} {7}",
+                "# {0} {1} {2} {3} {4} {5} {6} {7} {8}",
                 inout(ymm_reg) * a,
                 inout(ymm_reg) * b,
                 inout(ymm_reg) * c,
@@ -28,6 +29,7 @@ fn pin<const T: usize>(sums: &mut [[__m256i; 2]; T]) {
                 inout(ymm_reg) * f,
                 inout(ymm_reg) * g,
                 inout(ymm_reg) * h,
+                inout(reg) * index,
                 options(pure, nomem, nostack, preserves_flags)
             );
         }
@@ -47,15 +49,20 @@ pub(super) unsafe fn tile<B: Block, const T: usize>(chunk: &Chunk<'_>, piece: &m
         *sums = sums_of(piece, token + index / 2, index % 2);
     }
     for (index, group) in piece.strip.iter().enumerate() {
-        // The group's integers, once its first half is done.
         let mut integers = [[_mm256_setzero_si256(); 2]; T];
         for half in 0..2 {
-            // SAFETY: every token has a group for each of the strip.
+            if B::SUMS < 4 && !B::HALVES && !B::APART {
+                // Widened and multiplied already, so they are added up over both halves.
+                // SAFETY: every token has a group for each of the strip.
+                integers = unsafe { half_by_steps::<B, T>(group, half, &x, index, integers) };
+                continue;
+            }
+            // SAFETY: as above.
             let halves = unsafe {
                 if B::SUMS == 4 {
                     half_at_once::<B, T>(group, half, &x, index)
                 } else {
-                    half_by_steps::<B, T>(group, half, &x, index)
+                    half_by_steps::<B, T>(group, half, &x, index, [[_mm256_setzero_si256(); 2]; T])
                 }
             };
             for t in 0..T {
@@ -80,18 +87,24 @@ pub(super) unsafe fn tile<B: Block, const T: usize>(chunk: &Chunk<'_>, piece: &m
                         let multiplier = _mm256_set1_epi32(facts.multiplier(half));
                         sum = _mm256_mullo_epi32(_mm256_sub_epi32(sum, zero), multiplier);
                     }
-                    if half == 0 {
-                        integers[t][vector] = sum;
-                        continue;
-                    }
-                    let mut integers = _mm256_add_epi32(integers[t][vector], sum);
-                    if !B::HALVES && B::ZERO != 0 {
-                        integers = _mm256_sub_epi32(integers, _mm256_set1_epi32(B::ZERO * facts.levels_sum()));
-                    }
-                    let (scale, offset) = (group.scale[vector], group.offset[vector]);
-                    let integers = _mm256_cvtepi32_ps(integers);
-                    sums[t][vector] = accumulate::<B>(sums[t][vector], integers, scale, offset, facts);
+                    integers[t][vector] = if half == 0 { sum } else { _mm256_add_epi32(integers[t][vector], sum) };
                 }
+            }
+        }
+        if B::APART {
+            continue;
+        }
+        for t in 0..T {
+            // SAFETY: as above.
+            let facts = unsafe { &(*x[t].add(index)).facts };
+            for vector in 0..2 {
+                let mut integers = integers[t][vector];
+                if !B::HALVES && B::ZERO != 0 {
+                    integers = _mm256_sub_epi32(integers, _mm256_set1_epi32(B::ZERO * facts.levels_sum()));
+                }
+                let (scale, offset) = (group.scale[vector], group.offset[vector]);
+                let integers = _mm256_cvtepi32_ps(integers);
+                sums[t][vector] = accumulate::<B>(sums[t][vector], integers, scale, offset, facts);
             }
         }
     }
@@ -129,7 +142,7 @@ unsafe fn half_at_once<B: Block, const T: usize>(
     group: &StripGroup,
     half: usize,
     x: &[Groups; T],
-    index: usize,
+    mut index: usize,
 ) -> [[__m256i; 2]; T] {
     let mut sums = [[_mm256_setzero_si256(); 2]; T];
     for step in 0..4 {
@@ -141,7 +154,7 @@ unsafe fn half_at_once<B: Block, const T: usize>(
                 *sums = if step == 0 { products } else { _mm256_add_epi16(*sums, products) };
             }
         }
-        pin(&mut sums);
+        pin(&mut sums, &mut index);
     }
     // Where halves are apart, more follows than registers hold: then this is faster here than there.
     if B::APART {
@@ -156,16 +169,16 @@ unsafe fn half_at_once<B: Block, const T: usize>(
     sums
 }
 
-/// The same, already widened, where an i16 holds one product, or the sum of two.
+/// The same, widened and added to `sums`, where an i16 holds one product, or the sum of two.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn half_by_steps<B: Block, const T: usize>(
     group: &StripGroup,
     half: usize,
     x: &[Groups; T],
-    index: usize,
+    mut index: usize,
+    mut sums: [[__m256i; 2]; T],
 ) -> [[__m256i; 2]; T] {
-    let mut sums = [[_mm256_setzero_si256(); 2]; T];
     for step in (0..4).step_by(B::SUMS) {
         for t in 0..T {
             for (vector, sums) in sums[t].iter_mut().enumerate() {
@@ -178,11 +191,11 @@ unsafe fn half_by_steps<B: Block, const T: usize>(
                         products = _mm256_add_epi16(products, more);
                     }
                     let widened = _mm256_madd_epi16(products, factors_of::<B>(group, half, vector, &x[t], index));
-                    *sums = if step == 0 { widened } else { _mm256_add_epi32(*sums, widened) };
+                    *sums = _mm256_add_epi32(*sums, widened);
                 }
             }
         }
-        pin(&mut sums);
+        pin(&mut sums, &mut index);
     }
     sums
 }
