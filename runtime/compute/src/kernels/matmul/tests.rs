@@ -200,6 +200,7 @@ fn many_tokens_and_wide_rows_leave_no_seams() {
     for table in tables_under_test("matmul seams") {
         leaves_no_seams(table, &plain, (19, 1024), 300, 2);
         leaves_no_seams(table, &[TensorType::F16], (1100, 1160), 33, 1);
+        leaves_no_seams(table, &[TensorType::F16], (35, 1160), 3, 1);
         leaves_no_seams(table, &quantised, (1100, 2304), 33, 1);
     }
 }
