@@ -3,8 +3,13 @@
 # that of runtime/build.rs.
 set -eu
 cd "$(dirname "$0")/.."
+# A registry that fails for a moment is asked again.
+install() { npm --prefix "$1" ci --no-audit --no-fund --loglevel error >&2; }
 for folder; do
     cmp -s "$folder/package-lock.json" "$folder/node_modules/.installed-lock.json" && continue
-    npm --prefix "$folder" ci --no-audit --no-fund --silent
+    install "$folder" || { sleep 5; install "$folder"; } || { sleep 20; install "$folder"; } || {
+        echo "packages.sh: npm could not install $folder/package-lock.json in three tries; its messages are above" >&2
+        exit 1
+    }
     cp "$folder/package-lock.json" "$folder/node_modules/.installed-lock.json"
 done
