@@ -224,7 +224,9 @@ fn leaves_no_seams(
         let mut out = vec![f32::NAN; tokens * rows];
         let product = Product { weight: case.matrix(), out: &mut out, add: false, bias: None };
         matmul(table, &threads, &mut [product], &input);
-        for token in [0, 15, 191, 255, 257, 258, tokens - 1].into_iter().filter(|&token| token < tokens) {
+        for token in
+            [0, 15, 101, 102, 191, 203, 204, 255, 257, 258, tokens - 1].into_iter().filter(|&token| token < tokens)
+        {
             let alone = case.run(table, 1, &x[token * columns..][..columns], None);
             assert_eq!(alone, out[token * rows..][..rows], "{} {ty}, token {token}", table.name);
         }
