@@ -12,7 +12,7 @@ use super::cache_args::CacheArgs;
 use super::model_args::ModelArgs;
 use super::perplexity::{check_context, measure, read_text_to};
 use crate::engine::Evaluator;
-use crate::session::open::{Compute, build_model};
+use crate::session::open::{Compute, load_model};
 use crate::session::{Demand, Memory, ModelSource};
 use crate::tokenizer::Tokenizer;
 
@@ -110,11 +110,11 @@ pub fn run(args: Args) -> Result<(), Failure> {
 
 /// Everything about one model.
 fn measured(args: &Args, source: &ModelSource, compute: Compute, text: Option<&str>) -> Result<Report, Failure> {
-    let (model, backend) = build_model(source, compute, None)?;
+    let loaded = load_model(source, compute, None)?;
     let positions = args.depth + args.prompt.max(args.generate);
-    let evaluator = Evaluator::new(model, backend, positions.max(args.context));
+    let evaluator = Evaluator::new(loaded, positions.max(args.context));
     let mut speed = Speed::new(evaluator, args.depth, args.repetitions);
-    let tests = speed.tests(args.prompt, args.generate);
+    let tests = speed.tests(args.prompt, args.generate)?;
     let memory = speed.memory();
     let tokens = [args.depth, args.prompt, args.generate.min(1)].into_iter().max().unwrap_or(0);
     let demand = Demand::of_one(positions as u64, tokens.min(speed::BATCH_TOKENS), compute.threads, compute.cache);

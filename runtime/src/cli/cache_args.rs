@@ -1,6 +1,6 @@
 //! Flags of every command that keeps a context.
 
-use crate::backend::{CacheType, CacheTypes};
+use crate::plan::{CacheType, CacheTypes};
 use crate::session::OpenOptions;
 
 /// How the KV cache is stored.

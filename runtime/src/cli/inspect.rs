@@ -11,6 +11,7 @@ use satchel_container::Digest;
 use super::Failure;
 use super::cache_args::CacheArgs;
 use crate::session::ModelSource;
+use crate::session::open::plan_of;
 
 mod json;
 mod memory;
@@ -43,6 +44,10 @@ pub struct Args {
     #[command(flatten)]
     pub cache: CacheArgs,
 
+    /// Print how the model is computed: its state, and every operation with the weights it reads
+    #[arg(long, conflicts_with = "json")]
+    pub plan: bool,
+
     /// Leave out the SHA-256 of each file, which reads all of it
     #[arg(long)]
     pub no_hash: bool,
@@ -52,12 +57,25 @@ pub struct Args {
 pub fn run(args: Args) -> Result<(), Failure> {
     let path = args.file.as_deref().or(args.model.as_deref());
     let source = ModelSource::open(path)?;
+    if args.plan {
+        return print_plan(&source);
+    }
     let report = Report::new(&source, &args.context, args.cache.types())?;
     match print(&args, &source, &report) {
         // Whoever reads has seen enough, as with `| head`.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(Failure::new(format!("cannot write to standard output: {error}"))),
         Ok(()) => Ok(()),
+    }
+}
+
+fn print_plan(source: &ModelSource) -> Result<(), Failure> {
+    let plan = plan_of(source, None)?;
+    match write!(io::stdout().lock(), "{plan}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(()),
     }
 }
 

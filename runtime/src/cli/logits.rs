@@ -11,7 +11,7 @@ use super::model_args::ModelArgs;
 use super::text_input::{parse_tokens, read_text};
 use crate::engine::{Evaluator, Wanted};
 use crate::session::ModelSource;
-use crate::session::open::build_model;
+use crate::session::open::load_model;
 
 /// Arguments of `logits`.
 #[derive(clap::Args, Debug)]
@@ -38,15 +38,15 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
     let options = args.cache.apply(args.model.options());
     let source = ModelSource::open(options.model.as_deref())?;
-    let (model, backend) = build_model(&source, options.compute()?, options.context)?;
-    let tokens = parse_tokens(&read_text(&args.tokens)?, model.vocabulary)?;
-    let vocabulary = model.vocabulary;
-    let mut evaluator = Evaluator::new(model, backend, tokens.len());
+    let loaded = load_model(&source, options.compute()?, options.context)?;
+    let tokens = parse_tokens(&read_text(&args.tokens)?, loaded.plan.vocabulary)?;
+    let vocabulary = loaded.plan.vocabulary;
+    let mut evaluator = Evaluator::new(loaded, tokens.len());
 
     let output = AtomicFile::create(&args.output)?;
     let mut writer = BufWriter::new(output.file());
     for chunk in tokens.chunks(args.chunk) {
-        let logits = evaluator.append(chunk, Wanted::All).expect("the context was made for these tokens");
+        let logits = evaluator.append(chunk, Wanted::All)?;
         write_f32(&mut writer, logits).map_err(|error| output.failure(&error))?;
     }
     writer.flush().map_err(|error| output.failure(&error))?;

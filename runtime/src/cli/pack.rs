@@ -11,8 +11,8 @@ use satchel_packer::{Form, Packed, Plan, Request};
 
 use super::Failure;
 use super::writing::{PACKED_BY, Writing};
-use crate::backend::CacheType;
 use crate::own_file::own_file;
+use crate::plan::CacheType;
 use crate::server::page::PAGE;
 use crate::session::{OpenOptions, Session};
 

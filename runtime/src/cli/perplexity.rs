@@ -10,10 +10,10 @@ use super::cache_args::CacheArgs;
 use super::model_args::ModelArgs;
 use super::text_input::read_text;
 use crate::TokenId;
-use crate::engine::{Evaluator, Wanted};
+use crate::engine::{EvaluateError, Evaluator, Wanted};
 use crate::sampling::log_softmax_at;
 use crate::session::ModelSource;
-use crate::session::open::build_model;
+use crate::session::open::load_model;
 use crate::tokenizer::Tokenizer;
 
 /// Arguments of `perplexity`.
@@ -42,10 +42,10 @@ pub fn run(args: Args) -> Result<(), Failure> {
     check_context(args.context)?;
     let options = args.cache.apply(args.model.options());
     let source = ModelSource::open(options.model.as_deref())?;
-    let (model, backend) = build_model(&source, options.compute()?, options.context)?;
+    let loaded = load_model(&source, options.compute()?, options.context)?;
     let tokenizer = Tokenizer::from_gguf(&source.gguf.metadata)?;
     let text = read_text_to(&args.file, args.bytes)?;
-    let mut evaluator = Evaluator::new(model, backend, args.context);
+    let mut evaluator = Evaluator::new(loaded, args.context);
     let measured = measure(&mut evaluator, &tokenizer, &text, args.context, |total, windows| {
         if !args.json {
             eprintln!("window {} of {windows}: perplexity {:.4}", total.windows, total.perplexity());
@@ -113,7 +113,7 @@ pub(super) fn measure(
     let bos = tokenizer.bos().filter(|bos| tokens.first() == Some(bos));
     let mut total = Total::default();
     for window in tokens.chunks_exact(context) {
-        score_window(evaluator, window, bos, &mut total);
+        score_window(evaluator, window, bos, &mut total)?;
         after_window(&total, windows);
     }
     let (perplexity, predicted_tokens) = (total.perplexity(), total.count);
@@ -133,20 +133,25 @@ impl Total {
     }
 }
 
-fn score_window(evaluator: &mut Evaluator, window: &[TokenId], bos: Option<TokenId>, total: &mut Total) {
+fn score_window(
+    evaluator: &mut Evaluator,
+    window: &[TokenId],
+    bos: Option<TokenId>,
+    total: &mut Total,
+) -> Result<(), EvaluateError> {
     let first = window.len() / 2;
     let mut tokens = window.to_vec();
     if let Some(bos) = bos {
         tokens[0] = bos;
     }
     evaluator.clear();
-    let vocabulary = evaluator.model().vocabulary;
-    let fits = "the context was made for a window";
-    evaluator.append(&tokens[..first], Wanted::Nothing).expect(fits);
-    let logits = evaluator.append(&tokens[first..window.len() - 1], Wanted::All).expect(fits);
+    let vocabulary = evaluator.plan().vocabulary;
+    evaluator.append(&tokens[..first], Wanted::Nothing)?;
+    let logits = evaluator.append(&tokens[first..window.len() - 1], Wanted::All)?;
     for (row, &next) in logits.chunks_exact(vocabulary).zip(&window[first + 1..]) {
         total.negative_log_probability -= f64::from(log_softmax_at(row, next));
         total.count += 1;
     }
     total.windows += 1;
+    Ok(())
 }

@@ -1,17 +1,17 @@
 //! Logits of given tokens, without sampling: what `logits`, `perplexity` and `bench` stand on.
 
+use super::Loaded;
 use crate::TokenId;
-use crate::backend::{Backend, Batch, MemoryUse};
-use crate::kv::{BLOCK_TOKENS, KvCache, KvSequence};
-use crate::model::Model;
+use crate::device::{DeviceError, MemoryUse};
+use crate::plan::{Plan, Step};
+use crate::state::{Sequence, StateCache};
 
 /// One sequence, evaluated on the calling thread.
 pub struct Evaluator {
-    model: Model,
-    backend: Box<dyn Backend>,
-    kv: KvCache,
-    sequence: KvSequence,
-    logits: Vec<f32>,
+    loaded: Loaded,
+    state: StateCache,
+    sequence: Sequence,
+    context: usize,
 }
 
 /// Which rows' logits an evaluation gives.
@@ -25,55 +25,77 @@ pub enum Wanted {
     All,
 }
 
+/// Why tokens were not evaluated.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EvaluateError {
+    /// They and the tokens before them are more than the evaluator was made for.
+    #[error("{tokens} tokens are more than the context of {context}")]
+    ContextFull {
+        /// All tokens.
+        tokens: usize,
+        /// Positions there are.
+        context: usize,
+    },
+    /// The device could not go on.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// No page is left.
+    #[error(transparent)]
+    State(#[from] crate::state::StateError),
+}
+
 impl Evaluator {
     /// An evaluator with room for `context` positions.
-    pub fn new(model: Model, backend: Box<dyn Backend>, context: usize) -> Self {
-        let kv = KvCache::new(context.div_ceil(BLOCK_TOKENS));
-        Self { model, backend, kv, sequence: KvSequence::default(), logits: Vec::new() }
+    pub fn new(loaded: Loaded, context: usize) -> Self {
+        let state = StateCache::new(&loaded.plan.state, 1, context, context);
+        Self { loaded, state, sequence: Sequence::default(), context }
     }
 
     /// The model.
-    pub fn model(&self) -> &Model {
-        &self.model
+    pub fn plan(&self) -> &Plan {
+        &self.loaded.plan
     }
 
-    /// Memory that the backend holds, and the copy of the logits.
+    /// Memory that the device holds.
     pub fn memory(&self) -> MemoryUse {
-        let mut memory = self.backend.memory();
-        memory.scratch_bytes += (self.logits.capacity() * size_of::<f32>()) as u64;
-        memory
+        self.loaded.program.memory()
     }
 
     /// Forgets the sequence.
     pub fn clear(&mut self) {
-        self.kv.discard(&mut *self.backend, std::mem::take(&mut self.sequence));
+        self.state.discard(&mut *self.loaded.program, std::mem::take(&mut self.sequence));
     }
 
-    /// Appends `tokens` in one batch; gives the wanted logits, `(rows, vocabulary)`, or `None` where the context has no
-    /// room for them (nothing is appended then).
+    /// Appends `tokens` in one step; gives the wanted rows of the result, `(rows, columns)`.
+    ///
+    /// # Errors
+    /// Where the context has no room for them (nothing is appended then), or memory is missing.
     ///
     /// # Panics
     /// When a token is outside the vocabulary.
-    pub fn append(&mut self, tokens: &[TokenId], wanted: Wanted) -> Option<&[f32]> {
-        let room = self.kv.free_blocks() + self.sequence.blocks().len();
-        if self.sequence.len() + tokens.len() > room * BLOCK_TOKENS {
-            return None;
+    pub fn append(&mut self, tokens: &[TokenId], wanted: Wanted) -> Result<&[f32], EvaluateError> {
+        let all = self.sequence.len() + tokens.len();
+        if all > self.context {
+            return Err(EvaluateError::ContextFull { tokens: all, context: self.context });
         }
-        let mut batch = Batch::default();
+        if self.sequence.is_empty() {
+            self.sequence = self.state.begin(&mut *self.loaded.program, 0, &[]);
+        }
+        let program = &mut *self.loaded.program;
+        let mut step = Step::default();
+        self.state.trim(program, &mut self.sequence);
         for &token in tokens {
-            assert!((token as usize) < self.model.vocabulary, "token {token} is outside the vocabulary");
-            batch.positions.push(self.sequence.len());
-            batch.tokens.push(token);
-            batch.sequences.push(0);
-            assert!(self.kv.push(&mut *self.backend, &mut self.sequence, token), "room was checked");
+            assert!((token as usize) < self.loaded.plan.vocabulary, "token {token} is outside the vocabulary");
+            step.push(token, self.sequence.len(), 0);
+            self.state.push(program, &mut self.sequence, token)?;
         }
-        batch.tables.push(self.sequence.blocks().to_vec());
-        batch.outputs = match wanted {
+        step.states.push(self.sequence.pages().to_vec());
+        step.outputs = match wanted {
             Wanted::Nothing => Vec::new(),
             Wanted::Last => tokens.len().checked_sub(1).into_iter().collect(),
             Wanted::All => (0..tokens.len()).collect(),
         };
-        self.model.forward(&mut *self.backend, &batch, &mut self.logits);
-        Some(&self.logits)
+        program.run(&step)?;
+        Ok(self.loaded.program.output())
     }
 }

@@ -11,9 +11,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::TokenId;
-use crate::backend::Backend;
-use crate::model::Model;
-use crate::sampling::SamplingParams;
+use crate::device::Program;
+use crate::plan::Plan;
+use crate::sampling::{Constraint, SamplingParams};
 
 mod evaluate;
 mod scheduler;
@@ -21,10 +21,17 @@ mod sequence;
 #[cfg(test)]
 mod tests;
 
-pub use evaluate::{Evaluator, Wanted};
+pub use evaluate::{EvaluateError, Evaluator, Wanted};
 
-pub use scheduler::kv_blocks;
 use scheduler::{Scheduler, Submission};
+
+/// A model that a device has loaded.
+pub struct Loaded {
+    /// What it is.
+    pub plan: Plan,
+    /// What carries it out.
+    pub program: Box<dyn Program>,
+}
 
 /// How an engine shares its time and memory.
 #[derive(Clone, Copy, Debug)]
@@ -94,11 +101,11 @@ struct Load {
 
 impl Engine {
     /// Starts the engine's thread.
-    pub fn start(model: Model, backend: Box<dyn Backend>, options: EngineOptions) -> std::io::Result<Self> {
+    pub fn start(loaded: Loaded, options: EngineOptions) -> std::io::Result<Self> {
         let (submissions, receiver) = mpsc::channel();
         let load = Arc::new(Load::default());
-        let vocabulary = model.vocabulary;
-        let scheduler = Scheduler::new(model, backend, options, Arc::clone(&load));
+        let vocabulary = loaded.plan.vocabulary;
+        let scheduler = Scheduler::new(loaded, options, Arc::clone(&load));
         let thread = std::thread::Builder::new().name("engine".into()).spawn(move || scheduler.run(&receiver))?;
         Ok(Self { submissions: Some(submissions), thread: Some(thread), load, options, vocabulary })
     }
@@ -194,6 +201,8 @@ impl Drop for Generation {
 /// What to generate.
 #[derive(Clone, Debug)]
 pub struct Request {
+    /// Who asks: what is kept of a prompt is found again by the same caller only.
+    pub caller: u64,
     /// The prompt; at least one token.
     pub prompt: Vec<TokenId>,
     /// How tokens are chosen.
@@ -204,6 +213,8 @@ pub struct Request {
     pub end_tokens: Arc<[TokenId]>,
     /// Report the log-probability of each token and of this many most likely alternatives; `None`: no log-probabilities.
     pub logprobs: Option<usize>,
+    /// What the answer has to satisfy.
+    pub constraint: Option<Box<dyn Constraint>>,
 }
 
 /// What a generation reports, in order: `Prompt*`, `Token*`, `Finished`.

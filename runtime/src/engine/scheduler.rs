@@ -8,10 +8,9 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::time::Instant;
 
 use super::sequence::Running;
-use super::{EngineOptions, Event, FinishReason, Finished, Load, Request};
-use crate::backend::{Backend, Batch};
-use crate::kv::{BLOCK_TOKENS, KvCache};
-use crate::model::Model;
+use super::{EngineOptions, Event, FinishReason, Finished, Load, Loaded, Request};
+use crate::plan::Step;
+use crate::state::{StateCache, StateError};
 
 /// While others decode, a prompt goes in pieces of at most this many tokens, so that their streams go on.
 const SHARED_PREFILL_TOKENS: usize = 64;
@@ -39,31 +38,24 @@ impl Submission {
     }
 }
 
-/// KV blocks that `parallel` sequences of `context` positions may hold at once. One more than the positions need for each: a prefix
-/// that is taken over copies its last block while the kept one still has it.
-pub fn kv_blocks(context: usize, parallel: usize) -> usize {
-    parallel * (context.div_ceil(BLOCK_TOKENS) + 1)
-}
-
 pub(super) struct Scheduler {
-    model: Model,
-    backend: Box<dyn Backend>,
+    loaded: Loaded,
     options: EngineOptions,
     load: Arc<Load>,
-    kv: KvCache,
+    state: StateCache,
     waiting: VecDeque<Submission>,
     running: Vec<Running>,
     logits: Vec<f32>,
 }
 
 impl Scheduler {
-    pub(super) fn new(model: Model, backend: Box<dyn Backend>, options: EngineOptions, load: Arc<Load>) -> Self {
+    pub(super) fn new(loaded: Loaded, options: EngineOptions, load: Arc<Load>) -> Self {
+        let EngineOptions { context, parallel, batch_tokens } = options;
         Self {
-            model,
-            backend,
+            state: StateCache::new(&loaded.plan.state, parallel, context, batch_tokens),
+            loaded,
             options,
             load,
-            kv: KvCache::new(kv_blocks(options.context, options.parallel)),
             waiting: VecDeque::new(),
             running: Vec::new(),
             logits: Vec::new(),
@@ -106,7 +98,7 @@ impl Scheduler {
         self.publish_load();
         for running in cancelled {
             let sequence = running.finish(FinishReason::Cancelled);
-            self.kv.end(&mut *self.backend, sequence);
+            self.state.end(&mut *self.loaded.program, sequence);
         }
         let load = &self.load;
         self.waiting.retain(|submission| {
@@ -122,7 +114,7 @@ impl Scheduler {
     fn admit(&mut self) {
         while self.running.len() < self.options.parallel {
             let Some(Submission { request, events, cancelled, submitted }) = self.waiting.pop_front() else { return };
-            let sequence = self.kv.begin(&mut *self.backend, &request.prompt);
+            let sequence = self.state.begin(&mut *self.loaded.program, request.caller, &request.prompt);
             self.running.push(Running::new(request, events, cancelled, sequence, submitted));
             // In this order, so that no one finds a request neither running nor waiting.
             self.publish_load();
@@ -130,45 +122,64 @@ impl Scheduler {
         }
     }
 
-    /// One forward pass over everything that wants one.
+    /// One pass over everything that wants one.
     fn step(&mut self) {
-        let (batch, rows) = self.build_batch();
-        if batch.tokens.is_empty() {
+        let (step, rows) = self.build_step();
+        if step.is_empty() {
             return;
         }
-        let (model, backend, logits) = (&self.model, &mut *self.backend, &mut self.logits);
-        let passed = catch_unwind(AssertUnwindSafe(|| model.forward(backend, &batch, logits)));
-        if passed.is_err() {
-            self.fail_all();
-            return;
+        let program = &mut self.loaded.program;
+        let passed = catch_unwind(AssertUnwindSafe(|| program.run(&step)));
+        match passed {
+            Err(_) => return self.fail_all("the forward pass failed; this is a bug in Satchel"),
+            Ok(Err(error)) => return self.fail_all(&error.to_string()),
+            Ok(Ok(())) => {}
         }
-        let mut logits = self.logits.chunks_exact_mut(self.model.vocabulary);
+        self.logits.clear();
+        if !step.outputs.is_empty() {
+            self.logits.extend_from_slice(self.loaded.program.output());
+        }
+        let mut logits = self.logits.chunks_exact_mut(self.loaded.plan.output_columns());
         let mut ended = Vec::new();
         for (index, wants_logits) in rows {
             let running = &mut self.running[index];
-            if wants_logits {
-                let logits = logits.next().expect("a row of logits for each output");
-                if let Some(reason) = running.advance(logits, self.options.context) {
-                    ended.push((index, reason));
-                }
-            } else {
+            let program = &mut *self.loaded.program;
+            running.step_done();
+            if !wants_logits {
+                self.state.commit(program, &mut running.state);
                 running.report_prompt();
+                continue;
+            }
+            match running.generated() {
+                0 => self.state.checkpoint(program, &mut running.state),
+                _ => self.state.commit(program, &mut running.state),
+            }
+            let logits = logits.next().expect("a row of logits for each output");
+            if let Some(reason) = running.advance(logits, self.options.context) {
+                ended.push((index, reason));
             }
         }
+        self.end(ended);
+    }
+
+    /// Ends running sequences, given by index.
+    fn end(&mut self, mut ended: Vec<(usize, FinishReason)>) {
         // Highest index first: removing one leaves the lower ones where they are.
         ended.sort_by_key(|(index, _)| std::cmp::Reverse(*index));
         for (index, reason) in ended {
             let running = self.running.remove(index);
             self.publish_load();
             let sequence = running.finish(reason);
-            self.kv.end(&mut *self.backend, sequence);
+            self.state.end(&mut *self.loaded.program, sequence);
         }
     }
 
-    /// The batch, and for each running sequence in it its index and whether its logits are wanted.
-    fn build_batch(&mut self) -> (Batch, Vec<(usize, bool)>) {
-        let mut batch = Batch::default();
+    /// The step, and for each running sequence in it its index and whether its logits are wanted. Sequences for which there
+    /// is no memory end here.
+    fn build_step(&mut self) -> (Step, Vec<(usize, bool)>) {
+        let mut step = Step::default();
         let mut rows = Vec::new();
+        let mut failed = Vec::new();
         let decoding = self.running.iter().filter(|running| running.decoding()).count();
         let prefill = if decoding > 0 { SHARED_PREFILL_TOKENS } else { self.options.batch_tokens };
         let mut budget = self.options.batch_tokens.min(prefill + decoding).max(1);
@@ -176,39 +187,74 @@ impl Scheduler {
         let mut order: Vec<usize> = (0..self.running.len()).collect();
         order.sort_by_key(|&index| !self.running[index].decoding());
         for index in order {
-            let running = &mut self.running[index];
-            let pending = running.pending().len();
+            let pending = self.running[index].pending().len();
             let take = pending.min(budget);
             if take == 0 {
                 continue;
             }
-            budget -= take;
-            let tokens = running.pending()[..take].to_vec();
-            for token in tokens {
-                batch.positions.push(running.kv.len());
-                batch.tokens.push(token);
-                batch.sequences.push(batch.tables.len());
-                let pushed = self.kv.push(&mut *self.backend, &mut running.kv, token);
-                assert!(pushed, "the cache has blocks for every sequence's whole context");
+            match self.add_rows(&mut step, index, take) {
+                Ok(()) => {
+                    budget -= take;
+                    let wants_logits = take == pending;
+                    if wants_logits {
+                        step.outputs.push(step.len() - 1);
+                    }
+                    rows.push((index, wants_logits));
+                }
+                Err(error) => failed.push((index, error)),
             }
-            batch.tables.push(running.kv.blocks().to_vec());
-            let wants_logits = take == pending;
-            if wants_logits {
-                batch.outputs.push(batch.tokens.len() - 1);
-            }
-            rows.push((index, wants_logits));
         }
-        (batch, rows)
+        if failed.is_empty() {
+            return (step, rows);
+        }
+        // Indices change: what can go on does so in the next step.
+        self.fail(failed);
+        self.build_step()
     }
 
-    /// A bug in a forward pass ends the requests that were in it, not the engine.
-    fn fail_all(&mut self) {
+    /// Adds the next `take` tokens of a running sequence to the step, or none of them.
+    fn add_rows(&mut self, step: &mut Step, index: usize, take: usize) -> Result<(), StateError> {
+        let running = &mut self.running[index];
+        let program = &mut *self.loaded.program;
+        let tokens = running.pending()[..take].to_vec();
+        let (rows, length) = (step.len(), running.state.len());
+        self.state.trim(program, &mut running.state);
+        for token in tokens {
+            step.push(token, running.state.len(), step.states.len());
+            if let Err(error) = self.state.push(program, &mut running.state, token) {
+                step.inputs.truncate(rows);
+                step.positions.truncate(rows);
+                step.sequences.truncate(rows);
+                running.state.forget_from(length);
+                return Err(error);
+            }
+        }
+        step.states.push(running.state.pages().to_vec());
+        Ok(())
+    }
+
+    /// Ends sequences for which there is no memory; the others go on.
+    fn fail(&mut self, mut failed: Vec<(usize, StateError)>) {
+        // What others had added to the step is not computed yet.
+        for running in &mut self.running {
+            running.take_back();
+        }
+        failed.sort_by_key(|(index, _)| std::cmp::Reverse(*index));
+        for (index, error) in failed {
+            let running = self.running.remove(index);
+            self.publish_load();
+            let sequence = running.finish(FinishReason::Failed(error.to_string()));
+            self.state.discard(&mut *self.loaded.program, sequence);
+        }
+    }
+
+    /// A pass that failed ends the requests that were in it, not the engine.
+    fn fail_all(&mut self, why: &str) {
         let failed = std::mem::take(&mut self.running);
         self.publish_load();
         for running in failed {
-            let reason = FinishReason::Failed("the forward pass failed; this is a bug in Satchel".into());
-            let sequence = running.finish(reason);
-            self.kv.discard(&mut *self.backend, sequence);
+            let sequence = running.finish(FinishReason::Failed(why.to_owned()));
+            self.state.discard(&mut *self.loaded.program, sequence);
         }
     }
 }

@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use super::{Event, FinishReason, Finished, GeneratedToken, Request};
 use crate::TokenId;
-use crate::kv::KvSequence;
 use crate::sampling::{Sampler, log_softmax_at, top_logprobs};
+use crate::state::Sequence;
 
 /// A seed that differs from run to run and from request to request.
 fn random_seed() -> u64 {
@@ -26,8 +26,10 @@ pub(super) struct Running {
     cancelled: Arc<AtomicBool>,
     sampler: Sampler,
     seed: u64,
-    pub(super) kv: KvSequence,
-    /// Prompt tokens, then the generated ones; `kv` holds a prefix of it.
+    pub(super) state: Sequence,
+    /// How much of it has been computed.
+    computed: usize,
+    /// Prompt tokens, then the generated ones; `state` holds a prefix of it.
     tokens: Vec<TokenId>,
     cached: usize,
     generated: usize,
@@ -40,7 +42,7 @@ impl Running {
         request: Request,
         events: Sender<Event>,
         cancelled: Arc<AtomicBool>,
-        kv: KvSequence,
+        state: Sequence,
         started: Instant,
     ) -> Self {
         let seed = request.sampling.seed.unwrap_or_else(random_seed);
@@ -48,7 +50,7 @@ impl Running {
         for &token in &request.prompt {
             sampler.accept(token);
         }
-        let cached = kv.len();
+        let cached = state.len();
         let tokens = request.prompt.clone();
         let running = Self {
             request,
@@ -56,7 +58,8 @@ impl Running {
             cancelled,
             sampler,
             seed,
-            kv,
+            state,
+            computed: cached,
             tokens,
             cached,
             generated: 0,
@@ -74,7 +77,7 @@ impl Running {
 
     /// Tokens that have no keys and values yet: the rest of the prompt, or the one sampled last.
     pub(super) fn pending(&self) -> &[TokenId] {
-        &self.tokens[self.kv.len()..]
+        &self.tokens[self.state.len()..]
     }
 
     /// Whether its prompt is through, so that it wants one token a step.
@@ -82,10 +85,25 @@ impl Running {
         self.generated > 0 || self.pending().len() == 1
     }
 
+    /// Tokens generated so far.
+    pub(super) fn generated(&self) -> usize {
+        self.generated
+    }
+
+    /// Takes back tokens that were added to a step which was not run.
+    pub(super) fn take_back(&mut self) {
+        self.state.forget_from(self.computed);
+    }
+
+    /// Notes that the step with its tokens was run.
+    pub(super) fn step_done(&mut self) {
+        self.computed = self.state.len();
+    }
+
     /// Tells how much of the prompt is through.
     pub(super) fn report_prompt(&self) {
         let total = self.request.prompt.len();
-        let _ = self.events.send(Event::Prompt { done: self.kv.len().min(total), total });
+        let _ = self.events.send(Event::Prompt { done: self.state.len().min(total), total });
     }
 
     /// Takes the logits after the last pending token: samples, reports, and says whether the sequence ends.
@@ -95,11 +113,10 @@ impl Running {
             return Some(FinishReason::MaxTokens);
         }
         let original = self.request.logprobs.map(|_| logits.to_vec());
-        let id = match self.sampler.sample(logits) {
+        let id = match self.choose(logits) {
             Ok(id) => id,
-            Err(error) => return Some(FinishReason::Failed(error.to_string())),
+            Err(why) => return Some(FinishReason::Failed(why)),
         };
-        self.sampler.accept(id);
         if self.request.end_tokens.contains(&id) {
             return Some(FinishReason::EndToken(id));
         }
@@ -118,8 +135,21 @@ impl Running {
         (self.tokens.len() >= context).then_some(FinishReason::ContextFull)
     }
 
+    /// The next token, of those that the request's constraint allows.
+    fn choose(&mut self, logits: &mut [f32]) -> Result<TokenId, String> {
+        if let Some(constraint) = &mut self.request.constraint {
+            constraint.allowed()?.apply(logits);
+        }
+        let id = self.sampler.sample(logits).map_err(|error| error.to_string())?;
+        self.sampler.accept(id);
+        if let Some(constraint) = &mut self.request.constraint {
+            constraint.accept(id)?;
+        }
+        Ok(id)
+    }
+
     /// Reports the end; gives back what the cache holds of it.
-    pub(super) fn finish(self, reason: FinishReason) -> KvSequence {
+    pub(super) fn finish(self, reason: FinishReason) -> Sequence {
         let first = self.first_token.unwrap_or_else(Instant::now);
         let _ = self.events.send(Event::Finished(Finished {
             reason,
@@ -130,6 +160,6 @@ impl Running {
             decode_seconds: first.elapsed().as_secs_f64(),
             seed: self.seed,
         }));
-        self.kv
+        self.state
     }
 }

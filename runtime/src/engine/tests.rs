@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use super::{Engine, EngineOptions, Event, FinishReason, Finished, Request, SubmitError};
 use crate::TokenId;
-use crate::backend::{CacheType, CacheTypes};
 use crate::kernels::{self, Kernels};
+use crate::plan::{CacheType, CacheTypes};
 use crate::sampling::SamplingParams;
 use crate::session::ModelSource;
-use crate::session::open::{Compute, build_model};
+use crate::session::open::{Compute, load_model};
 
 mod interleaved;
 
@@ -24,8 +24,8 @@ fn engine_of(path: &Path, kernels: &'static Kernels, options: EngineOptions, thr
 
 fn cached_engine_of(path: &Path, compute: Compute, options: EngineOptions) -> Engine {
     let source = ModelSource::open(Some(path)).expect("the model opens");
-    let (model, backend) = build_model(&source, compute, None).expect("and is built");
-    Engine::start(model, backend, options).expect("a thread")
+    let loaded = load_model(&source, compute, None).expect("and is loaded");
+    Engine::start(loaded, options).expect("a thread")
 }
 
 fn engine(options: EngineOptions, threads: usize) -> Engine {
@@ -34,6 +34,8 @@ fn engine(options: EngineOptions, threads: usize) -> Engine {
 
 fn request(prompt: &[TokenId], temperature: f32, max_tokens: usize) -> Request {
     Request {
+        caller: 0,
+        constraint: None,
         prompt: prompt.to_vec(),
         sampling: SamplingParams { temperature, seed: Some(7), ..SamplingParams::default() },
         max_tokens: Some(max_tokens),

@@ -22,6 +22,4 @@ pub enum ModelError {
     Hyperparameter { key: String, value: String, why: String },
     #[error("{0}")]
     Metadata(String),
-    #[error("{0}")]
-    KvCache(String),
 }

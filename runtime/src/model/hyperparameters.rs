@@ -1,15 +1,12 @@
 //! The numbers that describe a model, read from GGUF metadata and checked before anything is allocated by them.
 
-use std::sync::Arc;
-
-use satchel_gguf::{Metadata, Value};
-
 use super::ModelError;
-use super::rope::{Rope, RopePairs, RopeScaling};
+use super::keys::Keys;
+use crate::plan::{Rope, RopePairs, RopeScaling, Weight};
 
 /// Caps on what a file may claim: well above any model there is, well below what would exhaust memory by itself.
 const MOST_LAYERS: u64 = 1024;
-const MOST_COLUMNS: u64 = 1 << 20;
+pub(super) const MOST_COLUMNS: u64 = 1 << 20;
 const MOST_HEADS: u64 = 1024;
 const MOST_HEAD_DIM: u64 = 1024;
 const MOST_CONTEXT: u64 = 1 << 26;
@@ -17,184 +14,77 @@ const MOST_CONTEXT: u64 = 1 << 26;
 /// The longest context taken without being asked for: a model trained on more says so, and `--context` has it.
 pub const DEFAULT_CONTEXT_MOST: usize = 32_768;
 
-/// Hyperparameters common to transformer architectures.
+/// Hyperparameters common to all architectures. What differs from layer to layer has a number for each.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hyperparameters {
-    /// `general.architecture`
-    pub architecture: String,
     /// Positions the model was trained on.
     pub context: usize,
     /// Columns of the residual stream.
     pub embedding: usize,
     /// Layers.
     pub layers: usize,
-    /// Columns between the two projections of a feed-forward block.
-    pub feed_forward: usize,
-    /// Query heads.
-    pub heads: usize,
+    /// Columns between the two projections of a feed-forward block; 0 in layers without one.
+    pub feed_forward: Vec<usize>,
+    /// Query heads; 0 in layers without attention.
+    pub heads: Vec<usize>,
     /// Key and value heads; divides `heads`.
-    pub kv_heads: usize,
-    /// Columns of a head.
-    pub head_dim: usize,
-    /// Added to the mean square in norms.
-    pub norm_epsilon: f32,
+    pub kv_heads: Vec<usize>,
+    /// Columns of a query's and a key's head.
+    pub key_dim: usize,
+    /// Columns of a value's head.
+    pub value_dim: usize,
+    /// Added to the mean square in RMS norms.
+    pub rms_epsilon: f32,
+    /// Added to the variance in layer norms.
+    pub layer_epsilon: f32,
     /// What attention scores are multiplied by before the softmax.
     pub attention_scale: f32,
 }
 
-/// Reads `<architecture>.<name>` keys with clear errors.
-pub struct Keys<'a> {
-    metadata: &'a Metadata,
-    /// The architecture's name, the prefix of its keys.
-    pub architecture: &'a str,
-    /// Positions that a sequence may hold, where they were asked for.
-    context: Option<usize>,
-}
-
-impl<'a> Keys<'a> {
-    /// Keys of the architecture that the file names. `context` is what was asked for of the positions a sequence may hold.
-    pub fn new(metadata: &'a Metadata, context: Option<usize>) -> Result<Self, ModelError> {
-        match metadata.get("general.architecture") {
-            Some(Value::String(architecture)) => Ok(Self { metadata, architecture, context }),
-            Some(_) => Err(ModelError::Metadata("general.architecture is not a text".into())),
-            None => Err(ModelError::Metadata(
-                "the metadata key general.architecture is missing: this is no model file (an adapter or a vocabulary?)"
-                    .into(),
-            )),
-        }
-    }
-
-    fn full(&self, name: &str) -> String {
-        format!("{}.{name}", self.architecture)
-    }
-
-    fn wrong(&self, name: &str, value: impl ToString, why: impl Into<String>) -> ModelError {
-        ModelError::Hyperparameter { key: self.full(name), value: value.to_string(), why: why.into() }
-    }
-
-    /// A whole number within `1..=most`, or `None` where the key is missing or 0, which is how writers say "unset". An array whose elements are all equal
-    /// counts as that number; one that differs from layer to layer is refused.
-    pub fn count(&self, name: &str, most: u64) -> Result<Option<usize>, ModelError> {
-        let Some(value) = self.metadata.get(&self.full(name)) else { return Ok(None) };
-        let number = match value {
-            Value::Array(array) => {
-                let first = array.get(0).and_then(|value| value.as_i128());
-                let all_equal = (0..array.len()).all(|at| array.get(at).and_then(|value| value.as_i128()) == first);
-                if !all_equal {
-                    return Err(self.wrong(
-                        name,
-                        "different from layer to layer",
-                        "this build needs one value for all",
-                    ));
-                }
-                first
-            }
-            value => value.as_i128(),
-        };
-        let Some(number) = number else {
-            return Err(self.wrong(name, "not a whole number", "a count is expected"));
-        };
-        if number == 0 {
-            return Ok(None);
-        }
-        if number < 0 || number > i128::from(most) {
-            return Err(self.wrong(name, number, format!("it must lie between 1 and {most}")));
-        }
-        Ok(Some(number as usize))
-    }
-
-    /// Like [`Keys::count`], where the model cannot do without.
-    pub fn required_count(&self, name: &str, most: u64) -> Result<usize, ModelError> {
-        self.count(name, most)?
-            .ok_or_else(|| ModelError::Metadata(format!("the metadata key {} is missing", self.full(name))))
-    }
-
-    /// A finite number, or `None` where the key is missing.
-    pub fn number(&self, name: &str) -> Result<Option<f32>, ModelError> {
-        let number = match self.metadata.get(&self.full(name)) {
-            None => return Ok(None),
-            Some(Value::F32(number)) => *number,
-            Some(Value::F64(number)) => *number as f32,
-            Some(value) => match value.as_i128() {
-                Some(whole) => whole as f32,
-                None => return Err(self.wrong(name, "not a number", "a number is expected")),
-            },
-        };
-        if number.is_finite() { Ok(Some(number)) } else { Err(self.wrong(name, number, "a finite number is expected")) }
-    }
-
-    /// A number above zero, or `default` where the key is missing or 0.
-    pub fn positive(&self, name: &str, default: f32) -> Result<f32, ModelError> {
-        match self.number(name)? {
-            None | Some(0.0) => Ok(default),
-            Some(number) if number > 0.0 => Ok(number),
-            Some(number) => Err(self.wrong(name, number, "it must be above 0")),
-        }
-    }
-
-    /// A text, or `None` where the key is missing.
-    pub fn text(&self, name: &str) -> Result<Option<&'a str>, ModelError> {
-        match self.metadata.get(&self.full(name)) {
-            None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(self.wrong(name, "not a text", "a text is expected")),
-        }
-    }
-}
-
 impl Hyperparameters {
-    /// Reads and checks the keys that every transformer architecture has.
+    /// Reads and checks the keys that every architecture has.
     pub fn read(keys: &Keys<'_>) -> Result<Self, ModelError> {
         let embedding = keys.required_count("embedding_length", MOST_COLUMNS)?;
-        let heads = keys.required_count("attention.head_count", MOST_HEADS)?;
-        let kv_heads = keys.count("attention.head_count_kv", MOST_HEADS)?.unwrap_or(heads);
-        if heads % kv_heads != 0 {
+        let layers = keys.required_count("block_count", MOST_LAYERS)?;
+        let heads = keys.per_layer("attention.head_count", layers, MOST_HEADS)?.unwrap_or_else(|| vec![0; layers]);
+        let kv_heads = keys.per_layer("attention.head_count_kv", layers, MOST_HEADS)?.unwrap_or_else(|| heads.clone());
+        if let Some((&heads, &kv_heads)) = heads
+            .iter()
+            .zip(&kv_heads)
+            .find(|&(&heads, &kv_heads)| heads > 0 && (kv_heads == 0 || heads % kv_heads != 0))
+        {
             return Err(keys.wrong("attention.head_count_kv", kv_heads, format!("it must divide the {heads} heads")));
         }
         let key_length = keys.count("attention.key_length", MOST_HEAD_DIM)?;
-        let head_dim = match key_length {
-            Some(length) => length,
-            None if embedding % heads == 0 => embedding / heads,
-            None => return Err(keys.wrong("attention.head_count", heads, format!("it must divide {embedding}"))),
+        let key_dim = match (key_length, heads.iter().copied().find(|&heads| heads > 0)) {
+            (Some(length), _) => length,
+            (None, None) => 0,
+            (None, Some(heads)) if embedding % heads == 0 => embedding / heads,
+            (None, Some(heads)) => {
+                return Err(keys.wrong("attention.head_count", heads, format!("it must divide {embedding}")));
+            }
         };
-        if let Some(value_length) = keys.count("attention.value_length", MOST_HEAD_DIM)?
-            && value_length != head_dim
-        {
-            return Err(keys.wrong(
-                "attention.value_length",
-                value_length,
-                format!("this build needs values as wide as keys ({head_dim})"),
-            ));
-        }
+        let scale = if key_dim == 0 { 1.0 } else { 1.0 / (key_dim as f32).sqrt() };
         Ok(Self {
-            architecture: keys.architecture.to_owned(),
             context: keys.required_count("context_length", MOST_CONTEXT)?,
             embedding,
-            layers: keys.required_count("block_count", MOST_LAYERS)?,
-            feed_forward: keys.required_count("feed_forward_length", MOST_COLUMNS)?,
+            layers,
+            feed_forward: keys
+                .per_layer("feed_forward_length", layers, MOST_COLUMNS)?
+                .unwrap_or_else(|| vec![0; layers]),
             heads,
             kv_heads,
-            head_dim,
-            attention_scale: keys.positive("attention.scale", 1.0 / (head_dim as f32).sqrt())?,
-            norm_epsilon: keys.positive("attention.layer_norm_rms_epsilon", 1e-5)?,
+            key_dim,
+            value_dim: keys.count("attention.value_length", MOST_HEAD_DIM)?.unwrap_or(key_dim),
+            attention_scale: keys.positive("attention.scale", scale)?,
+            rms_epsilon: keys.positive("attention.layer_norm_rms_epsilon", 1e-5)?,
+            layer_epsilon: keys.positive("attention.layer_norm_epsilon", 1e-5)?,
         })
     }
 
     /// The rotation that the `rope.*` keys describe. `factors` divide the frequencies, one a pair.
-    pub fn rope(&self, keys: &Keys<'_>, pairs: RopePairs, factors: Option<Arc<[f32]>>) -> Result<Rope, ModelError> {
-        let dimensions = keys.count("rope.dimension_count", MOST_HEAD_DIM)?.unwrap_or(self.head_dim);
-        if dimensions % 2 != 0 || dimensions > self.head_dim {
-            let why = format!("it must be even and at most the head's {}", self.head_dim);
-            return Err(keys.wrong("rope.dimension_count", dimensions, why));
-        }
-        if let Some(factors) = &factors
-            && (factors.len() != dimensions / 2 || factors.iter().any(|&factor| !factor.is_normal()))
-        {
-            return Err(ModelError::Metadata(format!(
-                "the rope factors must be {} finite numbers other than 0, one a rotated pair",
-                dimensions / 2
-            )));
-        }
+    pub fn rope(&self, keys: &Keys<'_>, pairs: RopePairs, factors: Option<Weight>) -> Result<Rope, ModelError> {
+        let dimensions = self.rope_dimensions(keys)?;
         Ok(Rope {
             pairs,
             dimensions,
@@ -205,9 +95,19 @@ impl Hyperparameters {
         })
     }
 
+    /// Elements of a head that turn.
+    pub fn rope_dimensions(&self, keys: &Keys<'_>) -> Result<usize, ModelError> {
+        let dimensions = keys.count("rope.dimension_count", MOST_HEAD_DIM)?.unwrap_or(self.key_dim);
+        if dimensions % 2 != 0 || dimensions > self.key_dim {
+            let why = format!("it must be even and at most the head's {}", self.key_dim);
+            return Err(keys.wrong("rope.dimension_count", dimensions, why));
+        }
+        Ok(dimensions)
+    }
+
     /// Positions that a sequence may hold: what was asked for, or what the model was trained on and this build takes unasked.
     fn context_in_force(&self, keys: &Keys<'_>) -> usize {
-        keys.context.unwrap_or(self.context.clamp(2, DEFAULT_CONTEXT_MOST))
+        keys.context().unwrap_or(self.context.clamp(2, DEFAULT_CONTEXT_MOST))
     }
 
     /// Of the two tensors of frequency divisors that a `longrope` model has: the one for the context in force, and the other.

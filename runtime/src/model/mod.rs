@@ -1,18 +1,16 @@
-//! A model: hyperparameters, weights, and one forward pass composed of blocks.
+//! A model's plan, from GGUF metadata and tensor table.
 //!
-//! An architecture (`arch/`) is data: it reads hyperparameters, finds tensors by their GGUF names and chooses blocks.
-//! What runs is the same for all of them: [`Model::forward`] walks the blocks and calls the backend's operations.
+//! An architecture (`arch/`) is a small file that composes blocks (`blocks/`); blocks find tensors by their GGUF names and add
+//! operations to the plan. Nothing here reads a weight or knows a device.
 
 pub mod arch;
-mod blocks;
+pub mod blocks;
 mod error;
-mod forward;
 mod hyperparameters;
-pub mod rope;
+mod keys;
 mod tensors;
 
-pub use blocks::{Attention, FeedForward, Layer, Linear, Mixer, Norm};
 pub use error::ModelError;
-pub use forward::{Model, SlotColumns};
 pub use hyperparameters::{DEFAULT_CONTEXT_MOST, Hyperparameters};
-pub use tensors::{MappedPart, TensorSource};
+pub use keys::Keys;
+pub use tensors::TensorTable;

@@ -1,38 +1,17 @@
-//! A file's tensors by name, handed out with their shape checked, and a note of which were asked for.
+//! A file's tensors by name, handed out as weights with their shape checked, and a note of which were asked for.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
 
 use satchel_gguf::{TensorInfo, TensorType};
 
 use super::ModelError;
-use crate::backend::{Backend, MappedTensor, Weight};
-use crate::mapping::MappedFile;
-use crate::quant::dequantize_row;
+use crate::plan::{Role, WeightUse};
+use crate::quant;
 
-/// The tensors of a model file (or of all parts of a split one).
-pub struct TensorSource<'a> {
-    parts: &'a [MappedPart],
+/// The tensor table of a model file (or of all parts of a split one).
+pub struct TensorTable<'a> {
     by_name: HashMap<&'a str, &'a TensorInfo>,
     unused: BTreeSet<&'a str>,
-}
-
-/// One file of the model: what is mapped, and where in it the GGUF begins.
-#[derive(Clone, Debug)]
-pub struct MappedPart {
-    /// The file, which may be a packed executable.
-    pub file: MappedFile,
-    /// Where the GGUF begins, bytes.
-    pub start: usize,
-    /// How long it is, bytes.
-    pub length: usize,
-}
-
-impl MappedPart {
-    /// The GGUF's bytes.
-    pub fn bytes(&self) -> &[u8] {
-        &self.file[self.start..self.start + self.length]
-    }
 }
 
 fn shape_text(dimensions: &[u64]) -> String {
@@ -40,11 +19,16 @@ fn shape_text(dimensions: &[u64]) -> String {
     format!("[{}]", numbers.join(", "))
 }
 
-impl<'a> TensorSource<'a> {
-    /// The tensors in `infos`, which lie in `parts`.
-    pub fn new(parts: &'a [MappedPart], infos: &'a [TensorInfo]) -> Self {
+/// Whether two shapes are the same but for trailing dimensions of 1, which say nothing.
+fn same_shape(found: &[u64], expected: &[u64]) -> bool {
+    let at = |shape: &[u64], index: usize| shape.get(index).copied().unwrap_or(1);
+    (0..found.len().max(expected.len())).all(|index| at(found, index) == at(expected, index))
+}
+
+impl<'a> TensorTable<'a> {
+    /// The tensors in `infos`.
+    pub fn new(infos: &'a [TensorInfo]) -> Self {
         Self {
-            parts,
             by_name: infos.iter().map(|info| (info.name.as_str(), info)).collect(),
             unused: infos.iter().map(|info| info.name.as_str()).collect(),
         }
@@ -55,95 +39,63 @@ impl<'a> TensorSource<'a> {
         self.by_name.contains_key(name)
     }
 
-    /// The size of one dimension of a tensor (0: columns), where it is there.
+    /// The size of one dimension of a tensor (0: columns), where it is there; 1 past its last.
     pub fn dimension(&self, name: &str, at: usize) -> Option<u64> {
-        self.by_name.get(name)?.dimensions.get(at).copied()
+        Some(self.by_name.get(name)?.dimensions.get(at).copied().unwrap_or(1))
     }
 
     /// The tensor with exactly these dimensions (GGUF order: columns first).
-    fn find(&mut self, name: &str, dimensions: &[usize]) -> Result<MappedTensor, ModelError> {
+    fn find(&mut self, name: &str, dimensions: &[usize], role: Role) -> Result<WeightUse, ModelError> {
         let Some(info) = self.by_name.get(name) else {
             return Err(ModelError::MissingTensor { name: name.to_owned() });
         };
         self.unused.remove(name);
         let expected: Vec<u64> = dimensions.iter().map(|&size| size as u64).collect();
-        // Trailing dimensions of 1 say nothing.
-        let found = info.dimensions.as_slice();
-        let padded = found.iter().copied().chain(std::iter::repeat(1));
-        if found.len() < expected.len() && expected[found.len()..].iter().any(|&size| size != 1)
-            || padded.take(found.len().max(expected.len())).ne(expected
-                .iter()
-                .copied()
-                .chain(std::iter::repeat(1))
-                .take(found.len().max(expected.len())))
-        {
+        if !same_shape(&info.dimensions, &expected) {
             return Err(ModelError::WrongShape {
                 name: name.to_owned(),
-                found: shape_text(found),
+                found: shape_text(&info.dimensions),
                 expected: shape_text(&expected),
             });
         }
-        let part = &self.parts[info.part];
-        Ok(MappedTensor {
-            file: part.file.clone(),
-            offset: part.start + info.offset as usize,
+        if !quant::supports(info.ty) {
+            let known: Vec<&str> = TensorType::all().filter(|ty| quant::supports(*ty)).map(TensorType::name).collect();
+            let (name, ty, known) = (name.to_owned(), info.ty.to_string(), known.join(", "));
+            return Err(ModelError::UnsupportedType { name, ty, known });
+        }
+        let (columns, rows) = (dimensions[0], dimensions.get(1).copied().unwrap_or(1));
+        let row_bytes = info.ty.row_bytes(columns as u64).expect("checked when the tensor table was read");
+        Ok(WeightUse {
+            name: name.to_owned(),
+            role,
+            part: info.part,
+            offset: info.offset,
             ty: info.ty,
-            rows: dimensions[1..].iter().product(),
-            columns: dimensions[0],
+            rows,
+            columns,
+            stack: dimensions[dimensions.len().min(2)..].iter().product(),
+            stack_bytes: row_bytes * rows as u64,
         })
     }
 
-    fn checked(&mut self, backend: &dyn Backend, name: &str, dimensions: &[usize]) -> Result<MappedTensor, ModelError> {
-        let tensor = self.find(name, dimensions)?;
-        if backend.supports(tensor.ty) {
-            return Ok(tensor);
-        }
-        let known: Vec<&str> = TensorType::all().filter(|ty| backend.supports(*ty)).map(TensorType::name).collect();
-        Err(ModelError::UnsupportedType { name: name.to_owned(), ty: tensor.ty.to_string(), known: known.join(", ") })
+    /// A matrix of `rows` outputs and `columns` inputs.
+    pub fn matrix(&mut self, name: &str, rows: usize, columns: usize) -> Result<WeightUse, ModelError> {
+        self.find(name, &[columns, rows], Role::Matrix)
     }
 
-    /// Places a matrix of `rows` outputs and `columns` inputs.
-    pub fn matrix(
-        &mut self,
-        backend: &mut dyn Backend,
-        name: &str,
-        rows: usize,
-        columns: usize,
-    ) -> Result<Weight, ModelError> {
-        let tensor = self.checked(backend, name, &[columns, rows])?;
-        Ok(backend.place(tensor))
+    /// A matrix for each of `stack` experts or heads.
+    pub fn stack(&mut self, name: &str, stack: usize, rows: usize, columns: usize) -> Result<WeightUse, ModelError> {
+        self.find(name, &[columns, rows, stack], Role::Matrix)
     }
 
-    /// Places a vector.
-    pub fn vector(&mut self, backend: &mut dyn Backend, name: &str, length: usize) -> Result<Weight, ModelError> {
-        let tensor = self.checked(backend, name, &[length])?;
-        Ok(backend.place(tensor))
+    /// A table of `rows` rows.
+    pub fn table(&mut self, name: &str, rows: usize, columns: usize) -> Result<WeightUse, ModelError> {
+        self.find(name, &[columns, rows], Role::Table)
     }
 
-    /// Places a vector that a model may lack.
-    pub fn optional_vector(
-        &mut self,
-        backend: &mut dyn Backend,
-        name: &str,
-        length: usize,
-    ) -> Result<Option<Weight>, ModelError> {
-        if self.has(name) { self.vector(backend, name, length).map(Some) } else { Ok(None) }
-    }
-
-    /// The values of a small vector that the model's own arithmetic needs, where it is there.
-    pub fn optional_values(
-        &mut self,
-        backend: &dyn Backend,
-        name: &str,
-        length: usize,
-    ) -> Result<Option<Arc<[f32]>>, ModelError> {
-        if !self.has(name) {
-            return Ok(None);
-        }
-        let tensor = self.checked(backend, name, &[length])?;
-        let mut values = vec![0.0; length];
-        dequantize_row(tensor.ty, tensor.bytes(), &mut values);
-        Ok(Some(values.into()))
+    /// Numbers that are needed as f32, with these dimensions (columns first).
+    pub fn vector(&mut self, name: &str, dimensions: &[usize]) -> Result<WeightUse, ModelError> {
+        self.find(name, dimensions, Role::Vector)
     }
 
     /// Marks a tensor as known although nothing computes with it.
@@ -163,4 +115,19 @@ impl<'a> TensorSource<'a> {
         }
         Err(ModelError::UnusedTensors { architecture: architecture.to_owned(), names: names.join(", ") })
     }
+}
+
+/// Some rows of a matrix: of a fused one, a part. Of a stack, those of each.
+pub(super) fn rows_of(weight: &WeightUse, rows: std::ops::Range<usize>) -> WeightUse {
+    let offset = weight.offset + weight.row_bytes() * rows.start as u64;
+    WeightUse { offset, rows: rows.len(), ..weight.clone() }
+}
+
+/// Some elements of a vector.
+pub(super) fn elements_of(weight: &WeightUse, elements: std::ops::Range<usize>) -> Option<WeightUse> {
+    let block = weight.ty.block_elements();
+    let whole = elements.start.is_multiple_of(block) && elements.len().is_multiple_of(block);
+    let offset = weight.offset + weight.ty.row_bytes(elements.start as u64)?;
+    let stack_bytes = weight.ty.row_bytes(elements.len() as u64)?;
+    whole.then(|| WeightUse { offset, columns: elements.len(), rows: 1, stack: 1, stack_bytes, ..weight.clone() })
 }

@@ -6,12 +6,14 @@
 //! The one idea to know: no stage sorts the vocabulary. `select` finds the few tokens that can still win, and the
 //! stages after it work on those.
 
+mod constraint;
 mod error;
 mod logprobs;
 mod sampler;
 mod select;
 mod stages;
 
+pub use constraint::{Constraint, TokenMask};
 pub use error::SamplingError;
 pub use logprobs::{log_softmax_at, top_logprobs};
 pub use sampler::Sampler;

@@ -16,9 +16,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use crate::TokenId;
-use crate::backend::{CacheType, CacheTypes};
 use crate::chat::{ChatTemplate, RenderRequest};
 use crate::engine::{Engine, EngineOptions, Request};
+use crate::plan::{CacheType, CacheTypes};
 use crate::sampling::SamplingParams;
 use crate::tokenizer::Tokenizer;
 
@@ -128,11 +128,11 @@ impl Session {
         let parallel = options.parallel()?;
         let (tokenizer, built) = rayon::join(
             || Tokenizer::from_gguf(&source.gguf.metadata),
-            || open::build_model(&source, compute, options.context),
+            || open::load_model(&source, compute, options.context),
         );
-        let (model, backend) = built?;
+        let loaded = built?;
         let tokenizer = tokenizer.map_err(|error| OpenError::Tokenizer { path: source.path.clone(), error })?;
-        let context = options.context_for(model.trained_context)?;
+        let context = options.context_for(loaded.plan.trained_context)?;
         let engine_options = EngineOptions { context, parallel, ..EngineOptions::default() };
         let facts = Facts {
             name: source.name(),
@@ -140,17 +140,22 @@ impl Session {
             parameters: source.gguf.tensors.iter().map(satchel_gguf::TensorInfo::elements).sum(),
             file_bytes: source.model_bytes(),
             context_length: context,
-            trained_context: model.trained_context,
+            trained_context: loaded.plan.trained_context,
             isa: compute.kernels.name,
             threads: compute.threads,
             parallel,
             cache: compute.cache,
             created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
-            memory: Memory::predict(&source, Demand::of_engine(&engine_options, compute.threads, compute.cache)).ok(),
+            memory: Memory::of_plan(
+                &source,
+                &loaded.plan,
+                Demand::of_engine(&engine_options, compute.threads, compute.cache),
+            )
+            .ok(),
         };
         let template = chat_template(&source, &tokenizer);
         let defaults = packed_defaults(&source);
-        let engine = Engine::start(model, backend, engine_options).map_err(OpenError::Thread)?;
+        let engine = Engine::start(loaded, engine_options).map_err(OpenError::Thread)?;
         Ok(Self { engine, tokenizer: Arc::new(tokenizer), template, facts, defaults, packed: source.packed })
     }
 
@@ -175,6 +180,8 @@ impl Session {
     pub fn generate(&self, request: TextRequest) -> Result<TextGeneration, SubmitError> {
         let end_tokens = if request.ignore_end { Arc::from([]) } else { self.tokenizer.end_tokens() };
         let generation = self.engine.submit(Request {
+            caller: 0,
+            constraint: None,
             prompt: request.prompt,
             sampling: request.sampling,
             max_tokens: request.max_tokens,

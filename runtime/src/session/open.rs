@@ -1,12 +1,13 @@
-//! Opening: from a file and a few wishes to a model on a backend.
+//! Opening: from a file and a few wishes to a model on a device.
 
 use std::path::PathBuf;
 
-use crate::backend::cpu::Cpu;
-use crate::backend::{Backend, CacheType, CacheTypes};
+use crate::device::cpu::Cpu;
+use crate::device::{Device, DeviceError};
+use crate::engine::Loaded;
 use crate::kernels::{self, Kernels};
-
-use crate::model::{DEFAULT_CONTEXT_MOST, Model, ModelError, TensorSource, arch};
+use crate::model::{DEFAULT_CONTEXT_MOST, ModelError, TensorTable, arch};
+use crate::plan::{CacheType, CacheTypes, Plan};
 
 use super::hardware::{Cpus, default_threads};
 use super::source::{ModelSource, SourceError};
@@ -40,6 +41,8 @@ pub enum OpenError {
     Source(#[from] SourceError),
     #[error("{path}: {error}")]
     Model { path: PathBuf, error: ModelError },
+    #[error("{path}: {error}")]
+    Device { path: PathBuf, error: DeviceError },
     #[error("{path}: {error}")]
     Tokenizer { path: PathBuf, error: crate::tokenizer::TokenizerError },
     #[error("{0}")]
@@ -119,15 +122,25 @@ impl OpenOptions {
     }
 }
 
-/// Builds the source's model on the processor, for sequences of `context` positions where that was asked for.
-pub fn build_model(
-    source: &ModelSource,
-    compute: Compute,
-    context: Option<usize>,
-) -> Result<(Model, Box<dyn Backend>), OpenError> {
-    let mut backend: Box<dyn Backend> = Box::new(Cpu::new(compute.kernels, compute.threads, compute.cache));
-    let mut tensors = TensorSource::new(&source.parts, &source.gguf.tensors);
-    let model = arch::build(&source.gguf.metadata, context, &mut tensors, &mut *backend)
-        .map_err(|error| OpenError::Model { path: source.path.clone(), error })?;
-    Ok((model, backend))
+/// The plan of the source's model, for sequences of `context` positions where that was asked for.
+///
+/// # Errors
+/// Where the file is no model that can be run.
+pub fn plan_of(source: &ModelSource, context: Option<usize>) -> Result<Plan, OpenError> {
+    let mut tensors = TensorTable::new(&source.gguf.tensors);
+    arch::plan(&source.gguf.metadata, context, &mut tensors)
+        .map_err(|error| OpenError::Model { path: source.path.clone(), error })
+}
+
+/// Loads the source's model on the processor, for sequences of `context` positions where that was asked for.
+///
+/// # Errors
+/// Where the file is no model that can be run, or the device cannot run it.
+pub fn load_model(source: &ModelSource, compute: Compute, context: Option<usize>) -> Result<Loaded, OpenError> {
+    let plan = plan_of(source, context)?;
+    let device = Cpu::new(compute.kernels, compute.threads, compute.cache);
+    let program = device
+        .load(&plan, 0..plan.ops.len(), &source.parts)
+        .map_err(|error| OpenError::Device { path: source.path.clone(), error })?;
+    Ok(Loaded { plan, program })
 }

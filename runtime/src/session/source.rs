@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use satchel_container::{Beside, Bundle, Manifest};
 use satchel_gguf::{Gguf, PartName};
 
+use crate::device::MappedPart;
 use crate::mapping::MappedFile;
-use crate::model::MappedPart;
 use crate::own_file::own_file;
 
 /// A model that was found and whose headers are valid.

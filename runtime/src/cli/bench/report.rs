@@ -7,11 +7,12 @@ use satchel_packer::shown_bytes;
 use serde_json::{Value, json};
 
 use super::speed::Test;
-use crate::backend::{CacheTypes, MemoryUse};
 use crate::cli::Failure;
 use crate::cli::inspect::short_count;
 use crate::cli::perplexity::Measured;
 use crate::cli::quantize::file_type::FileType;
+use crate::device::MemoryUse;
+use crate::plan::CacheTypes;
 use crate::session::open::Compute;
 use crate::session::{Memory, ModelSource};
 
@@ -60,7 +61,7 @@ impl Report {
     }
 
     fn memory_bytes(&self) -> u64 {
-        self.weights_bytes + self.memory.kv_bytes + self.memory.scratch_bytes
+        self.weights_bytes + self.memory.state_bytes + self.memory.scratch_bytes
     }
 
     /// An object a line for each test, with what it was measured on.
@@ -84,7 +85,7 @@ impl serde::Serialize for Report {
         let tests: serde_json::Map<String, Value> =
             self.tests.iter().map(|test| (test.name.clone(), speed(test))).collect();
         let memory = json!({
-            "weights_bytes": self.weights_bytes, "kv_bytes": self.memory.kv_bytes,
+            "weights_bytes": self.weights_bytes, "kv_bytes": self.memory.state_bytes,
             "scratch_bytes": self.memory.scratch_bytes, "total_bytes": self.memory_bytes(),
             "predicted_bytes": self.predicted_bytes, "kv_type": self.cache.to_string(),
         });

@@ -3,14 +3,14 @@
 use std::time::Instant;
 
 use crate::TokenId;
-use crate::backend::MemoryUse;
-use crate::engine::{Evaluator, Wanted};
+use crate::device::MemoryUse;
+use crate::engine::{EvaluateError, Evaluator, Wanted};
 
 /// Largest prefill batch, as the engine takes them.
 pub(super) const BATCH_TOKENS: usize = 512;
 
 /// What a test does: so many tokens.
-type Work = fn(&mut Speed, usize);
+type Work = fn(&mut Speed, usize) -> Result<(), EvaluateError>;
 
 /// One test and what it gave.
 #[derive(Clone, Debug)]
@@ -48,18 +48,17 @@ pub(super) struct Speed {
 impl Speed {
     /// Tests after `depth` tokens of context, of so many runs each beside one that warms up.
     pub(super) fn new(evaluator: Evaluator, depth: usize, repetitions: usize) -> Self {
-        let vocabulary = evaluator.model().vocabulary as u64;
+        let vocabulary = evaluator.plan().vocabulary as u64;
         Self { evaluator, vocabulary, depth, repetitions, state: 12_345, memory: MemoryUse::default() }
     }
 
     /// Prefill of `prompt` tokens and decode of `generate`; without those that are 0.
-    pub(super) fn tests(&mut self, prompt: usize, generate: usize) -> Vec<Test> {
+    pub(super) fn tests(&mut self, prompt: usize, generate: usize) -> Result<Vec<Test>, EvaluateError> {
         let suffix = if self.depth > 0 { format!("@d{}", self.depth) } else { String::new() };
         let tests: [(&str, usize, Work); 2] = [("pp", prompt, Self::prefill), ("tg", generate, Self::decode)];
         let wanted = tests.into_iter().filter(|(_, tokens, _)| *tokens > 0);
-        let test = |(name, tokens, work)| Test {
-            name: format!("{name}{tokens}{suffix}"),
-            samples: self.samples(tokens, work),
+        let test = |(name, tokens, work)| {
+            Ok(Test { name: format!("{name}{tokens}{suffix}"), samples: self.samples(tokens, work)? })
         };
         wanted.map(test).collect()
     }
@@ -84,34 +83,36 @@ impl Speed {
         (0..count).map(|_| next()).collect()
     }
 
-    fn prefill(&mut self, count: usize) {
+    fn prefill(&mut self, count: usize) -> Result<(), EvaluateError> {
         for chunk in self.tokens(count).chunks(BATCH_TOKENS) {
-            self.evaluator.append(chunk, Wanted::Last).expect("the context was made for this test");
+            self.evaluator.append(chunk, Wanted::Last)?;
         }
+        Ok(())
     }
 
-    fn decode(&mut self, count: usize) {
+    fn decode(&mut self, count: usize) -> Result<(), EvaluateError> {
         for token in self.tokens(count) {
-            self.evaluator.append(&[token], Wanted::Last).expect("the context was made for this test");
+            self.evaluator.append(&[token], Wanted::Last)?;
         }
+        Ok(())
     }
 
     /// Tokens a second of each run but the first, which warms up.
-    fn samples(&mut self, tokens: usize, work: Work) -> Vec<f64> {
+    fn samples(&mut self, tokens: usize, work: Work) -> Result<Vec<f64>, EvaluateError> {
         let mut samples = Vec::with_capacity(self.repetitions);
         for run in 0..=self.repetitions {
             self.evaluator.clear();
-            self.prefill(self.depth);
+            self.prefill(self.depth)?;
             let start = Instant::now();
-            work(self, tokens);
+            work(self, tokens)?;
             let speed = tokens as f64 / start.elapsed().as_secs_f64();
             let held = self.evaluator.memory();
-            self.memory.kv_bytes = self.memory.kv_bytes.max(held.kv_bytes);
+            self.memory.state_bytes = self.memory.state_bytes.max(held.state_bytes);
             self.memory.scratch_bytes = self.memory.scratch_bytes.max(held.scratch_bytes);
             if run > 0 {
                 samples.push(speed);
             }
         }
-        samples
+        Ok(samples)
     }
 }

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use satchel_gguf::{Gguf, TensorType};
 
 use super::memory;
-use crate::backend::CacheTypes;
 use crate::cli::Failure;
 use crate::engine::EngineOptions;
-use crate::kv::BLOCK_TOKENS;
+use crate::plan::{CacheTypes, Plan};
 use crate::session::hardware::default_threads;
-use crate::session::memory::{Unknown, kv_bytes_per_token};
+use crate::session::memory::{Unknown, kv_bytes_per_token, state_bytes};
+use crate::session::open::plan_of;
 use crate::session::{Demand, Memory, ModelSource, Packed};
 
 /// Everything but the hashes.
@@ -35,7 +35,9 @@ pub(super) struct Report<'a> {
     pub trained_context: Option<u64>,
     /// How the KV cache is stored.
     pub cache: CacheTypes,
-    /// What it takes for each position.
+    /// How it is computed; a line where this build cannot run it.
+    pub plan: Result<Plan, Unknown>,
+    /// What keys and values take for each position.
     pub kv_bytes_per_token: Result<u64, Unknown>,
     /// Context lengths to show memory for.
     pub contexts: Vec<u64>,
@@ -70,6 +72,7 @@ impl<'a> Report<'a> {
     pub(super) fn new(source: &'a ModelSource, contexts: &[u64], cache: CacheTypes) -> Result<Self, Failure> {
         let gguf = &source.gguf;
         let trained_context = memory::trained_context(&gguf.metadata);
+        let plan = plan_of(source, None).map_err(|error| Unknown(without_path(&error.to_string(), source)));
         Ok(Self {
             path: source.path.display().to_string(),
             name: source.name(),
@@ -81,7 +84,8 @@ impl<'a> Report<'a> {
             block_types: block_types(gguf),
             trained_context,
             cache,
-            kv_bytes_per_token: kv_bytes_per_token(&gguf.metadata, cache),
+            kv_bytes_per_token: plan.as_ref().map_err(Clone::clone).and_then(|plan| kv_bytes_per_token(plan, cache)),
+            plan,
             contexts: memory::contexts(contexts, trained_context),
             source,
         })
@@ -92,16 +96,16 @@ impl<'a> Report<'a> {
         (self.parameters > 0).then(|| self.tensor_bytes as f64 * 8.0 / self.parameters as f64)
     }
 
-    /// Bytes of the KV cache at a context length, in whole blocks.
+    /// Bytes of what a sequence keeps at a context length.
     pub(super) fn kv_bytes(&self, context: u64) -> Option<u64> {
-        let positions = context.checked_next_multiple_of(BLOCK_TOKENS as u64)?;
-        self.kv_bytes_per_token.as_ref().ok()?.checked_mul(positions)
+        state_bytes(self.plan.as_ref().ok()?, context, self.cache).ok()
     }
 
     /// All the memory of one sequence at a context length, with the threads of this machine.
     pub(super) fn memory(&self, context: u64) -> Result<Memory, Unknown> {
-        let batch = EngineOptions::default().batch_tokens;
-        Memory::predict(self.source, Demand::of_one(context, batch, default_threads(), self.cache))
+        let step = EngineOptions::default().batch_tokens;
+        let plan = self.plan.as_ref().map_err(Clone::clone)?;
+        Memory::of_plan(self.source, plan, Demand::of_one(context, step, default_threads(), self.cache))
     }
 
     /// The chat templates: a name for all but the first, and the text.
@@ -118,9 +122,14 @@ impl<'a> Report<'a> {
     }
 }
 
+/// An error without the file's name before it: what is shown beside is about that file anyway.
+fn without_path(error: &str, source: &ModelSource) -> String {
+    error.strip_prefix(&format!("{}: ", source.path.display())).unwrap_or(error).to_owned()
+}
+
 fn part_files(source: &ModelSource) -> Vec<PartFile> {
     let entries = source.packed.as_ref().map(|packed| packed.bundle.model_entries()).unwrap_or_default();
-    let file = |(at, part): (usize, &crate::model::MappedPart)| {
+    let file = |(at, part): (usize, &crate::device::MappedPart)| {
         let name = match entries.get(at) {
             Some(entry) => entry.name.clone(),
             None => part.file.path().file_name().unwrap_or_default().to_string_lossy().into_owned(),

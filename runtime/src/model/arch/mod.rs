@@ -1,34 +1,26 @@
-//! Architectures: each maps a family's GGUF names to hyperparameters and blocks. A table, so that adding one is a file
-//! and a row.
+//! Architectures: each maps a family's GGUF names to blocks. A table, so that adding one is a file and a row.
 
 use satchel_gguf::Metadata;
 
-use super::forward::Model;
-use super::hyperparameters::Keys;
-use super::{ModelError, TensorSource};
-use crate::backend::Backend;
+use super::blocks::Blocks;
+use super::keys::Keys;
+use super::{ModelError, TensorTable};
+use crate::plan::Plan;
 
 mod llama;
 
-type Build = fn(&Keys<'_>, &mut TensorSource<'_>, &mut dyn Backend) -> Result<Model, ModelError>;
+type MakePlan = fn(Blocks<'_, '_>) -> Result<Plan, ModelError>;
 
-/// `general.architecture`, and who builds it.
-const ARCHITECTURES: &[(&str, Build)] = &[("llama", llama::build)];
+/// `general.architecture`, and who makes its plan.
+const ARCHITECTURES: &[(&str, MakePlan)] = &[("llama", llama::plan)];
 
-/// Builds the model that the metadata describes, its weights taken in by `backend`, for sequences of `context` positions. Every tensor's shape is checked;
-/// a tensor that the architecture does not use is an error.
-pub fn build(
-    metadata: &Metadata,
-    context: Option<usize>,
-    tensors: &mut TensorSource<'_>,
-    backend: &mut dyn Backend,
-) -> Result<Model, ModelError> {
+/// The plan of the model that the metadata describes, for sequences of `context` positions. Every tensor's shape is checked;
+/// a tensor that the architecture does not use is an error. Reads no weight.
+pub fn plan(metadata: &Metadata, context: Option<usize>, tensors: &mut TensorTable<'_>) -> Result<Plan, ModelError> {
     let keys = Keys::new(metadata, context)?;
-    let Some((name, build)) = ARCHITECTURES.iter().find(|(name, _)| *name == keys.architecture) else {
+    let Some((_, make)) = ARCHITECTURES.iter().find(|(name, _)| *name == keys.architecture) else {
         let known: Vec<&str> = ARCHITECTURES.iter().map(|(name, _)| *name).collect();
         return Err(ModelError::UnknownArchitecture { name: keys.architecture.to_owned(), known: known.join(", ") });
     };
-    let model = build(&keys, tensors, backend)?;
-    tensors.all_used(name)?;
-    Ok(model)
+    make(Blocks::new(&keys, tensors)?)
 }

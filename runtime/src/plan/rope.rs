@@ -1,8 +1,8 @@
-//! Rotary position embedding as a model describes it: data only. The rotation itself is a backend operation.
+//! Rotary position embedding as a model describes it: data only. The rotation itself is an operation of a plan.
 //!
 //! Names and defaults follow GGUF's `<arch>.rope.*` keys; YaRN is described in arXiv:2309.00071.
 
-use std::sync::Arc;
+use super::Weight;
 
 /// Which elements of a head turn together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub struct Rope {
     /// Context extension.
     pub scaling: RopeScaling,
     /// Divisors of the frequencies, one a pair (`rope_freqs.weight`).
-    pub factors: Option<Arc<[f32]>>,
+    pub factors: Option<Weight>,
     /// Multiplies cosine and sine; 1 where the file says nothing else.
     pub magnitude: f32,
 }

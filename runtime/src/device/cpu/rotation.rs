@@ -1,14 +1,13 @@
-//! Cosines and sines of a batch's positions, computed once a batch for each rotation that a model uses.
+//! Cosines and sines of a step's positions, computed once a step for each rotation that a model uses.
 //!
 //! Sources: rotary embedding, arXiv:2104.09864; YaRN, arXiv:2309.00071 (its ramp and its temperature).
 
 use crate::kernels::elementwise::RopeKind;
-use crate::model::rope::{Rope, RopePairs, RopeScaling};
+use crate::plan::{Rope, RopePairs, RopeScaling};
 
-/// The rows of the batch at hand.
+/// The rows of the step at hand.
 #[derive(Default)]
 pub(super) struct Rotations {
-    positions: Vec<usize>,
     computed: Vec<(Rope, Vec<f32>)>,
 }
 
@@ -21,18 +20,16 @@ pub(super) fn kind(pairs: RopePairs) -> RopeKind {
 }
 
 impl Rotations {
-    /// Starts a batch.
-    pub(super) fn begin(&mut self, positions: &[usize]) {
-        self.positions.clear();
-        self.positions.extend_from_slice(positions);
+    /// Starts a step.
+    pub(super) fn begin(&mut self) {
         self.computed.clear();
     }
 
-    /// `(tokens, dimensions)`: the cosines of a token's pairs, then their sines.
-    pub(super) fn rows(&mut self, rope: &Rope) -> &[f32] {
+    /// `(tokens, dimensions)`: the cosines of a token's pairs, then their sines. `factors` are those that `rope` names.
+    pub(super) fn rows(&mut self, rope: &Rope, factors: Option<&[f32]>, positions: &[usize]) -> &[f32] {
         let known = self.computed.iter().position(|(computed, _)| computed == rope);
         let index = known.unwrap_or_else(|| {
-            let rows = rows(rope, &self.positions);
+            let rows = rows(rope, factors, positions);
             self.computed.push((rope.clone(), rows));
             self.computed.len() - 1
         });
@@ -40,8 +37,8 @@ impl Rotations {
     }
 }
 
-fn rows(rope: &Rope, positions: &[usize]) -> Vec<f32> {
-    let (frequencies, magnitude) = frequencies(rope);
+fn rows(rope: &Rope, factors: Option<&[f32]>, positions: &[usize]) -> Vec<f32> {
+    let (frequencies, magnitude) = frequencies(rope, factors);
     let mut rows = Vec::with_capacity(positions.len() * rope.dimensions);
     for &position in positions {
         let angles = frequencies.iter().map(|frequency| position as f64 * frequency);
@@ -52,11 +49,11 @@ fn rows(rope: &Rope, positions: &[usize]) -> Vec<f32> {
 }
 
 /// Radians a position for each pair, and what cosine and sine are multiplied by.
-fn frequencies(rope: &Rope) -> (Vec<f64>, f64) {
+fn frequencies(rope: &Rope, factors: Option<&[f32]>) -> (Vec<f64>, f64) {
     let pairs = rope.dimensions / 2;
     let base = f64::from(rope.base);
     let plain = (0..pairs).map(|pair| {
-        let factor = rope.factors.as_ref().map_or(1.0, |factors| f64::from(factors[pair]));
+        let factor = factors.map_or(1.0, |factors| f64::from(factors[pair]));
         base.powf(-2.0 * pair as f64 / rope.dimensions as f64) / factor
     });
     let magnitude = f64::from(rope.magnitude);
@@ -84,8 +81,6 @@ fn frequencies(rope: &Rope) -> (Vec<f64>, f64) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     fn rope(dimensions: usize, scaling: RopeScaling) -> Rope {
@@ -93,24 +88,24 @@ mod tests {
     }
 
     /// The angles of the pairs at position 1, from their cosines and sines.
-    fn angles(rope: &Rope) -> Vec<f64> {
-        let row = rows(rope, &[1]);
+    fn angles(rope: &Rope, factors: Option<&[f32]>) -> Vec<f64> {
+        let row = rows(rope, factors, &[1]);
         let (cos, sin) = row.split_at(row.len() / 2);
         cos.iter().zip(sin).map(|(cos, sin)| f64::from(*sin).atan2(f64::from(*cos))).collect()
     }
 
     #[test]
     fn linear_scaling_divides_all_and_factors_each() {
-        let plain = angles(&rope(64, RopeScaling::None));
-        let linear = angles(&rope(64, RopeScaling::Linear { factor: 4.0 }));
-        let factors: Arc<[f32]> = (0..32).map(|pair| 1.0 + pair as f32).collect();
-        let stretched = Rope { factors: Some(factors.clone()), magnitude: 1.19, ..rope(64, RopeScaling::None) };
-        let by_factors = angles(&stretched);
+        let plain = angles(&rope(64, RopeScaling::None), None);
+        let linear = angles(&rope(64, RopeScaling::Linear { factor: 4.0 }), None);
+        let factors: Vec<f32> = (0..32).map(|pair| 1.0 + pair as f32).collect();
+        let stretched = Rope { magnitude: 1.19, ..rope(64, RopeScaling::None) };
+        let by_factors = angles(&stretched, Some(&factors));
         for pair in 0..32 {
             assert!((linear[pair] * 4.0 - plain[pair]).abs() < 1e-6);
             assert!((by_factors[pair] * f64::from(factors[pair]) - plain[pair]).abs() < 1e-5);
         }
-        let row = rows(&stretched, &[77]);
+        let row = rows(&stretched, Some(&factors), &[77]);
         assert!((0..32).all(|pair| (row[pair].hypot(row[32 + pair]) - 1.19).abs() < 1e-5), "longrope's magnitude");
     }
 
@@ -124,8 +119,8 @@ mod tests {
             beta_fast: 32.0,
             beta_slow: 1.0,
         };
-        let plain = angles(&rope(128, RopeScaling::None));
-        let scaled = angles(&rope(128, yarn(1.0)));
+        let plain = angles(&rope(128, RopeScaling::None), None);
+        let scaled = angles(&rope(128, yarn(1.0)), None);
         // Pair i turns 4096 / (2π 10000^(i/64)) times: 32 times at 20.9, once at 45.03, so the ramp is from 20 to 46.
         for pair in 0..64 {
             let kept = (1.0 - (pair as f64 - 20.0) / 26.0).clamp(0.0, 1.0);
@@ -133,25 +128,24 @@ mod tests {
             assert!((scaled[pair] - expected).abs() < 1e-6, "pair {pair}: {} {expected}", scaled[pair]);
         }
         let magnitude = |scaling| {
-            let row = rows(&rope(128, scaling), &[5]);
+            let row = rows(&rope(128, scaling), None, &[5]);
             row[0].hypot(row[64])
         };
         assert!((magnitude(yarn(1.0)) - (1.0 + 0.1 * 8f32.ln())).abs() < 1e-6);
         assert!((magnitude(yarn(0.0)) - 1.0).abs() < 1e-6);
-        let divided = angles(&rope(128, yarn(0.0)));
+        let divided = angles(&rope(128, yarn(0.0)), None);
         assert!(divided.iter().zip(&plain).all(|(divided, plain)| (divided * 8.0 - plain).abs() < 1e-6));
     }
 
     #[test]
-    fn a_rotation_is_computed_once_a_batch() {
+    fn a_rotation_is_computed_once_a_step() {
         let mut rotations = Rotations::default();
         let (one, two) = (rope(8, RopeScaling::None), rope(8, RopeScaling::Linear { factor: 2.0 }));
-        rotations.begin(&[0, 3]);
-        let first = rotations.rows(&one).to_vec();
-        assert_ne!(rotations.rows(&two), first);
-        assert_eq!(rotations.rows(&one), first);
+        let first = rotations.rows(&one, None, &[0, 3]).to_vec();
+        assert_ne!(rotations.rows(&two, None, &[0, 3]), first);
+        assert_eq!(rotations.rows(&one, None, &[0, 3]), first);
         assert_eq!(rotations.computed.len(), 2);
-        rotations.begin(&[1, 3]);
-        assert_ne!(rotations.rows(&one), first);
+        rotations.begin();
+        assert_ne!(rotations.rows(&one, None, &[1, 3]), first);
     }
 }

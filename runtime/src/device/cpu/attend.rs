@@ -1,0 +1,61 @@
+//! Keys and values into the cache, and attention over them.
+
+use half::f16;
+
+use super::program::CpuProgram;
+use crate::kernels::attention::{self, Query};
+use crate::plan::{Attention, BLOCK_TOKENS, Kept, Slot, Window};
+
+impl CpuProgram {
+    /// Stores the rows' keys and values at their positions.
+    pub(super) fn store(&mut self, kept: Kept, key: Slot, value: Slot) {
+        let shape = self.state.heads(kept.group);
+        let columns = shape.kv_heads * shape.head_dim;
+        let (keys, values) = (self.take(key), self.take(value));
+        let rows = keys.chunks_exact(columns).zip(values.chunks_exact(columns));
+        let places = self.step.sequences.iter().zip(&self.step.positions);
+        for ((&sequence, &position), (key, value)) in places.zip(rows) {
+            let page = self.step.states[sequence][kept.group][position / BLOCK_TOKENS].expect("the page is held");
+            let memory = self.state.keys_and_values_mut(kept.group, kept.layer, page);
+            attention::store_kv(self.kernels, &shape, memory, position % BLOCK_TOKENS, key, value);
+        }
+        self.put(key, keys);
+        self.put(value, values);
+    }
+
+    /// Attention of every row over its own sequence's positions.
+    pub(super) fn attend(&mut self, kept: Kept, shape: &Attention, query: Slot, out: Slot) {
+        let mut buffer = self.take(out);
+        let pages: Vec<Vec<&[f16]>> = self
+            .step
+            .states
+            .iter()
+            .map(|groups| {
+                let pages = groups[kept.group].iter();
+                pages.map(|&page| self.state.keys_and_values(kept.group, kept.layer, page)).collect()
+            })
+            .collect();
+        let window = match shape.window {
+            Some(Window::Sliding(length)) => Some(length),
+            _ => None,
+        };
+        let queries: Vec<Query<'_>> = self
+            .step
+            .sequences
+            .iter()
+            .zip(&self.step.positions)
+            .map(|(&sequence, &position)| Query { pages: &pages[sequence], visible: position + 1, window })
+            .collect();
+        let heads = attention::AttentionShape {
+            heads: shape.heads,
+            kv_heads: shape.kv_heads,
+            head_dim: shape.key_dim,
+            scale: shape.scale,
+            softcap: shape.softcap,
+            cache: self.state.cache(),
+        };
+        let count = self.elements(out);
+        attention::attention(self.kernels, &self.threads, &heads, self.values(query), &queries, &mut buffer[..count]);
+        self.put(out, buffer);
+    }
+}

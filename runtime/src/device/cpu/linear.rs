@@ -1,0 +1,58 @@
+//! Matrix products.
+
+use super::program::CpuProgram;
+use crate::kernels::matmul;
+use crate::plan::{Factor, Product, Slot};
+
+impl CpuProgram {
+    /// Several products with the same input.
+    pub(super) fn linear(&mut self, x: Slot, products: &[Product]) {
+        if products.iter().any(|product| product.factor.is_some()) {
+            return products.iter().for_each(|product| self.product_with_factor(x, product));
+        }
+        let types: Vec<_> = products.iter().map(|product| self.weights.facts(product.weight).ty).collect();
+        let rows = self.rows(x);
+        let mut outs: Vec<Vec<f32>> = products.iter().map(|product| self.take(product.out)).collect();
+        let mut activations = std::mem::take(&mut self.activations);
+        activations.set(self.kernels, &self.threads, self.values(x), rows, self.columns(x), &types);
+        let mut kernel_products: Vec<matmul::Product<'_>> = products
+            .iter()
+            .zip(&mut outs)
+            .map(|(product, out)| matmul::Product {
+                weight: self.weights.matrix(product.weight, 0),
+                out: &mut out[..self.elements(product.out)],
+                add: product.add,
+                bias: product.bias.map(|bias| self.weights.vector(bias)),
+            })
+            .collect();
+        matmul::matmul(self.kernels, &self.threads, &mut kernel_products, &activations);
+        self.activations = activations;
+        for (product, out) in products.iter().zip(outs) {
+            self.put(product.out, out);
+        }
+    }
+
+    /// A product whose weight has a factor of its own: rare enough for a plain second pass.
+    fn product_with_factor(&mut self, x: Slot, product: &Product) {
+        let Some(Factor { weight, covers_bias }) = product.factor else { return self.linear(x, &[*product]) };
+        let before = product.add.then(|| self.values(product.out).to_vec());
+        let bias = product.bias.filter(|_| covers_bias);
+        self.linear(x, &[Product { factor: None, bias, add: false, ..*product }]);
+        let mut out = self.take(product.out);
+        let count = self.elements(product.out);
+        let factor = self.weights.vector(weight)[0];
+        for value in &mut out[..count] {
+            *value *= factor;
+        }
+        if let Some(bias) = product.bias.filter(|_| !covers_bias) {
+            let bias = self.weights.vector(bias);
+            for row in out[..count].chunks_exact_mut(bias.len()) {
+                row.iter_mut().zip(bias).for_each(|(value, bias)| *value += bias);
+            }
+        }
+        if let Some(before) = before {
+            out.iter_mut().zip(&before).for_each(|(value, before)| *value += before);
+        }
+        self.put(product.out, out);
+    }
+}

@@ -1,0 +1,46 @@
+//! The processor as a device: weights stay in the mapped file, operations are kernels of one table shared out over one pool
+//! of threads, and a plan is interpreted, operation by operation.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::{Device, DeviceError, MappedPart, Program};
+use crate::kernels::Kernels;
+use crate::kernels::threads::Threads;
+use crate::plan::{CacheTypes, Plan};
+
+mod attend;
+mod linear;
+mod memory;
+mod program;
+mod rotation;
+mod state;
+mod weights;
+
+pub use memory::{Working, working};
+use program::CpuProgram;
+
+/// The processor.
+pub struct Cpu {
+    kernels: &'static Kernels,
+    threads: Arc<Threads>,
+    cache: CacheTypes,
+}
+
+impl Cpu {
+    /// The processor with `threads` threads (the caller's is one of them), one kernel table, and a KV cache of these types.
+    pub fn new(kernels: &'static Kernels, threads: usize, cache: CacheTypes) -> Self {
+        Self { kernels, threads: Arc::new(Threads::new(threads)), cache }
+    }
+}
+
+impl Device for Cpu {
+    fn name(&self) -> String {
+        format!("cpu {}", self.kernels.name)
+    }
+
+    fn load(&self, plan: &Plan, ops: Range<usize>, parts: &[MappedPart]) -> Result<Box<dyn Program>, DeviceError> {
+        let program = CpuProgram::new(self.kernels, Arc::clone(&self.threads), self.cache, plan, ops, parts)?;
+        Ok(Box::new(program))
+    }
+}

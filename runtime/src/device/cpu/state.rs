@@ -1,0 +1,143 @@
+//! What sequences keep, in memory: pages by group and number.
+
+use half::f16;
+
+use crate::device::DeviceError;
+use crate::kernels::attention::AttentionShape;
+use crate::plan::{CacheTypes, PageId, StateGroup, StateLayout};
+
+/// One page.
+#[derive(Clone)]
+enum Page {
+    /// Every layer's keys and values, as `kernels::attention` lays them out, one layer after the other.
+    Paged(Vec<f16>),
+    /// Every layer's state.
+    Recurrent(Vec<f32>),
+}
+
+impl Page {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Paged(elements) => size_of_val(&elements[..]),
+            Self::Recurrent(elements) => size_of_val(&elements[..]),
+        }
+    }
+}
+
+/// The pages of all groups.
+pub(super) struct State {
+    layout: StateLayout,
+    cache: CacheTypes,
+    pages: Vec<Vec<Option<Page>>>,
+}
+
+/// A vector of zeros, or an error where there is no memory for it.
+pub(super) fn zeros<T: Clone + Default>(count: usize, what: &'static str) -> Result<Vec<T>, DeviceError> {
+    let mut values = Vec::new();
+    let bytes = (count * size_of::<T>()) as u64;
+    values.try_reserve_exact(count).map_err(|_| DeviceError::NoMemory { what, bytes })?;
+    values.resize(count, T::default());
+    Ok(values)
+}
+
+impl State {
+    /// No pages yet.
+    ///
+    /// # Errors
+    /// Where heads do not fit the types of the cache.
+    pub(super) fn new(layout: &StateLayout, cache: CacheTypes) -> Result<Self, DeviceError> {
+        for group in &layout.groups {
+            group.page_bytes(cache).map_err(DeviceError::Unsupported)?;
+        }
+        let pages = layout.groups.iter().map(|_| Vec::new()).collect();
+        Ok(Self { layout: layout.clone(), cache, pages })
+    }
+
+    /// The KV heads of a group as the kernels want them, with a query head each.
+    pub(super) fn heads(&self, group: usize) -> AttentionShape {
+        let StateGroup::Paged { heads, key_dim, .. } = self.layout.groups[group] else {
+            panic!("group {group} has no keys and values")
+        };
+        AttentionShape { heads, kv_heads: heads, head_dim: key_dim, scale: 1.0, softcap: None, cache: self.cache }
+    }
+
+    pub(super) fn allocate(&mut self, group: usize, page: PageId) -> Result<(), DeviceError> {
+        let made = match self.layout.groups[group] {
+            StateGroup::Paged { layers, .. } => {
+                Page::Paged(zeros(layers * self.heads(group).page(), "keys and values")?)
+            }
+            StateGroup::Recurrent { layers, elements } => {
+                Page::Recurrent(zeros(layers * elements, "a recurrent state")?)
+            }
+        };
+        let (pages, index) = (&mut self.pages[group], page as usize);
+        if pages.len() <= index {
+            pages.resize_with(index + 1, || None);
+        }
+        pages[index] = Some(made);
+        Ok(())
+    }
+
+    pub(super) fn free(&mut self, group: usize, page: PageId) {
+        self.pages[group][page as usize] = None;
+    }
+
+    pub(super) fn copy(&mut self, group: usize, from: PageId, to: PageId) {
+        let pages = &mut self.pages[group];
+        let source = pages[from as usize].take().expect("the page was allocated");
+        match (&source, pages[to as usize].as_mut().expect("the page was allocated")) {
+            (Page::Paged(source), Page::Paged(target)) => target.copy_from_slice(source),
+            (Page::Recurrent(source), Page::Recurrent(target)) => target.copy_from_slice(source),
+            _ => unreachable!("pages of a group are of one kind"),
+        }
+        pages[from as usize] = Some(source);
+    }
+
+    /// A layer's keys and values in a page; empty where a window has passed it.
+    pub(super) fn keys_and_values(&self, group: usize, layer: usize, page: Option<PageId>) -> &[f16] {
+        let Some(page) = page else { return &[] };
+        let size = self.heads(group).page();
+        match self.pages[group][page as usize].as_ref().expect("the page was allocated") {
+            Page::Paged(elements) => &elements[layer * size..(layer + 1) * size],
+            Page::Recurrent(_) => panic!("group {group} has no keys and values"),
+        }
+    }
+
+    /// The same, to be written.
+    pub(super) fn keys_and_values_mut(&mut self, group: usize, layer: usize, page: PageId) -> &mut [f16] {
+        let size = self.heads(group).page();
+        match self.pages[group][page as usize].as_mut().expect("the page was allocated") {
+            Page::Paged(elements) => &mut elements[layer * size..(layer + 1) * size],
+            Page::Recurrent(_) => panic!("group {group} has no keys and values"),
+        }
+    }
+
+    /// A layer's recurrent state, taken out; it goes back with [`State::put_recurrent`].
+    pub(super) fn take_recurrent(&mut self, group: usize, page: PageId) -> Vec<f32> {
+        match self.pages[group][page as usize].as_mut().expect("the page was allocated") {
+            Page::Recurrent(elements) => std::mem::take(elements),
+            Page::Paged(_) => panic!("group {group} has no recurrent state"),
+        }
+    }
+
+    /// Puts back what was taken out.
+    pub(super) fn put_recurrent(&mut self, group: usize, page: PageId, state: Vec<f32>) {
+        self.pages[group][page as usize] = Some(Page::Recurrent(state));
+    }
+
+    /// Elements of a layer of a recurrent group.
+    pub(super) fn recurrent_elements(&self, group: usize) -> usize {
+        match self.layout.groups[group] {
+            StateGroup::Recurrent { elements, .. } => elements,
+            StateGroup::Paged { .. } => panic!("group {group} has no recurrent state"),
+        }
+    }
+
+    pub(super) fn cache(&self) -> CacheTypes {
+        self.cache
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.pages.iter().flatten().flatten().map(Page::bytes).sum::<usize>() as u64
+    }
+}

@@ -1,0 +1,87 @@
+//! Self-attention: projections, rotation, cache, softmax.
+
+use super::Blocks;
+use crate::model::ModelError;
+use crate::plan::{Attention, Kept, Linear, Norm, NormKind, Rope, Slot, StateGroup};
+
+/// Queries, keys and values of a layer.
+#[derive(Clone, Copy, Debug)]
+pub struct Heads {
+    /// `(heads * key_dim)`
+    pub query: Slot,
+    /// `(kv_heads * key_dim)`
+    pub key: Slot,
+    /// `(kv_heads * value_dim)`
+    pub value: Slot,
+}
+
+impl Blocks<'_, '_> {
+    /// The projections of the current layer: `attn_q`, `attn_k`, `attn_v`, or the three of them in one `attn_qkv`.
+    pub fn qkv(&mut self, x: Slot) -> Result<Heads, ModelError> {
+        let shape = self.attention_shape();
+        let widths = [shape.heads * shape.key_dim, shape.kv_heads * shape.key_dim, shape.kv_heads * shape.value_dim];
+        let inputs = self.plan.columns(x);
+        let linears = if self.has("attn_qkv.weight") {
+            self.fused("attn_qkv", &widths, inputs)?
+        } else {
+            let names = ["attn_q", "attn_k", "attn_v"].into_iter().zip(widths);
+            names.map(|(name, width)| self.linear(name, width, inputs)).collect::<Result<Vec<Linear>, _>>()?
+        };
+        let outs = self.plan.linears(x, &linears);
+        Ok(Heads { query: outs[0], key: outs[1], value: outs[2] })
+    }
+
+    /// Attention as the hyperparameters have it for the current layer: causal, over all positions.
+    pub fn attention_shape(&self) -> Attention {
+        Attention {
+            heads: self.hyper.heads[self.layer()],
+            kv_heads: self.hyper.kv_heads[self.layer()],
+            key_dim: self.hyper.key_dim,
+            value_dim: self.hyper.value_dim,
+            scale: self.hyper.attention_scale,
+            window: None,
+            softcap: None,
+            alibi: None,
+            sinks: None,
+            causal: true,
+        }
+    }
+
+    /// Rotates queries and keys.
+    pub fn rotate(&mut self, heads: &Heads, rope: &Rope) {
+        let shape = self.attention_shape();
+        self.plan.rope(heads.query, rope, shape.heads, 0);
+        self.plan.rope(heads.key, rope, shape.kv_heads, 0);
+    }
+
+    /// Norms of each head's queries and keys: `attn_q_norm`, `attn_k_norm`, one weight for all heads.
+    pub fn head_norms(&mut self, kind: NormKind, heads: Heads) -> Result<Heads, ModelError> {
+        let width = self.hyper.key_dim;
+        let query: Norm = self.norm_weights(kind, "attn_q_norm", width)?;
+        let key: Norm = self.norm_weights(kind, "attn_k_norm", width)?;
+        Ok(Heads { query: self.plan.norm(heads.query, query), key: self.plan.norm(heads.key, key), ..heads })
+    }
+
+    /// The place of the current layer's keys and values.
+    pub fn keep(&mut self, shape: &Attention) -> Kept {
+        self.plan.keep(StateGroup::Paged {
+            layers: 1,
+            heads: shape.kv_heads,
+            key_dim: shape.key_dim,
+            value_dim: shape.value_dim,
+            window: shape.window.map(crate::plan::Window::length),
+        })
+    }
+
+    /// What the heads gather, before the output projection.
+    pub fn attend(&mut self, heads: &Heads, shape: Attention) -> Slot {
+        let kept = self.keep(&shape);
+        self.plan.attend(kept, shape, heads.query, heads.key, heads.value)
+    }
+
+    /// The output projection of the current layer.
+    pub fn attention_output(&mut self) -> Result<Linear, ModelError> {
+        let shape = self.attention_shape();
+        self.linear("attn_output", self.hyper.embedding, shape.heads * shape.value_dim)
+    }
+}

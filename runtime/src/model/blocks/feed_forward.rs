@@ -1,0 +1,26 @@
+//! Feed-forward blocks.
+
+use super::Blocks;
+use crate::model::ModelError;
+use crate::plan::{Activation, Linear, Slot};
+
+impl Blocks<'_, '_> {
+    /// A projection of a feed-forward block, whose factor covers its bias.
+    pub fn feed_forward_linear(&mut self, name: &str, outputs: usize, inputs: usize) -> Result<Linear, ModelError> {
+        let mut linear = self.linear(name, outputs, inputs)?;
+        if let Some(factor) = &mut linear.factor {
+            factor.covers_bias = true;
+        }
+        Ok(linear)
+    }
+
+    /// `activation(gate(x)) * up(x)` by `ffn_gate` and `ffn_up`, and the projection `ffn_down` that goes with it.
+    pub fn gated(&mut self, x: Slot, activation: Activation) -> Result<(Slot, Linear), ModelError> {
+        let (inputs, width) = (self.plan.columns(x), self.hyper.feed_forward[self.layer()]);
+        let gate = self.feed_forward_linear("ffn_gate", width, inputs)?;
+        let up = self.feed_forward_linear("ffn_up", width, inputs)?;
+        let down = self.feed_forward_linear("ffn_down", self.hyper.embedding, width)?;
+        let outs = self.plan.linears(x, &[gate, up]);
+        Ok((self.plan.gate(activation, outs[0], outs[1]), down))
+    }
+}

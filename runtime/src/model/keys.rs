@@ -1,0 +1,152 @@
+//! Metadata keys of an architecture, read with clear errors and checked before anything is allocated by them.
+
+use satchel_gguf::{Array, Metadata, Value};
+
+use super::ModelError;
+
+/// Reads `<architecture>.<name>` keys with clear errors.
+pub struct Keys<'a> {
+    metadata: &'a Metadata,
+    /// The architecture's name, the prefix of its keys.
+    pub architecture: &'a str,
+    /// Positions that a sequence may hold, where they were asked for.
+    context: Option<usize>,
+}
+
+impl<'a> Keys<'a> {
+    /// Keys of the architecture that the file names. `context` is what was asked for of the positions a sequence may hold.
+    pub fn new(metadata: &'a Metadata, context: Option<usize>) -> Result<Self, ModelError> {
+        match metadata.get("general.architecture") {
+            Some(Value::String(architecture)) => Ok(Self { metadata, architecture, context }),
+            Some(_) => Err(ModelError::Metadata("general.architecture is not a text".into())),
+            None => Err(ModelError::Metadata(
+                "the metadata key general.architecture is missing: this is no model file (an adapter or a vocabulary?)"
+                    .into(),
+            )),
+        }
+    }
+
+    /// The whole key.
+    pub fn full(&self, name: &str) -> String {
+        format!("{}.{name}", self.architecture)
+    }
+
+    /// An error about a key.
+    pub fn wrong(&self, name: &str, value: impl ToString, why: impl Into<String>) -> ModelError {
+        ModelError::Hyperparameter { key: self.full(name), value: value.to_string(), why: why.into() }
+    }
+
+    /// A whole number within `1..=most`, or `None` where the key is missing or 0, which is how writers say "unset". An array whose elements are all equal
+    /// counts as that number; one that differs from layer to layer is refused.
+    pub fn count(&self, name: &str, most: u64) -> Result<Option<usize>, ModelError> {
+        let Some(value) = self.metadata.get(&self.full(name)) else { return Ok(None) };
+        let number = match value {
+            Value::Array(array) => {
+                let first = array.get(0).and_then(|value| value.as_i128());
+                let all_equal = (0..array.len()).all(|at| array.get(at).and_then(|value| value.as_i128()) == first);
+                if !all_equal {
+                    return Err(self.wrong(
+                        name,
+                        "different from layer to layer",
+                        "this build needs one value for all",
+                    ));
+                }
+                first
+            }
+            value => value.as_i128(),
+        };
+        let Some(number) = number else {
+            return Err(self.wrong(name, "not a whole number", "a count is expected"));
+        };
+        if number == 0 {
+            return Ok(None);
+        }
+        if number < 0 || number > i128::from(most) {
+            return Err(self.wrong(name, number, format!("it must lie between 1 and {most}")));
+        }
+        Ok(Some(number as usize))
+    }
+
+    /// Like [`Keys::count`], where the model cannot do without.
+    pub fn required_count(&self, name: &str, most: u64) -> Result<usize, ModelError> {
+        self.count(name, most)?
+            .ok_or_else(|| ModelError::Metadata(format!("the metadata key {} is missing", self.full(name))))
+    }
+
+    /// A finite number, or `None` where the key is missing.
+    pub fn number(&self, name: &str) -> Result<Option<f32>, ModelError> {
+        let number = match self.metadata.get(&self.full(name)) {
+            None => return Ok(None),
+            Some(Value::F32(number)) => *number,
+            Some(Value::F64(number)) => *number as f32,
+            Some(value) => match value.as_i128() {
+                Some(whole) => whole as f32,
+                None => return Err(self.wrong(name, "not a number", "a number is expected")),
+            },
+        };
+        if number.is_finite() { Ok(Some(number)) } else { Err(self.wrong(name, number, "a finite number is expected")) }
+    }
+
+    /// A number above zero, or `default` where the key is missing or 0.
+    pub fn positive(&self, name: &str, default: f32) -> Result<f32, ModelError> {
+        match self.number(name)? {
+            None | Some(0.0) => Ok(default),
+            Some(number) if number > 0.0 => Ok(number),
+            Some(number) => Err(self.wrong(name, number, "it must be above 0")),
+        }
+    }
+
+    /// A text, or `None` where the key is missing.
+    pub fn text(&self, name: &str) -> Result<Option<&'a str>, ModelError> {
+        match self.metadata.get(&self.full(name)) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(self.wrong(name, "not a text", "a text is expected")),
+        }
+    }
+
+    /// A whole number of at most `most` for each of `layers` layers, 0 among them perhaps: the key holds one for all, or an
+    /// array with one each. `None` where the key is missing, or 0 for all, which is how writers say "unset".
+    pub fn per_layer(&self, name: &str, layers: usize, most: u64) -> Result<Option<Vec<usize>>, ModelError> {
+        let numbers = self.metadata.get_u32_per_layer(&self.full(name), layers);
+        let numbers = numbers.map_err(|error| ModelError::Metadata(error.to_string()))?;
+        let Some(numbers) = numbers.filter(|numbers| numbers.iter().any(|&number| number > 0)) else { return Ok(None) };
+        if let Some(&number) = numbers.iter().find(|&&number| u64::from(number) > most) {
+            return Err(self.wrong(name, number, format!("it must lie between 0 and {most}")));
+        }
+        Ok(Some(numbers.into_iter().map(|number| number as usize).collect()))
+    }
+
+    /// A yes or no for each layer: an array, or `None` where there is none.
+    pub fn layer_flags(&self, name: &str, layers: usize) -> Result<Option<Vec<bool>>, ModelError> {
+        let key = self.full(name);
+        let flags = match self.metadata.get(&key) {
+            Some(Value::Array(Array::Bool(flags))) => flags.clone(),
+            Some(Value::Array(_)) => {
+                let numbers = self.metadata.get_u32_per_layer(&key, layers);
+                let numbers = numbers.map_err(|error| ModelError::Metadata(error.to_string()))?;
+                numbers.unwrap_or_default().into_iter().map(|number| number != 0).collect()
+            }
+            _ => return Ok(None),
+        };
+        if flags.len() != layers {
+            let why = format!("one for each of the {layers} layers is expected");
+            return Err(self.wrong(name, format!("{} values", flags.len()), why));
+        }
+        Ok(Some(flags))
+    }
+
+    /// A yes or no, or `None` where the key is missing.
+    pub fn flag(&self, name: &str) -> Result<Option<bool>, ModelError> {
+        match self.metadata.get(&self.full(name)) {
+            None => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(*flag)),
+            Some(_) => Err(self.wrong(name, "not a yes or no", "a truth value is expected")),
+        }
+    }
+
+    /// Positions that a sequence may hold, where they were asked for.
+    pub fn context(&self) -> Option<usize> {
+        self.context
+    }
+}

@@ -1,0 +1,95 @@
+//! What an answer has to satisfy: which tokens may come next, by whoever knows the grammar.
+//!
+//! The engine asks for a mask before it samples and tells what was chosen; it knows nothing of grammars.
+
+use std::fmt::Debug;
+
+use crate::TokenId;
+
+/// Allowed tokens, a bit each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TokenMask {
+    words: Vec<u32>,
+}
+
+impl TokenMask {
+    /// A mask for so many tokens that allows none.
+    pub fn none(tokens: usize) -> Self {
+        Self { words: vec![0; tokens.div_ceil(32)] }
+    }
+
+    /// From bits, the lowest of the first word first.
+    pub fn from_words(words: Vec<u32>) -> Self {
+        Self { words }
+    }
+
+    /// Allows a token.
+    pub fn allow(&mut self, token: TokenId) {
+        self.words[token as usize / 32] |= 1 << (token % 32);
+    }
+
+    /// Whether a token is allowed; those past the mask's end are not.
+    pub fn allows(&self, token: TokenId) -> bool {
+        self.words.get(token as usize / 32).is_some_and(|word| word >> (token % 32) & 1 == 1)
+    }
+
+    /// Makes what is not allowed impossible.
+    pub fn apply(&self, logits: &mut [f32]) {
+        for (at, logits) in logits.chunks_mut(32).enumerate() {
+            let word = self.words.get(at).copied().unwrap_or(0);
+            if word == u32::MAX {
+                continue;
+            }
+            let refused = logits.iter_mut().enumerate().filter(|(bit, _)| word >> bit & 1 == 0);
+            refused.for_each(|(_, logit)| *logit = f32::NEG_INFINITY);
+        }
+    }
+}
+
+/// A grammar at some point of an answer.
+pub trait Constraint: Debug + Send {
+    /// The tokens that may come next, end tokens among them where the answer may end.
+    ///
+    /// # Errors
+    /// One line, where the grammar cannot go on (too large, too slow); the answer ends with it, it never goes on unchecked.
+    fn allowed(&mut self) -> Result<TokenMask, String>;
+
+    /// Takes the token that was chosen.
+    ///
+    /// # Errors
+    /// One line, where the token was not allowed.
+    fn accept(&mut self, token: TokenId) -> Result<(), String>;
+
+    /// Takes the last tokens back.
+    ///
+    /// # Errors
+    /// One line, where so many cannot be taken back.
+    fn roll_back(&mut self, tokens: usize) -> Result<(), String>;
+
+    /// The same point once more.
+    fn fork(&self) -> Box<dyn Constraint>;
+}
+
+impl Clone for Box<dyn Constraint> {
+    fn clone(&self) -> Self {
+        self.fork()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mask_leaves_what_it_allows_and_nothing_else() {
+        let mut mask = TokenMask::none(70);
+        for token in [0, 31, 32, 69] {
+            mask.allow(token);
+        }
+        let mut logits = vec![1.0; 80];
+        mask.apply(&mut logits);
+        let left: Vec<usize> = (0..80).filter(|&token| logits[token] == 1.0).collect();
+        assert_eq!(left, [0, 31, 32, 69], "tokens past the end of the mask are not allowed");
+        assert!(mask.allows(31) && !mask.allows(30) && !mask.allows(1000));
+    }
+}

@@ -1,0 +1,146 @@
+//! How much memory a model takes, predicted from its plan: what stays resident once every weight has been read, the context is
+//! full and a whole step has run.
+//!
+//! Sizes of buffers are asked of those who make them; vocabulary and program are estimates. Weights are pages of the
+//! mapped file, which the system may take back and read again; the rest is the process's own.
+
+use super::open::plan_of;
+use super::source::ModelSource;
+use crate::device::cpu;
+use crate::engine::EngineOptions;
+use crate::plan::{CacheTypes, Plan, StateGroup};
+use crate::state::StateCache;
+
+/// Why a size is not known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unknown(pub String);
+
+/// Pages of the program and the system's libraries that a server touches, and small allocations: measured, 7 MiB of a release,
+/// 9 MiB of a build for development.
+const PROGRAM_BYTES: u64 = 8 << 20;
+
+/// What a model is to run for.
+#[derive(Clone, Copy, Debug)]
+pub struct Demand {
+    /// Sequences at once.
+    sequences: usize,
+    /// Positions of each.
+    positions: usize,
+    /// Whether states are kept for later prompts.
+    keeps: bool,
+    /// Rows of the largest step.
+    step_tokens: usize,
+    /// Rows of it whose logits are wanted.
+    outputs: usize,
+    /// Threads that compute.
+    threads: usize,
+    /// How keys and values are stored.
+    cache: CacheTypes,
+}
+
+impl Demand {
+    /// An engine with all its sequences at the end of their context.
+    pub fn of_engine(options: &EngineOptions, threads: usize, cache: CacheTypes) -> Self {
+        let EngineOptions { context: positions, parallel: sequences, batch_tokens: step_tokens } = *options;
+        Self { sequences, positions, keeps: true, step_tokens, outputs: sequences, threads, cache }
+    }
+
+    /// One sequence of `context` positions, in steps of at most `step_tokens`.
+    pub fn of_one(context: u64, step_tokens: usize, threads: usize, cache: CacheTypes) -> Self {
+        let positions = usize::try_from(context).unwrap_or(usize::MAX);
+        Self { sequences: 1, positions, keeps: false, step_tokens, outputs: 1, threads, cache }
+    }
+
+    /// Bytes of what the sequences keep.
+    ///
+    /// # Errors
+    /// Where heads do not fit the types of the cache, or no machine has so much.
+    fn state_bytes(&self, plan: &Plan) -> Result<u64, Unknown> {
+        let Self { sequences, positions, step_tokens, .. } = *self;
+        let pages = match self.keeps {
+            true => StateCache::pages(&plan.state, sequences, positions, step_tokens),
+            false => plan.state.groups.iter().map(|group| group.pages(positions, step_tokens)).collect(),
+        };
+        let mut total = 0u64;
+        for (group, pages) in plan.state.groups.iter().zip(pages) {
+            let bytes = group.page_bytes(self.cache).map_err(Unknown)?.checked_mul(pages as u64);
+            total = bytes
+                .and_then(|bytes| total.checked_add(bytes))
+                .filter(|bytes| *bytes < 1 << 62)
+                .ok_or_else(|| Unknown("the context takes more than any machine has".into()))?;
+        }
+        Ok(total)
+    }
+}
+
+/// What keys and values take for each position, where no window bounds them, bytes.
+pub fn kv_bytes_per_token(plan: &Plan, cache: CacheTypes) -> Result<u64, Unknown> {
+    let unbounded = |group: &&StateGroup| matches!(group, StateGroup::Paged { window: None, .. });
+    let groups = plan.state.groups.iter().filter(unbounded);
+    let bytes = groups.map(|group| Ok(group.page_bytes(cache).map_err(Unknown)? / crate::plan::BLOCK_TOKENS as u64));
+    bytes.sum()
+}
+
+/// What one sequence of `context` positions keeps, bytes.
+pub fn state_bytes(plan: &Plan, context: u64, cache: CacheTypes) -> Result<u64, Unknown> {
+    Demand::of_one(context, EngineOptions::default().batch_tokens, 1, cache).state_bytes(plan)
+}
+
+/// Bytes, by what they are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// The model's files, as mapped.
+    pub file_bytes: u64,
+    /// Keys and values of a full context.
+    pub kv_bytes: u64,
+    /// Activations of a full batch, and logits.
+    pub activation_bytes: u64,
+    /// What every thread keeps to itself, all of them together.
+    pub scratch_bytes: u64,
+    /// Tokens and merges, and the tables over them: an estimate.
+    pub vocabulary_bytes: u64,
+    /// The program and the system's libraries, as far as they are used: an estimate.
+    pub program_bytes: u64,
+}
+
+impl Memory {
+    /// What the model in `source` takes.
+    ///
+    /// # Errors
+    /// Where it cannot be planned, or claims more than a machine can have.
+    pub fn predict(source: &ModelSource, demand: Demand) -> Result<Self, Unknown> {
+        let plan = plan_of(source, None).map_err(|error| Unknown(error.to_string()))?;
+        Self::of_plan(source, &plan, demand)
+    }
+
+    /// The same with the plan at hand.
+    ///
+    /// # Errors
+    /// As [`Memory::predict`].
+    pub fn of_plan(source: &ModelSource, plan: &Plan, demand: Demand) -> Result<Self, Unknown> {
+        let file_bytes = source.model_bytes();
+        let working = cpu::working(plan, demand.step_tokens, demand.outputs, demand.threads);
+        // The engine has a copy of the logits.
+        let logits = (plan.output_columns() * demand.outputs * size_of::<f32>()) as u64;
+        // The vocabulary is held once as the file has it, and once more as tables to look texts and merges up in.
+        let header_bytes = file_bytes.saturating_sub(source.gguf.tensor_bytes());
+        Ok(Self {
+            file_bytes,
+            kv_bytes: demand.state_bytes(plan)?,
+            activation_bytes: working.activation_bytes + logits,
+            scratch_bytes: working.thread_bytes,
+            vocabulary_bytes: 2 * header_bytes,
+            program_bytes: PROGRAM_BYTES,
+        })
+    }
+
+    /// All but weights and KV cache.
+    pub fn working_bytes(&self) -> u64 {
+        self.activation_bytes + self.scratch_bytes + self.vocabulary_bytes + self.program_bytes
+    }
+
+    /// The peak of the resident set.
+    pub fn total_bytes(&self) -> u64 {
+        self.file_bytes + self.kv_bytes + self.working_bytes()
+    }
+}

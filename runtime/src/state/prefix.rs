@@ -1,0 +1,194 @@
+//! The tokens whose state is kept, as a tree of blocks: a node's path from the root is all tokens before it.
+//!
+//! Tokens are compared, not hashes of them, so two prefixes can never be taken for one another. Each caller has a tree of its
+//! own (`owner`): what one caller wrote is never found by another. Nodes of fewer than a whole block of tokens are leaves.
+
+use std::collections::HashMap;
+
+use crate::TokenId;
+use crate::plan::{BLOCK_TOKENS, PageId};
+
+/// Number of a node.
+pub(super) type NodeId = usize;
+
+/// A block of tokens, and what is kept of it.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) parent: Option<NodeId>,
+    children: Vec<NodeId>,
+    owner: u64,
+    /// At most [`BLOCK_TOKENS`].
+    pub(super) tokens: Vec<TokenId>,
+    /// A page for each group; `None` for recurrent ones and where it was given up.
+    pub(super) pages: Vec<Option<PageId>>,
+    /// Recurrent states after so many of the node's tokens, a page for each recurrent group.
+    pub(super) checkpoints: Vec<(usize, Vec<Option<PageId>>)>,
+    /// Running sequences that stand on it.
+    pub(super) holders: u32,
+    /// When it was last of use.
+    used: u64,
+}
+
+impl Node {
+    /// Whether nothing stands on it.
+    pub(super) fn is_loose(&self) -> bool {
+        self.children.is_empty() && self.holders == 0
+    }
+}
+
+/// What of a prompt is known.
+#[derive(Debug, Default)]
+pub(super) struct Match {
+    /// Whole blocks, in order.
+    pub(super) path: Vec<NodeId>,
+    /// A node that begins like what follows, and how many of its tokens do.
+    pub(super) partial: Option<(NodeId, usize)>,
+}
+
+impl Match {
+    /// Tokens that are known.
+    pub(super) fn len(&self) -> usize {
+        self.path.len() * BLOCK_TOKENS + self.partial.map_or(0, |(_, common)| common)
+    }
+}
+
+/// The trees of all callers.
+#[derive(Debug, Default)]
+pub(super) struct PrefixTree {
+    nodes: Vec<Option<Node>>,
+    vacant: Vec<NodeId>,
+    roots: HashMap<u64, Vec<NodeId>>,
+    clock: u64,
+}
+
+fn common_prefix(a: &[TokenId], b: &[TokenId]) -> usize {
+    a.iter().zip(b).take_while(|(x, y)| x == y).count()
+}
+
+impl PrefixTree {
+    pub(super) fn node(&self, id: NodeId) -> &Node {
+        self.nodes[id].as_ref().expect("the node is there")
+    }
+
+    pub(super) fn node_mut(&mut self, id: NodeId) -> &mut Node {
+        self.nodes[id].as_mut().expect("the node is there")
+    }
+
+    fn children(&self, owner: u64, parent: Option<NodeId>) -> &[NodeId] {
+        match parent {
+            Some(parent) => &self.node(parent).children,
+            None => self.roots.get(&owner).map_or(&[], |roots| roots),
+        }
+    }
+
+    /// The child of `parent` with exactly these tokens.
+    pub(super) fn child(&self, owner: u64, parent: Option<NodeId>, tokens: &[TokenId]) -> Option<NodeId> {
+        self.children(owner, parent).iter().copied().find(|&child| self.node(child).tokens == tokens)
+    }
+
+    /// The longest known beginning of `tokens`.
+    pub(super) fn find(&mut self, owner: u64, tokens: &[TokenId]) -> Match {
+        let mut found = Match::default();
+        self.clock += 1;
+        for block in tokens.chunks(BLOCK_TOKENS) {
+            let parent = found.path.last().copied();
+            let whole = (block.len() == BLOCK_TOKENS).then(|| self.child(owner, parent, block)).flatten();
+            if let Some(child) = whole {
+                self.node_mut(child).used = self.clock;
+                found.path.push(child);
+                continue;
+            }
+            let children = self.children(owner, parent).iter();
+            let best = children.map(|&child| (child, common_prefix(&self.node(child).tokens, block)));
+            found.partial = best.max_by_key(|&(_, common)| common).filter(|&(_, common)| common > 0);
+            if let Some((child, _)) = found.partial {
+                self.node_mut(child).used = self.clock;
+            }
+            break;
+        }
+        found
+    }
+
+    /// Adds a child of `parent`.
+    pub(super) fn insert(
+        &mut self,
+        owner: u64,
+        parent: Option<NodeId>,
+        tokens: &[TokenId],
+        pages: Vec<Option<PageId>>,
+    ) -> NodeId {
+        self.clock += 1;
+        let node = Node {
+            parent,
+            children: Vec::new(),
+            owner,
+            tokens: tokens.to_vec(),
+            pages,
+            checkpoints: Vec::new(),
+            holders: 0,
+            used: self.clock,
+        };
+        let id = match self.vacant.pop() {
+            Some(id) => {
+                self.nodes[id] = Some(node);
+                id
+            }
+            None => {
+                self.nodes.push(Some(node));
+                self.nodes.len() - 1
+            }
+        };
+        match parent {
+            Some(parent) => self.node_mut(parent).children.push(id),
+            None => self.roots.entry(owner).or_default().push(id),
+        }
+        id
+    }
+
+    /// Takes a leaf out.
+    pub(super) fn remove(&mut self, id: NodeId) -> Node {
+        let node = self.nodes[id].take().expect("the node is there");
+        debug_assert!(node.is_loose());
+        self.vacant.push(id);
+        match node.parent {
+            Some(parent) => self.node_mut(parent).children.retain(|&child| child != id),
+            None => {
+                let roots = self.roots.get_mut(&node.owner).expect("its root is there");
+                roots.retain(|&root| root != id);
+                if roots.is_empty() {
+                    self.roots.remove(&node.owner);
+                }
+            }
+        }
+        node
+    }
+
+    /// Leaves of fewer than a whole block that `tokens` begin with, below `parent`.
+    pub(super) fn covered_by(&self, owner: u64, parent: Option<NodeId>, tokens: &[TokenId]) -> Vec<NodeId> {
+        let children = self.children(owner, parent).iter().copied();
+        children
+            .filter(|&child| {
+                let known = &self.node(child).tokens;
+                known.len() < tokens.len() && tokens.starts_with(known)
+            })
+            .collect()
+    }
+
+    /// Marks a node as used now.
+    pub(super) fn touch(&mut self, id: NodeId) {
+        self.clock += 1;
+        let now = self.clock;
+        self.node_mut(id).used = now;
+    }
+
+    /// Of the nodes that `wanted` takes, the one that was used least recently.
+    pub(super) fn oldest(&self, wanted: impl Fn(&Node) -> bool) -> Option<NodeId> {
+        let nodes = self.nodes.iter().enumerate().filter_map(|(id, node)| Some((id, node.as_ref()?)));
+        nodes.filter(|(_, node)| wanted(node)).min_by_key(|(_, node)| node.used).map(|(id, _)| id)
+    }
+
+    /// How many nodes there are.
+    pub(super) fn len(&self) -> usize {
+        self.nodes.len() - self.vacant.len()
+    }
+}
