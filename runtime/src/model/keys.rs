@@ -31,6 +31,11 @@ impl<'a> Keys<'a> {
         format!("{}.{name}", self.architecture)
     }
 
+    /// Whether the key is there.
+    pub fn has(&self, name: &str) -> bool {
+        self.metadata.get(&self.full(name)).is_some()
+    }
+
     /// An error about a key.
     pub fn wrong(&self, name: &str, value: impl ToString, why: impl Into<String>) -> ModelError {
         ModelError::Hyperparameter { key: self.full(name), value: value.to_string(), why: why.into() }
@@ -142,6 +147,24 @@ impl<'a> Keys<'a> {
             None => Ok(None),
             Some(Value::Bool(flag)) => Ok(Some(*flag)),
             Some(_) => Err(self.wrong(name, "not a yes or no", "a truth value is expected")),
+        }
+    }
+
+    /// Limits on activations (one for all layers, or one each) that nothing here applies: an error where there are any.
+    pub fn refuse_limits(&self, name: &str) -> Result<(), ModelError> {
+        let number = |value: &Value| match value {
+            Value::F32(number) => f64::from(*number),
+            Value::F64(number) => *number,
+            value => value.as_i128().map_or(f64::NAN, |whole| whole as f64),
+        };
+        let limits: Vec<f64> = match self.metadata.get(&self.full(name)) {
+            None => return Ok(()),
+            Some(Value::Array(array)) => (0..array.len()).filter_map(|at| Some(number(&array.get(at)?))).collect(),
+            Some(value) => vec![number(value)],
+        };
+        match limits.into_iter().find(|&limit| limit != 0.0) {
+            Some(limit) => Err(self.wrong(name, limit, "this build does not limit activations")),
+            None => Ok(()),
         }
     }
 

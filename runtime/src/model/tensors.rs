@@ -103,6 +103,12 @@ impl<'a> TensorTable<'a> {
         self.unused.remove(name);
     }
 
+    /// The same for all tensors of a layer.
+    pub fn ignore_layer(&mut self, layer: usize) {
+        let prefix = format!("blk.{layer}.");
+        self.unused.retain(|name| !name.starts_with(&prefix));
+    }
+
     /// An error that names tensors nobody asked for: the architecture would give wrong answers without them.
     pub fn all_used(&self, architecture: &str) -> Result<(), ModelError> {
         let mut names: Vec<&str> = self.unused.iter().copied().take(4).collect();

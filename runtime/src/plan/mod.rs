@@ -19,8 +19,8 @@ mod weight;
 pub use buffers::Rows;
 pub use builder::{Linear, PlanBuilder};
 pub use op::{
-    Activation, Attention, Experts, Factor, Gating, Kept, Norm, NormKind, Op, Pooling, Product, Recurrence, Router,
-    Window,
+    Activation, Attention, ExpertActivation, Experts, Factor, Gating, Kept, Norm, NormKind, Op, Pooling, Product,
+    Recurrence, Router, Window,
 };
 pub use rope::{Rope, RopePairs, RopeScaling};
 pub use satchel_compute::kernels::attention::{CacheType, CacheTypes};

@@ -5,14 +5,8 @@
 
 use super::{Rope, Slot, Weight};
 
-/// A nonlinearity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    /// `x * sigmoid(x)`
-    Silu,
-    /// `x * Φ(x)`, the tanh form
-    Gelu,
-}
+pub use satchel_compute::kernels::elementwise::Activation;
+pub use satchel_compute::kernels::experts::ExpertActivation;
 
 /// A factor of a whole matrix: formats of four bits keep one beside their blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,8 +165,8 @@ pub struct Experts {
     pub up_factor: Option<Weight>,
     /// `(experts)`
     pub down_factor: Option<Weight>,
-    /// The nonlinearity.
-    pub activation: Activation,
+    /// What happens between the products; plain where there is no gate.
+    pub activation: ExpertActivation,
     /// Weights multiply what goes in, not what comes out (`llama4`).
     pub weigh_input: bool,
 }

@@ -141,11 +141,17 @@ impl StateCache {
     /// Whether every page that is looked back to from `length` is still there.
     fn windows_are_held(&self, nodes: &[NodeId], length: usize) -> bool {
         self.layout.groups.iter().enumerate().all(|(group, shape)| {
-            let StateGroup::Paged { window, .. } = shape else { return true };
-            let first = window.map_or(0, |window| length.saturating_sub(window) / BLOCK_TOKENS);
-            let blocks = first..length.div_ceil(BLOCK_TOKENS);
-            blocks.into_iter().all(|block| self.prefixes.node(nodes[block]).pages[group].is_some())
+            let mut blocks = self.first_seen(group, length)..length.div_ceil(BLOCK_TOKENS);
+            shape.is_recurrent() || blocks.all(|block| self.prefixes.node(nodes[block]).pages[group].is_some())
         })
+    }
+
+    /// The first block that a group's layers look back to from `length` positions.
+    fn first_seen(&self, group: usize, length: usize) -> usize {
+        match self.layout.groups[group] {
+            StateGroup::Paged { window: Some(window), .. } => (length + 1).saturating_sub(window) / BLOCK_TOKENS,
+            _ => 0,
+        }
     }
 
     /// Takes over the pages of `tokens`, which are kept along `nodes`, the first `whole` of them whole blocks.
@@ -163,8 +169,10 @@ impl StateCache {
             if self.layout.groups[group].is_recurrent() {
                 continue;
             }
-            for &node in &nodes[..shared] {
-                let page = self.prefixes.node(node).pages[group];
+            let first = self.first_seen(group, tokens.len());
+            for (block, &node) in nodes[..shared].iter().enumerate() {
+                // What a window has passed is left to be given up.
+                let page = self.prefixes.node(node).pages[group].filter(|_| block >= first);
                 page.iter().for_each(|&page| self.pools[group].hold(page));
                 sequence.pages[group].push(page);
             }
@@ -216,9 +224,8 @@ impl StateCache {
 
     /// Gives back what windows have passed; before a step's first row of the sequence.
     pub fn trim(&mut self, program: &mut dyn Program, sequence: &mut Sequence) {
-        for (group, shape) in self.layout.groups.iter().enumerate() {
-            let StateGroup::Paged { window: Some(window), .. } = shape else { continue };
-            let passed = (sequence.len() + 1).saturating_sub(*window) / BLOCK_TOKENS;
+        for group in 0..self.layout.groups.len() {
+            let passed = self.first_seen(group, sequence.len());
             let pages = sequence.pages[group].iter_mut().take(passed);
             pages.filter_map(Option::take).for_each(|page| self.pools[group].release(program, page));
         }

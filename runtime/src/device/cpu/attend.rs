@@ -23,6 +23,18 @@ impl CpuProgram {
         self.put(value, values);
     }
 
+    /// Queries that grow with the logarithm of their position.
+    pub(super) fn temperature(&mut self, x: Slot, scale: f32, length: usize, offset: f32) {
+        let columns = self.columns(x);
+        self.write(x, |program, x| {
+            for (&position, row) in program.step.positions.iter().zip(x.chunks_exact_mut(columns)) {
+                let periods = ((position as f32 + offset) / length as f32).floor();
+                let factor = 1.0 + scale * periods.ln_1p();
+                row.iter_mut().for_each(|value| *value *= factor);
+            }
+        });
+    }
+
     /// Attention of every row over its own sequence's positions.
     pub(super) fn attend(&mut self, kept: Kept, shape: &Attention, query: Slot, out: Slot) {
         let mut buffer = self.take(out);

@@ -1,8 +1,8 @@
 //! Matrix products.
 
 use super::program::CpuProgram;
-use crate::kernels::matmul;
-use crate::plan::{Factor, Product, Slot};
+use crate::kernels::matmul::{self, Activations, Work};
+use crate::plan::{Factor, Product, Slot, Weight};
 
 impl CpuProgram {
     /// Several products with the same input.
@@ -30,6 +30,40 @@ impl CpuProgram {
         for (product, out) in products.iter().zip(outs) {
             self.put(product.out, out);
         }
+    }
+
+    /// Each head of `x` by its own matrix of a stack.
+    pub(super) fn linear_heads(&mut self, x: Slot, weight: Weight, out: Slot) {
+        let facts = self.weights.facts(weight);
+        let (heads, inputs, outputs, ty) = (facts.stack, facts.columns, facts.rows, facts.ty);
+        let rows = self.rows(x);
+        let mut activations = std::mem::take(&mut self.head_activations);
+        activations.resize_with(heads, Activations::new);
+        let mut gathered = vec![0.0; rows * inputs];
+        for (head, activations) in activations.iter_mut().enumerate() {
+            let parts = self.values(x).chunks_exact(heads * inputs);
+            for (row, gathered) in parts.zip(gathered.chunks_exact_mut(inputs)) {
+                gathered.copy_from_slice(&row[head * inputs..(head + 1) * inputs]);
+            }
+            activations.set(self.kernels, &self.threads, &gathered, rows, inputs, &[ty]);
+        }
+        let mut products = vec![0.0; heads * rows * outputs];
+        let each = products.chunks_exact_mut(rows * outputs).zip(&activations).enumerate();
+        let mut work: Vec<Work<'_>> = each
+            .map(|(head, (out, activations))| Work {
+                product: matmul::Product { weight: self.weights.matrix(weight, head), out, add: false, bias: None },
+                x: activations.rows(0..rows),
+            })
+            .collect();
+        matmul::matmul_each(self.kernels, &self.threads, &mut work);
+        self.head_activations = activations;
+        self.write(out, |_, out| {
+            for (row, out) in out.chunks_exact_mut(heads * outputs).enumerate() {
+                for (head, out) in out.chunks_exact_mut(outputs).enumerate() {
+                    out.copy_from_slice(&products[(head * rows + row) * outputs..][..outputs]);
+                }
+            }
+        });
     }
 
     /// A product whose weight has a factor of its own: rare enough for a plain second pass.

@@ -12,6 +12,7 @@ use crate::plan::{CacheTypes, Plan};
 mod attend;
 mod linear;
 mod memory;
+mod mixture;
 mod program;
 mod rotation;
 mod state;

@@ -9,6 +9,7 @@ use super::weights::Weights;
 use crate::device::{DeviceError, MappedPart, MemoryUse, Program};
 use crate::kernels::Kernels;
 use crate::kernels::elementwise;
+use crate::kernels::experts::ExpertsBuffers;
 use crate::kernels::matmul::Activations;
 use crate::kernels::threads::Threads;
 use crate::plan::{
@@ -23,6 +24,9 @@ pub(super) struct CpuProgram {
     pub(super) state: State,
     pub(super) activations: Activations,
     pub(super) step: Step,
+    pub(super) experts_scratch: ExpertsBuffers,
+    /// Of heads that are multiplied with a matrix each.
+    pub(super) head_activations: Vec<Activations>,
     rotations: Rotations,
     ops: Arc<[Op]>,
     /// Of `ops`, those from here on have a row for each wanted row only.
@@ -51,6 +55,8 @@ impl CpuProgram {
             state: State::new(&plan.state, cache)?,
             activations: Activations::new(),
             step: Step::default(),
+            experts_scratch: ExpertsBuffers::new(),
+            head_activations: Vec::new(),
             rotations: Rotations::default(),
             first_output_op: plan.first_output_op.clamp(ops.start, ops.end) - ops.start,
             ops: plan.ops[ops].into(),
@@ -129,6 +135,10 @@ impl CpuProgram {
             Op::Linear { x, products } => self.linear(*x, products),
             Op::Split { x, first, width, stride, out } => self.split(*x, *first, *width, *stride, *out),
             Op::Rope { x, rope, heads, first } => self.rope(*x, rope, *heads, *first),
+            Op::LinearHeads { x, weight, out } => self.linear_heads(*x, *weight, *out),
+            Op::Temperature { x, scale, length, offset } => self.temperature(*x, *scale, *length, *offset),
+            Op::Route { scores, router, out } => self.route(*scores, router, *out),
+            Op::Experts { x, routes, experts, out } => self.experts(*x, *routes, experts, *out),
             Op::Store { kept, key, value } => self.store(*kept, *key, *value),
             Op::Attend { kept, shape, query, out } => self.attend(*kept, shape, *query, *out),
             Op::Gate { activation, gate, up, out } => self.gate(*activation, *gate, *up, *out),
@@ -224,6 +234,7 @@ impl CpuProgram {
             match activation {
                 Activation::Silu => elementwise::silu_mul(kernels, threads, gate, up, out),
                 Activation::Gelu => elementwise::gelu_mul(kernels, threads, gate, up, out),
+                other => elementwise::gate(kernels, threads, other, gate, up, out),
             }
         });
     }
@@ -270,6 +281,9 @@ impl Program for CpuProgram {
 
     fn memory(&self) -> MemoryUse {
         let buffers = self.buffers.iter().map(|buffer| buffer.capacity() * size_of::<f32>()).sum::<usize>();
-        MemoryUse { state_bytes: self.state.bytes(), scratch_bytes: (buffers + self.activations.bytes()) as u64 }
+        MemoryUse {
+            state_bytes: self.state.bytes(),
+            scratch_bytes: (buffers + self.activations.bytes() + self.experts_scratch.bytes()) as u64,
+        }
     }
 }

@@ -63,6 +63,11 @@ impl Weights {
         }
     }
 
+    /// All matrices of a stack.
+    pub(super) fn stack_bytes(&self, stack: Weight) -> &[u8] {
+        self.bytes(&self.uses[stack.0])
+    }
+
     /// How a weight is used.
     pub(super) fn facts(&self, weight: Weight) -> &WeightUse {
         &self.uses[weight.0]

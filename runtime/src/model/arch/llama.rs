@@ -1,13 +1,11 @@
-//! `llama`: grouped-query attention with rope on adjacent pairs, SiLU-gated feed-forward, RMS norms before both.
+//! `llama`, `mistral3`: grouped-query attention with rope on adjacent pairs, SiLU-gated feed-forward or experts, RMS norms
+//! before both.
 
 use crate::model::ModelError;
-use crate::model::blocks::Blocks;
-use crate::plan::{Activation, NormKind, Plan, RopePairs};
+use crate::model::blocks::{Blocks, Mixture};
+use crate::plan::{NormKind, Plan, RopePairs};
 
 pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
-    if model.keys.count("expert_count", u64::from(u16::MAX))?.is_some() {
-        return Err(model.unsupported("this is a mixture of experts, which this build does not run yet"));
-    }
     let rope = model.rope(RopePairs::Adjacent)?;
     let x = model.embed(1.0)?;
     for layer in 0..model.hyper.layers {
@@ -15,13 +13,10 @@ pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
         let normed = model.norm(NormKind::Rms, x, "attn_norm")?;
         let heads = model.qkv(normed)?;
         model.rotate(&heads, &rope);
-        let mixed = model.attend(&heads, model.attention_shape());
-        let output = model.attention_output()?;
-        model.plan.linear_add(mixed, output, x);
+        model.attend_add(&heads, model.attention_shape(), x)?;
 
         let normed = model.norm(NormKind::Rms, x, "ffn_norm")?;
-        let (gated, down) = model.gated(normed, Activation::Silu)?;
-        model.plan.linear_add(gated, down, x);
+        model.feed_forward_add(normed, Mixture::default(), x)?;
     }
     model.head(NormKind::Rms, x)
 }

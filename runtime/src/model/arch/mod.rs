@@ -7,12 +7,42 @@ use super::keys::Keys;
 use super::{ModelError, TensorTable};
 use crate::plan::Plan;
 
+mod bailingmoe2;
+mod deepseek;
+mod deepseek2;
+mod dots1;
+mod ernie4_5_moe;
+mod glm4moe;
+mod gpt_oss;
 mod llama;
+mod llama4;
+mod minimax_m2;
+mod olmoe;
+mod phimoe;
+mod qwen2moe;
+mod qwen3moe;
+mod smallthinker;
 
 type MakePlan = fn(Blocks<'_, '_>) -> Result<Plan, ModelError>;
 
 /// `general.architecture`, and who makes its plan.
-const ARCHITECTURES: &[(&str, MakePlan)] = &[("llama", llama::plan)];
+const ARCHITECTURES: &[(&str, MakePlan)] = &[
+    ("bailingmoe2", bailingmoe2::plan),
+    ("deepseek", deepseek::plan),
+    ("deepseek2", deepseek2::plan),
+    ("dots1", dots1::plan),
+    ("ernie4_5-moe", ernie4_5_moe::plan),
+    ("glm4moe", glm4moe::plan),
+    ("gpt-oss", gpt_oss::plan),
+    ("llama", llama::plan),
+    ("llama4", llama4::plan),
+    ("minimax-m2", minimax_m2::plan),
+    ("olmoe", olmoe::plan),
+    ("phimoe", phimoe::plan),
+    ("qwen2moe", qwen2moe::plan),
+    ("qwen3moe", qwen3moe::plan),
+    ("smallthinker", smallthinker::plan),
+];
 
 /// The plan of the model that the metadata describes, for sequences of `context` positions. Every tensor's shape is checked;
 /// a tensor that the architecture does not use is an error. Reads no weight.

@@ -54,6 +54,20 @@ impl Blocks<'_, '_> {
         self.plan.rope(heads.key, rope, shape.kv_heads, 0);
     }
 
+    /// `x += output(attend(heads))`, the end of a layer's first half.
+    pub fn attend_add(&mut self, heads: &Heads, shape: Attention, x: Slot) -> Result<(), ModelError> {
+        let mixed = self.attend(heads, shape);
+        let output = self.attention_output()?;
+        self.plan.linear_add(mixed, output, x);
+        Ok(())
+    }
+
+    /// Norms over all queries and all keys, not head by head: `attn_q_norm`, `attn_k_norm`.
+    pub fn whole_norms(&mut self, kind: NormKind, heads: Heads) -> Result<Heads, ModelError> {
+        let (query, key) = (self.norm(kind, heads.query, "attn_q_norm")?, self.norm(kind, heads.key, "attn_k_norm")?);
+        Ok(Heads { query, key, ..heads })
+    }
+
     /// Norms of each head's queries and keys: `attn_q_norm`, `attn_k_norm`, one weight for all heads.
     pub fn head_norms(&mut self, kind: NormKind, heads: Heads) -> Result<Heads, ModelError> {
         let width = self.hyper.key_dim;

@@ -1,10 +1,22 @@
 //! Feed-forward blocks.
 
-use super::Blocks;
+use super::{Blocks, Mixture};
 use crate::model::ModelError;
 use crate::plan::{Activation, Linear, Slot};
 
 impl Blocks<'_, '_> {
+    /// `x += feed_forward(normed)` of the current layer: experts where it has them, or a gated block.
+    pub fn feed_forward_add(&mut self, normed: Slot, mixture: Mixture, x: Slot) -> Result<(), ModelError> {
+        if self.has_experts() {
+            let routed = self.routed_and_shared(normed, mixture)?;
+            self.plan.add(routed, x);
+            return Ok(());
+        }
+        let (gated, down) = self.gated(normed, mixture.activation)?;
+        self.plan.linear_add(gated, down, x);
+        Ok(())
+    }
+
     /// A projection of a feed-forward block, whose factor covers its bias.
     pub fn feed_forward_linear(&mut self, name: &str, outputs: usize, inputs: usize) -> Result<Linear, ModelError> {
         let mut linear = self.linear(name, outputs, inputs)?;

@@ -6,8 +6,11 @@
 
 mod attention;
 mod feed_forward;
+mod layers;
+mod mixture;
 
 pub use attention::Heads;
+pub use mixture::Mixture;
 
 use super::ModelError;
 use super::hyperparameters::{Hyperparameters, MOST_COLUMNS};
@@ -206,6 +209,11 @@ impl<'a, 'b> Blocks<'a, 'b> {
         };
         let factors = factors.map(|factors| self.plan.weight(factors));
         self.hyper.rope(self.keys, pairs, factors)
+    }
+
+    /// The rotation that the `rope.*` keys describe, where no divisors belong to it.
+    pub fn rope_without_factors(&mut self, pairs: RopePairs) -> Result<Rope, ModelError> {
+        self.hyper.rope(self.keys, pairs, None)
     }
 
     /// The end: wanted rows, norm, head. The head is the token table itself where the model ties them.

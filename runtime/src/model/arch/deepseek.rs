@@ -1,0 +1,21 @@
+//! `deepseek`: the first layers dense, then many small experts beside shared ones.
+
+use crate::model::ModelError;
+use crate::model::blocks::{Blocks, Mixture};
+use crate::plan::{NormKind, Plan, RopePairs};
+
+pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
+    let rope = model.rope(RopePairs::Adjacent)?;
+    let x = model.embed(1.0)?;
+    for layer in 0..model.hyper.layers {
+        model.at(layer);
+        let normed = model.norm(NormKind::Rms, x, "attn_norm")?;
+        let heads = model.qkv(normed)?;
+        model.rotate(&heads, &rope);
+        model.attend_add(&heads, model.attention_shape(), x)?;
+
+        let normed = model.norm(NormKind::Rms, x, "ffn_norm")?;
+        model.feed_forward_add(normed, Mixture { normalise: false, ..Mixture::default() }, x)?;
+    }
+    model.head(NormKind::Rms, x)
+}

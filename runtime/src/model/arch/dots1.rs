@@ -1,0 +1,23 @@
+//! `dots1`: norms of each head's queries and keys; the first layers dense, then experts chosen by sigmoids and a bias.
+
+use crate::model::ModelError;
+use crate::model::blocks::{Blocks, Mixture};
+use crate::plan::{NormKind, Plan, RopePairs};
+
+pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
+    let rope = model.rope(RopePairs::Halves)?;
+    let mixture = Mixture { normalise: model.normalises(false)?, ..Mixture::default() };
+    let x = model.embed(1.0)?;
+    for layer in 0..model.hyper.layers {
+        model.at(layer);
+        let normed = model.norm(NormKind::Rms, x, "attn_norm")?;
+        let heads = model.qkv(normed)?;
+        let heads = model.head_norms(NormKind::Rms, heads)?;
+        model.rotate(&heads, &rope);
+        model.attend_add(&heads, model.attention_shape(), x)?;
+
+        let normed = model.norm(NormKind::Rms, x, "ffn_norm")?;
+        model.feed_forward_add(normed, mixture, x)?;
+    }
+    model.head(NormKind::Rms, x)
+}

@@ -1,0 +1,22 @@
+//! `minimax-m2`: norms over all queries and over all keys, a part of each head rotated; experts chosen by sigmoids and a bias.
+
+use crate::model::ModelError;
+use crate::model::blocks::{Blocks, Mixture};
+use crate::plan::{Gating, NormKind, Plan, RopePairs};
+
+pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
+    let rope = model.rope(RopePairs::Halves)?;
+    let x = model.embed(1.0)?;
+    for layer in 0..model.hyper.layers {
+        model.at(layer);
+        let normed = model.norm(NormKind::Rms, x, "attn_norm")?;
+        let heads = model.qkv(normed)?;
+        let heads = model.whole_norms(NormKind::Rms, heads)?;
+        model.rotate(&heads, &rope);
+        model.attend_add(&heads, model.attention_shape(), x)?;
+
+        let normed = model.norm(NormKind::Rms, x, "ffn_norm")?;
+        model.feed_forward_add(normed, Mixture { gating: Gating::Sigmoid, ..Mixture::default() }, x)?;
+    }
+    model.head(NormKind::Rms, x)
+}
