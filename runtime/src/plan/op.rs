@@ -224,6 +224,8 @@ pub enum Recurrence {
         key_heads: usize,
         /// Heads of values.
         value_heads: usize,
+        /// Value heads of one key head stand together; otherwise value head `i` reads key head `i % key_heads`.
+        interleaved: bool,
     },
 }
 

@@ -12,15 +12,22 @@ mod deepseek;
 mod deepseek2;
 mod dots1;
 mod ernie4_5_moe;
+mod falcon_h1;
 mod glm4moe;
 mod gpt_oss;
+mod jamba;
+mod lfm2;
 mod llama;
 mod llama4;
+mod mamba;
+mod mamba2;
 mod minimax_m2;
+mod nemotron_h;
 mod olmoe;
 mod phimoe;
 mod qwen2moe;
 mod qwen3moe;
+mod qwen3next;
 mod smallthinker;
 
 type MakePlan = fn(Blocks<'_, '_>) -> Result<Plan, ModelError>;
@@ -32,15 +39,26 @@ const ARCHITECTURES: &[(&str, MakePlan)] = &[
     ("deepseek2", deepseek2::plan),
     ("dots1", dots1::plan),
     ("ernie4_5-moe", ernie4_5_moe::plan),
+    ("falcon-h1", falcon_h1::plan),
     ("glm4moe", glm4moe::plan),
     ("gpt-oss", gpt_oss::plan),
+    ("jamba", jamba::plan),
+    ("lfm2", lfm2::plan),
+    ("lfm2moe", lfm2::plan),
     ("llama", llama::plan),
     ("llama4", llama4::plan),
+    ("mamba", mamba::plan),
+    ("mamba2", mamba2::plan),
     ("minimax-m2", minimax_m2::plan),
+    ("nemotron_h", nemotron_h::plan),
+    ("nemotron_h_moe", nemotron_h::plan),
     ("olmoe", olmoe::plan),
     ("phimoe", phimoe::plan),
     ("qwen2moe", qwen2moe::plan),
+    ("qwen35", qwen3next::plan_qwen35),
+    ("qwen35moe", qwen3next::plan_qwen35),
     ("qwen3moe", qwen3moe::plan),
+    ("qwen3next", qwen3next::plan),
     ("smallthinker", smallthinker::plan),
 ];
 

@@ -26,6 +26,15 @@ impl Blocks<'_, '_> {
         Ok(linear)
     }
 
+    /// `activation(up(x))` by `ffn_up`, and the projection `ffn_down` that goes with it.
+    pub fn plain(&mut self, x: Slot, activation: Activation) -> Result<(Slot, Linear), ModelError> {
+        let (inputs, width) = (self.plan.columns(x), self.hyper.feed_forward[self.layer()]);
+        let up = self.feed_forward_linear("ffn_up", width, inputs)?;
+        let down = self.feed_forward_linear("ffn_down", self.hyper.embedding, width)?;
+        let up = self.plan.linear(x, up);
+        Ok((self.plan.activate(activation, up), down))
+    }
+
     /// `activation(gate(x)) * up(x)` by `ffn_gate` and `ffn_up`, and the projection `ffn_down` that goes with it.
     pub fn gated(&mut self, x: Slot, activation: Activation) -> Result<(Slot, Linear), ModelError> {
         let (inputs, width) = (self.plan.columns(x), self.hyper.feed_forward[self.layer()]);

@@ -5,8 +5,10 @@
 //! which tensors the file has. The current layer is set once by [`Blocks::at`], and names without `blk.` belong to it.
 
 mod attention;
+mod delta;
 mod feed_forward;
 mod layers;
+mod mamba;
 mod mixture;
 
 pub use attention::Heads;

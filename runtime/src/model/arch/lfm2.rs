@@ -1,0 +1,39 @@
+//! `lfm2`, `lfm2moe`: short gated convolutions, and attention with norms of queries and keys in some layers; the first layers
+//! dense, then experts in the larger ones.
+
+use crate::model::ModelError;
+use crate::model::blocks::{Blocks, Mixture};
+use crate::plan::{Head, NormKind, Plan, RopePairs, Window};
+
+pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
+    let window = model.keys.count("attention.sliding_window", 1 << 26)?;
+    let windowed = match window {
+        Some(_) => model.windowed_layers(1, false)?,
+        None => vec![false; model.hyper.layers],
+    };
+    let rope = model.rope(RopePairs::Halves)?;
+    let x = model.embed(1.0)?;
+    for layer in 0..model.hyper.layers {
+        model.at(layer);
+        let normed = model.norm(NormKind::Rms, x, "attn_norm")?;
+        if model.has("shortconv.in_proj.weight") {
+            let (mixed, output) = model.short_convolution(normed)?;
+            model.plan.linear_add(mixed, output, x);
+        } else {
+            let heads = model.qkv(normed)?;
+            let heads = model.head_norms(NormKind::Rms, heads)?;
+            model.rotate(&heads, &rope);
+            let mut shape = model.attention_shape();
+            shape.window = window.filter(|_| windowed[layer]).map(Window::Sliding);
+            model.attend_add(&heads, shape, x)?;
+        }
+        let normed = model.norm(NormKind::Rms, x, "ffn_norm")?;
+        model.feed_forward_add(normed, Mixture::default(), x)?;
+    }
+    let last = model.plan.select(x);
+    // Older files have the last norm under the name of one of the table.
+    let name = if model.tensors.has("output_norm.weight") { "output_norm" } else { "token_embd_norm" };
+    let normed = model.outer_norm(NormKind::Rms, last, name)?;
+    let logits = model.logits(normed)?;
+    model.finish(Head::Logits(logits))
+}
