@@ -137,7 +137,16 @@ impl Cpu {
     fn cached_heads(&self) -> attention::AttentionShape {
         let KvShape { kv_heads, head_dim, .. } = self.cache();
         let cache = self.cache_types;
-        attention::AttentionShape { heads: kv_heads, kv_heads, head_dim, scale: 1.0, softcap: None, cache }
+        attention::AttentionShape {
+            heads: kv_heads,
+            kv_heads,
+            key_dim: head_dim,
+            value_dim: head_dim,
+            scale: 1.0,
+            softcap: None,
+            alibi: None,
+            cache,
+        }
     }
 }
 
@@ -168,7 +177,7 @@ impl Backend for Cpu {
     }
 
     fn kv_shape(&mut self, shape: KvShape) -> Result<(), String> {
-        self.cache_types.check(shape.head_dim)?;
+        self.cache_types.check(shape.head_dim, shape.head_dim)?;
         self.kv_shape = Some(shape);
         Ok(())
     }
@@ -266,7 +275,7 @@ impl Backend for Cpu {
 
     fn store_kv(&mut self, layer: usize, key: Slot, value: Slot) {
         let shape = self.cached_heads();
-        let (page, columns) = (shape.page(), shape.kv_heads * shape.head_dim);
+        let (page, columns) = (shape.page(), shape.kv_heads * shape.key_dim);
         let (keys, values) = (&self.slots[key.0].values, &self.slots[value.0].values);
         let rows = keys.chunks_exact(columns).zip(values.chunks_exact(columns));
         for ((&sequence, &position), (key, value)) in self.batch.sequences.iter().zip(&self.batch.positions).zip(rows) {
@@ -294,20 +303,22 @@ impl Backend for Cpu {
             .zip(&self.batch.positions)
             .map(|(&sequence, &position)| Query {
                 pages: &pages[sequence],
-                visible: position + 1,
-                window: shape.window,
+                positions: shape.window.map_or(0, |window| (position + 1).saturating_sub(window))..position + 1,
+                position,
             })
             .collect();
         let shape = attention::AttentionShape {
             heads: shape.heads,
             kv_heads: shape.kv_heads,
-            head_dim: shape.head_dim,
+            key_dim: shape.head_dim,
+            value_dim: shape.head_dim,
             scale: shape.scale,
             softcap: shape.softcap,
+            alibi: None,
             cache: self.cache_types,
         };
         let q = &self.slots[query.0].values;
-        attention::attention(self.kernels, &self.threads, &shape, q, &queries, &mut buffer.values);
+        attention::attention(self.kernels, &self.threads, &shape, None, q, &queries, &mut buffer.values);
         self.put(out, buffer);
     }
 

@@ -154,9 +154,11 @@ impl Widths {
             heads: AttentionShape {
                 heads,
                 kv_heads,
-                head_dim,
+                key_dim: head_dim,
+                value_dim: head_dim,
                 scale: 1.0,
                 softcap: None,
+                alibi: None,
                 // What threads need does not depend on it: pages are f32 where they are used.
                 cache: CacheTypes::default(),
             },
@@ -168,7 +170,7 @@ impl Widths {
     fn activation_bytes(&self, tokens: usize, outputs: usize) -> usize {
         let rows = self.slots.of_a_token() * tokens + self.slots.of_an_output() * outputs;
         // The engine has a copy of the logits; cosines and sines are a head wide.
-        let more = self.slots.vocabulary * outputs + self.heads.head_dim * tokens;
+        let more = self.slots.vocabulary * outputs + self.heads.key_dim * tokens;
         (rows + more) * size_of::<f32>() + Activations::bytes_for(tokens, self.quantised, self.plain)
     }
 
