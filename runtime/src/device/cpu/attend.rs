@@ -10,9 +10,9 @@ impl CpuProgram {
     /// Stores the rows' keys and values at their positions.
     pub(super) fn store(&mut self, kept: Kept, key: Slot, value: Slot) {
         let shape = self.state.heads(kept.group);
-        let columns = shape.kv_heads * shape.head_dim;
         let (keys, values) = (self.take(key), self.take(value));
-        let rows = keys.chunks_exact(columns).zip(values.chunks_exact(columns));
+        let keys_of_rows = keys.chunks_exact(shape.kv_heads * shape.key_dim);
+        let rows = keys_of_rows.zip(values.chunks_exact(shape.kv_heads * shape.value_dim));
         let places = self.step.sequences.iter().zip(&self.step.positions);
         for ((&sequence, &position), (key, value)) in places.zip(rows) {
             let page = self.step.states[sequence][kept.group][position / BLOCK_TOKENS].expect("the page is held");
@@ -47,27 +47,40 @@ impl CpuProgram {
                 pages.map(|&page| self.state.keys_and_values(kept.group, kept.layer, page)).collect()
             })
             .collect();
-        let window = match shape.window {
-            Some(Window::Sliding(length)) => Some(length),
-            _ => None,
-        };
+        // Where every row sees all rows of its sequence, it sees as far as the last one.
+        let mut ends = vec![0; self.step.states.len()];
+        for (&sequence, &position) in self.step.sequences.iter().zip(&self.step.positions) {
+            ends[sequence] = ends[sequence].max(position + 1);
+        }
         let queries: Vec<Query<'_>> = self
             .step
             .sequences
             .iter()
             .zip(&self.step.positions)
-            .map(|(&sequence, &position)| Query { pages: &pages[sequence], visible: position + 1, window })
+            .map(|(&sequence, &position)| {
+                let end = if shape.causal { position + 1 } else { ends[sequence] };
+                let first = match shape.window {
+                    None => 0,
+                    Some(Window::Sliding(length)) => (position + 1).saturating_sub(length),
+                    Some(Window::Chunked(length)) => position / length * length,
+                };
+                Query { pages: &pages[sequence], positions: first..end, position }
+            })
             .collect();
         let heads = attention::AttentionShape {
             heads: shape.heads,
             kv_heads: shape.kv_heads,
-            head_dim: shape.key_dim,
+            key_dim: shape.key_dim,
+            value_dim: shape.value_dim,
             scale: shape.scale,
             softcap: shape.softcap,
+            alibi: shape.alibi,
             cache: self.state.cache(),
         };
         let count = self.elements(out);
-        attention::attention(self.kernels, &self.threads, &heads, self.values(query), &queries, &mut buffer[..count]);
+        let sinks = shape.sinks.map(|sinks| self.weights.vector(sinks));
+        let (kernels, threads) = (self.kernels, &self.threads);
+        attention::attention(kernels, threads, &heads, sinks, self.values(query), &queries, &mut buffer[..count]);
         self.put(out, buffer);
     }
 }
