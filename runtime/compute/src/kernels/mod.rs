@@ -21,6 +21,7 @@ pub mod matmul;
 mod neon;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod one;
+pub mod recurrence;
 mod scalar;
 pub mod scan;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -40,6 +41,8 @@ pub struct Kernels {
     pub attention: attention::AttentionKernels,
     /// Norms, gates, rotation.
     pub elementwise: elementwise::ElementwiseKernels,
+    /// States of fixed size.
+    pub recurrence: recurrence::RecurrenceKernels,
 }
 
 /// Every table this processor can run, slowest first; the first is always `scalar`.

@@ -6,6 +6,7 @@
 pub(super) mod attention;
 pub(super) mod elementwise;
 pub(super) mod matmul;
+pub(super) mod recurrence;
 pub(super) mod vector;
 
 use super::Kernels;
@@ -30,8 +31,13 @@ pub(super) fn runs_here_with_vnni() -> bool {
 }
 
 /// Only for processors where [`runs_here`] holds.
-pub(super) static TABLE: Kernels =
-    Kernels { name: "avx2", matmul: matmul::KERNELS, attention: attention::KERNELS, elementwise: elementwise::KERNELS };
+pub(super) static TABLE: Kernels = Kernels {
+    name: "avx2",
+    matmul: matmul::KERNELS,
+    attention: attention::KERNELS,
+    elementwise: elementwise::KERNELS,
+    recurrence: recurrence::KERNELS,
+};
 
 /// Only for processors where [`runs_here_with_vnni`] holds.
 pub(super) static TABLE_VNNI: Kernels = Kernels {
@@ -39,4 +45,5 @@ pub(super) static TABLE_VNNI: Kernels = Kernels {
     matmul: matmul::KERNELS_VNNI,
     attention: attention::KERNELS,
     elementwise: elementwise::KERNELS,
+    recurrence: recurrence::KERNELS,
 };

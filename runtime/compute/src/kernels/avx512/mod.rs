@@ -7,6 +7,7 @@
 
 mod attention;
 mod matmul;
+mod recurrence;
 mod vector;
 
 use super::Kernels;
@@ -35,6 +36,7 @@ pub(super) static TABLE: Kernels = Kernels {
     matmul: matmul::KERNELS,
     attention: attention::KERNELS,
     elementwise: avx2::elementwise::KERNELS,
+    recurrence: recurrence::KERNELS,
 };
 
 /// Only for processors where [`runs_here_with_vnni`] holds.
@@ -43,4 +45,5 @@ pub(super) static TABLE_VNNI: Kernels = Kernels {
     matmul: matmul::KERNELS_VNNI,
     attention: attention::KERNELS,
     elementwise: avx2::elementwise::KERNELS,
+    recurrence: recurrence::KERNELS,
 };

@@ -8,6 +8,7 @@
 mod attention;
 mod elementwise;
 mod matmul;
+mod recurrence;
 mod vector;
 
 use super::Kernels;
@@ -28,8 +29,13 @@ pub(super) fn runs_here_with_i8mm() -> bool {
 }
 
 /// For every processor.
-pub(super) static TABLE: Kernels =
-    Kernels { name: "neon", matmul: matmul::KERNELS, attention: attention::KERNELS, elementwise: elementwise::KERNELS };
+pub(super) static TABLE: Kernels = Kernels {
+    name: "neon",
+    matmul: matmul::KERNELS,
+    attention: attention::KERNELS,
+    elementwise: elementwise::KERNELS,
+    recurrence: recurrence::KERNELS,
+};
 
 /// Only for processors where [`runs_here_with_dotprod`] holds.
 pub(super) static TABLE_DOTPROD: Kernels = Kernels {
@@ -37,6 +43,7 @@ pub(super) static TABLE_DOTPROD: Kernels = Kernels {
     matmul: matmul::KERNELS_DOTPROD,
     attention: attention::KERNELS,
     elementwise: elementwise::KERNELS,
+    recurrence: recurrence::KERNELS,
 };
 
 /// Only for processors where [`runs_here_with_i8mm`] holds.
@@ -45,4 +52,5 @@ pub(super) static TABLE_I8MM: Kernels = Kernels {
     matmul: matmul::KERNELS_I8MM,
     attention: attention::KERNELS,
     elementwise: elementwise::KERNELS,
+    recurrence: recurrence::KERNELS,
 };

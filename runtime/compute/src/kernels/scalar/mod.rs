@@ -5,6 +5,7 @@
 mod attention;
 mod elementwise;
 mod matmul;
+mod recurrence;
 
 use super::Kernels;
 
@@ -14,4 +15,5 @@ pub(super) static TABLE: Kernels = Kernels {
     matmul: matmul::KERNELS,
     attention: attention::KERNELS,
     elementwise: elementwise::KERNELS,
+    recurrence: recurrence::KERNELS,
 };
