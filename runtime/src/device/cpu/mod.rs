@@ -14,6 +14,7 @@ mod linear;
 mod memory;
 mod mixture;
 mod program;
+mod recur;
 mod rotation;
 mod state;
 mod weights;

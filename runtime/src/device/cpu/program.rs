@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::recur::Convolving;
 use super::rotation::{self, Rotations};
 use super::state::{State, zeros};
 use super::weights::Weights;
@@ -139,6 +140,11 @@ impl CpuProgram {
             Op::Temperature { x, scale, length, offset } => self.temperature(*x, *scale, *length, *offset),
             Op::Route { scores, router, out } => self.route(*scores, router, *out),
             Op::Experts { x, routes, experts, out } => self.experts(*x, *routes, experts, *out),
+            Op::Convolve { x, kept, kernel, weight, bias, activation, out } => {
+                let (kernel, weight, bias, activation) = (*kernel, *weight, *bias, *activation);
+                self.convolve(*x, *kept, &Convolving { kernel, weight, bias, activation }, *out);
+            }
+            Op::Recur { kept, recurrence, out } => self.recur(*kept, recurrence, *out),
             Op::Store { kept, key, value } => self.store(*kept, *key, *value),
             Op::Attend { kept, shape, query, out } => self.attend(*kept, shape, *query, *out),
             Op::Gate { activation, gate, up, out } => self.gate(*activation, *gate, *up, *out),

@@ -30,10 +30,15 @@ impl Blocks<'_, '_> {
             rank: count("time_step_rank")?,
             groups: self.keys.count("ssm.group_count", super::WIDEST)?.unwrap_or(1),
         };
-        if shape.kernel < 2 {
-            return Err(self.unsupported("a convolution over a single row (ssm.conv_kernel)"));
-        }
+        self.check_kernel("ssm.conv_kernel", shape.kernel)?;
         Ok(shape)
+    }
+
+    fn check_kernel(&self, name: &str, rows: usize) -> Result<(), ModelError> {
+        match rows {
+            2..=8 => Ok(()),
+            _ => Err(self.keys.wrong(name, rows, "this build convolves over 2 to 8 rows")),
+        }
     }
 
     fn convolution(
@@ -120,9 +125,7 @@ impl Blocks<'_, '_> {
     /// A gated convolution over a few rows, before its last projection, which comes with it.
     pub fn short_convolution(&mut self, x: Slot) -> Result<(Slot, Linear), ModelError> {
         let kernel = self.keys.required_count("shortconv.l_cache", super::WIDEST)?;
-        if kernel < 2 {
-            return Err(self.unsupported("a convolution over a single row (shortconv.l_cache)"));
-        }
+        self.check_kernel("shortconv.l_cache", kernel)?;
         let width = self.plan.columns(x);
         let parts = self.fused("shortconv.in_proj", &[width; 3], width)?;
         let outs = self.plan.linears(x, &parts);
