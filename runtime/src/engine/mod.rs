@@ -18,6 +18,7 @@ use crate::sampling::{Constraint, SamplingParams};
 mod evaluate;
 mod scheduler;
 mod sequence;
+mod share;
 #[cfg(test)]
 mod tests;
 

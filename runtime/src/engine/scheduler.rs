@@ -8,12 +8,10 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::time::Instant;
 
 use super::sequence::Running;
+use super::share::{Pace, shares};
 use super::{EngineOptions, Event, FinishReason, Finished, Load, Loaded, Request};
 use crate::plan::Step;
 use crate::state::{StateCache, StateError};
-
-/// While others decode, a prompt goes in pieces of at most this many tokens, so that their streams go on.
-const SHARED_PREFILL_TOKENS: usize = 64;
 
 /// A request on its way to the engine's thread.
 pub(super) struct Submission {
@@ -45,6 +43,7 @@ pub(super) struct Scheduler {
     state: StateCache,
     waiting: VecDeque<Submission>,
     running: Vec<Running>,
+    pace: Pace,
     logits: Vec<f32>,
 }
 
@@ -58,6 +57,7 @@ impl Scheduler {
             load,
             waiting: VecDeque::new(),
             running: Vec::new(),
+            pace: Pace::default(),
             logits: Vec::new(),
         }
     }
@@ -74,9 +74,7 @@ impl Scheduler {
             while let Ok(submission) = submissions.try_recv() {
                 self.waiting.push_back(submission);
             }
-            self.end_cancelled();
-            self.admit();
-            self.step();
+            self.turn();
         }
         for running in std::mem::take(&mut self.running) {
             running.finish(FinishReason::Cancelled);
@@ -84,6 +82,22 @@ impl Scheduler {
         for waiting in &self.waiting {
             waiting.end(FinishReason::Cancelled);
         }
+    }
+
+    /// Ends who was cancelled, admits who waits, and runs a step.
+    pub(super) fn turn(&mut self) {
+        self.end_cancelled();
+        self.admit();
+        self.step();
+    }
+
+    /// Takes a request in as the channel does.
+    #[cfg(test)]
+    pub(super) fn take(&mut self, request: Request) -> Receiver<Event> {
+        let (events, receiver) = std::sync::mpsc::channel();
+        self.load.waiting.fetch_add(1, Ordering::Relaxed);
+        self.waiting.push_back(Submission { request, events, cancelled: Arc::default(), submitted: Instant::now() });
+        receiver
     }
 
     /// Whenever the number changes, and before the sequences that end say so: who has an answer no longer finds it running.
@@ -129,12 +143,14 @@ impl Scheduler {
             return;
         }
         let program = &mut self.loaded.program;
+        let begun = Instant::now();
         let passed = catch_unwind(AssertUnwindSafe(|| program.run(&step)));
         match passed {
             Err(_) => return self.fail_all("the forward pass failed; this is a bug in Satchel"),
             Ok(Err(error)) => return self.fail_all(&error.to_string()),
             Ok(Ok(())) => {}
         }
+        self.pace.note(step.len(), begun.elapsed());
         self.logits.clear();
         if !step.outputs.is_empty() {
             self.logits.extend_from_slice(self.loaded.program.output());
@@ -180,21 +196,10 @@ impl Scheduler {
         let mut step = Step::default();
         let mut rows = Vec::new();
         let mut failed = Vec::new();
-        let decoding = self.running.iter().filter(|running| running.decoding()).count();
-        let prefill = if decoding > 0 { SHARED_PREFILL_TOKENS } else { self.options.batch_tokens };
-        let mut budget = self.options.batch_tokens.min(prefill + decoding).max(1);
-        // Sequences that decode come first: a long prompt takes what they leave.
-        let mut order: Vec<usize> = (0..self.running.len()).collect();
-        order.sort_by_key(|&index| !self.running[index].decoding());
-        for index in order {
+        for (index, take) in self.share_out() {
             let pending = self.running[index].pending().len();
-            let take = pending.min(budget);
-            if take == 0 {
-                continue;
-            }
             match self.add_rows(&mut step, index, take) {
                 Ok(()) => {
-                    budget -= take;
                     let wants_logits = take == pending;
                     if wants_logits {
                         step.outputs.push(step.len() - 1);
@@ -210,6 +215,21 @@ impl Scheduler {
         // Indices change: what can go on does so in the next step.
         self.fail(failed);
         self.build_step()
+    }
+
+    /// The next step's rows: for each running sequence that gets some, its index and how many. Sequences that decode come
+    /// first; prompts share what they leave.
+    fn share_out(&self) -> Vec<(usize, usize)> {
+        let most = self.options.batch_tokens;
+        let (decoding, prompts): (Vec<usize>, Vec<usize>) =
+            (0..self.running.len()).partition(|&index| self.running[index].decoding());
+        let mut rows: Vec<(usize, usize)> = decoding.iter().take(most).map(|&index| (index, 1)).collect();
+        let alone = self.running.len() <= 1 && self.waiting.is_empty();
+        let prefill = self.pace.prefill_tokens(alone, most).min(most - rows.len());
+        let pending: Vec<usize> = prompts.iter().map(|&index| self.running[index].pending().len()).collect();
+        let shared = prompts.into_iter().zip(shares(&pending, prefill));
+        rows.extend(shared.filter(|&(_, take)| take > 0));
+        rows
     }
 
     /// Adds the next `take` tokens of a running sequence to the step, or none of them.

@@ -1,7 +1,7 @@
 //! Sequences beside each other give what they give alone; ends and cancels come out as they should.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use super::{Engine, EngineOptions, Event, FinishReason, Finished, Request, SubmitError};
 use crate::TokenId;
@@ -156,4 +156,46 @@ fn an_unseeded_request_reports_the_seed_that_repeats_it() {
     let (tokens, finished) = finish(engine.submit(unseeded.clone()).expect("taken"));
     unseeded.sampling.seed = Some(finished.seed);
     assert_eq!(finish(engine.submit(unseeded).expect("taken")).0, tokens);
+}
+
+/// A scheduler without its thread, so that its steps can be counted.
+fn scheduler(options: EngineOptions) -> super::scheduler::Scheduler {
+    let source = ModelSource::open(Some(&stories())).expect("the model opens");
+    let compute = Compute { kernels: kernels::best(), threads: 1, cache: CacheTypes::default() };
+    let loaded = load_model(&source, compute, None).expect("and is loaded");
+    super::scheduler::Scheduler::new(loaded, options, Arc::default())
+}
+
+#[test]
+fn a_short_prompt_does_not_wait_for_a_long_one() {
+    let mut scheduler = scheduler(EngineOptions { context: 400, parallel: 2, batch_tokens: 8 });
+    let long = scheduler.take(request(&[5; 300], 0.0, 3));
+    scheduler.turn();
+    let short = scheduler.take(request(&[1, 2, 3], 0.0, 2));
+    scheduler.turn();
+    scheduler.turn();
+    let tokens = |events: &mpsc::Receiver<Event>| events.try_iter().filter(|e| matches!(e, Event::Token(_))).count();
+    assert_eq!(tokens(&short), 2, "both of its tokens in two steps");
+    let done = long.try_iter().filter_map(|event| match event {
+        Event::Prompt { done, .. } => Some(done),
+        _ => None,
+    });
+    let done: Vec<usize> = done.collect();
+    assert_eq!(done, [0, 8, 13, 20], "the long one goes on with what is left");
+}
+
+#[test]
+fn prompts_of_one_length_go_on_together() {
+    let mut scheduler = scheduler(EngineOptions { context: 400, parallel: 3, batch_tokens: 9 });
+    let all: Vec<_> = (0..3).map(|n| scheduler.take(request(&[n + 1; 30], 0.0, 1))).collect();
+    for _ in 0..5 {
+        scheduler.turn();
+    }
+    for events in all {
+        let done = events.try_iter().filter_map(|event| match event {
+            Event::Prompt { done, .. } => Some(done),
+            _ => None,
+        });
+        assert_eq!(done.collect::<Vec<_>>(), [0, 3, 6, 9, 12, 15]);
+    }
 }
