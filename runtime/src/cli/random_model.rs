@@ -41,6 +41,12 @@ pub struct Args {
     /// Columns inside the feed-forward part
     #[arg(long, value_name = "N", default_value_t = 8192)]
     feed_forward: u32,
+    /// Experts of each layer's feed-forward part, each of so many columns inside; 0 for a dense model
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1024))]
+    experts: u32,
+    /// Experts that each token uses
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
+    experts_used: u32,
     /// Positions it counts as trained on
     #[arg(long, value_name = "N", default_value_t = 8192)]
     context: u32,
@@ -97,6 +103,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
             args.heads, args.width, args.kv_heads
         )));
     }
+    if args.experts > 0 && args.experts_used > args.experts {
+        return Err(Failure::usage(format!("a token cannot use {} of {} experts", args.experts_used, args.experts)));
+    }
     let source = ModelSource::open(Some(&args.vocabulary))?;
     let writer = plan(&args, types, &source.gguf.metadata)?;
     let layout = writer.layout()?;
@@ -149,6 +158,10 @@ fn plan(args: &Args, types: Types, vocabulary: &Metadata) -> Result<GgufWriter, 
     for (key, value) in numbers {
         writer.set(&format!("llama.{key}"), Value::U32(value));
     }
+    if args.experts > 0 {
+        writer.set("llama.expert_count", Value::U32(args.experts));
+        writer.set("llama.expert_used_count", Value::U32(args.experts_used));
+    }
     writer.set("llama.attention.layer_norm_rms_epsilon", Value::F32(1e-5));
     for (key, value) in vocabulary.iter().filter(|(key, _)| key.starts_with("tokenizer.")) {
         writer.set(key, value.clone());
@@ -158,18 +171,29 @@ fn plan(args: &Args, types: Types, vocabulary: &Metadata) -> Result<GgufWriter, 
     writer.tensor("token_embd.weight", &[width, tokens], types.of("token_embd", None, args.layers))?;
     writer.tensor("output_norm.weight", &[width], TensorType::F32)?;
     for layer in 0..args.layers {
-        let matrices = [
+        let attention = [
             ("attn_q", width, width),
             ("attn_k", width, cached),
             ("attn_v", width, cached),
             ("attn_output", width, width),
-            ("ffn_gate", width, inner),
-            ("ffn_up", width, inner),
-            ("ffn_down", inner, width),
         ];
-        for (name, columns, rows) in matrices {
+        for (name, columns, rows) in attention {
             let ty = types.of(name, Some(layer), args.layers);
             writer.tensor(&format!("blk.{layer}.{name}.weight"), &[columns, rows], ty)?;
+        }
+        for (name, columns, rows) in [("ffn_gate", width, inner), ("ffn_up", width, inner), ("ffn_down", inner, width)]
+        {
+            let ty = types.of(name, Some(layer), args.layers);
+            if args.experts == 0 {
+                writer.tensor(&format!("blk.{layer}.{name}.weight"), &[columns, rows], ty)?;
+            } else {
+                let dimensions = [columns, rows, u64::from(args.experts)];
+                writer.tensor(&format!("blk.{layer}.{name}_exps.weight"), &dimensions, ty)?;
+            }
+        }
+        if args.experts > 0 {
+            let dimensions = [width, u64::from(args.experts)];
+            writer.tensor(&format!("blk.{layer}.ffn_gate_inp.weight"), &dimensions, TensorType::F32)?;
         }
         for name in ["attn_norm", "ffn_norm"] {
             writer.tensor(&format!("blk.{layer}.{name}.weight"), &[width], TensorType::F32)?;
