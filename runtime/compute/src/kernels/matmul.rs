@@ -23,8 +23,8 @@ use satchel_gguf::TensorType;
 use super::Kernels;
 use super::threads::{Disjoint, Threads};
 pub use crate::quant::supports;
-pub use activations::Activations;
 pub(crate) use activations::{ActivationGroup, GroupFacts, Scales};
+pub use activations::{Activations, Rows};
 
 /// A weight matrix where the file system mapped it; no alignment is assumed.
 #[derive(Clone, Copy)]
@@ -89,7 +89,7 @@ pub fn thread_bytes(columns: usize, tokens: usize) -> usize {
 pub(crate) struct Chunk<'a> {
     pub(crate) weight: Matrix<'a>,
     pub(crate) rows: Range<usize>,
-    pub(crate) x: &'a Activations,
+    pub(crate) x: Rows<'a>,
     pub(crate) out: &'a Output<'a>,
 }
 
@@ -181,32 +181,61 @@ impl Output<'_> {
     }
 }
 
+/// A product, and the activations it is for.
+pub struct Work<'a> {
+    /// `out` is `(x.tokens(), rows)`.
+    pub product: Product<'a>,
+    /// Tokens that were set for the product's type.
+    pub x: Rows<'a>,
+}
+
 /// Computes all products in one parallel region.
 ///
 /// # Panics
 /// If a shape does not fit the bytes, the output, the bias or the activations, or if `x` was not set for a product's type.
 pub fn matmul(kernels: &Kernels, threads: &Threads, products: &mut [Product<'_>], x: &Activations) {
-    if x.tokens == 0 {
+    if x.tokens() == 0 {
         return;
     }
-    let plans: Vec<Plan<'_>> = products.iter_mut().map(|product| Plan::new(kernels, product, x)).collect();
-    let total: usize = plans.iter().map(|plan| plan.row_cost * plan.weight.rows).sum();
+    run(threads, &products.iter_mut().map(|product| Plan::new(kernels, product, x.all())).collect::<Vec<_>>(), 0);
+}
+
+/// The same for products that have each their own activations.
+///
+/// # Panics
+/// As [`matmul`].
+pub fn matmul_each(kernels: &Kernels, threads: &Threads, work: &mut [Work<'_>]) {
+    /// What it costs to read a weight, compared with multiplying it by one more activation.
+    const READING: usize = 4;
+    let same = work.windows(2).all(|pair| pair[0].x.tokens() == pair[1].x.tokens());
+    let plans: Vec<_> = work.iter_mut().map(|work| Plan::new(kernels, &mut work.product, work.x)).collect();
+    run(threads, &plans, if same { 0 } else { READING });
+}
+
+/// Computes products; a weight costs as many multiply-adds as there are tokens, and `reading` more.
+fn run(threads: &Threads, plans: &[Plan<'_>], reading: usize) {
+    let row_cost =
+        |plan: &Plan<'_>| if plan.x.tokens() == 0 { 0 } else { plan.x.columns * (plan.x.tokens() + reading) };
+    let total: usize = plans.iter().map(|plan| row_cost(plan) * plan.weight.rows).sum();
+    if total == 0 {
+        return;
+    }
     let target = (total / (threads.count() * CHUNKS_A_THREAD)).max(CHUNK_COST);
-    // Cumulated number of chunks, product by product.
+    // Rows in a chunk, and the cumulated number of chunks, product by product.
     let mut ends = Vec::with_capacity(plans.len());
     let mut chunks = 0;
-    for plan in &plans {
-        chunks += plan.weight.rows.div_ceil(plan.chunk_rows(target));
-        ends.push(chunks);
+    for plan in plans {
+        let rows = target.div_ceil(row_cost(plan).max(1)).next_multiple_of(ROWS);
+        chunks += if plan.x.tokens() == 0 { 0 } else { plan.weight.rows.div_ceil(rows) };
+        ends.push((chunks, rows));
     }
     threads.run(chunks, &|chunk| {
-        let product = ends.partition_point(|&end| end <= chunk);
-        let plan = &plans[product];
-        let index = chunk - if product == 0 { 0 } else { ends[product - 1] };
-        let rows = plan.chunk_rows(target);
+        let product = ends.partition_point(|&(end, _)| end <= chunk);
+        let (plan, rows) = (&plans[product], ends[product].1);
+        let index = chunk - if product == 0 { 0 } else { ends[product - 1].0 };
         let range = index * rows..(index * rows + rows).min(plan.weight.rows);
         // SAFETY: `Plan::new` checked the shapes, and the table was checked against the processor before anyone got it.
-        unsafe { (plan.kernel)(&Chunk { weight: plan.weight, rows: range, x, out: &plan.output }) };
+        unsafe { (plan.kernel)(&Chunk { weight: plan.weight, rows: range, x: plan.x, out: &plan.output }) };
     });
 }
 
@@ -220,14 +249,13 @@ const CHUNKS_A_THREAD: usize = 8;
 /// A checked product.
 struct Plan<'a> {
     weight: Matrix<'a>,
+    x: Rows<'a>,
     output: Output<'a>,
     kernel: RowsKernel,
-    /// Multiply-adds of a row.
-    row_cost: usize,
 }
 
 impl<'a> Plan<'a> {
-    fn new(kernels: &Kernels, product: &'a mut Product<'_>, x: &Activations) -> Self {
+    fn new(kernels: &Kernels, product: &'a mut Product<'_>, x: Rows<'a>) -> Self {
         let Matrix { ty, rows, columns, bytes } = product.weight;
         let row_bytes = ty.row_bytes(columns as u64).and_then(|bytes| usize::try_from(bytes).ok());
         let expected = row_bytes.and_then(|bytes| bytes.checked_mul(rows));
@@ -237,18 +265,14 @@ impl<'a> Plan<'a> {
         assert_eq!(product.out.len(), x.tokens * rows, "output of {} tokens x {rows} rows", x.tokens);
         assert!(product.bias.is_none_or(|bias| bias.len() == rows), "a bias of {rows} values");
         let set = if is_quantised(ty) { x.groups.len() } else { x.values.len() };
-        assert!(set > 0, "activations were not set for {ty} weights");
+        assert!(set > 0 || x.tokens == 0, "activations were not set for {ty} weights");
         let kernel = kernels.matmul.rows.iter().find(|entry| entry.0 == ty);
         Plan {
             weight: product.weight,
+            x,
             output: Output { out: Disjoint::new(product.out), rows, add: product.add, bias: product.bias },
             kernel: kernel.unwrap_or_else(|| panic!("{} has no kernel for {ty}", kernels.name)).1,
-            row_cost: columns * x.tokens,
         }
-    }
-
-    fn chunk_rows(&self, target: usize) -> usize {
-        target.div_ceil(self.row_cost.max(1)).next_multiple_of(ROWS)
     }
 }
 

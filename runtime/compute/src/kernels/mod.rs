@@ -15,9 +15,12 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 pub mod elementwise;
+pub mod experts;
 pub mod matmul;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod one;
 mod scalar;
 pub mod scan;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]

@@ -57,6 +57,27 @@ const LN_2: [f32; 2] = [0.693_359_4, -0.000_212_194_44];
 pub(super) unsafe fn exp<V: Vector>(x: V) -> V {
     // SAFETY: the caller's promise is the one that `Vector` asks for; no memory is touched.
     unsafe {
+        let (rest, n) = exp_parts(x);
+        rest.add(V::splat(1.0)).mul(n.power_of_two())
+    }
+}
+
+/// e^x - 1 to about two units in the last place, also near 0; infinity from 2^127.5 on.
+#[inline(always)]
+pub(super) unsafe fn exp_m1<V: Vector>(x: V) -> V {
+    // SAFETY: as in `exp`.
+    unsafe {
+        let (rest, n) = exp_parts(x);
+        let power = n.power_of_two();
+        rest.mul_add(power, power.sub(V::splat(1.0)))
+    }
+}
+
+/// `(m, n)` such that e^x = (1 + m) 2^n, with `n` whole and `m` near 0.
+#[inline(always)]
+unsafe fn exp_parts<V: Vector>(x: V) -> (V, V) {
+    // SAFETY: as in `exp`.
+    unsafe {
         // Bounds whose exponents round to -127 and 128.
         let x = V::splat(-88.2).max(V::splat(89.0).min(x));
         let n = x.mul(V::splat(std::f32::consts::LOG2_E)).round();
@@ -65,9 +86,8 @@ pub(super) unsafe fn exp<V: Vector>(x: V) -> V {
         for c in &EXP[1..] {
             p = p.mul_add(r, V::splat(*c));
         }
-        // 1 + r + r² p
-        let p = r.mul(r).mul_add(p, r).add(V::splat(1.0));
-        p.mul(n.power_of_two())
+        // r + r² p
+        (r.mul(r).mul_add(p, r), n)
     }
 }
 

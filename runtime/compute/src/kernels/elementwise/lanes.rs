@@ -1,15 +1,18 @@
 //! The vector form of the element-wise operations, for every instruction set, and the plain form of those that need none.
 //!
-//! `add`, `scale` and `rope` are plain Rust: the compiler vectorises them in the function with the instruction set's features, and
+//! `add`, `scale`, `rope` and their like are plain Rust: the compiler vectorises them in the function with the instruction set's features, and
 //! gives the same bits everywhere, since it neither reorders sums nor fuses what is not written fused.
 
-use crate::kernels::vector::{Vector, exp};
+use super::Activation;
+use super::functions::{
+    ExpMinus, Function, Gating, Gelu, GeluErf, GeluQuick, Relu, ReluSquared, Sigmoid, Silu, SoftCap, Softplus,
+    SwigluOai, Tanh, Times,
+};
+use crate::kernels::scan;
+use crate::kernels::vector::Vector;
 
 /// Vectors that a sum over columns runs in, side by side: column `c` belongs to lane `c % (SUMS * LANES)`.
 const SUMS: usize = 4;
-
-/// `sqrt(2 / π)` and `0.044715 sqrt(2 / π)`, doubled: `gelu(x) = x / (1 + e^-(2u))`.
-pub(in crate::kernels) const GELU: [f32; 2] = [1.595_769, 0.071_354_814];
 
 /// Sum over `x` of `map(x - shift)`, which is the square or the value itself.
 #[inline(always)]
@@ -46,19 +49,23 @@ unsafe fn sum<V: Vector, const SQUARES: bool>(x: &[f32], shift: f32) -> f32 {
 /// # Safety
 /// As [`Vector`] says; slices of one length.
 #[inline(always)]
-pub(in crate::kernels) unsafe fn rms_norm<V: Vector>(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+pub(in crate::kernels) unsafe fn rms_norm<V: Vector>(
+    x: &[f32],
+    weight: Option<&[f32]>,
+    bias: Option<&[f32]>,
+    eps: f32,
+    out: &mut [f32],
+) {
     // SAFETY: passed on.
     let squares = unsafe { sum::<V, true>(x, 0.0) };
     let factor = 1.0 / (squares / x.len() as f32 + eps).sqrt();
-    for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
-        *out = x * factor * weight;
-    }
+    affine(x, 0.0, factor, weight, bias, out);
 }
 
 #[inline(always)]
 pub(in crate::kernels) unsafe fn layer_norm<V: Vector>(
     x: &[f32],
-    weight: &[f32],
+    weight: Option<&[f32]>,
     bias: Option<&[f32]>,
     eps: f32,
     out: &mut [f32],
@@ -68,60 +75,135 @@ pub(in crate::kernels) unsafe fn layer_norm<V: Vector>(
         let mean = sum::<V, false>(x, 0.0) / x.len() as f32;
         (mean, sum::<V, true>(x, mean) / x.len() as f32)
     };
-    let factor = 1.0 / (variance + eps).sqrt();
-    for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
-        *out = (x - mean) * factor * weight;
+    affine(x, mean, 1.0 / (variance + eps).sqrt(), weight, bias, out);
+}
+
+#[inline(always)]
+pub(in crate::kernels) unsafe fn l2_norm<V: Vector>(x: &[f32], eps: f32, out: &mut [f32]) {
+    // SAFETY: passed on.
+    let norm = unsafe { sum::<V, true>(x, 0.0) }.sqrt();
+    affine(x, 0.0, 1.0 / norm.max(eps), None, None, out);
+}
+
+/// `(x - shift) * factor * weight + bias`
+#[inline(always)]
+fn affine(x: &[f32], shift: f32, factor: f32, weight: Option<&[f32]>, bias: Option<&[f32]>, out: &mut [f32]) {
+    match weight {
+        Some(weight) => {
+            for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
+                *out = (x - shift) * factor * weight;
+            }
+        }
+        None => out.iter_mut().zip(x).for_each(|(out, x)| *out = (x - shift) * factor),
     }
     if let Some(bias) = bias {
-        out.iter_mut().zip(bias).for_each(|(out, bias)| *out += bias);
+        add(out, bias);
+    }
+}
+
+/// Calls `$then` with the function of an activation.
+macro_rules! with_function {
+    ($activation:expr, $function:ident => $then:expr) => {
+        with_function!(@match $activation, $function, $then,
+            Silu Gelu GeluErf GeluQuick Relu ReluSquared Sigmoid Tanh Softplus)
+    };
+    (@match $activation:expr, $function:ident, $then:expr, $($name:ident)+) => {
+        match $activation {
+            $(Activation::$name => {
+                let $function = $name;
+                $then
+            })+
+        }
+    };
+}
+
+#[inline(always)]
+pub(in crate::kernels) unsafe fn activate<V: Vector>(activation: Activation, x: &[f32], out: &mut [f32]) {
+    // SAFETY: passed on; two slices of the same length at least.
+    unsafe {
+        let length = x.len().min(out.len());
+        with_function!(activation, function => map::<V, _>(&function, x.as_ptr(), out.as_mut_ptr(), length));
     }
 }
 
 #[inline(always)]
-pub(in crate::kernels) unsafe fn silu_mul<V: Vector>(gate: &[f32], up: &[f32], out: &mut [f32]) {
+pub(in crate::kernels) unsafe fn gate<V: Vector>(activation: Activation, gate: &[f32], up: &[f32], out: &mut [f32]) {
     // SAFETY: passed on.
-    unsafe { gated::<V, false>(gate, up, out) }
+    unsafe { with_function!(activation, function => zip::<V, _>(&Times(function), gate, up, out)) }
 }
 
 #[inline(always)]
-pub(in crate::kernels) unsafe fn gelu_mul<V: Vector>(gate: &[f32], up: &[f32], out: &mut [f32]) {
+pub(in crate::kernels) unsafe fn swiglu_oai<V: Vector>(
+    gate: &[f32],
+    up: &[f32],
+    alpha: f32,
+    limit: f32,
+    out: &mut [f32],
+) {
     // SAFETY: passed on.
-    unsafe { gated::<V, true>(gate, up, out) }
+    unsafe { zip::<V, _>(&SwigluOai { alpha, limit }, gate, up, out) }
 }
 
 #[inline(always)]
-unsafe fn gated<V: Vector, const GELU_GATE: bool>(gate: &[f32], up: &[f32], out: &mut [f32]) {
+pub(in crate::kernels) unsafe fn softcap<V: Vector>(x: &mut [f32], cap: f32) {
+    // SAFETY: passed on.
+    unsafe { map_in_place::<V, _>(&SoftCap(cap), x) }
+}
+
+#[inline(always)]
+pub(in crate::kernels) unsafe fn softmax<V: Vector>(x: &mut [f32]) {
+    // SAFETY: passed on.
+    unsafe {
+        map_in_place::<V, _>(&ExpMinus(scan::largest(x)), x);
+        let total = sum::<V, false>(x, 0.0);
+        scale(x, 1.0 / total);
+    }
+}
+
+/// A function of every element.
+#[inline(always)]
+pub(in crate::kernels) unsafe fn map_in_place<V: Vector, F: Function>(function: &F, x: &mut [f32]) {
+    let pointer = x.as_mut_ptr();
+    // SAFETY: reads what it then writes.
+    unsafe { map::<V, F>(function, pointer, pointer, x.len()) }
+}
+
+/// A function of `length` elements. `to` may be `from`.
+#[inline(always)]
+unsafe fn map<V: Vector, F: Function>(function: &F, from: *const f32, to: *mut f32, length: usize) {
+    let whole = length / V::LANES * V::LANES;
+    // SAFETY: whole vectors within the memory; the rest by way of a buffer of a vector at least.
+    unsafe {
+        for at in (0..whole).step_by(V::LANES) {
+            function.of(V::load(from.add(at))).store(to.add(at));
+        }
+        if whole < length {
+            let (mut buffer, rest) = ([0.0; 16], length - whole);
+            from.add(whole).copy_to_nonoverlapping(buffer.as_mut_ptr(), rest);
+            function.of(V::load(buffer.as_ptr())).store(buffer.as_mut_ptr());
+            to.add(whole).copy_from_nonoverlapping(buffer.as_ptr(), rest);
+        }
+    }
+}
+
+/// A function of the elements of two slices.
+#[inline(always)]
+unsafe fn zip<V: Vector, F: Gating>(function: &F, gate: &[f32], up: &[f32], out: &mut [f32]) {
     let length = gate.len().min(up.len()).min(out.len());
     let whole = length / V::LANES * V::LANES;
     // SAFETY: whole vectors within the slices; the rest by way of buffers of a vector at least.
     unsafe {
         for at in (0..whole).step_by(V::LANES) {
             let (gate, up) = (V::load(gate.as_ptr().add(at)), V::load(up.as_ptr().add(at)));
-            gate_vector::<V, GELU_GATE>(gate, up).store(out.as_mut_ptr().add(at));
+            function.of(gate, up).store(out.as_mut_ptr().add(at));
         }
         if whole < length {
             let (mut g, mut u, rest) = ([0.0; 16], [0.0; 16], length - whole);
             g[..rest].copy_from_slice(&gate[whole..length]);
             u[..rest].copy_from_slice(&up[whole..length]);
-            let result = gate_vector::<V, GELU_GATE>(V::load(g.as_ptr()), V::load(u.as_ptr()));
-            result.store(g.as_mut_ptr());
+            function.of(V::load(g.as_ptr()), V::load(u.as_ptr())).store(g.as_mut_ptr());
             out[whole..length].copy_from_slice(&g[..rest]);
         }
-    }
-}
-
-/// `gate / (1 + e^-u) * up`, with `u` the gate itself or GELU's cubic of it.
-#[inline(always)]
-unsafe fn gate_vector<V: Vector, const GELU_GATE: bool>(gate: V, up: V) -> V {
-    // SAFETY: register operations.
-    unsafe {
-        let minus_u = if GELU_GATE {
-            let slope = gate.mul(gate).mul_add(V::splat(-GELU[1]), V::splat(-GELU[0]));
-            slope.mul(gate)
-        } else {
-            V::splat(-0.0).sub(gate)
-        };
-        gate.div(exp(minus_u).add(V::splat(1.0))).mul(up)
     }
 }
 
@@ -133,6 +215,24 @@ pub(in crate::kernels) fn add(x: &mut [f32], y: &[f32]) {
 #[inline(always)]
 pub(in crate::kernels) fn scale(x: &mut [f32], factor: f32) {
     x.iter_mut().for_each(|x| *x *= factor);
+}
+
+#[inline(always)]
+pub(in crate::kernels) fn multiply(x: &mut [f32], y: &[f32]) {
+    x.iter_mut().zip(y).for_each(|(x, y)| *x *= y);
+}
+
+#[inline(always)]
+pub(in crate::kernels) fn add_scaled(x: &mut [f32], y: &[f32], factor: f32) {
+    x.iter_mut().zip(y).for_each(|(x, y)| *x += y * factor);
+}
+
+#[inline(always)]
+pub(in crate::kernels) fn clamp(x: &mut [f32], low: f32, high: f32) {
+    for x in x {
+        let raised = if *x < low { low } else { *x };
+        *x = if raised > high { high } else { raised };
+    }
 }
 
 #[inline(always)]

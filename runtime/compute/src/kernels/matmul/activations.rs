@@ -2,6 +2,8 @@
 //!
 //! A group has one f32 scale and an integer multiplier for each half; [`Scales`] is the rule, which every table follows to the bit.
 
+use std::ops::Range;
+
 use satchel_gguf::TensorType;
 
 use super::is_quantised;
@@ -143,13 +145,13 @@ fn stride(columns: usize) -> usize {
 /// Activations of a batch in the forms its products need. Reusable: a later `set` keeps the memory.
 #[derive(Default)]
 pub struct Activations {
-    pub(super) tokens: usize,
-    pub(super) columns: usize,
+    tokens: usize,
+    columns: usize,
     /// f32 form: columns of a token here, rounded up to whole groups, the rest 0. Empty when no product needs it.
-    pub(super) values: Vec<f32>,
+    values: Vec<f32>,
     stride: usize,
     /// Quantised form, `(tokens, columns / 32)`. Empty when no product needs it.
-    pub(super) groups: Vec<ActivationGroup>,
+    groups: Vec<ActivationGroup>,
 }
 
 impl Activations {
@@ -230,24 +232,90 @@ impl Activations {
         });
     }
 
+    /// Takes rows of another's activations, in the forms it has: `rows` holds the token of each.
+    ///
+    /// # Panics
+    /// If there is no such token.
+    pub(crate) fn gather(&mut self, threads: &Threads, from: &Activations, rows: &[u32]) {
+        (self.tokens, self.columns, self.stride) = (rows.len(), from.columns, from.stride);
+        let (stride, groups) = (from.stride, from.columns / GROUP);
+        self.values.resize(if from.values.is_empty() { 0 } else { rows.len() * stride }, 0.0);
+        self.groups.resize(if from.groups.is_empty() { 0 } else { rows.len() * groups }, ActivationGroup::ZERO);
+        let some_values = !self.values.is_empty();
+        let some_groups = !self.groups.is_empty();
+        let (values, all_groups) = (Disjoint::new(&mut self.values), Disjoint::new(&mut self.groups));
+        let from = from.all();
+        Self::in_chunks(rows.len(), threads, |row| {
+            let token = rows[row] as usize;
+            // SAFETY: every row is in one chunk, so its part is borrowed once.
+            unsafe {
+                if some_values {
+                    values.part(row * stride..(row + 1) * stride).copy_from_slice(from.values(token));
+                }
+                if some_groups {
+                    all_groups.part(row * groups..(row + 1) * groups).copy_from_slice(from.groups(token));
+                }
+            }
+        });
+    }
+
+    /// The number of tokens.
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// All tokens, for a product.
+    pub fn all(&self) -> Rows<'_> {
+        self.rows(0..self.tokens)
+    }
+
+    /// Some tokens, for a product.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    pub fn rows(&self, tokens: Range<usize>) -> Rows<'_> {
+        assert!(tokens.start <= tokens.end && tokens.end <= self.tokens, "tokens {tokens:?} of {}", self.tokens);
+        let part = |set: bool, size: usize| if set { tokens.start * size..tokens.end * size } else { 0..0 };
+        let groups = self.columns / GROUP;
+        Rows {
+            tokens: tokens.len(),
+            columns: self.columns,
+            values: &self.values[part(!self.values.is_empty(), self.stride)],
+            stride: self.stride,
+            groups: &self.groups[part(!self.groups.is_empty(), groups)],
+        }
+    }
+}
+
+/// Tokens of [`Activations`], one after the other.
+#[derive(Clone, Copy)]
+pub struct Rows<'a> {
+    pub(super) tokens: usize,
+    pub(super) columns: usize,
+    pub(super) values: &'a [f32],
+    stride: usize,
+    pub(super) groups: &'a [ActivationGroup],
+}
+
+impl<'a> Rows<'a> {
     /// The number of tokens.
     pub fn tokens(&self) -> usize {
         self.tokens
     }
 
     /// The f32 columns of a token, padded with zeros to a multiple of 32.
-    pub(crate) fn values(&self, token: usize) -> &[f32] {
+    pub(crate) fn values(&self, token: usize) -> &'a [f32] {
         &self.values[token * self.stride..][..self.stride]
     }
 
     /// The quantised groups of all tokens, one token's after the other's.
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "read by AVX-512"))]
-    pub(crate) fn all_groups(&self) -> &[ActivationGroup] {
-        &self.groups
+    pub(crate) fn all_groups(&self) -> &'a [ActivationGroup] {
+        self.groups
     }
 
     /// The quantised groups of a token.
-    pub(crate) fn groups(&self, token: usize) -> &[ActivationGroup] {
+    pub(crate) fn groups(&self, token: usize) -> &'a [ActivationGroup] {
         let groups = self.columns / GROUP;
         &self.groups[token * groups..(token + 1) * groups]
     }

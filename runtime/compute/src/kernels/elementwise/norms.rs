@@ -1,0 +1,131 @@
+//! Norms, and softmax: what needs a sum over a row, or over a group of a row's columns.
+
+use super::GRAIN;
+use crate::kernels::Kernels;
+use crate::kernels::threads::{Disjoint, Threads};
+
+/// What a row is divided by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormKind {
+    /// `x / sqrt(mean(x²) + eps)`
+    Rms,
+    /// `(x - mean(x)) / sqrt(variance(x) + eps)`
+    Layer,
+    /// `x / max(sqrt(sum(x²)), eps)`
+    L2,
+}
+
+/// A norm of every group of `width` columns.
+#[derive(Clone, Copy, Debug)]
+pub struct Norm<'a> {
+    /// What each group is divided by.
+    pub kind: NormKind,
+    /// Columns that share a norm: all of a token's, or those of a head.
+    pub width: usize,
+    /// Multiplied with the quotient: of one group, the same for all; or of a whole number of groups, which then repeats.
+    pub weight: Option<&'a [f32]>,
+    /// Added at last; as many as `weight` where there is one.
+    pub bias: Option<&'a [f32]>,
+    /// Keeps the divisor from 0.
+    pub eps: f32,
+}
+
+/// The norm of every group of columns of `x`, `(tokens, columns)`, into `out`.
+///
+/// # Panics
+/// If lengths do not fit, or an L2 norm has a weight or a bias.
+pub fn norm(kernels: &Kernels, threads: &Threads, norm: &Norm<'_>, x: &[f32], out: &mut [f32]) {
+    let Norm { kind, width, weight, bias, eps } = *norm;
+    let period = weight.or(bias).map_or(width, <[f32]>::len);
+    let fits = |values: Option<&[f32]>| values.is_none_or(|values| values.len() == period);
+    assert!(fits(weight) && fits(bias), "weight and bias of a norm differ in length");
+    assert!(
+        x.is_empty() || width > 0 && period.is_multiple_of(width),
+        "a norm of {width} columns, weights of {period}"
+    );
+    assert!(x.is_empty() || x.len().is_multiple_of(period), "{} elements are no rows of {period}", x.len());
+    let kernel = match kind {
+        NormKind::Rms => kernels.elementwise.rms_norm,
+        NormKind::Layer => kernels.elementwise.layer_norm,
+        NormKind::L2 => {
+            assert!(weight.is_none() && bias.is_none(), "an L2 norm has neither weight nor bias");
+            // SAFETY: a table is handed out only where the processor has what it needs; `rows` gives slices of one length.
+            return rows(threads, x, width, out, &|_, x, out| unsafe { (kernels.elementwise.l2_norm)(x, eps, out) });
+        }
+    };
+    let groups = period / width.max(1);
+    rows(threads, x, width, out, &|row, x, out| {
+        let group = row % groups * width;
+        let [weight, bias] = [weight, bias].map(|values| values.map(|values| &values[group..group + width]));
+        // SAFETY: as above.
+        unsafe { kernel(x, weight, bias, eps, out) }
+    });
+}
+
+/// RMS norm of every token: `x / sqrt(mean(x²) + eps) * weight`. `x` and `out` are `(tokens, weight.len())`.
+///
+/// # Panics
+/// If lengths do not fit.
+pub fn rms_norm(kernels: &Kernels, threads: &Threads, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+    let kind = NormKind::Rms;
+    norm(kernels, threads, &Norm { kind, width: weight.len(), weight: Some(weight), bias: None, eps }, x, out);
+}
+
+/// Layer norm of every token, `(x - mean) / sqrt(variance + eps) * weight + bias`. `x` and `out` are `(tokens, weight.len())`.
+///
+/// # Panics
+/// If lengths do not fit.
+pub fn layer_norm(
+    kernels: &Kernels,
+    threads: &Threads,
+    x: &[f32],
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    eps: f32,
+    out: &mut [f32],
+) {
+    let kind = NormKind::Layer;
+    norm(kernels, threads, &Norm { kind, width: weight.len(), weight: Some(weight), bias, eps }, x, out);
+}
+
+/// `e^x / sum(e^x)` of every row of `width` elements, in place.
+///
+/// # Panics
+/// If `x` is no whole number of rows.
+pub fn softmax(kernels: &Kernels, threads: &Threads, x: &mut [f32], width: usize) {
+    if x.is_empty() {
+        return;
+    }
+    assert!(width > 0 && x.len().is_multiple_of(width), "{} elements are no rows of {width}", x.len());
+    let count = x.len() / width;
+    let x = Disjoint::new(x);
+    threads.run_ranges(count, (GRAIN / 4).div_ceil(width), &|range| {
+        for row in range {
+            // SAFETY: rows are disjoint; the table as in `norm`.
+            unsafe { (kernels.elementwise.softmax)(x.part(row * width..(row + 1) * width)) }
+        }
+    });
+}
+
+/// `work(index, row of x, row of out)` for every row.
+fn rows(
+    threads: &Threads,
+    x: &[f32],
+    columns: usize,
+    out: &mut [f32],
+    work: &(dyn Fn(usize, &[f32], &mut [f32]) + Sync),
+) {
+    assert!(x.len() == out.len(), "{} elements in, {} out", x.len(), out.len());
+    if x.is_empty() {
+        return;
+    }
+    assert!(columns > 0 && x.len().is_multiple_of(columns), "{} elements are no rows of {columns}", x.len());
+    let out = Disjoint::new(out);
+    threads.run_ranges(x.len() / columns, GRAIN.div_ceil(columns), &|range| {
+        for index in range {
+            let row = index * columns..(index + 1) * columns;
+            // SAFETY: rows are disjoint.
+            work(index, &x[row.clone()], unsafe { out.part(row) });
+        }
+    });
+}

@@ -1,0 +1,87 @@
+//! Rotary positions.
+
+use super::GRAIN;
+use crate::kernels::Kernels;
+use crate::kernels::threads::{Disjoint, Threads};
+
+/// Which elements of a head turn together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RopeKind {
+    /// `(2i, 2i + 1)`
+    Normal,
+    /// `(i, i + n_rot / 2)`
+    Neox,
+}
+
+/// Where the parts of heads that turn lie in a token's row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heads {
+    /// Columns of a token, those that are no part of a head included.
+    pub columns: usize,
+    /// How many heads.
+    pub count: usize,
+    /// From one head to the next, columns.
+    pub stride: usize,
+    /// The first head's first column that turns.
+    pub first: usize,
+}
+
+/// Turns the first `n_rot` elements of every head of `x`, `(tokens, heads * head_dim)`, by the angles in `cos_sin`: a row a token
+/// of `n_rot / 2` cosines, then as many sines.
+///
+/// # Panics
+/// If lengths do not fit, or `n_rot` is odd or larger than a head.
+#[allow(clippy::too_many_arguments, reason = "an operation's plain numbers; a struct would only be unpacked again")]
+pub fn rope(
+    kernels: &Kernels,
+    threads: &Threads,
+    kind: RopeKind,
+    x: &mut [f32],
+    heads: usize,
+    head_dim: usize,
+    n_rot: usize,
+    cos_sin: &[f32],
+) {
+    let heads = Heads { columns: heads * head_dim, count: heads, stride: head_dim, first: 0 };
+    rope_heads(kernels, threads, kind, x, heads, n_rot, cos_sin);
+}
+
+/// The same for any part of a head, and heads that are only a part of a row.
+///
+/// # Panics
+/// If lengths do not fit, or `n_rot` is odd or larger than a head.
+pub fn rope_heads(
+    kernels: &Kernels,
+    threads: &Threads,
+    kind: RopeKind,
+    x: &mut [f32],
+    heads: Heads,
+    n_rot: usize,
+    cos_sin: &[f32],
+) {
+    let Heads { columns, count, stride, first } = heads;
+    if x.is_empty() || n_rot == 0 || count == 0 {
+        return;
+    }
+    let tokens = x.len() / columns;
+    assert!(n_rot.is_multiple_of(2) && n_rot <= stride, "{n_rot} elements to turn in a head of {stride}");
+    assert!(first + (count - 1) * stride + n_rot <= columns, "{heads:?} with {n_rot} elements to turn");
+    assert!(x.len() == tokens * columns && cos_sin.len() == tokens * n_rot, "{tokens} tokens of {columns} columns");
+    let x = Disjoint::new(x);
+    let turn = match kind {
+        RopeKind::Normal => kernels.elementwise.rope_normal,
+        RopeKind::Neox => kernels.elementwise.rope_neox,
+    };
+    threads.run_ranges(tokens, GRAIN.div_ceil(columns), &|range| {
+        for token in range {
+            let (cos, sin) = cos_sin[token * n_rot..][..n_rot].split_at(n_rot / 2);
+            // SAFETY: ranges of tokens are disjoint; a table is handed out only where the processor has what it needs.
+            unsafe {
+                let row = x.part(token * columns..(token + 1) * columns);
+                for head in row[first..].chunks_mut(stride).take(count) {
+                    turn(&mut head[..n_rot], cos, sin);
+                }
+            }
+        }
+    });
+}

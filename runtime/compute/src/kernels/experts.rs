@@ -1,0 +1,389 @@
+//! Mixtures of experts: feed-forwards of which each token uses a few.
+//!
+//! `out[token] = Σ_slot weight × down[expert](activation(gate[expert](x)) × up[expert](x))`. Only the weights of experts that some token
+//! uses are read, each once a batch. Not here: which experts a token uses (a router's product, softmax and choice).
+//!
+//! The one idea: a token and the slot of one of its experts are a *pair*; pairs are sorted by expert, so that the tokens of an expert lie
+//! one after the other. Gate and up of all experts are one parallel region, the activation of all pairs one, down one; then each token
+//! adds up its pairs in the order of its slots. So a token's bits depend neither on the batch nor on which experts others use.
+
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+
+use satchel_gguf::TensorType;
+
+use super::Kernels;
+use super::elementwise::{Activation, activate, gate, swiglu_oai};
+use super::matmul::{Activations, Matrix, Product, Rows, Work, is_quantised, matmul_each};
+use super::threads::{Disjoint, Threads};
+
+/// One of the matrices that every expert has.
+#[derive(Clone, Copy)]
+pub struct ExpertStack<'a> {
+    /// How the elements are stored.
+    pub ty: TensorType,
+    /// Outputs of one expert.
+    pub rows: usize,
+    /// Inputs of one expert.
+    pub columns: usize,
+    /// How many experts.
+    pub count: usize,
+    /// From one expert's first byte to the next's: more than its own bytes where gate and up share a tensor.
+    pub stride_bytes: usize,
+    /// From the first byte of the first expert, at least to the last of the last.
+    pub bytes: &'a [u8],
+    /// What each expert's product is multiplied by, before the bias.
+    pub factors: Option<&'a [f32]>,
+    /// `(count, rows)`, added to the product.
+    pub bias: Option<&'a [f32]>,
+}
+
+impl<'a> ExpertStack<'a> {
+    /// A stack whose experts lie one after the other.
+    ///
+    /// # Panics
+    /// If `count` is 0 and there are bytes.
+    pub fn whole(ty: TensorType, rows: usize, columns: usize, count: usize, bytes: &'a [u8]) -> Self {
+        let stride_bytes = if bytes.is_empty() { 0 } else { bytes.len() / count };
+        ExpertStack { ty, rows, columns, count, stride_bytes, bytes, factors: None, bias: None }
+    }
+
+    fn matrix(&self, expert: usize) -> Matrix<'a> {
+        let &ExpertStack { ty, rows, columns, stride_bytes, bytes, .. } = self;
+        let row_bytes = ty.row_bytes(columns as u64).and_then(|bytes| usize::try_from(bytes).ok());
+        let size = row_bytes.and_then(|bytes| bytes.checked_mul(rows)).expect("columns are whole blocks");
+        Matrix { ty, rows, columns, bytes: &bytes[expert * stride_bytes..][..size] }
+    }
+
+    /// What a product adds by itself. With a factor, which comes before, it is added later.
+    fn product_bias(&self, expert: usize) -> Option<&'a [f32]> {
+        if self.factors.is_some() { None } else { self.expert_bias(expert) }
+    }
+
+    fn expert_bias(&self, expert: usize) -> Option<&'a [f32]> {
+        self.bias.map(|bias| &bias[expert * self.rows..(expert + 1) * self.rows])
+    }
+
+    fn check(&self, name: &str, count: usize, columns: usize) {
+        assert_eq!(self.count, count, "experts of {name}");
+        assert_eq!(self.columns, columns, "columns of {name}");
+        assert!(self.bias.is_none_or(|bias| bias.len() == count * self.rows), "a bias of {name} an expert's row");
+        assert!(self.factors.is_none_or(|factors| factors.len() == count), "a factor of {name} an expert");
+    }
+}
+
+/// What happens between the products.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ExpertActivation {
+    /// `activation(up)`; there is no gate.
+    Plain(Activation),
+    /// `activation(gate) * up`
+    Gated(Activation),
+    /// See [`swiglu_oai`].
+    SwigluOai {
+        /// Steepness of the gate.
+        alpha: f32,
+        /// The largest gate, and the largest magnitude of the rest.
+        limit: f32,
+    },
+}
+
+impl ExpertActivation {
+    /// `one` is the gate, or what there is without one.
+    fn run(self, kernels: &Kernels, threads: &Threads, one: &[f32], up: &[f32], out: &mut [f32]) {
+        match self {
+            ExpertActivation::Plain(activation) => activate(kernels, threads, activation, one, out),
+            ExpertActivation::Gated(activation) => gate(kernels, threads, activation, one, up, out),
+            ExpertActivation::SwigluOai { alpha, limit } => swiglu_oai(kernels, threads, one, up, alpha, limit, out),
+        }
+    }
+}
+
+/// What a route's weight is multiplied with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weigh {
+    /// The expert's output.
+    Output,
+    /// Its input (Llama 4).
+    Input,
+}
+
+/// That a token uses an expert.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Route {
+    /// Which.
+    pub expert: u32,
+    /// How much.
+    pub weight: f32,
+}
+
+/// The experts of a layer, and who uses them.
+#[derive(Clone, Copy)]
+pub struct ExpertsCall<'a> {
+    /// `(tokens, columns)`
+    pub x: &'a [f32],
+    /// `(tokens, used)`
+    pub routes: &'a [Route],
+    /// Experts that each token uses.
+    pub used: usize,
+    /// `(inner, columns)` for each expert; `None` where the activation is plain.
+    pub gate: Option<ExpertStack<'a>>,
+    /// `(inner, columns)` for each expert.
+    pub up: ExpertStack<'a>,
+    /// `(rows, inner)` for each expert.
+    pub down: ExpertStack<'a>,
+    /// Between them.
+    pub activation: ExpertActivation,
+    /// Where the routes' weights go.
+    pub weigh: Weigh,
+}
+
+impl ExpertsCall<'_> {
+    fn check(&self, out: &[f32]) {
+        let (count, columns, inner) = (self.up.count, self.up.columns, self.up.rows);
+        let tokens = self.routes.len() / self.used;
+        assert_eq!(self.routes.len(), tokens * self.used, "{} routes a token", self.used);
+        assert_eq!(self.x.len(), tokens * columns, "input of {tokens} tokens x {columns} columns");
+        assert_eq!(out.len(), tokens * self.down.rows, "output of {tokens} tokens x {} rows", self.down.rows);
+        self.up.check("up", count, columns);
+        self.down.check("down", count, inner);
+        if let Some(gate) = &self.gate {
+            gate.check("gate", count, columns);
+            assert_eq!(gate.rows, inner, "rows of gate and up");
+        }
+        let plain = matches!(self.activation, ExpertActivation::Plain(_));
+        assert_eq!(plain, self.gate.is_none(), "a gate for {:?}", self.activation);
+        assert!(self.routes.iter().all(|route| (route.expert as usize) < count), "a route to none of {count} experts");
+    }
+}
+
+/// Pairs of one expert.
+struct Share {
+    expert: usize,
+    pairs: Range<usize>,
+}
+
+/// What lies between the steps of [`experts`]. Reusable: a later call keeps the memory.
+#[derive(Default)]
+pub struct ExpertsBuffers {
+    /// The token of each pair, and the slot of each pair among all tokens' slots; sorted by expert.
+    tokens: Vec<u32>,
+    slots: Vec<u32>,
+    /// The pair of each slot.
+    pairs: Vec<u32>,
+    shares: Vec<Share>,
+    /// Of tokens, then of pairs.
+    input: Activations,
+    gathered: Activations,
+    /// `(pairs, inner)`; the first takes the outputs of `down`, `(pairs, rows)`, in the end.
+    first: Vec<f32>,
+    second: Vec<f32>,
+    /// What goes into `up`, if it is weighed, or into `down`.
+    hidden: Vec<f32>,
+}
+
+impl ExpertsBuffers {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Memory that is held, bytes.
+    pub fn bytes(&self) -> usize {
+        let values = self.first.capacity() + self.second.capacity() + self.hidden.capacity();
+        let indices = self.tokens.capacity() + self.slots.capacity() + self.pairs.capacity();
+        (values + indices) * size_of::<f32>()
+            + self.shares.capacity() * size_of::<Share>()
+            + self.input.bytes()
+            + self.gathered.bytes()
+    }
+
+    /// Memory for a call with so many tokens; bytes.
+    pub fn bytes_for(call: &ExpertsCall<'_>, tokens: usize) -> usize {
+        let (pairs, columns, inner) = (tokens * call.used, call.up.columns, call.up.rows);
+        let gated = usize::from(call.gate.is_some());
+        let values = inner.max(call.down.rows) + gated * inner + inner.max(columns);
+        let widest = |quantised: bool| {
+            let into =
+                [Some(call.up), call.gate].into_iter().flatten().any(|stack| is_quantised(stack.ty) == quantised);
+            let (into, down) = (if into { columns } else { 0 }, is_quantised(call.down.ty) == quantised);
+            (into, into.max(if down { inner } else { 0 }))
+        };
+        let ((quantised, quantised_pairs), (plain, plain_pairs)) = (widest(true), widest(false));
+        pairs * (values * size_of::<f32>() + 3 * size_of::<u32>())
+            + call.up.count * size_of::<Share>()
+            + Activations::bytes_for(tokens, quantised, plain)
+            + Activations::bytes_for(pairs, quantised_pairs, plain_pairs)
+    }
+
+    /// Sorts pairs by expert; those of one expert stay in the order of tokens.
+    fn sort(&mut self, routes: &[Route], used: usize, count: usize) {
+        let mut ends = vec![0; count];
+        routes.iter().for_each(|route| ends[route.expert as usize] += 1);
+        self.shares.clear();
+        let mut start = 0;
+        for (expert, end) in ends.iter_mut().enumerate() {
+            let pairs = start..start + *end;
+            start = pairs.end;
+            *end = pairs.start;
+            if !pairs.is_empty() {
+                self.shares.push(Share { expert, pairs });
+            }
+        }
+        for list in [&mut self.tokens, &mut self.slots, &mut self.pairs] {
+            list.resize(routes.len(), 0);
+        }
+        for (slot, route) in routes.iter().enumerate() {
+            let next = &mut ends[route.expert as usize];
+            self.tokens[*next] = (slot / used) as u32;
+            self.slots[*next] = slot as u32;
+            self.pairs[slot] = *next as u32;
+            *next += 1;
+        }
+    }
+
+    /// Whether every pair is of the same row of the input: one token, each expert once.
+    fn is_one_row(&self, call: &ExpertsCall<'_>) -> bool {
+        call.weigh == Weigh::Output && call.routes.len() == call.used && self.shares.len() == call.used
+    }
+
+    /// Sets the activations of all pairs, or of the one row that all pairs have.
+    fn take_input(&mut self, kernels: &Kernels, threads: &Threads, call: &ExpertsCall<'_>) {
+        let columns = call.up.columns;
+        let tokens = call.routes.len() / call.used;
+        let types = [call.up.ty, call.gate.map_or(call.up.ty, |gate| gate.ty)];
+        match call.weigh {
+            Weigh::Output => {
+                self.input.set(kernels, threads, call.x, tokens, columns, &types);
+                if !self.is_one_row(call) {
+                    self.gathered.gather(threads, &self.input, &self.tokens);
+                }
+            }
+            Weigh::Input => {
+                self.hidden.resize(call.routes.len() * columns, 0.0);
+                let (sources, slots) = (&self.tokens, &self.slots);
+                for_pairs(threads, &mut self.hidden, columns, &|pair, row| {
+                    let weight = call.routes[slots[pair] as usize].weight;
+                    row.copy_from_slice(&call.x[sources[pair] as usize * columns..][..columns]);
+                    // SAFETY: a table is handed out only where the processor has what it needs.
+                    unsafe { (kernels.elementwise.scale)(row, weight) };
+                });
+                self.gathered.set(kernels, threads, &self.hidden, call.routes.len(), columns, &types);
+            }
+        }
+    }
+}
+
+/// Carries out a call; `out` is `(tokens, down.rows)` and is overwritten.
+///
+/// # Panics
+/// If shapes do not fit, or a route leads to no expert.
+pub fn experts(
+    kernels: &Kernels,
+    threads: &Threads,
+    buffers: &mut ExpertsBuffers,
+    call: &ExpertsCall<'_>,
+    out: &mut [f32],
+) {
+    if call.used == 0 || call.routes.is_empty() {
+        return out.fill(0.0);
+    }
+    call.check(out);
+    buffers.sort(call.routes, call.used, call.up.count);
+    buffers.take_input(kernels, threads, call);
+    let one_row = buffers.is_one_row(call);
+    let ExpertsBuffers { input, gathered, shares, pairs, first, second, hidden, .. } = buffers;
+    let (all, inner) = (call.routes.len(), call.up.rows);
+    let rows = |share: &Share| if one_row { input.rows(0..1) } else { gathered.rows(share.pairs.clone()) };
+    first.resize(all * inner.max(call.down.rows), 0.0);
+    second.resize(if call.gate.is_some() { all * inner } else { 0 }, 0.0);
+    let one = &mut first[..all * inner];
+    match &call.gate {
+        Some(gate) => multiply(kernels, threads, shares, &mut [(gate, &mut *one), (&call.up, &mut *second)], rows),
+        None => multiply(kernels, threads, shares, &mut [(&call.up, &mut *one)], rows),
+    }
+    hidden.resize(all * inner, 0.0);
+    call.activation.run(kernels, threads, one, second, hidden);
+    gathered.set(kernels, threads, hidden, all, inner, &[call.down.ty]);
+    let outputs = &mut first[..all * call.down.rows];
+    let rows = |share: &Share| gathered.rows(share.pairs.clone());
+    multiply(kernels, threads, shares, &mut [(&call.down, &mut *outputs)], rows);
+    sum(kernels, threads, call, pairs, outputs, out);
+}
+
+/// The products of every share with each stack, into `(pairs, rows)`, in one parallel region.
+fn multiply<'a>(
+    kernels: &Kernels,
+    threads: &Threads,
+    shares: &[Share],
+    stacks: &mut [(&ExpertStack<'_>, &mut [f32])],
+    rows: impl Fn(&Share) -> Rows<'a>,
+) {
+    let mut work = Vec::with_capacity(shares.len() * stacks.len());
+    for (stack, out) in stacks.iter_mut() {
+        let mut rest = &mut **out;
+        for share in shares {
+            let out;
+            (out, rest) = rest.split_at_mut(share.pairs.len() * stack.rows);
+            let (weight, bias) = (stack.matrix(share.expert), stack.product_bias(share.expert));
+            work.push(Work { product: Product { weight, out, add: false, bias }, x: rows(share) });
+        }
+    }
+    matmul_each(kernels, threads, &mut work);
+    for (stack, out) in stacks {
+        if let Some(factors) = stack.factors {
+            finish(kernels, threads, shares, stack, factors, out);
+        }
+    }
+}
+
+/// Each expert's factor, and its bias after it.
+fn finish(
+    kernels: &Kernels,
+    threads: &Threads,
+    shares: &[Share],
+    stack: &ExpertStack<'_>,
+    factors: &[f32],
+    out: &mut [f32],
+) {
+    for_pairs(threads, out, stack.rows, &|pair, row| {
+        let expert = shares[shares.partition_point(|share| share.pairs.end <= pair)].expert;
+        // SAFETY: a table is handed out only where the processor has what it needs; slices of one length.
+        unsafe {
+            (kernels.elementwise.scale)(row, factors[expert]);
+            if let Some(bias) = stack.expert_bias(expert) {
+                (kernels.elementwise.add)(row, bias);
+            }
+        }
+    });
+}
+
+/// Adds up each token's pairs, slot by slot.
+fn sum(kernels: &Kernels, threads: &Threads, call: &ExpertsCall<'_>, pairs: &[u32], outputs: &[f32], out: &mut [f32]) {
+    let rows = call.down.rows;
+    for_pairs(threads, out, rows, &|token, out| {
+        out.fill(0.0);
+        for slot in token * call.used..(token + 1) * call.used {
+            let output = &outputs[pairs[slot] as usize * rows..][..rows];
+            let weight = if call.weigh == Weigh::Output { call.routes[slot].weight } else { 1.0 };
+            // SAFETY: as in `finish`.
+            unsafe { (kernels.elementwise.add_scaled)(out, output, weight) };
+        }
+    });
+}
+
+/// `work(index, row)` for every row of `columns` elements.
+fn for_pairs(threads: &Threads, values: &mut [f32], columns: usize, work: &(dyn Fn(usize, &mut [f32]) + Sync)) {
+    /// Elements that one thread takes at least.
+    const GRAIN: usize = 8192;
+    let count = values.len() / columns.max(1);
+    let values = Disjoint::new(values);
+    threads.run_ranges(count, GRAIN.div_ceil(columns.max(1)), &|range| {
+        for index in range {
+            // SAFETY: rows are disjoint.
+            work(index, unsafe { values.part(index * columns..(index + 1) * columns) });
+        }
+    });
+}
