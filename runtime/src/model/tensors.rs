@@ -103,6 +103,11 @@ impl<'a> TensorTable<'a> {
         self.unused.remove(name);
     }
 
+    /// Marks all tensors whose name begins so as known although nothing computes with them.
+    pub fn ignore_all(&mut self, prefix: &str) {
+        self.unused.retain(|name| !name.starts_with(prefix));
+    }
+
     /// An error that names tensors nobody asked for: the architecture would give wrong answers without them.
     pub fn all_used(&self, architecture: &str) -> Result<(), ModelError> {
         let mut names: Vec<&str> = self.unused.iter().copied().take(4).collect();

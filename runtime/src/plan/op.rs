@@ -4,15 +4,7 @@
 //! on the other rows of the step, so a sequence gives the same tokens whatever runs beside it.
 
 use super::{Rope, Slot, Weight};
-
-/// A nonlinearity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
-    /// `x * sigmoid(x)`
-    Silu,
-    /// `x * Φ(x)`, the tanh form
-    Gelu,
-}
+pub use crate::kernels::elementwise::Activation;
 
 /// A factor of a whole matrix: formats of four bits keep one beside their blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -280,6 +272,8 @@ pub enum Op {
     Multiply { x: Slot, to: Slot, width: usize },
     /// `to *= vector`, where an element of `vector` multiplies `width` columns of `to`.
     MultiplyVector { vector: Weight, to: Slot, width: usize },
+    /// `to /= vector`
+    DivideVector { vector: Weight, to: Slot },
     /// `x *= factor`
     Scale { x: Slot, factor: f32 },
     /// `x = cap * tanh(x / cap)`

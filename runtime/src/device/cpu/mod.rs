@@ -10,10 +10,13 @@ use crate::kernels::threads::Threads;
 use crate::plan::{CacheTypes, Plan};
 
 mod attend;
+mod check;
+mod elementwise;
 mod linear;
 mod memory;
 mod program;
 mod rotation;
+mod rows;
 mod state;
 mod weights;
 

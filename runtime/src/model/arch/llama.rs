@@ -8,6 +8,7 @@ pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
     if model.keys.count("expert_count", u64::from(u16::MAX))?.is_some() {
         return Err(model.unsupported("this is a mixture of experts, which this build does not run yet"));
     }
+    model.feed_forward_factors = true;
     let rope = model.rope(RopePairs::Adjacent)?;
     let x = model.embed(1.0)?;
     for layer in 0..model.hyper.layers {
@@ -15,13 +16,10 @@ pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
         let normed = model.norm(NormKind::Rms, x, "attn_norm")?;
         let heads = model.qkv(normed)?;
         model.rotate(&heads, &rope);
-        let mixed = model.attend(&heads, model.attention_shape());
-        let output = model.attention_output()?;
-        model.plan.linear_add(mixed, output, x);
+        model.attention_onto(&heads, model.attention_shape(), x)?;
 
         let normed = model.norm(NormKind::Rms, x, "ffn_norm")?;
-        let (gated, down) = model.gated(normed, Activation::Silu)?;
-        model.plan.linear_add(gated, down, x);
+        model.gated_onto(normed, Activation::Silu, x)?;
     }
     model.head(NormKind::Rms, x)
 }

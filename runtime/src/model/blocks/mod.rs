@@ -45,6 +45,19 @@ impl<'a, 'b> Blocks<'a, 'b> {
         Ok(Self { keys, hyper, tensors, plan: PlanBuilder::new(), vocabulary, feed_forward_factors: false, layer: 0 })
     }
 
+    /// Takes the last layers away that predict further tokens (`nextn_predict_layers`), as nothing here uses them.
+    pub fn leave_out_prediction_layers(&mut self) -> Result<(), ModelError> {
+        let name = "nextn_predict_layers";
+        let count = self.keys.count(name, u64::from(u16::MAX))?.unwrap_or(0);
+        let layers = self.hyper.layers;
+        if count >= layers {
+            return Err(self.keys.wrong(name, count, format!("it must be below the {layers} layers")));
+        }
+        self.hyper.layers -= count;
+        (self.hyper.layers..layers).for_each(|layer| self.tensors.ignore_all(&format!("blk.{layer}.")));
+        Ok(())
+    }
+
     /// From here on, names are of this layer.
     pub fn at(&mut self, layer: usize) {
         self.layer = layer;

@@ -44,7 +44,9 @@ impl Blocks<'_, '_> {
         let pairs = self.hyper.rope_dimensions(self.keys)? / 2;
         let turning: usize = sections[..3].iter().sum();
         if sections[3] > 0 && pairs > turning {
-            return Err(self.unsupported(format!("{name} leaves pairs out of the rotation, which this build does not do")));
+            return Err(
+                self.unsupported(format!("{name} leaves pairs out of the rotation, which this build does not do"))
+            );
         }
         Ok(RopePairs::Halves)
     }

@@ -24,7 +24,8 @@ impl Blocks<'_, '_> {
     pub fn windows(&self, length: Option<usize>, period: usize) -> Result<Option<Windows>, ModelError> {
         let Some(length) = self.keys.count("attention.sliding_window", 1 << 26)?.or(length) else { return Ok(None) };
         let name = "attention.sliding_window_pattern";
-        let layers = self.hyper.layers;
+        // One flag each for those too that nothing computes with.
+        let layers = self.hyper.heads.len();
         if let Some(layers) = self.keys.layer_flags(name, layers)? {
             return Ok(Some(Windows { length, layers }));
         }
