@@ -84,14 +84,14 @@ impl Hyperparameters {
 
     /// The rotation that the `rope.*` keys describe. `factors` divide the frequencies, one a pair.
     pub fn rope(&self, keys: &Keys<'_>, pairs: RopePairs, factors: Option<Weight>) -> Result<Rope, ModelError> {
-        let dimensions = self.rope_dimensions(keys)?;
+        let scaling = self.rope_scaling(keys)?;
         Ok(Rope {
             pairs,
-            dimensions,
+            dimensions: self.rope_dimensions(keys)?,
             base: keys.positive("rope.freq_base", 10_000.0)?,
-            scaling: self.rope_scaling(keys)?,
+            scaling,
             factors,
-            magnitude: self.rope_magnitude(keys)?,
+            magnitude: self.rope_magnitude(keys, scaling)?,
         })
     }
 
@@ -110,52 +110,57 @@ impl Hyperparameters {
         keys.context().unwrap_or(self.context.clamp(2, DEFAULT_CONTEXT_MOST))
     }
 
-    /// Of the two tensors of frequency divisors that a `longrope` model has: the one for the context in force, and the other.
-    /// `None` for every other kind of scaling. The choice is llama.cpp's: by the room there is, not by what fills it, so that
-    /// a conversation does not change its rotation on the way.
-    pub fn longrope_factors(&self, keys: &Keys<'_>) -> Result<Option<[&'static str; 2]>, ModelError> {
-        if keys.text("rope.scaling.type")? != Some("longrope") {
-            return Ok(None);
-        }
-        let original = keys.count("rope.scaling.original_context_length", MOST_CONTEXT)?.unwrap_or(self.context);
-        let (long, short) = ("rope_factors_long.weight", "rope_factors_short.weight");
-        Ok(Some(if self.context_in_force(keys) > original { [long, short] } else { [short, long] }))
+    /// Whether positions beyond the original context have frequencies of their own.
+    pub fn is_longrope(&self, keys: &Keys<'_>) -> Result<bool, ModelError> {
+        Ok(keys.text("rope.scaling.type")? == Some("longrope"))
     }
 
-    /// What cosine and sine are multiplied by beside YaRN's factor.
-    fn rope_magnitude(&self, keys: &Keys<'_>) -> Result<f32, ModelError> {
-        match keys.text("rope.scaling.type")? {
-            Some("longrope") => keys.positive("rope.scaling.attn_factor", 1.0),
-            _ => Ok(1.0),
-        }
+    /// Whether sequences may be longer than the context before it was extended: what decides between longrope's two tensors of
+    /// divisors. The choice is llama.cpp's: by the room there is, not by what fills it, so that a conversation does not change
+    /// its rotation on the way.
+    pub fn exceeds_original_context(&self, keys: &Keys<'_>) -> Result<bool, ModelError> {
+        Ok(self.context_in_force(keys) > self.original_context(keys)?)
+    }
+
+    /// Positions before the context was extended.
+    pub fn original_context(&self, keys: &Keys<'_>) -> Result<usize, ModelError> {
+        Ok(keys.count("rope.scaling.original_context_length", MOST_CONTEXT)?.unwrap_or(self.context))
+    }
+
+    /// What cosine and sine are multiplied by beside YaRN's own `1 + 0.1 ln factor`.
+    fn rope_magnitude(&self, keys: &Keys<'_>, scaling: RopeScaling) -> Result<f32, ModelError> {
+        let asked = keys.positive("rope.scaling.attn_factor", 1.0)?;
+        let RopeScaling::Yarn { factor, .. } = scaling else {
+            return Ok(asked * keys.positive("rope.scaling.yarn_attn_factor", 1.0)?);
+        };
+        let warmth = |share: f32| if factor <= 1.0 { 1.0 } else { 1.0 + 0.1 * share * factor.ln() };
+        let multiplier = keys.positive("rope.scaling.yarn_log_multiplier", 0.0)?;
+        let wanted = if multiplier == 0.0 { warmth(1.0) } else { warmth(1.0) / warmth(multiplier) };
+        Ok(asked * wanted / (1.0 + 0.1 * factor.ln()))
     }
 
     fn rope_scaling(&self, keys: &Keys<'_>) -> Result<RopeScaling, ModelError> {
         // `rope.scale_linear` is the key that files of 2023 have.
         let legacy = keys.positive("rope.scale_linear", 1.0)?;
         let factor = keys.positive("rope.scaling.factor", legacy)?;
-        let kind = keys.text("rope.scaling.type")?.unwrap_or(if factor == 1.0 { "none" } else { "linear" });
-        match kind {
-            "none" => Ok(RopeScaling::None),
-            // What is long about longrope is in its factors.
-            "linear" | "longrope" if factor == 1.0 => Ok(RopeScaling::None),
-            "linear" | "longrope" => Ok(RopeScaling::Linear { factor }),
-            "yarn" => Ok(RopeScaling::Yarn {
+        let kind = keys.text("rope.scaling.type")?.unwrap_or("linear");
+        if !["none", "linear", "longrope", "yarn"].contains(&kind) {
+            return Err(keys.wrong("rope.scaling.type", kind, "this build knows none, linear, yarn and longrope"));
+        }
+        let factor = if kind == "none" { 1.0 } else { factor };
+        // Negative: not set.
+        let extrapolation = keys.number("rope.scaling.yarn_ext_factor")?.filter(|&share| share >= 0.0);
+        let extrapolation = extrapolation.unwrap_or(if kind == "yarn" { 1.0 } else { 0.0 });
+        if extrapolation > 0.0 {
+            return Ok(RopeScaling::Yarn {
                 factor,
-                original_context: keys
-                    .count("rope.scaling.original_context_length", MOST_CONTEXT)?
-                    .unwrap_or(self.context),
-                // Negative: not set.
-                extrapolation: keys
-                    .number("rope.scaling.yarn_ext_factor")?
-                    .filter(|&share| share >= 0.0)
-                    .unwrap_or(1.0),
-                attention_factor: keys.positive("rope.scaling.attn_factor", 1.0)?
-                    * keys.positive("rope.scaling.yarn_attn_factor", 1.0)?,
+                original_context: self.original_context(keys)?,
+                extrapolation,
                 beta_fast: keys.positive("rope.scaling.yarn_beta_fast", 32.0)?,
                 beta_slow: keys.positive("rope.scaling.yarn_beta_slow", 1.0)?,
-            }),
-            other => Err(keys.wrong("rope.scaling.type", other, "this build knows none, linear, yarn and longrope")),
+            });
         }
+        // What is long about longrope is in its divisors.
+        Ok(if factor == 1.0 { RopeScaling::None } else { RopeScaling::Linear { factor } })
     }
 }

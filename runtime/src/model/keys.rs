@@ -141,6 +141,22 @@ impl<'a> Keys<'a> {
         Ok(Some(flags))
     }
 
+    /// Four whole numbers, 0 among them perhaps, or `None` where the key is missing; fewer are filled up with 0.
+    pub fn sections(&self, name: &str) -> Result<Option<[usize; 4]>, ModelError> {
+        let Some(value) = self.metadata.get(&self.full(name)) else { return Ok(None) };
+        let wrong = || self.wrong(name, "something else", "an array of at most four counts is expected");
+        let Value::Array(array) = value else { return Err(wrong()) };
+        let mut sections = [0; 4];
+        if array.len() > sections.len() {
+            return Err(wrong());
+        }
+        for (at, section) in sections.iter_mut().enumerate().take(array.len()) {
+            let number = array.get(at).and_then(|value| value.as_i128()).and_then(|number| u16::try_from(number).ok());
+            *section = usize::from(number.ok_or_else(wrong)?);
+        }
+        Ok(Some(sections))
+    }
+
     /// A yes or no, or `None` where the key is missing.
     pub fn flag(&self, name: &str) -> Result<Option<bool>, ModelError> {
         match self.metadata.get(&self.full(name)) {

@@ -103,10 +103,9 @@ impl<'a> TensorTable<'a> {
         self.unused.remove(name);
     }
 
-    /// The same for all tensors of a layer.
-    pub fn ignore_layer(&mut self, layer: usize) {
-        let prefix = format!("blk.{layer}.");
-        self.unused.retain(|name| !name.starts_with(&prefix));
+    /// Marks all tensors whose name begins so as known although nothing computes with them.
+    pub fn ignore_all(&mut self, prefix: &str) {
+        self.unused.retain(|name| !name.starts_with(prefix));
     }
 
     /// An error that names tensors nobody asked for: the architecture would give wrong answers without them.

@@ -40,7 +40,8 @@ impl Op {
             | Self::Pool { x, .. }
             | Self::Route { scores: x, .. }
             | Self::Attend { query: x, .. }
-            | Self::MultiplyVector { to: x, .. } => vec![*x],
+            | Self::MultiplyVector { to: x, .. }
+            | Self::DivideVector { to: x, .. } => vec![*x],
             Self::Store { key: x, value: y, .. }
             | Self::Join { x, y, .. }
             | Self::Gate { gate: x, up: y, .. }
@@ -80,7 +81,10 @@ impl Op {
             | Self::Softcap { x, .. }
             | Self::Clamp { x, .. }
             | Self::Temperature { x, .. } => vec![*x],
-            Self::Add { to, .. } | Self::Multiply { to, .. } | Self::MultiplyVector { to, .. } => vec![*to],
+            Self::Add { to, .. }
+            | Self::Multiply { to, .. }
+            | Self::MultiplyVector { to, .. }
+            | Self::DivideVector { to, .. } => vec![*to],
         }
     }
 }

@@ -276,6 +276,8 @@ pub enum Op {
     Multiply { x: Slot, to: Slot, width: usize },
     /// `to *= vector`, where an element of `vector` multiplies `width` columns of `to`.
     MultiplyVector { vector: Weight, to: Slot, width: usize },
+    /// `to /= vector`
+    DivideVector { vector: Weight, to: Slot },
     /// `x *= factor`
     Scale { x: Slot, factor: f32 },
     /// `x = cap * tanh(x / cap)`

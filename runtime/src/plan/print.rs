@@ -187,6 +187,7 @@ impl Plan {
             Op::MultiplyVector { vector, to, width } => {
                 format!("multiply {} by runs of {width} *> {}", self.weight_name(*vector), n(to))
             }
+            Op::DivideVector { vector, to } => format!("divide by {} /> {}", self.weight_name(*vector), n(to)),
             Op::Scale { x, factor } => format!("scale({}) {factor}", n(x)),
             Op::Softcap { x, cap } => format!("softcap({}) {cap}", n(x)),
             Op::Clamp { x, limit } => format!("clamp({}) {limit}", n(x)),

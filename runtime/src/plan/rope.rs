@@ -31,8 +31,6 @@ pub enum RopeScaling {
         original_context: usize,
         /// Share of the extrapolated frequencies, 0 to 1.
         extrapolation: f32,
-        /// Multiplies cosine and sine beside YaRN's own `1 + 0.1 ln factor`.
-        attention_factor: f32,
         /// Turns within the original context above which a frequency is kept.
         beta_fast: f32,
         /// Turns below which it is divided.
@@ -53,6 +51,6 @@ pub struct Rope {
     pub scaling: RopeScaling,
     /// Divisors of the frequencies, one a pair (`rope_freqs.weight`).
     pub factors: Option<Weight>,
-    /// Multiplies cosine and sine; 1 where the file says nothing else.
+    /// Multiplies cosine and sine beside YaRN's own `1 + 0.1 ln factor`; 1 where the file says nothing else.
     pub magnitude: f32,
 }

@@ -10,12 +10,15 @@ use crate::kernels::threads::Threads;
 use crate::plan::{CacheTypes, Plan};
 
 mod attend;
+mod check;
+mod elementwise;
 mod linear;
 mod memory;
 mod mixture;
 mod program;
 mod recur;
 mod rotation;
+mod rows;
 mod state;
 mod weights;
 

@@ -3,19 +3,17 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::check;
 use super::recur::Convolving;
-use super::rotation::{self, Rotations};
+use super::rotation::Rotations;
 use super::state::{State, zeros};
 use super::weights::Weights;
 use crate::device::{DeviceError, MappedPart, MemoryUse, Program};
 use crate::kernels::Kernels;
-use crate::kernels::elementwise;
 use crate::kernels::experts::ExpertsBuffers;
 use crate::kernels::matmul::Activations;
 use crate::kernels::threads::Threads;
-use crate::plan::{
-    Activation, CacheTypes, Norm, NormKind, Op, PageId, Plan, Rope, RowInput, Rows, Slot, SlotShape, Step, Weight,
-};
+use crate::plan::{CacheTypes, Op, PageId, Plan, Rows, Slot, SlotShape, Step};
 
 /// A plan on the processor.
 pub(super) struct CpuProgram {
@@ -28,7 +26,9 @@ pub(super) struct CpuProgram {
     pub(super) experts_scratch: ExpertsBuffers,
     /// Of heads that are multiplied with a matrix each.
     pub(super) head_activations: Vec<Activations>,
-    rotations: Rotations,
+    pub(super) rotations: Rotations,
+    /// Positions that there are where they are learned.
+    learned_positions: Option<usize>,
     ops: Arc<[Op]>,
     /// Of `ops`, those from here on have a row for each wanted row only.
     first_output_op: usize,
@@ -49,10 +49,14 @@ impl CpuProgram {
         ops: Range<usize>,
         parts: &[MappedPart],
     ) -> Result<Self, DeviceError> {
+        check::operations(&plan.ops[ops.clone()])?;
+        let weights = Weights::new(&plan.weights, parts);
+        check::rotations(&plan.ops[ops.clone()], &weights)?;
         Ok(Self {
             kernels,
             threads,
-            weights: Weights::new(&plan.weights, parts),
+            weights,
+            learned_positions: check::learned_positions(plan),
             state: State::new(&plan.state, cache)?,
             activations: Activations::new(),
             step: Step::default(),
@@ -147,117 +151,27 @@ impl CpuProgram {
             Op::Recur { kept, recurrence, out } => self.recur(*kept, recurrence, *out),
             Op::Store { kept, key, value } => self.store(*kept, *key, *value),
             Op::Attend { kept, shape, query, out } => self.attend(*kept, shape, *query, *out),
+            Op::Join { x, y, heads, out } => self.join(*x, *y, *heads, *out),
+            Op::Activate { activation, x, out } => self.activate(*activation, *x, *out),
             Op::Gate { activation, gate, up, out } => self.gate(*activation, *gate, *up, *out),
-            Op::Add { x, to } => self.write(*to, |program, to| {
-                elementwise::add(program.kernels, &program.threads, to, program.values(*x));
-            }),
-            Op::Scale { x, factor } => self.write(*x, |program, x| {
-                elementwise::scale(program.kernels, &program.threads, x, *factor);
-            }),
+            Op::Add { x, to } => self.add(*x, *to),
+            Op::Multiply { x, to, width } => self.multiply(*x, *to, *width),
+            Op::MultiplyVector { vector, to, width } => self.multiply_vector(*vector, *to, *width),
+            Op::DivideVector { vector, to } => self.divide_vector(*vector, *to),
+            Op::Scale { x, factor } => self.scale(*x, *factor),
+            Op::Softcap { x, cap } => self.softcap(*x, *cap),
+            Op::Clamp { x, limit } => self.clamp(*x, *limit),
             Op::Select { x, out } => self.select(*x, *out),
             other => unreachable!("{other:?} was refused when the plan was loaded"),
         }
-    }
-
-    fn embed(&mut self, table: Weight, scale: f32, out: Slot) {
-        let columns = self.columns(out);
-        self.write(out, |program, out| {
-            for (input, row) in program.step.inputs.iter().zip(out.chunks_exact_mut(columns)) {
-                match input {
-                    RowInput::Token(token) => program.weights.row(table, *token as usize, row),
-                    RowInput::Embedding(embedding) => row.copy_from_slice(embedding),
-                }
-                if scale != 1.0 && matches!(input, RowInput::Token(_)) {
-                    row.iter_mut().for_each(|value| *value *= scale);
-                }
-            }
-        });
-    }
-
-    fn add_position(&mut self, table: Weight, x: Slot) {
-        let columns = self.columns(x);
-        let mut positional = vec![0.0; columns];
-        self.write(x, |program, x| {
-            for (&position, row) in program.step.positions.iter().zip(x.chunks_exact_mut(columns)) {
-                program.weights.row(table, position, &mut positional);
-                row.iter_mut().zip(&positional).for_each(|(value, positional)| *value += positional);
-            }
-        });
-    }
-
-    fn add_vector(&mut self, vector: Weight, x: Slot) {
-        let columns = self.columns(x);
-        self.write(x, |program, x| {
-            let vector = program.weights.vector(vector);
-            for row in x.chunks_exact_mut(columns) {
-                row.iter_mut().zip(vector).for_each(|(value, added)| *value += added);
-            }
-        });
-    }
-
-    fn norm(&mut self, x: Slot, norm: &Norm, out: Slot) {
-        self.write(out, |program, out| {
-            let x = program.values(x);
-            let weight = program.weights.vector(norm.weight.expect("checked when the plan was loaded"));
-            let bias = norm.bias.map(|bias| program.weights.vector(bias));
-            match norm.kind {
-                NormKind::Rms => {
-                    elementwise::rms_norm(program.kernels, &program.threads, x, weight, norm.epsilon, out);
-                }
-                NormKind::Layer | NormKind::L2 => {
-                    elementwise::layer_norm(program.kernels, &program.threads, x, weight, bias, norm.epsilon, out);
-                }
-            }
-        });
-    }
-
-    fn split(&mut self, x: Slot, first: usize, width: usize, stride: usize, out: Slot) {
-        self.write(out, |program, out| {
-            let parts = program.values(x).chunks_exact(stride);
-            for (from, to) in parts.zip(out.chunks_exact_mut(width)) {
-                to.copy_from_slice(&from[first..first + width]);
-            }
-        });
-    }
-
-    fn rope(&mut self, x: Slot, rope: &Rope, heads: usize, _first: usize) {
-        let head_dim = self.columns(x) / heads;
-        let kind = rotation::kind(rope.pairs);
-        let mut rotations = std::mem::take(&mut self.rotations);
-        self.write(x, |program, x| {
-            let factors = rope.factors.map(|factors| program.weights.vector(factors));
-            let rows = rotations.rows(rope, factors, &program.step.positions);
-            let (kernels, threads) = (program.kernels, &program.threads);
-            elementwise::rope(kernels, threads, kind, x, heads, head_dim, rope.dimensions, rows);
-        });
-        self.rotations = rotations;
-    }
-
-    fn gate(&mut self, activation: Activation, gate: Slot, up: Slot, out: Slot) {
-        self.write(out, |program, out| {
-            let (kernels, threads) = (program.kernels, &program.threads);
-            let (gate, up) = (program.values(gate), program.values(up));
-            match activation {
-                Activation::Silu => elementwise::silu_mul(kernels, threads, gate, up, out),
-                Activation::Gelu => elementwise::gelu_mul(kernels, threads, gate, up, out),
-                other => elementwise::gate(kernels, threads, other, gate, up, out),
-            }
-        });
-    }
-
-    fn select(&mut self, x: Slot, out: Slot) {
-        let columns = self.columns(x);
-        self.write(out, |program, out| {
-            let x = program.values(x);
-            for (&row, target) in program.step.outputs.iter().zip(out.chunks_exact_mut(columns)) {
-                target.copy_from_slice(&x[row * columns..(row + 1) * columns]);
-            }
-        });
     }
 }
 
 impl Program for CpuProgram {
     fn run(&mut self, step: &Step) -> Result<(), DeviceError> {
+        if let Some(most) = self.learned_positions.filter(|&most| step.positions.iter().any(|&at| at >= most)) {
+            return Err(DeviceError::Unsupported(format!("the model has learned {most} positions and knows no other")));
+        }
         self.step.clone_from(step);
         self.rotations.begin();
         self.size_buffers()?;

@@ -60,7 +60,7 @@ fn frequencies(rope: &Rope, factors: Option<&[f32]>) -> (Vec<f64>, f64) {
     match rope.scaling {
         RopeScaling::None => (plain.collect(), magnitude),
         RopeScaling::Linear { factor } => (plain.map(|frequency| frequency / f64::from(factor)).collect(), magnitude),
-        RopeScaling::Yarn { factor, original_context, extrapolation, attention_factor, beta_fast, beta_slow } => {
+        RopeScaling::Yarn { factor, original_context, extrapolation, beta_fast, beta_slow } => {
             // The pair that turns `turns` times within the original context.
             let pair_of = |turns: f32| {
                 let length = original_context as f64 / (f64::from(turns) * std::f64::consts::TAU);
@@ -74,7 +74,7 @@ fn frequencies(rope: &Rope, factors: Option<&[f32]>) -> (Vec<f64>, f64) {
                 frequency / f64::from(factor) * (1.0 - kept) + frequency * kept
             });
             let warmth = if extrapolation == 0.0 { 1.0 } else { 1.0 + 0.1 * f64::from(factor).ln() };
-            (frequencies.collect(), magnitude * f64::from(attention_factor) * warmth)
+            (frequencies.collect(), magnitude * warmth)
         }
     }
 }
@@ -115,7 +115,6 @@ mod tests {
             factor: 8.0,
             original_context: 4096,
             extrapolation,
-            attention_factor: 1.0,
             beta_fast: 32.0,
             beta_slow: 1.0,
         };

@@ -61,15 +61,14 @@ pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
 /// YaRN's temperature goes into the scores, not into cosines and sines, by a factor of its own.
 fn scaled(model: &Blocks<'_, '_>, mut rope: Rope, key: usize) -> Result<(Rope, f32), ModelError> {
     let plain = 1.0 / (key as f32).sqrt();
-    let RopeScaling::Yarn { factor, attention_factor, extrapolation, .. } = &mut rope.scaling else {
+    let RopeScaling::Yarn { factor, extrapolation, .. } = rope.scaling else {
         return Ok((rope, plain));
     };
     let log = model.keys.number("rope.scaling.yarn_log_multiplier")?.unwrap_or(0.0);
-    let own = *attention_factor;
-    let temperature = own * (1.0 + 0.1 * log * factor.ln());
+    let temperature = rope.magnitude * (1.0 + 0.1 * log * factor.ln());
     // Takes back what YaRN multiplies cosines and sines with.
-    if *extrapolation != 0.0 {
-        *attention_factor = own / (1.0 + 0.1 * factor.ln());
+    if extrapolation != 0.0 {
+        rope.magnitude /= 1.0 + 0.1 * factor.ln();
     }
     Ok((rope, temperature * temperature * plain))
 }

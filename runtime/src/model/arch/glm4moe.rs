@@ -16,7 +16,7 @@ pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
         let heads = model.qkv(normed)?;
         let heads = if model.has("attn_q_norm.weight") { model.head_norms(NormKind::Rms, heads)? } else { heads };
         model.rotate(&heads, &rope);
-        model.attend_add(&heads, model.attention_shape(), x)?;
+        model.attention_onto(&heads, model.attention_shape(), x)?;
 
         let normed = model.norm(NormKind::Rms, x, "post_attention_norm")?;
         model.feed_forward_add(normed, mixture, x)?;

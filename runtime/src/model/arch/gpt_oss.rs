@@ -23,7 +23,7 @@ pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
         let mut shape = model.attention_shape();
         shape.window = windowed[layer].then_some(Window::Sliding(window));
         shape.sinks = Some(model.vector("attn_sinks.weight", shape.heads)?);
-        model.attend_add(&heads, shape, x)?;
+        model.attention_onto(&heads, shape, x)?;
 
         let normed = model.norm(NormKind::Rms, x, "post_attention_norm")?;
         model.feed_forward_add(normed, mixture, x)?;

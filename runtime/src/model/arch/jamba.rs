@@ -12,7 +12,7 @@ pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
         let normed = model.norm(NormKind::Rms, x, "attn_norm")?;
         if model.hyper.heads[layer] > 0 {
             let heads = model.qkv(normed)?;
-            model.attend_add(&heads, model.attention_shape(), x)?;
+            model.attention_onto(&heads, model.attention_shape(), x)?;
         } else {
             let (mixed, output) = model.mamba(normed)?;
             model.plan.linear_add(mixed, output, x);

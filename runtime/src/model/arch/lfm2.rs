@@ -25,7 +25,7 @@ pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
             model.rotate(&heads, &rope);
             let mut shape = model.attention_shape();
             shape.window = window.filter(|_| windowed[layer]).map(Window::Sliding);
-            model.attend_add(&heads, shape, x)?;
+            model.attention_onto(&heads, shape, x)?;
         }
         let normed = model.norm(NormKind::Rms, x, "ffn_norm")?;
         model.feed_forward_add(normed, Mixture::default(), x)?;

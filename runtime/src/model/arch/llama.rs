@@ -6,6 +6,7 @@ use crate::model::blocks::{Blocks, Mixture};
 use crate::plan::{NormKind, Plan, RopePairs};
 
 pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
+    model.feed_forward_factors = true;
     let rope = model.rope(RopePairs::Adjacent)?;
     let x = model.embed(1.0)?;
     for layer in 0..model.hyper.layers {
@@ -13,7 +14,7 @@ pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
         let normed = model.norm(NormKind::Rms, x, "attn_norm")?;
         let heads = model.qkv(normed)?;
         model.rotate(&heads, &rope);
-        model.attend_add(&heads, model.attention_shape(), x)?;
+        model.attention_onto(&heads, model.attention_shape(), x)?;
 
         let normed = model.norm(NormKind::Rms, x, "ffn_norm")?;
         model.feed_forward_add(normed, Mixture::default(), x)?;

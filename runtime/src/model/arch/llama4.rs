@@ -35,7 +35,7 @@ pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
         }
         let mut shape = model.attention_shape();
         shape.window = chunked[layer].then_some(Window::Chunked(CHUNK));
-        model.attend_add(&heads, shape, x)?;
+        model.attention_onto(&heads, shape, x)?;
 
         let normed = model.norm(NormKind::Rms, x, "ffn_norm")?;
         model.feed_forward_add(normed, mixture, x)?;

@@ -27,7 +27,7 @@ pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
             model.plan.linear_add(activated, down, x);
         } else {
             let heads = model.qkv(normed)?;
-            model.attend_add(&heads, model.attention_shape(), x)?;
+            model.attention_onto(&heads, model.attention_shape(), x)?;
         }
     }
     model.head(NormKind::Rms, x)

@@ -11,9 +11,9 @@ pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
         model.at(layer);
         let normed = model.norm(NormKind::Rms, x, "attn_norm")?;
         let heads = model.qkv(normed)?;
-        let heads = model.whole_norms(NormKind::Rms, heads)?;
+        let heads = model.norms_across_heads(NormKind::Rms, heads)?;
         model.rotate(&heads, &rope);
-        model.attend_add(&heads, model.attention_shape(), x)?;
+        model.attention_onto(&heads, model.attention_shape(), x)?;
 
         let normed = model.norm(NormKind::Rms, x, "ffn_norm")?;
         model.feed_forward_add(normed, Mixture { normalise: false, ..Mixture::default() }, x)?;

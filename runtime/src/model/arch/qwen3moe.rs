@@ -13,7 +13,7 @@ pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
         let heads = model.qkv(normed)?;
         let heads = model.head_norms(NormKind::Rms, heads)?;
         model.rotate(&heads, &rope);
-        model.attend_add(&heads, model.attention_shape(), x)?;
+        model.attention_onto(&heads, model.attention_shape(), x)?;
 
         let normed = model.norm(NormKind::Rms, x, "ffn_norm")?;
         model.feed_forward_add(normed, Mixture::default(), x)?;

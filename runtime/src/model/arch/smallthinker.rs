@@ -25,7 +25,7 @@ pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
         }
         let mut shape = model.attention_shape();
         shape.window = windowed[layer].then_some(Window::Sliding(WINDOW));
-        model.attend_add(&heads, shape, x)?;
+        model.attention_onto(&heads, shape, x)?;
 
         let normed = model.norm(NormKind::Rms, x, "ffn_norm")?;
         let routed = model.mixture(normed, scores, mixture)?;

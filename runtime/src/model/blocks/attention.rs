@@ -2,7 +2,7 @@
 
 use super::Blocks;
 use crate::model::ModelError;
-use crate::plan::{Attention, Kept, Linear, Norm, NormKind, Rope, Slot, StateGroup};
+use crate::plan::{Attention, Kept, Linear, Op, Rope, Slot, StateGroup};
 
 /// Queries, keys and values of a layer.
 #[derive(Clone, Copy, Debug)]
@@ -54,26 +54,11 @@ impl Blocks<'_, '_> {
         self.plan.rope(heads.key, rope, shape.kv_heads, 0);
     }
 
-    /// `x += output(attend(heads))`, the end of a layer's first half.
-    pub fn attend_add(&mut self, heads: &Heads, shape: Attention, x: Slot) -> Result<(), ModelError> {
-        let mixed = self.attend(heads, shape);
-        let output = self.attention_output()?;
-        self.plan.linear_add(mixed, output, x);
-        Ok(())
-    }
-
-    /// Norms over all queries and all keys, not head by head: `attn_q_norm`, `attn_k_norm`.
-    pub fn whole_norms(&mut self, kind: NormKind, heads: Heads) -> Result<Heads, ModelError> {
-        let (query, key) = (self.norm(kind, heads.query, "attn_q_norm")?, self.norm(kind, heads.key, "attn_k_norm")?);
-        Ok(Heads { query, key, ..heads })
-    }
-
-    /// Norms of each head's queries and keys: `attn_q_norm`, `attn_k_norm`, one weight for all heads.
-    pub fn head_norms(&mut self, kind: NormKind, heads: Heads) -> Result<Heads, ModelError> {
-        let width = self.hyper.key_dim;
-        let query: Norm = self.norm_weights(kind, "attn_q_norm", width)?;
-        let key: Norm = self.norm_weights(kind, "attn_k_norm", width)?;
-        Ok(Heads { query: self.plan.norm(heads.query, query), key: self.plan.norm(heads.key, key), ..heads })
+    /// Keeps queries, keys and values within `-limit..=limit`.
+    pub fn clamp(&mut self, heads: &Heads, limit: f32) {
+        for x in [heads.query, heads.key, heads.value] {
+            self.plan.apply(Op::Clamp { x, limit });
+        }
     }
 
     /// The place of the current layer's keys and values.
@@ -91,6 +76,21 @@ impl Blocks<'_, '_> {
     pub fn attend(&mut self, heads: &Heads, shape: Attention) -> Slot {
         let kept = self.keep(&shape);
         self.plan.attend(kept, shape, heads.query, heads.key, heads.value)
+    }
+
+    /// Attention and its output projection.
+    pub fn attention(&mut self, heads: &Heads, shape: Attention) -> Result<Slot, ModelError> {
+        let mixed = self.attend(heads, shape);
+        let output = self.attention_output()?;
+        Ok(self.plan.linear(mixed, output))
+    }
+
+    /// The same, added to the residual stream `x` as it is.
+    pub fn attention_onto(&mut self, heads: &Heads, shape: Attention, x: Slot) -> Result<(), ModelError> {
+        let mixed = self.attend(heads, shape);
+        let output = self.attention_output()?;
+        self.plan.linear_add(mixed, output, x);
+        Ok(())
     }
 
     /// The output projection of the current layer.

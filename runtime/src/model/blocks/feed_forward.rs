@@ -1,4 +1,5 @@
-//! Feed-forward blocks.
+//! Feed-forward blocks. Each gives what goes into the last projection, and that projection: its result is added to the residual
+//! stream right away, or normalised or scaled first.
 
 use super::{Blocks, Mixture};
 use crate::model::ModelError;
@@ -12,36 +13,68 @@ impl Blocks<'_, '_> {
             self.plan.add(routed, x);
             return Ok(());
         }
-        let (gated, down) = self.gated(normed, mixture.activation)?;
-        self.plan.linear_add(gated, down, x);
-        Ok(())
+        self.gated_onto(normed, mixture.activation, x)
     }
 
     /// A projection of a feed-forward block, whose factor covers its bias.
     pub fn feed_forward_linear(&mut self, name: &str, outputs: usize, inputs: usize) -> Result<Linear, ModelError> {
-        let mut linear = self.linear(name, outputs, inputs)?;
+        let linear = self.linear(name, outputs, inputs)?;
+        Ok(self.feed_forward_factor(linear))
+    }
+
+    fn feed_forward_factor(&self, mut linear: Linear) -> Linear {
+        linear.factor = linear.factor.filter(|_| self.feed_forward_factors);
         if let Some(factor) = &mut linear.factor {
             factor.covers_bias = true;
         }
-        Ok(linear)
+        linear
     }
 
-    /// `activation(up(x))` by `ffn_up`, and the projection `ffn_down` that goes with it.
+    /// `activation(gate(x)) * up(x)` by `ffn_gate` and `ffn_up`, or by an `ffn_up` that is both, gate first.
+    pub fn gated(&mut self, x: Slot, activation: Activation) -> Result<(Slot, Linear), ModelError> {
+        let (inputs, width) = (self.plan.columns(x), self.hyper.feed_forward[self.layer()]);
+        let linears = if self.has("ffn_gate.weight") {
+            let gate = self.feed_forward_linear("ffn_gate", width, inputs)?;
+            vec![gate, self.feed_forward_linear("ffn_up", width, inputs)?]
+        } else {
+            let parts = self.fused("ffn_up", &[width, width], inputs)?;
+            parts.into_iter().map(|part| self.feed_forward_factor(part)).collect()
+        };
+        let outs = self.plan.linears(x, &linears);
+        let gated = self.plan.gate(activation, outs[0], outs[1]);
+        Ok((gated, self.down(width)?))
+    }
+
+    /// `activation(up(x))` by `ffn_up`.
     pub fn plain(&mut self, x: Slot, activation: Activation) -> Result<(Slot, Linear), ModelError> {
         let (inputs, width) = (self.plan.columns(x), self.hyper.feed_forward[self.layer()]);
         let up = self.feed_forward_linear("ffn_up", width, inputs)?;
-        let down = self.feed_forward_linear("ffn_down", self.hyper.embedding, width)?;
         let up = self.plan.linear(x, up);
-        Ok((self.plan.activate(activation, up), down))
+        let active = self.plan.activate(activation, up);
+        Ok((active, self.down(width)?))
     }
 
-    /// `activation(gate(x)) * up(x)` by `ffn_gate` and `ffn_up`, and the projection `ffn_down` that goes with it.
-    pub fn gated(&mut self, x: Slot, activation: Activation) -> Result<(Slot, Linear), ModelError> {
-        let (inputs, width) = (self.plan.columns(x), self.hyper.feed_forward[self.layer()]);
-        let gate = self.feed_forward_linear("ffn_gate", width, inputs)?;
-        let up = self.feed_forward_linear("ffn_up", width, inputs)?;
-        let down = self.feed_forward_linear("ffn_down", self.hyper.embedding, width)?;
-        let outs = self.plan.linears(x, &[gate, up]);
-        Ok((self.plan.gate(activation, outs[0], outs[1]), down))
+    fn down(&mut self, width: usize) -> Result<Linear, ModelError> {
+        self.feed_forward_linear("ffn_down", self.hyper.embedding, width)
+    }
+
+    /// [`Blocks::gated`] with its last projection.
+    pub fn gated_block(&mut self, x: Slot, activation: Activation) -> Result<Slot, ModelError> {
+        let (gated, down) = self.gated(x, activation)?;
+        Ok(self.plan.linear(gated, down))
+    }
+
+    /// [`Blocks::gated`], added to the residual stream `to`.
+    pub fn gated_onto(&mut self, x: Slot, activation: Activation, to: Slot) -> Result<(), ModelError> {
+        let (gated, down) = self.gated(x, activation)?;
+        self.plan.linear_add(gated, down, to);
+        Ok(())
+    }
+
+    /// [`Blocks::plain`], added to the residual stream `to`.
+    pub fn plain_onto(&mut self, x: Slot, activation: Activation, to: Slot) -> Result<(), ModelError> {
+        let (active, down) = self.plain(x, activation)?;
+        self.plan.linear_add(active, down, to);
+        Ok(())
     }
 }

@@ -16,16 +16,4 @@ impl Blocks<'_, '_> {
         let full = if full_first { 0 } else { period - 1 };
         Ok((0..layers).map(|layer| layer % period != full).collect())
     }
-
-    /// Takes the layers at the end out that predict further tokens (`nextn_predict_layers`) and that nothing here runs.
-    pub fn leave_out_prediction_layers(&mut self) -> Result<(), ModelError> {
-        let all = self.hyper.layers;
-        let extra = self.keys.count("nextn_predict_layers", all as u64)?.unwrap_or(0);
-        if extra >= all {
-            return Err(self.unsupported(format!("all {all} layers are said to predict further tokens")));
-        }
-        self.hyper.layers -= extra;
-        (self.hyper.layers..all).for_each(|layer| self.tensors.ignore_layer(layer));
-        Ok(())
-    }
 }

@@ -8,17 +8,22 @@ mod attention;
 mod delta;
 mod feed_forward;
 mod layers;
+mod linear;
 mod mamba;
 mod mixture;
+mod norms;
+mod rope;
+mod windows;
 
 pub use attention::Heads;
 pub use mixture::Mixture;
+pub use windows::Windows;
 
 use super::ModelError;
 use super::hyperparameters::{Hyperparameters, MOST_COLUMNS};
 use super::keys::Keys;
-use super::tensors::{TensorTable, elements_of, rows_of};
-use crate::plan::{Factor, Head, Linear, Norm, NormKind, Plan, PlanBuilder, Rope, RopePairs, Slot, Weight, WeightUse};
+use super::tensors::TensorTable;
+use crate::plan::{Head, Linear, NormKind, Op, Plan, PlanBuilder, Slot, Weight};
 
 /// A model on its way from names to a plan.
 pub struct Blocks<'a, 'b> {
@@ -32,6 +37,8 @@ pub struct Blocks<'a, 'b> {
     pub plan: PlanBuilder,
     /// Rows of the token table: the file's own word on the vocabulary's size.
     pub vocabulary: usize,
+    /// Whether factors beside feed-forward matrices (`ffn_up.scale`) count. Most architectures' definition leaves them out.
+    pub feed_forward_factors: bool,
     layer: usize,
 }
 
@@ -40,7 +47,20 @@ impl<'a, 'b> Blocks<'a, 'b> {
     pub fn new(keys: &'a Keys<'a>, tensors: &'a mut TensorTable<'b>) -> Result<Self, ModelError> {
         let hyper = Hyperparameters::read(keys)?;
         let vocabulary = vocabulary(tensors)?;
-        Ok(Self { keys, hyper, tensors, plan: PlanBuilder::new(), vocabulary, layer: 0 })
+        Ok(Self { keys, hyper, tensors, plan: PlanBuilder::new(), vocabulary, feed_forward_factors: false, layer: 0 })
+    }
+
+    /// Takes the last layers away that predict further tokens (`nextn_predict_layers`), as nothing here uses them.
+    pub fn leave_out_prediction_layers(&mut self) -> Result<(), ModelError> {
+        let name = "nextn_predict_layers";
+        let count = self.keys.count(name, u64::from(u16::MAX))?.unwrap_or(0);
+        let layers = self.hyper.layers;
+        if count >= layers {
+            return Err(self.keys.wrong(name, count, format!("it must be below the {layers} layers")));
+        }
+        self.hyper.layers -= count;
+        (self.hyper.layers..layers).for_each(|layer| self.tensors.ignore_all(&format!("blk.{layer}.")));
+        Ok(())
     }
 
     /// From here on, names are of this layer.
@@ -77,6 +97,17 @@ impl<'a, 'b> Blocks<'a, 'b> {
         Ok(self.plan.embed(table, scale))
     }
 
+    /// Adds the positions' rows of the learned table `position_embd`, where the file has one.
+    pub fn learned_positions(&mut self, x: Slot) -> Result<(), ModelError> {
+        let name = "position_embd.weight";
+        if self.tensors.has(name) {
+            let table = self.tensors.table(name, self.hyper.context, self.hyper.embedding)?;
+            let table = self.plan.weight(table);
+            self.plan.apply(Op::Position { table, x });
+        }
+        Ok(())
+    }
+
     /// A vector of the current layer, by its whole name after `blk.N.`.
     pub fn vector(&mut self, name: &str, length: usize) -> Result<Weight, ModelError> {
         self.vector_of(name, &[length])
@@ -93,136 +124,20 @@ impl<'a, 'b> Blocks<'a, 'b> {
         if self.has(name) { self.vector(name, length).map(Some) } else { Ok(None) }
     }
 
-    /// A norm over `width` columns with the tensors `name.weight` and, where it is there, `name.bias`.
-    pub fn norm_weights(&mut self, kind: NormKind, name: &str, width: usize) -> Result<Norm, ModelError> {
-        let full = self.name(name);
-        self.norm_named(kind, &full, width)
-    }
-
-    fn norm_named(&mut self, kind: NormKind, name: &str, width: usize) -> Result<Norm, ModelError> {
-        let weight = self.tensors.vector(&format!("{name}.weight"), &[width])?;
-        let weight = Some(self.plan.weight(weight));
-        let bias_name = format!("{name}.bias");
-        let bias = match self.tensors.has(&bias_name) {
-            true => Some(self.tensors.vector(&bias_name, &[width])?),
-            false => None,
-        };
-        let bias = bias.map(|bias| self.plan.weight(bias));
-        Ok(Norm { kind, width, weight, bias, epsilon: self.epsilon(kind) })
-    }
-
-    /// ε of a norm.
-    pub fn epsilon(&self, kind: NormKind) -> f32 {
-        match kind {
-            NormKind::Layer => self.hyper.layer_epsilon,
-            NormKind::Rms | NormKind::L2 => self.hyper.rms_epsilon,
-        }
-    }
-
-    /// `norm(x)` over all columns, by the tensors of the current layer.
-    pub fn norm(&mut self, kind: NormKind, x: Slot, name: &str) -> Result<Slot, ModelError> {
-        let norm = self.norm_weights(kind, name, self.plan.columns(x))?;
-        Ok(self.plan.norm(x, norm))
-    }
-
-    /// `norm(x)` by tensors of no layer.
-    pub fn outer_norm(&mut self, kind: NormKind, x: Slot, name: &str) -> Result<Slot, ModelError> {
-        let norm = self.norm_named(kind, name, self.plan.columns(x))?;
-        Ok(self.plan.norm(x, norm))
-    }
-
-    /// A linear layer of the current layer: `name.weight`, `name.bias` and `name.scale` where they are there.
-    pub fn linear(&mut self, name: &str, outputs: usize, inputs: usize) -> Result<Linear, ModelError> {
-        let full = self.name(name);
-        self.linear_named(&full, outputs, inputs)
-    }
-
-    fn linear_named(&mut self, name: &str, outputs: usize, inputs: usize) -> Result<Linear, ModelError> {
-        let (weight, bias, factor) = self.find_linear(name, outputs, inputs)?;
-        Ok(self.add_linear(weight, bias, factor))
-    }
-
-    fn find_linear(
-        &mut self,
-        name: &str,
-        outputs: usize,
-        inputs: usize,
-    ) -> Result<(WeightUse, Option<WeightUse>, Option<Factor>), ModelError> {
-        let weight = self.tensors.matrix(&format!("{name}.weight"), outputs, inputs)?;
-        let bias_name = format!("{name}.bias");
-        let bias = match self.tensors.has(&bias_name) {
-            true => Some(self.tensors.vector(&bias_name, &[outputs])?),
-            false => None,
-        };
-        Ok((weight, bias, self.factor(name)?))
-    }
-
-    fn add_linear(&mut self, weight: WeightUse, bias: Option<WeightUse>, factor: Option<Factor>) -> Linear {
-        let weight = self.plan.weight(weight);
-        Linear { weight, bias: bias.map(|bias| self.plan.weight(bias)), factor }
-    }
-
-    /// The factor of a whole matrix that files made from scaled formats carry.
-    fn factor(&mut self, name: &str) -> Result<Option<Factor>, ModelError> {
-        // What activations were divided by where they are quantised to four bits; nothing here does that.
-        self.tensors.ignore(&format!("{name}.input_scale"));
-        let scale = format!("{name}.scale");
-        if !self.tensors.has(&scale) {
-            return Ok(None);
-        }
-        let weight = self.tensors.vector(&scale, &[1])?;
-        Ok(Some(Factor { weight: self.plan.weight(weight), covers_bias: false }))
-    }
-
-    /// A fused linear layer of the current layer, taken apart by rows. `widths` add up to its outputs.
-    pub fn fused(&mut self, name: &str, widths: &[usize], inputs: usize) -> Result<Vec<Linear>, ModelError> {
-        let full = self.name(name);
-        let (weight, bias, factor) = self.find_linear(&full, widths.iter().sum(), inputs)?;
-        let mut first = 0;
-        let parts = widths.iter().map(|&width| {
-            let rows = first..first + width;
-            first += width;
-            let bias = match &bias {
-                None => None,
-                Some(bias) => Some(elements_of(bias, rows.clone()).ok_or_else(|| {
-                    self.unsupported(format!("{full}.bias is stored in blocks that do not fall apart into {widths:?}"))
-                })?),
-            };
-            Ok(self.add_linear(rows_of(&weight, rows), bias, factor))
-        });
-        parts.collect()
-    }
-
-    /// The rotation that the `rope.*` keys describe, with the divisors that the file has: longrope's for the context in force,
-    /// or those of Llama 3.1.
-    pub fn rope(&mut self, pairs: RopePairs) -> Result<Rope, ModelError> {
-        let count = self.hyper.rope_dimensions(self.keys)? / 2;
-        let longrope = self.hyper.longrope_factors(self.keys)?;
-        let name = match longrope {
-            Some([name, other]) => {
-                self.tensors.ignore(other);
-                Some(name)
-            }
-            None => self.tensors.has("rope_freqs.weight").then_some("rope_freqs.weight"),
-        };
-        let factors = match name {
-            Some(name) => Some(self.tensors.vector(name, &[count])?),
-            None => None,
-        };
-        let factors = factors.map(|factors| self.plan.weight(factors));
-        self.hyper.rope(self.keys, pairs, factors)
-    }
-
-    /// The rotation that the `rope.*` keys describe, where no divisors belong to it.
-    pub fn rope_without_factors(&mut self, pairs: RopePairs) -> Result<Rope, ModelError> {
-        self.hyper.rope(self.keys, pairs, None)
-    }
-
     /// The end: wanted rows, norm, head. The head is the token table itself where the model ties them.
-    pub fn head(mut self, kind: NormKind, x: Slot) -> Result<Plan, ModelError> {
+    pub fn head(self, kind: NormKind, x: Slot) -> Result<Plan, ModelError> {
+        self.scaled_head(kind, x, 1.0, None)
+    }
+
+    /// The end of a model that scales its logits, or squashes them to `cap * tanh(logit / cap)`.
+    pub fn scaled_head(mut self, kind: NormKind, x: Slot, scale: f32, cap: Option<f32>) -> Result<Plan, ModelError> {
         let last = self.plan.select(x);
         let normed = self.outer_norm(kind, last, "output_norm")?;
         let logits = self.logits(normed)?;
+        self.plan.scale(logits, scale);
+        if let Some(cap) = cap {
+            self.plan.apply(Op::Softcap { x: logits, cap });
+        }
         self.finish(Head::Logits(logits))
     }
 

@@ -1,0 +1,104 @@
+//! Operations between matrix products: norms, activations, sums and factors, rotations.
+
+use super::program::CpuProgram;
+use super::rotation;
+use crate::kernels::elementwise::{self, Heads};
+use crate::plan::{Activation, Norm, NormKind, Rope, Slot, Weight};
+
+impl CpuProgram {
+    pub(super) fn norm(&mut self, x: Slot, norm: &Norm, out: Slot) {
+        self.write(out, |program, out| {
+            let vector = |weight: Option<Weight>| weight.map(|weight| program.weights.vector(weight));
+            let norm = elementwise::Norm {
+                kind: match norm.kind {
+                    NormKind::Rms => elementwise::NormKind::Rms,
+                    NormKind::Layer => elementwise::NormKind::Layer,
+                    NormKind::L2 => elementwise::NormKind::L2,
+                },
+                width: norm.width,
+                weight: vector(norm.weight),
+                bias: vector(norm.bias),
+                eps: norm.epsilon,
+            };
+            elementwise::norm(program.kernels, &program.threads, &norm, program.values(x), out);
+        });
+    }
+
+    pub(super) fn activate(&mut self, activation: Activation, x: Slot, out: Slot) {
+        self.write(out, |program, out| {
+            elementwise::activate(program.kernels, &program.threads, activation, program.values(x), out);
+        });
+    }
+
+    pub(super) fn gate(&mut self, activation: Activation, gate: Slot, up: Slot, out: Slot) {
+        self.write(out, |program, out| {
+            let (gate, up) = (program.values(gate), program.values(up));
+            elementwise::gate(program.kernels, &program.threads, activation, gate, up, out);
+        });
+    }
+
+    pub(super) fn add(&mut self, x: Slot, to: Slot) {
+        self.write(to, |program, to| elementwise::add(program.kernels, &program.threads, to, program.values(x)));
+    }
+
+    /// A column of `x` multiplies `width` of `to`.
+    pub(super) fn multiply(&mut self, x: Slot, to: Slot, width: usize) {
+        self.write(to, |program, to| {
+            let (kernels, threads, x) = (program.kernels, &program.threads, program.values(x));
+            match width {
+                1 => elementwise::multiply(kernels, threads, to, x),
+                _ => elementwise::multiply_rows(kernels, threads, to, x, width),
+            }
+        });
+    }
+
+    /// An element of `vector` multiplies `width` columns of `to`.
+    pub(super) fn multiply_vector(&mut self, vector: Weight, to: Slot, width: usize) {
+        let columns = self.columns(to);
+        self.write(to, |program, to| {
+            let (kernels, threads, vector) = (program.kernels, &program.threads, program.weights.vector(vector));
+            for row in to.chunks_exact_mut(columns) {
+                match width {
+                    1 => elementwise::multiply(kernels, threads, row, vector),
+                    _ => elementwise::multiply_rows(kernels, threads, row, vector, width),
+                }
+            }
+        });
+    }
+
+    pub(super) fn divide_vector(&mut self, vector: Weight, to: Slot) {
+        let columns = self.columns(to);
+        self.write(to, |program, to| {
+            let vector = program.weights.vector(vector);
+            for row in to.chunks_exact_mut(columns) {
+                row.iter_mut().zip(vector).for_each(|(value, divisor)| *value /= divisor);
+            }
+        });
+    }
+
+    pub(super) fn scale(&mut self, x: Slot, factor: f32) {
+        self.write(x, |program, x| elementwise::scale(program.kernels, &program.threads, x, factor));
+    }
+
+    pub(super) fn softcap(&mut self, x: Slot, cap: f32) {
+        self.write(x, |program, x| elementwise::softcap(program.kernels, &program.threads, x, cap));
+    }
+
+    pub(super) fn clamp(&mut self, x: Slot, limit: f32) {
+        self.write(x, |program, x| elementwise::clamp(program.kernels, &program.threads, x, -limit, limit));
+    }
+
+    /// Turns `heads` of `x`, each from its element `first` on.
+    pub(super) fn rope(&mut self, x: Slot, rope: &Rope, heads: usize, first: usize) {
+        let columns = self.columns(x);
+        let heads = Heads { columns, count: heads, stride: columns / heads, first };
+        let kind = rotation::kind(rope.pairs);
+        let mut rotations = std::mem::take(&mut self.rotations);
+        self.write(x, |program, x| {
+            let factors = rope.factors.map(|factors| program.weights.vector(factors));
+            let rows = rotations.rows(rope, factors, &program.step.positions);
+            elementwise::rope_heads(program.kernels, &program.threads, kind, x, heads, rope.dimensions, rows);
+        });
+        self.rotations = rotations;
+    }
+}

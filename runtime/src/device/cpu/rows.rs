@@ -1,0 +1,77 @@
+//! Operations that move rows and columns about: the lookups at the beginning, parts of rows, the wanted rows at the end.
+
+use super::program::CpuProgram;
+use crate::plan::{RowInput, Slot, Weight};
+
+impl CpuProgram {
+    pub(super) fn embed(&mut self, table: Weight, scale: f32, out: Slot) {
+        let columns = self.columns(out);
+        self.write(out, |program, out| {
+            for (input, row) in program.step.inputs.iter().zip(out.chunks_exact_mut(columns)) {
+                match input {
+                    RowInput::Token(token) => program.weights.row(table, *token as usize, row),
+                    RowInput::Embedding(embedding) => row.copy_from_slice(embedding),
+                }
+                if scale != 1.0 && matches!(input, RowInput::Token(_)) {
+                    row.iter_mut().for_each(|value| *value *= scale);
+                }
+            }
+        });
+    }
+
+    pub(super) fn add_position(&mut self, table: Weight, x: Slot) {
+        let columns = self.columns(x);
+        let mut positional = vec![0.0; columns];
+        self.write(x, |program, x| {
+            for (&position, row) in program.step.positions.iter().zip(x.chunks_exact_mut(columns)) {
+                program.weights.row(table, position, &mut positional);
+                row.iter_mut().zip(&positional).for_each(|(value, positional)| *value += positional);
+            }
+        });
+    }
+
+    pub(super) fn add_vector(&mut self, vector: Weight, x: Slot) {
+        let columns = self.columns(x);
+        self.write(x, |program, x| {
+            let vector = program.weights.vector(vector);
+            for row in x.chunks_exact_mut(columns) {
+                row.iter_mut().zip(vector).for_each(|(value, added)| *value += added);
+            }
+        });
+    }
+
+    pub(super) fn split(&mut self, x: Slot, first: usize, width: usize, stride: usize, out: Slot) {
+        self.write(out, |program, out| {
+            let parts = program.values(x).chunks_exact(stride);
+            for (from, to) in parts.zip(out.chunks_exact_mut(width)) {
+                to.copy_from_slice(&from[first..first + width]);
+            }
+        });
+    }
+
+    /// Heads of two parts each; `y` is the same for all heads where it is as wide as one's part.
+    pub(super) fn join(&mut self, x: Slot, y: Slot, heads: usize, out: Slot) {
+        let (x_width, out_width) = (self.columns(x) / heads, self.columns(out) / heads);
+        let y_width = out_width - x_width;
+        let shared = self.columns(y) == y_width;
+        self.write(out, |program, out| {
+            let (x, y) = (program.values(x), program.values(y));
+            for (head, (out, x)) in out.chunks_exact_mut(out_width).zip(x.chunks_exact(x_width)).enumerate() {
+                let (first, second) = out.split_at_mut(x_width);
+                first.copy_from_slice(x);
+                let part = if shared { head / heads } else { head };
+                second.copy_from_slice(&y[part * y_width..][..y_width]);
+            }
+        });
+    }
+
+    pub(super) fn select(&mut self, x: Slot, out: Slot) {
+        let columns = self.columns(x);
+        self.write(out, |program, out| {
+            let x = program.values(x);
+            for (&row, target) in program.step.outputs.iter().zip(out.chunks_exact_mut(columns)) {
+                target.copy_from_slice(&x[row * columns..(row + 1) * columns]);
+            }
+        });
+    }
+}

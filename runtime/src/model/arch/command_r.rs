@@ -1,0 +1,44 @@
+//! `command-r`, `cohere2`: one norm for attention and feed-forward, which both add to what came in; scaled logits.
+
+use crate::model::ModelError;
+use crate::model::blocks::Blocks;
+use crate::plan::{Activation, Attention, NormKind, Plan, RopePairs};
+
+pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
+    let rope = model.rope(RopePairs::Adjacent)?;
+    let x = model.embed(1.0)?;
+    for layer in 0..model.hyper.layers {
+        model.at(layer);
+        let normed = model.norm(NormKind::Layer, x, "attn_norm")?;
+        let mut heads = model.qkv(normed)?;
+        if model.has_query_norm() {
+            heads = model.norms_of_each_head(NormKind::Layer, heads)?;
+        }
+        model.rotate(&heads, &rope);
+        model.attention_onto(&heads, model.attention_shape(), x)?;
+        model.gated_onto(normed, Activation::Silu, x)?;
+    }
+    let scale = model.keys.positive("logit_scale", 1.0)?;
+    model.scaled_head(NormKind::Layer, x, scale, None)
+}
+
+/// Of every four layers three see a window, and only they have positions.
+pub(super) fn cohere2(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
+    model.feed_forward_factors = true;
+    let windows = model.windows(None, 4)?;
+    let rope = model.rope(RopePairs::Adjacent)?;
+    let x = model.embed(1.0)?;
+    for layer in 0..model.hyper.layers {
+        model.at(layer);
+        let normed = model.norm(NormKind::Layer, x, "attn_norm")?;
+        let heads = model.qkv(normed)?;
+        let window = windows.as_ref().and_then(|windows| windows.of(layer));
+        if window.is_some() {
+            model.rotate(&heads, &rope);
+        }
+        model.attention_onto(&heads, Attention { window, ..model.attention_shape() }, x)?;
+        model.gated_onto(normed, Activation::Silu, x)?;
+    }
+    let scale = model.keys.positive("logit_scale", 1.0)?;
+    model.scaled_head(NormKind::Layer, x, scale, None)
+}

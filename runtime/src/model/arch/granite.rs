@@ -1,0 +1,62 @@
+//! `granite`, `minicpm`: Llama's layers between scales: of the embeddings, of what each block adds, of the logits.
+
+use crate::model::ModelError;
+use crate::model::blocks::Blocks;
+use crate::plan::{Activation, NormKind, Plan, RopePairs};
+
+/// What is multiplied; 1 for nothing.
+struct Scales {
+    embedding: f32,
+    residual: f32,
+    /// Logits are divided by it.
+    logit: f32,
+}
+
+/// Granite, whose files say all.
+pub(super) fn plan(model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
+    let key = |name| model.keys.positive(name, 1.0);
+    let scales =
+        Scales { embedding: key("embedding_scale")?, residual: key("residual_scale")?, logit: key("logit_scale")? };
+    let rotates = model.keys.flag("rope.scaling.finetuned")?.unwrap_or(true);
+    layers(model, &scales, rotates)
+}
+
+/// MiniCPM, whose older files leave the scales to the program.
+pub(super) fn minicpm(model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
+    let (layers_count, embedding) = (model.hyper.layers as f32, model.hyper.embedding as f32);
+    let key = |name, default| match model.keys.number(name)? {
+        None => Ok(default),
+        Some(_) => model.keys.positive(name, 1.0),
+    };
+    let scales = Scales {
+        embedding: key("embedding_scale", 12.0)?,
+        residual: key("residual_scale", 1.4 / layers_count.sqrt())?,
+        logit: key("logit_scale", 256.0 / embedding)?,
+    };
+    layers(model, &scales, true)
+}
+
+fn layers(mut model: Blocks<'_, '_>, scales: &Scales, rotates: bool) -> Result<Plan, ModelError> {
+    if model.keys.count("expert_count", u64::from(u16::MAX))?.is_some() {
+        return Err(model.unsupported("this is a mixture of experts, which this build does not run yet"));
+    }
+    let rope = model.rope(RopePairs::Adjacent)?;
+    let x = model.embed(scales.embedding)?;
+    for layer in 0..model.hyper.layers {
+        model.at(layer);
+        let normed = model.norm(NormKind::Rms, x, "attn_norm")?;
+        let heads = model.qkv(normed)?;
+        if rotates {
+            model.rotate(&heads, &rope);
+        }
+        let attended = model.attention(&heads, model.attention_shape())?;
+        model.plan.scale(attended, scales.residual);
+        model.plan.add(attended, x);
+
+        let normed = model.norm(NormKind::Rms, x, "ffn_norm")?;
+        let fed = model.gated_block(normed, Activation::Silu)?;
+        model.plan.scale(fed, scales.residual);
+        model.plan.add(fed, x);
+    }
+    model.scaled_head(NormKind::Rms, x, 1.0 / scales.logit, None)
+}

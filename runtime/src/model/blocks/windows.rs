@@ -1,0 +1,40 @@
+//! Which layers look back a fixed distance only.
+
+use super::Blocks;
+use crate::model::ModelError;
+use crate::plan::Window;
+
+/// A distance, and the layers that it holds for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Windows {
+    length: usize,
+    layers: Vec<bool>,
+}
+
+impl Windows {
+    /// What a layer sees of the past; `None`: all of it.
+    pub fn of(&self, layer: usize) -> Option<Window> {
+        self.layers[layer].then_some(Window::Sliding(self.length))
+    }
+}
+
+impl Blocks<'_, '_> {
+    /// The windows that `attention.sliding_window` and `attention.sliding_window_pattern` describe. Where the file says
+    /// nothing, `length` is the distance (`None`: there are no windows), and of every `period` layers the last sees everything.
+    pub fn windows(&self, length: Option<usize>, period: usize) -> Result<Option<Windows>, ModelError> {
+        let Some(length) = self.keys.count("attention.sliding_window", 1 << 26)?.or(length) else { return Ok(None) };
+        let name = "attention.sliding_window_pattern";
+        // One flag each for those too that nothing computes with.
+        let layers = self.hyper.heads.len();
+        if let Some(layers) = self.keys.layer_flags(name, layers)? {
+            return Ok(Some(Windows { length, layers }));
+        }
+        // A period of 0 means that no layer sees everything.
+        let period = match self.keys.number(name)? {
+            Some(0.0) => None,
+            _ => Some(self.keys.count(name, 1 << 16)?.unwrap_or(period)),
+        };
+        let layers = (0..layers).map(|layer| period.is_none_or(|period| layer % period + 1 < period)).collect();
+        Ok(Some(Windows { length, layers }))
+    }
+}
