@@ -1,7 +1,7 @@
 //! `command-r`, `cohere2`: one norm for attention and feed-forward, which both add to what came in; scaled logits.
 
 use crate::model::ModelError;
-use crate::model::blocks::Blocks;
+use crate::model::blocks::{Blocks, factors_of_all};
 use crate::plan::{Activation, Attention, NormKind, Plan, RopePairs};
 
 pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
@@ -24,7 +24,7 @@ pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
 
 /// Of every four layers three see a window, and only they have positions.
 pub(super) fn cohere2(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
-    model.feed_forward_factors = true;
+    model.factors = factors_of_all;
     let windows = model.windows(None, 4)?;
     let rope = model.rope(RopePairs::Adjacent)?;
     let x = model.embed(1.0)?;

@@ -12,7 +12,7 @@ pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
         let normed = model.norm(NormKind::Rms, x, "attn_norm")?;
         let heads = model.qkv(normed)?;
         model.rotate(&heads, &rope);
-        model.attention_onto(&heads, model.attention_shape(), x)?;
+        model.attention_onto_without_bias(&heads, model.attention_shape(), x)?;
 
         let normed = model.norm(NormKind::Rms, x, "ffn_norm")?;
         model.feed_forward_add(normed, Mixture::default(), x)?;

@@ -15,7 +15,7 @@ pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
         let (mixed, output) = model.mamba2(normed)?;
         let heads = model.qkv(normed)?;
         model.rotate(&heads, &rope);
-        model.attention_onto(&heads, model.attention_shape(), x)?;
+        model.attention_onto_without_bias(&heads, model.attention_shape(), x)?;
         model.plan.linear_add(mixed, output, x);
 
         // Its name lacks the usual ending.

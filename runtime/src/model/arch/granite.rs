@@ -1,7 +1,7 @@
-//! `granite`, `minicpm`: Llama's layers between scales: of the embeddings, of what each block adds, of the logits.
+//! `granite`, `granitemoe`, `granitehybrid`, `minicpm`: Llama's layers, or state space mixers in the place of attention, between scales: of the embeddings, of what each block adds, of the logits.
 
 use crate::model::ModelError;
-use crate::model::blocks::Blocks;
+use crate::model::blocks::{Blocks, Mixture};
 use crate::plan::{Activation, NormKind, Plan, RopePairs};
 
 /// What is multiplied; 1 for nothing.
@@ -12,12 +12,21 @@ struct Scales {
     logit: f32,
 }
 
-/// Granite, whose files say all.
+/// Granite, whose files say all: `rope.scaling.finetuned` whether there are positions.
 pub(super) fn plan(model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
+    let rotates = model.keys.flag("rope.scaling.finetuned")?.unwrap_or(true);
+    granite(model, rotates)
+}
+
+/// Granite with experts always rotates.
+pub(super) fn granitemoe(model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
+    granite(model, true)
+}
+
+fn granite(model: Blocks<'_, '_>, rotates: bool) -> Result<Plan, ModelError> {
     let key = |name| model.keys.positive(name, 1.0);
     let scales =
         Scales { embedding: key("embedding_scale")?, residual: key("residual_scale")?, logit: key("logit_scale")? };
-    let rotates = model.keys.flag("rope.scaling.finetuned")?.unwrap_or(true);
     layers(model, &scales, rotates)
 }
 
@@ -37,24 +46,29 @@ pub(super) fn minicpm(model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
 }
 
 fn layers(mut model: Blocks<'_, '_>, scales: &Scales, rotates: bool) -> Result<Plan, ModelError> {
-    if model.keys.count("expert_count", u64::from(u16::MAX))?.is_some() {
-        return Err(model.unsupported("this is a mixture of experts, which this build does not run yet"));
-    }
     let rope = model.rope(RopePairs::Adjacent)?;
     let x = model.embed(scales.embedding)?;
     for layer in 0..model.hyper.layers {
         model.at(layer);
         let normed = model.norm(NormKind::Rms, x, "attn_norm")?;
-        let heads = model.qkv(normed)?;
-        if rotates {
-            model.rotate(&heads, &rope);
-        }
-        let attended = model.attention(&heads, model.attention_shape())?;
-        model.plan.scale(attended, scales.residual);
-        model.plan.add(attended, x);
+        let mixed = if model.has("ssm_in.weight") {
+            let (mixed, output) = model.mamba2(normed)?;
+            model.plan.linear(mixed, output)
+        } else {
+            let heads = model.qkv(normed)?;
+            if rotates {
+                model.rotate(&heads, &rope);
+            }
+            model.attention(&heads, model.attention_shape())?
+        };
+        model.plan.scale(mixed, scales.residual);
+        model.plan.add(mixed, x);
 
         let normed = model.norm(NormKind::Rms, x, "ffn_norm")?;
-        let fed = model.gated_block(normed, Activation::Silu)?;
+        let fed = match model.has_experts() {
+            true => model.routed_and_shared(normed, Mixture::default())?,
+            false => model.gated_block(normed, Activation::Silu)?,
+        };
         model.plan.scale(fed, scales.residual);
         model.plan.add(fed, x);
     }

@@ -2,11 +2,11 @@
 //! before both.
 
 use crate::model::ModelError;
-use crate::model::blocks::{Blocks, Mixture};
+use crate::model::blocks::{Blocks, Mixture, factors_of_all};
 use crate::plan::{NormKind, Plan, RopePairs};
 
 pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
-    model.feed_forward_factors = true;
+    model.factors = factors_of_all;
     let rope = model.rope(RopePairs::Adjacent)?;
     let x = model.embed(1.0)?;
     for layer in 0..model.hyper.layers {

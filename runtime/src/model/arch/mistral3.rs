@@ -1,13 +1,11 @@
 //! `mistral3`: Llama's layers; queries may grow with the logarithm of their position.
 
 use crate::model::ModelError;
-use crate::model::blocks::Blocks;
-use crate::plan::{Activation, NormKind, Op, Plan, RopePairs};
+use crate::model::blocks::{Blocks, Mixture, factors_of_all};
+use crate::plan::{NormKind, Op, Plan, RopePairs};
 
 pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
-    if model.keys.count("expert_count", u64::from(u16::MAX))?.is_some() {
-        return Err(model.unsupported("this is a mixture of experts, which this build does not run yet"));
-    }
+    model.factors = factors_of_all;
     let rope = model.rope(RopePairs::Adjacent)?;
     let temperature = model.keys.number("attention.temperature_scale")?.filter(|&scale| scale != 0.0);
     let length = model.hyper.original_context(model.keys)?;
@@ -23,7 +21,7 @@ pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
         model.attention_onto(&heads, model.attention_shape(), x)?;
 
         let normed = model.norm(NormKind::Rms, x, "ffn_norm")?;
-        model.gated_onto(normed, Activation::Silu, x)?;
+        model.feed_forward_add(normed, Mixture::default(), x)?;
     }
     model.head(NormKind::Rms, x)
 }

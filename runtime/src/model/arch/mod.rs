@@ -75,6 +75,8 @@ const ARCHITECTURES: &[(&str, MakePlan)] = &[
     ("gpt2", gpt2::plan),
     ("gptneox", gptneox::plan),
     ("granite", granite::plan),
+    ("granitehybrid", granite::plan),
+    ("granitemoe", granite::granitemoe),
     ("hunyuan-dense", hunyuan::plan),
     ("internlm2", trunk::internlm2),
     ("jamba", jamba::plan),

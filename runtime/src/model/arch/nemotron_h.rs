@@ -2,10 +2,11 @@
 //! dense or with experts.
 
 use crate::model::ModelError;
-use crate::model::blocks::{Blocks, Mixture};
+use crate::model::blocks::{Blocks, Mixture, factors_of_all};
 use crate::plan::{Activation, Gating, NormKind, Plan};
 
 pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
+    model.factors = factors_of_all;
     let mixture = Mixture {
         gating: Gating::Sigmoid,
         normalise: model.normalises(false)?,

@@ -1,10 +1,11 @@
 //! `qwen3`: Llama's layers with a norm of each head's queries and keys before the rotation.
 
 use crate::model::ModelError;
-use crate::model::blocks::Blocks;
+use crate::model::blocks::{Blocks, factors_of_all};
 use crate::plan::{Activation, NormKind, Plan, RopePairs};
 
 pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
+    model.factors = factors_of_all;
     // The head of a reranker, beside the one of the language model.
     model.tensors.ignore("cls.output.weight");
     model.tensors.ignore("cls.output.bias");

@@ -1,10 +1,11 @@
 //! `qwen3moe`: norms of each head's queries and keys; experts, the chosen ones' weights adding up to 1.
 
 use crate::model::ModelError;
-use crate::model::blocks::{Blocks, Mixture};
+use crate::model::blocks::{Blocks, Mixture, factors_of_all};
 use crate::plan::{NormKind, Plan, RopePairs};
 
 pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
+    model.factors = factors_of_all;
     let rope = model.rope(RopePairs::Halves)?;
     let x = model.embed(1.0)?;
     for layer in 0..model.hyper.layers {

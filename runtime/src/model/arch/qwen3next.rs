@@ -3,16 +3,18 @@
 
 use super::qwen2moe::experts_add;
 use crate::model::ModelError;
-use crate::model::blocks::{Blocks, Mixture};
+use crate::model::blocks::{Blocks, Mixture, factors_of_all};
 use crate::plan::{NormKind, Plan, RopePairs};
 
 /// Value heads of one key head stand together.
-pub(super) fn plan(model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
+pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
+    model.factors = |name| !name.starts_with("ssm_") && !matches!(name, "attn_qkv" | "attn_gate");
     plan_with(model, true)
 }
 
 /// Key heads take turns.
-pub(super) fn plan_qwen35(model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
+pub(super) fn plan_qwen35(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
+    model.factors = factors_of_all;
     plan_with(model, false)
 }
 

@@ -93,6 +93,14 @@ impl Blocks<'_, '_> {
         Ok(())
     }
 
+    /// The output projection of the current layer where the family's definition leaves its bias out, whatever the file has.
+    pub fn attention_onto_without_bias(&mut self, heads: &Heads, shape: Attention, x: Slot) -> Result<(), ModelError> {
+        let mixed = self.attend(heads, shape);
+        let output = Linear { bias: None, ..self.attention_output()? };
+        self.plan.linear_add(mixed, output, x);
+        Ok(())
+    }
+
     /// The output projection of the current layer.
     pub fn attention_output(&mut self) -> Result<Linear, ModelError> {
         let shape = self.attention_shape();

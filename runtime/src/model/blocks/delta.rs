@@ -81,7 +81,9 @@ impl Blocks<'_, '_> {
         let embedding = self.plan.columns(x);
         let (keys, values) = (delta.keys(), delta.values());
         if self.has("attn_qkv.weight") {
-            self.tensors.ignore(&self.name("ssm_in.weight"));
+            for end in ["weight", "scale", "input_scale"] {
+                self.tensors.ignore(&self.name(&format!("ssm_in.{end}")));
+            }
             let mixed = self.linear("attn_qkv", 2 * keys + values, embedding)?;
             let gate = self.linear("attn_gate", values, embedding)?;
             let outs = self.plan.linears(x, &[mixed, gate]);

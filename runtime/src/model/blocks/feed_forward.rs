@@ -23,7 +23,6 @@ impl Blocks<'_, '_> {
     }
 
     fn feed_forward_factor(&self, mut linear: Linear) -> Linear {
-        linear.factor = linear.factor.filter(|_| self.feed_forward_factors);
         if let Some(factor) = &mut linear.factor {
             factor.covers_bias = true;
         }

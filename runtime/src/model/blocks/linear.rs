@@ -42,6 +42,11 @@ impl Blocks<'_, '_> {
         // What activations were divided by where they are quantised to four bits; nothing here does that.
         self.tensors.ignore(&format!("{name}.input_scale"));
         let scale = format!("{name}.scale");
+        let in_layer = name.strip_prefix(&self.name("")).unwrap_or(name);
+        if !(self.factors)(in_layer) {
+            self.tensors.ignore(&scale);
+            return Ok(None);
+        }
         if !self.tensors.has(&scale) {
             return Ok(None);
         }

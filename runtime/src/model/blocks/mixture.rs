@@ -149,7 +149,12 @@ impl Blocks<'_, '_> {
 
     fn stack_factor(&mut self, name: &str, experts: usize) -> Result<Option<Weight>, ModelError> {
         self.tensors.ignore(&self.name(&format!("{name}.input_scale")));
-        self.stack_vector(&format!("{name}.scale"), &[experts])
+        let scale = format!("{name}.scale");
+        if !(self.factors)(name) {
+            self.tensors.ignore(&self.name(&scale));
+            return Ok(None);
+        }
+        self.stack_vector(&scale, &[experts])
     }
 
     /// What every row uses beside the chosen experts, before its last projection, which comes with it: `ffn_gate_shexp`,

@@ -37,8 +37,9 @@ pub struct Blocks<'a, 'b> {
     pub plan: PlanBuilder,
     /// Rows of the token table: the file's own word on the vocabulary's size.
     pub vocabulary: usize,
-    /// Whether factors beside feed-forward matrices (`ffn_up.scale`) count. Most architectures' definition leaves them out.
-    pub feed_forward_factors: bool,
+    /// Which matrices' factors count (`attn_q.scale`), by a matrix's name in its layer. What a family's definition leaves out is
+    /// left out here, too: [`factors_of_attention`] for most.
+    pub factors: fn(&str) -> bool,
     layer: usize,
 }
 
@@ -47,7 +48,7 @@ impl<'a, 'b> Blocks<'a, 'b> {
     pub fn new(keys: &'a Keys<'a>, tensors: &'a mut TensorTable<'b>) -> Result<Self, ModelError> {
         let hyper = Hyperparameters::read(keys)?;
         let vocabulary = vocabulary(tensors)?;
-        Ok(Self { keys, hyper, tensors, plan: PlanBuilder::new(), vocabulary, feed_forward_factors: false, layer: 0 })
+        Ok(Self { keys, hyper, tensors, plan: PlanBuilder::new(), vocabulary, factors: factors_of_attention, layer: 0 })
     }
 
     /// Takes the last layers away that predict further tokens (`nextn_predict_layers`), as nothing here uses them.
@@ -158,6 +159,16 @@ impl<'a, 'b> Blocks<'a, 'b> {
         self.tensors.all_used(self.keys.architecture)?;
         Ok(self.plan.finish(self.keys.architecture, self.vocabulary, self.hyper.context, head))
     }
+}
+
+/// Factors of all matrices but the feed-forward parts'.
+pub fn factors_of_attention(name: &str) -> bool {
+    !name.starts_with("ffn_")
+}
+
+/// Factors of all matrices.
+pub fn factors_of_all(_: &str) -> bool {
+    true
 }
 
 /// Rows of the token table.
