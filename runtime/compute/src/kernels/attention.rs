@@ -15,6 +15,7 @@ mod blocks;
 mod cache;
 mod call;
 mod flash;
+mod hadamard;
 mod partial;
 #[cfg(test)]
 mod tests;
@@ -26,7 +27,10 @@ use half::f16;
 pub use self::cache::{CacheType, CacheTypes};
 pub(super) use self::cache::{Head, Role};
 use self::call::Call;
+pub use self::call::{shared_bytes, thread_bytes};
 pub(super) use self::flash::{segment, store};
+pub(super) use self::hadamard::transform;
+pub use self::hadamard::{hadamard, hadamard_block};
 pub(crate) use self::partial::Partial;
 use super::Kernels;
 use super::threads::Threads;
@@ -114,6 +118,8 @@ pub struct AttentionKernels {
     pub(crate) segment: SegmentKernel,
     /// f32 to f16, slices of the same length.
     pub(crate) store: unsafe fn(&[f32], &mut [f16]),
+    /// The transform of blocks of as many elements, a power of two, see [`hadamard()`].
+    pub(crate) hadamard: unsafe fn(&mut [f32], usize),
 }
 
 /// Folds the positions of `positions` (inside one segment) that each row of the block sees into `to`, which it overwrites.
@@ -230,15 +236,4 @@ pub fn store_kv(kernels: &Kernels, shape: &AttentionShape, page: &mut [f16], slo
             }
         }
     }
-}
-
-/// f32 of scratch that a segment kernel may use for `rows` rows: a page's keys and values, and the scores.
-fn scratch_room(shape: &AttentionShape, rows: usize) -> usize {
-    PAGE_TOKENS * (shape.key_stride() + shape.value_stride()) + rows * PAGE_TOKENS
-}
-
-/// Memory that a thread keeps for attention with these heads, bytes.
-pub fn thread_bytes(shape: &AttentionShape) -> usize {
-    let room = Partial::room(BLOCK_ROWS, shape.value_stride());
-    (BLOCK_ROWS * shape.key_stride() + 2 * room + scratch_room(shape, BLOCK_ROWS)) * size_of::<f32>()
 }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::ops::Range;
 
-use super::{AttentionShape, BLOCK_ROWS, Block, PAGE_TOKENS, Partial, Query, SEGMENT, alibi, scratch_room};
+use super::{AttentionShape, BLOCK_ROWS, Block, PAGE_TOKENS, Partial, Query, SEGMENT, alibi};
 use crate::kernels::Kernels;
 use crate::kernels::threads::{Disjoint, Threads};
 
@@ -30,13 +30,6 @@ impl Unit {
     fn rows(&self) -> usize {
         self.tokens.len() * self.heads.len()
     }
-}
-
-/// One segment of a unit, by the unit's number, and where its result goes.
-struct Job {
-    unit: usize,
-    segment: usize,
-    place: Range<usize>,
 }
 
 impl<'a> Call<'a> {
@@ -150,54 +143,73 @@ impl<'a> Call<'a> {
         });
     }
 
-    /// The threads share the segments of every unit, and then merge.
+    /// The threads share the segments of every unit, in waves of so many that their results have room, and then merge.
     fn run_by_segments(&self, threads: &Threads, units: &[Unit]) {
         let (key_stride, stride) = (self.shape.key_stride(), self.shape.value_stride());
-        let mut jobs = Vec::new();
-        let mut jobs_of_units = Vec::new();
-        let mut room = 0;
-        for (unit, of) in units.iter().enumerate() {
-            let first = jobs.len();
-            for segment in self.segments(&of.tokens) {
-                let end = room + Partial::room(of.rows(), stride);
-                jobs.push(Job { unit, segment, place: room..end });
-                room = end;
-            }
-            jobs_of_units.push(first..jobs.len());
-        }
-        with_scratch(room, |memory| {
+        let rows = units.iter().map(Unit::rows).sum();
+        let segments: Vec<Range<usize>> = units.iter().map(|unit| self.segments(&unit.tokens)).collect();
+        let most = segments.iter().map(Range::len).max().unwrap_or(0);
+        let slots = slots(Partial::room(rows, stride), units.len(), threads.count()).min(most.max(1));
+        // By unit: room for `slots` results, the first of which is what the others are merged into.
+        let firsts: Vec<usize> = units
+            .iter()
+            .scan(0, |first, unit| Some(std::mem::replace(first, *first + slots * Partial::room(unit.rows(), stride))))
+            .collect();
+        let place = |unit: usize, slot: usize| {
+            let room = Partial::room(units[unit].rows(), stride);
+            firsts[unit] + slot * room..firsts[unit] + (slot + 1) * room
+        };
+        with_scratch(slots * Partial::room(rows, stride), |memory| {
             let parts = Disjoint::new(memory);
-            threads.run(jobs.len(), &|job| {
-                let Job { unit, segment, place } = &jobs[job];
-                let unit = &units[*unit];
-                let rows = unit.rows();
-                with_scratch(rows * key_stride + scratch_room(self.shape, rows), |memory| {
-                    let (q, scratch) = memory.split_at_mut(rows * key_stride);
-                    let block = self.block(unit, q);
-                    // SAFETY: every job has a place of its own.
-                    let part = unsafe { parts.part(place.clone()) };
-                    self.fold(&block, *segment, scratch, &mut Partial::new(part, rows, stride));
+            let mut folded = 0;
+            while folded < most {
+                let (before, first) = (folded, usize::from(folded > 0));
+                folded += slots - first;
+                let wave = |unit: usize| segments[unit].clone().skip(before).take(slots - first).zip(first..);
+                let jobs: Vec<(usize, usize, usize)> = (0..units.len())
+                    .flat_map(|unit| wave(unit).map(move |(segment, slot)| (unit, segment, slot)))
+                    .collect();
+                threads.run(jobs.len(), &|job| {
+                    let (at, segment, slot) = jobs[job];
+                    let (unit, rows) = (&units[at], units[at].rows());
+                    with_scratch(rows * key_stride + scratch_room(self.shape, rows), |memory| {
+                        let (q, scratch) = memory.split_at_mut(rows * key_stride);
+                        let block = self.block(unit, q);
+                        // SAFETY: every job of a wave has a place of its own.
+                        let part = unsafe { parts.part(place(at, slot)) };
+                        self.fold(&block, segment, scratch, &mut Partial::new(part, rows, stride));
+                    });
                 });
-            });
-            threads.run(units.len(), &|at| {
-                let (unit, rows) = (&units[at], units[at].rows());
-                let mut partials = jobs[jobs_of_units[at].clone()].iter().map(|job| {
-                    // SAFETY: the first run is over, and every place belongs to one unit.
-                    Partial::new(unsafe { parts.part(job.place.clone()) }, rows, stride)
-                });
-                match partials.next() {
-                    Some(mut total) => {
-                        partials.for_each(|next| total.merge(&next));
+                threads.run(units.len(), &|at| {
+                    let (unit, rows) = (&units[at], units[at].rows());
+                    // SAFETY: the wave is over, and every place belongs to one unit.
+                    let partial = |slot| Partial::new(unsafe { parts.part(place(at, slot)) }, rows, stride);
+                    let mut total = partial(0);
+                    if segments[at].is_empty() {
+                        total.sum.fill(0.0);
+                    }
+                    wave(at).filter(|(_, slot)| *slot > 0).for_each(|(_, slot)| total.merge(&partial(slot)));
+                    if folded >= most {
                         self.write(unit, &total);
                     }
-                    None => {
-                        let mut empty = vec![0.0; Partial::room(rows, stride)];
-                        self.write(unit, &Partial::new(&mut empty, rows, stride));
-                    }
-                }
-            });
+                });
+            }
         });
     }
+}
+
+/// f32 of results that wait to be merged, all units together, where there is a choice: of a token after a hundred thousand
+/// others, each segment leaves as much as a block has rows. Few in tests, so that they see several waves.
+const WAITING: usize = if cfg!(test) { 1 << 10 } else { 1 << 20 };
+
+/// How many results of each unit wait at a time, of units that together leave `room` f32 for a segment each.
+fn slots(room: usize, units: usize, threads: usize) -> usize {
+    (WAITING / room.max(1)).max(slots_at_least(units, threads))
+}
+
+/// One that is merged into and one that is merged, and work for every thread.
+fn slots_at_least(units: usize, threads: usize) -> usize {
+    (2 * threads).div_ceil(units.max(1)).max(2)
 }
 
 /// Runs of consecutive tokens on the same pages, at most some [`BLOCK_ROWS`] rows each, their pages checked.
@@ -224,6 +236,30 @@ fn blocks(shape: &AttentionShape, queries: &[Query<'_>]) -> Vec<Range<usize>> {
         }
     }
     blocks
+}
+
+/// f32 of scratch that a segment kernel may use for `rows` rows: a page's keys and values, and the scores.
+fn scratch_room(shape: &AttentionShape, rows: usize) -> usize {
+    PAGE_TOKENS * (shape.key_stride() + shape.value_stride()) + rows * PAGE_TOKENS
+}
+
+/// Memory that a thread keeps for attention with these heads, bytes.
+pub fn thread_bytes(shape: &AttentionShape) -> usize {
+    let room = Partial::room(BLOCK_ROWS, shape.value_stride());
+    (BLOCK_ROWS * shape.key_stride() + 2 * room + scratch_room(shape, BLOCK_ROWS)) * size_of::<f32>()
+}
+
+/// Memory that the thread which calls [`super::attention()`] keeps beside that for results of segments that wait to be merged,
+/// bytes, at the most: by as many threads, over contexts of so many positions.
+pub fn shared_bytes(shape: &AttentionShape, threads: usize, positions: usize) -> usize {
+    if threads == 1 {
+        return 0;
+    }
+    // Segments are shared out only with fewer units than that.
+    let units = 4 * threads - 1;
+    let room = Partial::room(units * BLOCK_ROWS, shape.value_stride());
+    let waiting = WAITING.max(room * slots_at_least(units, threads)).min(room * positions.div_ceil(SEGMENT));
+    (waiting * size_of::<f32>()).max(thread_bytes(shape))
 }
 
 thread_local! {

@@ -6,6 +6,7 @@ use super::*;
 use crate::kernels::{self, by_name, tables_under_test};
 use crate::quant::{dequantize_row, encode};
 
+mod hadamard;
 mod scores;
 mod storing;
 

@@ -6,7 +6,7 @@ use super::vector::F32x16;
 use crate::kernels::attention::{self, AttentionKernels, Block, Partial};
 use crate::kernels::avx2;
 
-/// Storing is bound by memory: `avx2`'s.
+/// Storing is bound by memory, and the transform is a small part: `avx2`'s.
 pub(super) const KERNELS: AttentionKernels = AttentionKernels { segment, ..avx2::attention::KERNELS };
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]

@@ -7,7 +7,7 @@ use half::f16;
 use super::vector::F32x8;
 use crate::kernels::attention::{self, AttentionKernels, Block, Partial};
 
-pub(super) const KERNELS: AttentionKernels = AttentionKernels { segment, store };
+pub(super) const KERNELS: AttentionKernels = AttentionKernels { segment, store, hadamard: attention::transform };
 
 unsafe fn segment(block: &Block<'_>, positions: Range<usize>, scratch: &mut [f32], to: &mut Partial<'_>) {
     // SAFETY: NEON is in every aarch64 target; the rest is the caller's promise.

@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use half::f16;
 
-use crate::kernels::attention::{AttentionKernels, Block, Head, PAGE_TOKENS, Partial, Role};
+use crate::kernels::attention::{self, AttentionKernels, Block, Head, PAGE_TOKENS, Partial, Role};
 
-pub(super) const KERNELS: AttentionKernels = AttentionKernels { segment, store };
+pub(super) const KERNELS: AttentionKernels = AttentionKernels { segment, store, hadamard: attention::transform };
 
 /// See [`crate::kernels::attention::SegmentKernel`]. Safe to call anywhere.
 fn segment(block: &Block<'_>, positions: Range<usize>, scratch: &mut [f32], to: &mut Partial<'_>) {

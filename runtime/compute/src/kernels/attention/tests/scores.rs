@@ -74,6 +74,10 @@ fn pages_hold_both_widths() {
     let [narrow, broad] = [16, 512].map(|value_dim| thread_bytes(&wide(128, 1, 576, value_dim)));
     assert_eq!(broad - narrow, (2 * BLOCK_ROWS + PAGE_TOKENS) * (512 - 16) * 4);
     assert!(broad < 1 << 20, "{broad} bytes");
+    let latent = wide(128, 1, 576, 512);
+    assert_eq!(shared_bytes(&latent, 1, 1 << 20), 0, "one thread merges as it goes");
+    let [near, far, further] = [256, 1 << 14, 1 << 20].map(|positions| shared_bytes(&latent, 4, positions));
+    assert!(near < far && far == further, "{near}, {far}, {further}: it does not grow with the context");
 }
 
 #[test]
