@@ -3,6 +3,8 @@
 //! `out[t][c] = Σ_j weight[c][j] × x[t - (taps - 1) + j][c] + bias[c]`, then perhaps SiLU: the short convolutions of Mamba (Gu and Dao
 //! 2023), of the gated delta rule, and of LFM2. The state is the last `taps - 1` rows, the oldest first.
 
+use std::ops::Range;
+
 use super::{Columns, SequenceRun, Shape, Unit, for_units, rows_end};
 use crate::kernels::Kernels;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -70,6 +72,14 @@ pub(in crate::kernels) trait SiluRow {
     unsafe fn silu(x: &mut [f32]);
 }
 
+/// The weights of some channels, tap by tap. Never inlined: with AVX2 the compiler makes it several times as slow.
+#[inline(never)]
+fn by_tap(call: &Convolution<'_>, channels: Range<usize>, weights: &mut [[f32; CHANNELS]; MOST_TAPS]) {
+    for (at, channel) in call.weight.chunks_exact(call.taps).skip(channels.start).take(channels.len()).enumerate() {
+        channel.iter().zip(&mut *weights).for_each(|(weight, tap)| tap[at] = *weight);
+    }
+}
+
 /// See [`convolve`].
 ///
 /// # Safety
@@ -78,9 +88,7 @@ pub(in crate::kernels) trait SiluRow {
 pub(in crate::kernels) unsafe fn plain<S: SiluRow>(call: &Convolution<'_>, unit: &Unit<'_>) {
     let (channels, before, width) = (call.channels, call.taps - 1, unit.part.len());
     let mut weights = [[0.0; CHANNELS]; MOST_TAPS];
-    for (at, channel) in call.weight.chunks_exact(call.taps).skip(unit.part.start).take(width).enumerate() {
-        channel.iter().zip(&mut weights).for_each(|(weight, tap)| tap[at] = *weight);
-    }
+    by_tap(call, unit.part.clone(), &mut weights);
     // Row `at` of the state and the run together.
     let state = |at: usize| at * channels + unit.part.start..at * channels + unit.part.end;
     let fresh = |at: usize| call.x.row(unit.rows.start + at - before, unit.part.clone());
