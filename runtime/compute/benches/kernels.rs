@@ -7,13 +7,26 @@ use std::time::Instant;
 
 use half::f16;
 use satchel_compute::kernels::attention::{AttentionShape, CacheType, CacheTypes, PAGE_TOKENS, Query, attention};
+use satchel_compute::kernels::experts::{
+    ExpertActivation, ExpertStack, ExpertsBuffers, ExpertsCall, Route, Weigh, experts,
+};
+use satchel_compute::kernels::recurrence::{
+    Columns, Convolution, GatedDelta, KeyHeads, Mamba1, Mamba2, SequenceRun, convolve, gated_delta, mamba1, mamba2,
+};
 use satchel_compute::kernels::threads::Threads;
 use satchel_compute::kernels::{Kernels, elementwise, tables};
+use satchel_compute::quant::random::RandomWeights;
+use satchel_gguf::TensorType;
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let benches: [(&str, fn()); 3] =
-        [("threads", threads), ("attention", attention_of_a_token), ("elementwise", elementwise_rows)];
+    let benches: [(&str, fn()); 5] = [
+        ("threads", threads),
+        ("attention", attention_of_a_token),
+        ("elementwise", elementwise_rows),
+        ("experts", experts_of_a_layer),
+        ("recurrence", recurrences),
+    ];
     for (name, bench) in benches {
         if wanted.is_empty() || wanted.iter().any(|part| name.contains(part.as_str())) {
             bench();
@@ -155,5 +168,85 @@ fn elementwise_rows() {
             let kind = elementwise::RopeKind::Normal;
             elementwise::rope(kernels, &threads, kind, &mut out, 9, 64, 64, &cos_sin);
         });
+    }
+}
+
+/// Experts of the shape of Qwen3-30B-A3B, in Q4_K: 128 of 768 x 2048, of which a token uses 8. Layers take turns, so that the weights
+/// of a decoded token come from memory.
+fn experts_of_a_layer() {
+    const LAYERS: usize = 3;
+    let (ty, count, used, columns, inner) = (TensorType::Q4_K, 128, 8, 2048, 768);
+    let one = ty.row_bytes(columns as u64).expect("whole blocks") as usize * inner;
+    let mut weights = vec![0; LAYERS * 3 * count * one];
+    RandomWeights::new(ty, 0.02, 1).fill(&mut weights);
+    let layers: Vec<Vec<&[u8]>> =
+        weights.chunks_exact(3 * count * one).map(|layer| layer.chunks_exact(count * one).collect()).collect();
+    for kernels in tables().into_iter().skip(1) {
+        let threads = Threads::new(2);
+        for tokens in [1, 512] {
+            let x: Vec<f32> = (0..tokens * columns).map(|index| (index as f32 * 0.7).sin()).collect();
+            let (mut out, mut buffers, mut run) = (vec![0.0; x.len()], ExpertsBuffers::new(), 0);
+            let runs = if tokens == 1 { 300 } else { 6 };
+            let ns = median_ns(runs, || {
+                run += 1;
+                let route = |at: usize| (at * 37 + at / used + run * 11) % count;
+                let routes: Vec<Route> =
+                    (0..tokens * used).map(|at| Route { expert: route(at) as u32, weight: 0.1 }).collect();
+                let layer = &layers[run % LAYERS];
+                let call = ExpertsCall {
+                    x: &x,
+                    routes: &routes,
+                    used,
+                    gate: Some(ExpertStack::whole(ty, inner, columns, count, layer[0])),
+                    up: ExpertStack::whole(ty, inner, columns, count, layer[1]),
+                    down: ExpertStack::whole(ty, columns, inner, count, layer[2]),
+                    activation: ExpertActivation::Gated(elementwise::Activation::Silu),
+                    weigh: Weigh::Output,
+                };
+                experts(kernels, &threads, &mut buffers, &call, &mut out);
+            });
+            let (bytes, products) = (3.0 * (used * one) as f64, 6.0 * (tokens * used * inner * columns) as f64);
+            let name = kernels.name;
+            match tokens {
+                1 => println!("experts {name}: a token {:.0} us, {:.1} GB/s", ns / 1e3, bytes / ns),
+                _ => println!("experts {name}: {tokens} tokens {:.1} ms, {:.0} GOP/s", ns / 1e6, products / ns),
+            }
+        }
+    }
+}
+
+/// A layer of each recurrence, in the sizes of Qwen3-Next (convolution and delta rule), Falcon-Mamba and Granite 4, for a decoded
+/// token and for a chunk of prompt.
+fn recurrences() {
+    let values = |count: usize| -> Vec<f32> { (0..count).map(|i| (i as f32 * 0.7).sin() * 0.1).collect() };
+    let negative = |count: usize| -> Vec<f32> { values(count).iter().map(|x| -x.abs()).collect() };
+    let (inner, states, heads) = (8192, 128, 48);
+    let (kernel, a1, a2) = (values(inner * 4), negative(inner * 16), negative(heads));
+    for kernels in tables() {
+        let threads = Threads::new(2);
+        for rows in [1, 256] {
+            let (x, small, g) = (values(rows * inner), values(rows * 256), negative(rows * 64));
+            let [x, small, g] = [(&x, inner), (&small, 256), (&g, 64)].map(|(x, stride)| Columns::new(x, stride, 0));
+            let mut out = vec![0.0; rows * inner];
+            let bench = |name: &str, state: usize, work: &mut dyn FnMut(&mut [SequenceRun<'_>])| {
+                let mut state = vec![0.0; state];
+                let ns = median_ns(if rows == 1 { 200 } else { 5 }, || {
+                    work(&mut [SequenceRun { rows: 0..rows, state: &mut state }]);
+                });
+                println!("recurrence {} {name}: {rows} rows {:.1} us", kernels.name, ns / 1e3);
+            };
+            let call = Convolution { x, channels: inner, taps: 4, weight: &kernel, bias: None, silu: true };
+            bench("convolve", call.state_len(), &mut |runs| convolve(kernels, &threads, &call, runs, &mut out));
+            let (dt_bias, d) = (None, None);
+            let call = Mamba1 { x, dt: x, dt_bias, b: small, c: small, a: &a1, d, channels: inner, states: 16 };
+            bench("mamba1", call.state_len(), &mut |runs| mamba1(kernels, &threads, &call, runs, &mut out));
+            let (head_dim, groups) = (64, 1);
+            let call = Mamba2 { x, dt: g, dt_bias, b: small, c: small, a: &a2, d, heads, head_dim, groups, states };
+            bench("mamba2", call.state_len(), &mut |runs| mamba2(kernels, &threads, &call, runs, &mut out));
+            let (key_heads, value_heads, key_dim, value_dim) = (16, 32, 128, 128);
+            let mapping = KeyHeads::Grouped;
+            let call = GatedDelta { q: x, k: x, v: x, g, beta: g, key_heads, value_heads, key_dim, value_dim, mapping };
+            bench("gated_delta", call.state_len(), &mut |runs| gated_delta(kernels, &threads, &call, runs, &mut out));
+        }
     }
 }

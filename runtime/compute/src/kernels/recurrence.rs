@@ -15,8 +15,8 @@ mod tests;
 use std::ops::Range;
 
 use super::threads::{Disjoint, Threads};
-pub(super) use convolve::plain as convolve_plain;
 pub use convolve::{Convolution, convolve};
+pub(super) use convolve::{SiluRow, plain as convolve_plain};
 pub use gated_delta::{GatedDelta, KeyHeads, gated_delta};
 pub use mamba::{Mamba1, Mamba2, mamba1, mamba2};
 

@@ -50,11 +50,11 @@ pub fn norm(kernels: &Kernels, threads: &Threads, norm: &Norm<'_>, x: &[f32], ou
         NormKind::L2 => {
             assert!(weight.is_none() && bias.is_none(), "an L2 norm has neither weight nor bias");
             // SAFETY: a table is handed out only where the processor has what it needs; `rows` gives slices of one length.
-            return rows(threads, x, width, out, &|_, x, out| unsafe { (kernels.elementwise.l2_norm)(x, eps, out) });
+            return rows(threads, x, width, out, |_, x, out| unsafe { (kernels.elementwise.l2_norm)(x, eps, out) });
         }
     };
     let groups = period / width.max(1);
-    rows(threads, x, width, out, &|row, x, out| {
+    rows(threads, x, width, out, |row, x, out| {
         let group = row % groups * width;
         let [weight, bias] = [weight, bias].map(|values| values.map(|values| &values[group..group + width]));
         // SAFETY: as above.
@@ -113,7 +113,7 @@ fn rows(
     x: &[f32],
     columns: usize,
     out: &mut [f32],
-    work: &(dyn Fn(usize, &[f32], &mut [f32]) + Sync),
+    work: impl Fn(usize, &[f32], &mut [f32]) + Sync,
 ) {
     assert!(x.len() == out.len(), "{} elements in, {} out", x.len(), out.len());
     if x.is_empty() {

@@ -3,6 +3,8 @@
 //! `out[t][c] = Σ_j weight[c][j] × x[t - (taps - 1) + j][c] + bias[c]`, then perhaps SiLU: the short convolutions of Mamba (Gu and Dao
 //! 2023), of the gated delta rule, and of LFM2. The state is the last `taps - 1` rows, the oldest first.
 
+use std::ops::Range;
+
 use super::{Columns, SequenceRun, Shape, Unit, for_units, rows_end};
 use crate::kernels::Kernels;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -62,14 +64,31 @@ pub fn convolve(
     for_units(threads, &shape, runs, out, &|unit| unsafe { (kernels.recurrence.convolve)(call, unit) });
 }
 
-/// See [`convolve`]; `silu` works on the channels of a row.
+/// SiLU on the channels of a row. A trait and no closure, since only a function can be inlined for certain, and so compiled with an
+/// instruction set's features.
+pub(in crate::kernels) trait SiluRow {
+    /// # Safety
+    /// The processor has what the implementation needs.
+    unsafe fn silu(x: &mut [f32]);
+}
+
+/// The weights of some channels, tap by tap. Never inlined: with AVX2 the compiler makes it several times as slow.
+#[inline(never)]
+fn by_tap(call: &Convolution<'_>, channels: Range<usize>, weights: &mut [[f32; CHANNELS]; MOST_TAPS]) {
+    for (at, channel) in call.weight.chunks_exact(call.taps).skip(channels.start).take(channels.len()).enumerate() {
+        channel.iter().zip(&mut *weights).for_each(|(weight, tap)| tap[at] = *weight);
+    }
+}
+
+/// See [`convolve`].
+///
+/// # Safety
+/// As [`SiluRow`] says; shapes as [`convolve`] checks them, and nobody else has the unit's parts.
 #[inline(always)]
-pub(in crate::kernels) fn plain(call: &Convolution<'_>, unit: &Unit<'_>, silu: impl Fn(&mut [f32])) {
+pub(in crate::kernels) unsafe fn plain<S: SiluRow>(call: &Convolution<'_>, unit: &Unit<'_>) {
     let (channels, before, width) = (call.channels, call.taps - 1, unit.part.len());
     let mut weights = [[0.0; CHANNELS]; MOST_TAPS];
-    for (at, channel) in call.weight.chunks_exact(call.taps).skip(unit.part.start).take(width).enumerate() {
-        channel.iter().zip(&mut weights).for_each(|(weight, tap)| tap[at] = *weight);
-    }
+    by_tap(call, unit.part.clone(), &mut weights);
     // Row `at` of the state and the run together.
     let state = |at: usize| at * channels + unit.part.start..at * channels + unit.part.end;
     let fresh = |at: usize| call.x.row(unit.rows.start + at - before, unit.part.clone());
@@ -87,7 +106,8 @@ pub(in crate::kernels) fn plain(call: &Convolution<'_>, unit: &Unit<'_>, silu: i
             sums.iter_mut().zip(&bias[unit.part.clone()]).for_each(|(sum, bias)| *sum += bias);
         }
         if call.silu {
-            silu(&mut sums[..width]);
+            // SAFETY: passed on from the caller.
+            unsafe { S::silu(&mut sums[..width]) };
         }
         let row = unit.rows.start + index;
         // SAFETY: this unit's rows and channels.
@@ -114,5 +134,17 @@ pub(in crate::kernels) fn plain(call: &Convolution<'_>, unit: &Unit<'_>, silu: i
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(in crate::kernels) unsafe fn lanes<V: Vector>(call: &Convolution<'_>, unit: &Unit<'_>) {
     // SAFETY: passed on from the caller.
-    plain(call, unit, |sums| unsafe { map_in_place::<V, _>(&Silu, sums) });
+    unsafe { plain::<InLanes<V>>(call, unit) }
+}
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+struct InLanes<V>(std::marker::PhantomData<V>);
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+impl<V: Vector> SiluRow for InLanes<V> {
+    #[inline(always)]
+    unsafe fn silu(x: &mut [f32]) {
+        // SAFETY: passed on from the caller.
+        unsafe { map_in_place::<V, _>(&Silu, x) }
+    }
 }

@@ -134,7 +134,7 @@ unsafe fn rows<V: Vector, const N: usize>(call: &GatedDelta<'_>, unit: &Unit<'_>
 }
 
 #[inline(always)]
-#[allow(clippy::too_many_arguments, reason = "the operands of the operation")]
+#[allow(clippy::too_many_arguments, clippy::needless_range_loop, reason = "the operands of the operation; registers")]
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 unsafe fn step<V: Vector, const N: usize>(
     state: *mut f32,

@@ -2,13 +2,25 @@
 
 use super::elementwise::activated;
 use crate::kernels::elementwise::Activation;
-use crate::kernels::recurrence::{Convolution, GatedDelta, Mamba1, Mamba2, RecurrenceKernels, Unit, convolve_plain};
+use crate::kernels::recurrence::{
+    Convolution, GatedDelta, Mamba1, Mamba2, RecurrenceKernels, SiluRow, Unit, convolve_plain,
+};
 
 pub(super) const KERNELS: RecurrenceKernels = RecurrenceKernels { convolve, mamba1, mamba2, gated_delta };
 
-fn convolve(call: &Convolution<'_>, unit: &Unit<'_>) {
-    let silu = |x: &mut [f32]| x.iter_mut().for_each(|x| *x = activated(Activation::Silu, *x));
-    convolve_plain(call, unit, silu);
+/// # Safety
+/// Nobody else has the unit's parts, as for all of these.
+unsafe fn convolve(call: &Convolution<'_>, unit: &Unit<'_>) {
+    // SAFETY: passed on from the caller.
+    unsafe { convolve_plain::<OneByOne>(call, unit) }
+}
+
+struct OneByOne;
+
+impl SiluRow for OneByOne {
+    unsafe fn silu(x: &mut [f32]) {
+        x.iter_mut().for_each(|x| *x = activated(Activation::Silu, *x));
+    }
 }
 
 fn softplus(x: f32) -> f32 {
@@ -16,7 +28,7 @@ fn softplus(x: f32) -> f32 {
 }
 
 /// # Safety
-/// Nobody else has the unit's parts, as for all of these.
+/// See [`convolve`].
 unsafe fn mamba1(call: &Mamba1<'_>, unit: &Unit<'_>) {
     let states = call.states;
     for row in unit.rows.clone() {
@@ -41,7 +53,7 @@ unsafe fn mamba1(call: &Mamba1<'_>, unit: &Unit<'_>) {
 }
 
 /// # Safety
-/// See [`mamba1`].
+/// See [`convolve`].
 unsafe fn mamba2(call: &Mamba2<'_>, unit: &Unit<'_>) {
     let (head, dim, states) = (unit.part.start, call.head_dim, call.states);
     // SAFETY: this unit's head.
@@ -66,7 +78,7 @@ unsafe fn mamba2(call: &Mamba2<'_>, unit: &Unit<'_>) {
 }
 
 /// # Safety
-/// See [`mamba1`].
+/// See [`convolve`].
 unsafe fn gated_delta(call: &GatedDelta<'_>, unit: &Unit<'_>) {
     let (head, dim, size) = (unit.part.start, call.value_dim, call.key_dim * call.value_dim);
     // SAFETY: this unit's head.

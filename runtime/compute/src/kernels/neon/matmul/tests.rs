@@ -131,7 +131,7 @@ fn products_are_those_of_the_definition_to_the_bit() {
                 for (index, found) in out.iter().enumerate() {
                     let (token, row) = (index / rows, index % rows);
                     let row_bytes = &bytes[row * (bytes.len() / rows)..][..bytes.len() / rows];
-                    let expected: f32 = for_block!(ty, Q => defined::<Q>(row_bytes, input.groups(token)),
+                    let expected: f32 = for_block!(ty, Q => defined::<Q>(row_bytes, input.all().groups(token)),
                         plain P => <P as quant::Plain>::BYTES as f32, else panic!("no reader for {ty}"));
                     assert_eq!(found.to_bits(), expected.to_bits(), "{} {ty}: {found} {expected}", table.name);
                 }
