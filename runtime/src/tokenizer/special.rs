@@ -156,30 +156,40 @@ fn is_stripped(c: char) -> bool {
 /// Which tokens strip. GGUF has no field for it; llama.cpp knows these models by name, and so must we.
 struct Strips {
     phi_3: bool,
-    masks: bool,
+    /// The token that takes the white space before it.
+    mask: Option<&'static str>,
 }
 
 impl Strips {
     fn from_gguf(metadata: &Metadata) -> Result<Self, TokenizerError> {
-        let name = metadata.get_str("general.name")?.unwrap_or_default().to_lowercase();
-        let pre = metadata.get_str("tokenizer.ggml.pre")?.unwrap_or_default();
-        let masks = ["jina-v2-de", "jina-v2-es", "jina-v2-code"];
-        Ok(Self { phi_3: name.contains("phi-3") || name.contains("phi3"), masks: masks.contains(&pre) })
+        let get = |key| Ok::<_, TokenizerError>(metadata.get_str(key)?.unwrap_or_default());
+        let (pre, architecture) = (get("tokenizer.ggml.pre")?, get("general.architecture")?);
+        let name = get("general.name")?.to_lowercase();
+        let phi_3 = name.contains("phi-3") || name.contains("phi3");
+        let mask = match () {
+            () if ["jina-v2-de", "jina-v2-es", "jina-v2-code"].contains(&pre) => Some("<mask>"),
+            () if ["nomic-bert-moe", "jina-bert-v3"].contains(&architecture) => Some("<mask>"),
+            () if name.contains("modern-bert") => Some("[MASK]"),
+            () => None,
+        };
+        Ok(Self { phi_3, mask })
     }
 
     fn of(&self, vocabulary: &Vocabulary, id: TokenId) -> Special {
         let text = vocabulary.text(id);
         let never = ["<unk>", "<s>", "<|endoftext|>"];
-        Special { id, left_strip: self.masks && text == "<mask>", right_strip: self.phi_3 && !never.contains(&text) }
+        Special { id, left_strip: self.mask == Some(text), right_strip: self.phi_3 && !never.contains(&text) }
     }
 }
 
 /// The ids that the metadata give a role.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Roles {
     pub(super) bos: Option<TokenId>,
     pub(super) eos: Option<TokenId>,
     pub(super) unknown: Option<TokenId>,
+    /// Between two texts, and behind the last (BERT).
+    pub(super) separator: Option<TokenId>,
     /// The beginning-of-sequence token goes first.
     pub(super) add_bos: bool,
     /// The end-of-sequence token goes last.
@@ -187,11 +197,14 @@ pub(super) struct Roles {
 }
 
 /// What holds where the metadata do not say.
+#[derive(Default)]
 pub(super) struct RoleDefaults {
     pub(super) bos: Option<TokenId>,
     pub(super) eos: Option<TokenId>,
     pub(super) unknown: Option<TokenId>,
+    pub(super) separator: Option<TokenId>,
     pub(super) add_bos: bool,
+    pub(super) add_eos: bool,
 }
 
 impl Roles {
@@ -209,6 +222,10 @@ impl Roles {
         let bos = id("tokenizer.ggml.bos_token_id", defaults.bos)?;
         let eos = id("tokenizer.ggml.eos_token_id", defaults.eos)?;
         let unknown = id("tokenizer.ggml.unknown_token_id", defaults.unknown)?;
+        // The first is how files spell it.
+        let separator = id_of_key(metadata, "tokenizer.ggml.seperator_token_id", vocabulary)?;
+        let separator =
+            separator.map_or_else(|| id("tokenizer.ggml.separator_token_id", defaults.separator), |id| Ok(Some(id)))?;
         let add = |key, role, token: Option<TokenId>, default| match metadata.get_bool(key)? {
             Some(true) if token.is_none() => Err(TokenizerError::NoSuchRole { key, role }),
             Some(add) => Ok(add),
@@ -218,8 +235,9 @@ impl Roles {
             bos,
             eos,
             unknown,
+            separator,
             add_bos: add("tokenizer.ggml.add_bos_token", "tokenizer.ggml.bos_token_id", bos, defaults.add_bos)?,
-            add_eos: add("tokenizer.ggml.add_eos_token", "tokenizer.ggml.eos_token_id", eos, false)?,
+            add_eos: add("tokenizer.ggml.add_eos_token", "tokenizer.ggml.eos_token_id", eos, defaults.add_eos)?,
         })
     }
 }

@@ -73,7 +73,7 @@ fn what_is_not_known_is_named() {
     let base = byte_level(&[], &[]);
     let unknown = error(&base, "pre", text("my-own"));
     assert!(unknown.contains("\"my-own\"") && unknown.contains("smollm") && unknown.contains("qwen2"), "{unknown}");
-    for kind in ["bert", "t5", "rwkv", "", "GPT2"] {
+    for kind in ["rwkv", "plamo2", "", "GPT2"] {
         let unknown = error(&base, "model", text(kind));
         assert!(unknown.contains(&format!("{kind:?}")) && unknown.contains("gpt2"), "{unknown}");
     }
