@@ -1,8 +1,11 @@
-//! Byte-level byte-pair encoding (`tokenizer.ggml.model` = `gpt2`).
+//! Byte-pair encoding (`tokenizer.ggml.model` = `gpt2` or `gemma4`).
 //!
 //! Text is cut into words by the pre-tokeniser, each word is written in the byte alphabet, and its letters merge by
 //! the ranks of `tokenizer.ggml.merges`, the lowest first. Merges are looked up by their texts as they stand in the
 //! file, so opening a model does no more than index them.
+//!
+//! Gemma 4 and few others do without the alphabet: words are UTF-8 with `▁` for a space, as SentencePiece has them, and what is
+//! no token is written as bytes, `<0xE2>`. There a word is all of a line, cut finer where no merge would cross the cut.
 
 use std::convert::Infallible;
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -14,41 +17,59 @@ use super::TokenizerError;
 use super::byte_alphabet;
 use super::merge::Merger;
 use super::pretokenize::PreTokenizer;
+use super::spm::{self, ByteTokens};
 use super::vocabulary::Vocabulary;
 use super::word_cache::WordCache;
 use crate::TokenId;
 
 const MERGES: &str = "tokenizer.ggml.merges";
 
-/// The rules of a byte-level BPE tokenizer.
+/// The rules of a BPE tokenizer.
 #[derive(Debug)]
 pub(super) struct Bpe {
     pub(super) words: &'static PreTokenizer,
     merges: Merges,
+    /// Where the byte alphabet is not used: the tokens of single bytes.
+    bytes: Option<ByteTokens>,
+    /// Where the byte alphabet is not used: no merge goes on where a word begins.
+    has_words: bool,
 }
 
 impl Bpe {
     /// Reads the merges; one that is not two texts divided by a space is an error.
-    pub(super) fn from_gguf(metadata: &Metadata, words: &'static PreTokenizer) -> Result<Self, TokenizerError> {
-        let merges = metadata.require_str_array(MERGES)?.clone();
-        Ok(Self { words, merges: Merges::new(merges)? })
+    pub(super) fn from_gguf(
+        metadata: &Metadata,
+        vocabulary: &Vocabulary,
+        words: &'static PreTokenizer,
+    ) -> Result<Self, TokenizerError> {
+        let merges = Merges::new(metadata.require_str_array(MERGES)?.clone())?;
+        let has_words = !words.byte_level && merges.stay_in_words();
+        let bytes = (!words.byte_level).then(|| ByteTokens::new(vocabulary));
+        Ok(Self { words, merges, bytes, has_words })
     }
 
     /// Appends the tokens of `text`, in which special tokens have no meaning.
     pub(super) fn encode(&self, vocabulary: &Vocabulary, text: &str, tokens: &mut Vec<TokenId>) {
         let (mut merger, mut seen, mut letters) = (Merger::default(), WordCache::default(), String::new());
-        self.words.for_each_word(text, &mut |word| {
+        let mut encode = |word| {
             let Ok(()) = seen.append(word, tokens, |tokens| {
                 letters.clear();
-                letters.extend(word.bytes().map(byte_alphabet::letter));
+                match self.bytes {
+                    None => letters.extend(word.bytes().map(byte_alphabet::letter)),
+                    Some(_) => letters.extend(word.chars().map(spm::escape)),
+                }
                 self.encode_word(vocabulary, &letters, &mut merger, tokens);
                 Ok::<_, Infallible>(())
             });
+        };
+        self.words.for_each_word(text, &mut |word| match self.has_words {
+            true => spm::words(word).for_each(&mut encode),
+            false => encode(word),
         });
     }
 
     fn encode_word(&self, vocabulary: &Vocabulary, letters: &str, merger: &mut Merger, tokens: &mut Vec<TokenId>) {
-        if self.words.ignore_merges
+        if (self.words.ignore_merges || (self.words.whole_line_ends && letters.bytes().all(|b| b == b'\n')))
             && let Some(id) = vocabulary.id(letters)
         {
             return tokens.push(id);
@@ -58,11 +79,12 @@ impl Bpe {
         let bounds = merger.merge(ends, |start, middle, end| self.merges.rank(text(start, middle), text(middle, end)));
         for pair in bounds.windows(2) {
             let symbol = text(pair[0], pair[1]);
-            match vocabulary.id(symbol) {
-                Some(id) => tokens.push(id),
+            match (vocabulary.id(symbol), &self.bytes) {
+                (Some(id), _) => tokens.push(id),
                 // A merge whose result is no token: its letters one by one. A byte that the vocabulary has no letter
                 // for is left out, as the reference implementations do.
-                None => tokens.extend(symbol.chars().filter_map(|c| vocabulary.id(c.encode_utf8(&mut [0; 4])))),
+                (None, None) => tokens.extend(symbol.chars().filter_map(|c| vocabulary.id(c.encode_utf8(&mut [0; 4])))),
+                (None, Some(bytes)) => tokens.extend(symbol.bytes().filter_map(|byte| bytes.id(byte))),
             }
         }
     }
@@ -95,6 +117,16 @@ impl Merges {
             ranks.entry(hash(&hasher, left, right), same, hash_again).or_insert(rank);
         }
         Ok(Self { pairs, ranks, hasher, longest_bytes })
+    }
+
+    /// Whether no merge goes on behind the start of a word.
+    fn stay_in_words(&self) -> bool {
+        let mut both = String::new();
+        self.pairs.iter().filter_map(halves).all(|(left, right)| {
+            both.clear();
+            both.extend([left, right]);
+            spm::first_word_bytes(&both) == both.len()
+        })
     }
 
     fn rank(&self, left: &str, right: &str) -> Option<u32> {

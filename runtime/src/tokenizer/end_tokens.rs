@@ -44,9 +44,9 @@ const ALWAYS: [&str; 19] = [
     "<|file_sep|>",
 ];
 
-/// Texts that mean an end if they are control tokens. `</s>` is also HTML for struck-out text, and an ordinary token
-/// of vocabularies that have seen the web.
-const IF_CONTROL: [&str; 14] = [
+/// Texts that mean an end if they are control tokens, or user-defined ones, which are then made control tokens, as Phi-3's `</s>`.
+/// `</s>` is also HTML for struck-out text, and an ordinary token of vocabularies that have seen the web.
+const IF_SPECIAL: [&str; 14] = [
     "</s>",
     "<eos>",
     "<EOT>",
@@ -78,8 +78,12 @@ pub(super) fn find(
         vocabulary.make_control(id);
         ends.push(id);
     }
-    let if_control = IF_CONTROL.iter().filter_map(|text| vocabulary.id(text));
-    ends.extend(if_control.filter(|&id| vocabulary.kind(id) == TokenKind::Control));
+    for id in IF_SPECIAL.iter().filter_map(|text| vocabulary.id(text)).collect::<Vec<_>>() {
+        if matches!(vocabulary.kind(id), TokenKind::Control | TokenKind::UserDefined) {
+            vocabulary.make_control(id);
+            ends.push(id);
+        }
+    }
 
     // Where a message may have several parts, `<|end|>` ends a part and others end the turn.
     let has = |text| vocabulary.id(text).is_some();

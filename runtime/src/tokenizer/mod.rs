@@ -1,14 +1,15 @@
 //! Text to token ids and back, as the model's own tokenizer does it.
 //!
 //! All there is to know comes from the GGUF: [`Tokenizer::from_gguf`] reads the vocabulary and picks the algorithm,
-//! byte-level BPE (`bpe`) or SentencePiece with scores (`spm`). Whatever the algorithm, special tokens are cut
-//! out first, and what lies between them is encoded on its own. A kind of tokenizer or a pre-tokeniser that is not
+//! BPE (`bpe`), SentencePiece with scores (`spm`), WordPiece (`wpm`) or Unigram (`ugm`). Whatever the algorithm, special tokens
+//! are cut out first, and what lies between them is encoded on its own. A kind of tokenizer or a pre-tokeniser that is not
 //! known is an error: near enough would only make the model worse without a trace.
 //!
 //! Chat templates, streams of partial characters and stop strings are not here; they stand on top.
 
 mod bpe;
 mod byte_alphabet;
+mod charsmap;
 mod end_tokens;
 mod merge;
 mod pretokenize;
@@ -16,10 +17,14 @@ mod special;
 mod spm;
 #[cfg(test)]
 mod tests;
+mod trie;
+mod ugm;
 mod vocabulary;
 mod word_cache;
+mod wpm;
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 
 use satchel_gguf::Metadata;
@@ -28,7 +33,9 @@ use self::bpe::Bpe;
 use self::pretokenize::PreTokenizer;
 use self::special::{Fragment, RoleDefaults, Roles, SpecialTokens};
 use self::spm::Spm;
-use self::vocabulary::Vocabulary;
+use self::ugm::Ugm;
+use self::vocabulary::{SEARCHED_TOKEN_BYTES, Vocabulary};
+use self::wpm::Wpm;
 use crate::TokenId;
 
 pub use self::vocabulary::TokenKind;
@@ -42,7 +49,9 @@ const MAX_TEXT_BYTES: usize = 1 << 30;
 pub enum TokenizerError {
     #[error(transparent)]
     Metadata(#[from] satchel_gguf::Error),
-    #[error("tokenizer.ggml.model is {0:?}, a kind that this version does not know; it knows gpt2 and llama")]
+    #[error(
+        "tokenizer.ggml.model is {0:?}, a kind that this version does not know; it knows gpt2, llama, gemma4, bert and t5"
+    )]
     UnknownKind(String),
     #[error("tokenizer.ggml.pre is {name:?}, a pre-tokeniser that this version does not know; it knows {known}")]
     UnknownPreTokenizer { name: String, known: String },
@@ -52,6 +61,16 @@ pub enum TokenizerError {
     DuplicateToken { text: String, first: TokenId, second: TokenId },
     #[error("tokenizer.ggml.token_type: token {id} has type {value}; types go from 0 to 6")]
     UnknownTokenType { id: TokenId, value: i32 },
+    #[error("tokenizer.ggml.scores: the score of token {id} is NaN")]
+    NotAScore { id: TokenId },
+    #[error(
+        "tokenizer.ggml.tokens: token {id} has {bytes} bytes; this kind of tokenizer takes {SEARCHED_TOKEN_BYTES} at most"
+    )]
+    LongToken { id: TokenId, bytes: usize },
+    #[error("tokenizer.ggml.precompiled_charsmap: {bytes} bytes that are not a table and its texts")]
+    BadCharsmap { bytes: usize },
+    #[error("tokenizer.ggml.precompiled_charsmap: there is no text at {start}, to which the table points")]
+    BadReplacement { start: usize },
     #[error("tokenizer.ggml.merges: merge {rank} is {text:?}, not two texts divided by a space")]
     BadMerge { rank: u32, text: String },
     #[error("{key} is {id}, but there are {tokens} tokens")]
@@ -68,11 +87,22 @@ pub enum TokenizerError {
     NoToken { text: String },
 }
 
+/// A stretch of a text and who wrote it: see [`Tokenizer::encode_pieces`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece<'a> {
+    /// What is written.
+    pub text: &'a str,
+    /// Whether a control token written here is meant as one: true for a chat template's own words, false for a user's.
+    pub special: bool,
+}
+
 /// How text becomes tokens.
 #[derive(Debug)]
 enum Algorithm {
     Bpe(Bpe),
     Spm(Spm),
+    Wpm(Wpm),
+    Ugm(Ugm),
     /// A vocabulary without a text form: ids only.
     None,
 }
@@ -95,7 +125,10 @@ impl Tokenizer {
     pub fn from_gguf(metadata: &Metadata) -> Result<Self, TokenizerError> {
         match metadata.get_str("tokenizer.ggml.model")? {
             Some("gpt2") => Self::bpe(metadata),
+            Some("gemma4") => Self::gemma_4(metadata),
             Some("llama") => Self::spm(metadata),
+            Some("bert") => Self::wpm(metadata),
+            Some("t5") => Self::ugm(metadata),
             None => Self::ids_only(metadata, "none"),
             Some(kind @ ("none" | "no_vocab" | "test")) => Self::ids_only(metadata, kind),
             Some(kind) => Err(TokenizerError::UnknownKind(kind.to_owned())),
@@ -114,20 +147,61 @@ impl Tokenizer {
              than the model's own, convert it anew"
                 .to_owned()
         });
-        let defaults = RoleDefaults { bos: None, eos: None, unknown: None, add_bos: words.add_bos };
+        Self::bpe_with(metadata, "gpt2", words, warning)
+    }
+
+    /// Gemma 4's files name no pre-tokeniser.
+    fn gemma_4(metadata: &Metadata) -> Result<Self, TokenizerError> {
+        let words = PreTokenizer::by_name("gemma4").expect("in the table");
+        Self::bpe_with(metadata, "gemma4", words, None)
+    }
+
+    fn bpe_with(
+        metadata: &Metadata,
+        kind: &str,
+        words: &'static PreTokenizer,
+        warning: Option<String>,
+    ) -> Result<Self, TokenizerError> {
+        let defaults = RoleDefaults { add_bos: words.add_bos, ..RoleDefaults::default() };
         let vocabulary = Vocabulary::from_gguf(metadata)?;
-        let roles = Roles::from_gguf(metadata, &vocabulary, defaults)?;
-        let algorithm = Algorithm::Bpe(Bpe::from_gguf(metadata, words)?);
-        Self::assemble(metadata, "gpt2", vocabulary, roles, algorithm, warning)
+        let mut roles = Roles::from_gguf(metadata, &vocabulary, defaults)?;
+        // Files of Gemma 4 that say otherwise are wrong; without it the model answers nonsense.
+        roles.add_bos |= words.whole_line_ends && roles.bos.is_some();
+        let algorithm = Algorithm::Bpe(Bpe::from_gguf(metadata, &vocabulary, words)?);
+        Self::assemble(metadata, kind, vocabulary, roles, algorithm, warning)
     }
 
     fn spm(metadata: &Metadata) -> Result<Self, TokenizerError> {
-        let defaults = RoleDefaults { bos: Some(1), eos: Some(2), unknown: Some(0), add_bos: true };
+        let defaults =
+            RoleDefaults { bos: Some(1), eos: Some(2), unknown: Some(0), add_bos: true, ..RoleDefaults::default() };
         let vocabulary = Vocabulary::from_gguf(metadata)?;
         let roles = Roles::from_gguf(metadata, &vocabulary, defaults)?;
         let add_space_prefix = metadata.get_bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
         let algorithm = Algorithm::Spm(Spm::new(&vocabulary, add_space_prefix, roles.unknown));
         Self::assemble(metadata, "llama", vocabulary, roles, algorithm, None)
+    }
+
+    fn wpm(metadata: &Metadata) -> Result<Self, TokenizerError> {
+        let vocabulary = Vocabulary::from_gguf(metadata)?;
+        let class = special::id_of_key(metadata, "tokenizer.ggml.cls_token_id", &vocabulary)?;
+        let defaults = RoleDefaults {
+            bos: class.or(Some(101)),
+            unknown: Some(100),
+            separator: Some(102),
+            add_bos: true,
+            ..RoleDefaults::default()
+        };
+        let roles = Roles::from_gguf(metadata, &vocabulary, defaults)?;
+        let algorithm = Algorithm::Wpm(Wpm::from_gguf(metadata, &vocabulary, roles.unknown)?);
+        Self::assemble(metadata, "bert", vocabulary, roles, algorithm, None)
+    }
+
+    fn ugm(metadata: &Metadata) -> Result<Self, TokenizerError> {
+        let vocabulary = Vocabulary::from_gguf(metadata)?;
+        let defaults = RoleDefaults { eos: Some(1), unknown: Some(2), add_eos: true, ..RoleDefaults::default() };
+        let roles = Roles::from_gguf(metadata, &vocabulary, defaults)?;
+        let algorithm = Algorithm::Ugm(Ugm::from_gguf(metadata, &vocabulary, roles.unknown)?);
+        Self::assemble(metadata, "t5", vocabulary, roles, algorithm, None)
     }
 
     /// The vocabulary is kept for its size; what its texts mean is not known.
@@ -136,7 +210,7 @@ impl Tokenizer {
             true => Vocabulary::from_gguf(metadata)?,
             false => Vocabulary::empty(),
         };
-        let roles = Roles { bos: None, eos: None, unknown: None, add_bos: false, add_eos: false };
+        let roles = Roles::default();
         Self::assemble(metadata, kind, vocabulary, roles, Algorithm::None, None)
     }
 
@@ -161,6 +235,35 @@ impl Tokenizer {
     /// `parse_special`: control tokens written in the text, such as `<|im_start|>`, become those tokens; else they
     /// are text like any other.
     pub fn encode(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<TokenId>, TokenizerError> {
+        let all = 0..text.len();
+        self.encode_trusting(text, if parse_special { std::slice::from_ref(&all) } else { &[] }, add_special)
+    }
+
+    /// The tokens of one text in pieces. Control tokens are found only in what [`Piece::special`] pieces say: one that a user
+    /// wrote, or that begins or ends in what a user wrote, is text. Apart from that the result is that of the whole text:
+    /// the seams between pieces cut nothing.
+    pub fn encode_pieces(&self, pieces: &[Piece<'_>], add_special: bool) -> Result<Vec<TokenId>, TokenizerError> {
+        let (mut text, mut trusted) = (String::new(), Vec::<Range<usize>>::new());
+        for piece in pieces {
+            let start = text.len();
+            text.push_str(piece.text);
+            if !piece.special || piece.text.is_empty() {
+                continue;
+            }
+            match trusted.last_mut() {
+                Some(last) if last.end == start => last.end = text.len(),
+                _ => trusted.push(start..text.len()),
+            }
+        }
+        self.encode_trusting(&text, &trusted, add_special)
+    }
+
+    fn encode_trusting(
+        &self,
+        text: &str,
+        trusted: &[Range<usize>],
+        add_special: bool,
+    ) -> Result<Vec<TokenId>, TokenizerError> {
         self.require_text()?;
         if text.len() > MAX_TEXT_BYTES {
             return Err(TokenizerError::TextTooLong { bytes: text.len() });
@@ -169,21 +272,31 @@ impl Tokenizer {
         tokens.extend(self.roles.bos.filter(|_| add_special && self.roles.add_bos));
         // SPM writes a space before text that nothing, or a special token, stands before.
         let mut begins = true;
-        for fragment in self.special.split(text, parse_special) {
+        for fragment in self.special.split(text, trusted) {
             match fragment {
                 Fragment::Token(id) => tokens.push(id),
                 Fragment::Text(text) => self.encode_text(text, begins, &mut tokens)?,
             }
             begins = matches!(fragment, Fragment::Token(_));
         }
-        tokens.extend(self.roles.eos.filter(|_| add_special && self.roles.add_eos));
+        tokens.extend(self.last_token().filter(|_| add_special));
         Ok(tokens)
+    }
+
+    /// The token that [`Tokenizer::encode`] puts last when asked for special tokens.
+    fn last_token(&self) -> Option<TokenId> {
+        match self.algorithm {
+            Algorithm::Wpm(_) => self.roles.separator,
+            _ => self.roles.eos.filter(|_| self.roles.add_eos),
+        }
     }
 
     fn encode_text(&self, text: &str, begins: bool, tokens: &mut Vec<TokenId>) -> Result<(), TokenizerError> {
         match &self.algorithm {
             Algorithm::Bpe(bpe) => bpe.encode(&self.vocabulary, text, tokens),
             Algorithm::Spm(spm) => spm.encode(&self.vocabulary, text, begins, tokens)?,
+            Algorithm::Wpm(wpm) => wpm.encode(text, tokens)?,
+            Algorithm::Ugm(ugm) => ugm.encode(&self.vocabulary, text, tokens)?,
             Algorithm::None => {}
         }
         Ok(())
@@ -207,8 +320,10 @@ impl Tokenizer {
             (TokenKind::Control | TokenKind::Unknown | TokenKind::UserDefined, _) | (_, Algorithm::None) => {
                 Cow::Borrowed(text.as_bytes())
             }
-            (_, Algorithm::Bpe(_)) => byte_alphabet::decode(text).into(),
-            (kind, Algorithm::Spm(_)) => spm::decode(text, kind).into(),
+            (_, Algorithm::Bpe(bpe)) if bpe.words.byte_level => byte_alphabet::decode(text).into(),
+            (kind, Algorithm::Bpe(_) | Algorithm::Spm(_) | Algorithm::Wpm(_) | Algorithm::Ugm(_)) => {
+                spm::decode(text, kind).into()
+            }
         }
     }
 
@@ -217,7 +332,7 @@ impl Tokenizer {
         String::from_utf8_lossy(&self.decode_bytes(tokens, render_special)).into_owned()
     }
 
-    /// The bytes of tokens. The space that SPM puts in front of a text is taken away again, if the first token has it.
+    /// The bytes of tokens. The space that SPM and others put in front of a text is taken away again, if the first token has it.
     pub fn decode_bytes(&self, tokens: &[TokenId], render_special: bool) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(tokens.len() * 4);
         for (at, &id) in tokens.iter().enumerate() {
@@ -229,7 +344,12 @@ impl Tokenizer {
     }
 
     fn adds_space_prefix(&self) -> bool {
-        matches!(&self.algorithm, Algorithm::Spm(spm) if spm.add_space_prefix)
+        match &self.algorithm {
+            Algorithm::Spm(spm) => spm.add_space_prefix,
+            Algorithm::Ugm(ugm) => ugm.add_space_prefix,
+            Algorithm::Wpm(_) => true,
+            Algorithm::Bpe(_) | Algorithm::None => false,
+        }
     }
 
     /// Number of tokens.
@@ -245,6 +365,11 @@ impl Tokenizer {
     /// The token that ends a sequence. Chat models end a turn with others too: [`Tokenizer::end_tokens`].
     pub fn eos(&self) -> Option<TokenId> {
         self.roles.eos
+    }
+
+    /// The token that stands between two texts, such as a query and a document.
+    pub fn separator(&self) -> Option<TokenId> {
+        self.roles.separator
     }
 
     /// Whether [`Tokenizer::encode`] puts [`Tokenizer::bos`] first when asked for special tokens. A chat template that writes

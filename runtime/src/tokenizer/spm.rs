@@ -13,7 +13,7 @@ use super::word_cache::WordCache;
 use crate::TokenId;
 
 /// What a space is written as.
-const SPACE: char = '▁';
+pub(super) const SPACE: char = '▁';
 
 /// The rules of an SPM tokenizer.
 #[derive(Debug)]
@@ -22,17 +22,14 @@ pub(super) struct Spm {
     pub(super) add_space_prefix: bool,
     /// No token goes on where a word begins.
     has_words: bool,
-    bytes: Box<[Option<TokenId>; 256]>,
+    bytes: ByteTokens,
     unknown: Option<TokenId>,
 }
 
 impl Spm {
     /// Finds the byte tokens of the vocabulary, and whether it has words.
     pub(super) fn new(vocabulary: &Vocabulary, add_space_prefix: bool, unknown: Option<TokenId>) -> Self {
-        let bytes = std::array::from_fn(|byte| vocabulary.id(&format!("<0x{byte:02X}>")));
-        let one_word = |(id, _)| first_word_bytes(vocabulary.text(id)) == vocabulary.text(id).len();
-        let has_words = vocabulary.kinds().all(one_word);
-        Self { add_space_prefix, has_words, bytes: Box::new(bytes), unknown }
+        Self { add_space_prefix, has_words: has_words(vocabulary), bytes: ByteTokens::new(vocabulary), unknown }
     }
 
     /// Appends the tokens of `text`, in which special tokens have no meaning. `begins` where it is at the start of
@@ -52,7 +49,7 @@ impl Spm {
             let mut encode = |tokens: &mut Vec<TokenId>| {
                 letters.clear();
                 letters.extend(std::mem::take(&mut prefix).then_some(SPACE));
-                letters.extend(word.chars().map(|c| if c == ' ' { SPACE } else { c }));
+                letters.extend(word.chars().map(escape));
                 self.encode_word(vocabulary, &letters, &mut merger, tokens)
             };
             // The first word may have a prefix, which the others have not.
@@ -88,7 +85,7 @@ impl Spm {
                 continue;
             }
             for &byte in symbol.as_bytes() {
-                let id = self.bytes[usize::from(byte)].or(self.unknown);
+                let id = self.bytes.id(byte).or(self.unknown);
                 tokens.push(id.ok_or_else(|| TokenizerError::NoToken { text: symbol.to_owned() })?);
             }
         }
@@ -96,8 +93,45 @@ impl Spm {
     }
 }
 
+/// The tokens of single bytes, `<0x0A>`.
+#[derive(Debug)]
+pub(super) struct ByteTokens(Box<[Option<TokenId>; 256]>);
+
+impl ByteTokens {
+    /// Those that the vocabulary has.
+    pub(super) fn new(vocabulary: &Vocabulary) -> Self {
+        Self(Box::new(std::array::from_fn(|byte| vocabulary.id(&format!("<0x{byte:02X}>")))))
+    }
+
+    /// The token of a byte.
+    pub(super) fn id(&self, byte: u8) -> Option<TokenId> {
+        self.0[usize::from(byte)]
+    }
+}
+
+/// A space as the vocabulary writes it; other characters stay.
+pub(super) fn escape(c: char) -> char {
+    if c == ' ' { SPACE } else { c }
+}
+
+/// Whether no token of the vocabulary goes on behind the start of a word.
+pub(super) fn has_words(vocabulary: &Vocabulary) -> bool {
+    let one_word = |(id, _)| first_word_bytes(vocabulary.text(id)) == vocabulary.text(id).len();
+    vocabulary.kinds().all(one_word)
+}
+
+/// The words of a text: spaces and what stands behind them up to the next.
+pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let (word, behind) = rest.split_at(first_word_bytes(rest));
+        rest = behind;
+        (!word.is_empty()).then_some(word)
+    })
+}
+
 /// Bytes before the first space, written either way, that stands behind another character.
-fn first_word_bytes(text: &str) -> usize {
+pub(super) fn first_word_bytes(text: &str) -> usize {
     let is_space = |c| c == ' ' || c == SPACE;
     let letters = text.len() - text.trim_start_matches(is_space).len();
     text[letters..].find(is_space).map_or(text.len(), |at| letters + at)

@@ -6,12 +6,15 @@
 use std::hash::BuildHasher;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
-use satchel_gguf::{Metadata, StringArray};
+use satchel_gguf::{Array, Metadata, StringArray};
 
 use super::TokenizerError;
 use crate::TokenId;
 
 const TOKENS: &str = "tokenizer.ggml.tokens";
+
+/// The longest token that WPM and UGM, which look at every place for all that begins there, take.
+pub(super) const SEARCHED_TOKEN_BYTES: usize = 1024;
 
 /// What a token is for. The discriminants are those of `tokenizer.ggml.token_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,10 +67,7 @@ impl Vocabulary {
     pub(super) fn from_gguf(metadata: &Metadata) -> Result<Self, TokenizerError> {
         let texts = metadata.require_str_array(TOKENS)?.clone();
         let kinds = kinds(metadata, texts.len())?;
-        let scores = metadata.get_f32_array("tokenizer.ggml.scores")?.unwrap_or_default();
-        if !scores.is_empty() {
-            check_length("tokenizer.ggml.scores", texts.len(), scores.len())?;
-        }
+        let scores = scores(metadata, texts.len())?;
         Self::new(texts, kinds, scores)
     }
 
@@ -166,6 +166,33 @@ fn kinds(metadata: &Metadata, tokens: usize) -> Result<Vec<TokenKind>, Tokenizer
         TokenKind::from_id(*value).ok_or(TokenizerError::UnknownTokenType { id, value: *value })
     };
     (0..).zip(&types).map(kind).collect()
+}
+
+/// Empty where the file has none.
+fn scores(metadata: &Metadata, tokens: usize) -> Result<Vec<f32>, TokenizerError> {
+    const KEY: &str = "tokenizer.ggml.scores";
+    let scores = match metadata.get_array(KEY)? {
+        Some(Array::I32(scores)) => scores.iter().map(|&score| score as f32).collect(),
+        _ => metadata.get_f32_array(KEY)?.unwrap_or_default(),
+    };
+    if !scores.is_empty() {
+        check_length(KEY, tokens, scores.len())?;
+    }
+    match (0..).zip(&scores).find(|(_, score)| score.is_nan()) {
+        Some((id, _)) => Err(TokenizerError::NotAScore { id }),
+        None => Ok(scores),
+    }
+}
+
+/// Refuses tokens so long that looking for them at every place of a text would take minutes.
+pub(super) fn check_token_bytes(
+    vocabulary: &Vocabulary,
+    mut ids: impl Iterator<Item = TokenId>,
+) -> Result<(), TokenizerError> {
+    match ids.find(|&id| vocabulary.text(id).len() > SEARCHED_TOKEN_BYTES) {
+        Some(id) => Err(TokenizerError::LongToken { id, bytes: vocabulary.text(id).len() }),
+        None => Ok(()),
+    }
 }
 
 fn check_length(key: &'static str, tokens: usize, found: usize) -> Result<(), TokenizerError> {

@@ -1,63 +1,161 @@
-//! The patterns of the pre-tokenisers, each as a hand-written scanner.
+//! The patterns that names stand for in chains: what each matches at the start of a text.
 //!
-//! A scanner answers one question: how long is the first piece of this text? It looks at each character a bounded
-//! number of times, so a megabyte of spaces costs what a megabyte of prose costs, where a backtracking regex engine
-//! gives up or takes minutes. The tests hold every scanner against its pattern in a regex engine on random text.
+//! Every scanner looks at each character a bounded number of times, so a megabyte of spaces costs what a megabyte of prose
+//! costs, where a backtracking regex engine gives up or takes minutes. The tests hold every scanner against its pattern in a
+//! regex engine on random text.
 
-use super::classes::{is_letter, is_line_end, is_number, is_other, is_punctuation, is_space};
+use super::cased::Cased;
+use super::classes::{Class, is_letter, is_line_end, is_number, is_other, is_space};
+use super::digits::{self, Groups};
+use super::lines::Lines;
+use super::marks::Marks;
 
-/// A pattern that cuts text into pieces. Text between two matches is a piece of its own.
+/// A pattern that cuts text into pieces: what it matches, and what lies between two matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rule {
+    /// `[class]`
+    Each(Class),
+    /// `[class]+`
+    Runs(Class),
+    /// `\p{N}{1,most}`
+    Numbers {
+        /// How many digits a piece takes at most.
+        most: usize,
+    },
+    /// `\s?[class]+`
+    AfterSpace(Class),
+    /// ` ?[class]+`
+    AfterBlank(Class),
     /// GPT-2: `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
     Words,
-    /// Llama 3 (numbers of up to three digits) and Qwen 2 (each digit alone):
-    /// `(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,digits}|`
-    /// ` ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
-    WordsAndLines {
-        /// How many digits a piece takes at most.
-        digits: usize,
-    },
-    /// `\p{N}`
-    EachNumber,
-    /// `\p{N}+`
-    Numbers,
+    /// Llama 3, Qwen 2 and their like.
+    Lines(Lines),
+    /// GPT-4o, Tekken and their like.
+    Cased(Cased),
+    /// DeepSeek V3 and its like.
+    Marks(Marks),
     /// `[0-9][0-9][0-9]`
     ThreeDigits,
-    /// `[\p{P}\$\+<=>\^~\|]+`
-    Punctuation,
+    /// Numbers in groups counted from their end.
+    Groups(Groups),
+    /// `\s+$`
+    TrailingSpace,
+    /// Jais 2, behind Llama 3's: pieces of white space without line ends, in powers of two.
+    /// `\s{512}(?!\S)|\s{256}(?!\S)|\s{128}(?!\S)|…|\s{4}(?!\S)|\s{1,2}(?!\S)|\s{1}`
+    PowersOfTwo,
+    /// Chameleon: `<sentinel:[0-9]+>`
+    Sentinel,
+    /// Chameleon: `(IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z`
+    Image,
+    /// Chameleon: `([\t\n]|    |  )`
+    Indent,
 }
 
 impl Rule {
-    /// Bytes of the first piece of `text`: at least one character, unless there is none.
-    pub(super) fn first_piece_bytes(self, text: &str) -> usize {
-        let Some(first) = text.chars().next() else { return 0 };
+    /// Calls `piece` with the pieces of `text` in order; together they are the text.
+    pub(super) fn cut<'a>(self, text: &'a str, piece: &mut impl FnMut(&'a str)) {
         match self {
-            Self::Words => words(text, first),
-            Self::WordsAndLines { digits } => words_and_lines(text, first, digits),
-            Self::EachNumber if is_number(first) => first.len_utf8(),
-            Self::EachNumber => run(text, |c| !is_number(c)),
-            Self::Numbers if is_number(first) => run(text, is_number),
-            Self::Numbers => run(text, |c| !is_number(c)),
-            Self::ThreeDigits => three_digits(text),
-            Self::Punctuation if is_mark(first) => run(text, is_mark),
-            Self::Punctuation => run(text, |c| !is_mark(c)),
+            Self::Groups(groups) => return digits::cut(groups, text, piece),
+            Self::TrailingSpace => {
+                let (body, trailing) = text.split_at(text.trim_end_matches(is_space).len());
+                return [body, trailing].into_iter().filter(|part| !part.is_empty()).for_each(piece);
+            }
+            Self::PowersOfTwo => return powers_of_two(text, piece),
+            _ => {}
+        }
+        let (mut start, mut at) = (0, 0);
+        while let Some(first) = text[at..].chars().next() {
+            let Some(bytes) = self.matched(&text[at..], first) else {
+                at += first.len_utf8();
+                continue;
+            };
+            if start < at {
+                piece(&text[start..at]);
+            }
+            piece(&text[at..at + bytes]);
+            at += bytes;
+            start = at;
+        }
+        if start < at {
+            piece(&text[start..at]);
+        }
+    }
+
+    /// Bytes of the match that begins where `text` does, at least one; `first` is its first character.
+    fn matched(self, text: &str, first: char) -> Option<usize> {
+        match self {
+            Self::Each(class) => class.contains(first).then_some(first.len_utf8()),
+            Self::Runs(class) => some(run(text, |c| class.contains(c))),
+            Self::Numbers { most } => numbers(text, most),
+            Self::AfterSpace(class) => after(is_space(first), class, text, first),
+            Self::AfterBlank(class) => after(first == ' ', class, text, first),
+            Self::Words => Some(words(text, first)),
+            Self::Lines(lines) => Some(lines.matched(text, first)),
+            Self::Cased(cased) => Some(cased.matched(text, first)),
+            Self::Marks(marks) => marks.matched(text, first),
+            Self::ThreeDigits => {
+                let digits = text.as_bytes().iter().take(3).filter(|b| b.is_ascii_digit());
+                (digits.count() == 3).then_some(3)
+            }
+            // They look ahead without bounds, and have ways of their own.
+            Self::TrailingSpace | Self::PowersOfTwo | Self::Groups(_) => None,
+            Self::Sentinel => {
+                let digits = text.strip_prefix("<sentinel:")?;
+                let count = run(digits, |c| c.is_ascii_digit());
+                (count > 0 && digits[count..].starts_with('>')).then_some("<sentinel:>".len() + count)
+            }
+            Self::Image => {
+                let letters = text.strip_prefix("IMGIMG")?;
+                let count = run(letters, |c| matches!(c, 'A'..='I'));
+                ((1..=4).contains(&count) && letters[count..].starts_with('Z')).then_some("IMGIMGZ".len() + count)
+            }
+            Self::Indent => match first {
+                '\t' | '\n' => Some(1),
+                _ => ["    ", "  "].into_iter().find(|indent| text.starts_with(indent)).map(str::len),
+            },
         }
     }
 }
 
 /// Bytes of the longest start of `text` whose characters are all in `class`.
-fn run(text: &str, class: impl Fn(char) -> bool) -> usize {
+pub(super) fn run(text: &str, class: impl Fn(char) -> bool) -> usize {
     text.find(|c| !class(c)).unwrap_or(text.len())
 }
 
-/// `[\p{P}\$\+<=>\^~\|]`
-fn is_mark(c: char) -> bool {
-    matches!(c, '$' | '+' | '<' | '=' | '>' | '^' | '~' | '|') || is_punctuation(c)
+/// A length that is a match, unless it is none.
+pub(super) fn some(bytes: usize) -> Option<usize> {
+    (bytes > 0).then_some(bytes)
+}
+
+fn powers_of_two<'a>(text: &'a str, piece: &mut impl FnMut(&'a str)) {
+    if !text.chars().all(|c| is_space(c) && !is_line_end(c)) {
+        return piece(text);
+    }
+    let (mut rest, mut count) = (text, text.chars().count());
+    for taken in [512, 256, 128, 64, 32, 16, 8, 4, 2, 1] {
+        while count >= taken {
+            let bytes = rest.char_indices().nth(taken).map_or(rest.len(), |(at, _)| at);
+            piece(&rest[..bytes]);
+            (rest, count) = (&rest[bytes..], count - taken);
+        }
+    }
+}
+
+/// `\p{N}{1,most}`
+pub(super) fn numbers(text: &str, most: usize) -> Option<usize> {
+    let numbers = text.char_indices().take(most).take_while(|&(_, c)| is_number(c));
+    numbers.last().map(|(at, c)| at + c.len_utf8())
+}
+
+/// A run of a class, with the first character before it if that one `leads`.
+fn after(leads: bool, class: Class, text: &str, first: char) -> Option<usize> {
+    let lead = first.len_utf8();
+    let behind = if leads { run(&text[lead..], |c| class.contains(c)) } else { 0 };
+    if behind > 0 { Some(lead + behind) } else { some(run(text, |c| class.contains(c))) }
 }
 
 /// Bytes of an English contraction at the start: `'s`, `'t`, `'re`, `'ve`, `'m`, `'ll`, `'d`.
-fn contraction(text: &str, any_case: bool) -> Option<usize> {
+pub(super) fn contraction(text: &str, any_case: bool) -> Option<usize> {
     let mut letters = text.strip_prefix('\'')?.bytes().map(|b| if any_case { b.to_ascii_lowercase() } else { b });
     match (letters.next()?, letters.next()) {
         (b's' | b't' | b'm' | b'd', _) => Some(2),
@@ -68,7 +166,7 @@ fn contraction(text: &str, any_case: bool) -> Option<usize> {
 
 /// `\s+(?!\S)|\s+` at the start of a text that begins with white space: the whole run at the end of the text;
 /// before a word all but its last character, which may belong to the word.
-fn spaces(text: &str) -> usize {
+pub(super) fn spaces(text: &str) -> usize {
     let all = run(text, is_space);
     if all == text.len() {
         return all;
@@ -91,42 +189,4 @@ fn words(text: &str, first: char) -> usize {
         _ => return spaces(text),
     };
     lead + classed
-}
-
-fn words_and_lines(text: &str, first: char, digits: usize) -> usize {
-    if let Some(bytes) = contraction(text, true) {
-        return bytes;
-    }
-    if is_letter(first) {
-        return run(text, is_letter);
-    }
-    if is_number(first) {
-        let numbers = text.char_indices().take(digits).take_while(|&(_, c)| is_number(c));
-        return numbers.last().map_or(0, |(at, c)| at + c.len_utf8());
-    }
-    // Any one character that is neither letter, number nor line end goes with the letters behind it.
-    let rest = &text[first.len_utf8()..];
-    if !is_line_end(first) && rest.starts_with(is_letter) {
-        return first.len_utf8() + run(rest, is_letter);
-    }
-    let lead = usize::from(first == ' ');
-    let others = run(&text[lead..], is_other);
-    if others > 0 {
-        let marks = lead + others;
-        return marks + run(&text[marks..], is_line_end);
-    }
-    // Only white space is left: up to its last line end, if it has one.
-    let all = run(text, is_space);
-    match text[..all].rfind(is_line_end) {
-        Some(at) => at + 1,
-        None => spaces(text),
-    }
-}
-
-fn three_digits(text: &str) -> usize {
-    let is_group = |at: usize| text.as_bytes()[at..].iter().take(3).filter(|b| b.is_ascii_digit()).count() == 3;
-    if is_group(0) {
-        return 3;
-    }
-    (1..text.len()).find(|&at| is_group(at)).unwrap_or(text.len())
 }
