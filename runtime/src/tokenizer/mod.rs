@@ -20,6 +20,7 @@ mod vocabulary;
 mod word_cache;
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 
 use satchel_gguf::Metadata;
@@ -66,6 +67,15 @@ pub enum TokenizerError {
     TextTooLong { bytes: usize },
     #[error("the vocabulary has no token for {text:?}, none for its bytes, and none for unknown text")]
     NoToken { text: String },
+}
+
+/// A stretch of a text and who wrote it: see [`Tokenizer::encode_pieces`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece<'a> {
+    /// What is written.
+    pub text: &'a str,
+    /// Whether a control token written here is meant as one: true for a chat template's own words, false for a user's.
+    pub special: bool,
 }
 
 /// How text becomes tokens.
@@ -161,6 +171,35 @@ impl Tokenizer {
     /// `parse_special`: control tokens written in the text, such as `<|im_start|>`, become those tokens; else they
     /// are text like any other.
     pub fn encode(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<TokenId>, TokenizerError> {
+        let all = 0..text.len();
+        self.encode_trusting(text, if parse_special { std::slice::from_ref(&all) } else { &[] }, add_special)
+    }
+
+    /// The tokens of one text in pieces. Control tokens are found only in what [`Piece::special`] pieces say: one that a user
+    /// wrote, or that begins or ends in what a user wrote, is text. Apart from that the result is that of the whole text:
+    /// the seams between pieces cut nothing.
+    pub fn encode_pieces(&self, pieces: &[Piece<'_>], add_special: bool) -> Result<Vec<TokenId>, TokenizerError> {
+        let (mut text, mut trusted) = (String::new(), Vec::<Range<usize>>::new());
+        for piece in pieces {
+            let start = text.len();
+            text.push_str(piece.text);
+            if !piece.special || piece.text.is_empty() {
+                continue;
+            }
+            match trusted.last_mut() {
+                Some(last) if last.end == start => last.end = text.len(),
+                _ => trusted.push(start..text.len()),
+            }
+        }
+        self.encode_trusting(&text, &trusted, add_special)
+    }
+
+    fn encode_trusting(
+        &self,
+        text: &str,
+        trusted: &[Range<usize>],
+        add_special: bool,
+    ) -> Result<Vec<TokenId>, TokenizerError> {
         self.require_text()?;
         if text.len() > MAX_TEXT_BYTES {
             return Err(TokenizerError::TextTooLong { bytes: text.len() });
@@ -169,7 +208,7 @@ impl Tokenizer {
         tokens.extend(self.roles.bos.filter(|_| add_special && self.roles.add_bos));
         // SPM writes a space before text that nothing, or a special token, stands before.
         let mut begins = true;
-        for fragment in self.special.split(text, parse_special) {
+        for fragment in self.special.split(text, trusted) {
             match fragment {
                 Fragment::Token(id) => tokens.push(id),
                 Fragment::Text(text) => self.encode_text(text, begins, &mut tokens)?,

@@ -1,8 +1,10 @@
 //! Special tokens: found in the text before anything else is cut, and the rules for the ids that begin and end a
 //! sequence.
 //!
-//! Control and unknown tokens are found only where the caller asks for it (a chat template's output), user-defined
+//! Control and unknown tokens are found only where the caller says so (what a chat template itself wrote), user-defined
 //! ones always. Of several that match at one place the longest counts, as in Hugging Face's tokenizers.
+
+use std::ops::Range;
 
 use aho_corasick::{AhoCorasick, Input, MatchKind};
 use satchel_gguf::Metadata;
@@ -58,10 +60,70 @@ impl SpecialTokens {
         })
     }
 
-    /// Cuts `text` at its special tokens; `parse_special` also at control and unknown tokens.
-    pub(super) fn split<'a>(&self, text: &'a str, parse_special: bool) -> Vec<Fragment<'a>> {
-        let finder = if parse_special { &self.all } else { &self.user_defined };
-        finder.split(text)
+    /// Cuts `text` at its special tokens. Control and unknown tokens count only inside `trusted`: ranges of the text in
+    /// ascending order that do not touch.
+    pub(super) fn split<'a>(&self, text: &'a str, trusted: &[Range<usize>]) -> Vec<Fragment<'a>> {
+        let (mut fragments, mut at) = (Vec::new(), 0);
+        // Where all of the text is trusted, the finder of all tokens finds the user-defined ones as well.
+        let everywhere = matches!(trusted, [all] if *all == (0..text.len()));
+        let mut anywhere =
+            if everywhere { Search::default() } else { Search::over(&self.user_defined, text, 0..text.len()) };
+        let mut inside = trusted.iter().map(|range| Search::over(&self.all, text, range.clone())).peekable();
+        loop {
+            while inside.peek_mut().is_some_and(|search| search.next_from(at).is_none()) {
+                inside.next();
+            }
+            let trusted = inside.peek_mut().and_then(|search| search.next_from(at));
+            let found = [trusted, anywhere.next_from(at)].into_iter().flatten();
+            let Some(found) = found.min_by_key(|found| (found.start, std::cmp::Reverse(found.end))) else { break };
+            let mut before = &text[at..found.start];
+            if found.token.left_strip {
+                before = before.trim_end_matches(is_stripped);
+            }
+            fragments.extend((!before.is_empty()).then_some(Fragment::Text(before)));
+            fragments.push(Fragment::Token(found.token.id));
+            at = found.end;
+            if found.token.right_strip {
+                at = text.len() - text[at..].trim_start_matches(is_stripped).len();
+            }
+        }
+        fragments.extend((at < text.len()).then(|| Fragment::Text(&text[at..])));
+        fragments
+    }
+}
+
+/// A special token in the text.
+#[derive(Clone, Copy)]
+struct Found {
+    start: usize,
+    end: usize,
+    token: Special,
+}
+
+/// A search through a stretch of the text that remembers what it found until the cut has passed it, so that two searches side
+/// by side read everything once.
+#[derive(Default)]
+struct Search<'a> {
+    /// Nothing more to be found without it.
+    finder: Option<&'a Finder>,
+    text: &'a str,
+    range: Range<usize>,
+    found: Option<Found>,
+}
+
+impl<'a> Search<'a> {
+    fn over(finder: &'a Finder, text: &'a str, range: Range<usize>) -> Self {
+        Self { finder: Some(finder), text, range, found: None }
+    }
+
+    /// The first token that begins at `at` or behind.
+    fn next_from(&mut self, at: usize) -> Option<Found> {
+        if self.found.is_none_or(|found| found.start < at) {
+            self.range.start = self.range.start.max(at);
+            self.found = self.finder.and_then(|finder| finder.find(self.text, self.range.clone()));
+            self.finder = self.finder.filter(|_| self.found.is_some());
+        }
+        self.found
     }
 }
 
@@ -76,29 +138,13 @@ impl Finder {
         Ok(Self { automaton: Some(automaton), tokens })
     }
 
-    fn split<'a>(&self, text: &'a str) -> Vec<Fragment<'a>> {
-        let mut fragments = Vec::new();
-        let mut at = 0;
-        let find = |at| self.automaton.as_ref()?.find(Input::new(text).span(at..text.len()));
-        while let Some(found) = find(at) {
-            let token = self.tokens[found.pattern().as_usize()];
-            let mut before = &text[at..found.start()];
-            if token.left_strip {
-                before = before.trim_end_matches(is_stripped);
-            }
-            if !before.is_empty() {
-                fragments.push(Fragment::Text(before));
-            }
-            fragments.push(Fragment::Token(token.id));
-            at = found.end();
-            if token.right_strip {
-                at = text.len() - text[at..].trim_start_matches(is_stripped).len();
-            }
+    /// The first token wholly inside a range, the longest of those that begin there.
+    fn find(&self, text: &str, range: Range<usize>) -> Option<Found> {
+        if range.is_empty() {
+            return None;
         }
-        if at < text.len() {
-            fragments.push(Fragment::Text(&text[at..]));
-        }
-        fragments
+        let found = self.automaton.as_ref()?.find(Input::new(text).span(range))?;
+        Some(Found { start: found.start(), end: found.end(), token: self.tokens[found.pattern().as_usize()] })
     }
 }
 

@@ -5,6 +5,7 @@ use satchel_gguf::{Array, GgufWriter, Metadata, Value};
 use super::super::byte_alphabet::letter;
 use super::*;
 use crate::TokenId;
+use crate::tokenizer::Piece;
 
 fn text(text: &str) -> Value {
     Value::String(text.to_owned())
@@ -216,6 +217,25 @@ fn special_tokens_only_where_asked_for() {
     assert_eq!(tokenizer.encode("<c><u>", false, false).expect("ids"), [60, 99, 62, 257], "user-defined ones always");
     assert_eq!((&*tokenizer.token_bytes(256, false), &*tokenizer.token_bytes(256, true)), (&b""[..], &b"<c>"[..]));
     assert_eq!(&*tokenizer.token_bytes(257, false), b"<u>");
+}
+
+/// A token that is user-defined and no control token is one wherever it is written, as in plain text.
+#[test]
+fn user_defined_tokens_whoever_writes_them() {
+    let mut entries = byte_level(&["<c>", "<u>", "<u><c>"], &[]);
+    let kinds: Vec<i32> =
+        (0..259).map(|id| [3, 4, 3].get(usize::wrapping_sub(id, 256)).copied().unwrap_or(1)).collect();
+    entries.push(("token_type", types(&kinds)));
+    let tokenizer = open(&entries);
+    let encode = |pieces: &[(&str, bool)]| {
+        let pieces: Vec<_> = pieces.iter().map(|&(text, special)| Piece { text, special }).collect();
+        tokenizer.encode_pieces(&pieces, false).expect("ids")
+    };
+    assert_eq!(encode(&[("<u", false), (">", true), ("<c>", true)]), [257, 256]);
+    assert_eq!(encode(&[("<u", false), ("><c>", true)]), [257, 256]);
+    assert_eq!(encode(&[("<c><u>", false)]), [60, 99, 62, 257]);
+    assert_eq!(encode(&[("<u><c>", true)]), [258]);
+    assert_eq!(encode(&[("<u>", false), ("<c>", true)]), [257, 256], "the longer one is not wholly the template's");
 }
 
 #[test]

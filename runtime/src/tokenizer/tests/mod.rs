@@ -3,6 +3,7 @@
 
 mod conformance;
 mod metadata;
+mod pieces;
 mod properties;
 
 use std::io::Read;
