@@ -7,7 +7,9 @@
 //! The one idea to know: the result tells the template's own words from those of the messages. Only the former may become
 //! control tokens, so nobody can forge a turn by writing `<|im_end|>`.
 
+pub mod builtin;
 mod jinja;
+pub mod message;
 mod source;
 
 use serde_json::{Map, Value};
