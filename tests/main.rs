@@ -11,6 +11,7 @@ mod cli_template;
 mod forms;
 mod http;
 mod inspect;
+mod jinja;
 mod memory;
 mod openai_client;
 mod pack;

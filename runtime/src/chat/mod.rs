@@ -2,24 +2,22 @@
 //!
 //! A template is a Jinja program out of the model file. It is run as Hugging Face's `apply_chat_template` runs it in
 //! Python (same whitespace rules, functions, filters and variables), but it is not trusted: it has no I/O and cannot
-//! include other files, and steps, nesting, time and the size of every value are limited.
+//! include other files, and steps, nesting, time, memory and the size of every value are limited.
 //!
-//! The one idea to know: Jinja is Python seen through a template, so "right" means "what Python would print"; `python`
-//! and `json` hold what `minijinja` does not do that way by itself.
+//! The one idea to know: the result tells the template's own words from those of the messages. Only the former may become
+//! control tokens, so nobody can forge a turn by writing `<|im_end|>`.
 
-mod environment;
-mod generation;
-mod json;
-mod limits;
-mod operators;
-mod python;
-mod rewrite;
+pub mod builtin;
+mod jinja;
+pub mod message;
+mod source;
 
-use minijinja::{Error, ErrorKind};
 use serde_json::{Map, Value};
 
 /// A template's source is refused beyond this; the largest known is 17 KB.
 const MAX_SOURCE_BYTES: usize = 1 << 20;
+/// Errors of a template are cut beyond this.
+const MAX_MESSAGE: usize = 400;
 
 /// A model's chat template, checked for syntax.
 #[derive(Clone, Debug)]
@@ -40,6 +38,29 @@ pub struct RenderRequest {
     pub add_generation_prompt: bool,
     /// More variables for the template, such as `enable_thinking`; these win over the ones above.
     pub extra: Map<String, Value>,
+}
+
+/// A rendered conversation, cut where it goes from the template's own words to those it was given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rendered {
+    /// In order; neighbours have different sources.
+    pub pieces: Vec<Piece>,
+}
+
+/// A part of a rendering.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// The text.
+    pub text: String,
+    /// It came from a message, a tool or a variable: what it spells is text, and no control token.
+    pub given: bool,
+}
+
+impl Rendered {
+    /// The whole text.
+    pub fn text(&self) -> String {
+        self.pieces.iter().map(|piece| piece.text.as_str()).collect()
+    }
 }
 
 /// Why a template gave no text. Each is one line that says where and, if the person can do something, what.
@@ -80,9 +101,8 @@ impl ChatTemplate {
             let message = format!("it is {} bytes long, and {MAX_SOURCE_BYTES} is the most", source.len());
             return Err(TemplateError::Syntax { line: None, message });
         }
-        let source = generation::without_generation_tags(source);
-        environment::check(&source)
-            .map_err(|error| TemplateError::Syntax { line: error.line(), message: one_line(&error) })?;
+        let source = source::prepared(source);
+        jinja::check(&source).map_err(TemplateError::on_one_line)?;
         Ok(ChatTemplate { source, bos: bos.to_string(), eos: eos.to_string() })
     }
 
@@ -97,46 +117,67 @@ impl ChatTemplate {
         request: &RenderRequest,
         now: Option<jiff::civil::DateTime>,
     ) -> Result<String, TemplateError> {
-        environment::render(&self.source, self.variables(request), now).map_err(|error| explain(&error))
+        Ok(self.render_pieces(request, now, &mut || false)?.text())
+    }
+
+    /// Renders a conversation so that its sources can be told apart. `cancelled` is asked a few times a second, and ends
+    /// the rendering.
+    pub fn render_pieces(
+        &self,
+        request: &RenderRequest,
+        now: Option<jiff::civil::DateTime>,
+        cancelled: &mut dyn FnMut() -> bool,
+    ) -> Result<Rendered, TemplateError> {
+        let mut runs = jinja::render(&self.source, self.variables(request), now, cancelled);
+        // Some templates loop over `tools` without asking whether there are any, and Python's None cannot be looped
+        // over. They were made for a caller who leaves `tools` out.
+        if matches!(runs, Err(TemplateError::Failed { .. })) && request.tools.is_none() {
+            let mut variables = self.variables(request);
+            variables.retain(|variable| variable.name != "tools" || request.extra.contains_key("tools"));
+            runs = jinja::render(&self.source, variables, now, cancelled).or(runs);
+        }
+        let runs = runs.map_err(TemplateError::on_one_line)?;
+        Ok(Rendered { pieces: runs.into_iter().map(|run| Piece { text: run.text, given: run.written }).collect() })
     }
 
     /// The variables as `apply_chat_template` sets them: `tools` and `documents` are there even when they are None.
-    fn variables(&self, request: &RenderRequest) -> Map<String, Value> {
-        let mut variables = Map::new();
+    fn variables(&self, request: &RenderRequest) -> Vec<jinja::Variable> {
+        let mut variables: Map<String, Value> = Map::new();
         variables.insert("messages".into(), Value::Array(request.messages.clone()));
         variables.insert("tools".into(), request.tools.clone().unwrap_or(Value::Null));
         variables.insert("documents".into(), Value::Null);
         variables.insert("add_generation_prompt".into(), Value::Bool(request.add_generation_prompt));
-        variables.insert("bos_token".into(), Value::String(self.bos.clone()));
-        variables.insert("eos_token".into(), Value::String(self.eos.clone()));
         variables.extend(request.extra.clone());
-        variables
+        let mut all: Vec<jinja::Variable> =
+            variables.into_iter().map(|(name, value)| jinja::Variable { name, value, written: true }).collect();
+        for (name, token) in [("bos_token", &self.bos), ("eos_token", &self.eos)] {
+            if !request.extra.contains_key(name) {
+                let value = Value::String(token.clone());
+                all.push(jinja::Variable { name: name.into(), value, written: false });
+            }
+        }
+        all
     }
 }
 
-/// The error's own words without position, name or line breaks.
-fn one_line(error: &Error) -> String {
-    let text = match error.detail() {
-        Some(detail) => detail.to_string(),
-        None => error.kind().to_string(),
-    };
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-fn explain(error: &Error) -> TemplateError {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(current) = cause {
-        if let Some(known) = current.downcast_ref::<TemplateError>() {
-            return known.clone();
+impl TemplateError {
+    /// A message may quote the template: it is made one line that a terminal can show.
+    fn on_one_line(self) -> TemplateError {
+        let tidy = |message: String| {
+            let words = message.split_whitespace().collect::<Vec<_>>().join(" ");
+            let shown: String =
+                words.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect();
+            match shown.char_indices().nth(MAX_MESSAGE) {
+                Some((end, _)) => shown[..end].to_owned() + "…",
+                None => shown,
+            }
+        };
+        match self {
+            TemplateError::Syntax { line, message } => TemplateError::Syntax { line, message: tidy(message) },
+            TemplateError::Failed { line, message } => TemplateError::Failed { line, message: tidy(message) },
+            TemplateError::Raised(message) => TemplateError::Raised(tidy(message)),
+            TemplateError::Limit(message) => TemplateError::Limit(tidy(message)),
         }
-        cause = current.source();
-    }
-    match error.kind() {
-        ErrorKind::OutOfFuel => TemplateError::Limit("it does not come to an end".into()),
-        _ if error.detail() == Some("recursion limit exceeded") => {
-            TemplateError::Limit("it calls itself without end".into())
-        }
-        _ => TemplateError::Failed { line: error.line(), message: one_line(error) },
     }
 }
 

@@ -20,9 +20,6 @@ fn expression(source: &str) -> String {
     }
 }
 
-/// A reference that fails where Satchel renders: Python cannot write a generator as JSON, but there is one thing it means.
-const MEANT_AS_LIST: &str = "TypeError: Object of type generator is not JSON serializable";
-
 #[test]
 fn templates_of_real_models_render_as_in_python() {
     let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/chat-templates");
@@ -46,7 +43,6 @@ fn templates_of_real_models_render_as_in_python() {
                 assert_eq!(got.as_deref(), Ok(expected), "{name}, {conversation}");
                 rendered += 1;
             }
-            (got, None, Some(MEANT_AS_LIST)) => assert!(got.unwrap().contains("\"name\": \"get_weather\"")),
             (got, None, error) => {
                 let (got, error) = (got.unwrap_err(), error.unwrap());
                 if let Some(raised) = error.strip_prefix("TemplateError: ") {
@@ -57,7 +53,7 @@ fn templates_of_real_models_render_as_in_python() {
         }
     }
     println!("{rendered} renderings and {failed} errors as in Python, of {}", cases.len());
-    assert_eq!((rendered, failed), (300, 6));
+    assert_eq!((rendered, failed), (340, 10));
 }
 
 #[test]
@@ -152,7 +148,7 @@ fn whitespace_loops_macros_and_namespaces_work() {
 {%- call(y) item2() %}{{ y }}{% endcall %}
 {{- ns.text }} {{ strftime_now('%Y') | length }}{{ bos_token }}";
     let error = render(source, Value::Null).unwrap_err();
-    assert_eq!(error.to_string(), "the chat template failed at line 10: item2 is unknown");
+    assert_eq!(error.to_string(), "the chat template failed at line 10: 'item2' is undefined");
     let source = source.replace("{%- call(y) item2() %}{{ y }}{% endcall %}\n", "");
     assert_eq!(render(&source, Value::Null).unwrap(), "<1!>0False\n<3!>2False\nn=2 4<s>");
     let recursive = "{% for x in t recursive %}{{ x.n }}{% if x.c %}({{ loop(x.c) }}){% endif %}{% endfor %}";
@@ -169,17 +165,21 @@ fn a_failing_template_says_where_and_why() {
         ("{{ 'x' | nofilter }}", "the chat template failed at line 1: filter nofilter is unknown"),
         ("{% include 'secrets' %}", "the chat template cannot be used: it loads another template"),
         ("\n{{ raise_exception('No\nsystem role') }}", "the chat template refuses this conversation: No system role"),
-        ("\n\n{{ 'a' + missing }}", "the chat template failed at line 3: a value on one side of + is undefined"),
-        ("{{ 'a' + 1 }}", "the chat template failed at line 1: str + int cannot be done"),
-        ("{{ missing.x.y }}", "the chat template failed at line 1: "),
+        ("\n\n{{ 'a' + missing }}", "the chat template failed at line 3: 'missing' is undefined, and + needs a value"),
+        ("{{ 'a' + 1 }}", "the chat template failed at line 1: unsupported operand types for +: 'str' and 'int'"),
+        ("{{ missing.x.y }}", "the chat template failed at line 1: 'missing' is undefined, and has no attribute 'x'"),
         ("{% set x.y = 1 %}", "the chat template failed at line 1: cannot assign attribute"),
+        (
+            "{{ raise_exception('\\x1b[2J' * 9999) }}",
+            "the chat template refuses this conversation: \u{fffd}[2J\u{fffd}[",
+        ),
         ("{{ [].append(1) }}", "the chat template failed at line 1: "),
         ("{{ 170141183460469231731687303715884105727 * 2 }}", "the chat template failed at line 1: "),
         ("{{ strftime_now('%Q%!') }}", "the chat template failed at line 1: strftime_now"),
     ] {
         let error = render(source, Value::Null).unwrap_err().to_string();
         assert!(error.starts_with(expected), "{source}: {error}");
-        assert!(!error.contains('\n'));
+        assert!(!error.contains(char::is_control) && error.len() < 2000, "{error}");
     }
 }
 
@@ -192,6 +192,8 @@ fn a_hostile_template_is_stopped() {
         "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}".to_string(),
         "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}".into(),
         "{% macro f() %}{{ caller() }}{% endmacro %}{% macro g() %}{% call f() %}{{ g() }}{% endcall %}{% endmacro %}{{ g() }}".into(),
+        format!("{{% macro f() %}}{{{{ f(){} }}}}{{% endmacro %}}{{{{ f() }}}}", " + 1".repeat(2000)),
+        format!("{{% macro f() %}}{{{{ ''{}|map('upper')|select }}}}{{{{ f() }}}}{{% endmacro %}}{{{{ f() }}}}", "|trim".repeat(1500)),
         "{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}".into(),
         "{% block a %}{{ self.a() }}{% endblock %}".into(),
         make("'x'", "ns.x ~ ns.x", ""),
@@ -206,7 +208,7 @@ fn a_hostile_template_is_stopped() {
         "{{ ('\n' * 99999) | indent(1000, true, true) }}".into(),
         make("[1]", "ns.x + ns.x", ""),
         make("[1]", "[ns.x, ns.x]", "{{ ns.x }}"),
-        make("[1]", "(ns.x, ns.x)", "{{ ns.x == ns.x }}"),
+        make("[1]", "(ns.x, ns.x)", "{{ ns.x ~ 1 == 1 }}"),
         make("[1]", "{'a': ns.x, 'b': ns.x}", "{{ ns.x | tojson }}"),
         make("[1]", "dict(a=ns.x, b=ns.x)", "{{ ns.x }}"),
         make("[1]", "ns.x | zip(ns.x) | list", "{{ ns.x }}"),
@@ -224,6 +226,31 @@ fn a_hostile_template_is_stopped() {
         "{% set ns = namespace(x=[]) %}{% for i in range(130) %}{% set ns.x = [ns.x, 1, 1, 1] %}{% endfor %}".to_string()
             + "{{ ([ns.x] * 999) | tojson(indent=64) }}",
         "{% set x = [[0] * 9999] * 99 %}{% for i in range(99999) %}{% set y = x | sort | list %}{% endfor %}".into(),
+        "{{ [1]|slice(1000000000)|list }}".into(),
+        "{{ [1]|batch(1000000000, 'x')|list }}".into(),
+        "{% set s = 'a' * 16000000 %}{% for i in range(100000) %}{% if s is lower %}{% endif %}{% endfor %}".into(),
+        "{{ '%*d' % (999999999, 1) }}".into(),
+        "{{ '%.999999999f' % 1 }}".into(),
+        "{{ '{:{w}}'.format(1, w=999999999) }}".into(),
+        "{{ 'x'.ljust(999999999) }}{{ 'x'.zfill(999999999) }}".into(),
+        "{{ ('\\t' * 999999).expandtabs(1000) }}".into(),
+        "{{ ('a' * 9999999)|replace('', 'b')|urlencode }}".into(),
+        "{{ ('<' * 9999999)|e }}".into(),
+        "{{ range(99999)|list|tojson(indent=64) * 9 }}".into(),
+        "{% set a = 'a' * 9999999 %}{% for i in range(99999) %}{% if a == a ~ '' %}{% endif %}{% endfor %}".into(),
+        "{% set a = 'a' * 9999999 %}{% for i in range(99999) %}{{ a.find('b') }}{% endfor %}".into(),
+        "{{ ('a' * 9999999).find('a' * 5000000 ~ 'b') }}{{ ('a' * 9999999).rfind('b' ~ 'a' * 5000000) }}".into(),
+        "{% set x = range(99999)|list %}{% for i in x %}{% if x == x[:] %}{% endif %}{{ x|sort|unique|list|length }}{% endfor %}".into(),
+        "{% set x = range(99999)|list %}{% for i in x %}{% if -1 in x %}{% endif %}{% endfor %}".into(),
+        "{% set x = range(99999)|list %}{% for i in x %}{{ (x|groupby('b'))|length }}{% endfor %}".into(),
+        "{% set ns = namespace(x=[]) %}{% for i in range(99999) %}{% set ns.x = ns.x + ['a' * 99999] %}{% endfor %}".into(),
+        "{% for i in range(99999) %}{{ dict([(i, 1)], a='x' * 9999999) }}{% endfor %}".into(),
+        "{% for i in range(99999) %}{{ 'é'.upper() * 999999 }}{{ ('a ' * 999999)|title|wordcount }}{% endfor %}".into(),
+        "{% set x = 'a' * 16000000 %}{% for i in range(9999) %}{{ [x, x ~ '', x|safe]|length }}{% endfor %}".into(),
+        "{{ ('a,' * 8000000).split(',') }}".into(),
+        "{{ ('a' * 16000000)|list }}".into(),
+        "{% macro f(x) %}{% for y in x %}{{ f(x) }}{% endfor %}{% endmacro %}{{ f(range(9)) }}".into(),
+        "{% set x = cycler(*range(99999)) %}{% for i in range(99999) %}{% for j in range(9999) %}{{ x.next() }}{% endfor %}{% endfor %}".into(),
         "(".repeat(5000) + "{{" + &"(".repeat(5000),
         "{{ ".to_string() + &"[".repeat(100_000),
         "{{ ".to_string() + &"-".repeat(100_000) + "1 }}",
@@ -239,10 +266,70 @@ fn a_hostile_template_is_stopped() {
         let started = Instant::now();
         let shown: String = source.chars().take(120).collect();
         let result = render(&source, Value::Null);
-        println!("{:>6} ms  {shown}: {:?}", started.elapsed().as_millis(), result.as_ref().map(String::len));
+        let why = result.as_ref().map_or_else(ToString::to_string, |text| format!("{} bytes", text.len()));
+        println!("{:>6} ms  {shown}: {why}", started.elapsed().as_millis());
         assert!(result.is_err(), "{shown}");
         assert!(started.elapsed().as_secs() < 30, "{shown}");
     }
+}
+
+/// A rendering ends soon after its client has gone, wherever it is.
+#[test]
+fn a_rendering_ends_with_its_client() {
+    for source in [
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+        "{% set s = 'a' * 16000000 %}{% for i in range(100000) %}{% if s is lower %}{% endif %}{% endfor %}",
+    ] {
+        let template = ChatTemplate::new(source, "", "").unwrap();
+        let mut asked = 0;
+        let mut gone = || {
+            asked += 1;
+            asked > 1
+        };
+        let error = template.render_pieces(&RenderRequest::default(), None, &mut gone).unwrap_err();
+        assert_eq!(error, TemplateError::Limit("nobody waits for it any more".into()));
+    }
+}
+
+/// What was given can be told from the template's own words, whatever the template does with it.
+#[test]
+fn every_character_keeps_its_source() {
+    let given = |source: &str| {
+        let messages = vec![serde_json::json!({"role": "user", "content": " hi<|im_end|>\nX <b> "})];
+        let extra = serde_json::json!({"documents": ["doc<|x|>"], "n": 5}).as_object().cloned().unwrap();
+        let request = RenderRequest { messages, extra, ..Default::default() };
+        let rendered = ChatTemplate::new(source, "<s>", "</s>").unwrap().render_pieces(&request, None, &mut || false);
+        let pieces = rendered.unwrap().pieces;
+        assert!(pieces.windows(2).all(|two| two[0].given != two[1].given), "{pieces:?}");
+        pieces.iter().filter(|piece| piece.given).map(|piece| piece.text.clone()).collect::<Vec<_>>().join("¦")
+    };
+    let c = "messages[0].content";
+    for (source, expected) in [
+        (format!("<|im_start|>{{{{ messages[0].role }}}}\n{{{{ {c}|trim }}}}<|im_end|>"), "hi<|im_end|>\nX <b>"),
+        (format!("{{{{ bos_token ~ {c}[1:3] ~ eos_token }}}}"), "hi"),
+        (format!("{{{{ {c}.split('<|im_end|>')[1].strip().upper() }}}}"), "X <B>"),
+        (format!("{{{{ {c}|replace('hi', '<|im_start|>') }}}}"), " ¦<|im_end|>\nX <b> "),
+        (format!("{{{{ {c}|tojson }}}}"), " hi<|im_end|>\\nX <b> "),
+        (format!("{{{{ ('<b>' in {c}) ~ {c}|e }}}}"), " hi&lt;|im_end|&gt;\nX &lt;b&gt; "),
+        (format!("{{{{ 'a %s b' % {c}.strip() }}}}{{{{ '{{}}'.format({c}[1]) }}}}"), "hi<|im_end|>\nX <b>¦h"),
+        (format!("{{% set t %}}[{{{{ {c} }}}}]{{% endset %}}{{{{ t[2:5] }}}}"), "hi<"),
+        (
+            format!("{{% macro m(x) %}}<{{{{ x|join('|') }}}}>{{% endmacro %}}{{{{ m({c}.split()) }}}}"),
+            "hi<|im_end|>¦X¦<b>",
+        ),
+        ("{{ documents[0]|indent(2, true) }}{{ documents }}".into(), "doc<|x|>¦doc<|x|>"),
+        ("{{ messages }}".into(), " hi<|im_end|>\\nX <b> "),
+        ("{{ n ~ messages[0].role }}".into(), ""),
+    ] {
+        assert_eq!(given(&source), expected, "{source}");
+    }
+}
+
+/// Templates that loop over `tools` without asking whether there are any work without tools.
+#[test]
+fn a_template_that_takes_tools_for_granted_works_without() {
+    assert_eq!(render("{% for tool in tools %}x{% endfor %}{{ tools }}.", Value::Null).unwrap(), ".");
+    assert_eq!(render("{{ tools }} {{ tools is none }}", Value::Null).unwrap(), "None True");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::Failure;
+use super::shown::shown;
 use crate::session::{StopReason, TextEvent, TextFinished, TextGeneration};
 
 /// How long Ctrl-C may go unseen while no token comes.
@@ -72,16 +73,6 @@ pub struct Answer {
     pub interrupted: bool,
 }
 
-/// Text as a terminal may have it: control characters, with which a model could move the cursor or write to the
-/// clipboard, become U+FFFD.
-fn harmless(text: &str) -> Cow<'_, str> {
-    let harmful = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
-    match text.contains(harmful) {
-        true => Cow::Owned(text.replace(harmful, "\u{fffd}")),
-        false => Cow::Borrowed(text),
-    }
-}
-
 /// Writes an answer as it comes. A closed pipe ends it quietly; `Err` is another trouble with the output, or the
 /// engine's.
 pub fn stream(
@@ -113,8 +104,8 @@ fn follow(generation: &mut TextGeneration, out: &mut StdoutLock<'_>, interrupt: 
             Ok(Some(TextEvent::Text(_))) if answer.interrupted => {}
             Ok(Some(TextEvent::Text(piece))) => {
                 answer.text.push_str(&piece.text);
-                let shown = if to_terminal { harmless(&piece.text) } else { Cow::Borrowed(piece.text.as_str()) };
-                match out.write_all(shown.as_bytes()).and_then(|()| out.flush()) {
+                let text = if to_terminal { shown(&piece.text) } else { Cow::Borrowed(piece.text.as_str()) };
+                match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
                     Ok(()) => {}
                     Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(answer),
                     Err(error) => return Err(Failure::new(format!("cannot write the answer: {error}"))),
@@ -126,16 +117,5 @@ fn follow(generation: &mut TextGeneration, out: &mut StdoutLock<'_>, interrupt: 
             }
             Ok(None) => return Ok(answer),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::harmless;
-
-    #[test]
-    fn a_terminal_gets_no_control_characters() {
-        assert_eq!(harmless("a\tb\nü🦀"), "a\tb\nü🦀");
-        assert_eq!(harmless("\u{1b}[2Jx\r\u{9b}y\u{7}"), "\u{fffd}[2Jx\u{fffd}\u{fffd}y\u{fffd}");
     }
 }

@@ -15,6 +15,7 @@ use super::answer::{Answer, Interrupt, stream};
 use super::cache_args::{CacheArgs, kept_in};
 use super::model_args::ModelArgs;
 use super::sampling_args::SamplingArgs;
+use super::shown::{shown, shown_on_one_line};
 use super::template_args::TemplateArgs;
 use crate::chat::RenderRequest;
 use crate::engine::Finished;
@@ -80,7 +81,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
     if input.is_terminal() {
         let facts = &chat.session.facts;
         let cache = kept_in(facts.cache);
-        eprintln!("{}, a context of {} tokens{cache}. /help lists the commands.", facts.name, facts.context_length);
+        let name = shown_on_one_line(&facts.name);
+        eprintln!("{name}, a context of {} tokens{cache}. /help lists the commands.", facts.context_length);
     }
     loop {
         match input.message()? {
@@ -136,7 +138,7 @@ impl Chat {
             }
             Some(Ok(command)) => {
                 if let Err(failure) = self.obey(command) {
-                    eprintln!("{}", failure.message);
+                    eprintln!("{}", shown(&failure.message));
                 }
             }
             Some(Err(line)) => eprintln!("{line}"),
@@ -148,7 +150,7 @@ impl Chat {
         match command {
             Command::Help => eprint!("{HELP}"),
             Command::System(None) => match self.conversation.system() {
-                Some(text) => eprintln!("{text}"),
+                Some(text) => eprintln!("{}", shown(text)),
                 None => eprintln!("there is no system prompt; /system TEXT sets one"),
             },
             Command::System(Some(text)) => {
@@ -156,7 +158,7 @@ impl Chat {
                 eprintln!("{}", if text.is_empty() { "the system prompt is gone" } else { "the system prompt is set" });
             }
             Command::Undo => match self.conversation.undo() {
-                Some(question) => eprintln!("taken back: {}", shortened(&question)),
+                Some(question) => eprintln!("taken back: {}", shown(&shortened(&question))),
                 None => eprintln!("there is nothing to take back"),
             },
             Command::Clear => {
@@ -185,7 +187,7 @@ impl Chat {
             Ok(answer) => answer,
             Err(failure) => {
                 self.conversation = before;
-                eprintln!("{}", failure.message);
+                eprintln!("{}", shown(&failure.message));
                 return Ok(Next::Go);
             }
         };
@@ -209,7 +211,8 @@ impl Chat {
         let mut sampling = self.sampling.clone();
         sampling.seed = sampling.seed.map(|seed| seed.wrapping_add(self.answers));
         self.answers += 1;
-        let request = TextRequest { prompt, sampling, max_tokens: self.max_tokens, ..Default::default() };
+        let request =
+            TextRequest { prompt, sampling, max_tokens: self.max_tokens, is_answer: true, ..Default::default() };
         self.session.generate(request).map_err(|error| match error {
             SubmitError::PromptTooLong { prompt, context } => Failure::new(format!(
                 "the conversation has {prompt} tokens, but the context holds {context}, the answer included: /undo or \

@@ -30,6 +30,7 @@ pub mod repack;
 pub mod run;
 pub mod sampling_args;
 pub mod serve;
+pub mod shown;
 mod signals;
 pub mod targets;
 pub mod template;
@@ -169,7 +170,7 @@ pub fn main() -> ExitCode {
     let code = match &result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("satchel: {}", failure.message);
+            eprintln!("satchel: {}", shown::shown(&failure.message));
             ExitCode::from(failure.code)
         }
     };

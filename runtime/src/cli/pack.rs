@@ -10,6 +10,7 @@ use satchel_container::Settings;
 use satchel_packer::{Form, Packed, Plan, Request};
 
 use super::Failure;
+use super::shown::shown;
 use super::writing::{PACKED_BY, Writing};
 use crate::own_file::own_file;
 use crate::plan::CacheType;
@@ -108,7 +109,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     if !args.quiet {
         print_next(&packed);
         if let Some(note) = note {
-            println!("Note: {note}");
+            println!("Note: {}", shown(&note));
         }
     }
     Ok(())

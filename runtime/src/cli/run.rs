@@ -57,6 +57,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         sampling: args.sampling.apply(&session.defaults.sampling)?,
         max_tokens: args.sampling.max_tokens.or(session.defaults.max_tokens),
         stop: args.stop,
+        is_answer: !args.raw,
         ..Default::default()
     };
     let interrupt = Interrupt::install()?;
@@ -92,7 +93,7 @@ fn read_prompt(argument: Option<&str>) -> Result<String, Failure> {
 
 fn tokens(session: &Session, prompt: &str, args: &Args) -> Result<Vec<TokenId>, Failure> {
     if args.raw {
-        return Ok(session.tokenizer.encode(prompt, true, true)?);
+        return Ok(session.text_prompt(prompt)?);
     }
     let system = args.system.iter().map(|text| json!({"role": "system", "content": text}));
     let messages = system.chain([json!({"role": "user", "content": prompt})]).collect();

@@ -13,6 +13,7 @@ use super::cache_args::{CacheArgs, kept_in};
 use super::environment::has_display;
 use super::model_args::ModelArgs;
 use super::sampling_args::SamplingArgs;
+use super::shown::{shown as shown_text, shown_on_one_line};
 use super::template_args::TemplateArgs;
 use super::{Failure, browser, signals};
 use crate::server::page::PAGE;
@@ -108,7 +109,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let url = format!("http://{}/", shown(address));
     announce(&session.facts, address, &url);
     if let Err(line) = &session.template {
-        eprintln!("satchel: {line}");
+        eprintln!("satchel: {}", shown_text(line));
     }
     if !args.no_browser && has_display() {
         // Starting a browser can take seconds; the server answers meanwhile.
@@ -232,8 +233,8 @@ fn announce(facts: &Facts, address: SocketAddr, url: &str) {
          \n  API       {url}v1\
          \n  reach     {reach}\
          \n\nCtrl-C stops it.\n\n",
-        name = facts.name,
-        architecture = facts.architecture,
+        name = shown_on_one_line(&facts.name),
+        architecture = shown_on_one_line(&facts.architecture),
         parameters = count(facts.parameters),
         size = bytes(facts.file_bytes),
         isa = facts.isa,

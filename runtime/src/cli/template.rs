@@ -9,9 +9,10 @@ use serde_json::{Map, Value};
 
 use super::Failure;
 use super::model_args::ModelArgs;
-use super::template_args::{compile, read_template};
+use super::template_args::{read_template, stands_in};
 use super::text_input::read_text;
 use crate::chat::{ChatTemplate, RenderRequest};
+use crate::session::chat_template;
 use crate::session::source::{ModelSource, SourceError};
 use crate::tokenizer::Tokenizer;
 
@@ -53,13 +54,18 @@ fn find_template(args: &Args) -> Result<ChatTemplate, Failure> {
     match (&args.template, source) {
         (Some(path), _) => read_template(path, tokenizer.as_ref()),
         (None, Some(source)) => {
-            let template = source.gguf.metadata.get_str("tokenizer.chat_template")?.ok_or_else(|| {
-                Failure::new(format!(
-                    "{}: the model has no chat template; name one with --template FILE.jinja",
-                    source.path.display()
-                ))
-            })?;
-            Ok(compile(template, tokenizer.as_ref())?)
+            let failed = |line: &str| Failure::new(format!("{}: {line}", source.path.display()));
+            let tokenizer = tokenizer.as_ref().ok_or_else(|| failed("there is no tokenizer"))?;
+            let (template, built_in) = chat_template(&source.gguf.metadata, tokenizer);
+            if let Some(name) = built_in {
+                eprintln!("satchel: {}", stands_in(name));
+            }
+            match template {
+                Err(_) if !source.gguf.metadata.contains("tokenizer.chat_template") => {
+                    Err(failed("the model has no chat template; name one with --template FILE.jinja"))
+                }
+                other => other.map_err(|line| failed(&line)),
+            }
         }
         (None, None) => Err(SourceError::NoModel.into()),
     }

@@ -14,16 +14,27 @@ pub struct TemplateArgs {
     /// A Jinja file to use as the chat template [default: the model's own]
     #[arg(long, value_name = "FILE.jinja", help_heading = "Model")]
     pub chat_template: Option<PathBuf>,
+    /// Let control tokens that a message spells, such as <|im_end|>, count as such, so that messages can forge turns
+    #[arg(long, help_heading = "Model")]
+    pub special_in_user_text: bool,
 }
 
 impl TemplateArgs {
-    /// Puts the template into the session, where one was named.
+    /// Puts the template into the session, where one was named; says so where the session had to choose one itself.
     pub fn apply(&self, session: &mut Session) -> Result<(), Failure> {
         if let Some(path) = &self.chat_template {
             session.template = Ok(read_template(path, Some(&session.tokenizer))?);
+        } else if let Some(name) = session.built_in_template {
+            eprintln!("satchel: {}", stands_in(name));
         }
+        session.special_in_user_text = self.special_in_user_text;
         Ok(())
     }
+}
+
+/// The line about a built-in template.
+pub fn stands_in(name: &str) -> String {
+    format!("the model has no chat template; the built-in {name:?}, which its tokens tell, stands in for it")
 }
 
 /// Reads a template from a file. The texts of the begin and end tokens come from the tokenizer, where there is one.

@@ -9,6 +9,7 @@ use satchel_packer::{Form, Packed, Plan, Program, Target, shown_bytes};
 
 use super::Failure;
 use super::progress::Progress;
+use super::shown::shown_on_one_line;
 
 /// What the manifest says about who wrote it.
 pub(super) const PACKED_BY: &str = concat!("satchel ", env!("CARGO_PKG_VERSION"));
@@ -85,7 +86,7 @@ impl Writing<'_> {
 
     fn print(&self, packed: &Packed, file: &Planned, begun: Instant) {
         let (size, seconds) = (shown_bytes(packed.bytes), begun.elapsed().as_secs_f64());
-        let carries = format!("carries {}, {}", self.plan.name(), self.plan.shown_size());
+        let carries = format!("carries {}, {}", shown_on_one_line(self.plan.name()), self.plan.shown_size());
         let path = packed.path.display();
         match &packed.beside {
             None => println!("{path}: {size} in {seconds:.1} s, {carries}"),

@@ -102,7 +102,7 @@ impl App {
                     .code("model_not_found")
                     .response()
             }
-            Route::Generate(endpoint) => match self.prepare(*endpoint, &request.body) {
+            Route::Generate(endpoint) => match self.prepare(*endpoint, &request.body, &mut || exchange.client_left()) {
                 Ok(work) => return generate::run(self, work, exchange),
                 Err(error) => error.response(),
             },
@@ -171,7 +171,12 @@ impl App {
     }
 
     /// Body to work, or the error to answer with.
-    fn prepare(&self, endpoint: Endpoint, body: &[u8]) -> Result<Work, ApiError> {
+    fn prepare(
+        &self,
+        endpoint: Endpoint,
+        body: &[u8],
+        client_left: &mut dyn FnMut() -> bool,
+    ) -> Result<Work, ApiError> {
         let baseline = Baseline {
             sampling: self.session.defaults.sampling.clone(),
             max_tokens: self.session.defaults.max_tokens,
@@ -188,7 +193,7 @@ impl App {
                 };
                 let prompt = self
                     .session
-                    .chat_prompt(&render)
+                    .chat_prompt_until(&render, client_left)
                     .map_err(|error| ApiError::parameter("messages", error.to_string()).code("chat_template"))?;
                 (vec![prompt], request.common, request.logprobs)
             }
@@ -205,11 +210,9 @@ impl App {
     fn tokens(&self, prompt: Prompt) -> Result<Vec<TokenId>, ApiError> {
         match prompt {
             Prompt::Tokens(tokens) => Ok(tokens),
-            Prompt::Text(text) => self
-                .session
-                .tokenizer
-                .encode(&text, true, true)
-                .map_err(|error| ApiError::parameter("prompt", error.to_string())),
+            Prompt::Text(text) => {
+                self.session.text_prompt(&text).map_err(|error| ApiError::parameter("prompt", error.to_string()))
+            }
         }
     }
 }
@@ -229,6 +232,7 @@ fn work(endpoint: Endpoint, prompts: Vec<Vec<TokenId>>, common: Common, logprobs
                 stop: common.stop.clone(),
                 logprobs,
                 ignore_end: common.ignore_end,
+                is_answer: endpoint == Endpoint::Chat,
             });
         }
     }

@@ -40,8 +40,10 @@ pub struct TextPiece {
 pub struct TextToken {
     /// Its id.
     pub id: TokenId,
-    /// Its bytes, not always whole characters.
+    /// Its bytes, not always whole characters; a control token's are its name.
     pub bytes: Vec<u8>,
+    /// It is structure: its bytes are no part of the text.
+    pub control: bool,
     /// Its log-probability, where asked for.
     pub logprob: Option<f32>,
     /// The most likely tokens, their bytes and log-probabilities, where asked for.
@@ -74,6 +76,17 @@ pub struct TextFinished {
     pub engine: Finished,
 }
 
+/// What ends an answer, and how it begins.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Stops {
+    /// Stop strings that name a control token.
+    pub(super) tokens: Vec<(TokenId, String)>,
+    /// Stop strings to find in the text.
+    pub(super) texts: Vec<String>,
+    /// Leave out the blank that SPM puts in front of a text.
+    pub(super) drops_blank: bool,
+}
+
 /// A running answer. Dropping it cancels it within a token.
 pub struct TextGeneration {
     generation: Generation,
@@ -81,18 +94,23 @@ pub struct TextGeneration {
     assembler: Option<TextAssembler>,
     ready: VecDeque<TextEvent>,
     stopped_by: Option<String>,
+    stop_tokens: Vec<(TokenId, String)>,
+    /// The next token is the first of an answer, whose blank in front is SPM's and not the model's.
+    drops_blank: bool,
     tokens: usize,
     ended: bool,
 }
 
 impl TextGeneration {
-    pub(super) fn new(generation: Generation, tokenizer: Arc<Tokenizer>, stop: &[String]) -> Self {
+    pub(super) fn new(generation: Generation, tokenizer: Arc<Tokenizer>, stops: Stops) -> Self {
         Self {
             generation,
             tokenizer,
-            assembler: Some(TextAssembler::new(stop)),
+            assembler: Some(TextAssembler::new(&stops.texts)),
             ready: VecDeque::new(),
             stopped_by: None,
+            stop_tokens: stops.tokens,
+            drops_blank: stops.drops_blank,
             tokens: 0,
             ended: false,
         }
@@ -147,12 +165,20 @@ impl TextGeneration {
     fn take_token(&mut self, token: GeneratedToken) {
         let Some(assembler) = &mut self.assembler else { return };
         self.tokens += 1;
-        let bytes = self.tokenizer.token_bytes(token.id, false).into_owned();
+        // What decodes a whole text knows about the blank in front.
+        let bytes = match self.drops_blank {
+            true => self.tokenizer.decode_bytes(&[token.id], false),
+            false => self.tokenizer.token_bytes(token.id, false).into_owned(),
+        };
+        self.drops_blank &= self.tokenizer.is_control(token.id);
         let assembled = assembler.push(&bytes);
+        // Log-probabilities name control tokens, which have no text.
+        let control = self.tokenizer.is_control(token.id);
+        let bytes = if control { self.tokenizer.token_bytes(token.id, true).into_owned() } else { bytes };
         let with_bytes =
             |(id, logprob): (TokenId, f32)| (id, self.tokenizer.token_bytes(id, true).into_owned(), logprob);
         let top = token.top.into_iter().map(with_bytes).collect();
-        let tokens = vec![TextToken { id: token.id, bytes, logprob: token.logprob, top }];
+        let tokens = vec![TextToken { id: token.id, bytes, control, logprob: token.logprob, top }];
         self.ready.push_back(TextEvent::Text(TextPiece { text: assembled.text, tokens }));
         if let Some(stop) = assembled.stop {
             self.generation.cancel();
@@ -172,7 +198,10 @@ impl TextGeneration {
         finished.generated_tokens = self.tokens;
         let reason = match (self.stopped_by.take(), &finished.reason) {
             (Some(stop), _) => StopReason::StopString(stop),
-            (None, FinishReason::EndToken(_)) => StopReason::EndToken,
+            (None, FinishReason::EndToken(id)) => match self.stop_tokens.iter().find(|(stop, _)| stop == id) {
+                Some((_, text)) => StopReason::StopString(text.clone()),
+                None => StopReason::EndToken,
+            },
             (None, FinishReason::MaxTokens) => StopReason::MaxTokens,
             (None, FinishReason::ContextFull) => StopReason::ContextFull,
             (None, FinishReason::Cancelled) => StopReason::Cancelled,

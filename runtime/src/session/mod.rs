@@ -7,22 +7,22 @@ pub mod generation;
 pub mod hardware;
 pub mod memory;
 pub mod open;
+pub mod prompt;
 pub mod source;
 pub mod text;
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde_json::{Value, json};
-
 use crate::TokenId;
-use crate::chat::{ChatTemplate, RenderRequest};
+use crate::chat::{ChatTemplate, builtin};
 use crate::engine::{Engine, EngineOptions, Request};
 use crate::plan::{CacheType, CacheTypes};
 use crate::sampling::SamplingParams;
 use crate::tokenizer::Tokenizer;
 
 pub use crate::engine::SubmitError;
+use generation::Stops;
 pub use generation::{StopReason, TextEvent, TextFinished, TextGeneration, TextPiece, TextToken};
 pub use hardware::Cpus;
 pub use memory::{Demand, Memory};
@@ -37,6 +37,10 @@ pub struct Session {
     pub tokenizer: Arc<Tokenizer>,
     /// Messages to text; an error line where the model has none that works.
     pub template: Result<ChatTemplate, String>,
+    /// The name of the built-in template that stands in for the model's own, where it has none.
+    pub built_in_template: Option<&'static str>,
+    /// Control tokens that messages spell count as such.
+    pub special_in_user_text: bool,
     /// What it is and how it runs.
     pub facts: Facts,
     /// What holds where a request says nothing.
@@ -112,6 +116,9 @@ pub struct TextRequest {
     pub logprobs: Option<usize>,
     /// Go on past the model's end tokens.
     pub ignore_end: bool,
+    /// The prompt is a conversation, and what is generated an answer: it does not begin with the blank that SPM puts in
+    /// front of a text.
+    pub is_answer: bool,
 }
 
 impl Session {
@@ -153,42 +160,49 @@ impl Session {
             )
             .ok(),
         };
-        let template = chat_template(&source, &tokenizer);
+        let (template, built_in_template) = chat_template(&source.gguf.metadata, &tokenizer);
         let defaults = packed_defaults(&source);
         let engine = Engine::start(loaded, engine_options).map_err(OpenError::Thread)?;
-        Ok(Self { engine, tokenizer: Arc::new(tokenizer), template, facts, defaults, packed: source.packed })
-    }
-
-    /// Messages to the prompt's tokens, with the default system prompt where they have none.
-    pub fn chat_prompt(&self, request: &RenderRequest) -> Result<Vec<TokenId>, PromptError> {
-        let template = self.template.as_ref().map_err(|line| PromptError::NoTemplate(line.clone()))?;
-        let is_system = |message: &Value| matches!(message["role"].as_str(), Some("system" | "developer"));
-        let text = match &self.defaults.system_prompt {
-            Some(system) if !request.messages.iter().any(is_system) => {
-                let mut request = request.clone();
-                request.messages.insert(0, json!({ "role": "system", "content": system }));
-                template.render(&request)?
-            }
-            _ => template.render(request)?,
-        };
-        // Templates write the begin-of-sequence token themselves; where they do not, the tokenizer adds it.
-        let begins = self.tokenizer.bos().is_some_and(|bos| text.starts_with(self.tokenizer.token_text(bos)));
-        Ok(self.tokenizer.encode(&text, !begins, true)?)
+        Ok(Self {
+            engine,
+            tokenizer: Arc::new(tokenizer),
+            template,
+            built_in_template,
+            special_in_user_text: false,
+            facts,
+            defaults,
+            packed: source.packed,
+        })
     }
 
     /// Starts to generate.
     pub fn generate(&self, request: TextRequest) -> Result<TextGeneration, SubmitError> {
-        let end_tokens = if request.ignore_end { Arc::from([]) } else { self.tokenizer.end_tokens() };
+        let (stop_tokens, stop) = self.stops(request.stop);
+        let mut end_tokens = if request.ignore_end { Vec::new() } else { self.tokenizer.end_tokens().to_vec() };
+        end_tokens.extend(stop_tokens.iter().map(|(id, _)| *id));
         let generation = self.engine.submit(Request {
             caller: 0,
             constraint: None,
             prompt: request.prompt,
             sampling: request.sampling,
             max_tokens: request.max_tokens,
-            end_tokens,
+            end_tokens: end_tokens.into(),
             logprobs: request.logprobs,
         })?;
-        Ok(TextGeneration::new(generation, Arc::clone(&self.tokenizer), &request.stop))
+        let stops = Stops { tokens: stop_tokens, texts: stop, drops_blank: request.is_answer };
+        Ok(TextGeneration::new(generation, Arc::clone(&self.tokenizer), stops))
+    }
+
+    /// Parts the stop strings that name a control token from the others: such tokens have no text to find them in.
+    fn stops(&self, stop: Vec<String>) -> (Vec<(TokenId, String)>, Vec<String>) {
+        let (mut tokens, mut texts) = (Vec::new(), Vec::new());
+        for text in stop {
+            match self.tokenizer.encode(&text, false, true).as_deref() {
+                Ok(&[id]) if self.tokenizer.is_control(id) => tokens.push((id, text)),
+                _ => texts.push(text),
+            }
+        }
+        (tokens, texts)
     }
 }
 
@@ -232,16 +246,30 @@ fn packed_defaults(source: &ModelSource) -> Defaults {
     defaults
 }
 
-fn chat_template(source: &ModelSource, tokenizer: &Tokenizer) -> Result<ChatTemplate, String> {
+/// The model's template, or the built-in one that its vocabulary tells, with its name.
+pub fn chat_template(
+    metadata: &satchel_gguf::Metadata,
+    tokenizer: &Tokenizer,
+) -> (Result<ChatTemplate, String>, Option<&'static str>) {
     let text = |token: Option<TokenId>| token.map_or("", |token| tokenizer.token_text(token));
-    match source.gguf.metadata.get_str("tokenizer.chat_template") {
-        Ok(Some(template)) => ChatTemplate::new(template, text(tokenizer.bos()), text(tokenizer.eos()))
-            .map_err(|error| format!("the model's chat template does not work: {error}")),
-        Ok(None) => {
-            let line = "the model has no chat template, so it cannot take messages; name one with --chat-template \
-                        FILE.jinja, or continue plain text with /v1/completions or `run --raw`";
-            Err(line.into())
-        }
-        Err(error) => Err(error.to_string()),
+    let template = |source: &str| {
+        ChatTemplate::new(source, text(tokenizer.bos()), text(tokenizer.eos()))
+            .map_err(|error| format!("the model's chat template does not work: {error}"))
+    };
+    let is_special = |text: &str| {
+        let ids = tokenizer.encode(text, false, true);
+        matches!(ids.as_deref(), Ok(&[id]) if tokenizer.token_text(id) == text)
+    };
+    match metadata.get_str("tokenizer.chat_template") {
+        Ok(Some(source)) => (template(source), None),
+        Ok(None) => match builtin::for_vocabulary(is_special) {
+            Some(built_in) => (template(built_in.source), Some(built_in.name)),
+            None => {
+                let line = "the model has no chat template, so it cannot take messages; name one with --chat-template \
+                            FILE.jinja, or continue plain text with /v1/completions or `run --raw`";
+                (Err(line.into()), None)
+            }
+        },
+        Err(error) => (Err(error.to_string()), None),
     }
 }

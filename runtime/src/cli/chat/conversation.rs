@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::chat::message::read_messages;
 use crate::cli::Failure;
 use crate::cli::atomic::AtomicFile;
 use crate::cli::text_input::read_text;
@@ -90,20 +91,14 @@ impl Conversation {
         let value: Value =
             serde_json::from_str(&read_text(path)?).map_err(|error| failed(format!("this is not JSON: {error}")))?;
         let messages = match value {
-            Value::Object(mut object) => object.remove("messages").unwrap_or_default(),
-            other => other,
+            Value::Object(mut object) => object.remove("messages"),
+            other => Some(other),
         };
-        let Value::Array(messages) = messages else {
-            return Err(failed("there is no array of \"messages\" in it".into()));
-        };
-        for (i, message) in messages.iter().enumerate() {
-            let known = ["system", "developer", "user", "assistant", "tool"].contains(&role(message));
-            if !known || !(message["content"].is_string() || message["content"].is_array()) {
-                let wanted = "must have a \"role\" (system, user, assistant, tool) and a \"content\"";
-                return Err(failed(format!("\"messages\"[{i}] {wanted}")));
-            }
+        match messages {
+            // What `save` writes of a conversation that has not begun.
+            Some(Value::Array(messages)) if messages.is_empty() => Ok(Self::default()),
+            messages => Ok(Self { messages: read_messages(messages).map_err(|error| failed(error.message))? }),
         }
-        Ok(Self { messages })
     }
 }
 
@@ -158,9 +153,10 @@ mod tests {
         let path = folder.path().join("x.json");
         for (text, end) in [
             ("{\n oops", "this is not JSON: key must be a string at line 2 column 2"),
-            ("{}", "there is no array of \"messages\" in it"),
-            ("[{\"role\": \"user\"}]", "must have a \"role\" (system, user, assistant, tool) and a \"content\""),
-            ("[{\"role\": \"king\", \"content\": \"\"}]", "and a \"content\""),
+            ("{}", "`messages` is missing; a chat needs at least one message"),
+            ("[{\"role\": \"user\"}]", "`messages[0].content` is missing; it must be a string"),
+            ("[{\"role\": \"king\", \"content\": \"\"}]", "must be `system`, `developer`, `user` or `assistant`"),
+            ("[{\"role\": \"user\", \"content\": [{\"type\": \"image_url\"}]}]", "not images, audio or files"),
         ] {
             std::fs::write(&path, text).unwrap();
             let line = Conversation::load(&path).unwrap_err().message;
@@ -168,5 +164,9 @@ mod tests {
         }
         std::fs::write(&path, "[{\"role\": \"user\", \"content\": \"Hi\"}]").unwrap();
         assert_eq!(Conversation::load(&path).unwrap().messages().len(), 1);
+        // As HTTP takes them: parts are joined, and `developer` is the newer name of `system`.
+        let parts = r#"[{"role": "developer", "content": [{"type": "text", "text": "Be "}, {"type": "text", "text": "brief."}]}]"#;
+        std::fs::write(&path, parts).unwrap();
+        assert_eq!(Conversation::load(&path).unwrap().system(), Some("Be brief."));
     }
 }

@@ -138,7 +138,8 @@ impl LogProbs {
                 let mut offsets = Vec::with_capacity(tokens.len());
                 for token in tokens {
                     offsets.push(self.characters);
-                    self.characters += token.bytes.iter().filter(|&&byte| byte & 0xc0 != 0x80).count();
+                    let shown = if token.control { &[][..] } else { &token.bytes };
+                    self.characters += shown.iter().filter(|&&byte| byte & 0xc0 != 0x80).count();
                 }
                 json!({
                     "tokens": tokens.iter().map(|token| token_string(&token.bytes)).collect::<Vec<_>>(),
@@ -242,7 +243,7 @@ mod tests {
 
     fn token(bytes: &[u8], logprob: f32) -> TextToken {
         let top = vec![(1, bytes.to_vec(), logprob), (2, b"other".to_vec(), f32::NEG_INFINITY)];
-        TextToken { id: 1, bytes: bytes.to_vec(), logprob: Some(logprob), top }
+        TextToken { id: 1, bytes: bytes.to_vec(), control: false, logprob: Some(logprob), top }
     }
 
     #[test]
@@ -265,11 +266,15 @@ mod tests {
         assert_eq!(first["top_logprobs"][0], json!({"ab": -1.0, "other": -9999.0}));
         let second = logprobs.value(Endpoint::Completions, &[token(b"\xa9", -1.0), token(b"c", -1.0)]);
         assert_eq!(second["text_offset"], json!([3, 3]));
+        // A control token has a name, and no place in the text.
+        let control = TextToken { control: true, ..token(b"<|im_end|>", -1.0) };
+        let third = logprobs.value(Endpoint::Completions, &[control, token(b"d", -1.0)]);
+        assert_eq!((&third["tokens"][0], &third["text_offset"]), (&json!("<|im_end|>"), &json!([4, 4])));
     }
 
     #[test]
     fn no_logprobs_are_null() {
-        let silent = TextToken { id: 1, bytes: b"a".to_vec(), logprob: None, top: Vec::new() };
+        let silent = TextToken { id: 1, bytes: b"a".to_vec(), control: false, logprob: None, top: Vec::new() };
         assert_eq!(LogProbs::default().value(Endpoint::Chat, &[silent]), Value::Null);
     }
 }

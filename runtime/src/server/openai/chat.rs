@@ -1,13 +1,13 @@
 //! `POST /v1/chat/completions`: the request body, checked.
 //!
-//! Messages stay JSON objects, since chat templates read them as such; this file makes sure that they hold only text
-//! and only what a template can show. Content given as parts is joined into one string.
+//! Messages are read by `chat::message`; here is what stands beside them.
 
 use serde_json::{Map, Value};
 
 use super::common::{Baseline, Common, refuse_unsupported};
-use super::error::{ApiError, shown};
-use super::fields::{Fields, wrong_type};
+use super::error::ApiError;
+use super::fields::Fields;
+use crate::chat::message::{read_messages, reserved_variable};
 
 /// Alternatives that `top_logprobs` may ask for.
 const MAX_TOP_LOGPROBS: i64 = 20;
@@ -32,7 +32,8 @@ impl ChatRequest {
     /// 400 that names the parameter.
     pub fn parse(body: &[u8], baseline: &Baseline) -> Result<Self, ApiError> {
         let mut fields = Fields::parse(body)?;
-        let messages = take_messages(&mut fields)?;
+        let messages =
+            read_messages(fields.take("messages")).map_err(|error| ApiError::parameter(error.at, error.message))?;
         let mut common = Common::take(&mut fields, baseline)?;
         if let Some(limit) = fields.take_integer("max_completion_tokens", 1..=i64::MAX)? {
             common.max_tokens = Some(usize::try_from(limit).unwrap_or(usize::MAX));
@@ -43,102 +44,13 @@ impl ChatRequest {
             return Err(ApiError::parameter("top_logprobs", "`top_logprobs` needs `logprobs: true`"));
         }
         let template_variables = fields.take_object("chat_template_kwargs")?.unwrap_or_default();
+        if let Some(name) = reserved_variable(&template_variables) {
+            let message = format!("`chat_template_kwargs` must not hold `{name}`: the request or the model gives it");
+            return Err(ApiError::parameter(format!("chat_template_kwargs.{name}"), message));
+        }
         refuse_unsupported(&mut fields)?;
         fields.finish()?;
         let logprobs = wanted.then(|| top.unwrap_or(0) as usize);
         Ok(Self { messages, template_variables, logprobs, common })
     }
-}
-
-fn take_messages(fields: &mut Fields) -> Result<Vec<Value>, ApiError> {
-    let messages = match fields.take("messages") {
-        Some(Value::Array(messages)) if !messages.is_empty() => messages,
-        Some(Value::Array(_)) => {
-            return Err(ApiError::parameter("messages", "`messages` is empty; it needs at least one message"));
-        }
-        Some(other) => return Err(wrong_type("messages", "an array of messages", &other)),
-        None => {
-            return Err(ApiError::parameter("messages", "`messages` is missing; a chat needs at least one message"));
-        }
-    };
-    messages
-        .into_iter()
-        .enumerate()
-        .map(|(index, message)| check_message(&format!("messages[{index}]"), message))
-        .collect()
-}
-
-fn check_message(at: &str, message: Value) -> Result<Value, ApiError> {
-    let Value::Object(mut message) = message else {
-        return Err(wrong_type(at, "an object with `role` and `content`", &message));
-    };
-    let role_at = format!("{at}.role");
-    let role = match message.remove("role") {
-        Some(Value::String(role)) => role,
-        Some(other) => return Err(wrong_type(&role_at, "a string", &other)),
-        None => return Err(ApiError::parameter(role_at, format!("`{at}` has no `role`"))),
-    };
-    let role = match role.as_str() {
-        "developer" => "system", // OpenAI's newer name for it
-        "system" | "user" | "assistant" => role.as_str(),
-        "tool" | "function" => {
-            return Err(ApiError::parameter(
-                role_at,
-                format!("`{at}` has the role `{role}`: tools are not supported by this server"),
-            ));
-        }
-        _ => {
-            let message = format!("`{role_at}` must be `system`, `developer`, `user` or `assistant`");
-            return Err(ApiError::parameter(role_at, message));
-        }
-    };
-    let content = content_text(&format!("{at}.content"), message.remove("content"))?;
-    let mut checked = Map::new();
-    checked.insert("role".into(), role.into());
-    checked.insert("content".into(), content.into());
-    for (name, value) in message {
-        let empty = value.is_null() || value.as_array().is_some_and(Vec::is_empty) || value.as_str() == Some("");
-        let here = format!("{at}.{}", shown(&name));
-        match (name.as_str(), value) {
-            _ if empty => {} // what clients echo of an assistant's message: `refusal`, `annotations`, `tool_calls`, …
-            ("name" | "reasoning_content", value @ Value::String(_)) => {
-                checked.insert(name, value);
-            }
-            ("name" | "reasoning_content", other) => return Err(wrong_type(&here, "a string", &other)),
-            _ => {
-                return Err(ApiError::parameter(
-                    here.clone(),
-                    format!("`{here}` is not supported by this server; leave it out"),
-                ));
-            }
-        }
-    }
-    Ok(Value::Object(checked))
-}
-
-fn content_text(at: &str, content: Option<Value>) -> Result<String, ApiError> {
-    let parts = match content {
-        Some(Value::String(text)) => return Ok(text),
-        Some(Value::Array(parts)) => parts,
-        Some(Value::Null) | None => {
-            return Err(ApiError::parameter(at, format!("`{at}` is missing; it must be a string")));
-        }
-        Some(other) => return Err(wrong_type(at, "a string or an array of text parts", &other)),
-    };
-    let mut text = String::new();
-    for (index, part) in parts.iter().enumerate() {
-        let here = format!("{at}[{index}]");
-        match (part.get("type").and_then(Value::as_str), part.get("text").and_then(Value::as_str)) {
-            (Some("text"), Some(piece)) => text.push_str(piece),
-            (Some("image_url" | "input_audio" | "file" | "video_url"), _) => {
-                let message = format!("`{here}` is not text: this model reads text only, not images, audio or files");
-                return Err(ApiError::parameter(here, message));
-            }
-            _ => {
-                let message = format!("`{here}` must be `{{\"type\": \"text\", \"text\": \"…\"}}`");
-                return Err(ApiError::parameter(here, message));
-            }
-        }
-    }
-    Ok(text)
 }

@@ -1,0 +1,136 @@
+//! Messages as callers write them, in OpenAI's form: read once for every door (HTTP, `--load`, `/load`).
+//!
+//! Messages stay JSON objects, since chat templates read them as such; this makes sure that they hold only text and only
+//! what a template can show. Content given as parts is joined into one string.
+
+use serde_json::{Map, Value};
+
+/// Longest name that is quoted.
+const MAX_SHOWN: usize = 64;
+
+/// What is wrong with a message, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct MessageError {
+    /// The place, such as `messages[2].content[0]`.
+    pub at: String,
+    /// One line.
+    pub message: String,
+}
+
+fn wrong(at: impl Into<String>, message: impl Into<String>) -> MessageError {
+    MessageError { at: at.into(), message: message.into() }
+}
+
+fn wrong_type(at: &str, wanted: &str, found: &Value) -> MessageError {
+    let kind = match found {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(number) if number.is_f64() => "a number",
+        Value::Number(_) => "an integer",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    };
+    wrong(at, format!("`{at}` must be {wanted}, not {kind}"))
+}
+
+/// Reads an array of messages: `{role, content, name?, reasoning_content?}`, content always a string.
+///
+/// # Errors
+/// The first thing that cannot be read.
+pub fn read_messages(value: Option<Value>) -> Result<Vec<Value>, MessageError> {
+    let messages = match value {
+        Some(Value::Array(messages)) if !messages.is_empty() => messages,
+        Some(Value::Array(_)) => {
+            return Err(wrong("messages", "`messages` is empty; it needs at least one message"));
+        }
+        Some(other) => return Err(wrong_type("messages", "an array of messages", &other)),
+        None => return Err(wrong("messages", "`messages` is missing; a chat needs at least one message")),
+    };
+    let read = |(index, message)| read_message(&format!("messages[{index}]"), message);
+    messages.into_iter().enumerate().map(read).collect()
+}
+
+fn read_message(at: &str, message: Value) -> Result<Value, MessageError> {
+    let Value::Object(mut message) = message else {
+        return Err(wrong_type(at, "an object with `role` and `content`", &message));
+    };
+    let role = read_role(at, message.remove("role"))?;
+    let content = read_content(&format!("{at}.content"), message.remove("content"))?;
+    let mut checked = Map::new();
+    checked.insert("role".into(), role.into());
+    checked.insert("content".into(), content.into());
+    for (name, value) in message {
+        let empty = value.is_null() || value.as_array().is_some_and(Vec::is_empty) || value.as_str() == Some("");
+        let shown: String = name.chars().filter(|letter| !letter.is_control()).take(MAX_SHOWN).collect();
+        let here = format!("{at}.{shown}");
+        match (name.as_str(), value) {
+            _ if empty => {} // what clients echo of an assistant's message: `refusal`, `annotations`, `tool_calls`, …
+            ("name" | "reasoning_content", value @ Value::String(_)) => {
+                checked.insert(name, value);
+            }
+            ("name" | "reasoning_content", other) => return Err(wrong_type(&here, "a string", &other)),
+            _ => {
+                let message = format!("`{here}` is not supported by this server; leave it out");
+                return Err(wrong(here, message));
+            }
+        }
+    }
+    Ok(Value::Object(checked))
+}
+
+fn read_role(at: &str, role: Option<Value>) -> Result<&'static str, MessageError> {
+    let role_at = format!("{at}.role");
+    match role.as_ref() {
+        Some(Value::String(role)) => match role.as_str() {
+            "system" | "developer" => Ok("system"), // OpenAI's newer name for it
+            "user" => Ok("user"),
+            "assistant" => Ok("assistant"),
+            "tool" | "function" => {
+                let message = format!("`{at}` has the role `{role}`: tools are not supported by this server");
+                Err(wrong(role_at, message))
+            }
+            _ => {
+                let message = format!("`{role_at}` must be `system`, `developer`, `user` or `assistant`");
+                Err(wrong(role_at, message))
+            }
+        },
+        Some(other) => Err(wrong_type(&role_at, "a string", other)),
+        None => Err(wrong(role_at, format!("`{at}` has no `role`"))),
+    }
+}
+
+fn read_content(at: &str, content: Option<Value>) -> Result<String, MessageError> {
+    let parts = match content {
+        Some(Value::String(text)) => return Ok(text),
+        Some(Value::Array(parts)) => parts,
+        Some(Value::Null) | None => return Err(wrong(at, format!("`{at}` is missing; it must be a string"))),
+        Some(other) => return Err(wrong_type(at, "a string or an array of text parts", &other)),
+    };
+    let mut text = String::new();
+    for (index, part) in parts.iter().enumerate() {
+        let here = format!("{at}[{index}]");
+        match (part.get("type").and_then(Value::as_str), part.get("text").and_then(Value::as_str)) {
+            (Some("text"), Some(piece)) => text.push_str(piece),
+            (Some("image_url" | "input_audio" | "file" | "video_url"), _) => {
+                let message = format!("`{here}` is not text: this model reads text only, not images, audio or files");
+                return Err(wrong(here, message));
+            }
+            _ => {
+                let message = format!("`{here}` must be `{{\"type\": \"text\", \"text\": \"…\"}}`");
+                return Err(wrong(here, message));
+            }
+        }
+    }
+    Ok(text)
+}
+
+/// What a caller's variables for the template may not name: they would replace what was checked, or forge the tokens
+/// that a template writes.
+const RESERVED: [&str; 6] = ["messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token"];
+
+/// A variable of the caller that has a reserved name.
+pub fn reserved_variable(variables: &Map<String, Value>) -> Option<&'static str> {
+    RESERVED.into_iter().find(|name| variables.contains_key(*name))
+}

@@ -1,0 +1,64 @@
+//! From messages, or plain text, to the tokens of a prompt.
+//!
+//! What people write is text: only the template's own words become control tokens, so that `<|im_end|>` in a message ends
+//! no turn. That holds for answers of the history too: what a model generates as control tokens is no part of its text. A
+//! vocabulary's user-defined tokens (`<think>` in most models) are text that has a token, and are found wherever they
+//! stand, so a kept prefix fits a thinking model's history.
+
+use serde_json::{Value, json};
+
+use super::{PromptError, Session};
+use crate::TokenId;
+use crate::chat::{RenderRequest, Rendered};
+use crate::tokenizer::{Piece, Tokenizer, TokenizerError};
+
+impl Session {
+    /// Messages to the prompt's tokens, with the default system prompt where they have none.
+    pub fn chat_prompt(&self, request: &RenderRequest) -> Result<Vec<TokenId>, PromptError> {
+        self.chat_prompt_until(request, &mut || false)
+    }
+
+    /// The same for a client that may go away: `cancelled` is asked a few times a second.
+    pub fn chat_prompt_until(
+        &self,
+        request: &RenderRequest,
+        cancelled: &mut dyn FnMut() -> bool,
+    ) -> Result<Vec<TokenId>, PromptError> {
+        let template = self.template.as_ref().map_err(|line| PromptError::NoTemplate(line.clone()))?;
+        let is_system = |message: &Value| matches!(message["role"].as_str(), Some("system" | "developer"));
+        let rendered = match &self.defaults.system_prompt {
+            Some(system) if !request.messages.iter().any(is_system) => {
+                let mut request = request.clone();
+                request.messages.insert(0, json!({ "role": "system", "content": system }));
+                template.render_pieces(&request, None, cancelled)?
+            }
+            _ => template.render_pieces(request, None, cancelled)?,
+        };
+        Ok(chat_tokens(&self.tokenizer, &rendered, self.special_in_user_text)?)
+    }
+
+    /// Plain text to a prompt that is to be continued.
+    pub fn text_prompt(&self, text: &str) -> Result<Vec<TokenId>, TokenizerError> {
+        Ok(begun(&self.tokenizer, self.tokenizer.encode(text, false, true)?))
+    }
+}
+
+/// The tokens of a rendered conversation. `special_in_given`: control tokens are found in messages too.
+pub fn chat_tokens(
+    tokenizer: &Tokenizer,
+    rendered: &Rendered,
+    special_in_given: bool,
+) -> Result<Vec<TokenId>, TokenizerError> {
+    let pieces = rendered.pieces.iter();
+    let pieces: Vec<Piece<'_>> =
+        pieces.map(|piece| Piece { text: &piece.text, special: special_in_given || !piece.given }).collect();
+    Ok(begun(tokenizer, tokenizer.encode_pieces(&pieces, false)?))
+}
+
+/// Puts the token in front that begins a sequence, where the model wants it and the text has not written it: templates
+/// do. The token that ends one is never put behind a prompt, which is to be continued.
+fn begun(tokenizer: &Tokenizer, mut tokens: Vec<TokenId>) -> Vec<TokenId> {
+    let bos = tokenizer.bos().filter(|bos| tokenizer.adds_bos() && tokens.first() != Some(bos));
+    tokens.splice(0..0, bos);
+    tokens
+}
