@@ -5,9 +5,10 @@
 
 use serde_json::{Map, Value};
 
-use super::common::{Baseline, Common, refuse_unsupported};
+use super::common::{Baseline, Common};
 use super::error::{ApiError, shown};
 use super::fields::{Fields, wrong_type};
+use super::foreign::refuse_foreign;
 
 /// Alternatives that `top_logprobs` may ask for.
 const MAX_TOP_LOGPROBS: i64 = 20;
@@ -32,7 +33,7 @@ impl ChatRequest {
     /// 400 that names the parameter.
     pub fn parse(body: &[u8], baseline: &Baseline) -> Result<Self, ApiError> {
         let mut fields = Fields::parse(body)?;
-        let messages = take_messages(&mut fields)?;
+        let messages = messages_of(&mut fields)?;
         let mut common = Common::take(&mut fields, baseline)?;
         if let Some(limit) = fields.take_integer("max_completion_tokens", 1..=i64::MAX)? {
             common.max_tokens = Some(usize::try_from(limit).unwrap_or(usize::MAX));
@@ -43,14 +44,18 @@ impl ChatRequest {
             return Err(ApiError::parameter("top_logprobs", "`top_logprobs` needs `logprobs: true`"));
         }
         let template_variables = fields.take_object("chat_template_kwargs")?.unwrap_or_default();
-        refuse_unsupported(&mut fields)?;
+        refuse_foreign(&mut fields)?;
         fields.finish()?;
         let logprobs = wanted.then(|| top.unwrap_or(0) as usize);
         Ok(Self { messages, template_variables, logprobs, common })
     }
 }
 
-fn take_messages(fields: &mut Fields) -> Result<Vec<Value>, ApiError> {
+/// Takes the checked messages.
+///
+/// # Errors
+/// 400 that names the place.
+pub fn messages_of(fields: &mut Fields) -> Result<Vec<Value>, ApiError> {
     let messages = match fields.take("messages") {
         Some(Value::Array(messages)) if !messages.is_empty() => messages,
         Some(Value::Array(_)) => {
