@@ -104,7 +104,7 @@ fn what_cannot_be_packed_is_refused_before_anything_is_written() {
     let file = |name: &str| scratch.path(name).into_os_string().into_string().unwrap();
     for (more, code, part) in [
         (["--set", "heat=1"], 2, "unknown setting `heat`; known are temperature, top_k"),
-        (["--set", "top_p=1.5"], 2, "0 to 1"),
+        (["--set", "top_p=1.5"], 2, "between 0 and 1"),
         (["--set", "context=100000"], 1, "trained on 512"),
         (["--name", ""], 1, "the name"),
         (["--name", "a\nb"], 1, "control characters"),

@@ -10,6 +10,7 @@ mod cli_run;
 mod cli_template;
 mod forms;
 mod http;
+mod http_access;
 mod inspect;
 mod jinja;
 mod memory;

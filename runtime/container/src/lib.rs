@@ -23,6 +23,7 @@ mod error;
 pub mod layout;
 pub mod manifest;
 pub mod name;
+pub mod parameters;
 mod program;
 pub mod settings;
 

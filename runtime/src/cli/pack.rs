@@ -203,7 +203,9 @@ mod tests {
         let given = |pairs: &[&str]| settings(&pairs.iter().map(|pair| (*pair).to_owned()).collect::<Vec<_>>());
         let read = given(&["temperature=0.5", "host = 0.0.0.0"]).unwrap();
         assert_eq!((read.temperature, read.host.as_deref()), (Some(0.5), Some("0.0.0.0")));
-        for (pair, part) in [("temperature", "KEY=VALUE"), ("top_p=2", "0 to 1"), ("heat=1", "known are temperature")] {
+        for (pair, part) in
+            [("temperature", "KEY=VALUE"), ("top_p=2", "between 0 and 1"), ("heat=1", "known are temperature")]
+        {
             let failure = given(&[pair]).unwrap_err();
             assert!(failure.code == 2 && failure.message.contains(part) && failure.message.contains(pair));
         }

@@ -119,6 +119,9 @@ pub struct TextRequest {
     /// The prompt is a conversation, and what is generated an answer: it does not begin with the blank that SPM puts in
     /// front of a text.
     pub is_answer: bool,
+    /// Whose request it is: what one caller wrote is never told to another. The server makes it of the API key, the page's
+    /// session or the connection; 0 is everyone whom nothing tells apart.
+    pub caller: u64,
 }
 
 impl Session {
@@ -181,7 +184,7 @@ impl Session {
         let mut end_tokens = if request.ignore_end { Vec::new() } else { self.tokenizer.end_tokens().to_vec() };
         end_tokens.extend(stop_tokens.iter().map(|(id, _)| *id));
         let generation = self.engine.submit(Request {
-            caller: 0,
+            caller: request.caller,
             constraint: None,
             prompt: request.prompt,
             sampling: request.sampling,
@@ -227,22 +230,10 @@ fn packed_defaults(source: &ModelSource) -> Defaults {
     let Some(packed) = &source.packed else { return defaults };
     let chosen = &packed.manifest().defaults;
     defaults.system_prompt = chosen.system_prompt.clone();
-    let settings = &chosen.settings;
-    defaults.max_tokens = settings.max_tokens.map(|value| value as usize);
-    let sampling = &mut defaults.sampling;
-    sampling.temperature = settings.temperature.unwrap_or(sampling.temperature);
-    sampling.top_k = settings.top_k.map_or(sampling.top_k, |value| value as usize);
-    sampling.top_p = settings.top_p.unwrap_or(sampling.top_p);
-    sampling.min_p = settings.min_p.unwrap_or(sampling.min_p);
-    sampling.typical_p = settings.typical_p.unwrap_or(sampling.typical_p);
-    sampling.repeat_penalty = settings.repeat_penalty.unwrap_or(sampling.repeat_penalty);
-    sampling.repeat_last_n = settings
-        .repeat_last_n
-        // -1: all tokens.
-        .map_or(sampling.repeat_last_n, |value| usize::try_from(value).unwrap_or(usize::MAX));
-    sampling.presence_penalty = settings.presence_penalty.unwrap_or(sampling.presence_penalty);
-    sampling.frequency_penalty = settings.frequency_penalty.unwrap_or(sampling.frequency_penalty);
-    sampling.seed = settings.seed.or(sampling.seed);
+    defaults.max_tokens = chosen.settings.max_tokens.map(|value| value as usize);
+    for (parameter, value) in chosen.settings.sampling() {
+        defaults.sampling.set(parameter, value);
+    }
     defaults
 }
 

@@ -231,7 +231,7 @@ fn a_manifest_is_held_to_the_rules_even_when_its_hash_is_right() {
         ("\"format\": 1", "\"format\": 2", "format 2"),
         ("\"temperature\"", "\"temperatura\"", "unknown field"),
         ("0.7", "-.7", "invalid number"),
-        ("0.7", "999", "0 to 100"),
+        ("0.7", "999", "between 0 and 100"),
         ("ui/index.html", "ui/../../html", "relative path"),
         ("licenses/LICENSE", "somewhere/LICENS", "not where"),
         ("model-00002-of-00002.gguf", "model-00001-of-00002.gguf", "two entries"),
