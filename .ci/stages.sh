@@ -32,7 +32,10 @@ end_stage() {
 }
 
 finish() {
-    local status=$? kept
+    local status=$? left
+    left=$(jobs -p)
+    # shellcheck disable=SC2086 # a list of numbers
+    [ -z "$left" ] || kill $left 2>/dev/null || true
     if [ "$status" = 0 ]; then end_stage; else end_stage ": FAILED"; fi
     rm -f "$times_file"
     printf '\n wall s  processor s   stage\n%s%6d               all\n' "$table" "$SECONDS"
