@@ -11,7 +11,7 @@ set -eu
 cd "$(dirname "$0")/.."
 say() { printf '\n== %s\n' "$*"; }
 
-built=${SATCHEL_BUILT_PLATFORMS-$(find target/release-platforms -maxdepth 2 -name 'satchel*' -type f 2>/dev/null)}
+built=${SATCHEL_BUILT_PLATFORMS-$(find target/release-platforms -maxdepth 2 -name 'satchel*' -type f 2>/dev/null || true)}
 # Whether a program for that platform is among them.
 has() { case $built in *$1*) [ "$(uname -sm)" = "Linux x86_64" ] ;; *) false ;; esac }
 
