@@ -30,6 +30,8 @@ mod write;
 pub use error::{Error, shown_bytes};
 pub use files::same_file;
 pub use form::Form;
+#[cfg(fuzzing)]
+pub use macho::head_for_signing;
 pub use model::Part;
 pub use observer::{Observer, Silent};
 pub use output::Output;
