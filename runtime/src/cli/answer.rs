@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::Failure;
 use super::shown::shown;
-use crate::session::{StopReason, TextEvent, TextFinished, TextGeneration};
+use crate::session::{TextEvent, TextFinished, TextGeneration};
 
 /// How long Ctrl-C may go unseen while no token comes.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -84,8 +84,8 @@ pub fn stream(
     let result = follow(&mut generation, out, interrupt);
     interrupt.end();
     let answer = result?;
-    if let Some(TextFinished { reason: StopReason::Failed(line), .. }) = &answer.finished {
-        return Err(Failure::new(line.clone()));
+    if let Some(line) = answer.finished.as_ref().and_then(|finished| finished.reason.failure()) {
+        return Err(Failure::new(line));
     }
     Ok(answer)
 }

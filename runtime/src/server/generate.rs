@@ -132,6 +132,12 @@ impl Run<'_> {
             TextEvent::Finished(TextFinished { reason: StopReason::Failed(line), .. }) => {
                 return Err(ApiError::new(500, line.clone()));
             }
+            TextEvent::Finished(TextFinished { reason: StopReason::NoMemory(line), .. }) => {
+                return Err(ApiError::new(503, line.clone()).code("overloaded"));
+            }
+            TextEvent::Finished(TextFinished { reason: StopReason::Refused(line), .. }) => {
+                return Err(ApiError::new(400, line.clone()));
+            }
             TextEvent::Finished(TextFinished { reason: StopReason::Cancelled, .. }) => return Err(stopping()),
             TextEvent::Finished(finished) => {
                 gauges.finished.fetch_add(1, Ordering::Relaxed);

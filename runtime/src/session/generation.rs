@@ -65,6 +65,20 @@ pub enum StopReason {
     Cancelled,
     /// The engine could not go on.
     Failed(String),
+    /// No memory was to be had.
+    NoMemory(String),
+    /// What was asked for leaves nothing to answer with.
+    Refused(String),
+}
+
+impl StopReason {
+    /// The line that says why there is no whole answer, where that is so.
+    pub fn failure(&self) -> Option<&str> {
+        match self {
+            Self::Failed(line) | Self::NoMemory(line) | Self::Refused(line) => Some(line),
+            _ => None,
+        }
+    }
 }
 
 /// The end of an answer.
@@ -206,6 +220,8 @@ impl TextGeneration {
             (None, FinishReason::ContextFull) => StopReason::ContextFull,
             (None, FinishReason::Cancelled) => StopReason::Cancelled,
             (None, FinishReason::Failed(line)) => StopReason::Failed(line.clone()),
+            (None, FinishReason::NoMemory(line)) => StopReason::NoMemory(line.clone()),
+            (None, FinishReason::Refused(line)) => StopReason::Refused(line.clone()),
         };
         self.ready.push_back(TextEvent::Finished(TextFinished { reason, engine: finished }));
     }

@@ -165,7 +165,8 @@ impl Session {
         };
         let (template, built_in_template) = chat_template(&source.gguf.metadata, &tokenizer);
         let defaults = packed_defaults(&source);
-        let engine = Engine::start(loaded, engine_options).map_err(OpenError::Thread)?;
+        let shared = prompt::shared_beginning(template.as_ref().ok(), &tokenizer, defaults.system_prompt.as_deref());
+        let engine = Engine::start(loaded, engine_options, shared).map_err(OpenError::Thread)?;
         Ok(Self {
             engine,
             tokenizer: Arc::new(tokenizer),
