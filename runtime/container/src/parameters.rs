@@ -75,7 +75,7 @@ pub static PARAMETERS: [Parameter; 11] = [
         alias: Some("temp"),
         ..real("temperature", "temperature", 0.0, 100.0, 0.8, "0: always the most likely token; higher: more varied")
     },
-    whole("top_k", "top-k", 0, UNLIMITED, Some(40.0), "Choose among this many most likely tokens; 0: all"),
+    whole("top_k", "top-k", -1, UNLIMITED, Some(40.0), "Choose among this many most likely tokens; 0 or -1: all"),
     real(
         "top_p",
         "top-p",
@@ -130,7 +130,14 @@ pub static PARAMETERS: [Parameter; 11] = [
     ),
     Parameter {
         unset: "another one each time",
-        ..whole("seed", "seed", i64::MIN as i128, u64::MAX as i128, None, "The same seed gives the same answer")
+        ..whole(
+            "seed",
+            "seed",
+            i64::MIN as i128,
+            u64::MAX as i128,
+            None,
+            "The same seed gives the same answer; -1: another one each time",
+        )
     },
     Parameter {
         unset: "what the context holds",
@@ -192,11 +199,13 @@ impl Value {
         }
     }
 
-    /// As a seed: negative ones are seeds like any other.
-    pub fn as_seed(self) -> u64 {
+    /// As a seed: negative ones are seeds like any other, but for -1, by which llama.cpp's and vLLM's clients ask for another
+    /// one each time.
+    pub fn as_seed(self) -> Option<u64> {
         match self {
-            Self::Real(value) => value as u64,
-            Self::Whole(value) => value as u64,
+            Self::Real(value) => Some(value as u64),
+            Self::Whole(-1) => None,
+            Self::Whole(value) => Some(value as u64),
         }
     }
 }
@@ -253,13 +262,15 @@ mod tests {
         let parse = |name: &str, text: &str| Parameter::named(name).expect(name).parse(text);
         assert_eq!(parse("temperature", " 3 "), Ok(Value::Real(3.0)));
         assert_eq!(parse("repeat_last_n", "-1").map(Value::as_count), Ok(usize::MAX));
-        assert_eq!(parse("seed", "-1").map(Value::as_seed), Ok(u64::MAX));
+        assert_eq!(parse("seed", "-2").map(Value::as_seed), Ok(Some(u64::MAX - 1)));
+        assert_eq!(parse("seed", "-1").map(Value::as_seed), Ok(None));
+        assert_eq!(parse("top_k", "-1").map(Value::as_count), Ok(usize::MAX));
         for (name, text, line) in [
             ("temperature", "100.5", "must be a number between 0 and 100 (it is 100.5)"),
             ("temperature", "NaN", "must be a number between 0 and 100 (it is NaN)"),
             ("temperature", "inf", "must be a number between 0 and 100 (it is inf)"),
             ("temperature", "warm", "must be a number between 0 and 100 (it is `warm`)"),
-            ("top_k", "1.5", "must be a whole number, 0 or more (it is `1.5`)"),
+            ("top_k", "1.5", "must be a whole number, -1 or more (it is `1.5`)"),
             ("repeat_last_n", "-2", "must be a whole number, -1 or more (it is -2)"),
             ("max_tokens", "0", "must be a whole number, 1 or more (it is 0)"),
         ] {

@@ -116,7 +116,8 @@ impl Settings {
         let count = || u32::try_from(value.as_count()).map_err(|_| narrow());
         match parameter.name {
             "temperature" => self.temperature = Some(value.as_f32()),
-            "top_k" => self.top_k = Some(count()?),
+            // All of them is 0 here.
+            "top_k" => self.top_k = Some(u32::try_from(value.as_count()).unwrap_or(0)),
             "top_p" => self.top_p = Some(value.as_f32()),
             "min_p" => self.min_p = Some(value.as_f32()),
             "typical_p" => self.typical_p = Some(value.as_f32()),
@@ -124,7 +125,7 @@ impl Settings {
             "repeat_last_n" => self.repeat_last_n = Some(i32::try_from(value.as_count()).unwrap_or(-1)),
             "presence_penalty" => self.presence_penalty = Some(value.as_f32()),
             "frequency_penalty" => self.frequency_penalty = Some(value.as_f32()),
-            "seed" => self.seed = Some(value.as_seed()),
+            "seed" => self.seed = value.as_seed(),
             "max_tokens" => self.max_tokens = Some(count()?),
             other => return Err(format!("`{other}` cannot be packed")),
         }

@@ -3,6 +3,7 @@
 //! The packer does the work; here are the flags, the names chosen when none are given, what is said at the end, and the
 //! trial: the model is opened as the packed file will open it, so that what would fail there fails here.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use include_dir::Dir;
@@ -108,11 +109,18 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let packed = writing.write(files)?;
     if !args.quiet {
         print_next(&packed);
-        if let Some(note) = note {
+        for note in note.into_iter().chain(network_note(&settings)) {
             println!("Note: {}", shown(&note));
         }
     }
     Ok(())
+}
+
+/// A server that others than its machine reach does not start without a word on who may use it; that cannot be packed.
+fn network_note(settings: &Settings) -> Option<String> {
+    let host = settings.host.as_deref()?;
+    let here = host == "localhost" || host.trim_matches(['[', ']']).parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+    (!here).then(|| format!("with host={host} it starts only with --api-key-file FILE, or with --no-auth"))
 }
 
 /// Opens the model as the packed file will. What comes back is no failure but worth knowing: no template, or a broken one.
@@ -196,6 +204,16 @@ mod tests {
         {
             assert_eq!(default_output(name), PathBuf::from(format!("{file}{}", std::env::consts::EXE_SUFFIX)));
         }
+    }
+
+    #[test]
+    fn a_packed_host_that_others_reach_is_noted() {
+        let note = |host: &str| network_note(&Settings { host: Some(host.to_owned()), ..Settings::default() });
+        assert!(note("0.0.0.0").is_some_and(|line| line.contains("--api-key-file")));
+        assert_eq!(
+            [note("localhost"), note("127.0.0.1"), note("[::1]"), network_note(&Settings::default())],
+            [const { None }; 4]
+        );
     }
 
     #[test]

@@ -126,7 +126,7 @@ mod tests {
             (["--top-p", "2"], "--top-p must be a number between 0 and 1 (it is 2)"),
             (["--repeat-last-n", "-2"], "--repeat-last-n must be a whole number, -1 or more (it is -2)"),
             (["--max-tokens", "0"], "--max-tokens must be a whole number, 1 or more (it is 0)"),
-            (["--top-k", "x"], "--top-k must be a whole number, 0 or more (it is `x`)"),
+            (["--top-k", "x"], "--top-k must be a whole number, -1 or more (it is `x`)"),
         ] {
             let failure = parsed(&flags).apply(&defaults).unwrap_err();
             assert_eq!((failure.message.as_str(), failure.code), (message, 2));

@@ -124,7 +124,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     if let Err(line) = &session.template {
         eprintln!("satchel: {}", shown_text(line));
     }
-    if let Some(line) = reach.warning() {
+    for line in reach.warnings() {
         eprintln!("satchel: {line}");
     }
     if let Some(address) = reach.address
@@ -146,11 +146,18 @@ struct Reach {
     address: Option<SocketAddr>,
     keys: bool,
     no_auth: bool,
+    /// Web pages of all origins may use it.
+    all_pages: bool,
 }
 
 impl Reach {
     fn of(server: &Server, args: &Args) -> Result<Self, Failure> {
-        Ok(Self { address: server.local_addr()?, keys: args.api_key_file.is_some(), no_auth: args.no_auth })
+        Ok(Self {
+            address: server.local_addr()?,
+            keys: args.api_key_file.is_some(),
+            no_auth: args.no_auth,
+            all_pages: args.cors.iter().any(|origin| origin == "*"),
+        })
     }
 
     fn words(&self) -> String {
@@ -165,9 +172,13 @@ impl Reach {
     }
 
     /// What must be said where strangers need no key.
-    fn warning(&self) -> Option<String> {
-        let open = self.no_auth && self.address.is_some_and(|address| !address.ip().is_loopback());
-        open.then(|| format!("anyone on {} can use this server, without a key (--no-auth)", self.words()))
+    fn warnings(&self) -> Vec<String> {
+        let beyond = self.address.is_some_and(|address| !address.ip().is_loopback());
+        let open = self.no_auth && beyond;
+        let pages = self.all_pages && !self.keys;
+        let network = || format!("anyone on {} can use this server, without a key (--no-auth)", self.words());
+        let web = || "any web page that is opened here can use this server, without a key (--cors '*')".to_owned();
+        open.then(network).into_iter().chain(pages.then(web)).collect()
     }
 }
 
@@ -378,6 +389,18 @@ mod tests {
         assert_eq!(parse("localhost").unwrap(), "127.0.0.1");
         assert_eq!(parse("[::1]").unwrap(), "::1");
         assert!(parse("example.com").unwrap_err().contains("IP address"));
+    }
+
+    #[test]
+    fn whoever_may_come_in_without_a_key_is_told_of() {
+        let reach = |address: &str, keys, no_auth, all_pages| {
+            let address = Some(address.parse().unwrap());
+            Reach { address, keys, no_auth, all_pages }.warnings()
+        };
+        assert_eq!(reach("127.0.0.1:1", false, true, false), [""; 0]);
+        assert_eq!(reach("0.0.0.0:1", true, false, true), [""; 0]);
+        assert!(reach("0.0.0.0:1", false, true, false)[0].contains("every network"));
+        assert!(reach("10.0.0.1:1", false, true, true)[1].contains("--cors"));
     }
 
     #[test]

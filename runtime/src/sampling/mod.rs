@@ -94,7 +94,7 @@ impl SamplingParams {
             "repeat_last_n" => self.repeat_last_n = value.as_count(),
             "presence_penalty" => self.presence_penalty = value.as_f32(),
             "frequency_penalty" => self.frequency_penalty = value.as_f32(),
-            "seed" => self.seed = Some(value.as_seed()),
+            "seed" => self.seed = value.as_seed(),
             _ => return false,
         }
         true

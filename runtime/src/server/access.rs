@@ -35,6 +35,11 @@ pub struct Who {
     pub known: bool,
 }
 
+impl Who {
+    /// Somebody of whom nothing is known.
+    pub(super) const STRANGER: Self = Self { caller: ANYONE, known: false };
+}
+
 /// The keys, the links and the sessions of one server.
 pub struct Access {
     keys: Vec<Hash>,

@@ -12,10 +12,12 @@ use std::fmt;
 /// What a value takes at most, in bytes, beside its text: 72 itself, four times that in the smallest array, and a map's
 /// entry with its key and its place while the map grows.
 const BYTES_PER_VALUE: usize = 384;
+/// What a byte of text takes at most on its way to tokens: one long word, merged letter by letter, was measured.
+const BYTES_PER_BYTE: usize = 26;
 /// Values that one body may hold: a prompt of tokens for the longest context.
 pub(super) const MAX_VALUES: usize = 150_000;
 
-/// What parsing a body costs, counted without parsing it.
+/// What parsing a body and tokenizing its text costs, counted without doing it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Weight {
     /// Values at most.
@@ -37,7 +39,7 @@ impl Weight {
                 _ => {}
             }
         }
-        Self { values, bytes: 2 * body.len() + values * BYTES_PER_VALUE }
+        Self { values, bytes: BYTES_PER_BYTE * body.len() + values * BYTES_PER_VALUE }
     }
 }
 
@@ -170,10 +172,14 @@ mod tests {
 
     #[test]
     fn the_weight_bounds_the_number_of_values() {
-        for (text, values) in [("1", 1), ("[]", 2), (r#"{"a": [1, 2], "b,[:": "x\\\",{"}"#, 8)] {
+        for (text, values) in [("1", 1), ("[]", 2), (r#"{"a": [1, 2], "b,[:": "x\\\",{"}"#, 7)] {
             assert_eq!(Weight::of(text.as_bytes()).values, values, "{text}");
         }
         let many = format!("[{}]", "[],".repeat(1000));
         assert!(Weight::of(many.as_bytes()).values > 2000);
+        // The heaviest body that is taken can be held.
+        let limits = crate::server::Limits::default();
+        let heaviest = BYTES_PER_BYTE * limits.max_body_bytes + BYTES_PER_VALUE * MAX_VALUES;
+        assert!(heaviest <= limits.max_bytes_in_flight);
     }
 }

@@ -53,7 +53,7 @@ impl Default for Limits {
             max_head_bytes: 32 << 10,
             max_target_bytes: 8 << 10,
             max_body_bytes: 4 << 20,
-            max_bytes_in_flight: 96 << 20,
+            max_bytes_in_flight: 160 << 20,
             max_connections: 128,
             max_connections_per_address: 32,
             head_timeout: Duration::from_secs(10),

@@ -168,11 +168,9 @@ impl Handler for App {
     }
 
     fn handle(&self, head: &Head, body: Body, exchange: &mut Exchange<'_>) -> io::Result<()> {
-        let admitted = self.route(&head.path).zip(self.access.identify(head, &exchange.peer()).or_else(|| {
-            // Routes that need nothing were admitted without.
-            Some(Who { caller: super::Caller(0), known: false })
-        }));
-        let Some(((route, rest), who)) = admitted else { return exchange.respond(&Response::empty(404)) };
+        // Both were there when the request was admitted; routes that need nothing were admitted without a caller.
+        let Some((route, rest)) = self.route(&head.path) else { return exchange.respond(&Response::empty(404)) };
+        let who = self.access.identify(head, &exchange.peer()).unwrap_or(Who::STRANGER);
         if head.method == Method::Options {
             return exchange.respond(&self.guard.preflight(head, route.allow()));
         }

@@ -103,10 +103,10 @@ impl Source {
     #[cfg(unix)]
     pub(super) fn unix(path: &Path) -> io::Result<Self> {
         use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-        if let Ok(found) = path.symlink_metadata() {
-            if !found.file_type().is_socket() || UnixStream::connect(path).is_ok() {
-                return Err(io::ErrorKind::AddrInUse.into());
-            }
+        if let Ok(found) = path.symlink_metadata()
+            && (!found.file_type().is_socket() || UnixStream::connect(path).is_ok())
+        {
+            return Err(io::ErrorKind::AddrInUse.into());
         }
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         // Bound in a folder that nobody else enters, and moved when its mode is right: there is no moment in between.

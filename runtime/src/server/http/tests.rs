@@ -14,6 +14,7 @@ use crate::server::limits::Limits;
 /// client has left.
 #[derive(Default)]
 struct Probe {
+    waiting: AtomicUsize,
     left: AtomicUsize,
 }
 
@@ -40,7 +41,8 @@ impl Handler for Probe {
                 stream.finish()
             }
             "/wait" => {
-                let end = Instant::now() + Duration::from_secs(5);
+                self.waiting.fetch_add(1, Ordering::SeqCst);
+                let end = Instant::now() + Duration::from_secs(30);
                 while !exchange.client_left() && Instant::now() < end {
                     thread::sleep(Duration::from_millis(5));
                 }
@@ -228,45 +230,50 @@ fn a_panic_is_a_500_and_the_server_goes_on() {
 
 /// Whether the server has closed this connection.
 fn is_closed(stream: &mut TcpStream) -> bool {
-    matches!(stream.read(&mut [0; 1000]), Ok(0))
+    match stream.read(&mut [0; 1000]) {
+        Ok(read) => read == 0,
+        Err(error) => error.kind() == io::ErrorKind::ConnectionReset,
+    }
 }
+
+/// A connection that is being answered until it is dropped.
+fn busy(running: &Running, which: usize) -> TcpStream {
+    let mut stream = connect(running);
+    stream.write_all(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    eventually(|| running.probe.waiting.load(Ordering::SeqCst) == which);
+    stream
+}
+
+const PLAIN: &str = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
 
 #[test]
 fn connections_that_wait_give_way_and_those_that_are_answered_do_not() {
     let running = start(Limits { max_connections: 3, ..Limits::default() });
-    let request = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-    let mut answered = connect(&running);
-    answered.write_all(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let first = busy(&running, 1);
+    let mut silent = connect(&running);
     let mut half_a_head = connect(&running);
     half_a_head.write_all(b"GET / HT").unwrap();
-    let mut silent = connect(&running);
-    thread::sleep(Duration::from_millis(100));
-    // The silent one goes first, then the one whose head has begun.
-    let another = connect(&running);
-    assert!(is_closed(&mut silent));
-    assert!(exchange(&running, request).starts_with("HTTP/1.1 200 "));
-    drop(another);
-    let held = [connect(&running), connect(&running)];
-    assert!(is_closed(&mut half_a_head));
-    drop(held);
-    drop(answered);
-    eventually(|| running.probe.left.load(Ordering::SeqCst) == 1);
+    let mut silent_too = connect(&running);
+    assert!(is_closed(&mut silent), "who says nothing goes first");
+    thread::sleep(Duration::from_millis(200));
+    assert!(exchange(&running, PLAIN).starts_with("HTTP/1.1 200 "));
+    assert!(is_closed(&mut silent_too), "before who has begun");
+    let second = busy(&running, 2);
+    let third = busy(&running, 3);
+    assert!(is_closed(&mut half_a_head), "then who has begun a head");
+    assert_eq!(running.probe.left.load(Ordering::SeqCst), 0, "answers are never cut off");
+    drop([first, second, third]);
+    eventually(|| running.probe.left.load(Ordering::SeqCst) == 3);
 }
 
 #[test]
 fn only_where_all_are_busy_a_connection_is_turned_away() {
     let running = start(Limits { max_connections: 2, ..Limits::default() });
-    let request = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-    let mut held = [connect(&running), connect(&running)];
-    for busy in &mut held {
-        busy.write_all(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-    }
-    eventually(|| {
-        let answer = exchange(&running, request);
-        answer.starts_with("HTTP/1.1 503 ") && answer.contains("Retry-After: 1\r\n")
-    });
+    let held = [busy(&running, 1), busy(&running, 2)];
+    let answer = exchange(&running, PLAIN);
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("2 connections are busy"), "{answer}");
     drop(held);
-    eventually(|| exchange(&running, request).starts_with("HTTP/1.1 200 "));
+    eventually(|| exchange(&running, PLAIN).starts_with("HTTP/1.1 200 "));
 }
 
 #[test]
@@ -278,7 +285,7 @@ fn a_refusal_comes_before_the_body_and_closes() {
 
 #[test]
 fn bodies_share_a_budget() {
-    let brief = Limits { max_body_bytes: 100_000, max_bytes_in_flight: 100_000, ..Limits::default() };
+    let brief = Limits { max_body_bytes: 100_000, max_bytes_in_flight: 150_000, ..Limits::default() };
     let running = start(brief);
     let head = "POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 90000\r\n\r\n";
     let mut first = connect(&running);

@@ -99,6 +99,10 @@ fn take_sampling(fields: &mut Fields, baseline: &Baseline) -> Result<(SamplingPa
             max_tokens = Some(value.as_count());
         }
     }
+    // Front ends that know llama.cpp's form, an array, send an empty one where there is none.
+    if fields.peek("logit_bias").is_some_and(|bias| bias.as_array().is_some_and(Vec::is_empty)) {
+        fields.ignore(&["logit_bias"]);
+    }
     if let Some(bias) = fields.take_object("logit_bias")? {
         sampling.logit_bias = logit_bias(bias, baseline.vocabulary)?;
     }

@@ -34,7 +34,7 @@ fn bad_values() -> Vec<(&'static str, Vec<Value>)> {
         ("repeat_penalty", number(&[json!(0), json!(-1), json!(101)])),
         ("presence_penalty", number(&[json!(-2.1), json!(2.1)])),
         ("frequency_penalty", number(&[json!(-2.1), json!(2.1)])),
-        ("top_k", number(&[json!(-1), json!(1.5)])),
+        ("top_k", number(&[json!(-2), json!(1.5)])),
         ("repeat_last_n", number(&[json!(-2), json!(1.5)])),
         ("seed", number(&[json!(1.5), json!(1e30)])),
         ("max_tokens", number(&[json!(0), json!(-1), json!(1.5), json!(1e30)])),
@@ -57,7 +57,7 @@ fn bad_values() -> Vec<(&'static str, Vec<Value>)> {
         (
             "logit_bias",
             vec![
-                json!([]),
+                json!([[5, 1]]),
                 json!({"100": 1}),
                 json!({"-1": 1}),
                 json!({"x": 1}),
@@ -200,10 +200,11 @@ fn what_is_switched_off_changes_nothing() {
         "dynatemp_exponent": 1, "top_n_sigma": -1, "tfs_z": 1, "top_a": 0, "n_predict": -1, "n_keep": 0,
         "t_max_predict_ms": 0, "timings_per_token": true, "samplers": [], "min_tokens": 0, "skip_special_tokens": true,
         "ban_eos_token": false, "num_beams": 1, "guidance_scale": 1, "adaptive_target": -1.0, "adaptive_decay": 0.9,
-        "stop_token_ids": [], "max_new_tokens": null,
+        "stop_token_ids": [], "max_new_tokens": null, "seed": -1, "logit_bias": [], "stop": [],
     });
     assert_eq!(chat_with(sent.clone()).unwrap().common, plain);
     assert_eq!(completion_with(sent).unwrap().common, plain);
+    assert_eq!(chat_with(json!({"top_k": -1})).unwrap().common.sampling.top_k, usize::MAX);
     for (extra, name) in [
         (json!({"mirostat": 2, "mirostat_tau": 5.0}), "mirostat"),
         (json!({"dry_multiplier": 0.5, "dry_base": 1.75}), "dry_multiplier"),
@@ -248,13 +249,16 @@ fn a_key_twice_and_a_byte_order_mark() {
 #[test]
 fn values_arrive() {
     let chat = chat_with(json!({
-        "temperature": 0, "top_k": 40, "seed": -1, "max_completion_tokens": 7, "max_tokens": 9, "stop": ["a", "b"], "n": 2,
+        "temperature": 0, "top_k": 40, "seed": -2, "max_completion_tokens": 7, "max_tokens": 9, "stop": ["a", "b"], "n": 2,
         "stream": true, "stream_options": {"include_usage": true}, "logprobs": true, "top_logprobs": 3,
         "repeat_last_n": -1, "logit_bias": {"5": -100, "6": 2.5}, "ignore_eos": true,
     }))
     .unwrap();
     let common = chat.common;
-    assert_eq!((common.sampling.temperature, common.sampling.top_k, common.sampling.seed), (0.0, 40, Some(u64::MAX)));
+    assert_eq!(
+        (common.sampling.temperature, common.sampling.top_k, common.sampling.seed),
+        (0.0, 40, Some(u64::MAX - 1))
+    );
     assert_eq!((common.sampling.repeat_last_n, common.max_tokens, common.n), (usize::MAX, Some(7), 2));
     assert_eq!(common.sampling.logit_bias, [(5, f32::NEG_INFINITY), (6, 2.5)]);
     assert_eq!(common.stop, ["a", "b"]);
