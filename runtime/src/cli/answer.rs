@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::Failure;
+#[cfg(unix)]
+use super::signals;
 use crate::session::{StopReason, TextEvent, TextFinished, TextGeneration};
 
 /// How long Ctrl-C may go unseen while no token comes.
@@ -31,6 +33,9 @@ impl Interrupt {
     #[cfg(unix)]
     fn register(&self) -> io::Result<()> {
         use signal_hook::consts::SIGINT;
+        if signals::is_ignored(SIGINT) {
+            return Ok(());
+        }
         signal_hook::flag::register_conditional_default(SIGINT, Arc::clone(&self.idle))?;
         signal_hook::flag::register(SIGINT, Arc::clone(&self.pressed))?;
         Ok(())

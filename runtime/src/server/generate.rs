@@ -55,6 +55,9 @@ fn admit(app: &App) -> Result<(), ApiError> {
     if app.stopping.load(Ordering::Relaxed) {
         return Err(stopping());
     }
+    if let Some(line) = crate::mapping::damage().or_else(|| app.session.check.damage().map(str::to_owned)) {
+        return Err(ApiError::new(503, line).code("model_damaged"));
+    }
     // Together: a request that was just handed in counts as waiting until the engine looks, also when a place is free.
     let engine = &app.session.engine;
     if engine.running() + engine.waiting() >= app.session.facts.parallel + app.max_waiting {

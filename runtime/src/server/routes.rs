@@ -3,7 +3,7 @@
 //! | Path | Method | |
 //! |---|---|---|
 //! | `/`, `/assets/…` | GET | the chat page |
-//! | `/health` | GET | `{"status": "ok", …}` with how much runs, waits, was generated and abandoned |
+//! | `/health` | GET | `{"status": "ok", …}` with how much runs, waits, was generated and abandoned, and whether `weights` are as they were packed |
 //! | `/v1/models`, `/v1/models/{id}` | GET | the one model, with its facts under `meta` |
 //! | `/v1/chat/completions`, `/v1/completions` | POST | OpenAI's API |
 //! | `/api/facts` | GET | what the page shows: `{name, architecture, parameters, context_length, isa, threads, defaults, version}` |
@@ -22,6 +22,7 @@ use super::http::{Exchange, Handler, Head, Method, Refusal, Request, Response};
 use super::openai::{ApiError, Baseline, ChatRequest, Common, CompletionRequest, Endpoint, Prompt, shown};
 use crate::TokenId;
 use crate::chat::RenderRequest;
+use crate::mapping;
 use crate::session::TextRequest;
 
 impl Handler for App {
@@ -120,6 +121,7 @@ impl App {
             "answering": self.gauges.answering.load(Ordering::Relaxed),
             "running": self.session.engine.running(),
             "waiting": self.session.engine.waiting(),
+            "weights": if mapping::damaged().is_some() { "damaged" } else { self.session.check.state().name() },
             "generated_tokens": self.gauges.generated_tokens.load(Ordering::Relaxed),
             "abandoned": self.gauges.abandoned.load(Ordering::Relaxed),
         })

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
+use super::check::WeightCheck;
 use super::text::TextAssembler;
 use crate::TokenId;
 use crate::engine::{Event, FinishReason, Finished, GeneratedToken, Generation};
+use crate::mapping;
 use crate::tokenizer::Tokenizer;
 
 /// What a generation reports, in order: `Prompt*`, `Text*`, `Finished`.
@@ -78,6 +80,7 @@ pub struct TextFinished {
 pub struct TextGeneration {
     generation: Generation,
     tokenizer: Arc<Tokenizer>,
+    check: Arc<WeightCheck>,
     assembler: Option<TextAssembler>,
     ready: VecDeque<TextEvent>,
     stopped_by: Option<String>,
@@ -86,10 +89,16 @@ pub struct TextGeneration {
 }
 
 impl TextGeneration {
-    pub(super) fn new(generation: Generation, tokenizer: Arc<Tokenizer>, stop: &[String]) -> Self {
+    pub(super) fn new(
+        generation: Generation,
+        tokenizer: Arc<Tokenizer>,
+        check: Arc<WeightCheck>,
+        stop: &[String],
+    ) -> Self {
         Self {
             generation,
             tokenizer,
+            check,
             assembler: Some(TextAssembler::new(stop)),
             ready: VecDeque::new(),
             stopped_by: None,
@@ -138,8 +147,15 @@ impl TextGeneration {
             Some(Event::Prompt { done, total }) => self.ready.push_back(TextEvent::Prompt { done, total }),
             // Tokens that the engine gave before it heard of the stop string are not part of the answer.
             Some(Event::Token(_)) if self.stopped_by.is_some() => {}
+            // What came of weights that are gone is no answer.
+            Some(Event::Token(_)) if mapping::damaged().is_some() => self.generation.cancel(),
             Some(Event::Token(token)) => self.take_token(token),
-            Some(Event::Finished(finished)) => self.finish(finished),
+            Some(Event::Finished(mut finished)) => {
+                if let Some(line) = mapping::damage() {
+                    finished.reason = FinishReason::Failed(line);
+                }
+                self.finish(finished);
+            }
             None => self.ended = true,
         }
     }
@@ -163,6 +179,8 @@ impl TextGeneration {
 
     fn finish(&mut self, mut finished: Finished) {
         self.ended = true;
+        // The weights are in memory now, and the answer has not waited for it.
+        self.check.begin();
         if let Some(assembler) = self.assembler.take() {
             let text = assembler.finish();
             if !text.is_empty() {

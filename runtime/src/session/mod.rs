@@ -3,6 +3,7 @@
 //! `server` and the terminal commands stand on this. Below it there are only token ids; above it only text, messages
 //! and events.
 
+pub mod check;
 pub mod generation;
 pub mod hardware;
 pub mod memory;
@@ -23,6 +24,7 @@ use crate::sampling::SamplingParams;
 use crate::tokenizer::Tokenizer;
 
 pub use crate::engine::SubmitError;
+pub use check::{WeightCheck, Weights};
 pub use generation::{StopReason, TextEvent, TextFinished, TextGeneration, TextPiece, TextToken};
 pub use hardware::Cpus;
 pub use memory::{Demand, Memory};
@@ -43,6 +45,8 @@ pub struct Session {
     pub defaults: Defaults,
     /// The bundle it came from.
     pub packed: Option<Packed>,
+    /// Whether the weights are those that were packed, as far as that is known.
+    pub check: Arc<WeightCheck>,
 }
 
 /// What a session is and how it runs.
@@ -126,7 +130,7 @@ impl Session {
         let options = with_packed_settings(&source, options);
         let compute = options.compute()?;
         let parallel = options.parallel()?;
-        let (tokenizer, built) = rayon::join(
+        let (tokenizer, built) = beside(
             || Tokenizer::from_gguf(&source.gguf.metadata),
             || open::build_model(&source, compute, options.context),
         );
@@ -151,7 +155,8 @@ impl Session {
         let template = chat_template(&source, &tokenizer);
         let defaults = packed_defaults(&source);
         let engine = Engine::start(model, backend, engine_options).map_err(OpenError::Thread)?;
-        Ok(Self { engine, tokenizer: Arc::new(tokenizer), template, facts, defaults, packed: source.packed })
+        let check = WeightCheck::new(source.packed.as_ref());
+        Ok(Self { engine, tokenizer: Arc::new(tokenizer), template, facts, defaults, packed: source.packed, check })
     }
 
     /// Messages to the prompt's tokens, with the default system prompt where they have none.
@@ -181,8 +186,22 @@ impl Session {
             end_tokens,
             logprobs: request.logprobs,
         })?;
-        Ok(TextGeneration::new(generation, Arc::clone(&self.tokenizer), &request.stop))
+        Ok(TextGeneration::new(generation, Arc::clone(&self.tokenizer), Arc::clone(&self.check), &request.stop))
     }
+}
+
+/// Does `aside` on a thread of its own while this one does `here`; afterwards, where no thread is to be had.
+fn beside<A: Send, B>(aside: impl Fn() -> A + Sync, here: impl FnOnce() -> B) -> (A, B) {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("beside".to_owned()).spawn_scoped(scope, &aside);
+        let here = here();
+        let aside = match thread.map(|thread| thread.join()) {
+            Ok(Ok(aside)) => aside,
+            Ok(Err(panic)) => std::panic::resume_unwind(panic),
+            Err(_) => aside(),
+        };
+        (aside, here)
+    })
 }
 
 /// Fills what the flags left open with the bundle's settings.

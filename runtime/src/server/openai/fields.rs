@@ -20,6 +20,8 @@ impl Fields {
     /// # Errors
     /// 400 with the position when it is not UTF-8 or not JSON, or when it is not an object.
     pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
+        // A byte-order mark says nothing that JSON does not.
+        let body = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body);
         if let Err(error) = std::str::from_utf8(body) {
             let position = error.valid_up_to();
             return Err(ApiError::new(
