@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use satchel_container::Bundle;
+use satchel_container::{Bundle, directory};
 use satchel_gguf::{Gguf, GgufWriter, Value};
 
 use crate::pack::sparse_model;
@@ -71,6 +71,21 @@ fn packed(scratch: &Scratch) -> (std::path::PathBuf, Vec<u8>, Bundle) {
     let bytes = fs::read(&path).unwrap();
     let bundle = Bundle::open(&bytes).unwrap().unwrap();
     (path, bytes, bundle)
+}
+
+/// No hash covers what lies between the program and the model.
+#[test]
+fn a_gap_that_is_not_empty_is_damage() {
+    let scratch = Scratch::new();
+    let (path, mut bytes, bundle) = packed(&scratch);
+    let header = bundle.model_entries()[0].offset - directory::local_header_bytes("model.gguf");
+    assert!(header > bundle.program_bytes, "there is a gap");
+    for at in [bundle.program_bytes, header - 1] {
+        bytes[at as usize] = 1;
+        fs::write(&path, &bytes).unwrap();
+        bytes[at as usize] = 0;
+        satchel(&["verify", path.to_str().unwrap()]).refused(1, &["the gap before entry model.gguf is not all zeros"]);
+    }
 }
 
 #[test]

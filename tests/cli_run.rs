@@ -33,6 +33,21 @@ fn raw_text_goes_on_as_llama_cpp_goes_on() {
 }
 
 #[test]
+fn what_is_piped_in_follows_the_prompt() {
+    let model = stories();
+    let options = ["--raw", "--temp", "0", "-n", "10"];
+    let whole = run(&model, &[&options[..], &["Once upon\na time"]].concat(), "").ok();
+    assert_eq!(run(&model, &[&options[..], &["Once upon"]].concat(), "a time\n").ok(), whole);
+    // A byte-order mark is no text, on stdin as in a file.
+    assert_eq!(run(&model, &[&options[..], &["Once upon"]].concat(), "\u{feff}a time\n").ok(), whole);
+    let scratch = Scratch::new();
+    let template = scratch.path("t.jinja");
+    std::fs::write(&template, "\u{feff}{{ messages[0].content }}").unwrap();
+    let options = ["--chat-template", text(&template), "--temp", "0", "-n", "10", "Once upon\na time"];
+    assert_eq!(run(&model, &options, "").ok(), whole);
+}
+
+#[test]
 fn stop_strings_seeds_and_the_full_context() {
     let model = stories();
     let story = |options: &[&str]| run(&model, &[&["--raw", "Once upon a time"], options].concat(), "");

@@ -19,6 +19,7 @@ mod macho;
 mod model;
 mod observer;
 mod output;
+pub mod parallel;
 mod plan;
 pub mod platform;
 mod program;

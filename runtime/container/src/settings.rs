@@ -3,6 +3,8 @@
 //! A closed list with types and ranges: a key or a value that this version does not know is an error, never ignored,
 //! since it would change the answers. Ranges of sampling parameters are those of `parameters`.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use serde::{Deserialize, Serialize};
 
 use crate::parameters::{Parameter, Value};
@@ -59,7 +61,7 @@ pub struct Settings {
     /// Port the server asks for first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// Address the server listens on.
+    /// Address the server listens on: one of this machine alone. Only the person who starts it can open it to others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
 }
@@ -104,7 +106,7 @@ impl Settings {
             "cache_type_v" => self.cache_type_v = Some(value.to_ascii_lowercase()),
             "threads" => self.threads = parsed(key, value, "a whole number, 1 or more")?,
             "port" => self.port = parsed(key, value, "a port, 0 to 65535")?,
-            "host" => self.host = parsed(key, value, "an address")?,
+            "host" => self.host = Some(checked_host(value)?.to_owned()),
             _ => return Err(format!("unknown setting `{key}`; known are {}", Self::KEYS.join(", "))),
         }
         self.check()
@@ -171,13 +173,29 @@ impl Settings {
                 return Err(format!("`{key}` is {}, not `{value}`", CACHE_TYPES.join(", ")));
             }
         }
-        if let Some(host) = &self.host
-            && (host.is_empty() || host.len() > 255 || host.chars().any(|c| c.is_whitespace() || c.is_control()))
-        {
-            return Err("`host` is an address such as 127.0.0.1, or a host name".to_owned());
-        }
-        Ok(())
+        self.host.as_deref().map_or(Ok(()), |host| checked_host(host).map(|_| ()))
     }
+}
+
+/// An address that only this machine reaches.
+fn checked_host(text: &str) -> Result<&str, String> {
+    match host_address(text) {
+        Some(ip) if ip.is_loopback() => Ok(text.trim()),
+        Some(ip) => Err(format!(
+            "`host` is an address of this machine alone, such as 127.0.0.1; whoever starts the file may open it to others \
+             with --host {ip}"
+        )),
+        None => Err(format!("`host` is an IP address of this machine alone, such as 127.0.0.1, not `{text}`")),
+    }
+}
+
+/// The address that a `host` means; `localhost` is one too, without asking a name server.
+pub fn host_address(text: &str) -> Option<IpAddr> {
+    let text = text.trim();
+    if text.eq_ignore_ascii_case("localhost") {
+        return Some(Ipv4Addr::LOCALHOST.into());
+    }
+    text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text).parse().ok()
 }
 
 fn parsed<T: std::str::FromStr>(key: &str, value: &str, expected: &str) -> Result<Option<T>, String> {
@@ -192,7 +210,12 @@ mod tests {
     fn every_key_is_set_kept_in_json_and_known_by_its_field_name() {
         let mut settings = Settings::default();
         for key in Settings::KEYS {
-            settings.set(key, if key.starts_with("cache_type") { "Q8_0" } else { "1" }).unwrap();
+            let value = match key {
+                "cache_type_k" | "cache_type_v" => "Q8_0",
+                "host" => "::1",
+                _ => "1",
+            };
+            settings.set(key, value).unwrap();
         }
         let json = serde_json::to_value(&settings).unwrap();
         let fields: Vec<_> = json.as_object().unwrap().keys().map(String::as_str).collect();
@@ -212,7 +235,10 @@ mod tests {
             ("context", "0", "1 or more"),
             ("cache_type_k", "q5_0", "f16, q8_0, q4_0, not `q5_0`"),
             ("port", "70000", "a port"),
-            ("host", "a b", "an address"),
+            ("host", "a b", "an IP address"),
+            ("host", "example.com", "an IP address"),
+            ("host", "0.0.0.0", "--host 0.0.0.0"),
+            ("host", "::", "this machine alone"),
             ("seed", "1.5", "a whole number"),
             ("max_tokens", "99999999999", "32 bits"),
         ] {

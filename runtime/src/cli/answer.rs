@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use super::Failure;
 use super::shown::shown;
+#[cfg(unix)]
+use super::signals;
 use crate::session::{TextEvent, TextFinished, TextGeneration};
 
 /// How long Ctrl-C may go unseen while no token comes.
@@ -32,6 +34,9 @@ impl Interrupt {
     #[cfg(unix)]
     fn register(&self) -> io::Result<()> {
         use signal_hook::consts::SIGINT;
+        if signals::is_ignored(SIGINT) {
+            return Ok(());
+        }
         signal_hook::flag::register_conditional_default(SIGINT, Arc::clone(&self.idle))?;
         signal_hook::flag::register(SIGINT, Arc::clone(&self.pressed))?;
         Ok(())

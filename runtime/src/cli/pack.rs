@@ -3,7 +3,6 @@
 //! The packer does the work; here are the flags, the names chosen when none are given, what is said at the end, and the
 //! trial: the model is opened as the packed file will open it, so that what would fail there fails here.
 
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use include_dir::Dir;
@@ -11,6 +10,7 @@ use satchel_container::Settings;
 use satchel_packer::{Form, Packed, Plan, Request};
 
 use super::Failure;
+use super::out::outln;
 use super::shown::shown;
 use super::writing::{PACKED_BY, Writing};
 use crate::own_file::own_file;
@@ -108,19 +108,12 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let note = try_model(model, &settings)?;
     let packed = writing.write(files)?;
     if !args.quiet {
-        print_next(&packed);
-        for note in note.into_iter().chain(network_note(&settings)) {
-            println!("Note: {}", shown(&note));
+        print_next(&packed)?;
+        if let Some(note) = note {
+            outln!("Note: {}", shown(&note))?;
         }
     }
     Ok(())
-}
-
-/// A server that others than its machine reach does not start without a word on who may use it; that cannot be packed.
-fn network_note(settings: &Settings) -> Option<String> {
-    let host = settings.host.as_deref()?;
-    let here = host == "localhost" || host.trim_matches(['[', ']']).parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
-    (!here).then(|| format!("with host={host} it starts only with --api-key-file FILE, or with --no-auth"))
 }
 
 /// Opens the model as the packed file will. What comes back is no failure but worth knowing: no template, or a broken one.
@@ -177,12 +170,10 @@ fn default_output(name: &str) -> PathBuf {
     PathBuf::from(format!("{name}{}", std::env::consts::EXE_SUFFIX))
 }
 
-fn print_next(packed: &[Packed]) {
-    let [packed] = packed else { return };
+fn print_next(packed: &[Packed]) -> Result<(), Failure> {
+    let [packed] = packed else { return Ok(()) };
     let command = command(&packed.path);
-    println!(
-        "Next: {command} opens the chat in a browser, {command} chat talks here, {command} --help lists the rest."
-    );
+    outln!("Next: {command} opens the chat in a browser, {command} chat talks here, {command} --help lists the rest.")
 }
 
 /// How to start a file from the folder that one is in.
@@ -207,20 +198,10 @@ mod tests {
     }
 
     #[test]
-    fn a_packed_host_that_others_reach_is_noted() {
-        let note = |host: &str| network_note(&Settings { host: Some(host.to_owned()), ..Settings::default() });
-        assert!(note("0.0.0.0").is_some_and(|line| line.contains("--api-key-file")));
-        assert_eq!(
-            [note("localhost"), note("127.0.0.1"), note("[::1]"), network_note(&Settings::default())],
-            [const { None }; 4]
-        );
-    }
-
-    #[test]
     fn settings_are_read_and_refused_with_the_pair_in_the_line() {
         let given = |pairs: &[&str]| settings(&pairs.iter().map(|pair| (*pair).to_owned()).collect::<Vec<_>>());
-        let read = given(&["temperature=0.5", "host = 0.0.0.0"]).unwrap();
-        assert_eq!((read.temperature, read.host.as_deref()), (Some(0.5), Some("0.0.0.0")));
+        let read = given(&["temperature=0.5", "host = 127.0.0.2"]).unwrap();
+        assert_eq!((read.temperature, read.host.as_deref()), (Some(0.5), Some("127.0.0.2")));
         for (pair, part) in
             [("temperature", "KEY=VALUE"), ("top_p=2", "between 0 and 1"), ("heat=1", "known are temperature")]
         {

@@ -3,7 +3,7 @@
 //! Everything it has to say is one block on stdout, written when the server can answer. Ctrl-C or SIGTERM ends running
 //! answers properly and exits with 0; a second one exits at once.
 
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,8 @@ use satchel_container::Settings;
 
 use super::cache_args::{CacheArgs, kept_in};
 use super::environment::has_display;
-use super::model_args::ModelArgs;
+use super::model_args::{CheckArgs, ModelArgs};
+use super::out::{self, notice};
 use super::sampling_args::SamplingArgs;
 use super::shown::{shown as shown_text, shown_on_one_line};
 use super::template_args::TemplateArgs;
@@ -36,6 +37,8 @@ const NOTHING_TO_RUN: &str = "there is no model in this program yet.
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    check: CheckArgs,
     #[command(flatten)]
     cache: CacheArgs,
     #[command(flatten)]
@@ -92,11 +95,8 @@ impl std::str::FromStr for Address {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.eq_ignore_ascii_case("localhost") {
-            return Ok(LOCALHOST);
-        }
-        let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-        bare.parse().map(Self).map_err(|_| "it must be an IP address, such as 127.0.0.1 or 0.0.0.0".to_string())
+        let ip = satchel_container::settings::host_address(text);
+        ip.map(Self).ok_or_else(|| "it must be an IP address, such as 127.0.0.1 or 0.0.0.0".to_string())
     }
 }
 
@@ -111,21 +111,23 @@ pub fn run(args: Args) -> Result<(), Failure> {
     // Before the weights are placed: a port in use is said at once, and early clients wait in the socket's queue.
     let server = bind(&args, source.packed.as_ref().map(|packed| &packed.manifest().defaults.settings))?;
     stop_on_signals(&server)?;
-    let mut session = Session::from_source(source, &options)?;
+    crate::mapping::go_on_when_damaged();
+    let mut session = args.check.open(source, &options)?;
     args.template.apply(&mut session)?;
     session.defaults.sampling = args.sampling.apply(&session.defaults.sampling)?;
     session.defaults.max_tokens = args.sampling.max_tokens.or(session.defaults.max_tokens);
     if let Some(system_prompt) = &args.system_prompt {
         session.defaults.system_prompt = Some(system_prompt.clone()).filter(|text| !text.is_empty());
     }
+    session.check.on_damage(|line| notice!("satchel: {line}"));
     let page = page(&session)?;
     let reach = Reach::of(&server, &args)?;
     announce(&session.facts, &server, &reach);
     if let Err(line) = &session.template {
-        eprintln!("satchel: {}", shown_text(line));
+        notice!("satchel: {}", shown_text(line));
     }
     for line in reach.warnings() {
-        eprintln!("satchel: {line}");
+        notice!("satchel: {line}");
     }
     if let Some(address) = reach.address
         && !args.no_browser
@@ -134,7 +136,10 @@ pub fn run(args: Args) -> Result<(), Failure> {
         // Other users can read a process's arguments: this link works once. Starting a browser can take seconds; the
         // server answers meanwhile.
         let url = format!("{}#launch={}", base_url(address), server.launch_secret(true));
-        std::thread::spawn(move || browser::open(&url));
+        let opening = std::thread::Builder::new().name("browser".to_owned());
+        if let Err(error) = opening.spawn(move || browser::open(&url)) {
+            notice!("satchel: no thread is left to open a browser by ({error}): open the address yourself");
+        }
     }
     server.run(session, page);
     Ok(())
@@ -210,11 +215,9 @@ fn bind(args: &Args, packed: Option<&Settings>) -> Result<Server, Failure> {
     if let Some(path) = &args.socket {
         return Server::bind(options(Endpoint::Unix(path.clone()))).map_err(|error| cannot_bind(path, &error));
     }
-    let packed_host = || match packed.and_then(|settings| settings.host.as_deref()) {
-        Some(host) => host.parse().map_err(|error| Failure::new(format!("the packed setting host={host}: {error}"))),
-        None => Ok(LOCALHOST),
-    };
-    let Address(ip) = args.host.map_or_else(packed_host, Ok)?;
+    // What the file asks for is an address of this machine; others are for the person to choose.
+    let packed_host = || packed?.host.as_deref()?.parse().ok().filter(|Address(ip)| ip.is_loopback());
+    let Address(ip) = args.host.or_else(packed_host).unwrap_or(LOCALHOST);
     if !ip.is_loopback() && keys.is_empty() && !args.no_auth {
         return Err(Failure::usage(format!(
             "others than this machine can reach {ip}: name a file of keys with --api-key-file, or let everyone in with --no-auth"
@@ -353,9 +356,10 @@ fn announce(facts: &Facts, server: &Server, reach: &Reach) {
         parallel = facts.parallel,
         reach = reach.words(),
     );
-    // A closed stdout is no reason not to serve.
-    let mut stdout = std::io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    // A full disk behind stdout is no reason not to serve.
+    if let Err(failure) = out::bytes(text.as_bytes()) {
+        notice!("satchel: {}", failure.message);
+    }
 }
 
 /// 134515008 -> "134.5 M"

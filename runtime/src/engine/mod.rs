@@ -268,8 +268,8 @@ pub enum FinishReason {
     Cancelled,
     /// The engine could not go on; one line for the person.
     Failed(String),
-    /// No memory was to be had for what the sequence keeps or the step takes; others go on.
-    NoMemory(String),
+    /// The machine cannot: no memory is to be had, or the model's file was changed under way.
+    Unavailable(String),
     /// What the request asked for leaves no token to choose.
     Refused(String),
 }

@@ -11,6 +11,7 @@ use super::sequence::Running;
 use super::share::{Pace, shares};
 use super::{EngineOptions, Event, FinishReason, Finished, Load, Loaded, Request};
 use crate::TokenId;
+use crate::mapping;
 use crate::plan::Step;
 use crate::state::{StateCache, StateError};
 
@@ -153,8 +154,13 @@ impl Scheduler {
                 let why = "the forward pass failed; this is a bug in Satchel".to_owned();
                 return self.fail_all(&FinishReason::Failed(why));
             }
-            Ok(Err(error)) => return self.fail_all(&FinishReason::NoMemory(error.to_string())),
+            Ok(Err(error)) => return self.fail_all(&FinishReason::Unavailable(error.to_string())),
             Ok(Ok(())) => {}
+        }
+        if let Some(path) = mapping::damaged() {
+            // Zeros stood in for what could not be read: neither the answer nor the state is worth anything.
+            let why = format!("{}: the file was changed or cut short while it was in use; start again", path.display());
+            return self.fail_all(&FinishReason::Unavailable(why));
         }
         self.pace.note(step.len(), begun.elapsed());
         self.logits.clear();
@@ -269,7 +275,7 @@ impl Scheduler {
         for (index, error) in failed {
             let running = self.running.remove(index);
             self.publish_load();
-            let sequence = running.finish(FinishReason::NoMemory(error.to_string()));
+            let sequence = running.finish(FinishReason::Unavailable(error.to_string()));
             self.state.discard(&mut *self.loaded.program, sequence);
         }
     }

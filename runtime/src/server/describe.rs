@@ -13,6 +13,7 @@ use super::http::Response;
 use super::openai::{ApiError, Fields, shown};
 use super::prepare::weigh;
 use super::routes::Call;
+use crate::mapping;
 
 /// A file of the page.
 pub(super) fn page(app: &App, call: &Call<'_>) -> Response {
@@ -30,6 +31,7 @@ pub(super) fn health(app: &App, call: &Call<'_>) -> Response {
         "answering": app.gauges.answering.load(Ordering::Relaxed),
         "running": app.session.engine.running(),
         "waiting": app.session.engine.waiting(),
+        "weights": if mapping::damaged().is_some() { "damaged" } else { app.session.check.state().name() },
         "generated_tokens": count(&app.gauges.generated_tokens),
         "abandoned": count(&app.gauges.abandoned),
     }))

@@ -54,6 +54,9 @@ pub(super) fn admit(app: &App) -> Result<(), ApiError> {
     if app.stopping.load(Ordering::Relaxed) {
         return Err(stopping());
     }
+    if let Some(line) = crate::mapping::damage().or_else(|| app.session.check.damage().map(str::to_owned)) {
+        return Err(ApiError::new(503, line).code("model_damaged"));
+    }
     // Together: a request that was just handed in counts as waiting until the engine looks, also when a place is free.
     let engine = &app.session.engine;
     if engine.running() + engine.waiting() >= app.session.facts.parallel + app.max_waiting {
@@ -132,7 +135,7 @@ impl Run<'_> {
             TextEvent::Finished(TextFinished { reason: StopReason::Failed(line), .. }) => {
                 return Err(ApiError::new(500, line.clone()));
             }
-            TextEvent::Finished(TextFinished { reason: StopReason::NoMemory(line), .. }) => {
+            TextEvent::Finished(TextFinished { reason: StopReason::Unavailable(line), .. }) => {
                 return Err(ApiError::new(503, line.clone()).code("overloaded"));
             }
             TextEvent::Finished(TextFinished { reason: StopReason::Refused(line), .. }) => {

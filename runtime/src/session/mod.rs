@@ -3,6 +3,7 @@
 //! `server` and the terminal commands stand on this. Below it there are only token ids; above it only text, messages
 //! and events.
 
+pub mod check;
 pub mod generation;
 pub mod hardware;
 pub mod memory;
@@ -22,6 +23,7 @@ use crate::sampling::SamplingParams;
 use crate::tokenizer::Tokenizer;
 
 pub use crate::engine::SubmitError;
+pub use check::{WeightCheck, Weights};
 use generation::Stops;
 pub use generation::{StopReason, TextEvent, TextFinished, TextGeneration, TextPiece, TextToken};
 pub use hardware::Cpus;
@@ -47,6 +49,8 @@ pub struct Session {
     pub defaults: Defaults,
     /// The bundle it came from.
     pub packed: Option<Packed>,
+    /// Whether the weights are those that were packed, as far as that is known.
+    pub check: Arc<WeightCheck>,
 }
 
 /// What a session is and how it runs.
@@ -136,7 +140,7 @@ impl Session {
         let options = with_packed_settings(&source, options);
         let compute = options.compute()?;
         let parallel = options.parallel()?;
-        let (tokenizer, built) = rayon::join(
+        let (tokenizer, built) = beside(
             || Tokenizer::from_gguf(&source.gguf.metadata),
             || open::load_model(&source, compute, options.context),
         );
@@ -167,6 +171,7 @@ impl Session {
         let defaults = packed_defaults(&source);
         let shared = prompt::shared_beginning(template.as_ref().ok(), &tokenizer, defaults.system_prompt.as_deref());
         let engine = Engine::start(loaded, engine_options, shared).map_err(OpenError::Thread)?;
+        let check = WeightCheck::new(source.packed.as_ref());
         Ok(Self {
             engine,
             tokenizer: Arc::new(tokenizer),
@@ -176,6 +181,7 @@ impl Session {
             facts,
             defaults,
             packed: source.packed,
+            check,
         })
     }
 
@@ -194,7 +200,7 @@ impl Session {
             logprobs: request.logprobs,
         })?;
         let stops = Stops { tokens: stop_tokens, texts: stop, drops_blank: request.is_answer };
-        Ok(TextGeneration::new(generation, Arc::clone(&self.tokenizer), stops))
+        Ok(TextGeneration::new(generation, Arc::clone(&self.tokenizer), Arc::clone(&self.check), stops))
     }
 
     /// Parts the stop strings that name a control token from the others: such tokens have no text to find them in.
@@ -208,6 +214,20 @@ impl Session {
         }
         (tokens, texts)
     }
+}
+
+/// Does `aside` on a thread of its own while this one does `here`; afterwards, where no thread is to be had.
+fn beside<A: Send, B>(aside: impl Fn() -> A + Sync, here: impl FnOnce() -> B) -> (A, B) {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("beside".to_owned()).spawn_scoped(scope, &aside);
+        let here = here();
+        let aside = match thread.map(|thread| thread.join()) {
+            Ok(Ok(aside)) => aside,
+            Ok(Err(panic)) => std::panic::resume_unwind(panic),
+            Err(_) => aside(),
+        };
+        (aside, here)
+    })
 }
 
 /// Fills what the flags left open with the bundle's settings.
