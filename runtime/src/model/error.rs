@@ -23,3 +23,13 @@ pub enum ModelError {
     #[error("{0}")]
     Metadata(String),
 }
+
+/// Text out of a file, fit for the line: escaped, and cut after 80 characters.
+pub(super) fn shown(text: &str) -> String {
+    const MOST: usize = 80;
+    let mut shown: String = text.chars().take(MOST).flat_map(char::escape_debug).collect();
+    if text.chars().nth(MOST).is_some() {
+        shown.push('…');
+    }
+    shown
+}

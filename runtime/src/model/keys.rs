@@ -3,6 +3,7 @@
 use satchel_gguf::{Array, Metadata, Value};
 
 use super::ModelError;
+use super::error::shown;
 
 /// Reads `<architecture>.<name>` keys with clear errors.
 pub struct Keys<'a> {
@@ -38,7 +39,7 @@ impl<'a> Keys<'a> {
 
     /// An error about a key.
     pub fn wrong(&self, name: &str, value: impl ToString, why: impl Into<String>) -> ModelError {
-        ModelError::Hyperparameter { key: self.full(name), value: value.to_string(), why: why.into() }
+        ModelError::Hyperparameter { key: self.full(name), value: shown(&value.to_string()), why: why.into() }
     }
 
     /// A whole number within `1..=most`, or `None` where the key is missing or 0, which is how writers say "unset". An array whose elements are all equal

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use satchel_gguf::{TensorInfo, TensorType};
 
 use super::ModelError;
+use super::error::shown;
 use crate::plan::{Role, WeightUse};
 use crate::quant;
 
@@ -110,13 +111,12 @@ impl<'a> TensorTable<'a> {
 
     /// An error that names tensors nobody asked for: the architecture would give wrong answers without them.
     pub fn all_used(&self, architecture: &str) -> Result<(), ModelError> {
-        let mut names: Vec<&str> = self.unused.iter().copied().take(4).collect();
+        let mut names: Vec<String> = self.unused.iter().take(4).map(|name| shown(name)).collect();
         if names.is_empty() {
             return Ok(());
         }
-        let more = format!("… {} in all", self.unused.len());
         if self.unused.len() > names.len() {
-            names.push(&more);
+            names.push(format!("… {} in all", self.unused.len()));
         }
         Err(ModelError::UnusedTensors { architecture: architecture.to_owned(), names: names.join(", ") })
     }

@@ -3,6 +3,7 @@
 use satchel_gguf::Metadata;
 
 use super::blocks::Blocks;
+use super::error::shown;
 use super::keys::Keys;
 use super::{ModelError, TensorTable};
 use crate::plan::Plan;
@@ -118,7 +119,7 @@ pub fn plan(metadata: &Metadata, context: Option<usize>, tensors: &mut TensorTab
     let keys = Keys::new(metadata, context)?;
     let Some((_, make)) = ARCHITECTURES.iter().find(|(name, _)| *name == keys.architecture) else {
         let known: Vec<&str> = ARCHITECTURES.iter().map(|(name, _)| *name).collect();
-        return Err(ModelError::UnknownArchitecture { name: keys.architecture.to_owned(), known: known.join(", ") });
+        return Err(ModelError::UnknownArchitecture { name: shown(keys.architecture), known: known.join(", ") });
     };
     make(Blocks::new(&keys, tensors)?)
 }

@@ -119,7 +119,8 @@ impl Blocks<'_, '_> {
             (gate, self.stack("ffn_up_exps", experts, width, embedding)?)
         };
         let activation = match (mixture.limited, gate) {
-            (Some((alpha, limit)), _) => ExpertActivation::SwigluOai { alpha, limit },
+            (Some((alpha, limit)), Some(_)) => ExpertActivation::SwigluOai { alpha, limit },
+            (Some(_), None) => return Err(ModelError::MissingTensor { name: self.name("ffn_gate_exps.weight") }),
             (None, Some(_)) => ExpertActivation::Gated(mixture.activation),
             (None, None) => ExpertActivation::Plain(mixture.activation),
         };
