@@ -77,8 +77,6 @@ pub enum TokenizerError {
     IdOutOfRange { key: &'static str, id: TokenId, tokens: usize },
     #[error("{key} is true, but there is no {role}")]
     NoSuchRole { key: &'static str, role: &'static str },
-    #[error("the special tokens cannot be searched for: {0}")]
-    SpecialTokens(String),
     #[error("this model takes token ids only: its tokenizer is of kind {0:?}, which has no text form")]
     NoText(String),
     #[error("the text has {bytes} bytes; a tokenizer takes {MAX_TEXT_BYTES} at most")]

@@ -6,11 +6,11 @@
 
 use std::ops::Range;
 
-use aho_corasick::{AhoCorasick, Input, MatchKind};
 use satchel_gguf::Metadata;
 
 use super::TokenizerError;
-use super::vocabulary::{TokenKind, Vocabulary};
+use super::trie::Trie;
+use super::vocabulary::{TokenKind, Vocabulary, check_token_bytes};
 use crate::TokenId;
 
 /// A stretch of the text.
@@ -41,7 +41,10 @@ pub(super) struct SpecialTokens {
 
 #[derive(Debug)]
 struct Finder {
-    automaton: Option<AhoCorasick>,
+    trie: Trie,
+    /// Whether a token begins with this byte: few do, so most of a text is passed at one look a byte.
+    begins: Box<[bool; 256]>,
+    /// In ascending order of their ids.
     tokens: Vec<Special>,
 }
 
@@ -129,22 +132,27 @@ impl<'a> Search<'a> {
 
 impl Finder {
     fn new(vocabulary: &Vocabulary, tokens: Vec<Special>) -> Result<Self, TokenizerError> {
-        if tokens.is_empty() {
-            return Ok(Self { automaton: None, tokens });
+        let ids = || tokens.iter().map(|token| token.id);
+        check_token_bytes(vocabulary, ids())?;
+        let mut begins = Box::new([false; 256]);
+        for byte in ids().filter_map(|id| vocabulary.text(id).bytes().next()) {
+            begins[usize::from(byte)] = true;
         }
-        let texts = tokens.iter().map(|token| vocabulary.text(token.id));
-        let automaton = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(texts);
-        let automaton = automaton.map_err(|error| TokenizerError::SpecialTokens(error.to_string()))?;
-        Ok(Self { automaton: Some(automaton), tokens })
+        Ok(Self { trie: Trie::new(vocabulary, ids()), begins, tokens })
     }
 
     /// The first token wholly inside a range, the longest of those that begin there.
     fn find(&self, text: &str, range: Range<usize>) -> Option<Found> {
-        if range.is_empty() {
-            return None;
+        let text = text.as_bytes().get(..range.end)?;
+        let mut start = range.start;
+        loop {
+            start += text.get(start..)?.iter().position(|&byte| self.begins[usize::from(byte)])?;
+            if let Some((bytes, id)) = self.trie.prefixes(&text[start..]).last() {
+                let token = self.tokens.binary_search_by_key(&id, |token| token.id).ok()?;
+                return Some(Found { start, end: start + bytes, token: self.tokens[token] });
+            }
+            start += 1;
         }
-        let found = self.automaton.as_ref()?.find(Input::new(text).span(range))?;
-        Some(Found { start: found.start(), end: found.end(), token: self.tokens[found.pattern().as_usize()] })
     }
 }
 

@@ -13,7 +13,8 @@ use crate::TokenId;
 
 const TOKENS: &str = "tokenizer.ggml.tokens";
 
-/// The longest token that WPM and UGM, which look at every place for all that begins there, take.
+/// The longest special token, and the longest of any kind for WPM and UGM: texts are searched at every place for all tokens that
+/// begin there, which takes time in proportion.
 pub(super) const SEARCHED_TOKEN_BYTES: usize = 1024;
 
 /// What a token is for. The discriminants are those of `tokenizer.ggml.token_type`.

@@ -15,21 +15,41 @@ fn answers(name: &str) -> Value {
     serde_json::from_slice(&data(&format!("{name}.llama-cpp.json.gz"))).expect("sound JSON")
 }
 
+/// Holds a tokenizer against the ids that Hugging Face's have for each case of a file.
+fn compare_with_hugging_face(name: &str, tokenizer: &Tokenizer, cases: &str) {
+    let cases = String::from_utf8(data(cases)).expect("UTF-8");
+    let cases: Vec<_> = cases.split_terminator("\n__ggml_vocab_test__\n").collect();
+    assert!(cases.len() >= 46, "{name}: {} cases", cases.len());
+    let expected = String::from_utf8(data(&format!("{name}.out"))).expect("UTF-8");
+    let expected: Vec<_> = expected.lines().collect();
+    assert_eq!(expected.len(), cases.len(), "{name}");
+    for (text, expected) in cases.iter().zip(expected) {
+        let expected: Vec<TokenId> = expected.split_whitespace().map(|id| id.parse().expect("an id")).collect();
+        assert_eq!(tokenizer.encode(text, false, false).expect("ids"), expected, "{name}: {text:?}");
+    }
+}
+
 #[test]
 fn hugging_face_cases() {
-    let cases = String::from_utf8(data("cases.inp")).expect("UTF-8");
-    let cases: Vec<_> = cases.split_terminator("\n__ggml_vocab_test__\n").collect();
-    assert_eq!(cases.len(), 46);
-    for name in ["gpt-2", "llama-bpe", "llama-spm", "phi-3", "qwen2"] {
-        let tokenizer = tokenizer(name);
-        let expected = String::from_utf8(data(&format!("{name}.out"))).expect("UTF-8");
-        let expected: Vec<_> = expected.lines().collect();
-        assert_eq!(expected.len(), cases.len());
-        for (text, expected) in cases.iter().zip(expected) {
-            let expected: Vec<TokenId> = expected.split_whitespace().map(|id| id.parse().expect("an id")).collect();
-            assert_eq!(tokenizer.encode(text, false, false).expect("ids"), expected, "{name}: {text:?}");
-        }
+    let names = ["gpt-2", "llama-bpe", "llama-spm", "phi-3", "qwen2", "bert-bge"];
+    for name in names.into_iter().chain(["deepseek-coder", "deepseek-llm", "falcon", "mpt", "refact", "starcoder"]) {
+        compare_with_hugging_face(name, &tokenizer(name), "cases.inp");
     }
+}
+
+/// Qwen 3.5's vocabulary is Qwen 2's with another name for the pre-tokeniser.
+#[test]
+fn hugging_face_cases_of_qwen_3_5() {
+    let bytes = data("qwen2.gguf.gz");
+    let key = b"tokenizer.ggml.pre".as_slice();
+    let at = bytes.windows(key.len()).position(|window| window == key).expect("the key") + key.len();
+    // The type of the value (a string), its length, and it.
+    let value = at + 4..at + 4 + 8 + "qwen2".len();
+    assert!(bytes[value.clone()].ends_with(b"qwen2"));
+    let named = [&bytes[..value.start], &6_u64.to_le_bytes(), b"qwen35", &bytes[value.end..]].concat();
+    let gguf = Gguf::parse(&named).expect("a sound GGUF");
+    let tokenizer = Tokenizer::from_gguf(&gguf.metadata).expect("a known tokenizer");
+    compare_with_hugging_face("qwen35", &tokenizer, "qwen35.inp");
 }
 
 #[test]
@@ -40,7 +60,7 @@ fn llama_cpp_ids() {
         assert!(cases.len() > 100);
         for case in cases {
             let text = case[0].as_str().expect("a text");
-            // llama.cpp makes a control token of any `</s>`, also where the file says that it is text.
+            // llama.cpp makes a control token of any `</s>`, also where the file says that it is ordinary text.
             if text.contains("</s>") && !tokenizer.vocabulary.id("</s>").is_none_or(|id| tokenizer.is_control(id)) {
                 continue;
             }

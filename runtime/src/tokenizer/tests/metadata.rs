@@ -7,20 +7,20 @@ use super::*;
 use crate::TokenId;
 use crate::tokenizer::Piece;
 
-fn text(text: &str) -> Value {
+pub(super) fn text(text: &str) -> Value {
     Value::String(text.to_owned())
 }
 
-fn texts<S: AsRef<str>>(texts: &[S]) -> Value {
+pub(super) fn texts<S: AsRef<str>>(texts: &[S]) -> Value {
     Value::Array(Array::String(texts.iter().collect()))
 }
 
-fn types(types: &[i32]) -> Value {
+pub(super) fn types(types: &[i32]) -> Value {
     Value::Array(Array::I32(types.to_vec()))
 }
 
 /// Entries by name, `tokenizer.ggml.` left out; a later one takes the place of an earlier one.
-fn metadata(entries: &[(&str, Value)]) -> Metadata {
+pub(super) fn metadata(entries: &[(&str, Value)]) -> Metadata {
     let mut all: Vec<(String, Value)> = Vec::new();
     for (name, value) in entries {
         let key = if name.contains('.') { (*name).to_owned() } else { format!("tokenizer.ggml.{name}") };
@@ -31,7 +31,7 @@ fn metadata(entries: &[(&str, Value)]) -> Metadata {
 }
 
 /// The 256 letters, then `more`.
-fn byte_level(more: &[&str], merges: &[&str]) -> Vec<(&'static str, Value)> {
+pub(super) fn byte_level(more: &[&str], merges: &[&str]) -> Vec<(&'static str, Value)> {
     let mut tokens: Vec<String> = (0..=255).map(|byte| letter(byte).to_string()).collect();
     tokens.extend(more.iter().map(|&token| token.to_owned()));
     vec![("model", text("gpt2")), ("pre", text("gpt-2")), ("tokens", texts(&tokens)), ("merges", texts(merges))]
@@ -53,18 +53,18 @@ fn spm(tokens: &[(&str, f32, i32)]) -> Vec<(&'static str, Value)> {
     ]
 }
 
-fn open(entries: &[(&str, Value)]) -> Tokenizer {
+pub(super) fn open(entries: &[(&str, Value)]) -> Tokenizer {
     Tokenizer::from_gguf(&metadata(entries)).expect("a tokenizer")
 }
 
 /// The error of opening `base` with one entry more.
-fn error(base: &[(&'static str, Value)], name: &'static str, value: Value) -> String {
+pub(super) fn error(base: &[(&'static str, Value)], name: &'static str, value: Value) -> String {
     let mut entries = base.to_vec();
     entries.push((name, value));
     Tokenizer::from_gguf(&metadata(&entries)).expect_err("must be refused").to_string()
 }
 
-fn encode(tokenizer: &Tokenizer, text: &str) -> Vec<TokenId> {
+pub(super) fn encode(tokenizer: &Tokenizer, text: &str) -> Vec<TokenId> {
     tokenizer.encode(text, false, true).expect("ids")
 }
 

@@ -2,6 +2,7 @@
 //! against damaged metadata.
 
 mod conformance;
+mod kinds;
 mod metadata;
 mod pieces;
 mod properties;
