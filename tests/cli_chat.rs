@@ -105,7 +105,7 @@ fn what_is_wrong_at_the_start_is_one_line() {
     let bad = scratch.path("bad.json");
     std::fs::write(&bad, "{\"messages\": 1}").unwrap();
     let line = stories_chat(&scratch, &["--load", text(&bad)], "").failed(1);
-    assert!(line.ends_with("there is no array of \"messages\" in it"), "{line}");
+    assert!(line.ends_with("`messages` must be an array of messages, not an integer"), "{line}");
     let refusing = scratch.path("refusing.jinja");
     std::fs::write(&refusing, "{{ raise_exception('Say please.') }}").unwrap();
     let printed = stories_chat(&scratch, &["--chat-template", text(&refusing)], "x\n");

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::Failure;
 use super::pack::own_program;
 use super::progress::Progress;
+use super::shown::shown_on_one_line;
 
 /// Arguments of `verify`.
 #[derive(clap::Args, Debug, Default)]
@@ -60,7 +61,7 @@ fn print_rows(rows: &[Checked]) {
     for row in rows {
         let verdict = if row.is_good() { "good" } else { "BAD " };
         let size = shown_bytes(row.size);
-        println!("{verdict}  {:width$}  {size:>9}  sha256 {}", row.name, row.expected);
+        println!("{verdict}  {:width$}  {size:>9}  sha256 {}", shown_on_one_line(&row.name), row.expected);
     }
 }
 
