@@ -159,7 +159,10 @@ fn a_trial_tells_what_looks_wrong() {
     let ends = pack_with(&conversation("</s>"));
     assert!(!ends.contains("ends an answer with"), "{ends}");
     let refuses = pack_with("{{ raise_exception('No \\x1b[2Jmore.') }}");
-    assert!(refuses.contains("Note: a short conversation cannot be rendered") && !refuses.contains('\x1b'), "{refuses}");
+    assert!(
+        refuses.contains("Note: a short conversation cannot be rendered") && !refuses.contains('\x1b'),
+        "{refuses}"
+    );
 }
 
 #[test]
