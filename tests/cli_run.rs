@@ -32,6 +32,19 @@ fn raw_text_goes_on_as_llama_cpp_goes_on() {
     }
 }
 
+/// SPM puts a blank in front of every word: between prompt and answer it is none that the model wrote.
+#[test]
+fn an_answer_does_not_begin_with_a_blank() {
+    let scratch = Scratch::new();
+    let template = scratch.path("plain.jinja");
+    std::fs::write(&template, "{{ messages[0].content }}").unwrap();
+    let (model, prompt) = (stories(), "Once upon a time, there was a");
+    let options = ["--temp", "0", "-n", "4"];
+    let answer = run(&model, &[&["--chat-template", text(&template), prompt], &options[..]].concat(), "").ok();
+    let raw = run(&model, &[&["--raw", prompt], &options[..]].concat(), "").ok();
+    assert_eq!((raw.as_str(), &raw[..1]), (format!(" {answer}").as_str(), " "));
+}
+
 #[test]
 fn what_is_piped_in_follows_the_prompt() {
     let model = stories();

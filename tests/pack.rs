@@ -139,6 +139,32 @@ fn the_same_input_gives_the_same_file_and_the_payload_does_not_know_its_program(
     assert_ne!(one.program_sha256, other.program_sha256);
 }
 
+/// What looks wrong about a model is said before it is given away.
+#[test]
+fn a_trial_tells_what_looks_wrong() {
+    let scratch = Scratch::new();
+    let pack_with = |template: &str| {
+        let (model, packed) = (scratch.path("model.gguf"), scratch.path("packed"));
+        let bytes = part_of_stories(0, usize::MAX, |original| {
+            let mut writer = GgufWriter::with_metadata(&original.metadata);
+            writer.set("tokenizer.chat_template", Value::String(template.into()));
+            writer
+        });
+        fs::write(&model, bytes).unwrap();
+        pack(&model, &packed, &["--force"])
+    };
+    let conversation = |end: &str| format!("{{% for m in messages %}}{{{{ m.content + '{end}' }}}}{{% endfor %}}");
+    let talks_on = pack_with(&conversation("<end>"));
+    assert!(talks_on.contains("Note: the chat template ends an answer with \"<end>\""), "{talks_on}");
+    let ends = pack_with(&conversation("</s>"));
+    assert!(!ends.contains("ends an answer with"), "{ends}");
+    let refuses = pack_with("{{ raise_exception('No \\x1b[2Jmore.') }}");
+    assert!(
+        refuses.contains("Note: a short conversation cannot be rendered") && !refuses.contains('\x1b'),
+        "{refuses}"
+    );
+}
+
 #[test]
 fn a_packed_file_packs_another_model_and_verifies_itself() {
     let scratch = Scratch::new();

@@ -128,7 +128,7 @@ fn read_content(at: &str, content: Option<Value>) -> Result<String, MessageError
 
 /// What a caller's variables for the template may not name: they would replace what was checked, or forge the tokens
 /// that a template writes.
-const RESERVED: [&str; 6] = ["messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token"];
+const RESERVED: [&str; 5] = ["messages", "tools", "add_generation_prompt", "bos_token", "eos_token"];
 
 /// A variable of the caller that has a reserved name.
 pub fn reserved_variable(variables: &Map<String, Value>) -> Option<&'static str> {

@@ -37,6 +37,7 @@ pub mod template;
 pub mod template_args;
 pub mod text_input;
 pub mod tokenize;
+mod trial;
 pub mod unpack;
 pub mod verify;
 mod writing;

@@ -1,7 +1,7 @@
 //! `satchel pack`: one executable out of this program and a model.
 //!
-//! The packer does the work; here are the flags, the names chosen when none are given, what is said at the end, and the
-//! trial: the model is opened as the packed file will open it, so that what would fail there fails here.
+//! The packer does the work; here are the flags, the names chosen when none are given, and what is said at the end. Before
+//! anything is written, `trial` opens the model as the packed file will.
 
 use std::path::{Path, PathBuf};
 
@@ -11,12 +11,11 @@ use satchel_packer::{Form, Packed, Plan, Request};
 
 use super::Failure;
 use super::out::outln;
-use super::shown::shown;
+use super::shown::shown_on_one_line;
+use super::trial::try_model;
 use super::writing::{PACKED_BY, Writing};
 use crate::own_file::own_file;
-use crate::plan::CacheType;
 use crate::server::page::PAGE;
-use crate::session::{OpenOptions, Session};
 
 /// Arguments of `pack`.
 #[derive(clap::Args, Debug, Default)]
@@ -105,33 +104,15 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let writing = Writing { plan: &plan, engine: &engine, force: args.force, quiet: args.quiet, verb: "packing" };
     let files = writing.files(args.forms.as_deref(), &output)?;
     writing.check(&files)?;
-    let note = try_model(model, &settings)?;
+    let notes = try_model(model, &settings)?;
     let packed = writing.write(files)?;
     if !args.quiet {
         print_next(&packed)?;
-        if let Some(note) = note {
-            outln!("Note: {}", shown(&note))?;
+        for note in notes {
+            outln!("Note: {}", shown_on_one_line(&note))?;
         }
     }
     Ok(())
-}
-
-/// Opens the model as the packed file will. What comes back is no failure but worth knowing: no template, or a broken one.
-fn try_model(model: PathBuf, settings: &Settings) -> Result<Option<String>, Failure> {
-    let session = Session::open(&OpenOptions {
-        model: Some(model),
-        context: settings.context.map(|tokens| tokens as usize),
-        threads: settings.threads.map(|threads| threads as usize),
-        cache_type_k: cache_type(&settings.cache_type_k)?,
-        cache_type_v: cache_type(&settings.cache_type_v)?,
-        parallel: Some(1),
-        ..OpenOptions::default()
-    })?;
-    Ok(session.template.err())
-}
-
-fn cache_type(name: &Option<String>) -> Result<Option<CacheType>, Failure> {
-    name.as_deref().map(str::parse).transpose().map_err(Failure::usage)
 }
 
 /// The files of the embedded page, sorted by path: whoever unpacks the file finds the page it shows.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Failure;
+use super::out::notice;
 use super::text_input::read_text;
 use crate::chat::{ChatTemplate, TemplateError};
 use crate::session::Session;
@@ -25,7 +26,7 @@ impl TemplateArgs {
         if let Some(path) = &self.chat_template {
             session.template = Ok(read_template(path, Some(&session.tokenizer))?);
         } else if let Some(name) = session.built_in_template {
-            eprintln!("satchel: {}", stands_in(name));
+            notice!("satchel: {}", stands_in(name));
         }
         session.special_in_user_text = self.special_in_user_text;
         Ok(())

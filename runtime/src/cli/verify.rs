@@ -10,6 +10,7 @@ use super::Failure;
 use super::out::outln;
 use super::pack::own_program;
 use super::progress::Progress;
+use super::shown::shown_on_one_line;
 
 /// Arguments of `verify`.
 #[derive(clap::Args, Debug, Default)]
@@ -62,7 +63,7 @@ fn print_rows(rows: &[Checked]) -> Result<(), Failure> {
     for row in rows {
         let verdict = if row.is_good() { "good" } else { "BAD " };
         let size = shown_bytes(row.size);
-        outln!("{verdict}  {:width$}  {size:>9}  sha256 {}", row.name, row.expected)?;
+        outln!("{verdict}  {:width$}  {size:>9}  sha256 {}", shown_on_one_line(&row.name), row.expected)?;
     }
     Ok(())
 }

@@ -187,7 +187,7 @@ impl Session {
 
     /// Starts to generate.
     pub fn generate(&self, request: TextRequest) -> Result<TextGeneration, SubmitError> {
-        let (stop_tokens, stop) = self.stops(request.stop);
+        let (stop_tokens, stop) = prompt::stops(&self.tokenizer, request.stop);
         let mut end_tokens = if request.ignore_end { Vec::new() } else { self.tokenizer.end_tokens().to_vec() };
         end_tokens.extend(stop_tokens.iter().map(|(id, _)| *id));
         let generation = self.engine.submit(Request {
@@ -201,18 +201,6 @@ impl Session {
         })?;
         let stops = Stops { tokens: stop_tokens, texts: stop, drops_blank: request.is_answer };
         Ok(TextGeneration::new(generation, Arc::clone(&self.tokenizer), Arc::clone(&self.check), stops))
-    }
-
-    /// Parts the stop strings that name a control token from the others: such tokens have no text to find them in.
-    fn stops(&self, stop: Vec<String>) -> (Vec<(TokenId, String)>, Vec<String>) {
-        let (mut tokens, mut texts) = (Vec::new(), Vec::new());
-        for text in stop {
-            match self.tokenizer.encode(&text, false, true).as_deref() {
-                Ok(&[id]) if self.tokenizer.is_control(id) => tokens.push((id, text)),
-                _ => texts.push(text),
-            }
-        }
-        (tokens, texts)
     }
 }
 

@@ -33,7 +33,7 @@ fuzz_target!(init: seeds::write(make_seeds()), |input: &[u8]| {
         _ => {}
     }
     match ChatTemplate::new(source, "<s>", "</s>").and_then(|template| template.render(&request)) {
-        Ok(text) => assert!(text.len() <= 16 << 20, "{} bytes", text.len()),
+        Ok(text) => assert!(text.chars().count() <= 16 << 20, "{} bytes", text.len()),
         Err(error) => {
             let line = error.to_string();
             assert!(!line.contains(['\n', '\r', '\u{1b}']), "one line, safe on a terminal: {line:?}");

@@ -12,6 +12,7 @@ use crate::cli::inspect::short_count;
 use crate::cli::out::outln;
 use crate::cli::perplexity::Measured;
 use crate::cli::quantize::file_type::FileType;
+use crate::cli::shown::shown_on_one_line;
 use crate::device::MemoryUse;
 use crate::plan::CacheTypes;
 use crate::session::open::Compute;
@@ -103,7 +104,8 @@ fn speed(test: &Test) -> Value {
 }
 
 fn file_name(source: &ModelSource) -> String {
-    source.path.file_name().map_or_else(|| source.name(), |name| name.to_string_lossy().into_owned())
+    let name = source.path.file_name().map_or_else(|| source.name(), |name| name.to_string_lossy().into_owned());
+    shown_on_one_line(&name).into_owned()
 }
 
 /// What the file calls its type; where it does not say, the type that most of its bytes are in.

@@ -34,6 +34,11 @@ pub(super) fn value(report: &Report<'_>, hashes: Option<&[Digest]>) -> Value {
         "block_types": block_types(report),
         "memory": memory(report),
         "chat_templates": templates.collect::<Map<_, _>>(),
+        "conversation": report.conversation().map(|conversation| json!({
+            "built_in_template": conversation.built_in,
+            "rendered": conversation.text.as_ref().ok(),
+            "error": conversation.text.as_ref().err(),
+        })),
         "metadata": gguf.metadata.iter().map(|(key, value)| (key.to_owned(), entry(value))).collect::<Map<_, _>>(),
         "tensors": tensors(report),
     })

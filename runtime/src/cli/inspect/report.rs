@@ -4,14 +4,18 @@ use std::collections::BTreeMap;
 
 use satchel_gguf::{Gguf, TensorType};
 
+use serde_json::json;
+
 use super::memory;
+use crate::chat::RenderRequest;
 use crate::cli::Failure;
 use crate::engine::EngineOptions;
 use crate::plan::{CacheTypes, Plan};
 use crate::session::hardware::default_threads;
 use crate::session::memory::{Unknown, kv_bytes_per_token, state_bytes};
 use crate::session::open::plan_of;
-use crate::session::{Demand, Memory, ModelSource, Packed};
+use crate::session::{Demand, Memory, ModelSource, Packed, chat_template};
+use crate::tokenizer::Tokenizer;
 
 /// Everything but the hashes.
 pub(super) struct Report<'a> {
@@ -108,6 +112,18 @@ impl<'a> Report<'a> {
         Memory::of_plan(self.source, plan, Demand::of_one(context, step, default_threads(), self.cache))
     }
 
+    /// The sample conversation, where there is a template.
+    pub(super) fn conversation(&self) -> Option<Conversation> {
+        let metadata = &self.gguf.metadata;
+        let tokenizer = Tokenizer::from_gguf(metadata).ok()?;
+        let (template, built_in) = chat_template(metadata, &tokenizer);
+        if template.is_err() && !metadata.contains("tokenizer.chat_template") {
+            return None;
+        }
+        let text = template.and_then(|template| template.render(&sample()).map_err(|error| error.to_string()));
+        Some(Conversation { built_in, text })
+    }
+
     /// The chat templates: a name for all but the first, and the text.
     pub(super) fn templates(&self) -> impl Iterator<Item = (Option<&str>, &str)> {
         const KEY: &str = "tokenizer.chat_template";
@@ -125,6 +141,21 @@ impl<'a> Report<'a> {
 /// An error without the file's name before it: what is shown beside is about that file anyway.
 fn without_path(error: &str, source: &ModelSource) -> String {
     error.strip_prefix(&format!("{}: ", source.path.display())).unwrap_or(error).to_owned()
+}
+
+/// A short conversation as the model will see it.
+pub(super) struct Conversation {
+    /// The built-in template that stands in for the model's own.
+    pub built_in: Option<&'static str>,
+    /// What it is rendered to, or why it is not.
+    pub text: Result<String, String>,
+}
+
+/// The conversation that is rendered: a question, an answer, a question, and what makes the model answer.
+fn sample() -> RenderRequest {
+    let messages = [("user", "Hello!"), ("assistant", "Hello. How can I help?"), ("user", "Who are you?")];
+    let messages = messages.map(|(role, content)| json!({"role": role, "content": content})).into();
+    RenderRequest { messages, add_generation_prompt: true, ..RenderRequest::default() }
 }
 
 fn part_files(source: &ModelSource) -> Vec<PartFile> {

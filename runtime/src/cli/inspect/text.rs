@@ -145,7 +145,15 @@ fn write_templates(out: &mut impl Write, report: &Report<'_>) -> io::Result<()> 
         heading(out, "Chat template")?;
         writeln!(out, "  none")?;
     }
-    Ok(())
+    let Some(conversation) = report.conversation() else { return Ok(()) };
+    match conversation.built_in {
+        Some(name) => heading(out, &format!("A conversation, by the built-in template {name:?}"))?,
+        None => heading(out, "A conversation")?,
+    }
+    match &conversation.text {
+        Ok(text) => text.split('\n').try_for_each(|line| writeln!(out, "  {}", escaped(line.chars()))),
+        Err(line) => writeln!(out, "  {}", escaped(line.chars())),
+    }
 }
 
 /// Writes the hashes, and for a packed file whether they are those of the manifest.

@@ -107,6 +107,8 @@ fn chat_has_its_own_parameters() {
         (json!({"top_logprobs": 2}), "top_logprobs"),
         (json!({"modalities": ["audio"]}), "modalities"),
         (json!({"chat_template_kwargs": 1}), "chat_template_kwargs"),
+        (json!({"chat_template_kwargs": {"messages": []}}), "chat_template_kwargs.messages"),
+        (json!({"chat_template_kwargs": {"eos_token": "x"}}), "chat_template_kwargs.eos_token"),
         (json!({"echo": true}), "echo"),
         (json!({"prompt": "x"}), "prompt"),
         (json!({"messages": null}), "messages"),

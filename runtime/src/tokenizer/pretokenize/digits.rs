@@ -31,7 +31,8 @@ pub(super) fn cut<'a>(groups: Groups, text: &'a str, piece: &mut impl FnMut(&'a 
             continue;
         }
         let digits = text[begin..end].chars().count();
-        let places = text[begin..end].char_indices().enumerate().filter(|(index, _)| (digits - index).is_multiple_of(3));
+        let places =
+            text[begin..end].char_indices().enumerate().filter(|(index, _)| (digits - index).is_multiple_of(3));
         let places = places.map(|(_, (offset, _))| begin + offset);
         if groups != Groups::Places {
             emit(start, begin);

@@ -1,0 +1,121 @@
+//! The trial before packing: the model is opened as the packed file will open it and says a few words, so that what would
+//! fail there fails here, and what looks wrong is said while it can still be changed.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use satchel_container::Settings;
+use serde_json::{Value, json};
+
+use super::Failure;
+use super::template_args::stands_in;
+use crate::chat::RenderRequest;
+use crate::plan::CacheType;
+use crate::session::{OpenOptions, Session, StopReason, TextEvent, TextRequest};
+
+/// Tokens of the trial's answer.
+const ANSWER_TOKENS: usize = 4;
+/// A model that has not answered by then is left alone: it may be larger than memory, and is read anew for each token.
+const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+/// A model trained on fewer positions is a toy, or its file is wrong.
+const LEAST_CONTEXT: usize = 128;
+
+/// Opens the model as the packed file will, and tries it. What comes back is no failure but worth knowing.
+pub(super) fn try_model(model: PathBuf, settings: &Settings) -> Result<Vec<String>, Failure> {
+    let session = Session::open(&OpenOptions {
+        model: Some(model),
+        context: settings.context.map(|tokens| tokens as usize),
+        threads: settings.threads.map(|threads| threads as usize),
+        cache_type_k: cache_type(&settings.cache_type_k)?,
+        cache_type_v: cache_type(&settings.cache_type_v)?,
+        parallel: Some(1),
+        ..OpenOptions::default()
+    })?;
+    let mut notes: Vec<String> = Vec::new();
+    notes.extend(session.template.as_ref().err().cloned());
+    notes.extend(session.built_in_template.map(stands_in));
+    notes.extend(context_note(&session));
+    if session.tokenizer.require_text().is_ok() {
+        notes.extend(stop_note(&session));
+        notes.extend(answer_note(&session)?);
+    }
+    Ok(notes)
+}
+
+fn cache_type(name: &Option<String>) -> Result<Option<CacheType>, Failure> {
+    name.as_deref().map(str::parse).transpose().map_err(Failure::usage)
+}
+
+fn context_note(session: &Session) -> Option<String> {
+    let trained = session.facts.trained_context;
+    (trained < LEAST_CONTEXT).then(|| format!("the model says it was trained on {trained} tokens only; is that right?"))
+}
+
+fn message(role: &str, content: &str) -> Value {
+    json!({"role": role, "content": content})
+}
+
+/// An answer must end with a token that ends generating: else the model talks on, for both sides.
+fn stop_note(session: &Session) -> Option<String> {
+    const ANSWER: &str = "Fine.";
+    let ends = session.tokenizer.end_tokens();
+    if ends.is_empty() {
+        return Some(
+            "the model names no token that ends an answer, so each goes on until it is as long as it may be".into(),
+        );
+    }
+    let template = session.template.as_ref().ok()?;
+    let messages = vec![message("user", "How are you?"), message("assistant", ANSWER)];
+    let request = RenderRequest { messages, ..RenderRequest::default() };
+    let text = match template.render(&request) {
+        Ok(text) => text,
+        Err(error) => return Some(format!("a short conversation cannot be rendered: {error}")),
+    };
+    let behind = text.rfind(ANSWER).map(|at| &text[at + ANSWER.len()..])?;
+    let tokens = session.tokenizer.encode(behind, false, true).ok()?;
+    let ended = tokens.iter().any(|token| ends.contains(token));
+    (!ended).then(|| {
+        let known: Vec<&str> = ends.iter().map(|id| session.tokenizer.token_text(*id)).collect();
+        format!(
+            "the chat template ends an answer with {behind:?}, which is no token that ends generating (those are {}), so \
+             answers may not end; check tokenizer.ggml.eos_token_id",
+            known.join(", ")
+        )
+    })
+}
+
+/// Lets the model say a few words.
+fn answer_note(session: &Session) -> Result<Option<String>, Failure> {
+    let messages = vec![message("user", "Hello!")];
+    let request = RenderRequest { messages, add_generation_prompt: true, ..RenderRequest::default() };
+    let prompt = match session.chat_prompt(&request) {
+        Ok(prompt) => prompt,
+        Err(_) => session.text_prompt("Hello")?,
+    };
+    let mut sampling = session.defaults.sampling.clone();
+    sampling.temperature = 0.0;
+    let max_tokens = Some(ANSWER_TOKENS);
+    let request = TextRequest { prompt, sampling, max_tokens, ..TextRequest::default() };
+    let Ok(mut answer) = session.generate(request) else {
+        return Ok(Some("the context is too small for a prompt of a few words".into()));
+    };
+    let mut tokens = 0;
+    let until = Instant::now() + ANSWER_WITHIN;
+    loop {
+        let event = match answer.next_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(Some(event)) => event,
+            Ok(None) => break,
+            Err(_) => return Ok(None),
+        };
+        match event {
+            TextEvent::Text(piece) => tokens += piece.tokens.len(),
+            TextEvent::Finished(finished) => {
+                if let StopReason::Failed(line) = finished.reason {
+                    return Err(Failure::new(format!("the model cannot answer: {line}")));
+                }
+            }
+            TextEvent::Prompt { .. } => {}
+        }
+    }
+    Ok((tokens == 0).then(|| "the model ends its answer to \"Hello!\" before the first word".into()))
+}
