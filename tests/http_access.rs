@@ -1,11 +1,9 @@
 //! Who may ask a server what: keys, the page's link, networks, Unix sockets; and what it tells of itself.
 
-use std::process::Command;
-
 use serde_json::{Value, json};
 
 use crate::served::{Answer, Served};
-use crate::support::{SATCHEL, Scratch, satchel, stories};
+use crate::support::{Scratch, satchel, stories};
 
 const COMPLETIONS: &str = "/v1/completions";
 
@@ -187,9 +185,10 @@ mod unix_socket {
     use std::io::{BufRead, BufReader, Read, Write};
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::net::UnixStream;
-    use std::process::Stdio;
+    use std::process::{Command, Stdio};
 
     use super::*;
+    use crate::support::SATCHEL;
 
     #[test]
     fn a_unix_socket_in_place_of_a_port() {

@@ -48,8 +48,10 @@ impl Socket {
 
     /// Tokens are small writes; waiting to fill a segment would add up to 40 ms to each.
     pub(super) fn send_at_once(&self) {
-        if let Self::Tcp(stream, _) = self {
-            let _ = stream.set_nodelay(true);
+        match self {
+            Self::Tcp(stream, _) => drop(stream.set_nodelay(true)),
+            #[cfg(unix)]
+            Self::Unix(_) => {}
         }
     }
 

@@ -89,7 +89,7 @@ fn short() -> Limits {
 
 fn connect(running: &Running) -> TcpStream {
     let stream = TcpStream::connect(running.address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     stream
 }
 
@@ -150,7 +150,7 @@ fn slow_heads_and_bodies_get_408() {
         let begun = Instant::now();
         let answer = exchange(&running, beginning);
         assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
-        assert!(begun.elapsed() < Duration::from_secs(4));
+        assert!(begun.elapsed() < Duration::from_secs(9), "not the time limit of a server outside of tests");
     }
 }
 
