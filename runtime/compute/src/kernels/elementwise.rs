@@ -24,14 +24,14 @@ pub use activations::{Activation, activate, gate, gelu_mul, silu_mul, softcap, s
 pub use norms::{Norm, NormKind, layer_norm, norm, rms_norm, softmax};
 pub use rope::{Heads, RopeKind, rope, rope_heads};
 
-/// Elements that one thread takes at least: some microseconds of work.
+/// Minimum elements per thread: a few microseconds of work.
 const GRAIN: usize = 8192;
 
 /// A norm of one row, with optional weight and bias.
 pub(crate) type NormKernel =
     unsafe fn(x: &[f32], weight: Option<&[f32]>, bias: Option<&[f32]>, eps: f32, out: &mut [f32]);
 
-/// What a table gives for one token's row, or a stretch of elements. All slices of a call have one length.
+/// A table's entries for one token's row, or a stretch of elements. All slices of a call have one length.
 pub struct ElementwiseKernels {
     /// `x / sqrt(mean(x²) + eps) * weight + bias`
     pub(crate) rms_norm: NormKernel,
@@ -73,7 +73,7 @@ pub struct ElementwiseKernels {
 pub fn add(kernels: &Kernels, threads: &Threads, x: &mut [f32], y: &[f32]) {
     assert_eq!(x.len(), y.len(), "summands differ in length");
     stretches(threads, x, GRAIN, &|range, x| {
-        // SAFETY: a table is handed out only where the processor has what it needs; slices of one length.
+        // SAFETY: tables are handed out only on processors that support them; slices of one length.
         unsafe { (kernels.elementwise.add)(x, &y[range]) }
     });
 }

@@ -267,7 +267,7 @@ impl ExpertsBuffers {
                 for_pairs(threads, &mut self.hidden, columns, &|pair, row| {
                     let weight = call.routes[slots[pair] as usize].weight;
                     row.copy_from_slice(&call.x[sources[pair] as usize * columns..][..columns]);
-                    // SAFETY: a table is handed out only where the processor has what it needs.
+                    // SAFETY: tables are handed out only on processors that support them.
                     unsafe { (kernels.elementwise.scale)(row, weight) };
                 });
                 self.gathered.set(kernels, threads, &self.hidden, call.routes.len(), columns, &types);
@@ -350,7 +350,7 @@ fn finish(
 ) {
     for_pairs(threads, out, stack.rows, &|pair, row| {
         let expert = shares[shares.partition_point(|share| share.pairs.end <= pair)].expert;
-        // SAFETY: a table is handed out only where the processor has what it needs; slices of one length.
+        // SAFETY: tables are handed out only on processors that support them; slices of one length.
         unsafe {
             (kernels.elementwise.scale)(row, factors[expert]);
             if let Some(bias) = stack.expert_bias(expert) {
@@ -376,7 +376,7 @@ fn sum(kernels: &Kernels, threads: &Threads, call: &ExpertsCall<'_>, pairs: &[u3
 
 /// `work(index, row)` for every row of `columns` elements.
 fn for_pairs(threads: &Threads, values: &mut [f32], columns: usize, work: &(dyn Fn(usize, &mut [f32]) + Sync)) {
-    /// Elements that one thread takes at least.
+    /// Minimum elements per thread.
     const GRAIN: usize = 8192;
     let count = values.len() / columns.max(1);
     let values = Disjoint::new(values);

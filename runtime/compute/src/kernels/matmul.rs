@@ -47,11 +47,11 @@ pub struct Product<'a> {
     pub out: &'a mut [f32],
     /// Add to `out` in place of overwriting it.
     pub add: bool,
-    /// One value a row, added to every token's output.
+    /// One value per row, added to every token's output.
     pub bias: Option<&'a [f32]>,
 }
 
-/// What a table gives for matrix products.
+/// A table's entries for matrix products.
 pub struct MatmulKernels {
     /// Quantises one token: `x` to as many groups of 32 as the slices hold.
     pub(crate) quantize: unsafe fn(x: &[f32], groups: &mut [ActivationGroup]),
@@ -62,7 +62,7 @@ pub struct MatmulKernels {
 /// Computes the rows of one [`Chunk`].
 ///
 /// # Safety
-/// The processor has what the table needs; the chunk's shapes were checked by [`matmul`].
+/// The processor supports the table; the chunk's shapes were checked by [`matmul`].
 pub(crate) type RowsKernel = unsafe fn(&Chunk<'_>);
 
 /// Whether products with this type run on quantised activations.
@@ -125,7 +125,7 @@ impl<'a> Chunk<'a> {
     #[inline]
     pub(crate) unsafe fn store<const N: usize>(&self, token: usize, first: usize, sums: &[f32; N]) {
         let left = self.rows.end.saturating_sub(first);
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         unsafe {
             if left >= N {
                 self.out.store(token, first, sums);
@@ -139,7 +139,7 @@ impl<'a> Chunk<'a> {
     #[cold]
     #[inline(never)]
     unsafe fn store_some(&self, token: usize, first: usize, sums: &[f32]) {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         unsafe { self.out.store(token, first, sums) };
     }
 }
@@ -234,7 +234,7 @@ fn run(threads: &Threads, plans: &[Plan<'_>], reading: usize) {
         let (plan, rows) = (&plans[product], ends[product].1);
         let index = chunk - if product == 0 { 0 } else { ends[product - 1].0 };
         let range = index * rows..(index * rows + rows).min(plan.weight.rows);
-        // SAFETY: `Plan::new` checked the shapes, and the table was checked against the processor before anyone got it.
+        // SAFETY: `Plan::new` checked the shapes, and tables are handed out only on processors that support them.
         unsafe { (plan.kernel)(&Chunk { weight: plan.weight, rows: range, x: plan.x, out: &plan.output }) };
     });
 }

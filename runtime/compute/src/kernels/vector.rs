@@ -55,7 +55,7 @@ const LN_2: [f32; 2] = [0.693_359_4, -0.000_212_194_44];
 /// e^x to about one unit in the last place; 0 below 2^-126.5, infinity from 2^127.5 on.
 #[inline(always)]
 pub(super) unsafe fn exp<V: Vector>(x: V) -> V {
-    // SAFETY: the caller's promise is the one that `Vector` asks for; no memory is touched.
+    // SAFETY: the caller upholds `Vector`'s contract; no memory is touched.
     unsafe {
         let (rest, n) = exp_parts(x);
         rest.add(V::splat(1.0)).mul(n.power_of_two())

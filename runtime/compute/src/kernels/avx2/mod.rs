@@ -11,10 +11,10 @@ pub(super) mod vector;
 
 use super::Kernels;
 
-/// For people.
+/// Shown to the user.
 pub(super) const NEEDS: &str = "AVX2, FMA and F16C";
 
-/// For people: what the second table needs.
+/// Shown to the user: what the second table needs.
 pub(super) const NEEDS_VNNI: &str = "AVX2, FMA, F16C and AVX-VNNI";
 
 /// Whether this processor, and the operating system, have what [`NEEDS`] names.

@@ -11,6 +11,6 @@ pub(super) const KERNELS: AttentionKernels = AttentionKernels { segment, ..avx2:
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 unsafe fn segment(block: &Block<'_>, positions: Range<usize>, scratch: &mut [f32], to: &mut Partial<'_>) {
-    // SAFETY: compiled with the features of `F32x16`; the rest is the caller's promise.
+    // SAFETY: compiled with the features of `F32x16`; the rest is upheld by the caller.
     unsafe { attention::segment::<F32x16, 4, 4>(block, positions, scratch, to) }
 }

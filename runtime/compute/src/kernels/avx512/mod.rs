@@ -13,9 +13,9 @@ mod vector;
 use super::Kernels;
 use super::avx2;
 
-/// For people.
+/// Shown to the user.
 pub(super) const NEEDS: &str = "AVX-512 F, BW, VL and DQ";
-/// For people: what the second table needs.
+/// Shown to the user: what the second table needs.
 pub(super) const NEEDS_VNNI: &str = "AVX-512 F, BW, VL, DQ and VNNI";
 
 /// Whether this processor, and the operating system, have what [`NEEDS`] names.

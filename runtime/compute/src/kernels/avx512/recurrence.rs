@@ -8,6 +8,6 @@ pub(super) const KERNELS: RecurrenceKernels = RecurrenceKernels { gated_delta, .
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma")]
 unsafe fn gated_delta(call: &GatedDelta<'_>, unit: &Unit<'_>) {
-    // SAFETY: compiled with the features of `F32x16`; the rest is the caller's promise.
+    // SAFETY: compiled with the features of `F32x16`; the rest is upheld by the caller.
     unsafe { lanes::gated_delta::<F32x16>(call, unit) }
 }

@@ -4,7 +4,7 @@ use super::{GRAIN, stretches};
 use crate::kernels::Kernels;
 use crate::kernels::threads::Threads;
 
-/// Elements that one thread takes at least: an element costs an exponential.
+/// Minimum elements per thread: an element costs an exponential.
 const ACTIVATION_GRAIN: usize = GRAIN / 4;
 
 /// A function of one number.
@@ -53,7 +53,7 @@ impl Activation {
 pub fn activate(kernels: &Kernels, threads: &Threads, activation: Activation, x: &[f32], out: &mut [f32]) {
     assert_eq!(x.len(), out.len(), "input and output of an activation differ in length");
     stretches(threads, out, ACTIVATION_GRAIN, &|range, out| {
-        // SAFETY: a table is handed out only where the processor has what it needs; slices of one length.
+        // SAFETY: tables are handed out only on processors that support them; slices of one length.
         unsafe { (kernels.elementwise.activate)(activation, &x[range], out) }
     });
 }

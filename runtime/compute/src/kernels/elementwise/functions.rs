@@ -10,14 +10,14 @@ use crate::kernels::vector::{Vector, exp, exp_m1};
 /// A function of one number.
 pub(in crate::kernels) trait Function {
     /// # Safety
-    /// As [`Vector`] says.
+    /// See [`Vector`].
     unsafe fn of<V: Vector>(&self, x: V) -> V;
 }
 
 /// A function of a gate and what it lets through.
 pub(in crate::kernels) trait Gating {
     /// # Safety
-    /// As [`Vector`] says.
+    /// See [`Vector`].
     unsafe fn of<V: Vector>(&self, gate: V, up: V) -> V;
 }
 

@@ -18,7 +18,7 @@ const SUMS: usize = 4;
 #[inline(always)]
 #[allow(clippy::needless_range_loop, reason = "registers, not memory")]
 unsafe fn sum<V: Vector, const SQUARES: bool>(x: &[f32], shift: f32) -> f32 {
-    // SAFETY: whole vectors within `x`, and `Vector`'s promise is the caller's.
+    // SAFETY: whole vectors within `x`, and the caller upholds `Vector`'s contract.
     unsafe {
         let mut sums = [V::splat(0.0); SUMS];
         let shift = V::splat(shift);
@@ -47,7 +47,7 @@ unsafe fn sum<V: Vector, const SQUARES: bool>(x: &[f32], shift: f32) -> f32 {
 /// See [`super::ElementwiseKernels`], as for all of the following.
 ///
 /// # Safety
-/// As [`Vector`] says; slices of one length.
+/// See [`Vector`]; slices of one length.
 #[inline(always)]
 pub(in crate::kernels) unsafe fn rms_norm<V: Vector>(
     x: &[f32],
@@ -56,7 +56,7 @@ pub(in crate::kernels) unsafe fn rms_norm<V: Vector>(
     eps: f32,
     out: &mut [f32],
 ) {
-    // SAFETY: passed on.
+    // SAFETY: upheld by the caller.
     let squares = unsafe { sum::<V, true>(x, 0.0) };
     let factor = 1.0 / (squares / x.len() as f32 + eps).sqrt();
     affine(x, 0.0, factor, weight, bias, out);
@@ -70,7 +70,7 @@ pub(in crate::kernels) unsafe fn layer_norm<V: Vector>(
     eps: f32,
     out: &mut [f32],
 ) {
-    // SAFETY: passed on.
+    // SAFETY: upheld by the caller.
     let (mean, variance) = unsafe {
         let mean = sum::<V, false>(x, 0.0) / x.len() as f32;
         (mean, sum::<V, true>(x, mean) / x.len() as f32)
@@ -80,7 +80,7 @@ pub(in crate::kernels) unsafe fn layer_norm<V: Vector>(
 
 #[inline(always)]
 pub(in crate::kernels) unsafe fn l2_norm<V: Vector>(x: &[f32], eps: f32, out: &mut [f32]) {
-    // SAFETY: passed on.
+    // SAFETY: upheld by the caller.
     let norm = unsafe { sum::<V, true>(x, 0.0) }.sqrt();
     affine(x, 0.0, 1.0 / norm.max(eps), None, None, out);
 }
@@ -128,7 +128,7 @@ pub(in crate::kernels) unsafe fn activate<V: Vector>(activation: Activation, x: 
 
 #[inline(always)]
 pub(in crate::kernels) unsafe fn gate<V: Vector>(activation: Activation, gate: &[f32], up: &[f32], out: &mut [f32]) {
-    // SAFETY: passed on.
+    // SAFETY: upheld by the caller.
     unsafe { with_function!(activation, function => zip::<V, _>(&Times(function), gate, up, out)) }
 }
 
@@ -140,19 +140,19 @@ pub(in crate::kernels) unsafe fn swiglu_oai<V: Vector>(
     limit: f32,
     out: &mut [f32],
 ) {
-    // SAFETY: passed on.
+    // SAFETY: upheld by the caller.
     unsafe { zip::<V, _>(&SwigluOai { alpha, limit }, gate, up, out) }
 }
 
 #[inline(always)]
 pub(in crate::kernels) unsafe fn softcap<V: Vector>(x: &mut [f32], cap: f32) {
-    // SAFETY: passed on.
+    // SAFETY: upheld by the caller.
     unsafe { map_in_place::<V, _>(&SoftCap(cap), x) }
 }
 
 #[inline(always)]
 pub(in crate::kernels) unsafe fn softmax<V: Vector>(x: &mut [f32]) {
-    // SAFETY: passed on.
+    // SAFETY: upheld by the caller.
     unsafe {
         map_in_place::<V, _>(&ExpMinus(scan::largest(x)), x);
         let total = sum::<V, false>(x, 0.0);

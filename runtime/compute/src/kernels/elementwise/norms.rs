@@ -49,7 +49,7 @@ pub fn norm(kernels: &Kernels, threads: &Threads, norm: &Norm<'_>, x: &[f32], ou
         NormKind::Layer => kernels.elementwise.layer_norm,
         NormKind::L2 => {
             assert!(weight.is_none() && bias.is_none(), "an L2 norm has neither weight nor bias");
-            // SAFETY: a table is handed out only where the processor has what it needs; `rows` gives slices of one length.
+            // SAFETY: tables are handed out only on processors that support them; `rows` gives slices of one length.
             return rows(threads, x, width, out, |_, x, out| unsafe { (kernels.elementwise.l2_norm)(x, eps, out) });
         }
     };
@@ -91,7 +91,7 @@ pub fn layer_norm(
 /// `e^x / sum(e^x)` of every row of `width` elements, in place.
 ///
 /// # Panics
-/// If `x` is no whole number of rows.
+/// If `x` is not a whole number of rows.
 pub fn softmax(kernels: &Kernels, threads: &Threads, x: &mut [f32], width: usize) {
     if x.is_empty() {
         return;

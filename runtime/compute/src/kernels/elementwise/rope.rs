@@ -75,7 +75,7 @@ pub fn rope_heads(
     threads.run_ranges(tokens, GRAIN.div_ceil(columns), &|range| {
         for token in range {
             let (cos, sin) = cos_sin[token * n_rot..][..n_rot].split_at(n_rot / 2);
-            // SAFETY: ranges of tokens are disjoint; a table is handed out only where the processor has what it needs.
+            // SAFETY: ranges of tokens are disjoint; tables are handed out only on processors that support them.
             unsafe {
                 let row = x.part(token * columns..(token + 1) * columns);
                 for head in row[first..].chunks_mut(stride).take(count) {

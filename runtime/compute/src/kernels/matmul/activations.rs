@@ -135,7 +135,7 @@ impl Scales {
 const FAINT: f32 = 1e-30;
 
 /// From one token's f32 columns to the next's: whole groups, and no whole pages, or the columns that tokens have at the same time
-/// in the first cache would all share one of its sets.
+/// in L1 would all share one of its sets.
 fn stride(columns: usize) -> usize {
     const PAGE: usize = 4096 / size_of::<f32>();
     let stride = columns.next_multiple_of(GROUP);
@@ -175,7 +175,7 @@ impl Activations {
     /// Takes the activations `x`, `(tokens, columns)`, for products with weights of these `types`.
     ///
     /// # Panics
-    /// If `x` has another size, or a quantised type's columns are no whole number of groups.
+    /// If `x` has another size, or a quantised type's columns are not a whole number of groups.
     pub fn set(
         &mut self,
         kernels: &Kernels,
@@ -227,7 +227,7 @@ impl Activations {
         let all = Disjoint::new(&mut self.groups);
         let quantize = kernels.matmul.quantize;
         Self::in_chunks(self.tokens, threads, |token| {
-            // SAFETY: every token is in one chunk, so its part is borrowed once; the table was checked against the processor.
+            // SAFETY: every token is in one chunk, so its part is borrowed once; the table is supported by the processor.
             unsafe { quantize(&x[token * columns..][..columns], all.part(token * groups..(token + 1) * groups)) };
         });
     }

@@ -13,9 +13,9 @@ mod vector;
 
 use super::Kernels;
 
-/// For people: what the second table needs.
+/// Shown to the user: what the second table needs.
 pub(super) const NEEDS_DOTPROD: &str = "the dot product instructions (ASIMDDP)";
-/// For people: what the third table needs.
+/// Shown to the user: what the third table needs.
 pub(super) const NEEDS_I8MM: &str = "the dot product and 8-bit matrix instructions (ASIMDDP, I8MM)";
 
 /// Whether this processor, and the operating system, have what [`NEEDS_DOTPROD`] names.

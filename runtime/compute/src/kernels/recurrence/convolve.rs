@@ -30,7 +30,7 @@ pub struct Convolution<'a> {
     pub taps: usize,
     /// `(channels, taps)`, the current row's last.
     pub weight: &'a [f32],
-    /// One value a channel.
+    /// One value per channel.
     pub bias: Option<&'a [f32]>,
     /// Whether SiLU follows.
     pub silu: bool,
@@ -43,7 +43,7 @@ impl Convolution<'_> {
     }
 }
 
-/// Into `out`, `(rows, channels)`; rows of no run stay as they are.
+/// Into `out`, `(rows, channels)`; rows in no run are left unchanged.
 ///
 /// # Panics
 /// If shapes do not fit, or two runs share rows.
@@ -60,7 +60,7 @@ pub fn convolve(
     assert!(bias.is_none_or(|bias| bias.len() == channels), "a bias of {channels} channels");
     x.check("the convolution's input", rows_end(runs), channels);
     let shape = Shape { state: call.state_len(), columns: channels, parts: channels, grain: CHANNELS };
-    // SAFETY: a table is handed out only where the processor has what it needs; shapes were checked.
+    // SAFETY: tables are handed out only on processors that support them; shapes were checked.
     for_units(threads, &shape, runs, out, &|unit| unsafe { (kernels.recurrence.convolve)(call, unit) });
 }
 
@@ -68,7 +68,7 @@ pub fn convolve(
 /// instruction set's features.
 pub(in crate::kernels) trait SiluRow {
     /// # Safety
-    /// The processor has what the implementation needs.
+    /// The processor supports the implementation.
     unsafe fn silu(x: &mut [f32]);
 }
 
@@ -83,7 +83,7 @@ fn by_tap(call: &Convolution<'_>, channels: Range<usize>, weights: &mut [[f32; C
 /// See [`convolve`].
 ///
 /// # Safety
-/// As [`SiluRow`] says; shapes as [`convolve`] checks them, and nobody else has the unit's parts.
+/// See [`SiluRow`]; shapes as [`convolve`] checks them, and no other thread holds the unit's parts.
 #[inline(always)]
 pub(in crate::kernels) unsafe fn plain<S: SiluRow>(call: &Convolution<'_>, unit: &Unit<'_>) {
     let (channels, before, width) = (call.channels, call.taps - 1, unit.part.len());
@@ -106,7 +106,7 @@ pub(in crate::kernels) unsafe fn plain<S: SiluRow>(call: &Convolution<'_>, unit:
             sums.iter_mut().zip(&bias[unit.part.clone()]).for_each(|(sum, bias)| *sum += bias);
         }
         if call.silu {
-            // SAFETY: passed on from the caller.
+            // SAFETY: upheld by the caller.
             unsafe { S::silu(&mut sums[..width]) };
         }
         let row = unit.rows.start + index;
@@ -129,11 +129,11 @@ pub(in crate::kernels) unsafe fn plain<S: SiluRow>(call: &Convolution<'_>, unit:
 }
 
 /// # Safety
-/// As [`Vector`] says; shapes as [`convolve`] checks them, and nobody else has the unit's parts.
+/// See [`Vector`]; shapes as [`convolve`] checks them, and no other thread holds the unit's parts.
 #[inline(always)]
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(in crate::kernels) unsafe fn lanes<V: Vector>(call: &Convolution<'_>, unit: &Unit<'_>) {
-    // SAFETY: passed on from the caller.
+    // SAFETY: upheld by the caller.
     unsafe { plain::<InLanes<V>>(call, unit) }
 }
 
@@ -144,7 +144,7 @@ struct InLanes<V>(std::marker::PhantomData<V>);
 impl<V: Vector> SiluRow for InLanes<V> {
     #[inline(always)]
     unsafe fn silu(x: &mut [f32]) {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         unsafe { map_in_place::<V, _>(&Silu, x) }
     }
 }

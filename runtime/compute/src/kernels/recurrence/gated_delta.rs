@@ -61,7 +61,7 @@ impl GatedDelta<'_> {
     }
 }
 
-/// Into `out`, `(rows, value_heads × value_dim)`; rows of no run stay as they are.
+/// Into `out`, `(rows, value_heads × value_dim)`; rows in no run are left unchanged.
 ///
 /// # Panics
 /// If shapes do not fit, or two runs share rows.
@@ -81,22 +81,22 @@ pub fn gated_delta(
     call.g.check("g", rows, heads);
     call.beta.check("beta", rows, heads);
     let shape = Shape { state: call.state_len(), columns, parts: heads, grain: 1 };
-    // SAFETY: a table is handed out only where the processor has what it needs; shapes were checked.
+    // SAFETY: tables are handed out only on processors that support them; shapes were checked.
     for_units(threads, &shape, runs, out, &|unit| unsafe { (kernels.recurrence.gated_delta)(call, unit) });
 }
 
-/// Lanes are elements of a value, so their number does not show in the bits. Some columns of the state stay in the first cache
+/// Lanes are elements of a value, so their number does not show in the bits. Some columns of the state stay in L1
 /// for all rows.
 ///
 /// # Safety
-/// As [`Vector`] says; shapes as [`gated_delta`] checks them, and nobody else has the unit's parts.
+/// See [`Vector`]; shapes as [`gated_delta`] checks them, and no other thread holds the unit's parts.
 #[inline(always)]
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(in crate::kernels) unsafe fn lanes<V: Vector>(call: &GatedDelta<'_>, unit: &Unit<'_>) {
     /// Vectors whose sums do not wait for one another.
     const TOGETHER: usize = 4;
     let mut column = 0;
-    // SAFETY: whole vectors within a value; the rest is passed on.
+    // SAFETY: whole vectors within a value; the rest is upheld by the caller.
     unsafe {
         while call.value_dim - column >= TOGETHER * V::LANES {
             rows::<V, TOGETHER>(call, unit, column);

@@ -17,7 +17,7 @@ pub struct Mamba1<'a> {
     pub x: Columns<'a>,
     /// Time steps before softplus, `(rows, channels)`.
     pub dt: Columns<'a>,
-    /// Added to `dt`: one value a channel.
+    /// Added to `dt`: one value per channel.
     pub dt_bias: Option<&'a [f32]>,
     /// `(rows, states)`
     pub b: Columns<'a>,
@@ -25,7 +25,7 @@ pub struct Mamba1<'a> {
     pub c: Columns<'a>,
     /// `(channels, states)`, negative.
     pub a: &'a [f32],
-    /// One value a channel.
+    /// One value per channel.
     pub d: Option<&'a [f32]>,
     /// How many.
     pub channels: usize,
@@ -47,15 +47,15 @@ pub struct Mamba2<'a> {
     pub x: Columns<'a>,
     /// Time steps before softplus, `(rows, heads)`.
     pub dt: Columns<'a>,
-    /// Added to `dt`: one value a head.
+    /// Added to `dt`: one value per head.
     pub dt_bias: Option<&'a [f32]>,
     /// `(rows, groups × states)`
     pub b: Columns<'a>,
     /// `(rows, groups × states)`
     pub c: Columns<'a>,
-    /// One value a head, negative.
+    /// One value per head, negative.
     pub a: &'a [f32],
-    /// One value a head.
+    /// One value per head.
     pub d: Option<&'a [f32]>,
     /// How many.
     pub heads: usize,
@@ -80,7 +80,7 @@ impl Mamba2<'_> {
     }
 }
 
-/// Into `out`, `(rows, channels)`; rows of no run stay as they are.
+/// Into `out`, `(rows, channels)`; rows in no run are left unchanged.
 ///
 /// # Panics
 /// If shapes do not fit, or two runs share rows.
@@ -94,11 +94,11 @@ pub fn mamba1(kernels: &Kernels, threads: &Threads, call: &Mamba1<'_>, runs: &mu
     let fits = |values: Option<&[f32]>| values.is_none_or(|values| values.len() == channels);
     assert!(fits(call.d) && fits(call.dt_bias), "D and the bias of dt have a value a channel");
     let shape = Shape { state: call.state_len(), columns: channels, parts: channels, grain: CHANNELS };
-    // SAFETY: a table is handed out only where the processor has what it needs; shapes were checked.
+    // SAFETY: tables are handed out only on processors that support them; shapes were checked.
     for_units(threads, &shape, runs, out, &|unit| unsafe { (kernels.recurrence.mamba1)(call, unit) });
 }
 
-/// Into `out`, `(rows, heads × head_dim)`; rows of no run stay as they are.
+/// Into `out`, `(rows, heads × head_dim)`; rows in no run are left unchanged.
 ///
 /// # Panics
 /// If shapes do not fit, or two runs share rows.
@@ -127,11 +127,11 @@ pub(in crate::kernels) mod lanes {
     use crate::kernels::vector::{Vector, exp};
 
     /// # Safety
-    /// As [`Vector`] says; shapes as [`super::mamba1`] checks them, and nobody else has the unit's parts.
+    /// See [`Vector`]; shapes as [`super::mamba1`] checks them, and no other thread holds the unit's parts.
     #[inline(always)]
     pub(in crate::kernels) unsafe fn mamba1<V: Vector>(call: &Mamba1<'_>, unit: &Unit<'_>) {
         let (part, states, width) = (unit.part.clone(), call.states, unit.part.len());
-        // SAFETY: this unit's channels and rows; the rest as the caller promised.
+        // SAFETY: this unit's channels and rows; the rest is upheld by the caller.
         unsafe {
             let state = unit.state.part(part.start * states..part.end * states);
             let a = &call.a[part.start * states..part.end * states];
@@ -186,7 +186,7 @@ pub(in crate::kernels) mod lanes {
         x_dt: f32,
         sum: V,
     ) -> V {
-        // SAFETY: the caller has as many elements there.
+        // SAFETY: the caller guarantees as many elements there.
         unsafe {
             let decay = exp(V::load(a.add(at)).mul(V::splat(dt)));
             let new = V::load(h.add(at)).mul_add(decay, V::load(b.add(at)).mul(V::splat(x_dt)));
@@ -205,7 +205,7 @@ pub(in crate::kernels) mod lanes {
         let &Mamba2 { head_dim, states, .. } = call;
         let (head, columns) = (unit.part.start, call.heads * head_dim);
         let size = head_dim * states;
-        // SAFETY: this unit's head and rows; the rest as the caller promised.
+        // SAFETY: this unit's head and rows; the rest is upheld by the caller.
         unsafe {
             let state = unit.state.part(head * size..(head + 1) * size);
             for row in unit.rows.clone() {

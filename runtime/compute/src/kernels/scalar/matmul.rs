@@ -67,7 +67,7 @@ unsafe fn quantised_rows<B: Block>(chunk: &Chunk<'_>) {
                     sum += group.offset[0] * facts.sum;
                 }
             }
-            // SAFETY: the row is of this chunk.
+            // SAFETY: the row belongs to this chunk.
             unsafe { chunk.store(token, row, &[sum]) };
         }
     }
@@ -91,7 +91,7 @@ unsafe fn plain_rows<P: Plain>(chunk: &Chunk<'_>) {
                     lanes[lane] += w[lane] * x[lane];
                 }
             }
-            // SAFETY: the row is of this chunk.
+            // SAFETY: the row belongs to this chunk.
             unsafe { chunk.store(token, row, &[lanes.iter().sum()]) };
         }
     }

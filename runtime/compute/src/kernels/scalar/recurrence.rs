@@ -9,9 +9,9 @@ use crate::kernels::recurrence::{
 pub(super) const KERNELS: RecurrenceKernels = RecurrenceKernels { convolve, mamba1, mamba2, gated_delta };
 
 /// # Safety
-/// Nobody else has the unit's parts, as for all of these.
+/// No other thread holds the unit's parts, as for all of these.
 unsafe fn convolve(call: &Convolution<'_>, unit: &Unit<'_>) {
-    // SAFETY: passed on from the caller.
+    // SAFETY: upheld by the caller.
     unsafe { convolve_plain::<OneByOne>(call, unit) }
 }
 

@@ -1,4 +1,4 @@
-//! Quantised weights times one token, or a few: eight rows are read where they lie.
+//! Quantised weights times one token, or a few: eight rows are read in place.
 //!
 //! A strip costs more than twice what a token costs here (unpacked, stored, read again), so up to [`FEW`] tokens take their
 //! products from the same registers. A group's products are summed over columns, lane = row, and go through [`accumulate`]: tiles give
@@ -50,7 +50,7 @@ macro_rules! token_kernel {
         /// As for [`crate::kernels::matmul::RowsKernel`]; the processor has the features named here.
         #[target_feature(enable = $features)]
         pub(in crate::kernels) unsafe fn few_tokens<B: Block>(chunk: &Chunk<'_>) {
-            // SAFETY: passed on from the caller.
+            // SAFETY: upheld by the caller.
             unsafe {
                 match chunk.x.tokens() {
                     1 => by_eight_rows::<B, 1>(chunk),
@@ -90,7 +90,7 @@ macro_rules! token_kernel {
             let mut sums = [_mm256_setzero_ps(); T];
             let mut header = Header::new();
             for block in 0..blocks {
-                // SAFETY: the caller has `blocks` blocks at each row, and as many groups of activations.
+                // SAFETY: the caller guarantees `blocks` blocks at each row, and as many groups of activations.
                 unsafe {
                     let far = 8 * blocks * B::BYTES;
                     let next = rows[0].wrapping_add(8 * (blocks + block) * B::BYTES);

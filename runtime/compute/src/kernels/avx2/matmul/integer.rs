@@ -2,7 +2,7 @@
 //!
 //! Loops here are written out: a closure given to `map` keeps the instruction set, but `map` does not, and then neither is inlined.
 //!
-//! Two paths, the same sums: [`few_tokens`] reads eight rows where they lie; with more tokens, [`tile()`] takes up to four of them over
+//! Two paths, the same sums: [`few_tokens`] reads eight rows in place; with more tokens, [`tile()`] takes up to four of them over
 //! a strip of sixteen unpacked rows. In both, a group's integer is exact and then goes through [`accumulate`].
 //!
 //! `maddubs` multiplies unsigned levels with signed activations and adds pairs into i16. Levels of up to five bits let the four such
@@ -25,7 +25,7 @@ use crate::kernels::matmul::{Chunk, GroupFacts};
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn rows<B: Block>(chunk: &Chunk<'_>) {
     if chunk.x.tokens() <= FEW {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         return unsafe { few_tokens::<B>(chunk) };
     }
     for_each_tile!(chunk, B, unsigned: false, tile, [4 2 1]);
@@ -39,7 +39,7 @@ pub(super) unsafe fn rows<B: Block>(chunk: &Chunk<'_>) {
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(in crate::kernels) unsafe fn store(chunk: &Chunk<'_>, token: usize, first: usize, sums: __m256) {
     let mut lanes = [0.0; 8];
-    // SAFETY: eight lanes to eight values; the rows are of this chunk.
+    // SAFETY: eight lanes to eight values; the rows belong to this chunk.
     unsafe {
         _mm256_storeu_ps(lanes.as_mut_ptr(), sums);
         chunk.store(token, first, &lanes);
@@ -61,7 +61,7 @@ pub(super) fn sums_of(piece: &Piece<'_>, token: usize, vector: usize) -> __m256 
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn keep(chunk: &Chunk<'_>, piece: &mut Piece<'_>, token: usize, vector: usize, sums: __m256) {
-    // SAFETY: sixteen sums, two vectors; the rows are of this chunk, says the caller.
+    // SAFETY: sixteen sums, two vectors; the rows belong to this chunk, per the caller.
     unsafe {
         if piece.ends {
             store(chunk, token, piece.first + 8 * vector, sums);

@@ -60,7 +60,7 @@ pub(in crate::kernels) use rows;
 pub(super) const KERNELS: MatmulKernels = MatmulKernels { quantize, rows: rows!(integer) };
 pub(super) const KERNELS_VNNI: MatmulKernels = MatmulKernels { quantize, rows: rows!(vnni) };
 
-/// The scalar table's `quantize`, bit for bit.
+/// Bit-identical to the scalar `quantize`.
 ///
 /// # Safety
 /// The processor has AVX2, FMA and F16C.

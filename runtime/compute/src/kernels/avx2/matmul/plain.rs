@@ -5,7 +5,7 @@
 //!
 //! A few tokens read rows where they lie ([`by_rows`]). With more, a part of eight rows is widened into a panel and used for a block of
 //! tokens, in tiles of four rows × three tokens: twelve vectors of sums, so that two FMA units of four cycles' latency always have
-//! work, and seven loads for twelve FMAs. The panel and a tile's activations stay in the first cache, a part of a block's
+//! work, and seven loads for twelve FMAs. The panel and a tile's activations stay in L1, a part of a block's
 //! activations in the second, for up to 128 rows.
 
 use std::arch::x86_64::*;
@@ -39,7 +39,7 @@ const WAITING_ROWS: usize = 128;
 #[repr(transparent)]
 struct Weights([__m256; ROWS]);
 
-// SAFETY: vectors of numbers.
+// SAFETY: plain vectors of numbers.
 unsafe impl Numbers for Weights {}
 
 /// The sums of a panel's rows with one token.
@@ -68,7 +68,7 @@ impl Wide for F32 {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn load(from: *const u8) -> __m256 {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         unsafe { _mm256_loadu_ps(from.cast()) }
     }
 }
@@ -77,7 +77,7 @@ impl Wide for F16 {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn load(from: *const u8) -> __m256 {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         _mm256_cvtph_ps(unsafe { _mm_loadu_si128(from.cast()) })
     }
 }
@@ -86,7 +86,7 @@ impl Wide for BF16 {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn load(from: *const u8) -> __m256 {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         let bits = _mm256_cvtepu16_epi32(unsafe { _mm_loadu_si128(from.cast()) });
         _mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits))
     }
@@ -98,7 +98,7 @@ impl Wide for BF16 {
 /// As for [`crate::kernels::matmul::RowsKernel`]; the processor has AVX2, FMA and F16C.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn rows<P: Wide>(chunk: &Chunk<'_>) {
-    // SAFETY: passed on from the caller.
+    // SAFETY: upheld by the caller.
     unsafe {
         match chunk.x.tokens() {
             1 => by_rows::<P, 1>(chunk),
@@ -140,7 +140,7 @@ unsafe fn by_rows<P: Wide, const T: usize>(chunk: &Chunk<'_>) {
         }
         for (token, totals) in totals.into_iter().enumerate() {
             let mut lanes = [0.0; ROWS];
-            // SAFETY: four lanes to four values; the rows are this chunk's.
+            // SAFETY: four lanes to four values; the rows belong to this chunk.
             unsafe {
                 _mm_storeu_ps(lanes.as_mut_ptr(), totals);
                 chunk.store(token, first, &lanes);
@@ -188,7 +188,7 @@ unsafe fn by_panels<P: Wide>(chunk: &Chunk<'_>) {
                 for start in (0..columns).step_by(width) {
                     let columns = start..(start + width).min(columns);
                     for (first, sums) in rows.clone().step_by(PANEL).zip(sums.chunks_exact_mut(most)) {
-                        // SAFETY: the rows are this chunk's, the columns and tokens exist, and have a place each.
+                        // SAFETY: the rows belong to this chunk, the columns and tokens exist, and have a place each.
                         unsafe { panel_of_rows::<P>(chunk, first, columns.clone(), block.clone(), panel, sums) };
                     }
                 }
@@ -239,7 +239,7 @@ unsafe fn panel_of_rows<P: Wide>(
     if last {
         for (token, sums) in block.zip(sums) {
             let sums = sums.0.as_flattened().first_chunk::<PANEL>().expect("as many");
-            // SAFETY: the rows are this chunk's.
+            // SAFETY: the rows belong to this chunk.
             unsafe { chunk.store(token, first, sums) };
         }
     }

@@ -40,10 +40,10 @@ impl StripGroup {
     }
 }
 
-// SAFETY: vectors of numbers, in whole cache lines.
+// SAFETY: plain vectors of numbers, in whole cache lines.
 unsafe impl Numbers for StripGroup {}
 
-/// Groups of columns that are unpacked at once, at most: 24 KB of a strip and as much of eight tokens stay in the first cache,
+/// Groups of columns that are unpacked at once, at most: 24 KB of a strip and as much of eight tokens stay in L1,
 /// and 2 KB of each token in the second.
 ///
 /// Measured on AVX-512 with 256 tokens (Q8_0, one thread, G operations/s): 2048 columns 322 at once and 357 like this, 8192 columns,
@@ -130,7 +130,7 @@ macro_rules! for_each_tile {
             let tokens = $chunk.x.tokens();
             let mut token = 0;
             while token < tokens {
-                // SAFETY: the tokens exist, and have the groups of the piece; the rows are this chunk's.
+                // SAFETY: the tokens exist, and have the groups of the piece; the rows belong to this chunk.
                 unsafe {
                     $(if tokens - token >= $count {
                         $tile::<$B, $count>($chunk, piece, token);
@@ -157,7 +157,7 @@ unsafe fn unpack<B: Block, const UNSIGNED: bool>(
     let mut header = Header::new();
     let (start, count) = (columns.start, columns.len());
     for (index, block) in columns.enumerate() {
-        // SAFETY: the caller has `blocks` blocks at each row, and places in the strip.
+        // SAFETY: the caller guarantees `blocks` blocks at each row, and places in the strip.
         unsafe {
             // With few tokens this is most of the time, and bound by memory. The same columns of the eight rows that follow are
             // fetched row by row.

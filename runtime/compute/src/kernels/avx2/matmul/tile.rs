@@ -110,7 +110,7 @@ pub(super) unsafe fn tile<B: Block, const T: usize>(chunk: &Chunk<'_>, piece: &m
     }
     for (t, sums) in sums.into_iter().enumerate() {
         for (vector, sums) in sums.into_iter().enumerate() {
-            // SAFETY: passed on from the caller.
+            // SAFETY: upheld by the caller.
             unsafe { keep(chunk, piece, token + t, vector, sums) };
         }
     }
@@ -147,7 +147,7 @@ unsafe fn half_at_once<B: Block, const T: usize>(
     let mut sums = [[_mm256_setzero_si256(); 2]; T];
     for step in 0..4 {
         for t in 0..T {
-            // SAFETY: passed on from the caller.
+            // SAFETY: upheld by the caller.
             let four = unsafe { four_of(&x[t], index, 4 * half + step) };
             for (sums, &levels) in sums[t].iter_mut().zip(&group.levels[4 * half + step]) {
                 let products = multiply::<B>(levels, four);
@@ -183,7 +183,7 @@ unsafe fn half_by_steps<B: Block, const T: usize>(
         for t in 0..T {
             for (vector, sums) in sums[t].iter_mut().enumerate() {
                 let quad = 4 * half + step;
-                // SAFETY: passed on from the caller.
+                // SAFETY: upheld by the caller.
                 unsafe {
                     let mut products = multiply::<B>(group.levels[quad][vector], four_of(&x[t], index, quad));
                     if B::SUMS == 2 {

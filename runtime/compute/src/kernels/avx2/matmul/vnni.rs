@@ -21,7 +21,7 @@ use crate::kernels::matmul::{Chunk, GroupFacts};
 #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
 pub(super) unsafe fn rows<B: Block>(chunk: &Chunk<'_>) {
     if chunk.x.tokens() <= FEW {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         return unsafe { few_tokens::<B>(chunk) };
     }
     for_each_tile!(chunk, B, unsigned: true, tile, [4 2 1]);
@@ -132,7 +132,7 @@ unsafe fn tile<B: Block, const T: usize>(chunk: &Chunk<'_>, piece: &mut Piece<'_
     }
     for (t, sums) in sums.into_iter().enumerate() {
         for (vector, sums) in sums.into_iter().enumerate() {
-            // SAFETY: passed on from the caller.
+            // SAFETY: upheld by the caller.
             unsafe { keep(chunk, piece, token + t, vector, sums) };
         }
     }

@@ -143,7 +143,7 @@ fn add_halves<B: Block>(sums: __m512, halves: [__m512i; 2], scaling: &Scaling, f
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 unsafe fn store(chunk: &Chunk<'_>, token: usize, first: usize, sums: __m512) {
     let mut lanes = [0.0; STRIP];
-    // SAFETY: sixteen lanes to sixteen values; the rows are of this chunk.
+    // SAFETY: sixteen lanes to sixteen values; the rows belong to this chunk.
     unsafe {
         _mm512_storeu_ps(lanes.as_mut_ptr(), sums);
         chunk.store(token, first, &lanes);
@@ -163,7 +163,7 @@ macro_rules! kernels {
             #[target_feature(enable = $features)]
             pub(in super::super) unsafe fn rows<B: Sixteen>(chunk: &Chunk<'_>) {
                 const { assert!(!B::APART || B::SIXTEEN_ROWS == B::EIGHT_ROWS, "`scaling` joins halves") };
-                // SAFETY: passed on from the caller.
+                // SAFETY: upheld by the caller.
                 unsafe {
                     match chunk.x.tokens() {
                         tokens if tokens <= B::EIGHT_ROWS => return $($eight_rows)::+::few_tokens::<B>(chunk),
@@ -201,7 +201,7 @@ macro_rules! kernels {
                         }
                     }
                     for (token, &sums) in sums.iter().enumerate() {
-                        // SAFETY: passed on from the caller.
+                        // SAFETY: upheld by the caller.
                         unsafe { store(chunk, token, first, sums) };
                     }
                 }
@@ -218,7 +218,7 @@ macro_rules! kernels {
                 scaling: &Scaling,
             ) {
                 for (token, sums) in sums.iter_mut().enumerate() {
-                    // SAFETY: passed on from the caller.
+                    // SAFETY: upheld by the caller.
                     let ActivationGroup { levels, facts } = unsafe { &*x.add(token * stride) };
                     let mut halves = [start::<B>(facts, 0, $shift), start::<B>(facts, 1, $shift)];
                     for (quad, four) in levels.0.as_chunks::<4>().0.iter().enumerate() {
@@ -265,7 +265,7 @@ macro_rules! kernels {
                     }
                 }
                 for (t, sums) in sums.into_iter().enumerate() {
-                    // SAFETY: sixteen sums; the rows are of this chunk, says the caller.
+                    // SAFETY: sixteen sums; the rows belong to this chunk, per the caller.
                     unsafe {
                         if piece.ends {
                             store(chunk, token + t, piece.first, sums);

@@ -38,7 +38,7 @@ const TOKENS: usize = 258;
 #[repr(transparent)]
 struct Rows([__m512; VECTORS]);
 
-// SAFETY: vectors of numbers.
+// SAFETY: plain vectors of numbers.
 unsafe impl Numbers for Rows {}
 
 /// A plain type as AVX-512 reads it.
@@ -54,7 +54,7 @@ impl Wide for F32 {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
     unsafe fn load(from: *const u8) -> __m512 {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         unsafe { _mm512_loadu_ps(from.cast()) }
     }
 }
@@ -63,7 +63,7 @@ impl Wide for F16 {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
     unsafe fn load(from: *const u8) -> __m512 {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(from.cast()) })
     }
 }
@@ -72,7 +72,7 @@ impl Wide for BF16 {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
     unsafe fn load(from: *const u8) -> __m512 {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         let bits = _mm512_cvtepu16_epi32(unsafe { _mm256_loadu_si256(from.cast()) });
         _mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits))
     }
@@ -87,7 +87,7 @@ pub(super) unsafe fn rows<P: Wide>(chunk: &Chunk<'_>) {
     let tokens = chunk.x.tokens();
     if tokens == 1 {
         for first in chunk.rows.clone().step_by(STREAMS) {
-            // SAFETY: the row's bytes lie there, the rows are this chunk's.
+            // SAFETY: the row's bytes lie there, the rows belong to this chunk.
             unsafe { store::<STREAMS>(chunk, 0, first, &one_token::<P>(chunk, first)) };
         }
         return;
@@ -100,7 +100,7 @@ pub(super) unsafe fn rows<P: Wide>(chunk: &Chunk<'_>) {
         for block in (0..tokens).step_by(TOKENS) {
             let block = block..(block + TOKENS).min(tokens);
             for first in chunk.rows.clone().step_by(ROWS) {
-                // SAFETY: the rows are this chunk's, the tokens exist, and have a place each among the sums.
+                // SAFETY: the rows belong to this chunk, the tokens exist, and have a place each among the sums.
                 unsafe { several_tokens::<P>(chunk, first, block.clone(), panel, sums) };
             }
         }
@@ -136,7 +136,7 @@ unsafe fn several_tokens<P: Wide>(
         let mut token = block.start;
         while token < block.end {
             let sums = &mut sums[token - block.start..];
-            // SAFETY: the panel was just filled, the tokens exist, and their sums have a place; the rows are this chunk's.
+            // SAFETY: the panel was just filled, the tokens exist, and their sums have a place; the rows belong to this chunk.
             token += unsafe {
                 match block.end - token {
                     TILE.. => tile::<TILE>(chunk, first, token, &part, sums),
@@ -191,7 +191,7 @@ unsafe fn laid_out<P: Wide>(rows: &[*const u8; 4], column: usize, columns: usize
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 unsafe fn add_products(sums: &mut [__m512], weights: &[__m512], x: *const f32) {
-    // SAFETY: the caller has four activations there.
+    // SAFETY: the caller guarantees four activations there.
     let x = _mm512_broadcast_f32x4(unsafe { _mm_loadu_ps(x) });
     for (sums, &weights) in sums.iter_mut().zip(weights) {
         *sums = _mm512_fmadd_ps(weights, x, *sums);
@@ -252,7 +252,7 @@ unsafe fn tile<const T: usize>(
     }
     for (t, sums) in sums.iter().enumerate() {
         if part.last {
-            // SAFETY: passed on from the caller.
+            // SAFETY: upheld by the caller.
             unsafe { store::<ROWS>(chunk, token + t, first, sums) };
             continue;
         }
@@ -278,7 +278,7 @@ unsafe fn store<const R: usize>(chunk: &Chunk<'_>, token: usize, first: usize, s
     // Quarter r holds row r of each of the vectors.
     let rows = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     let mut lanes = [0.0; ROWS];
-    // SAFETY: sixteen lanes to sixteen values; the rows are of this chunk.
+    // SAFETY: sixteen lanes to sixteen values; the rows belong to this chunk.
     unsafe {
         _mm512_storeu_ps(lanes.as_mut_ptr(), _mm512_permutexvar_ps(rows, sums));
         chunk.store::<R>(token, first, lanes.first_chunk().expect("R is sixteen at most"));

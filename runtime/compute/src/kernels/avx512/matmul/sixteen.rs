@@ -1,4 +1,4 @@
-//! Sixteen rows of quantised weights, read where they lie.
+//! Sixteen rows of quantised weights, read in place.
 //!
 //! A group of them is turned in registers into the eight vectors that a strip has, four columns of every row in each. A few tokens
 //! are multiplied with them there: no sums across lanes, no stores; what a token costs beside its products is what it costs in a
@@ -51,7 +51,7 @@ pub(super) trait Sixteen: Block {
     unsafe fn quads(rows: &Octets, group: usize) -> [__m512i; 8] {
         let mut levels = [_mm256_setzero_si256(); 16];
         for (place, &row) in levels.iter_mut().zip(rows.as_flattened()) {
-            // SAFETY: passed on from the caller.
+            // SAFETY: upheld by the caller.
             *place = unsafe { Self::levels(row, group) };
         }
         turned(levels)
@@ -104,7 +104,7 @@ fn four_by_four([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
 unsafe fn four_words_of(rows: &Octets, offset: usize) -> [__m512i; 4] {
     let mut fours = [_mm512_setzero_si512(); 4];
     for (row, place) in fours.iter_mut().enumerate() {
-        // SAFETY: the caller has a block at each row, `offset` lies sixteen bytes before its end at least.
+        // SAFETY: the caller guarantees a block at each row, of which `offset` leaves at least sixteen bytes.
         unsafe {
             let load = |row: *const u8| _mm_loadu_si128(row.add(offset).cast());
             let [front, back] = rows;
@@ -121,7 +121,7 @@ unsafe fn four_words_of(rows: &Octets, offset: usize) -> [__m512i; 4] {
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq")]
 unsafe fn nibbles(rows: &Octets, offset: usize) -> [__m512i; 8] {
-    // SAFETY: passed on from the caller.
+    // SAFETY: upheld by the caller.
     let [a, b, c, d] = unsafe { four_words_of(rows, offset) };
     let low = |words| _mm512_and_si512(words, _mm512_set1_epi8(15));
     let high = |words| low(_mm512_srli_epi32::<4>(words));
@@ -137,7 +137,7 @@ macro_rules! nibbles {
             #[inline]
             #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")]
             unsafe fn quads(rows: &Octets, _: usize) -> [__m512i; 8] {
-                // SAFETY: passed on from the caller.
+                // SAFETY: upheld by the caller.
                 unsafe { nibbles(rows, $offset) }
             }
         }
@@ -164,7 +164,7 @@ by_rows!(few::FEW, few::FEW; Q2K Q3K IQ1S IQ1M IQ2XXS IQ2XS IQ2S IQ3XXS IQ3S TQ1
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")]
 pub(super) unsafe fn levels<B: Sixteen, const UNSIGNED: bool>(rows: &Octets, group: usize) -> [__m512i; 8] {
-    // SAFETY: passed on from the caller.
+    // SAFETY: upheld by the caller.
     let mut quads = unsafe { B::quads(rows, group) };
     if UNSIGNED && B::MAX_LEVEL.is_none() {
         for quad in &mut quads {

@@ -88,7 +88,7 @@ unsafe impl Dot for Widening {
     }
 }
 
-// SAFETY: says the trait.
+// SAFETY: per the trait.
 unsafe impl Dot for Dotprod {
     #[inline]
     #[target_feature(enable = "neon")]
@@ -104,7 +104,7 @@ unsafe impl Dot for Dotprod {
             ($quad:literal) => {
                 for (vector, quads) in rows.iter().enumerate() {
                     for t in 0..T {
-                        // SAFETY: says the trait.
+                        // SAFETY: per the trait.
                         unsafe { sums[t][vector] = sdot_lane::<$quad>(sums[t][vector], quads[$quad], x[t]) };
                     }
                 }
@@ -120,12 +120,12 @@ unsafe impl Dot for Dotprod {
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn rows(rows: [int8x16_t; 4], x: int8x16_t) -> int32x4_t {
-        // SAFETY: says the trait.
+        // SAFETY: per the trait.
         add_lanes(rows.map(|row| unsafe { sdot(row, x) }))
     }
 }
 
-// SAFETY: says the trait.
+// SAFETY: per the trait.
 unsafe impl Dot for I8mm {
     #[inline]
     #[target_feature(enable = "neon")]
@@ -146,7 +146,7 @@ unsafe impl Dot for I8mm {
                 // [row 0 token 0, row 0 token 1, row 1 token 0, row 1 token 1] of rows 0 and 1, and of 2 and 3.
                 let mut pairs = [vdupq_n_s32(0); 2];
                 for (pair, sums) in pairs.iter_mut().enumerate() {
-                    // SAFETY: says the trait.
+                    // SAFETY: per the trait.
                     unsafe { *sums = smmla(smmla(*sums, quads[2 * pair], front), quads[2 * pair + 1], back) };
                 }
                 sums[first][vector] = vuzp1q_s32(pairs[0], pairs[1]);
@@ -159,7 +159,7 @@ unsafe impl Dot for I8mm {
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn rows(rows: [int8x16_t; 4], x: int8x16_t) -> int32x4_t {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         unsafe { Dotprod::rows(rows, x) }
     }
 }
@@ -221,7 +221,7 @@ fn broadcast_four(x: int8x16_t, quad: usize) -> int8x16_t {
 #[target_feature(enable = "neon")]
 unsafe fn sdot(a: int8x16_t, b: int8x16_t) -> int32x4_t {
     let mut sums = vdupq_n_s32(0);
-    // SAFETY: one instruction between registers, which the processor has, says the caller.
+    // SAFETY: one instruction between registers, which the processor has, per the caller.
     unsafe {
         asm!(
             ".arch_extension dotprod",
@@ -264,7 +264,7 @@ unsafe fn sdot_lane<const QUAD: usize>(mut sums: int32x4_t, rows: int8x16_t, x: 
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn smmla(mut sums: int32x4_t, rows: int8x16_t, x: int8x16_t) -> int32x4_t {
-    // SAFETY: one instruction between registers, which the processor has, says the caller.
+    // SAFETY: one instruction between registers, which the processor has, per the caller.
     unsafe {
         asm!(
             ".arch_extension i8mm",

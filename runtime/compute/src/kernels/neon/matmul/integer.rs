@@ -1,6 +1,6 @@
 //! Quantised weights times int8 activations on NEON.
 //!
-//! Two paths, the same sums: [`single_token`] reads four rows where they lie; with more tokens, [`tile`] takes up to four of them
+//! Two paths, the same sums: [`single_token`] reads four rows in place; with more tokens, [`tile`] takes up to four of them
 //! over a strip of eight unpacked rows. In both, the exact integers of a group's halves come from [`Dot`] and go through
 //! [`accumulate`].
 
@@ -18,10 +18,10 @@ const TILE: usize = 4;
 /// The table's function for type `B`.
 ///
 /// # Safety
-/// As for [`crate::kernels::matmul::RowsKernel`]; the processor has what `D` needs.
+/// As for [`crate::kernels::matmul::RowsKernel`]; the processor supports `D`.
 pub(super) unsafe fn rows<B: Block, D: Dot>(chunk: &Chunk<'_>) {
     let tokens = chunk.x.tokens();
-    // SAFETY: passed on from the caller; the tokens exist, and have as many groups as the strip; the rows are this chunk's.
+    // SAFETY: upheld by the caller; the tokens exist, and have as many groups as the strip; the rows belong to this chunk.
     unsafe {
         if tokens == 1 {
             return single_token::<B, D>(chunk);
@@ -49,7 +49,7 @@ unsafe fn single_token<B: Block, D: Dot>(chunk: &Chunk<'_>) {
         let rows = chunk.pointers(first);
         let mut sums = vdupq_n_f32(0.0);
         for block in 0..blocks {
-            // SAFETY: each row has `blocks` blocks, and the token as many groups; the rows are this chunk's.
+            // SAFETY: each row has `blocks` blocks, and the token as many groups; the rows belong to this chunk.
             unsafe {
                 let rows = rows.map(|row| row.add(block * B::BYTES));
                 B::header(&rows, &mut header);
@@ -66,7 +66,7 @@ unsafe fn single_token<B: Block, D: Dot>(chunk: &Chunk<'_>) {
                 }
             }
         }
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         unsafe { store(chunk, 0, first, sums) };
     }
 }
@@ -95,7 +95,7 @@ unsafe fn tile<F: Form, D: Dot, const T: usize>(chunk: &Chunk<'_>, first: usize,
     }
     for (t, sums) in sums.into_iter().enumerate() {
         for (vector, sums) in sums.into_iter().enumerate() {
-            // SAFETY: passed on from the caller.
+            // SAFETY: upheld by the caller.
             unsafe { store(chunk, token + t, first + 4 * vector, sums) };
         }
     }
@@ -136,7 +136,7 @@ fn accumulate<F: Form>(
 #[target_feature(enable = "neon")]
 unsafe fn store(chunk: &Chunk<'_>, token: usize, first: usize, sums: float32x4_t) {
     let mut lanes = [0.0; 4];
-    // SAFETY: four lanes to four values; the rows are of this chunk.
+    // SAFETY: four lanes to four values; the rows belong to this chunk.
     unsafe {
         vst1q_f32(lanes.as_mut_ptr(), sums);
         chunk.store(token, first, &lanes);

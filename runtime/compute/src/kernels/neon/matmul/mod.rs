@@ -40,7 +40,7 @@ pub(super) const KERNELS: MatmulKernels = MatmulKernels { quantize, rows: rows!(
 pub(super) const KERNELS_DOTPROD: MatmulKernels = MatmulKernels { quantize, rows: rows!(Dotprod) };
 pub(super) const KERNELS_I8MM: MatmulKernels = MatmulKernels { quantize, rows: rows!(I8mm) };
 
-/// The scalar table's `quantize`, bit for bit.
+/// Bit-identical to the scalar `quantize`.
 #[target_feature(enable = "neon")]
 fn quantize(x: &[f32], groups: &mut [ActivationGroup]) {
     for (x, group) in x.chunks_exact(GROUP).zip(groups) {

@@ -1,8 +1,8 @@
 //! F32, F16 and BF16 weights times f32 activations on NEON.
 //!
 //! A (row, token) has eight sums in two registers, lane = column modulo 8, added up at the end by [`store`]. With one token, four
-//! rows are read where they lie. With more, 256 columns of eight rows at a time are widened into a strip and used for a block of
-//! tokens, in tiles of four rows × three tokens: 24 of the 32 registers hold sums. Strip and tile stay in the first cache; sums
+//! rows are read in place. With more, 256 columns of eight rows at a time are widened into a strip and used for a block of
+//! tokens, in tiles of four rows × three tokens: 24 of the 32 registers hold sums. Strip and tile stay in L1; sums
 //! wait in the second for the next columns.
 
 use std::arch::aarch64::*;
@@ -37,7 +37,7 @@ struct Scratch {
     sums: [[[Eight; ROWS]; TILES]; TOKENS],
 }
 
-// SAFETY: vectors of numbers.
+// SAFETY: plain vectors of numbers.
 unsafe impl Numbers for Scratch {}
 
 /// A plain type as NEON reads it.
@@ -53,7 +53,7 @@ impl Wide for F32 {
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn load(from: *const u8) -> Eight {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         unsafe { eight(from.cast()) }
     }
 }
@@ -62,7 +62,7 @@ impl Wide for F16 {
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn load(from: *const u8) -> Eight {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         widen(unsafe { vreinterpretq_u16_u8(vld1q_u8(from)) }).parts()
     }
 }
@@ -71,7 +71,7 @@ impl Wide for BF16 {
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn load(from: *const u8) -> Eight {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         let bits = unsafe { vreinterpretq_u16_u8(vld1q_u8(from)) };
         let wide = [vshll_n_u16::<16>(vget_low_u16(bits)), vshll_high_n_u16::<16>(bits)];
         wide.map(|bits| vreinterpretq_f32_u32(bits))
@@ -82,7 +82,7 @@ impl Wide for BF16 {
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn eight(from: *const f32) -> Eight {
-    // SAFETY: the caller has them there; no alignment is asked for.
+    // SAFETY: the caller guarantees them there; no alignment is asked for.
     unsafe { [vld1q_f32(from), vld1q_f32(from.add(4))] }
 }
 
@@ -94,7 +94,7 @@ pub(super) unsafe fn rows<P: Wide>(chunk: &Chunk<'_>) {
     let tokens = chunk.x.tokens();
     if tokens == 1 {
         for first in chunk.rows.clone().step_by(ROWS) {
-            // SAFETY: the row's bytes lie there, the rows are this chunk's.
+            // SAFETY: the row's bytes lie there, the rows belong to this chunk.
             unsafe { one_token::<P>(chunk, first) };
         }
         return;
@@ -104,7 +104,7 @@ pub(super) unsafe fn rows<P: Wide>(chunk: &Chunk<'_>) {
         for block in (0..tokens).step_by(TOKENS) {
             let block = block..(block + TOKENS).min(tokens);
             for first in chunk.rows.clone().step_by(TILES * ROWS) {
-                // SAFETY: the rows are this chunk's, the tokens exist.
+                // SAFETY: the rows belong to this chunk, the tokens exist.
                 unsafe { strip_rows::<P>(chunk, first, block.clone(), scratch) };
             }
         }
@@ -135,7 +135,7 @@ unsafe fn strip_rows<P: Wide>(chunk: &Chunk<'_>, first: usize, block: Range<usiz
     }
     for token in block.clone() {
         for tile in 0..TILES {
-            // SAFETY: the sums were filled in by the tiles; the rows are this chunk's.
+            // SAFETY: the sums were filled in by the tiles; the rows belong to this chunk.
             unsafe { store(chunk, token, first + tile * ROWS, scratch.sums[token - block.start][tile]) };
         }
     }
@@ -186,7 +186,7 @@ unsafe fn one_token<P: Wide>(chunk: &Chunk<'_>, first: usize) {
             }
         }
     }
-    // SAFETY: the rows are this chunk's.
+    // SAFETY: the rows belong to this chunk.
     unsafe { store(chunk, 0, first, sums) };
 }
 
@@ -244,7 +244,7 @@ unsafe fn store(chunk: &Chunk<'_>, token: usize, first: usize, sums: [Eight; ROW
     let [a, b, c, d] = sums.map(|[low, high]| vaddq_f32(low, high));
     let totals = vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d));
     let mut lanes = [0.0; ROWS];
-    // SAFETY: four lanes to four values; the rows are of this chunk.
+    // SAFETY: four lanes to four values; the rows belong to this chunk.
     unsafe {
         vst1q_f32(lanes.as_mut_ptr(), totals);
         chunk.store(token, first, &lanes);

@@ -19,13 +19,13 @@ pub(super) struct StripGroup {
     pub(super) weights: [Weights; 2],
 }
 
-// SAFETY: vectors of numbers.
+// SAFETY: plain vectors of numbers.
 unsafe impl Numbers for StripGroup {}
 
 /// Unpacks the chunk's rows strip by strip, and calls `each` with the first row and the strip.
 ///
 /// # Safety
-/// The processor has what `D` needs.
+/// The processor supports `D`.
 #[inline]
 #[target_feature(enable = "neon")]
 pub(super) unsafe fn for_each_strip<B: Block, D: Dot>(chunk: &Chunk<'_>, mut each: impl FnMut(usize, &[StripGroup])) {
@@ -46,7 +46,7 @@ pub(super) unsafe fn for_each_strip<B: Block, D: Dot>(chunk: &Chunk<'_>, mut eac
 unsafe fn unpack<B: Block, D: Dot>(rows: &Rows, vector: usize, blocks: usize, strip: &mut [StripGroup]) {
     let mut header = Header::new();
     for block in 0..blocks {
-        // SAFETY: the caller has `blocks` blocks at each row, and places in the strip.
+        // SAFETY: the caller guarantees `blocks` blocks at each row, and places in the strip.
         unsafe {
             let rows = rows.map(|row| row.add(block * B::BYTES));
             B::header(&rows, &mut header);

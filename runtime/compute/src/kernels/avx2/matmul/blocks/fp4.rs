@@ -30,7 +30,7 @@ impl Block for MXFP4 {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         let bits = rows.map(|row| i32::from(unsafe { *row }));
         let bits = _mm256_setr_epi32(bits[0], bits[1], bits[2], bits[3], bits[4], bits[5], bits[6], bits[7]);
         // Half of the power of two; below the smallest exponent of an f32 it is a bit of the mantissa.
@@ -43,7 +43,7 @@ impl Block for MXFP4 {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, _: usize) -> __m256i {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         look_up(&LEVELS, unsafe { nibbles(block.add(1)) })
     }
 }
@@ -58,7 +58,7 @@ impl Block for NVFP4 {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         let four = unsafe { words_of(rows, 0) };
         header.scale[0] = half_of_ue4m3(four);
         header.upper_scale[0] = half_of_ue4m3(_mm256_srli_epi32::<8>(four));
@@ -69,7 +69,7 @@ impl Block for NVFP4 {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, group: usize) -> __m256i {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         let halves = unsafe { _mm_loadu_si128(block.add(4 + 16 * group).cast()) };
         // Eight bytes a half: the low nibbles, then the high ones.
         let twice = _mm256_permute4x64_epi64::<0b01_01_00_00>(_mm256_castsi128_si256(halves));

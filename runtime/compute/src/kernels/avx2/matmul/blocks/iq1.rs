@@ -19,7 +19,7 @@ impl Block for IQ1S {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         let scale = unsafe { f16_of(rows, 0) };
         for group in 0..8 {
             // SAFETY: as above.
@@ -36,7 +36,7 @@ impl Block for IQ1S {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, group: usize) -> __m256i {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         unsafe {
             let upper = block.add(34 + 2 * group).cast::<u16>().read_unaligned() as usize;
             points(block.add(2 + 4 * group), [upper << 8, upper << 5, upper << 2, upper >> 1])
@@ -57,7 +57,7 @@ impl Block for IQ1M {
         let mut scales = [0; 8];
         let mut pairs = [_mm256_setzero_si256(); 8];
         for ((pairs, scale), row) in pairs.iter_mut().zip(&mut scales).zip(rows) {
-            // SAFETY: passed on from the caller.
+            // SAFETY: upheld by the caller.
             let words = unsafe { row.add(48).cast::<u64>().read_unaligned() };
             *scale = (words >> 12 & 0xf | words >> 24 & 0xf0 | words >> 36 & 0xf00 | words >> 48 & 0xf000) as i16;
             // Each word four times; scale n of a word is brought to bit 9, and down again.
@@ -81,7 +81,7 @@ impl Block for IQ1M {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, group: usize) -> __m256i {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         let (points, upper) = unsafe {
             let upper = block.add(32 + 2 * group).cast::<u16>().read_unaligned() as usize;
             (points(block.add(4 * group), [upper << 8, upper << 4, upper, upper >> 4]), upper)
@@ -98,7 +98,7 @@ impl Block for IQ1M {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn points(indices: *const u8, upper: [usize; 4]) -> __m256i {
-    // SAFETY: the caller has four bytes there.
+    // SAFETY: the caller guarantees four bytes there.
     let indices = unsafe { indices.cast::<[u8; 4]>().read() };
     let point = |part: usize| IQ1[usize::from(indices[part]) | upper[part] & 0x700] as i64;
     _mm256_setr_epi64x(point(0), point(1), point(2), point(3))

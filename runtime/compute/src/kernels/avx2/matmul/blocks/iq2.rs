@@ -24,7 +24,7 @@ impl Block for IQ2XXS {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         let scale = unsafe { eighth_of_f16(rows) };
         for group in 0..8 {
             // SAFETY: as above.
@@ -36,7 +36,7 @@ impl Block for IQ2XXS {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, group: usize) -> __m256i {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         let [a, b, c, d, words @ ..] = unsafe { block.add(2 + 8 * group).cast::<[u8; 8]>().read() };
         let point = |index: u8| grids::IQ2XXS[usize::from(index)] as i64;
         let points = _mm256_setr_epi64x(point(a), point(b), point(c), point(d));
@@ -54,14 +54,14 @@ impl Block for IQ2XS {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         unsafe { nibble_header(rows, 66, header) }
     }
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, group: usize) -> __m256i {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         let words = unsafe { block.add(2 + 8 * group).cast::<u64>().read_unaligned() };
         let point = |part: usize| grids::IQ2XS[(words >> (16 * part)) as usize & 511] as i64;
         let points = _mm256_setr_epi64x(point(0), point(1), point(2), point(3));
@@ -80,14 +80,14 @@ impl Block for IQ2S {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         unsafe { nibble_header(rows, 74, header) }
     }
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, group: usize) -> __m256i {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         let (indices, signs, upper) = unsafe {
             let indices = block.add(2 + 4 * group).cast::<[u8; 4]>().read();
             (indices, block.add(34 + 4 * group).cast::<i32>().read_unaligned(), usize::from(*block.add(66 + group)))
@@ -102,7 +102,7 @@ impl Block for IQ2S {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn eighth_of_f16(rows: &Rows) -> __m256 {
-    // SAFETY: passed on from the caller.
+    // SAFETY: upheld by the caller.
     _mm256_mul_ps(unsafe { f16_of(rows, 0) }, _mm256_set1_ps(0.125))
 }
 
@@ -110,7 +110,7 @@ unsafe fn eighth_of_f16(rows: &Rows) -> __m256 {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn nibble_header(rows: &Rows, offset: usize, header: &mut Header) {
-    // SAFETY: passed on from the caller.
+    // SAFETY: upheld by the caller.
     let (scale, bytes) = unsafe { (eighth_of_f16(rows), bytes_of(rows, offset)) };
     for (group, bytes) in bytes.into_iter().enumerate() {
         header.scale[group] = _mm256_mul_ps(scale, odd(_mm256_and_si256(bytes, _mm256_set1_epi32(15))));

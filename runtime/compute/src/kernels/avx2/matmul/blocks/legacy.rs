@@ -23,7 +23,7 @@ impl Block for Q4_0 {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         header.scale[0] = unsafe { f16_of(rows, 0) };
         header.offset[0] = _mm256_mul_ps(header.scale[0], _mm256_set1_ps(-8.0));
     }
@@ -31,7 +31,7 @@ impl Block for Q4_0 {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, _: usize) -> __m256i {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         unsafe { nibbles(block.add(2)) }
     }
 }
@@ -45,14 +45,14 @@ impl Block for Q4_1 {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         (header.scale[0], header.offset[0]) = unsafe { f16_pairs_of(rows, 0) };
     }
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, _: usize) -> __m256i {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         unsafe { nibbles(block.add(4)) }
     }
 }
@@ -66,7 +66,7 @@ impl Block for Q5_0 {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         header.scale[0] = unsafe { f16_of(rows, 0) };
         header.offset[0] = _mm256_mul_ps(header.scale[0], _mm256_set1_ps(-16.0));
     }
@@ -74,7 +74,7 @@ impl Block for Q5_0 {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, _: usize) -> __m256i {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         unsafe { _mm256_or_si256(nibbles(block.add(6)), fifth_bits(block.add(2))) }
     }
 }
@@ -88,14 +88,14 @@ impl Block for Q5_1 {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         (header.scale[0], header.offset[0]) = unsafe { f16_pairs_of(rows, 0) };
     }
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, _: usize) -> __m256i {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         unsafe { _mm256_or_si256(nibbles(block.add(8)), fifth_bits(block.add(4))) }
     }
 }
@@ -108,14 +108,14 @@ impl Block for Q8_0 {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         header.scale[0] = unsafe { f16_of(rows, 0) };
     }
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, _: usize) -> __m256i {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         unsafe { _mm256_loadu_si256(block.add(2).cast()) }
     }
 }
@@ -124,7 +124,7 @@ impl Block for Q8_0 {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn fifth_bits(bytes: *const u8) -> __m256i {
-    // SAFETY: the caller has four bytes there.
+    // SAFETY: the caller guarantees four bytes there.
     let mask = mask_of(unsafe { bytes.cast::<i32>().read_unaligned() });
     _mm256_and_si256(mask, _mm256_set1_epi8(16))
 }

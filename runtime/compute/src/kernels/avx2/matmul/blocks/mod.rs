@@ -92,7 +92,7 @@ pub(in crate::kernels) trait Block {
     /// Reads what a block of each row holds beside the levels.
     ///
     /// # Safety
-    /// A block lies at each row; the processor has AVX2, FMA and F16C.
+    /// Each row points to a block; the processor has AVX2, FMA and F16C.
     unsafe fn header(rows: &Rows, header: &mut Header);
 
     /// The levels of a group of the block, in the order of columns.
@@ -106,7 +106,7 @@ pub(in crate::kernels) trait Block {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn f16_of(rows: &Rows, offset: usize) -> __m256 {
-    // SAFETY: the caller has a block at each row, `offset` lies two bytes before its end at least.
+    // SAFETY: the caller guarantees a block at each row, of which `offset` leaves at least two bytes.
     let bits = rows.map(|row| unsafe { row.add(offset).cast::<i16>().read_unaligned() });
     let bits = _mm_setr_epi16(bits[0], bits[1], bits[2], bits[3], bits[4], bits[5], bits[6], bits[7]);
     _mm256_cvtph_ps(bits)
@@ -116,7 +116,7 @@ unsafe fn f16_of(rows: &Rows, offset: usize) -> __m256 {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn f16_pairs_of(rows: &Rows, offset: usize) -> (__m256, __m256) {
-    // SAFETY: passed on from the caller.
+    // SAFETY: upheld by the caller.
     f16_pairs(unsafe { words_of(rows, offset) })
 }
 
@@ -134,7 +134,7 @@ fn f16_pairs(words: __m256i) -> (__m256, __m256) {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn four_words_of(rows: &Rows, offset: usize) -> [__m256i; 4] {
-    // SAFETY: the caller has a block at each row, `offset` lies sixteen bytes before its end at least.
+    // SAFETY: the caller guarantees a block at each row, of which `offset` leaves at least sixteen bytes.
     let load = |row: usize| unsafe {
         let [front, back] = [rows[row], rows[row + 4]].map(|row| _mm_loadu_si128(row.add(offset).cast()));
         _mm256_set_m128i(back, front)
@@ -154,7 +154,7 @@ unsafe fn four_words_of(rows: &Rows, offset: usize) -> [__m256i; 4] {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn nibbles(bytes: *const u8) -> __m256i {
-    // SAFETY: the caller has 16 bytes there.
+    // SAFETY: the caller guarantees 16 bytes there.
     let twice = _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(bytes.cast()) });
     let shifted = _mm256_srlv_epi64(twice, _mm256_setr_epi64x(0, 0, 4, 4));
     _mm256_and_si256(shifted, _mm256_set1_epi8(15))
@@ -164,7 +164,7 @@ unsafe fn nibbles(bytes: *const u8) -> __m256i {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn words_of(rows: &Rows, offset: usize) -> __m256i {
-    // SAFETY: the caller has a block at each row, `offset` lies four bytes before its end at least.
+    // SAFETY: the caller guarantees a block at each row, of which `offset` leaves at least four bytes.
     let words = rows.map(|row| unsafe { row.add(offset).cast::<i32>().read_unaligned() });
     _mm256_setr_epi32(words[0], words[1], words[2], words[3], words[4], words[5], words[6], words[7])
 }
@@ -173,7 +173,7 @@ unsafe fn words_of(rows: &Rows, offset: usize) -> __m256i {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn half_words_of(rows: &Rows, offset: usize) -> __m256i {
-    // SAFETY: the caller has a block at each row, `offset` lies two bytes before its end at least.
+    // SAFETY: the caller guarantees a block at each row, of which `offset` leaves at least two bytes.
     let words = rows.map(|row| i32::from(unsafe { row.add(offset).cast::<u16>().read_unaligned() }));
     _mm256_setr_epi32(words[0], words[1], words[2], words[3], words[4], words[5], words[6], words[7])
 }
@@ -184,7 +184,7 @@ unsafe fn half_words_of(rows: &Rows, offset: usize) -> __m256i {
 unsafe fn bytes_of(rows: &Rows, offset: usize) -> [__m256i; 8] {
     let mut bytes = [_mm256_setzero_si256(); 8];
     for (bytes, row) in bytes.iter_mut().zip(rows) {
-        // SAFETY: the caller has a block at each row, `offset` lies eight bytes before its end at least.
+        // SAFETY: the caller guarantees a block at each row, of which `offset` leaves at least eight bytes.
         *bytes = _mm256_cvtepu8_epi32(unsafe { _mm_loadl_epi64(row.add(offset).cast()) });
     }
     transpose(bytes)
@@ -249,7 +249,7 @@ fn look_up(table: &[i8; 16], indices: __m256i) -> __m256i {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn bit_pairs(bytes: *const u8, group: usize) -> __m256i {
-    // SAFETY: the caller has 64 bytes there.
+    // SAFETY: the caller guarantees 64 bytes there.
     let four = unsafe { _mm256_loadu_si256(bytes.add(32 * (group / 4)).cast()) };
     let shifted = _mm256_srl_epi16(four, _mm_cvtsi32_si128(2 * (group % 4) as i32));
     _mm256_and_si256(shifted, _mm256_set1_epi8(3))

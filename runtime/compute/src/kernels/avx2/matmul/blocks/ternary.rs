@@ -18,14 +18,14 @@ impl Block for TQ1_0 {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         header.scale = [unsafe { f16_of(rows, 52) }; 8];
     }
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, group: usize) -> __m256i {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         let bytes = unsafe {
             match group {
                 0..5 => _mm256_loadu_si256(block.cast()),
@@ -58,14 +58,14 @@ impl Block for TQ2_0 {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         header.scale = [unsafe { f16_of(rows, 64) }; 8];
     }
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, group: usize) -> __m256i {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         unsafe { bit_pairs(block, group) }
     }
 }

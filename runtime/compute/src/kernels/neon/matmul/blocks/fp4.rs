@@ -19,7 +19,7 @@ impl Block for MXFP4 {
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller, as in all of the following; four values.
+        // SAFETY: upheld by the caller, as in all of the following; four values.
         let bits = unsafe { vld1q_u32(rows.map(|row| u32::from(*row)).as_ptr()) };
         // Half of the power of two; below the smallest exponent of an f32 it is a bit of the mantissa.
         let usual = vshlq_n_u32::<23>(vsubq_u32(bits, vdupq_n_u32(1)));

@@ -20,7 +20,7 @@ impl Block for IQ1S {
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller, as in all of the following; 16 bytes of words.
+        // SAFETY: upheld by the caller, as in all of the following; 16 bytes of words.
         let (scale, words) = unsafe { (f16_of(rows, 0), rows.map(|row| vreinterpretq_u16_u8(vld1q_u8(row.add(34))))) };
         let scales = lanes_of(words.map(|words| {
             let bits = vand_u8(vmovn_u16(vshrq_n_u16::<12>(words)), vdup_n_u8(7));
@@ -100,7 +100,7 @@ static SHIFTS: [[i16; 8]; 2] = [[0, -6, 0, -6, 0, -6, 0, -6], [-3, -9, -3, -9, -
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn points(indices: *const u8, upper: [usize; 4]) -> [int8x16_t; 2] {
-    // SAFETY: the caller has four bytes there.
+    // SAFETY: the caller guarantees four bytes there.
     let indices = unsafe { indices.cast::<[u8; 4]>().read() };
     let point = |part: usize| vcreate_s8(IQ1[usize::from(indices[part]) | upper[part] & 0x700]);
     [vcombine_s8(point(0), point(1)), vcombine_s8(point(2), point(3))]

@@ -19,7 +19,7 @@ impl Block for IQ4NL {
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller, as in all of the following.
+        // SAFETY: upheld by the caller, as in all of the following.
         header[0].scale[0] = unsafe { f16_of(rows, 0) };
     }
 

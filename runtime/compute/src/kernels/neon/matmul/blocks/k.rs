@@ -28,7 +28,7 @@ impl Block for Q2K {
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller, as in all of the following.
+        // SAFETY: upheld by the caller, as in all of the following.
         let (scale, minimum, bytes) = unsafe { (f16_of(rows, 80), f16_of(rows, 82), rows.map(|row| vld1q_u8(row))) };
         let minus = vnegq_f32(minimum);
         let low = lanes_of_halves(bytes.map(|bytes| vandq_u8(bytes, vdupq_n_u8(15))));
@@ -161,7 +161,7 @@ impl Block for Q6K {
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn k_nibbles(bytes: *const u8, group: usize) -> [uint8x16_t; 2] {
-    // SAFETY: the caller has 128 bytes there.
+    // SAFETY: the caller guarantees 128 bytes there.
     unsafe { load_32(bytes.add(32 * (group / 2))) }.map(|both| bits_from(both, 4 * (group % 2), 15))
 }
 
@@ -190,7 +190,7 @@ fn set_multipliers(scales: [uint8x16_t; 4], header: &mut Header) {
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn six_bit_header(rows: &Rows, header: &mut Header) {
-    // SAFETY: passed on from the caller.
+    // SAFETY: upheld by the caller.
     let (scale, minimum) = unsafe { (f16_of(rows, 0), f16_of(rows, 2)) };
     let bytes = rows.map(|row| {
         // SAFETY: a block is longer than 16 bytes.

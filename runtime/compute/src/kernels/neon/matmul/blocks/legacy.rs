@@ -25,7 +25,7 @@ impl Block for Q4_0 {
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller, as in all of the following.
+        // SAFETY: upheld by the caller, as in all of the following.
         header[0].scale[0] = unsafe { f16_of(rows, 0) };
     }
 
@@ -125,7 +125,7 @@ impl Block for Q8_0 {
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn scale_and_minimum(rows: &Rows, header: &mut Header) {
-    // SAFETY: passed on from the caller.
+    // SAFETY: upheld by the caller.
     unsafe {
         header[0].scale[0] = f16_of(rows, 0);
         header[0].offset[0] = f16_of(rows, 2);
@@ -136,7 +136,7 @@ unsafe fn scale_and_minimum(rows: &Rows, header: &mut Header) {
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn with_fifth_bits(bytes: *const u8) -> [uint8x16_t; 2] {
-    // SAFETY: the caller has 20 bytes there.
+    // SAFETY: the caller guarantees 20 bytes there.
     let (bits, [low, high]) = unsafe { (bytes.cast::<[u8; 4]>().read(), nibbles(bytes.add(4))) };
     let fifth = |bits| vandq_u8(mask_of(bits), vdupq_n_u8(16));
     [vorrq_u8(low, fifth([bits[0], bits[1]])), vorrq_u8(high, fifth([bits[2], bits[3]]))]

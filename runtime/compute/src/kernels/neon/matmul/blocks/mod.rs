@@ -126,7 +126,7 @@ pub(super) trait Block {
     /// Reads what a block of each row holds beside the levels.
     ///
     /// # Safety
-    /// A block lies at each row.
+    /// Each row points to a block.
     unsafe fn header(rows: &Rows, header: &mut Header);
 
     /// The levels of a group of the block, half by half in the order of columns.
@@ -140,7 +140,7 @@ pub(super) trait Block {
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn f16_of(rows: &Rows, offset: usize) -> float32x4_t {
-    // SAFETY: the caller has a block at each row, `offset` lies two bytes before its end at least.
+    // SAFETY: the caller guarantees a block at each row, of which `offset` leaves at least two bytes.
     let bits = rows.map(|row| unsafe { row.add(offset).cast::<u16>().read_unaligned() });
     // SAFETY: four values.
     widen_four(unsafe { vld1_u16(bits.as_ptr()) })
@@ -150,7 +150,7 @@ unsafe fn f16_of(rows: &Rows, offset: usize) -> float32x4_t {
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn load_32(bytes: *const u8) -> [uint8x16_t; 2] {
-    // SAFETY: the caller has them there.
+    // SAFETY: the caller guarantees them there.
     unsafe { [vld1q_u8(bytes), vld1q_u8(bytes.add(16))] }
 }
 
@@ -158,7 +158,7 @@ unsafe fn load_32(bytes: *const u8) -> [uint8x16_t; 2] {
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn nibbles(bytes: *const u8) -> [uint8x16_t; 2] {
-    // SAFETY: the caller has 16 bytes there.
+    // SAFETY: the caller guarantees 16 bytes there.
     let both = unsafe { vld1q_u8(bytes) };
     [vandq_u8(both, vdupq_n_u8(15)), vshrq_n_u8::<4>(both)]
 }
@@ -174,7 +174,7 @@ fn bits_from(bytes: uint8x16_t, shift: usize, mask: u8) -> uint8x16_t {
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn bit_pairs(bytes: *const u8, group: usize) -> [uint8x16_t; 2] {
-    // SAFETY: the caller has 64 bytes there.
+    // SAFETY: the caller guarantees 64 bytes there.
     unsafe { load_32(bytes.add(32 * (group / 4))) }.map(|bytes| bits_from(bytes, 2 * (group % 4), 3))
 }
 
@@ -225,7 +225,7 @@ fn odd(bits: uint8x8_t) -> uint8x8_t {
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn odd_top_nibbles(rows: &Rows, offset: usize) -> float32x4_t {
-    // SAFETY: the caller has a block at each row, `offset` lies four bytes before its end at least.
+    // SAFETY: the caller guarantees a block at each row, of which `offset` leaves at least four bytes.
     let words = rows.map(|row| unsafe { row.add(offset).cast::<u32>().read_unaligned() });
     // SAFETY: four values.
     let bits = vshrq_n_u32::<28>(unsafe { vld1q_u32(words.as_ptr()) });
@@ -246,7 +246,7 @@ fn eight_nibbles(word: u32) -> uint8x8_t {
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn bytes_at(rows: &Rows, offset: usize) -> [uint8x8_t; 4] {
-    // SAFETY: the caller has a block at each row, `offset` lies eight bytes before its end at least.
+    // SAFETY: the caller guarantees a block at each row, of which `offset` leaves at least eight bytes.
     rows.map(|row| unsafe { vld1_u8(row.add(offset)) })
 }
 

@@ -19,7 +19,7 @@ impl Block for TQ1_0 {
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller, as in all of the following.
+        // SAFETY: upheld by the caller, as in all of the following.
         header.set_scale(unsafe { f16_of(rows, 52) });
     }
 
