@@ -3,7 +3,7 @@
 use super::vector::F32x8;
 use crate::kernels::elementwise::{Activation, ElementwiseKernels, lanes};
 
-/// Defines functions that are compiled with these features and call the generic one of the same name.
+/// Defines functions compiled with these features that call the generic one of the same name.
 macro_rules! with_features {
     ($features:literal: $($name:ident$(::<$vector:ident>)?($($argument:ident: $type:ty),+);)+) => {
         $(#[target_feature(enable = $features)]

@@ -1,4 +1,4 @@
-//! Recurrences on AVX-512: where the number of lanes does not show in the bits. The others are `avx2`'s.
+//! Recurrences on AVX-512 where the number of lanes does not affect the result. The others are `avx2`'s.
 
 use super::vector::F32x16;
 use crate::kernels::avx2;

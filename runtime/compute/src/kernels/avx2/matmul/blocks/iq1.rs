@@ -7,7 +7,7 @@ use crate::quant::grids::IQ1;
 
 /// f16 scale, indices, words of upper bits, a scale and a direction; levels 0 to 2.
 pub(in crate::kernels) struct IQ1S;
-/// Indices, upper bits and directions, scales of 16 columns and the f16 scale in pieces; levels in eighths, 10 = zero.
+/// Indices, upper bits and directions, scales of 16 columns and the f16 scale in pieces; levels in eighths, zero point 10.
 pub(in crate::kernels) struct IQ1M;
 
 impl Block for IQ1S {
@@ -26,7 +26,7 @@ impl Block for IQ1S {
             let words = unsafe { half_words_of(rows, 34 + 2 * group) };
             let bits = _mm256_and_si256(_mm256_srli_epi32::<12>(words), _mm256_set1_epi32(7));
             header.scale[group] = _mm256_mul_ps(scale, odd(bits));
-            // Levels count from −1, an eighth higher or lower: the direction is the upper bit of the word.
+            // Levels start at −1, shifted up or down by an eighth: the direction is the upper bit of the word.
             let direction = _mm256_castsi256_ps(_mm256_slli_epi32::<16>(words));
             let zero = _mm256_blendv_ps(_mm256_set1_ps(-0.875), _mm256_set1_ps(-1.125), direction);
             header.offset[group] = _mm256_mul_ps(header.scale[group], zero);
@@ -60,7 +60,7 @@ impl Block for IQ1M {
             // SAFETY: upheld by the caller.
             let words = unsafe { row.add(48).cast::<u64>().read_unaligned() };
             *scale = (words >> 12 & 0xf | words >> 24 & 0xf0 | words >> 36 & 0xf00 | words >> 48 & 0xf000) as i16;
-            // Each word four times; scale n of a word is brought to bit 9, and down again.
+            // Each word four times; scale n of a word is shifted to bit 9, and back down.
             let copies = _mm256_setr_epi64x(
                 0x0100_0100_0100_0100,
                 0x0302_0302_0302_0302,
@@ -86,7 +86,7 @@ impl Block for IQ1M {
             let upper = block.add(32 + 2 * group).cast::<u16>().read_unaligned() as usize;
             (points(block.add(4 * group), [upper << 8, upper << 4, upper, upper >> 4]), upper)
         };
-        // Eighths of a point, which counts from −1: 8 × (point − 1) + 10, and one more or less.
+        // Point in eighths, starting at −1: 8 × (point − 1) + 10, plus or minus one.
         let direction = _mm256_setr_epi64x(8, 8 << 4, 8 << 8, 8 << 12);
         let lower = _mm256_cmpeq_epi64(_mm256_and_si256(_mm256_set1_epi64x(upper as i64), direction), direction);
         let zero = _mm256_sub_epi8(_mm256_set1_epi8(3), _mm256_and_si256(lower, _mm256_set1_epi8(2)));
@@ -94,7 +94,7 @@ impl Block for IQ1M {
     }
 }
 
-/// Four points of the grid: lower bytes of their indices, and words that hold the upper three bits in theirs.
+/// Four grid points, from the low bytes of their indices and words that contain the upper three bits.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn points(indices: *const u8, upper: [usize; 4]) -> __m256i {

@@ -5,14 +5,14 @@ use std::arch::x86_64::*;
 use super::{Block, Header, Rows, bytes_of, f16_of, mask_of, odd, sign_masks, with_signs, words_of};
 use crate::quant::grids;
 
-/// f16 scale; indices, signs and a 4-bit scale for each group; 43 = zero.
+/// f16 scale; indices, signs and a 4-bit scale for each group; zero point 43.
 pub(in crate::kernels) struct IQ2XXS;
-/// f16 scale, indices with signs, 4-bit scales of 16 columns; 43 = zero.
+/// f16 scale, indices with signs, 4-bit scales of 16 columns; zero point 43.
 pub(in crate::kernels) struct IQ2XS;
-/// f16 scale, indices, signs, upper bits, 4-bit scales of 16 columns; 43 = zero.
+/// f16 scale, indices, signs, upper bits, 4-bit scales of 16 columns; zero point 43.
 pub(in crate::kernels) struct IQ2S;
 
-/// The largest magnitude, and what it takes to have no negative level.
+/// The largest magnitude, used as zero point to make levels unsigned.
 const LARGEST: i8 = 43;
 
 impl Block for IQ2XXS {
@@ -98,7 +98,7 @@ impl Block for IQ2S {
     }
 }
 
-/// The f16 that a block begins with, divided by 8.
+/// The f16 at the start of a block, divided by 8.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn eighth_of_f16(rows: &Rows) -> __m256 {
@@ -106,7 +106,7 @@ unsafe fn eighth_of_f16(rows: &Rows) -> __m256 {
     _mm256_mul_ps(unsafe { f16_of(rows, 0) }, _mm256_set1_ps(0.125))
 }
 
-/// Scales of both halves in a byte for each group, the eight of them at `offset`.
+/// Scales of both halves of each group, one byte per group, eight bytes at `offset`.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn nibble_header(rows: &Rows, offset: usize, header: &mut Header) {

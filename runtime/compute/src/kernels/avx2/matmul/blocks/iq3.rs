@@ -5,9 +5,9 @@ use std::arch::x86_64::*;
 use super::{Block, Header, Rows, f16_of, mask_of, odd, sign_masks, with_signs, words_of};
 use crate::quant::grids;
 
-/// f16 scale, indices, words of signs and a 4-bit scale; 62 = zero.
+/// f16 scale, indices, words of signs and a 4-bit scale; zero point 62.
 pub(in crate::kernels) struct IQ3XXS;
-/// f16 scale, indices, ninth bits, signs, 4-bit scales; 15 = zero.
+/// f16 scale, indices, ninth bits, signs, 4-bit scales; zero point 15.
 pub(in crate::kernels) struct IQ3S;
 
 impl Block for IQ3XXS {

@@ -1,4 +1,4 @@
-//! IQ4_NL and IQ4_XS: nibbles are looked up in the sixteen levels, which fill a byte's range and keep their sign.
+//! IQ4_NL and IQ4_XS: nibbles index sixteen levels, which fill a byte's range and stay signed.
 
 use std::arch::x86_64::*;
 

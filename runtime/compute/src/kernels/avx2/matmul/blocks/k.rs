@@ -6,13 +6,13 @@ use super::{Block, Header, Rows, bit_pairs, f16_of, f16_pairs, f16_pairs_of, fou
 
 /// 4-bit scales and minimums of 16 columns, bit pairs, two f16.
 pub(in crate::kernels) struct Q2K;
-/// Third bits, bit pairs, 6-bit scales of 16 columns, f16 scale, 4 = zero.
+/// Third bits, bit pairs, 6-bit scales of 16 columns, f16 scale; zero point 4.
 pub(in crate::kernels) struct Q3K;
 /// Two f16, 6-bit scales and minimums, nibbles.
 pub(in crate::kernels) struct Q4K;
 /// Two f16, 6-bit scales and minimums, fifth bits, nibbles.
 pub(in crate::kernels) struct Q5K;
-/// Nibbles, upper bit pairs, signed scales of 16 columns, f16 scale, 32 = zero.
+/// Nibbles, upper bit pairs, signed scales of 16 columns, f16 scale; zero point 32.
 pub(in crate::kernels) struct Q6K;
 
 impl Block for Q2K {
@@ -28,7 +28,7 @@ impl Block for Q2K {
         // SAFETY: upheld by the caller.
         let (scale, minimum) = unsafe { f16_pairs_of(rows, 80) };
         let minus = _mm256_sub_ps(_mm256_setzero_ps(), minimum);
-        // Sixteen bytes a row, a pair for each group, widened to eight pairs of i16.
+        // Sixteen bytes per row, a pair for each group, widened to eight pairs of i16.
         let mut pairs = [_mm256_setzero_si256(); 8];
         for (pairs, row) in pairs.iter_mut().zip(rows) {
             // SAFETY: as above.
@@ -150,7 +150,7 @@ impl Block for Q6K {
         // SAFETY: upheld by the caller.
         unsafe {
             header.scale = [f16_of(rows, 208); 8];
-            // Sixteen signed scales a row, a pair for each group, widened to eight pairs of i16.
+            // Sixteen signed scales per row, a pair for each group, widened to eight pairs of i16.
             let mut pairs = [_mm256_setzero_si256(); 8];
             for (pairs, row) in pairs.iter_mut().zip(rows) {
                 *pairs = _mm256_cvtepi8_epi16(_mm_loadu_si128(row.add(192).cast()));
@@ -198,7 +198,7 @@ unsafe fn six_bit_header(rows: &Rows, header: &mut Header) {
     let minus = _mm256_sub_ps(_mm256_setzero_ps(), minimum);
     let (six, four, two) =
         (_mm256_set1_epi32(0x3f3f_3f3f), _mm256_set1_epi32(0x0f0f_0f0f), _mm256_set1_epi32(0x3030_3030));
-    // Groups 4 to 7: four bits of their own, above them the two left over from groups 0 to 3. See `quant::k`.
+    // Groups 4 to 7: their own four bits, plus two upper bits left over from groups 0 to 3. See `quant::k`.
     let upper = |bits, word| {
         let above = _mm256_and_si256(_mm256_srli_epi32::<2>(word), two);
         _mm256_or_si256(_mm256_and_si256(bits, four), above)

@@ -4,11 +4,11 @@ use std::arch::x86_64::*;
 
 use super::{Block, Header, Rows, f16_of, f16_pairs_of, mask_of, nibbles};
 
-/// f16 scale, nibbles, 8 = zero.
+/// f16 scale, nibbles; zero point 8.
 pub(in crate::kernels) struct Q4_0;
 /// f16 scale, f16 minimum, nibbles.
 pub(in crate::kernels) struct Q4_1;
-/// f16 scale, fifth bits, nibbles, 16 = zero.
+/// f16 scale, fifth bits, nibbles; zero point 16.
 pub(in crate::kernels) struct Q5_0;
 /// f16 scale, f16 minimum, fifth bits, nibbles.
 pub(in crate::kernels) struct Q5_1;
@@ -120,7 +120,7 @@ impl Block for Q8_0 {
     }
 }
 
-/// 32 bits to 32 bytes of 0 or 16.
+/// Expands 32 bits to 32 bytes of 0 or 16.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn fifth_bits(bytes: *const u8) -> __m256i {
