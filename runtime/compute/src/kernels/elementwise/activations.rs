@@ -1,18 +1,18 @@
-//! Activations, alone and as gates of a feed-forward.
+//! Activations, alone and as feed-forward gates.
 
 use super::{GRAIN, stretches};
 use crate::kernels::Kernels;
 use crate::kernels::threads::Threads;
 
-/// Minimum elements per thread: an element costs an exponential.
+/// Minimum elements per thread: each costs an exponential.
 const ACTIVATION_GRAIN: usize = GRAIN / 4;
 
-/// A function of one number.
+/// A function applied to each element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
     /// `x / (1 + e^-x)`
     Silu,
-    /// The form by tanh that most models with gated GELU were trained with:
+    /// The tanh approximation, with which most models with gated GELU were trained:
     /// `x / 2 * (1 + tanh(sqrt(2 / π) (x + 0.044715 x³)))`.
     Gelu,
     /// `x / 2 * (1 + erf(x / √2))`
@@ -32,7 +32,7 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// All of them.
+    /// Every activation.
     pub const ALL: [Self; 9] = [
         Self::Silu,
         Self::Gelu,
