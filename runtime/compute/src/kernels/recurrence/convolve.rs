@@ -1,7 +1,7 @@
-//! Causal convolution of each channel with a kernel of its own over the last few rows.
+//! Causal convolution of each channel with its own kernel over the last few rows.
 //!
-//! `out[t][c] = Σ_j weight[c][j] × x[t - (taps - 1) + j][c] + bias[c]`, then perhaps SiLU: the short convolutions of Mamba (Gu and Dao
-//! 2023), of the gated delta rule, and of LFM2. The state is the last `taps - 1` rows, the oldest first.
+//! `out[t][c] = Σ_j weight[c][j] × x[t - (taps - 1) + j][c] + bias[c]`, optionally followed by SiLU: the short convolutions of
+//! Mamba (Gu and Dao 2023), of the gated delta rule, and of LFM2. The state is the last `taps - 1` rows, oldest first.
 
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ use crate::kernels::threads::Threads;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use crate::kernels::vector::Vector;
 
-/// Channels of a unit: their sums are a few registers.
+/// Channels per unit: their sums fit a few registers.
 const CHANNELS: usize = 64;
 
 /// The longest kernel.
@@ -24,29 +24,29 @@ const MOST_TAPS: usize = 8;
 pub struct Convolution<'a> {
     /// `(rows, channels)`
     pub x: Columns<'a>,
-    /// How many.
+    /// Number of channels.
     pub channels: usize,
-    /// Rows that an output is made of, 8 at most.
+    /// Kernel length, at most 8.
     pub taps: usize,
     /// `(channels, taps)`, the current row's last.
     pub weight: &'a [f32],
     /// One value per channel.
     pub bias: Option<&'a [f32]>,
-    /// Whether SiLU follows.
+    /// Whether to apply SiLU.
     pub silu: bool,
 }
 
 impl Convolution<'_> {
-    /// Elements of a sequence's state.
+    /// Elements in a sequence's state.
     pub fn state_len(&self) -> usize {
         (self.taps - 1) * self.channels
     }
 }
 
-/// Into `out`, `(rows, channels)`; rows in no run are left unchanged.
+/// Writes to `out`, `(rows, channels)`; rows in no run are left unchanged.
 ///
 /// # Panics
-/// If shapes do not fit, or two runs share rows.
+/// If shapes do not match, or two runs share rows.
 pub fn convolve(
     kernels: &Kernels,
     threads: &Threads,
@@ -64,15 +64,15 @@ pub fn convolve(
     for_units(threads, &shape, runs, out, &|unit| unsafe { (kernels.recurrence.convolve)(call, unit) });
 }
 
-/// SiLU on the channels of a row. A trait and no closure, since only a function can be inlined for certain, and so compiled with an
-/// instruction set's features.
+/// SiLU on the channels of a row. A trait instead of a closure, since only a function is reliably inlined, and so compiled with
+/// the instruction set's features.
 pub(in crate::kernels) trait SiluRow {
     /// # Safety
     /// The processor supports the implementation.
     unsafe fn silu(x: &mut [f32]);
 }
 
-/// The weights of some channels, tap by tap. Never inlined: with AVX2 the compiler makes it several times as slow.
+/// The weights of some channels, tap by tap. Never inlined: with AVX2 the compiler would make it several times slower.
 #[inline(never)]
 fn by_tap(call: &Convolution<'_>, channels: Range<usize>, weights: &mut [[f32; CHANNELS]; MOST_TAPS]) {
     for (at, channel) in call.weight.chunks_exact(call.taps).skip(channels.start).take(channels.len()).enumerate() {
@@ -89,7 +89,7 @@ pub(in crate::kernels) unsafe fn plain<S: SiluRow>(call: &Convolution<'_>, unit:
     let (channels, before, width) = (call.channels, call.taps - 1, unit.part.len());
     let mut weights = [[0.0; CHANNELS]; MOST_TAPS];
     by_tap(call, unit.part.clone(), &mut weights);
-    // Row `at` of the state and the run together.
+    // Range of row `at`, counting the state's rows first, then the run's.
     let state = |at: usize| at * channels + unit.part.start..at * channels + unit.part.end;
     let fresh = |at: usize| call.x.row(unit.rows.start + at - before, unit.part.clone());
     for index in 0..unit.rows.len() {

@@ -90,7 +90,7 @@ impl Block for IQ2S {
     }
 }
 
-/// The f16 that a block begins with, divided by 8.
+/// The f16 at the start of a block, divided by 8.
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn eighth_of_f16(rows: &Rows) -> float32x4_t {
@@ -98,7 +98,7 @@ unsafe fn eighth_of_f16(rows: &Rows) -> float32x4_t {
     vmulq_n_f32(unsafe { f16_of(rows, 0) }, 0.125)
 }
 
-/// Scales of both halves in a byte for each group, the eight of them at `offset`.
+/// Scales of both halves of each group, one byte per group, eight bytes at `offset`.
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn nibble_header(rows: &Rows, offset: usize, header: &mut Header) {

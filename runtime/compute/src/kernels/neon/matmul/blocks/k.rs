@@ -10,13 +10,13 @@ use crate::quant;
 
 /// 4-bit scales and minimums of 16 columns, bit pairs, two f16.
 pub(in super::super) struct Q2K;
-/// Third bits, bit pairs, 6-bit scales of 16 columns, f16 scale, 4 = zero.
+/// Third bits, bit pairs, 6-bit scales of 16 columns, f16 scale; zero point 4.
 pub(in super::super) struct Q3K;
 /// Two f16, 6-bit scales and minimums, nibbles.
 pub(in super::super) struct Q4K;
 /// Two f16, 6-bit scales and minimums, fifth bits, nibbles.
 pub(in super::super) struct Q5K;
-/// Nibbles, upper bit pairs, signed scales of 16 columns, f16 scale, 32 = zero.
+/// Nibbles, upper bit pairs, signed scales of 16 columns, f16 scale; zero point 32.
 pub(in super::super) struct Q6K;
 
 impl Block for Q2K {
@@ -165,7 +165,7 @@ unsafe fn k_nibbles(bytes: *const u8, group: usize) -> [uint8x16_t; 2] {
     unsafe { load_32(bytes.add(32 * (group / 2))) }.map(|both| bits_from(both, 4 * (group % 2), 15))
 }
 
-/// Sixteen bytes of each row, for the halves of eight groups, as lanes: `[half][group]`.
+/// Sixteen bytes of each row, for the halves of eight groups, transposed to lanes: `[half][group]`.
 #[inline]
 #[target_feature(enable = "neon")]
 fn lanes_of_halves(rows: [uint8x16_t; 4]) -> [[int32x4_t; 8]; 2] {

@@ -5,11 +5,11 @@ use std::arch::aarch64::*;
 use super::{Block, Header, Rows, Scaled, ScaledBytes, WithOffset, f16_of, from_zero, mask_of, nibbles};
 use crate::quant;
 
-/// f16 scale, nibbles, 8 = zero.
+/// f16 scale, nibbles; zero point 8.
 pub(in super::super) struct Q4_0;
 /// f16 scale, f16 minimum, nibbles.
 pub(in super::super) struct Q4_1;
-/// f16 scale, fifth bits, nibbles, 16 = zero.
+/// f16 scale, fifth bits, nibbles; zero point 16.
 pub(in super::super) struct Q5_0;
 /// f16 scale, f16 minimum, fifth bits, nibbles.
 pub(in super::super) struct Q5_1;
@@ -121,7 +121,7 @@ impl Block for Q8_0 {
     }
 }
 
-/// Two f16 that a block begins with.
+/// The two f16 at the start of a block.
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn scale_and_minimum(rows: &Rows, header: &mut Header) {
@@ -132,7 +132,7 @@ unsafe fn scale_and_minimum(rows: &Rows, header: &mut Header) {
     }
 }
 
-/// Four bytes of fifth bits, and behind them the nibbles.
+/// Four bytes of fifth bits, followed by the nibbles.
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn with_fifth_bits(bytes: *const u8) -> [uint8x16_t; 2] {
