@@ -1,6 +1,6 @@
-//! Micro-benchmarks of what the kernels are made of: `cargo bench -p satchel-compute --bench kernels -- [NAME…]`.
+//! Kernel micro-benchmarks: `cargo bench -p satchel-compute --bench kernels -- [NAME…]`.
 //!
-//! Plain timing loops that print the median of many short runs; no framework, nothing is compared or asserted.
+//! Plain timing loops that print the median of many short runs; no framework, no comparisons, no assertions.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints what it measured")]
 
@@ -57,7 +57,7 @@ fn busy(steps: usize) {
     }
 }
 
-/// Dispatch and join of a job, and how a stream of small jobs, as a token makes, scales.
+/// Dispatch and join of one job, and how a stream of small jobs, as in decoding, scales.
 fn threads() {
     for count in 1..=4 {
         let threads = Threads::new(count);
@@ -92,7 +92,7 @@ fn threads() {
     }
 }
 
-/// Attention of SmolLM2-135M (30 layers, 9 heads, 3 KV heads of 64): a prompt of 512 tokens, and one token after a context.
+/// Attention of SmolLM2-135M (30 layers, 9 heads, 3 KV heads of 64): a 512-token prompt, then one token after a context.
 fn attention_of_a_token() {
     for ty in CacheType::ALL {
         attention_with_cache(CacheTypes::both(ty));
@@ -116,7 +116,7 @@ fn attention_with_cache(cache: CacheTypes) {
         for count in [1, 2] {
             let threads = Threads::new(count);
             for (tokens, context) in [(512, 512), (1, 128), (1, 512), (1, 4096)] {
-                // Every layer reads pages of its own, as in a model: a long context does not fit the caches.
+                // Each layer reads its own pages, as in a model: a long context does not fit the caches.
                 let layers: Vec<Vec<Vec<f16>>> = (0..LAYERS)
                     .map(|layer| {
                         let pages = context / PAGE_TOKENS;
@@ -127,7 +127,7 @@ fn attention_with_cache(cache: CacheTypes) {
                     layers.iter().map(|pages| pages.iter().map(Vec::as_slice).collect()).collect();
                 let q: Vec<f32> = (0..tokens * 576).map(|i| (i % 17) as f32 * 0.1 - 0.8).collect();
                 let mut out = vec![0.0; q.len()];
-                // The best time of each layer, summed: what a quiet machine gives, also measured on a busy one.
+                // Sum of each layer's best time: what an idle machine would give, even when measured on a busy one.
                 let runs = if kernels.name == "scalar" { 2 } else { 15 };
                 let best = |pages: &Vec<&[f16]>| {
                     let query = |position| Query { pages, positions: 0..position + 1, position };
@@ -173,8 +173,8 @@ fn elementwise_rows() {
     }
 }
 
-/// Experts of the shape of Qwen3-30B-A3B, in Q4_K: 128 of 768 x 2048, of which a token uses 8. Layers take turns, so that the weights
-/// of a decoded token come from memory.
+/// Experts shaped like Qwen3-30B-A3B's in Q4_K: 128 of 768 x 2048, 8 used per token. Cycles through several layers so that decode
+/// reads weights from memory.
 fn experts_of_a_layer() {
     const LAYERS: usize = 3;
     let (ty, count, used, columns, inner) = (TensorType::Q4_K, 128, 8, 2048, 768);
@@ -217,8 +217,8 @@ fn experts_of_a_layer() {
     }
 }
 
-/// A layer of each recurrence, in the sizes of Qwen3-Next (convolution and delta rule), Falcon-Mamba and Granite 4, for a decoded
-/// token and for a chunk of prompt.
+/// One layer of each recurrence, sized like Qwen3-Next (convolution and delta rule), Falcon-Mamba and Granite 4, for decode and
+/// for a prompt chunk.
 fn recurrences() {
     let values = |count: usize| -> Vec<f32> { (0..count).map(|i| (i as f32 * 0.7).sin() * 0.1).collect() };
     let negative = |count: usize| -> Vec<f32> { values(count).iter().map(|x| -x.abs()).collect() };

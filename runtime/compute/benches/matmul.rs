@@ -1,9 +1,9 @@
-//! Speed of matrix products, by table, block type, shape and number of tokens:
-//! `cargo bench -p satchel-compute --bench matmul -- [--threads N] [--isa NAME] [--type TYPE] [--shape ROWSxCOLUMNS] [--tokens N]`.
+//! Matrix product speed by table, block type, shape and token count:
+//! `cargo bench -p satchel-compute --bench matmul -- [--threads N] [--isa NAME] [--type TYPE] [--shape ROWSxCOLUMNS] [--tokens
+//! N]`.
 //!
-//! Weights walk through a pool larger than the caches when there are few tokens, as in decode; a multiply-add counts as two
-//! operations. The machine's quietest of several runs is printed, kernels are compared, not conditions; but with few tokens the
-//! median.
+//! With few tokens the weights cycle through a pool larger than the caches, as in decode. A multiply-add counts as two
+//! operations. Prints the fastest of several runs, to compare kernels and not machine load; with few tokens, the median.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints what it measured")]
 
@@ -16,13 +16,13 @@ use satchel_compute::quant::SUPPORTED;
 use satchel_compute::quant::random::RandomWeights;
 use satchel_gguf::TensorType;
 
-/// Tokens that are measured as in decode.
+/// Up to this many tokens are measured as decode.
 const FEW: usize = 8;
 
-/// Bytes of weights for so few tokens: beyond the last cache of servers, too.
+/// Weight pool in that case: larger than a server's last-level cache.
 const POOL_BYTES: usize = 640 << 20;
 
-/// Bytes of weights between two looks at the clock.
+/// Bytes of weights per timed spell.
 const SPELL_BYTES: usize = 4 << 20;
 
 fn main() {
@@ -78,7 +78,7 @@ fn measure(table: &Kernels, threads: &Threads, ty: TensorType, rows: usize, colu
         let weight = Matrix { ty, rows, columns, bytes: &weights[matrix * bytes..][..bytes] };
         matmul(table, threads, &mut [Product { weight, out: &mut out, add: false, bias: None }], &input);
     };
-    // Short spells, so that some fall between the turns of other processes.
+    // Short spells, so that some fall between other processes' time slices.
     let spell = (SPELL_BYTES / bytes).clamp(1, count);
     let mut spells = Vec::new();
     let begin = Instant::now();
@@ -92,7 +92,7 @@ fn measure(table: &Kernels, threads: &Threads, ty: TensorType, rows: usize, colu
         }
     }
     spells.sort_by(f64::total_cmp);
-    // Out of memory the quickest spells are those whose weights were in a cache after all.
+    // When reading from memory, the fastest spells are those that hit a cache by luck: take the median.
     let best = if count > 1 { spells[spells.len() / 2] } else { spells[0] };
     let operations = 2.0 * (rows * columns * tokens) as f64;
     println!(

@@ -1,7 +1,7 @@
-//! The arithmetic of the engine: block types of weights ([`quant`]) and what works on them ([`kernels`]).
+//! The engine's arithmetic: weight block types ([`quant`]) and the operations on them ([`kernels`]).
 //!
-//! A crate of its own, since its code is all that is worth the compiler's highest level of optimisation, and so that its
-//! tests can be built for an emulated processor without the rest. Nothing here knows of files, models or tokens.
+//! A separate crate, since only this code is worth the compiler's highest optimisation level, and so that its tests can be built
+//! for an emulated processor without the rest. Nothing here knows about files, models or tokens.
 
 pub mod kernels;
 pub mod quant;

@@ -35,26 +35,25 @@ pub(crate) use self::partial::Partial;
 use super::Kernels;
 use super::threads::Threads;
 
-/// Positions in a page of one layer: the keys of every KV head, then their values, each as `cache` lays it out.
+/// Positions per page of one layer: every KV head's keys, then every KV head's values, each laid out as in `cache`.
 pub const PAGE_TOKENS: usize = 64;
 
-/// Positions that are folded together before they are merged with the rest: whole pages, and enough of them that merging is
-/// free, but few enough that a context of a thousand tokens has work for several threads.
+/// Positions folded before merging with the rest: whole pages; large enough that merging is free, small enough that a context of
+/// a thousand tokens feeds several threads.
 const SEGMENT: usize = 4 * PAGE_TOKENS;
 
-/// Rows of a block at the most: enough that converting a page is a small part, few enough for the second-level cache.
+/// Maximum rows per block: enough to amortise converting a page, few enough for L2.
 const BLOCK_ROWS: usize = 48;
 
 /// What one query token sees.
 #[derive(Clone, Debug)]
 pub struct Query<'a> {
-    /// This layer's pages of the token's sequence, each of [`AttentionShape::page`] elements. Those before the first position
-    /// that is seen may be gone, as a sliding window lets them go: an empty slice is in the place of each.
+    /// This layer's pages of the token's sequence, each of [`AttentionShape::page`] elements. Pages before the first visible
+    /// position may have been freed by a sliding window; each is then an empty slice.
     pub pages: &'a [&'a [f16]],
-    /// The positions attended to: up to the token's own in a text that is continued, all of an encoder's, the last ones of a
-    /// window.
+    /// Positions attended to: up to the token's own in causal attention, all of them in an encoder, the last ones in a window.
     pub positions: Range<usize>,
-    /// The token's own position, which [`AttentionShape::alibi`] counts from.
+    /// The token's own position, from which [`AttentionShape::alibi`] measures distance.
     pub position: usize,
 }
 
@@ -65,28 +64,27 @@ pub struct AttentionShape {
     pub heads: usize,
     /// Key and value heads.
     pub kv_heads: usize,
-    /// Elements of a query's and of a key's head.
+    /// Elements per query and key head.
     pub key_dim: usize,
-    /// Elements of a value's head, and of the result's.
+    /// Elements per value head, and per head of the result.
     pub value_dim: usize,
-    /// Factor of the scores, commonly `1 / sqrt(key_dim)`.
+    /// Score scale, usually `1 / sqrt(key_dim)`.
     pub scale: f32,
     /// Scores become `cap * tanh(score / cap)`.
     pub softcap: Option<f32>,
-    /// Then they lose the distance in positions times a slope of each query head's own: the `max_bias` that says how steep
-    /// the slopes are, commonly 8.
+    /// ALiBi's `max_bias`, usually 8, which sets each query head's slope: scores lose slope times distance, after the softcap.
     pub alibi: Option<f32>,
-    /// How keys and values are stored. Quantised ones need heads of whole blocks, see [`CacheTypes::check`].
+    /// How keys and values are stored. Quantised types need head sizes of whole blocks, see [`CacheTypes::check`].
     pub cache: CacheTypes,
 }
 
 impl AttentionShape {
-    /// Query heads to a KV head.
+    /// Query heads per KV head.
     fn group(&self) -> usize {
         self.heads / self.kv_heads
     }
 
-    /// Elements of a row of scratch for a key's head: with zeros up to whole vectors of every instruction set.
+    /// Elements per scratch row of a key head: zero-padded to whole vectors of every instruction set.
     pub(super) fn key_stride(&self) -> usize {
         self.key_dim.next_multiple_of(16)
     }
@@ -96,7 +94,7 @@ impl AttentionShape {
         self.value_dim.next_multiple_of(16)
     }
 
-    /// Elements of a page: f16, or as much memory.
+    /// Page size in f16 elements; quantised pages are measured in the same unit.
     ///
     /// # Panics
     /// If the types cannot store heads of this size.
@@ -112,45 +110,45 @@ impl AttentionShape {
     }
 }
 
-/// What a table gives for attention.
+/// A table's entries for attention.
 pub struct AttentionKernels {
     /// Folds the positions of one segment.
     pub(crate) segment: SegmentKernel,
     /// f32 to f16, slices of the same length.
     pub(crate) store: unsafe fn(&[f32], &mut [f16]),
-    /// The transform of blocks of as many elements, a power of two, see [`hadamard()`].
+    /// Hadamard transform in blocks of the given size, a power of two, see [`hadamard()`].
     pub(crate) hadamard: unsafe fn(&mut [f32], usize),
 }
 
-/// Folds the positions of `positions` (inside one segment) that each row of the block sees into `to`, which it overwrites.
-/// A row that sees none of them gets maximum -inf, sum 0 and zeros.
+/// Folds those of `positions` (inside one segment) that each row of the block sees into `to`, overwriting it. A row that sees
+/// none gets maximum -inf, sum 0 and zeros.
 ///
 /// # Safety
-/// The processor has what the table needs; the block's pages reach to the last position seen, and those with a position that is
-/// seen are of the shape's size.
+/// The processor supports the table; the block's pages reach the last visible position, and every page with a visible position
+/// has the shape's size.
 pub(crate) type SegmentKernel =
     unsafe fn(block: &Block<'_>, positions: Range<usize>, scratch: &mut [f32], to: &mut Partial<'_>);
 
 /// Query tokens of one sequence, for query heads of one KV head.
 pub(crate) struct Block<'a> {
     pub(crate) shape: &'a AttentionShape,
-    /// Query heads of a token.
+    /// Query heads per token.
     pub(crate) group: usize,
     pub(crate) kv_head: usize,
     pub(crate) queries: &'a [Query<'a>],
-    /// `(rows, key_stride)`, scaled: what a key is multiplied with.
+    /// `(rows, key_stride)`, pre-scaled: multiplied with keys.
     pub(crate) q: &'a [f32],
-    /// By head of the group, what a score loses for each position of distance; empty: nothing.
+    /// Per head of the group, what a score loses per position of distance; empty without ALiBi.
     pub(crate) slopes: &'a [f32],
 }
 
 impl Block<'_> {
-    /// Rows: token by token, in each the query heads of the group.
+    /// Rows: token by token, each with the group's query heads.
     pub(crate) fn rows(&self) -> usize {
         self.queries.len() * self.group
     }
 
-    /// Which of the page's positions (0..PAGE_TOKENS) a row folds within `positions`; empty: `start >= end`.
+    /// Which of the page's positions (0..PAGE_TOKENS) within `positions` a row folds; none when `start >= end`.
     #[inline]
     pub(crate) fn seen(&self, row: usize, page: usize, positions: &Range<usize>) -> Range<usize> {
         let all = &self.queries[row / self.group].positions;
@@ -170,12 +168,12 @@ impl Block<'_> {
         )
     }
 
-    /// With a cap, a product of `q` and a key is what `tanh` takes, and the score is this many times the result.
+    /// With a softcap, `q` times a key is the argument of `tanh`, and the score is this many times the result.
     pub(crate) fn cap(&self) -> Option<f32> {
         self.shape.softcap.map(|cap| cap * std::f32::consts::LOG2_E)
     }
 
-    /// What a row's scores lose for each position of distance, and how far the first position of a page is from the row's own.
+    /// What a row's scores lose per position of distance, and the distance from the row's position to the page's first.
     #[inline]
     pub(crate) fn slope(&self, row: usize, page: usize) -> Option<(f32, f32)> {
         let slope = *self.slopes.get(row % self.group)?;
@@ -184,15 +182,15 @@ impl Block<'_> {
     }
 }
 
-/// Attention of every query token over its own positions. `q` is `(tokens, heads * key_dim)`, `out` is
-/// `(tokens, heads * value_dim)`, and `queries` has one entry a token; a token that sees no position gets zeros. What a token
-/// gets depends on nothing but its own query, keys and values.
+/// Attention of every query token over its own positions. `q` is `(tokens, heads * key_dim)`, `out` is `(tokens, heads *
+/// value_dim)`, and `queries` has one entry per token; a token that sees no position gets zeros. A token's result depends only on
+/// its own query, keys and values.
 ///
-/// `sinks` has a score for each query head that takes part in its softmax as a position with a value of zeros would: scores of
-/// the others need not sum to one. Neither the scale nor the cap applies to it.
+/// `sinks` holds one score per query head that joins the softmax like a position whose value is zeros, so the other weights need
+/// not sum to one. Neither scale nor softcap applies to it.
 ///
 /// # Panics
-/// If lengths do not fit the shape, or a query sees positions that its pages do not hold.
+/// If lengths do not match the shape, or a query sees positions that its pages do not hold.
 pub fn attention(
     kernels: &Kernels,
     threads: &Threads,
@@ -212,12 +210,12 @@ pub fn attention(
     Call::new(kernels, shape, sinks, q, queries, out).run(threads);
 }
 
-/// Writes the key (`kv_heads * key_dim`) and value (`kv_heads * value_dim`) of one position into slot `slot` of a page. What f16
-/// cannot hold becomes its largest value, whatever the type, so that one outlier does not turn every later score into
-/// infinities. What is no number stays none in F16, and is stored as 0 in the quantised types.
+/// Writes the key (`kv_heads * key_dim`) and value (`kv_heads * value_dim`) of one position into slot `slot` of a page. Values
+/// beyond the range of f16 are clamped to it, whatever the type, so that one outlier does not turn every later score into
+/// infinity. NaN stays NaN in F16 and becomes 0 in the quantised types.
 ///
 /// # Panics
-/// If lengths do not fit the shape.
+/// If lengths do not match the shape.
 pub fn store_kv(kernels: &Kernels, shape: &AttentionShape, page: &mut [f16], slot: usize, key: &[f32], value: &[f32]) {
     shape.check();
     let AttentionShape { kv_heads, key_dim, value_dim, cache, .. } = *shape;
@@ -230,7 +228,7 @@ pub fn store_kv(kernels: &Kernels, shape: &AttentionShape, page: &mut [f16], slo
     for (role, ty, dim, memory, row) in sides {
         for (part, row) in memory.chunks_exact_mut(ty.page(dim)).zip(row.chunks_exact(dim)) {
             match ty {
-                // SAFETY: a table is handed out only where the processor has what it needs; the slices have the same length.
+                // SAFETY: tables are handed out only on processors that support them; the slices have the same length.
                 CacheType::F16 => cache::store_f16(|from, to| unsafe { convert(from, to) }, role, part, slot, row),
                 ty => cache::store_blocks(ty, role, part, slot, row),
             }

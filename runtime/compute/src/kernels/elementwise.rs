@@ -1,11 +1,11 @@
 //! The operations between matrix products: norms, activations, sums, rotary positions.
 //!
-//! Each takes a whole batch and hands tokens, or stretches of elements, to the threads where there are several tokens. A sum over
-//! a token's columns is one thread's, in lanes that depend on the column alone, so a token gets the same bits in any batch.
-//! Not here: what an operation's numbers mean to a model.
+//! Each takes a whole batch and distributes tokens, or ranges of elements, over the threads if there are several tokens. A sum
+//! over a token's columns is done by one thread, in lanes that depend on the column alone, so a token gets the same bits in any
+//! batch. What an operation's values mean to a model is not known here.
 //!
 //! The one idea: an element's arithmetic is the same in the middle of a slice and at its end; tails go through the same vector
-//! code by way of a small buffer.
+//! code via a small buffer.
 
 mod activations;
 pub(super) mod functions;
@@ -24,14 +24,14 @@ pub use activations::{Activation, activate, gate, gelu_mul, silu_mul, softcap, s
 pub use norms::{Norm, NormKind, layer_norm, norm, rms_norm, softmax};
 pub use rope::{Heads, RopeKind, rope, rope_heads};
 
-/// Elements that one thread takes at least: some microseconds of work.
+/// Minimum elements per thread: a few microseconds of work.
 const GRAIN: usize = 8192;
 
 /// A norm of one row, with optional weight and bias.
 pub(crate) type NormKernel =
     unsafe fn(x: &[f32], weight: Option<&[f32]>, bias: Option<&[f32]>, eps: f32, out: &mut [f32]);
 
-/// What a table gives for one token's row, or a stretch of elements. All slices of a call have one length.
+/// A table's entries for one token's row, or a range of elements. All slices of a call have equal length.
 pub struct ElementwiseKernels {
     /// `x / sqrt(mean(x²) + eps) * weight + bias`
     pub(crate) rms_norm: NormKernel,
@@ -60,9 +60,9 @@ pub struct ElementwiseKernels {
     pub(crate) scale: unsafe fn(x: &mut [f32], factor: f32),
     /// `min(max(x, low), high)`
     pub(crate) clamp: unsafe fn(x: &mut [f32], low: f32, high: f32),
-    /// Turns pairs `(x[2i], x[2i + 1])` of one head: `x` is twice as long as `cos` and `sin`.
+    /// Rotates pairs `(x[2i], x[2i + 1])` of one head: `x` is twice as long as `cos` and `sin`.
     pub(crate) rope_normal: unsafe fn(x: &mut [f32], cos: &[f32], sin: &[f32]),
-    /// Turns pairs `(x[i], x[i + cos.len()])` of one head.
+    /// Rotates pairs `(x[i], x[i + cos.len()])` of one head.
     pub(crate) rope_neox: unsafe fn(x: &mut [f32], cos: &[f32], sin: &[f32]),
 }
 
@@ -73,7 +73,7 @@ pub struct ElementwiseKernels {
 pub fn add(kernels: &Kernels, threads: &Threads, x: &mut [f32], y: &[f32]) {
     assert_eq!(x.len(), y.len(), "summands differ in length");
     stretches(threads, x, GRAIN, &|range, x| {
-        // SAFETY: a table is handed out only where the processor has what it needs; slices of one length.
+        // SAFETY: tables are handed out only on processors that support them; slices of one length.
         unsafe { (kernels.elementwise.add)(x, &y[range]) }
     });
 }
@@ -90,10 +90,10 @@ pub fn multiply(kernels: &Kernels, threads: &Threads, x: &mut [f32], y: &[f32]) 
     });
 }
 
-/// Multiplies each run of `width` elements of `x` by a factor of its own: `x` is `(factors.len(), width)`.
+/// Multiplies each run of `width` elements of `x` by its own factor: `x` is `(factors.len(), width)`.
 ///
 /// # Panics
-/// If lengths do not fit.
+/// If lengths do not match.
 pub fn multiply_rows(kernels: &Kernels, threads: &Threads, x: &mut [f32], factors: &[f32], width: usize) {
     assert_eq!(x.len(), factors.len() * width, "{} factors of {width} elements each", factors.len());
     let x = Disjoint::new(x);
@@ -113,7 +113,7 @@ pub fn scale(kernels: &Kernels, threads: &Threads, x: &mut [f32], factor: f32) {
     });
 }
 
-/// `x = min(max(x, low), high)`; NaN stays.
+/// `x = min(max(x, low), high)`; NaN is kept.
 pub fn clamp(kernels: &Kernels, threads: &Threads, x: &mut [f32], low: f32, high: f32) {
     stretches(threads, x, GRAIN, &|_, x| {
         // SAFETY: as in `add`.
@@ -121,7 +121,7 @@ pub fn clamp(kernels: &Kernels, threads: &Threads, x: &mut [f32], low: f32, high
     });
 }
 
-/// `work(range, x[range])` for stretches that make up `x`.
+/// Calls `work(range, x[range])` for ranges that cover `x`.
 fn stretches(threads: &Threads, x: &mut [f32], grain: usize, work: &(dyn Fn(Range<usize>, &mut [f32]) + Sync)) {
     let length = x.len();
     let x = Disjoint::new(x);

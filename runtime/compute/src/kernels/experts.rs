@@ -1,10 +1,11 @@
-//! Mixtures of experts: feed-forwards of which each token uses a few.
+//! Mixture of experts: feed-forwards of which each token uses a few.
 //!
-//! `out[token] = Σ_slot weight × down[expert](activation(gate[expert](x)) × up[expert](x))`. Only the weights of experts that some token
-//! uses are read, each once a batch. Not here: which experts a token uses (a router's product, softmax and choice).
+//! `out[token] = Σ_slot weight × down[expert](activation(gate[expert](x)) × up[expert](x))`. Only the weights of experts that
+//! some token uses are read, each once per batch. Routing (the router's product, softmax and top-k) is not done here.
 //!
-//! The one idea: a token and the slot of one of its experts are a *pair*; pairs are sorted by expert, so that the tokens of an expert lie
-//! one after the other. Gate and up of all experts are one parallel region, the activation of all pairs one, down one; then each token
+//! The one idea: a token and one of its expert slots form a *pair*; pairs are sorted by expert, which makes an expert's tokens
+//! contiguous. Gate and up of all experts are one parallel region, the activation of all pairs one, down one; then each token
+//! sums its pairs in slot order. So a token's bits depend neither on the batch nor on which experts other tokens use.
 //! adds up its pairs in the order of its slots. So a token's bits depend neither on the batch nor on which experts others use.
 
 #[cfg(test)]
@@ -19,29 +20,29 @@ use super::elementwise::{Activation, activate, gate, swiglu_oai};
 use super::matmul::{Activations, Matrix, Product, Rows, Work, is_quantised, matmul_each};
 use super::threads::{Disjoint, Threads};
 
-/// One of the matrices that every expert has.
+/// One of every expert's matrices, stacked.
 #[derive(Clone, Copy)]
 pub struct ExpertStack<'a> {
     /// How the elements are stored.
     pub ty: TensorType,
-    /// Outputs of one expert.
+    /// Outputs per expert.
     pub rows: usize,
-    /// Inputs of one expert.
+    /// Inputs per expert.
     pub columns: usize,
-    /// How many experts.
+    /// Number of experts.
     pub count: usize,
-    /// From one expert's first byte to the next's: more than its own bytes where gate and up share a tensor.
+    /// Bytes from one expert to the next: more than its own size if gate and up share a tensor.
     pub stride_bytes: usize,
-    /// From the first byte of the first expert, at least to the last of the last.
+    /// From the first byte of the first expert at least to the last byte of the last.
     pub bytes: &'a [u8],
-    /// What each expert's product is multiplied by, before the bias.
+    /// Per expert, a factor applied to its product before the bias.
     pub factors: Option<&'a [f32]>,
     /// `(count, rows)`, added to the product.
     pub bias: Option<&'a [f32]>,
 }
 
 impl<'a> ExpertStack<'a> {
-    /// A stack whose experts lie one after the other.
+    /// A stack of contiguous experts.
     ///
     /// # Panics
     /// If `count` is 0 and there are bytes.
@@ -57,7 +58,7 @@ impl<'a> ExpertStack<'a> {
         Matrix { ty, rows, columns, bytes: &bytes[expert * stride_bytes..][..size] }
     }
 
-    /// What a product adds by itself. With a factor, which comes before, it is added later.
+    /// The bias that the product itself can add. With a factor, which comes first, it is added later.
     fn product_bias(&self, expert: usize) -> Option<&'a [f32]> {
         if self.factors.is_some() { None } else { self.expert_bias(expert) }
     }
@@ -74,10 +75,10 @@ impl<'a> ExpertStack<'a> {
     }
 }
 
-/// What happens between the products.
+/// The operation between the products.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ExpertActivation {
-    /// `activation(up)`; there is no gate.
+    /// `activation(up)`, without a gate.
     Plain(Activation),
     /// `activation(gate) * up`
     Gated(Activation),
@@ -85,13 +86,13 @@ pub enum ExpertActivation {
     SwigluOai {
         /// Steepness of the gate.
         alpha: f32,
-        /// The largest gate, and the largest magnitude of the rest.
+        /// Upper bound of the gate, and bound of `up`'s magnitude.
         limit: f32,
     },
 }
 
 impl ExpertActivation {
-    /// `one` is the gate, or what there is without one.
+    /// `one` is the gate, or the only input if there is none.
     fn run(self, kernels: &Kernels, threads: &Threads, one: &[f32], up: &[f32], out: &mut [f32]) {
         match self {
             ExpertActivation::Plain(activation) => activate(kernels, threads, activation, one, out),
@@ -101,7 +102,7 @@ impl ExpertActivation {
     }
 }
 
-/// What a route's weight is multiplied with.
+/// What a route's weight multiplies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weigh {
     /// The expert's output.
@@ -110,23 +111,23 @@ pub enum Weigh {
     Input,
 }
 
-/// That a token uses an expert.
+/// One expert used by a token.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Route {
-    /// Which.
+    /// Index of the expert.
     pub expert: u32,
-    /// How much.
+    /// Its weight.
     pub weight: f32,
 }
 
-/// The experts of a layer, and who uses them.
+/// The experts of a layer, and the routes of a batch.
 #[derive(Clone, Copy)]
 pub struct ExpertsCall<'a> {
     /// `(tokens, columns)`
     pub x: &'a [f32],
     /// `(tokens, used)`
     pub routes: &'a [Route],
-    /// Experts that each token uses.
+    /// Experts used per token.
     pub used: usize,
     /// `(inner, columns)` for each expert; `None` where the activation is plain.
     pub gate: Option<ExpertStack<'a>>,
@@ -134,9 +135,9 @@ pub struct ExpertsCall<'a> {
     pub up: ExpertStack<'a>,
     /// `(rows, inner)` for each expert.
     pub down: ExpertStack<'a>,
-    /// Between them.
+    /// Applied between them.
     pub activation: ExpertActivation,
-    /// Where the routes' weights go.
+    /// Where the routes' weights apply.
     pub weigh: Weigh,
 }
 
@@ -159,38 +160,38 @@ impl ExpertsCall<'_> {
     }
 }
 
-/// Pairs of one expert.
+/// The pairs of one expert.
 struct Share {
     expert: usize,
     pairs: Range<usize>,
 }
 
-/// What lies between the steps of [`experts`]. Reusable: a later call keeps the memory.
+/// Intermediate results of [`experts`]. Reusable: later calls keep the memory.
 #[derive(Default)]
 pub struct ExpertsBuffers {
-    /// The token of each pair, and the slot of each pair among all tokens' slots; sorted by expert.
+    /// Per pair, its token; and per pair, its slot among all tokens' slots; sorted by expert.
     tokens: Vec<u32>,
     slots: Vec<u32>,
     /// The pair of each slot.
     pairs: Vec<u32>,
     shares: Vec<Share>,
-    /// Of tokens, then of pairs.
+    /// Activations of tokens, then of pairs.
     input: Activations,
     gathered: Activations,
-    /// `(pairs, inner)`; the first takes the outputs of `down`, `(pairs, rows)`, in the end.
+    /// `(pairs, inner)`; reused at the end for the outputs of `down`, `(pairs, rows)`.
     first: Vec<f32>,
     second: Vec<f32>,
-    /// What goes into `up`, if it is weighed, or into `down`.
+    /// Input of `up` if weighted, later of `down`.
     hidden: Vec<f32>,
 }
 
 impl ExpertsBuffers {
-    /// Nothing yet.
+    /// Empty buffers.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Memory that is held, bytes.
+    /// Bytes held.
     pub fn bytes(&self) -> usize {
         let values = self.first.capacity() + self.second.capacity() + self.hidden.capacity();
         let indices = self.tokens.capacity() + self.slots.capacity() + self.pairs.capacity();
@@ -200,7 +201,7 @@ impl ExpertsBuffers {
             + self.gathered.bytes()
     }
 
-    /// Memory for a call with so many tokens; bytes.
+    /// Bytes that a call with this many tokens needs.
     pub fn bytes_for(call: &ExpertsCall<'_>, tokens: usize) -> usize {
         let (pairs, columns, inner) = (tokens * call.used, call.up.columns, call.up.rows);
         let gated = usize::from(call.gate.is_some());
@@ -218,7 +219,7 @@ impl ExpertsBuffers {
             + Activations::bytes_for(pairs, quantised_pairs, plain_pairs)
     }
 
-    /// Sorts pairs by expert; those of one expert stay in the order of tokens.
+    /// Sorts pairs by expert, stably in token order.
     fn sort(&mut self, routes: &[Route], used: usize, count: usize) {
         let mut ends = vec![0; count];
         routes.iter().for_each(|route| ends[route.expert as usize] += 1);
@@ -244,12 +245,12 @@ impl ExpertsBuffers {
         }
     }
 
-    /// Whether every pair is of the same row of the input: one token, each expert once.
+    /// Whether every pair has the same input row: one token, each expert at most once.
     fn is_one_row(&self, call: &ExpertsCall<'_>) -> bool {
         call.weigh == Weigh::Output && call.routes.len() == call.used && self.shares.len() == call.used
     }
 
-    /// Sets the activations of all pairs, or of the one row that all pairs have.
+    /// Sets the activations of all pairs, or of the single row that they share.
     fn take_input(&mut self, kernels: &Kernels, threads: &Threads, call: &ExpertsCall<'_>) {
         let columns = call.up.columns;
         let tokens = call.routes.len() / call.used;
@@ -267,7 +268,7 @@ impl ExpertsBuffers {
                 for_pairs(threads, &mut self.hidden, columns, &|pair, row| {
                     let weight = call.routes[slots[pair] as usize].weight;
                     row.copy_from_slice(&call.x[sources[pair] as usize * columns..][..columns]);
-                    // SAFETY: a table is handed out only where the processor has what it needs.
+                    // SAFETY: tables are handed out only on processors that support them.
                     unsafe { (kernels.elementwise.scale)(row, weight) };
                 });
                 self.gathered.set(kernels, threads, &self.hidden, call.routes.len(), columns, &types);
@@ -276,10 +277,10 @@ impl ExpertsBuffers {
     }
 }
 
-/// Carries out a call; `out` is `(tokens, down.rows)` and is overwritten.
+/// Runs a call; `out` is `(tokens, down.rows)` and is overwritten.
 ///
 /// # Panics
-/// If shapes do not fit, or a route leads to no expert.
+/// If shapes do not match, or a route's expert does not exist.
 pub fn experts(
     kernels: &Kernels,
     threads: &Threads,
@@ -313,7 +314,7 @@ pub fn experts(
     sum(kernels, threads, call, pairs, outputs, out);
 }
 
-/// The products of every share with each stack, into `(pairs, rows)`, in one parallel region.
+/// Multiplies every share with each stack, into `(pairs, rows)`, in one parallel region.
 fn multiply<'a>(
     kernels: &Kernels,
     threads: &Threads,
@@ -339,7 +340,7 @@ fn multiply<'a>(
     }
 }
 
-/// Each expert's factor, and its bias after it.
+/// Applies each expert's factor, then its bias.
 fn finish(
     kernels: &Kernels,
     threads: &Threads,
@@ -350,7 +351,7 @@ fn finish(
 ) {
     for_pairs(threads, out, stack.rows, &|pair, row| {
         let expert = shares[shares.partition_point(|share| share.pairs.end <= pair)].expert;
-        // SAFETY: a table is handed out only where the processor has what it needs; slices of one length.
+        // SAFETY: tables are handed out only on processors that support them; slices of equal length.
         unsafe {
             (kernels.elementwise.scale)(row, factors[expert]);
             if let Some(bias) = stack.expert_bias(expert) {
@@ -360,7 +361,7 @@ fn finish(
     });
 }
 
-/// Adds up each token's pairs, slot by slot.
+/// Sums each token's pairs, slot by slot.
 fn sum(kernels: &Kernels, threads: &Threads, call: &ExpertsCall<'_>, pairs: &[u32], outputs: &[f32], out: &mut [f32]) {
     let rows = call.down.rows;
     for_pairs(threads, out, rows, &|token, out| {
@@ -374,9 +375,9 @@ fn sum(kernels: &Kernels, threads: &Threads, call: &ExpertsCall<'_>, pairs: &[u3
     });
 }
 
-/// `work(index, row)` for every row of `columns` elements.
+/// Calls `work(index, row)` for every row of `columns` elements.
 fn for_pairs(threads: &Threads, values: &mut [f32], columns: usize, work: &(dyn Fn(usize, &mut [f32]) + Sync)) {
-    /// Elements that one thread takes at least.
+    /// Minimum elements per thread.
     const GRAIN: usize = 8192;
     let count = values.len() / columns.max(1);
     let values = Disjoint::new(values);

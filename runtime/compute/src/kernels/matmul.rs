@@ -1,18 +1,20 @@
-//! Matrix products of GGUF weights, as mapped, with a batch of activations: shapes, chunks, and the form activations take.
+//! Matrix products of memory-mapped GGUF weights with a batch of activations: shapes, chunks, and the form of activations.
 //!
-//! `out[token][row] = Σ_column weight[row][column] × x[token][column]`. Weights are never repacked for good. There are two families:
+//! `out[token][row] = Σ_column weight[row][column] × x[token][column]`. Weights are never repacked permanently. There are two
+//! families:
 //!
-//! - **Quantised weights** meet activations quantised to int8 in groups of 32 columns, with an f32 scale for the group and an integer
-//!   multiplier for each half (`GroupFacts`). A group's product is an exact integer, so
-//!   its lanes may be added in any order; the groups of a row are then added in f32, first to last, each as
-//!   `sum = (scale_w × scale_x) × integer + sum` and, for types with an offset, `sum = offset_w × sum_x + sum`. Types whose halves
-//!   stand apart (`quant::Block::APART`) do so for each half in turn.
-//!   Vector kernels put *rows* in the lanes of that f32 sum; how they come there is drawn in ARCHITECTURE.md, "Matrix products".
-//! - **F32, F16, BF16** meet f32 activations. Lanes are columns modulo the vector length, one vector a (row, token), summed once at
-//!   the end in a fixed order (AVX2: at the end of each part of the columns; AVX-512: columns modulo 4 of four rows); with many
-//!   tokens a few rows are widened once and used for a block of tokens.
+//! - **Quantised weights** are multiplied by activations quantised to int8 in groups of 32 columns, with an f32 scale per group
+//!   and an integer multiplier per half (`GroupFacts`). A group's product is an exact integer, so its lanes may be added in any
+//!   order; the groups of a row are then added in f32, in order, each as `sum = (scale_w × scale_x) × integer + sum` and, for
+//!   types with an offset, `sum = offset_w × sum_x + sum`. Types with separate scales per half (`quant::Block::APART`) do so for
+//!   each half in turn. Vector kernels put *rows* in the lanes of that f32 sum; ARCHITECTURE.md, "Matrix products", draws how
+//!   they get there.
+//! - **F32, F16, BF16** are multiplied by f32 activations. Lanes are columns modulo the vector length, one vector per (row,
+//!   token), summed once at the end in a fixed order (AVX2: at the end of each part of the columns; AVX-512: columns modulo 4 of
+//!   four rows); with many tokens a few rows are widened once and reused for a block of tokens.
 //!
-//! Both give the same bits for one token and for many: that is the rule of `kernels`, and the tests here hold every table to it.
+//! Both give the same bits for one token and for many: that is the rule of `kernels`, and the tests here check every table for
+//! it.
 
 mod activations;
 
@@ -26,7 +28,7 @@ pub use crate::quant::supports;
 pub(crate) use activations::{ActivationGroup, GroupFacts, Scales};
 pub use activations::{Activations, Rows};
 
-/// A weight matrix where the file system mapped it; no alignment is assumed.
+/// A weight matrix, used where it is mapped; unaligned.
 #[derive(Clone, Copy)]
 pub struct Matrix<'a> {
     /// How the elements are stored.
@@ -35,44 +37,44 @@ pub struct Matrix<'a> {
     pub rows: usize,
     /// Inputs, contiguous in memory.
     pub columns: usize,
-    /// `rows` times the row's bytes.
+    /// `rows` times the bytes per row.
     pub bytes: &'a [u8],
 }
 
-/// One matrix product of a batch that shares its activations.
+/// One matrix product of a batch with shared activations.
 pub struct Product<'a> {
     /// `(rows, columns)`.
     pub weight: Matrix<'a>,
     /// `(tokens, rows)`.
     pub out: &'a mut [f32],
-    /// Add to `out` in place of overwriting it.
+    /// Add to `out` instead of overwriting it.
     pub add: bool,
-    /// One value a row, added to every token's output.
+    /// One value per row, added to every token's output.
     pub bias: Option<&'a [f32]>,
 }
 
-/// What a table gives for matrix products.
+/// A table's entries for matrix products.
 pub struct MatmulKernels {
-    /// Quantises one token: `x` to as many groups of 32 as the slices hold.
+    /// Quantises one token: `x` to as many groups of 32 as it fills.
     pub(crate) quantize: unsafe fn(x: &[f32], groups: &mut [ActivationGroup]),
-    /// For each type the function that computes some rows of a product.
+    /// Per type, the function that computes some rows of a product.
     pub(crate) rows: &'static [(TensorType, RowsKernel)],
 }
 
 /// Computes the rows of one [`Chunk`].
 ///
 /// # Safety
-/// The processor has what the table needs; the chunk's shapes were checked by [`matmul`].
+/// The processor supports the table; [`matmul`] checked the chunk's shapes.
 pub(crate) type RowsKernel = unsafe fn(&Chunk<'_>);
 
-/// Whether products with this type run on quantised activations.
+/// Whether products with this type use quantised activations.
 pub fn is_quantised(ty: TensorType) -> bool {
     ty.block_elements() > 1
 }
 
-/// Memory that a thread keeps for products of so many tokens with quantised weights of so many columns, about, bytes: sixteen rows
-/// unpacked with their scales, 24 bytes a column, on x86 no more than a part of the columns, with the sums that wait for the others;
-/// or the few rows of a plain type that are widened at once, with the sums of a block of tokens.
+/// Approximate bytes that a thread keeps for products of this many tokens with quantised weights of this many columns: sixteen
+/// unpacked rows with their scales, 24 bytes per column (on x86 at most one part of the columns, plus partial sums); or the few
+/// rows of a plain type that are widened at once, plus the sums of a block of tokens.
 pub fn thread_bytes(columns: usize, tokens: usize) -> usize {
     const PLAIN: usize = 90 << 10;
     #[cfg(target_arch = "x86_64")]
@@ -85,7 +87,7 @@ pub fn thread_bytes(columns: usize, tokens: usize) -> usize {
     quantised.max(PLAIN)
 }
 
-/// Rows of one product that one thread computes, for every token.
+/// Rows of one product that one thread computes for every token.
 pub(crate) struct Chunk<'a> {
     pub(crate) weight: Matrix<'a>,
     pub(crate) rows: Range<usize>,
@@ -99,10 +101,10 @@ impl<'a> Chunk<'a> {
         &self.weight.bytes[row * self.row_bytes()..][..self.row_bytes()]
     }
 
-    /// Where rows `first ..` begin; past the chunk's last, the last again.
+    /// Pointers to rows `first ..`; past the chunk's last row, that row again.
     ///
-    /// Never inlined: where the compiler sees that they are equally far apart, it computes one from another in the innermost loop
-    /// (one token 20 % slower).
+    /// Never inlined: if the compiler sees the constant stride, it recomputes pointers from each other in the innermost loop (one
+    /// token 20 % slower).
     #[inline(never)]
     #[cfg_attr(
         not(any(target_arch = "x86_64", target_arch = "aarch64")),
@@ -113,19 +115,19 @@ impl<'a> Chunk<'a> {
         std::array::from_fn(|row| start.wrapping_add((first + row).min(last) * row_bytes))
     }
 
-    /// The bytes of one.
+    /// Bytes per row.
     pub(crate) fn row_bytes(&self) -> usize {
         self.weight.bytes.len() / self.weight.rows
     }
 
-    /// Puts the sums of rows `first ..` of a token, or of as many of them as the chunk has, none perhaps, where they belong.
+    /// Stores a token's sums for rows `first ..`, as many as the chunk has, possibly none.
     ///
     /// # Safety
-    /// No other thread has these rows.
+    /// No other thread owns these rows.
     #[inline]
     pub(crate) unsafe fn store<const N: usize>(&self, token: usize, first: usize, sums: &[f32; N]) {
         let left = self.rows.end.saturating_sub(first);
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         unsafe {
             if left >= N {
                 self.out.store(token, first, sums);
@@ -135,16 +137,16 @@ impl<'a> Chunk<'a> {
         }
     }
 
-    /// Apart from the above, or the compiler makes one copy of any length of both: a call for each.
+    /// Split off, or the compiler merges both into one copy of variable length: a call for each.
     #[cold]
     #[inline(never)]
     unsafe fn store_some(&self, token: usize, first: usize, sums: &[f32]) {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         unsafe { self.out.store(token, first, sums) };
     }
 }
 
-/// Where results go, and what is done to them on the way.
+/// Where results go, and how they are finished.
 pub(crate) struct Output<'a> {
     out: Disjoint<'a, f32>,
     rows: usize,
@@ -153,21 +155,21 @@ pub(crate) struct Output<'a> {
 }
 
 impl Output<'_> {
-    /// Has the line where a token's rows from `row` on will go brought near, to be written to.
+    /// Prefetches the cache line of a token's outputs from `row` on, for writing.
     #[inline]
     #[cfg(target_arch = "x86_64")]
     pub(crate) fn fetch(&self, token: usize, row: usize) {
         self.out.fetch(token * self.rows + row);
     }
 
-    /// Puts the sums of rows `row ..` of a token where they belong.
+    /// Stores a token's sums for rows `row ..`.
     ///
     /// # Safety
     /// Those rows belong to the caller's chunk.
     #[inline]
     unsafe fn store(&self, token: usize, row: usize, sums: &[f32]) {
         let start = token * self.rows + row;
-        // SAFETY: chunks have disjoint rows, and a chunk is computed by one thread.
+        // SAFETY: chunks have disjoint rows, and each chunk is computed by one thread.
         let out = unsafe { self.out.part(start..start + sums.len()) };
         match (self.bias, self.add) {
             (None, false) => out.copy_from_slice(sums),
@@ -181,18 +183,18 @@ impl Output<'_> {
     }
 }
 
-/// A product, and the activations it is for.
+/// A product with its own activations.
 pub struct Work<'a> {
     /// `out` is `(x.tokens(), rows)`.
     pub product: Product<'a>,
-    /// Tokens that were set for the product's type.
+    /// Activations prepared for the product's type.
     pub x: Rows<'a>,
 }
 
 /// Computes all products in one parallel region.
 ///
 /// # Panics
-/// If a shape does not fit the bytes, the output, the bias or the activations, or if `x` was not set for a product's type.
+/// If a shape does not match the bytes, the output, the bias or the activations, or if `x` was not set for a product's type.
 pub fn matmul(kernels: &Kernels, threads: &Threads, products: &mut [Product<'_>], x: &Activations) {
     if x.tokens() == 0 {
         return;
@@ -200,19 +202,19 @@ pub fn matmul(kernels: &Kernels, threads: &Threads, products: &mut [Product<'_>]
     run(threads, &products.iter_mut().map(|product| Plan::new(kernels, product, x.all())).collect::<Vec<_>>(), 0);
 }
 
-/// The same for products that have each their own activations.
+/// The same for products that each have their own activations.
 ///
 /// # Panics
-/// As [`matmul`].
+/// See [`matmul`].
 pub fn matmul_each(kernels: &Kernels, threads: &Threads, work: &mut [Work<'_>]) {
-    /// What it costs to read a weight, compared with multiplying it by one more activation.
+    /// The cost of reading a weight, in multiply-adds.
     const READING: usize = 4;
     let same = work.windows(2).all(|pair| pair[0].x.tokens() == pair[1].x.tokens());
     let plans: Vec<_> = work.iter_mut().map(|work| Plan::new(kernels, &mut work.product, work.x)).collect();
     run(threads, &plans, if same { 0 } else { READING });
 }
 
-/// Computes products; a weight costs as many multiply-adds as there are tokens, and `reading` more.
+/// Runs products; per weight the cost is one multiply-add per token, plus `reading`.
 fn run(threads: &Threads, plans: &[Plan<'_>], reading: usize) {
     let row_cost =
         |plan: &Plan<'_>| if plan.x.tokens() == 0 { 0 } else { plan.x.columns * (plan.x.tokens() + reading) };
@@ -221,7 +223,7 @@ fn run(threads: &Threads, plans: &[Plan<'_>], reading: usize) {
         return;
     }
     let target = (total / (threads.count() * CHUNKS_A_THREAD)).max(CHUNK_COST);
-    // Rows in a chunk, and the cumulated number of chunks, product by product.
+    // Rows per chunk, and the running total of chunks, by product.
     let mut ends = Vec::with_capacity(plans.len());
     let mut chunks = 0;
     for plan in plans {
@@ -234,16 +236,16 @@ fn run(threads: &Threads, plans: &[Plan<'_>], reading: usize) {
         let (plan, rows) = (&plans[product], ends[product].1);
         let index = chunk - if product == 0 { 0 } else { ends[product - 1].0 };
         let range = index * rows..(index * rows + rows).min(plan.weight.rows);
-        // SAFETY: `Plan::new` checked the shapes, and the table was checked against the processor before anyone got it.
+        // SAFETY: `Plan::new` checked the shapes; tables are handed out only on processors that support them.
         unsafe { (plan.kernel)(&Chunk { weight: plan.weight, rows: range, x: plan.x, out: &plan.output }) };
     });
 }
 
-/// Rows in a chunk are a multiple of this (but for the last): whole strips, and whole cache lines of output.
+/// Chunks are multiples of this many rows (except the last): whole strips, and whole cache lines of output.
 const ROWS: usize = 16;
-/// Multiply-adds below which a chunk is not worth handing out: one to two microseconds.
+/// Minimum multiply-adds worth a chunk of its own: one to two microseconds.
 const CHUNK_COST: usize = 1 << 16;
-/// Chunks a thread on average: enough that one that is pre-empted holds back little.
+/// Average chunks per thread: enough that a pre-empted one delays little.
 const CHUNKS_A_THREAD: usize = 8;
 
 /// A checked product.

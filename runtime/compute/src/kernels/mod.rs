@@ -1,12 +1,12 @@
-//! The kernels: what the forward pass spends its time in, once for each instruction set.
+//! The kernels: where the forward pass spends its time, once per instruction set.
 //!
-//! A [`Kernels`] is a table of function pointers; every operation takes one. The scalar table runs everywhere and defines
-//! what is right. Each instruction set has a folder that names its requirements once, and its table is reachable only through
-//! [`tables`], which asked the processor. Nothing is chosen at compile time, so one executable serves every x86-64, and one every
-//! 64-bit ARM.
+//! A [`Kernels`] is a table of function pointers; every operation takes one. The scalar table runs everywhere and is the
+//! reference. Each instruction set has a folder that names its requirements once, and its table is only reachable through
+//! [`tables`], which checks the processor. Nothing is chosen at compile time, so one executable serves every x86-64, and one
+//! every 64-bit ARM.
 //!
-//! The rule that the rest of the engine leans on: on one table, an output element depends on its own inputs alone, bit for
-//! bit. How many tokens share the call, how many threads work and how the rows are cut never shows in a result.
+//! The invariant that the rest of the engine relies on: on one table, an output element depends only on its own inputs, bit for
+//! bit. How many tokens share the call, how many threads work and how the rows are split never affects a result.
 #![allow(unsafe_code)]
 
 pub mod attention;
@@ -33,15 +33,15 @@ use std::sync::OnceLock;
 
 /// One instruction set's functions.
 pub struct Kernels {
-    /// What `--isa` and the logs call it.
+    /// Its name in `--isa` and in logs.
     pub name: &'static str,
-    /// Matrix products and the quantising of their activations.
+    /// Matrix products and quantising of their activations.
     pub matmul: matmul::MatmulKernels,
     /// Attention over the KV cache.
     pub attention: attention::AttentionKernels,
-    /// Norms, gates, rotation.
+    /// Norms, gates, rotary positions.
     pub elementwise: elementwise::ElementwiseKernels,
-    /// States of fixed size.
+    /// Fixed-size states.
     pub recurrence: recurrence::RecurrenceKernels,
 }
 
@@ -59,7 +59,7 @@ pub fn best() -> &'static Kernels {
 /// The table with this name.
 ///
 /// # Errors
-/// One line for the user when the name is unknown, or the processor lacks what the table needs.
+/// One line for the user if the name is unknown or the processor does not support the table.
 pub fn by_name(name: &str) -> Result<&'static Kernels, String> {
     let here = tables();
     if let Some(table) = here.iter().find(|table| table.name == name) {
@@ -75,7 +75,7 @@ pub fn by_name(name: &str) -> Result<&'static Kernels, String> {
     }
 }
 
-/// A table, what it needs of the processor, and whether this processor has that.
+/// A table, its requirements, and whether this processor meets them.
 struct Known {
     table: &'static Kernels,
     needs: &'static str,
@@ -101,8 +101,8 @@ static KNOWN: &[Known] = &[
     Known { table: &neon::TABLE_I8MM, needs: neon::NEEDS_I8MM, runs_here: neon::runs_here_with_i8mm },
 ];
 
-/// The tables that tests run on, with a line that says which were left out and why. `SATCHEL_TEST_TABLES`, names with spaces
-/// between, leaves out the others: an emulated processor is slow.
+/// The tables that tests run on, with a line that says which were left out and why. `SATCHEL_TEST_TABLES`, space-separated names,
+/// restricts them: an emulated processor is slow.
 #[cfg(any(test, feature = "testing"))]
 #[allow(clippy::print_stdout, reason = "tests say what they ran on")]
 pub fn tables_under_test(test: &str) -> Vec<&'static Kernels> {

@@ -1,7 +1,7 @@
 //! A "vector" of one f32, with the rounding of the real ones.
 //!
-//! What remains of a row after its whole vectors runs through the same generic code with this type, so that an element gets the
-//! same bits wherever it stands. Only for tables whose instruction set has a fused multiply-add: elsewhere that is a slow call.
+//! The tail of a row runs through the same generic code with this type, so that an element gets the same bits at any position.
+//! Only for tables whose instruction set has fused multiply-add: elsewhere that is a slow library call.
 
 use half::f16;
 

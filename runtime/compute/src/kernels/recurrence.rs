@@ -1,10 +1,10 @@
-//! Recurrences: what a token leaves behind for the next one in a state of fixed size.
+//! Recurrences: operations with a fixed-size state carried from token to token.
 //!
-//! Rows of a step belong to sequences; those of one sequence are contiguous and in order, and each sequence has a state, which starts as
-//! zeros. A state is changed row by row, always in the same way, so a prompt gives the same bits in one go, in chunks, or token
-//! by token; nothing is reformulated for chunks. Channels, or heads, and sequences are what threads share.
+//! A step's rows belong to sequences; those of one sequence are contiguous and in order, and each sequence has a state that
+//! starts as zeros. A state is updated row by row, always in the same way, so a prompt gives the same bits in one go, in chunks,
+//! or token by token; there is no chunked reformulation. Threads share the work by channel or head, and by sequence.
 //!
-//! The layout of a state is this module's own; only its length is given away.
+//! The layout of a state is private; only its length is public.
 
 mod convolve;
 mod gated_delta;
@@ -28,7 +28,7 @@ pub(super) mod lanes {
     pub(in crate::kernels) use super::mamba::lanes::{mamba1, mamba2};
 }
 
-/// What a table gives: each function carries out some channels, or a head, of a run.
+/// A table's functions: each processes some channels, or a head, of a run.
 pub struct RecurrenceKernels {
     pub(crate) convolve: unsafe fn(&Convolution<'_>, &Unit<'_>),
     pub(crate) mamba1: unsafe fn(&Mamba1<'_>, &Unit<'_>),
@@ -38,13 +38,13 @@ pub struct RecurrenceKernels {
 
 /// Rows of one sequence in a step, and its state.
 pub struct SequenceRun<'a> {
-    /// Which rows.
+    /// Row range.
     pub rows: Range<usize>,
-    /// What the rows before left behind; zeros where there were none.
+    /// The state left by the preceding rows; zeros at the start.
     pub state: &'a mut [f32],
 }
 
-/// Some columns of every row of a slot.
+/// Some columns of every row of a buffer.
 #[derive(Clone, Copy)]
 pub struct Columns<'a> {
     values: &'a [f32],
@@ -58,13 +58,13 @@ impl<'a> Columns<'a> {
         Columns { values, stride, first }
     }
 
-    /// Columns `range`, of those here, in a row.
+    /// Columns `range` of these, in a row.
     #[inline]
     pub(crate) fn row(&self, row: usize, range: Range<usize>) -> &'a [f32] {
         &self.values[row * self.stride + self.first..][range]
     }
 
-    /// There must be so many rows and columns.
+    /// Panics unless there are this many rows and columns.
     fn check(&self, name: &str, rows: usize, columns: usize) {
         assert!(self.first + columns <= self.stride || rows == 0, "{columns} columns of {name}");
         assert!(self.values.len() >= rows * self.stride, "{rows} rows of {name}");
@@ -74,23 +74,23 @@ impl<'a> Columns<'a> {
 /// Channels, or a head, of a run.
 pub(crate) struct Unit<'a> {
     pub(crate) rows: Range<usize>,
-    /// Channels, or one head.
+    /// The channels, or a single head.
     pub(crate) part: Range<usize>,
-    /// All of the sequence's; a unit takes only its part's.
+    /// The sequence's whole state; a unit takes only its part of it.
     pub(crate) state: &'a Disjoint<'a, f32>,
-    /// `(rows, columns)`; a unit takes only its rows, and its part's columns.
+    /// `(rows, columns)`; a unit takes only its rows and its part's columns.
     pub(crate) out: &'a Disjoint<'a, f32>,
 }
 
 /// The sizes of a recurrence.
 struct Shape {
-    /// Elements of a state.
+    /// Elements per state.
     state: usize,
     /// Columns of the output.
     columns: usize,
     /// Channels or heads.
     parts: usize,
-    /// Of these, in a unit.
+    /// Channels or heads per unit.
     grain: usize,
 }
 
@@ -99,7 +99,7 @@ fn rows_end(runs: &[SequenceRun<'_>]) -> usize {
     runs.iter().map(|run| run.rows.end).max().unwrap_or(0)
 }
 
-/// `work` on all parts of all runs.
+/// Calls `work` on all parts of all runs.
 fn for_units(
     threads: &Threads,
     shape: &Shape,

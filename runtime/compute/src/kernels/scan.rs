@@ -1,10 +1,10 @@
-//! Looks over as many numbers as a vocabulary has tokens. Here, not where they are sampled: this crate is compiled for speed, where
-//! such loops become vectors.
+//! Scans over logits, one per vocabulary entry. Here and not beside the sampler, since this crate is compiled for speed, which
+//! vectorises such loops.
 
-/// Numbers that are looked at together.
+/// Values scanned per step.
 pub const RUN: usize = 128;
 
-/// Where the first number is that is not below `bound`; one that is no number is not.
+/// Index of the first value not < `bound`; NaN counts.
 #[inline(never)]
 pub fn first_not_below(values: &[f32], bound: f32) -> Option<usize> {
     let below = |values: &[f32]| values.iter().fold(true, |below, value| below & (*value < bound));
@@ -12,16 +12,16 @@ pub fn first_not_below(values: &[f32], bound: f32) -> Option<usize> {
     values[run..].iter().position(|value| !below(&[*value])).map(|at| run + at)
 }
 
-/// Whether any number is above `bound`.
+/// Whether any value is above `bound`.
 #[inline(never)]
 pub fn any_above(values: &[f32], bound: f32) -> bool {
     values.iter().fold(false, |any, value| any | (*value > bound))
 }
 
-/// The largest; negative infinity where there is none.
+/// The largest value; negative infinity if empty.
 #[inline(never)]
 pub fn largest(values: &[f32]) -> f32 {
-    /// Side by side, for vectors: the order does not show in a maximum.
+    /// Independent lanes, for vectorisation: the order does not affect a maximum.
     const LANES: usize = 16;
     let larger = |a: f32, b: f32| if b > a { b } else { a };
     let (lanes, rest) = values.as_chunks::<LANES>();

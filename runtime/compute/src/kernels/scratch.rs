@@ -1,14 +1,14 @@
 //! Memory that a thread keeps between calls for its strips of unpacked weights.
 //!
-//! It is small (a strip fits the first two caches, and so do sums that wait for more columns) and starts on a cache line. What it holds is whatever the last caller left:
-//! numbers, but not meaningful ones.
+//! It is small (strips and partial sums fit L1 and L2) and cache-line aligned. It holds whatever the last caller left:
+//! initialised, but meaningless.
 
 use std::cell::RefCell;
 
-/// A type for which every bit pattern is a value.
+/// A type for which every bit pattern is valid.
 ///
 /// # Safety
-/// It holds numbers and vectors of them only, and no padding.
+/// It consists of numbers and vectors of them only, without padding.
 pub(super) unsafe trait Numbers: Copy {}
 
 #[derive(Clone, Copy)]
@@ -22,7 +22,7 @@ thread_local! {
     static LINES: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Calls `work` with room for `count` values of `T`, left as the last call left it.
+/// Calls `work` with room for `count` values of `T`, with arbitrary contents.
 pub(super) fn with_scratch<T: Numbers, R>(count: usize, work: impl FnOnce(&mut [T]) -> R) -> R {
     with_two_scratches::<T, Line, R>(count, 0, |values, _| work(values))
 }
@@ -40,7 +40,8 @@ pub(super) fn with_two_scratches<T: Numbers, U: Numbers, R>(
             lines.resize(lines_of + others, Line([0; 64]));
         }
         let (first, second) = lines.split_at_mut(lines_of);
-        // SAFETY: aligned and long enough by the above, exclusively borrowed, initialised, and any content is a `T` or a `U`.
+        // SAFETY: aligned and long enough by the above, exclusively borrowed, initialised, and any contents are a valid `T` or
+        // `U`.
         unsafe {
             work(
                 std::slice::from_raw_parts_mut(first.as_mut_ptr().cast(), count),

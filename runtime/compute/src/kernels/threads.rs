@@ -1,18 +1,19 @@
 //! The threads that cooperate within one token: a pool whose calling thread takes part.
 //!
 //! A job is a number of chunks and one closure. Every thread takes the next chunk from one atomic word until none is left, so a
-//! slow or pre-empted thread holds back one chunk and never a share fixed beforehand. The caller and every second worker take from
-//! the front, the others from the back: with two threads each has a stretch of its own, in order, and what it fetches ahead from
-//! memory is what it takes next. The caller never waits for a worker that took nothing: with every worker asleep it does the whole job alone. Workers spin for some tens of
-//! microseconds between jobs (a token needs over a hundred), then sleep; an idle pool uses no processor time. A worker gives
-//! its processor up between two chunks before the system would take it away within one (`presence`).
+//! slow or pre-empted thread delays one chunk and never a fixed share. The caller and every second worker take from the front,
+//! the others from the back: with two threads each has its own contiguous range, and what it prefetches is what it takes next.
+//! The caller never waits for a worker that took nothing: if every worker sleeps it does the whole job alone. Workers spin for
+//! some tens of microseconds between jobs (a token needs over a hundred), then sleep; an idle pool uses no CPU time. A worker
+//! yields its CPU between two chunks before the system would pre-empt it within one (`presence`).
 //!
-//! This is not for coarse work (hashing, packing: `rayon`), and not a scheduler: one job at a time, no results, no order.
+//! Not for coarse work (hashing, packing: `rayon`), and not a scheduler: one job at a time, no results, no order.
 //!
-//! The one idea to know is why a borrowed closure is safe here. The word holds the job's generation and the chunks left, and a
-//! chunk is taken by compare-and-swap on it. A thread that took one is counted in `pending` until it reports, and `run` does not
-//! return before `pending` is zero. That is `job`, of which `tests/loom` runs every interleaving. A late worker that read the word of a finished job cannot take anything: the swap fails,
-//! because the generation or the range has moved on, and what it read about the job is thrown away unused.
+//! The one idea to know is why a borrowed closure is safe here. The word holds the job's generation and the remaining chunks, and
+//! a chunk is taken by compare-and-swap on it. A thread that took one is counted in `pending` until it reports, and `run` does
+//! not return before `pending` is zero. That is `job`, of which `tests/loom` checks every interleaving. A late worker that read
+//! the word of a finished job cannot take anything: the swap fails, because the generation or the range has moved on, and what it
+//! read about the job is discarded unused.
 #![allow(unsafe_code)]
 
 mod disjoint;
@@ -20,7 +21,7 @@ mod job;
 mod presence;
 mod word;
 
-/// What `job` is made of; `tests/loom` has its own in their place.
+/// The primitives of `job`; `tests/loom` substitutes its own.
 mod sync {
     pub(super) use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize};
     pub(super) use std::sync::{Condvar, Mutex};
@@ -42,42 +43,42 @@ use job::{Job, Line};
 use presence::Presence;
 use word::End;
 
-/// How long a worker looks for the next job before it sleeps. Waking one costs the caller a system call and the job some
-/// 50 µs of that worker's help, and the gaps between the jobs of a token are shorter than this.
+/// How long a worker spins for the next job before it sleeps. Waking one costs the caller a system call and the job some 50 µs of
+/// that worker's help; gaps between a token's jobs are shorter than this.
 const WORKER_SPIN: Duration = Duration::from_micros(60);
 
-/// How long the caller looks for the last report before it sleeps. Past this, a worker that holds a chunk has most likely lost
-/// its processor to another process; sleeping gives it ours.
+/// How long the caller spins for the last report before it sleeps. After this long, a worker that holds a chunk has most likely
+/// been pre-empted; sleeping gives it our CPU.
 const JOIN_SPIN: Duration = Duration::from_micros(40);
 
 type Work<'a> = &'a (dyn Fn(usize) + Sync);
 
 thread_local! {
-    /// True in a worker, and in a caller while it runs chunks: a nested `run` then works inline.
+    /// True in a worker, and in a caller while it runs chunks: a nested `run` then runs inline.
     static IN_JOB: Cell<bool> = const { Cell::new(false) };
 }
 
 struct Shared {
     job: Job,
-    /// A chunk of the open job panicked: the others are taken, but not run.
+    /// A chunk of the open job panicked: the remaining ones are taken, but not run.
     panicked: AtomicBool,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     closing: AtomicBool,
-    /// One flag a worker: it sleeps, or is about to.
+    /// One flag per worker: it sleeps, or is about to.
     asleep: Vec<Line<AtomicBool>>,
 }
 
-/// A pool of threads, the calling one included. Dropping it ends and joins the workers.
+/// A pool of threads, including the calling one. Dropping it stops and joins the workers.
 pub struct Threads {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
-    /// Held for the length of a job: callers on several threads take turns.
+    /// Held during a job: concurrent callers take turns.
     turn: Mutex<()>,
 }
 
 impl Threads {
-    /// A pool that works with `threads` threads: the caller of [`Threads::run`] and `threads - 1` workers (0 counts as 1).
-    /// Where the system refuses more threads, the pool is smaller; [`Threads::count`] tells.
+    /// A pool of `threads` threads: the caller of [`Threads::run`] and `threads - 1` workers (0 counts as 1). If the system
+    /// refuses more threads, the pool is smaller; see [`Threads::count`].
     pub fn new(threads: usize) -> Self {
         let wanted = threads.max(1) - 1;
         let shared = Arc::new(Shared {
@@ -99,18 +100,18 @@ impl Threads {
         Threads { shared, workers, turn: Mutex::new(()) }
     }
 
-    /// Threads that work on a job, the caller included.
+    /// Threads that work on a job, including the caller.
     pub fn count(&self) -> usize {
         self.workers.len() + 1
     }
 
     /// Calls `work(chunk)` once for each chunk of `0..chunks`, on any thread and in any order, and returns when all are done.
     ///
-    /// A panic in `work` reaches the caller after the chunks already taken ended; the rest are not run and the pool stays
-    /// usable. Callers on several threads take turns. A call from inside `work` runs inline on its own thread.
+    /// A panic in `work` reaches the caller once the chunks already taken are done; the rest are not run and the pool stays
+    /// usable. Concurrent callers take turns. A call from inside `work` runs inline on its own thread.
     ///
     /// # Panics
-    /// When `work` does.
+    /// If `work` panics.
     pub fn run(&self, chunks: usize, work: &(dyn Fn(usize) + Sync)) {
         if chunks <= 1 || self.workers.is_empty() || IN_JOB.get() {
             (0..chunks).for_each(work);
@@ -128,7 +129,7 @@ impl Threads {
         IN_JOB.set(true);
         self.shared.participate(End::Front, || false);
         IN_JOB.set(false);
-        // From here on no thread holds a chunk, so nobody can reach `work` any more.
+        // From here on no thread holds a chunk, so none can reach `work` any more.
         self.shared.join();
         let panic = if self.shared.panicked.load(Acquire) { lock(&self.shared.panic).take() } else { None };
         drop(turn);
@@ -137,8 +138,8 @@ impl Threads {
         }
     }
 
-    /// [`Threads::run`] over `0..items` in ranges: at least `grain` items each (the last may be shorter), and few enough of
-    /// them that taking one costs nothing against its work.
+    /// [`Threads::run`] over `0..items` in ranges of at least `grain` items (except the last), few enough that taking one costs
+    /// nothing against its work.
     pub fn run_ranges(&self, items: usize, grain: usize, work: &(dyn Fn(Range<usize>) + Sync)) {
         let share = items.div_ceil(self.count() * 4).max(grain).max(1);
         self.run(items.div_ceil(share), &|chunk| work(chunk * share..((chunk + 1) * share).min(items)));
@@ -160,32 +161,32 @@ impl Drop for Threads {
         self.shared.closing.store(true, SeqCst);
         for worker in self.workers.drain(..) {
             worker.thread().unpark();
-            // A worker catches the panics of the work it runs, so there is none to pass on here.
+            // A worker catches its work's panics, so there is none to propagate here.
             let _ = worker.join();
         }
     }
 }
 
 impl Shared {
-    /// Opens a job. The caller holds the turn, so the job before it has no chunk left and none pending.
+    /// Opens a job. The caller holds the turn, so the previous job has no chunk left or pending.
     fn open(&self, back: u16, work: &Work<'_>) {
         self.panicked.store(false, Relaxed);
         self.job.open(back, ptr::from_ref(work).cast_mut().cast(), presence::processor());
     }
 
-    /// Takes the next chunk of the open job at that end, if there is one. It belongs to this thread until it is reported.
+    /// Takes the open job's next chunk from that end, if any. It belongs to this thread until reported.
     fn take(&self, end: End) -> Option<(usize, Work<'_>)> {
         let (chunk, work) = self.job.take(end)?;
-        // SAFETY: this is the `work` of the job that the chunk is of, and it is good until that is reported: `run` keeps the
-        // reference it points at, and the closure behind that, until every chunk is.
+        // SAFETY: this is the `work` of the chunk's job, valid until the chunk is reported: `run` keeps the reference it points
+        // to, and the closure behind that, until every chunk is.
         let work = unsafe { *work.cast::<Work<'_>>() };
         Some((chunk, work))
     }
 
-    /// Takes and runs chunks until none is left or `leave` says so, then reports them.
+    /// Takes and runs chunks until none is left or `leave` returns true, then reports them.
     fn participate(&self, end: End, mut leave: impl FnMut() -> bool) {
         let mut finished = 0;
-        // A chunk that was taken and not reported keeps the generation open, so all of these are of one job.
+        // A chunk taken but not reported keeps the generation open, so all of these are of one job.
         while !leave()
             && let Some((chunk, work)) = self.take(end)
         {
@@ -195,7 +196,7 @@ impl Shared {
                 let mut first = lock(&self.panic);
                 match *first {
                     None => *first = Some(payload),
-                    // Dropping a payload is foreign code that could panic in turn, here, where nothing may unwind.
+                    // Dropping a payload is foreign code that may itself panic, and nothing may unwind here.
                     Some(_) => std::mem::forget(payload),
                 }
                 self.panicked.store(true, Release);
@@ -212,7 +213,7 @@ impl Shared {
         }
     }
 
-    /// A worker's life.
+    /// A worker's main loop.
     fn serve(&self, index: usize) {
         IN_JOB.set(true);
         let wanted = || !self.job.is_over() || self.closing.load(SeqCst);
@@ -225,11 +226,11 @@ impl Shared {
             if !spin_until(WORKER_SPIN, wanted) {
                 let asleep = &self.asleep[index].0;
                 asleep.store(true, SeqCst);
-                // After the flag is up, look once more: a caller that opened its job before saw no flag and sends no wake-up.
+                // With the flag set, check once more: a caller that opened its job before saw no flag and sends no wake-up.
                 if !wanted() {
                     thread::park();
                 }
-                // Woken too late for that job, or for nothing: the next job is likely near, so spin again.
+                // Woken too late for that job, or spuriously: the next job is probably near, so spin again.
                 asleep.store(false, SeqCst);
                 presence.came_back(Instant::now());
             }
@@ -242,7 +243,7 @@ impl Shared {
     }
 }
 
-/// Looks at `done` until it is true (then true) or `budget` is over (then false).
+/// Polls `done` until it is true (returns true) or `budget` has elapsed (returns false).
 fn spin_until(budget: Duration, done: impl Fn() -> bool) -> bool {
     let mut end = None;
     loop {
@@ -259,7 +260,7 @@ fn spin_until(budget: Duration, done: impl Fn() -> bool) -> bool {
     }
 }
 
-/// No lock here guards data that a panic could leave half written.
+/// No lock here guards data that a panic could leave inconsistent.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

@@ -1,7 +1,7 @@
 //! MXFP4 and NVFP4: four-bit floats (E2M1), whose sixteen values doubled are small integers.
 //!
-//! MXFP4 scales 32 of them by a power of two (E8M0); NVFP4 scales 16 of them by an eight-bit float without sign (UE4M3). Scales of
-//! neighbours may differ by 2¹⁷, so the halves of an NVFP4 group stand [`Block::APART`].
+//! MXFP4 scales 32 of them by a power of two (E8M0); NVFP4 scales 16 of them by an unsigned eight-bit float (UE4M3). Adjacent
+//! scales may differ by 2¹⁷, so the halves of an NVFP4 group are [`Block::APART`].
 
 use satchel_gguf::TensorType;
 
@@ -13,7 +13,7 @@ pub(crate) const LEVELS: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4,
 
 /// E8M0 scale, 16 bytes of nibbles as in Q4_0.
 pub struct MXFP4;
-/// Four UE4M3 scales; four times 8 bytes of nibbles, each as in Q4_0, only half as long.
+/// Four UE4M3 scales; four times 8 bytes of nibbles, each as in Q4_0 but half as long.
 pub struct NVFP4;
 
 impl Block for MXFP4 {
@@ -36,31 +36,31 @@ impl Block for NVFP4 {
     }
 }
 
-/// 2^(bits − 128): half of what E8M0 means, since levels are doubled.
+/// 2^(bits − 128): half of the E8M0 value, since levels are doubled.
 fn half_of_e8m0(bits: u8) -> f32 {
     let bits = u32::from(bits);
-    // The two smallest are below the smallest exponent of an f32.
+    // The two smallest are subnormal in f32.
     f32::from_bits(if bits < 2 { 0x0020_0000 << bits } else { (bits - 1) << 23 })
 }
 
-/// Half of an eight-bit float without sign: four bits of exponent from 2⁻⁷, three of mantissa. All ones would be NaN and counts
-/// as 0, as in GGML; an eighth bit says nothing.
+/// Half of an unsigned eight-bit float: four exponent bits from 2⁻⁷, three mantissa bits. All ones would be NaN and counts as 0,
+/// as in GGML; the eighth bit is ignored.
 fn half_of_ue4m3(bits: u8) -> f32 {
     let (exponent, mantissa) = (i32::from(bits >> 3 & 15), f32::from(bits & 7));
     if bits == 0x7f {
         return 0.0;
     }
     let steps = if exponent == 0 { mantissa } else { mantissa + 8.0 };
-    // One step is 2⁻¹⁰ for the two smallest exponents, and doubles with each of the others.
+    // One step is 2⁻¹⁰ for the two smallest exponents, and doubles with each further one.
     steps * (1 << (exponent - 1).max(0)) as f32 / 1024.0
 }
 
-/// The scale of MXFP4 that is nearest to `scale`.
+/// The MXFP4 scale nearest to `scale`.
 pub(super) fn nearest_e8m0(scale: f32) -> u8 {
     (scale.log2().round() + 128.0) as u8
 }
 
-/// The smallest scale of NVFP4 that is no less than `scale`, or the largest of all.
+/// The smallest NVFP4 scale >= `scale`, or the largest.
 pub(super) fn next_ue4m3(scale: f32) -> u8 {
     (0..0x7e).find(|&bits| half_of_ue4m3(bits) >= scale).unwrap_or(0x7e)
 }

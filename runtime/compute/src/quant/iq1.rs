@@ -1,7 +1,7 @@
-//! IQ1_S and IQ1_M: eight columns of −1, 0 or 1 from a grid of 2048, all moved up or down by an eighth.
+//! IQ1_S and IQ1_M: eight columns of −1, 0 or 1 from a grid of 2048, all shifted up or down by an eighth.
 //!
-//! IQ1_S moves a group as a whole, which is an offset. IQ1_M moves each eight columns, which makes their levels −9, −7, −1, 1, 7
-//! or 9 eighths, and gives each 16 columns an odd integer scale.
+//! IQ1_S shifts a whole group, which is an offset. IQ1_M shifts each eight columns, which makes their levels −9, −7, −1, 1, 7 or
+//! 9 eighths, and has an odd integer scale per 16 columns.
 
 use satchel_gguf::TensorType;
 

@@ -1,7 +1,7 @@
 //! IQ2_XXS, IQ2_XS and IQ2_S: eight columns of ±8, ±25 or ±43 from a grid, with odd integer scales.
 //!
-//! IQ2_XXS scales 32 columns and the others 16. The first two keep the signs of eight columns in seven bits, since their number
-//! is even; IQ2_S keeps all of them.
+//! IQ2_XXS has a scale per 32 columns, the others per 16. The first two store the signs of eight columns in seven bits, since the
+//! number of minuses is even; IQ2_S stores all eight.
 
 use satchel_gguf::TensorType;
 
@@ -51,7 +51,7 @@ impl Block for IQ2S {
     }
 }
 
-/// Four points of the grid and their signs.
+/// Four grid points with their signs.
 fn signed_points(point: impl Fn(usize) -> (u64, u8)) -> [i8; GROUP] {
     let mut levels = [0; GROUP];
     for (part, levels) in levels.chunks_exact_mut(8).enumerate() {
@@ -63,7 +63,7 @@ fn signed_points(point: impl Fn(usize) -> (u64, u8)) -> [i8; GROUP] {
     levels
 }
 
-/// A scale for each half: the lower nibble for the first.
+/// A scale for each half: the lower nibble is the first's.
 fn scaled(levels: [i8; GROUP], scale: f32, nibbles: u8) -> Group {
     let scale = [nibbles & 15, nibbles >> 4].map(|nibble| scale / 8.0 * f32::from(2 * nibble + 1));
     Group { scale, ..Group::new(levels, 0.0) }

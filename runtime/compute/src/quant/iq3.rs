@@ -1,6 +1,6 @@
 //! IQ3_XXS and IQ3_S: four columns from a grid of eight magnitudes, with odd integer scales for 32 columns.
 //!
-//! IQ3_XXS keeps the signs of eight columns in seven bits, since their number is even; IQ3_S keeps all of them.
+//! IQ3_XXS stores the signs of eight columns in seven bits, since the number of minuses is even; IQ3_S stores all eight.
 
 use satchel_gguf::TensorType;
 
@@ -38,7 +38,7 @@ impl Block for IQ3S {
     }
 }
 
-/// A column of a point of four, with its sign out of eight.
+/// One column of a four-column point, with its sign out of eight.
 fn signed(point: u32, signs: u8, column: usize) -> i8 {
     let magnitude = point.to_le_bytes()[column % 4] as i8;
     if signs >> (column % 8) & 1 == 0 { magnitude } else { -magnitude }

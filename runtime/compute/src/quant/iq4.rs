@@ -1,13 +1,13 @@
-//! IQ4_NL and IQ4_XS: nibbles that stand for 16 levels spaced closer around zero.
+//! IQ4_NL and IQ4_XS: nibbles index 16 levels, which are denser around zero.
 //!
-//! Nibbles lie as in Q4_0, also within the larger block of IQ4_XS, which scales its groups by six bits.
+//! Nibbles are ordered as in Q4_0, also in the larger blocks of IQ4_XS, whose groups have 6-bit scales.
 
 use satchel_gguf::TensorType;
 
 use super::legacy::nibbles;
 use super::{Block, Group, f16_at, u16_at};
 
-/// What the nibbles stand for: part of the format.
+/// The level of each nibble: part of the format.
 pub(crate) const LEVELS: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
 /// f16 scale, 16 bytes of nibbles.

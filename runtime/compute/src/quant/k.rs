@@ -1,14 +1,14 @@
-//! Q2_K to Q6_K: blocks of 256 whose f16 scale is divided again by small integer scales.
+//! Q2_K to Q6_K: blocks of 256 with small integer scales under a common f16 scale.
 //!
-//! Q4_K and Q5_K give each 32 columns a 6-bit scale and a 6-bit minimum, packed into 12 bytes. Q3_K and Q6_K are symmetric and
-//! give each 16 columns a signed scale, which is why [`Group`] has a multiplier for each half. Q2_K gives each 16 columns a
-//! scale and a minimum of four bits, so its halves stand [`Block::APART`].
+//! Q4_K and Q5_K have a 6-bit scale and a 6-bit minimum per 32 columns, packed into 12 bytes. Q3_K and Q6_K are symmetric with a
+//! signed scale per 16 columns, which is why [`Group`] has a multiplier for each half. Q2_K has a 4-bit scale and a 4-bit minimum
+//! per 16 columns, so its halves are [`Block::APART`].
 
 use satchel_gguf::TensorType;
 
 use super::{Block, GROUP, Group, f16_at};
 
-/// 16 bytes of a scale and a minimum, 64 bytes of bit pairs, f16 scale, f16 scale of minimums.
+/// 16 bytes of scale and minimum nibbles, 64 bytes of bit pairs, f16 scale, f16 scale of minimums.
 pub struct Q2K;
 /// 32 bytes of third bits, 64 bytes of bit pairs, 12 bytes of scales − 32, f16 scale; level − 4.
 pub struct Q3K;
@@ -41,7 +41,8 @@ impl Block for Q3K {
         for (level, bits) in levels.iter_mut().zip(&block[..32]) {
             *level += (((bits >> group) & 1) << 2) as i8 - 4;
         }
-        // Of the 12 bytes, eight hold the lower nibbles, first those of scales 0..8, and four the upper bit pairs, four by four.
+        // Of the 12 bytes, eight hold the lower nibbles, scales 0..8 in the low ones, and four the upper bit pairs, four per
+        // byte.
         let multipliers = [0, 1].map(|half| {
             let index = 2 * group + half;
             let low = block[96 + index % 8] >> (4 * (index / 8)) & 15;
@@ -109,8 +110,8 @@ fn scaled(block: &[u8], group: usize) -> Group {
     }
 }
 
-/// Twelve bytes for eight pairs of six bits: groups 0..4 take the low six bits of bytes 0..4 (scale) and 4..8 (minimum);
-/// groups 4..8 take a nibble of bytes 8..12 and, as their upper two bits, those that the first eight bytes have left.
+/// Unpacks eight pairs of six bits from twelve bytes: groups 0..4 use the low six bits of bytes 0..4 (scale) and 4..8 (minimum);
+/// groups 4..8 use a nibble of bytes 8..12, plus the unused upper two bits of the first eight bytes.
 fn scale_and_minimum(bytes: &[u8], group: usize) -> (u8, u8) {
     if group < 4 {
         (bytes[group] & 63, bytes[group + 4] & 63)

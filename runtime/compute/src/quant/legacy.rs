@@ -1,8 +1,8 @@
 //! Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0: blocks of 32 with one f16 scale, GGML's first family.
 //!
-//! The `_0` types are symmetric (the stored level minus half the range), the `_1` types add a minimum, also f16.
-//! Four-bit levels lie as columns 0..16 in the low nibbles and 16..32 in the high nibbles of 16 bytes; the five-bit
-//! types keep every column's fifth bit in one 32-bit word before them.
+//! The `_0` types are symmetric (stored level minus half the range), the `_1` types add an f16 minimum. Four-bit levels: columns
+//! 0..16 are the low nibbles and 16..32 the high nibbles of 16 bytes; the five-bit types store every column's fifth bit in one
+//! 32-bit word before them.
 
 use satchel_gguf::TensorType;
 

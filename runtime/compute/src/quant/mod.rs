@@ -1,10 +1,10 @@
-//! GGML's block types: how weights lie in a GGUF file and which numbers they stand for.
+//! GGML's block types: how GGUF stores weights and which values they encode.
 //!
-//! This is the definition, in plain scalar code; `kernels` holds the fast readers and is tested against it.
-//! The one idea to know: every quantised type here can be seen as groups of 32 columns, and a group as
-//! `scale × multiplier[half] × level + offset` with small integer levels; where integers cannot relate the halves, each has a
-//! scale and an offset of its own. Dequantising and the integer matrix product both start from that view ([`Group`]), so a new
-//! block type is one implementation of [`Block`] and one row in `for_block!`.
+//! This is the definition, in plain scalar code; `kernels` has the fast readers and is tested against it.
+//! The one idea to know: every quantised type here is groups of 32 columns, and a group is `scale × multiplier[half] × level +
+//! offset` with small integer levels; if integers cannot relate the halves, each has its own scale and offset. Dequantising and
+//! the integer matrix product both start from that view ([`Group`]), so a new block type is one implementation of [`Block`] and
+//! one row in `for_block!`.
 
 pub mod encode;
 mod fp4;
@@ -35,17 +35,17 @@ pub use legacy::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
 pub use plain::{BF16, F16, F32, Plain};
 pub use ternary::{TQ1_0, TQ2_0};
 
-/// Columns in a group: the unit that activations are quantised in, and the widest that shares one offset.
+/// Columns per group: the unit in which activations are quantised, and the widest that shares one offset.
 pub const GROUP: usize = 32;
 
 /// 32 consecutive weights: column `i`, of half `h = i / 16`, is `scale[h] * multipliers[h] * levels[i] + offset[h]`.
 #[derive(Clone, Debug)]
 pub struct Group {
-    /// The integers the file stores or stands for, shifted to be signed where the type has no offset of its own.
+    /// The stored (or looked-up) integers, shifted to be signed if the type has no offset of its own.
     pub levels: [i8; GROUP],
-    /// What one level is worth (before the multiplier); the same in both halves, but for types that are [`Block::APART`].
+    /// Value of one level (before the multiplier); equal in both halves, unless the type is [`Block::APART`].
     pub scale: [f32; 2],
-    /// Integer scale of each half of the group; 1 for types whose scale covers the group, or is no integer.
+    /// Integer scale of each half of the group; 1 for types whose scale covers the group or is not an integer.
     pub multipliers: [i32; 2],
     /// Added to every weight; 0 for types symmetric around zero. The same in both halves, as above.
     pub offset: [f32; 2],
@@ -60,17 +60,17 @@ impl Group {
 
 /// A quantised block type.
 pub trait Block {
-    /// Its GGML type; gives the block's elements and bytes.
+    /// Its GGML type, which gives the block's elements and bytes.
     const TYPE: TensorType;
-    /// The halves of a group have each their own scale and offset: products add them one after the other.
+    /// Each half of a group has its own scale and offset: products add them one after the other.
     const APART: bool = false;
 
     /// Columns `group * 32 ..` of a block of `TYPE.block_bytes()` bytes.
     fn group(block: &[u8], group: usize) -> Group;
 }
 
-/// Calls `$body` with `$B` standing for the [`Block`] (or, in the second arm, [`Plain`]) type of a tensor type;
-/// `$other` for a type that is not implemented.
+/// Calls `$body` with `$B` as the [`Block`] (or, in the second arm, [`Plain`]) type of a tensor type; `$other` for a type that is
+/// not implemented.
 macro_rules! for_block {
     ($ty:expr, $B:ident => $body:expr, plain $P:ident => $plain:expr, else $other:expr) => {
         $crate::quant::for_block!(@match $ty, $B $body, $P $plain, $other,
@@ -102,7 +102,7 @@ macro_rules! for_block {
 }
 pub(crate) use for_block;
 
-/// The types that can be read and multiplied by; every kernel table covers all of them.
+/// The types that can be read and multiplied; every kernel table covers all of them.
 pub const SUPPORTED: [TensorType; 26] = [
     TensorType::F32,
     TensorType::F16,
@@ -132,12 +132,12 @@ pub const SUPPORTED: [TensorType; 26] = [
     TensorType::NVFP4,
 ];
 
-/// Whether rows of this type can be read and multiplied by.
+/// Whether rows of this type can be read and multiplied.
 pub fn supports(ty: TensorType) -> bool {
     SUPPORTED.contains(&ty)
 }
 
-/// The f32 values of one row (or any whole number of blocks).
+/// Dequantises one row (or any whole number of blocks) to f32.
 ///
 /// # Panics
 /// If the type is not supported (see [`supports`]), or if `bytes` is not exactly what `out.len()` elements take.
@@ -152,7 +152,7 @@ fn dequantize_blocks<B: Block>(bytes: &[u8], out: &mut [f32]) {
     for (block, out) in bytes.chunks_exact(size).zip(out.chunks_exact_mut(elements)) {
         for (index, out) in out.chunks_exact_mut(GROUP).enumerate() {
             let group = B::group(block, index);
-            // The half's scale is rounded before it meets the level, as the formats' own reader does.
+            // The half's scale is rounded before the multiplication with the level, as in the formats' reference reader.
             let scales = [0, 1].map(|half| group.scale[half] * group.multipliers[half] as f32);
             for (column, (out, &level)) in out.iter_mut().zip(&group.levels).enumerate() {
                 *out = scales[column / 16] * f32::from(level) + group.offset[column / 16];
@@ -166,12 +166,12 @@ fn f16_at(block: &[u8], offset: usize) -> f32 {
     half::f16::from_le_bytes([block[offset], block[offset + 1]]).to_f32()
 }
 
-/// The little-endian word of 16 bits at `offset`.
+/// The little-endian 16-bit word at `offset`.
 fn u16_at(block: &[u8], offset: usize) -> u16 {
     u16::from_le_bytes([block[offset], block[offset + 1]])
 }
 
-/// The little-endian word of 32 bits at `offset`.
+/// The little-endian 32-bit word at `offset`.
 fn u32_at(block: &[u8], offset: usize) -> u32 {
     u32::from(u16_at(block, offset)) | u32::from(u16_at(block, offset + 2)) << 16
 }
@@ -181,7 +181,7 @@ mod tests {
     use super::*;
     use std::path::Path;
 
-    /// Every type against the values that gguf-py reads from the same blocks: exactly.
+    /// Every type against the values that gguf-py reads from the same blocks: exact equality.
     #[test]
     fn every_type_reads_the_reference_values() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/quants");

@@ -1,6 +1,6 @@
-//! F32, F16 and BF16: one number an element, no blocks.
+//! F32, F16 and BF16: one value per element, no blocks.
 //!
-//! Matrix products with them run in f32: a row is widened, never quantised.
+//! Their matrix products run in f32: a row is widened, never quantised.
 
 use half::{bf16, f16};
 
@@ -12,7 +12,7 @@ pub trait Plain {
     /// One element from its `BYTES` bytes.
     fn value(bytes: &[u8]) -> f32;
 
-    /// Elements to f32; `bytes` and `out` hold the same number of them.
+    /// Widens elements to f32; `bytes` and `out` hold equally many.
     fn widen(bytes: &[u8], out: &mut [f32]) {
         for (bytes, out) in bytes.chunks_exact(Self::BYTES).zip(out) {
             *out = Self::value(bytes);
@@ -24,7 +24,7 @@ pub trait Plain {
 pub struct F32;
 /// IEEE half precision.
 pub struct F16;
-/// The upper half of a single.
+/// The upper half of an f32.
 pub struct BF16;
 
 impl Plain for F32 {

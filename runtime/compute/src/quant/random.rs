@@ -1,7 +1,7 @@
-//! Random weights of any type: for benchmarks and tests, which need files and matrices of every shape.
+//! Random weights of any type, for benchmarks and tests, which need files and matrices of every shape.
 //!
-//! Levels are random bits. Scales are set, so that weights have the deviation that was asked for, and offsets so that their mean
-//! is near zero: what real models have, and what keeps a forward pass finite.
+//! Levels are random bits. Scales are chosen to give the requested deviation, and offsets to give a mean near zero, as in real
+//! models, which keeps a forward pass finite.
 
 use half::{bf16, f16};
 use oorandom::Rand64;
@@ -14,15 +14,15 @@ use super::{dequantize_row, fp4};
 pub struct RandomWeights {
     ty: TensorType,
     random: Rand64,
-    /// What a block's scale is, but for a quarter more or less.
+    /// A block's scale, give or take a quarter.
     scale: f32,
 }
 
-/// Blocks that show how large weights are at a scale of 1.
+/// Blocks sampled to measure the magnitude of weights at a scale of 1.
 const SAMPLE: usize = 64;
 
 impl RandomWeights {
-    /// Weights whose root mean square is about `deviation`; the same `seed`, the same weights.
+    /// Weights with a root mean square of about `deviation`; the same `seed` gives the same weights.
     ///
     /// # Panics
     /// If the type is not supported.
@@ -40,7 +40,7 @@ impl RandomWeights {
     /// The next weights.
     ///
     /// # Panics
-    /// If `out` holds no whole number of blocks.
+    /// If `out` is not a whole number of blocks.
     pub fn fill(&mut self, out: &mut [u8]) {
         assert!(out.len().is_multiple_of(self.ty.block_bytes()), "{} bytes of {}", out.len(), self.ty);
         for bytes in out.chunks_mut(8) {
@@ -56,7 +56,7 @@ impl RandomWeights {
                 TensorType::MXFP4 => block[0] = fp4::nearest_e8m0(scale),
                 TensorType::NVFP4 => block[..4].fill(fp4::next_ue4m3(scale)),
                 TensorType::TQ2_0 => {
-                    // Two bits have room for a 2, which no file has and whose mean would not be 0: a 0 instead.
+                    // Two bits could encode a 2, which occurs in no file and would shift the mean: use 0 instead.
                     block.iter_mut().for_each(|byte| *byte &= !((*byte & *byte >> 1 & 0x55) << 1));
                     set_f16_scales(self.ty, block, |_| f16::from_f32(scale).to_bits());
                 }
@@ -66,7 +66,7 @@ impl RandomWeights {
     }
 }
 
-/// Where a block of this type keeps f16 numbers, and how large each is where the first is 1 and the mean of weights is 0.
+/// Offsets of a block's f16 fields, and the value of each relative to the first for weights with zero mean.
 fn f16_scales(ty: TensorType) -> &'static [(usize, f32)] {
     match ty {
         TensorType::Q4_1 => &[(0, 1.0), (2, -7.5)],
@@ -82,7 +82,7 @@ fn f16_scales(ty: TensorType) -> &'static [(usize, f32)] {
     }
 }
 
-/// Sets the f16 numbers of a block of a type that has some: `bits` gives each from its size relative to the first.
+/// Sets the f16 fields of a block, if its type has any: `bits` maps each field's value relative to the first to its bits.
 pub(crate) fn set_f16_scales(ty: TensorType, block: &mut [u8], mut bits: impl FnMut(f32) -> u16) {
     if ty == TensorType::IQ1_M {
         // A nibble in the upper half of every second byte.
@@ -111,7 +111,7 @@ mod tests {
             dequantize_row(ty, &blocks, &mut values);
             let mean = values.iter().sum::<f32>() / 8192.0;
             let deviation = (values.iter().map(|value| value * value).sum::<f32>() / 8192.0).sqrt();
-            // Powers of two come no closer than this.
+            // Powers of two cannot get closer than this.
             assert!(
                 (0.013..0.03).contains(&deviation) && mean.abs() < 0.004,
                 "{ty}: mean {mean}, deviation {deviation}"

@@ -1,7 +1,7 @@
 //! TQ1_0 and TQ2_0: weights of −1, 0 and 1 with one scale for 256 columns.
 //!
-//! TQ2_0 spends two bits a weight. TQ1_0 keeps five of them as digits to the base 3 in a byte, as a fraction: times 3ⁿ, modulo
-//! 256, brings digit n to the front, and times 3, divided by 256, reads it.
+//! TQ2_0 uses two bits per weight. TQ1_0 stores five weights as base-3 digits in a byte, as a fraction: times 3ⁿ, modulo 256,
+//! brings digit n to the front; times 3, divided by 256, reads it.
 
 use satchel_gguf::TensorType;
 
@@ -16,7 +16,7 @@ impl Block for TQ1_0 {
     const TYPE: TensorType = TensorType::TQ1_0;
     fn group(block: &[u8], group: usize) -> Group {
         let levels = std::array::from_fn(|column| {
-            // Digit n of 32 bytes is group n; of the next 16 bytes it is half a group, and of the last four an eighth of one.
+            // Of the first 32 bytes digit n is group n; of the next 16 bytes it is half a group, of the last four an eighth.
             let (byte, digit) = match 32 * group + column {
                 at @ 0..160 => (at % 32, at / 32),
                 at @ 160..240 => (32 + at % 16, at / 16 - 10),

@@ -1,15 +1,15 @@
-//! Slopes of attention with linear biases (Press et al., "Train Short, Test Long"): head by head a power of two's root, so that
-//! some heads look at their neighbourhood and others far back.
+//! Slopes of attention with linear biases (Press et al., "Train Short, Test Long"): a geometric sequence over the heads, so that
+//! some look at their neighbourhood and others far back.
 //!
-//! The paper gives them for numbers of heads that are powers of two. Of others, as many heads as the next lower power of two
-//! has get its slopes, and the rest every second one of twice that number's.
+//! The paper defines them for power-of-two head counts. Otherwise the next lower power of two provides the first slopes, and the
+//! remaining heads take every second slope of the next higher one.
 
-/// What a score loses for each position of distance, for each of `heads` heads.
+/// Per head, what a score loses per position of distance.
 pub(super) fn slopes(heads: usize, max_bias: f32) -> Vec<f32> {
     let even = 1 << heads.ilog2();
     let slope = |head: usize| {
         let steps = if head < even { (head + 1) as f64 } else { (head - even) as f64 + 0.5 };
-        // Rounded from f64, so that no mathematics library shows in the result.
+        // Computed in f64 and rounded, so that the platform's math library does not affect the result.
         (-f64::from(max_bias) * steps / even as f64).exp2() as f32
     };
     (0..heads).map(slope).collect()

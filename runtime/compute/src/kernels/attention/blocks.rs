@@ -1,6 +1,6 @@
-//! Quantised keys and values of a page to f32, in the order in which the products of `flash` want them.
+//! Dequantises a page's keys and values to f32, in the order that `flash`'s products read.
 //!
-//! A scale is an f16 and a level a small integer, so their product is exact in f32: every table reads the same numbers.
+//! A scale is an f16 and a level a small integer, so their product is exact in f32: every table gets the same values.
 
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ use super::cache::Blocks;
 use crate::kernels::vector::Vector;
 use crate::quant::GROUP;
 
-/// Bytes of levels in a block.
+/// Bytes of levels per block.
 const fn level_bytes(nibbles: bool) -> usize {
     if nibbles { GROUP / 2 } else { GROUP }
 }
@@ -18,18 +18,18 @@ const fn level_bytes(nibbles: bool) -> usize {
 #[derive(Clone, Copy)]
 struct Scale<V> {
     factor: V,
-    /// Nibbles count from -8 on: `level · factor + offset`, still exact.
+    /// Nibbles have a zero point of 8: `level · factor + offset`, still exact.
     offset: V,
 }
 
 impl<V: Vector> Scale<V> {
     #[inline(always)]
     unsafe fn new(factor: V) -> Self {
-        // SAFETY: the caller's promise is the one that `Vector` asks for; no memory is touched.
+        // SAFETY: the caller upholds `Vector`'s contract; no memory is touched.
         unsafe { Self { factor, offset: factor.mul(V::splat(-8.0)) } }
     }
 
-    /// One vector of levels to f32 at `to`; of nibbles two, the second `apart` behind the first.
+    /// Converts one vector of levels to f32 at `to`; for nibbles two vectors, the second `apart` elements later.
     #[inline(always)]
     unsafe fn apply<const NIBBLES: bool>(self, levels: *const u8, to: *mut f32, apart: usize) {
         // SAFETY: the caller has as many levels, and the room.
@@ -45,14 +45,14 @@ impl<V: Vector> Scale<V> {
     }
 }
 
-/// Keys of the positions `columns`, whole vectors of them, to `(head_dim, PAGE_TOKENS)` at `to`.
+/// Dequantises the keys of positions `columns`, whole vectors of them, to `(head_dim, PAGE_TOKENS)` at `to`.
 ///
 /// # Safety
-/// As [`Vector`] says; the blocks are those of keys, and `to` has room for as many elements.
+/// See [`Vector`]; the blocks hold keys, and `to` has room for as many elements.
 #[inline(always)]
 pub(super) unsafe fn keys<V: Vector, const NIBBLES: bool>(blocks: Blocks<'_>, columns: Range<usize>, to: *mut f32) {
     let bytes = level_bytes(NIBBLES);
-    // SAFETY: `Head` cut the memory for 64 positions in every row; columns end at 64, which lanes divide.
+    // SAFETY: `Head` guarantees 64 positions in every row; columns end at 64, a multiple of the lanes.
     unsafe {
         for block in 0..blocks.scales.len() / PAGE_TOKENS {
             for position in columns.clone().step_by(V::LANES) {
@@ -67,15 +67,15 @@ pub(super) unsafe fn keys<V: Vector, const NIBBLES: bool>(blocks: Blocks<'_>, co
     }
 }
 
-/// Values of `positions` to rows of `head_dim`, the first position of the page at `to`.
+/// Dequantises the values of `positions` to rows of `head_dim`; `to` is the page's first position.
 ///
 /// # Safety
-/// As [`Vector`] says; the blocks are those of values, and `to` has room for as many elements.
+/// See [`Vector`]; the blocks hold values, and `to` has room for as many elements.
 #[inline(always)]
 pub(super) unsafe fn values<V: Vector, const NIBBLES: bool>(blocks: Blocks<'_>, positions: Range<usize>, to: *mut f32) {
     let (bytes, count) = (level_bytes(NIBBLES), blocks.scales.len() / PAGE_TOKENS);
     let mut lanes = [0.0; 16];
-    // SAFETY: `Head` cut the memory for 64 rows of `count` blocks; positions end at 64, which lanes divide, as they do 16.
+    // SAFETY: `Head` guarantees 64 rows of `count` blocks; positions end at 64, and 64 and 16 are multiples of the lanes.
     unsafe {
         for first in (positions.start / V::LANES * V::LANES..positions.end).step_by(V::LANES) {
             let seen = positions.start.max(first)..positions.end.min(first + V::LANES);

@@ -1,8 +1,8 @@
-//! How keys and values lie in a page of the KV cache, and how they are written there.
+//! Layout of keys and values in a page of the KV cache, and how they are written.
 //!
-//! Quantised types are GGML's blocks of 32 elements of a head's row (`quant`), taken apart: a page's scales lie together, and its
-//! levels behind them. A page is counted in f16, which the scales are too; two bytes of levels take the place of one. For one
-//! KV head, with `d` elements and `L` bytes of levels to a block (32 of Q8_0, 16 of Q4_0):
+//! Quantised types are GGML's blocks of 32 elements of a head's row (`quant`), split up: a page's scales come first, its levels
+//! after them. Page sizes are in f16 units, the type of the scales; two bytes of levels take one. For one KV head, with `d`
+//! elements and `L` bytes of levels per block (32 for Q8_0, 16 for Q4_0):
 //!
 //! ```text
 //!             F16        quantised
@@ -10,9 +10,9 @@
 //!   values    (64, d)    scales (d / 32, 64), levels (64, d / 32 · L)
 //! ```
 //!
-//! Keys are multiplied with positions side by side, values with elements side by side. They are stored in that order, once, so
-//! that reading them is loads and multiplications alone. A store of a key touches one element in each of many lines for that,
-//! some hundred kilobytes a token where the weights are hundreds of megabytes.
+//! Products read keys with positions adjacent and values with elements adjacent. They are stored in that order once, so that
+//! reading is only loads and multiplications. In return, storing a key touches one element in each of many cache lines: some
+//! hundred kilobytes per token, against hundreds of megabytes of weights.
 
 use std::fmt;
 use std::str::FromStr;
@@ -39,7 +39,7 @@ impl CacheType {
     /// Every type.
     pub const ALL: [Self; 3] = [Self::F16, Self::Q8_0, Self::Q4_0];
 
-    /// The type of the same blocks in a GGUF.
+    /// The GGUF type with the same blocks.
     fn blocks(self) -> TensorType {
         match self {
             Self::F16 => TensorType::F16,
@@ -48,17 +48,17 @@ impl CacheType {
         }
     }
 
-    /// Bytes of a row of `head_dim` elements; `None` where that is no whole number of blocks.
+    /// Bytes per row of `head_dim` elements; `None` if that is not a whole number of blocks.
     pub fn row_bytes(self, head_dim: usize) -> Option<u64> {
         self.blocks().row_bytes(head_dim as u64)
     }
 
-    /// Bytes of levels in a block, behind its scale.
+    /// Bytes of levels per block, without the scale.
     fn level_bytes(self) -> usize {
         self.blocks().block_bytes() - size_of::<f16>()
     }
 
-    /// f16 that a page takes for one head.
+    /// f16 units that a page takes for one head.
     pub(super) fn page(self, head_dim: usize) -> usize {
         let bytes = self.row_bytes(head_dim).expect("the shape was checked");
         PAGE_TOKENS * bytes as usize / size_of::<f16>()
@@ -95,10 +95,10 @@ impl CacheTypes {
         Self { keys: ty, values: ty }
     }
 
-    /// Whether heads of so many elements can be stored.
+    /// Checks that heads of these sizes can be stored.
     ///
     /// # Errors
-    /// One line for the person who asked for the types.
+    /// One line for the user who chose the types.
     pub fn check(self, key_dim: usize, value_dim: usize) -> Result<(), String> {
         let sides =
             [("--cache-type-k", self.keys, "key", key_dim), ("--cache-type-v", self.values, "value", value_dim)];
@@ -114,7 +114,7 @@ impl CacheTypes {
     }
 }
 
-/// `F16`, or `K Q8_0, V F16` where they differ.
+/// `F16`, or `K Q8_0, V F16` if they differ.
 impl fmt::Display for CacheTypes {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.keys == self.values {
@@ -124,7 +124,7 @@ impl fmt::Display for CacheTypes {
     }
 }
 
-/// Keys or values, which differ in the order of their levels.
+/// Keys or values: their levels are ordered differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     Keys,
@@ -138,7 +138,7 @@ pub(crate) enum Head<'a> {
     F16(&'a [f16]),
     /// Signed bytes.
     Q8_0(Blocks<'a>),
-    /// Nibbles from 0 to 15, of which 8 is zero: of a byte's two, the low one comes 16 elements before the high one.
+    /// Nibbles 0 to 15 with zero point 8: a byte's low nibble comes 16 elements before its high one.
     Q4_0(Blocks<'a>),
 }
 
@@ -150,11 +150,11 @@ pub(crate) struct Blocks<'a> {
 }
 
 impl<'a> Head<'a> {
-    /// A head's part of a page, of the length that [`CacheType::page`] says.
+    /// A head's part of a page, as long as [`CacheType::page`] says.
     pub(super) fn new(ty: CacheType, head_dim: usize, part: &'a [f16]) -> Self {
         let blocks = || {
             let (scales, levels) = part.split_at(head_dim / GROUP * PAGE_TOKENS);
-            // SAFETY: the same memory; a byte has no alignment, and any byte is one.
+            // SAFETY: the same memory; bytes need no alignment, and every byte value is valid.
             let levels = unsafe { std::slice::from_raw_parts(levels.as_ptr().cast(), size_of_val(levels)) };
             Blocks { scales, levels }
         };
@@ -165,7 +165,7 @@ impl<'a> Head<'a> {
         }
     }
 
-    /// The row of one position as f32: the definition of the layout, in plain code.
+    /// Dequantises the row of one position: plain code that defines the layout.
     pub(crate) fn row(&self, role: Role, position: usize, out: &mut [f32]) {
         let (ty, blocks) = match self {
             Self::F16(elements) => {
@@ -189,10 +189,10 @@ impl<'a> Head<'a> {
     }
 }
 
-/// Bytes of the largest block: of Q8_0.
+/// Bytes of the largest block, Q8_0's.
 const BLOCK_BYTES_MOST: usize = 34;
 
-/// Where element `at` of a position lies, of `columns` in all, or byte `at` of its levels.
+/// Index of element `at` (or byte `at` of the levels) of a position, of `columns` in all.
 fn place(role: Role, columns: usize, position: usize, at: usize) -> usize {
     match role {
         Role::Keys => at * PAGE_TOKENS + position,
@@ -200,7 +200,7 @@ fn place(role: Role, columns: usize, position: usize, at: usize) -> usize {
     }
 }
 
-/// Writes the row of position `slot` into a head's part of a page in F16; `convert` is the table's, for slices of one length.
+/// Writes the row of position `slot` into a head's part of an F16 page; `convert` is the table's, for slices of equal length.
 pub(super) fn store_f16(convert: impl Fn(&[f32], &mut [f16]), role: Role, part: &mut [f16], slot: usize, row: &[f32]) {
     if role == Role::Values {
         return convert(row, &mut part[slot * row.len()..][..row.len()]);
@@ -214,15 +214,15 @@ pub(super) fn store_f16(convert: impl Fn(&[f32], &mut [f16]), role: Role, part: 
     }
 }
 
-/// Writes the row of position `slot` into a head's part of a page, as GGML's blocks of `ty` have it, a quantised type.
+/// Writes the row of position `slot` into a head's part of a page as GGML blocks of `ty`, a quantised type.
 ///
-/// Plain code on every table: it is a hundredth of a prompt's work, and what is cached is the same on all of them.
+/// Plain code on every table: it is a hundredth of a prompt's work, and the cache is bit-identical on all of them.
 pub(super) fn store_blocks(ty: CacheType, role: Role, part: &mut [f16], slot: usize, row: &[f32]) {
     let encode = encode::encoder(ty.blocks()).expect("quantised cache types can be written");
     let bytes = ty.level_bytes();
     let row_bytes = row.len() / GROUP * bytes;
     let (scales, levels) = part.split_at_mut(row.len() / GROUP * PAGE_TOKENS);
-    // SAFETY: the same memory; a byte has no alignment, and any two of them are an f16.
+    // SAFETY: the same memory; bytes need no alignment, and any two of them are a valid f16.
     let levels: &mut [u8] =
         unsafe { std::slice::from_raw_parts_mut(levels.as_mut_ptr().cast(), size_of_val(&*levels)) };
     for (index, values) in row.as_chunks::<GROUP>().0.iter().enumerate() {
@@ -236,8 +236,8 @@ pub(super) fn store_blocks(ty: CacheType, role: Role, part: &mut [f16], slot: us
     }
 }
 
-/// What is stored for a value: the nearest that F16 has room for, so that an infinity does not take its block's scale with it,
-/// and 0 for what is no number, which levels cannot say.
+/// The value to store: clamped to the range of F16, so that an infinity does not ruin its block's scale; NaN, which levels cannot
+/// represent, becomes 0.
 fn storable(value: f32) -> f32 {
     let most = f16::MAX.to_f32();
     if value.is_nan() { 0.0 } else { value.clamp(-most, most) }

@@ -1,4 +1,4 @@
-//! One call of [`super::attention`]: cuts it into units of work, and shares these out over the threads.
+//! One call of [`super::attention`]: splits it into units of work and distributes them over the threads.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -12,14 +12,14 @@ pub(super) struct Call<'a> {
     kernels: &'a Kernels,
     shape: &'a AttentionShape,
     sinks: Option<&'a [f32]>,
-    /// Slopes of all heads, in units of ln 2; empty: none.
+    /// Slopes of all heads, in units of ln 2; empty without ALiBi.
     slopes: Vec<f32>,
     q: &'a [f32],
     queries: &'a [Query<'a>],
     out: Disjoint<'a, f32>,
 }
 
-/// A block of tokens, and query heads that share a KV head.
+/// A block of tokens with query heads that share a KV head.
 #[derive(Clone)]
 struct Unit {
     tokens: Range<usize>,
@@ -52,7 +52,7 @@ impl<'a> Call<'a> {
         if threads.count() > 1 && units.len() < 4 * threads.count() && segments > units.len() {
             return self.run_by_segments(threads, &units);
         }
-        // The last blocks of a prompt see most: taken first, they leave the small ones to even out the threads.
+        // A prompt's last blocks see most positions: taken first, so that the small ones even out the load at the end.
         threads.run(units.len(), &|unit| self.whole_unit(&units[units.len() - 1 - unit]));
     }
 
@@ -60,7 +60,7 @@ impl<'a> Call<'a> {
     fn units(&self) -> Vec<Unit> {
         let (heads, group) = (self.shape.heads, self.shape.group());
         let groups = (0..heads).step_by(group).map(|first| first..first + group);
-        // One query token may have more heads to a KV head than a block has rows.
+        // A KV head may have more query heads than a block has rows.
         let parts: Vec<Range<usize>> = groups
             .flat_map(|heads| {
                 let end = heads.end;
@@ -72,7 +72,7 @@ impl<'a> Call<'a> {
         blocks(self.shape, self.queries).into_iter().flat_map(unit).collect()
     }
 
-    /// The segments that any token of the block sees, by number.
+    /// Indices of the segments that any token of the block sees.
     fn segments(&self, tokens: &Range<usize>) -> Range<usize> {
         let seen = self.queries[tokens.clone()].iter().map(|query| &query.positions).filter(|seen| !seen.is_empty());
         let (first, end) = seen.fold((usize::MAX, 0), |(first, end), seen| (first.min(seen.start), end.max(seen.end)));
@@ -85,7 +85,7 @@ impl<'a> Call<'a> {
         unsafe { (self.kernels.attention.segment)(block, segment * SEGMENT..(segment + 1) * SEGMENT, scratch, to) }
     }
 
-    /// A unit's rows of queries, scaled so that a product with a key is the score, or what `tanh` takes.
+    /// A unit's query rows, scaled so that a product with a key is the score (or the argument of `tanh`).
     fn block<'b>(&'b self, unit: &Unit, memory: &'b mut [f32]) -> Block<'b> {
         let shape = self.shape;
         let (dim, first) = (shape.key_dim, unit.heads.start);
@@ -109,7 +109,7 @@ impl<'a> Call<'a> {
         let mut rows = total.out.chunks_exact(self.shape.value_stride()).enumerate();
         for token in unit.tokens.clone() {
             let first = token * self.shape.heads;
-            // SAFETY: a unit is one block and some heads, written once; units share neither tokens nor heads.
+            // SAFETY: each unit, a block with some heads, is written once; units share neither tokens nor heads.
             let heads = unsafe { self.out.part((first + unit.heads.start) * dim..(first + unit.heads.end) * dim) };
             for ((head, out), (row, values)) in unit.heads.clone().zip(heads.chunks_exact_mut(dim)).zip(&mut rows) {
                 match total.factor(row, self.sinks.map(|sinks| sinks[head])) {
@@ -143,14 +143,14 @@ impl<'a> Call<'a> {
         });
     }
 
-    /// The threads share the segments of every unit, in waves of so many that their results have room, and then merge.
+    /// The threads share every unit's segments, in waves whose results fit the buffer, and then merge them.
     fn run_by_segments(&self, threads: &Threads, units: &[Unit]) {
         let (key_stride, stride) = (self.shape.key_stride(), self.shape.value_stride());
         let rows = units.iter().map(Unit::rows).sum();
         let segments: Vec<Range<usize>> = units.iter().map(|unit| self.segments(&unit.tokens)).collect();
         let most = segments.iter().map(Range::len).max().unwrap_or(0);
         let slots = slots(Partial::room(rows, stride), units.len(), threads.count()).min(most.max(1));
-        // By unit: room for `slots` results, the first of which is what the others are merged into.
+        // Per unit: room for `slots` results; the others are merged into the first.
         let firsts: Vec<usize> = units
             .iter()
             .scan(0, |first, unit| Some(std::mem::replace(first, *first + slots * Partial::room(unit.rows(), stride))))
@@ -175,14 +175,14 @@ impl<'a> Call<'a> {
                     with_scratch(rows * key_stride + scratch_room(self.shape, rows), |memory| {
                         let (q, scratch) = memory.split_at_mut(rows * key_stride);
                         let block = self.block(unit, q);
-                        // SAFETY: every job of a wave has a place of its own.
+                        // SAFETY: every job of a wave has its own slot.
                         let part = unsafe { parts.part(place(at, slot)) };
                         self.fold(&block, segment, scratch, &mut Partial::new(part, rows, stride));
                     });
                 });
                 threads.run(units.len(), &|at| {
                     let (unit, rows) = (&units[at], units[at].rows());
-                    // SAFETY: the wave is over, and every place belongs to one unit.
+                    // SAFETY: the wave is over, and every slot belongs to one unit.
                     let partial = |slot| Partial::new(unsafe { parts.part(place(at, slot)) }, rows, stride);
                     let mut total = partial(0);
                     if segments[at].is_empty() {
@@ -198,25 +198,25 @@ impl<'a> Call<'a> {
     }
 }
 
-/// f32 of results that wait to be merged, all units together, where there is a choice: of a token after a hundred thousand
-/// others, each segment leaves as much as a block has rows. Few in tests, so that they see several waves.
+/// Default capacity for unmerged results, in f32, over all units: for one token after a hundred thousand others, each segment
+/// produces a block's worth. Small in tests, so that they run several waves.
 const WAITING: usize = if cfg!(test) { 1 << 10 } else { 1 << 20 };
 
-/// How many results of each unit wait at a time, of units that together leave `room` f32 for a segment each.
+/// Concurrent results per unit, given units that together need `room` f32 per segment.
 fn slots(room: usize, units: usize, threads: usize) -> usize {
     (WAITING / room.max(1)).max(slots_at_least(units, threads))
 }
 
-/// One that is merged into and one that is merged, and work for every thread.
+/// One to merge into and one to merge, and work for every thread.
 fn slots_at_least(units: usize, threads: usize) -> usize {
     (2 * threads).div_ceil(units.max(1)).max(2)
 }
 
-/// Runs of consecutive tokens on the same pages, at most some [`BLOCK_ROWS`] rows each, their pages checked.
+/// Runs of consecutive tokens on the same pages, at most about [`BLOCK_ROWS`] rows each, their pages checked.
 fn blocks(shape: &AttentionShape, queries: &[Query<'_>]) -> Vec<Range<usize>> {
     let (most, page) = ((BLOCK_ROWS / shape.group()).max(1), shape.page());
     let mut blocks: Vec<Range<usize>> = Vec::new();
-    // The first page from which on all are there.
+    // The first page after which all pages are present.
     let mut there = 0;
     for (token, query) in queries.iter().enumerate() {
         match blocks.last_mut() {
@@ -238,24 +238,24 @@ fn blocks(shape: &AttentionShape, queries: &[Query<'_>]) -> Vec<Range<usize>> {
     blocks
 }
 
-/// f32 of scratch that a segment kernel may use for `rows` rows: a page's keys and values, and the scores.
+/// f32 of scratch that a segment kernel needs for `rows` rows: a page's keys and values, and the scores.
 fn scratch_room(shape: &AttentionShape, rows: usize) -> usize {
     PAGE_TOKENS * (shape.key_stride() + shape.value_stride()) + rows * PAGE_TOKENS
 }
 
-/// Memory that a thread keeps for attention with these heads, bytes.
+/// Memory that a thread keeps for attention with these heads, in bytes.
 pub fn thread_bytes(shape: &AttentionShape) -> usize {
     let room = Partial::room(BLOCK_ROWS, shape.value_stride());
     (BLOCK_ROWS * shape.key_stride() + 2 * room + scratch_room(shape, BLOCK_ROWS)) * size_of::<f32>()
 }
 
-/// Memory that the thread which calls [`super::attention()`] keeps beside that for results of segments that wait to be merged,
-/// bytes, at the most: by as many threads, over contexts of so many positions.
+/// Upper bound of what the thread calling [`super::attention()`] keeps in addition for unmerged segment results, in bytes, given
+/// the number of threads and positions.
 pub fn shared_bytes(shape: &AttentionShape, threads: usize, positions: usize) -> usize {
     if threads == 1 {
         return 0;
     }
-    // Segments are shared out only with fewer units than that.
+    // Segments are distributed only with fewer units than this.
     let units = 4 * threads - 1;
     let room = Partial::room(units * BLOCK_ROWS, shape.value_stride());
     let waiting = WAITING.max(room * slots_at_least(units, threads)).min(room * positions.div_ceil(SEGMENT));
@@ -263,11 +263,11 @@ pub fn shared_bytes(shape: &AttentionShape, threads: usize, positions: usize) ->
 }
 
 thread_local! {
-    /// Memory that a thread keeps between calls, never cleared; a nested use takes a second piece.
+    /// Memory that a thread keeps between calls, never cleared; a nested call uses the second piece.
     static SCRATCH: Cell<[Vec<f32>; 2]> = const { Cell::new([Vec::new(), Vec::new()]) };
 }
 
-/// Calls `work` with `count` f32 of arbitrary content, on a cache line.
+/// Calls `work` with `count` f32 of arbitrary content, cache-line aligned.
 fn with_scratch(count: usize, work: impl FnOnce(&mut [f32])) {
     const LINE: usize = 64;
     let [mut memory, spare] = SCRATCH.take();

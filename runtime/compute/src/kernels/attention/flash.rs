@@ -1,17 +1,17 @@
-//! The vector form of a segment, for every instruction set: two small matrix products a page with a softmax between them.
+//! Vectorised segment kernel for every instruction set: two small matrix products per page with a softmax between them.
 //!
 //! ```text
 //!               keys of a page                          values of a page    out
 //!   q (rows, d) × (d, 64)  ──▶ scores, weights (rows, 64) × (64, d)    +=   (rows, d)
 //! ```
 //!
-//! Keys and values are converted to f32 once for all rows. Where one tile holds all rows, as when a single token is
-//! made, it takes F16 as it lies in the page instead: each element is then used in the registers it was converted in.
+//! Keys and values are converted to f32 once for all rows. If one tile holds all rows, as when decoding a single token, F16 is
+//! read straight from the page instead: each element is used in the register it was converted in.
 //!
-//! Both products run through one register tile: some rows times some vectors of columns, each weight broadcast to a vector.
-//! Every element of a product is summed over its depth first to last with one fused multiply-add a step, whatever the tile, and a
-//! row's softmax and sums take in exactly the positions that the row sees, so neighbours in the block leave no trace. What the
-//! pages hold beyond those positions is read and thrown away.
+//! Both products run through one register tile: some rows times some vectors of columns, each weight broadcast to a vector. Every
+//! element is summed over its depth in order with one fused multiply-add per step, whatever the tile, and a row's softmax and
+//! sums include exactly the positions that the row sees, so other rows in the block do not affect it. What the pages hold beyond
+//! those positions is read and discarded.
 
 use std::ops::Range;
 
@@ -20,20 +20,21 @@ use half::f16;
 use super::{Block, Head, PAGE_TOKENS, Partial, blocks};
 use crate::kernels::vector::{Vector, exp2, tanh};
 
-/// Rows of a tile. With two vectors of columns that is 12 sums: what 16 registers hold beside the operands; with four 24, of 32.
+/// Rows per tile: 12 accumulators with two vectors of columns, which leaves room for operands in 16 registers; 24 of 32 with
+/// four.
 const TILE_ROWS: usize = 6;
 
-/// A matrix in memory: where it begins, and how far its rows are apart.
+/// A matrix in memory: its start and row stride.
 #[derive(Clone, Copy)]
 struct At<T> {
     start: T,
     stride: usize,
 }
 
-/// See [`super::SegmentKernel`]. Tiles are `WIDE` vectors of columns, or `WIDER` for three rows at most.
+/// See [`super::SegmentKernel`]. Tiles are `WIDE` vectors of columns, or `WIDER` for up to three rows.
 ///
 /// # Safety
-/// As `SegmentKernel` says, and as [`Vector`] does.
+/// See `SegmentKernel` and [`Vector`].
 #[inline(always)]
 pub(in crate::kernels) unsafe fn segment<V: Vector, const WIDE: usize, const WIDER: usize>(
     block: &Block<'_>,
@@ -57,10 +58,10 @@ pub(in crate::kernels) unsafe fn segment<V: Vector, const WIDE: usize, const WID
             continue;
         }
         let (page_keys, page_values) = block.page(page);
-        // Columns of scores: whole vectors around what is seen.
+        // Columns of scores: the visible range rounded out to whole vectors.
         let columns = all.start / V::LANES * V::LANES..all.end.next_multiple_of(V::LANES);
-        // SAFETY: `page` gave 64 columns of `key_dim` and rows of `value_dim`; the scratch was cut above for as many of the strides
-        // (at least as much) each, 64 scores a row and a stride of `q` and `out` a row. Columns end at 64, which lanes divide.
+        // SAFETY: `page` gave 64 columns of `key_dim` and rows of `value_dim`; the scratch was cut above for at least as much of
+        // each stride, with 64 scores and a stride of `q` and `out` per row. Columns end at 64, a multiple of the lanes.
         unsafe {
             let direct = rows <= TILE_ROWS;
             let q = At { start: block.q.as_ptr(), stride: key_stride };
@@ -98,10 +99,10 @@ pub(in crate::kernels) unsafe fn segment<V: Vector, const WIDE: usize, const WID
     }
 }
 
-/// Keys of the positions `columns`, whole vectors of them, to `(dim, 64)`.
+/// Converts the keys of positions `columns`, whole vectors of them, to `(dim, 64)`.
 #[inline(always)]
 unsafe fn widen_keys<V: Vector>(from: Head<'_>, columns: Range<usize>, to: &mut [f32]) {
-    // SAFETY: a page has 64 columns, and `to` as many elements as its keys.
+    // SAFETY: a page has 64 columns, and `to` holds as many elements as its keys.
     unsafe {
         match from {
             Head::F16(keys) => {
@@ -117,7 +118,7 @@ unsafe fn widen_keys<V: Vector>(from: Head<'_>, columns: Range<usize>, to: &mut 
     }
 }
 
-/// Values of `positions` to `(64, stride)`.
+/// Converts the values of `positions` to `(64, stride)`.
 #[inline(always)]
 unsafe fn widen_values<V: Vector>(from: Head<'_>, positions: Range<usize>, dim: usize, to: &mut [f32]) {
     let stride = to.len() / PAGE_TOKENS;
@@ -129,14 +130,14 @@ unsafe fn widen_values<V: Vector>(from: Head<'_>, positions: Range<usize>, dim: 
                     widen::<V>(&values[position * dim..][..dim], &mut to[position * stride..][..stride]);
                 }
             }
-            // Whole blocks are whole vectors: rows of `dim` have no padding.
+            // Whole blocks are whole vectors: rows of `dim` need no padding.
             Head::Q8_0(values) => blocks::values::<V, false>(values, positions, to.as_mut_ptr()),
             Head::Q4_0(values) => blocks::values::<V, true>(values, positions, to.as_mut_ptr()),
         }
     }
 }
 
-/// What the right side of a product is made of.
+/// Element type of a product's right side.
 trait Element: Copy {
     /// As [`Vector::load`] says.
     unsafe fn load<V: Vector>(from: *const Self) -> V;
@@ -145,7 +146,7 @@ trait Element: Copy {
 impl Element for f32 {
     #[inline(always)]
     unsafe fn load<V: Vector>(from: *const Self) -> V {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         unsafe { V::load(from) }
     }
 }
@@ -153,7 +154,7 @@ impl Element for f32 {
 impl Element for f16 {
     #[inline(always)]
     unsafe fn load<V: Vector>(from: *const Self) -> V {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         unsafe { V::load_f16(from) }
     }
 }
@@ -183,7 +184,8 @@ unsafe fn weigh<V: Vector, E: Element, const WIDE: usize, const WIDER: usize>(
     let mut row = 0;
     while row < rows {
         let tile = (rows - row).min(TILE_ROWS);
-        // The positions that all rows of the tile see are done together, those before and after row by row: in order for each.
+        // Positions that all rows of the tile see are processed together, those before and after row by row: in order for each
+        // row.
         let seen = |row: usize| block.seen(row, page, positions);
         let common = (row..row + tile).map(seen).fold(0..PAGE_TOKENS, |common, seen| {
             common.start.max(seen.start)..common.end.min(seen.end).max(common.start.max(seen.start))
@@ -212,27 +214,27 @@ unsafe fn weigh<V: Vector, E: Element, const WIDE: usize, const WIDER: usize>(
     }
 }
 
-/// Weights are summed so many side by side, whatever the vectors.
+/// Weights are summed in this many lanes, whatever the vector width.
 const SIDE: usize = 16;
 
-/// The first vectors of these, [`SIDE`] lanes in all, halved until they are one.
+/// Reduces the first vectors, [`SIDE`] lanes in all, by halving until one is left.
 #[inline(always)]
 unsafe fn folded<V: Vector>(mut sums: [V; SIDE]) -> V {
     let mut vectors = SIDE / V::LANES;
     while vectors > 1 {
         vectors /= 2;
         for at in 0..vectors {
-            // SAFETY: `Vector`'s promise is the caller's.
+            // SAFETY: the caller upholds `Vector`'s contract.
             sums[at] = unsafe { sums[at].add(sums[at + vectors]) };
         }
     }
     sums[0]
 }
 
-/// As many as the widest vector has lanes.
+/// Lane indices, enough for the widest vector.
 const COUNT: [f32; SIDE] = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0];
 
-/// Turns the scores that a row sees of one page into weights, and brings its running maximum, sum and `out` up to date.
+/// Turns the scores that a row sees in one page into weights, and updates its running maximum, sum and `out`.
 #[inline(always)]
 unsafe fn softmax<V: Vector>(
     block: &Block<'_>,
@@ -243,7 +245,7 @@ unsafe fn softmax<V: Vector>(
     to: &mut Partial<'_>,
 ) {
     let columns = seen.start / SIDE * SIDE..seen.end.next_multiple_of(SIDE);
-    // SAFETY: the columns are whole vectors within the row's 64 scores; `out` is `stride` long, a multiple of the lanes.
+    // SAFETY: columns are whole vectors within the row's 64 scores; `out` is `stride` long, a multiple of the lanes.
     unsafe {
         if let Some(cap) = block.cap() {
             for column in columns.clone().step_by(V::LANES) {
@@ -268,7 +270,7 @@ unsafe fn softmax<V: Vector>(
         let before = to.max[row];
         let largest = largest.largest();
         let max = if largest > before { largest } else { before };
-        // With every score -inf so far there is nothing to subtract; all weights come out 0.
+        // If every score so far is -inf, there is nothing to subtract; all weights come out 0.
         let base = V::splat(if max == f32::NEG_INFINITY { 0.0 } else { max });
         let mut sums = [V::splat(0.0); SIDE];
         for first in columns.step_by(SIDE) {
@@ -298,7 +300,7 @@ unsafe fn softmax<V: Vector>(
     }
 }
 
-/// A row of f16 to f32, and zeros behind it.
+/// Converts a row of f16 to f32, zero-padded.
 #[inline(always)]
 unsafe fn widen<V: Vector>(from: &[f16], to: &mut [f32]) {
     let mut column = 0;
@@ -315,10 +317,10 @@ unsafe fn widen<V: Vector>(from: &[f16], to: &mut [f32]) {
     to[from.len()..].fill(0.0);
 }
 
-/// f32 to f16, to the nearest; what is too large becomes the largest.
+/// f32 to the nearest f16, clamped to its largest value.
 ///
 /// # Safety
-/// As [`Vector`] says.
+/// See [`Vector`].
 #[inline(always)]
 pub(in crate::kernels) unsafe fn store<V: Vector>(from: &[f32], to: &mut [f16]) {
     assert_eq!(from.len(), to.len());
@@ -328,7 +330,7 @@ pub(in crate::kernels) unsafe fn store<V: Vector>(from: &[f32], to: &mut [f16]) 
     unsafe {
         while column + V::LANES <= from.len() {
             let value = V::load(from.as_ptr().add(column));
-            // The bounds come first, so that what is no number stays none.
+            // The bounds are the first operands, so that NaN propagates.
             V::splat(-most).max(V::splat(most).min(value)).store_f16(to.as_mut_ptr().add(column));
             column += V::LANES;
         }
@@ -403,7 +405,7 @@ unsafe fn strip<V: Vector, E: Element, const ROWS: usize, const WIDE: usize, con
     }
 }
 
-/// `ROWS` rows by `WIDE` vectors of a product, in registers over the whole depth.
+/// `ROWS` rows by `WIDE` vectors of a product, accumulated in registers over the whole depth.
 #[inline(always)]
 #[allow(clippy::needless_range_loop, reason = "registers, not memory: iterators would pass them through closures")]
 unsafe fn tile<V: Vector, E: Element, const ROWS: usize, const WIDE: usize, const FRESH: bool>(
@@ -412,7 +414,7 @@ unsafe fn tile<V: Vector, E: Element, const ROWS: usize, const WIDE: usize, cons
     b: At<*const E>,
     c: At<*mut f32>,
 ) {
-    // SAFETY: `a` is (ROWS, depth), `b` (depth, WIDE vectors), `c` (ROWS, WIDE vectors), says the caller.
+    // SAFETY: the caller guarantees that `a` is (ROWS, depth), `b` (depth, WIDE vectors), `c` (ROWS, WIDE vectors).
     unsafe {
         let mut sums = [[V::splat(0.0); WIDE]; ROWS];
         if !FRESH {

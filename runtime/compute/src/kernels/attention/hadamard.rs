@@ -1,43 +1,43 @@
-//! The Walsh–Hadamard transform of heads, for caches of few bits.
+//! Walsh–Hadamard transform of heads, for low-bit caches.
 //!
-//! One element of a key that is far larger than the others takes the levels of its whole block. The transform, orthonormal,
-//! spreads it over all of them: levels then fit what is stored. Scores stay as they are when queries are transformed like keys,
-//! and results come back when the transform, which is its own inverse, is applied to what has been summed of transformed values.
+//! A key element far larger than the others would use up the levels of its whole block. The orthonormal transform spreads it over
+//! all elements, so that the levels fit the data. Scores are unchanged if queries are transformed like keys; and since the
+//! transform is its own inverse, applying it to a weighted sum of transformed values restores the result.
 //!
-//! Everything is sums and differences of two elements, so that all tables give the same bits.
+//! Only sums and differences of pairs, so all tables are bit-identical.
 
 use super::super::Kernels;
 use super::super::threads::{Disjoint, Threads};
 
-/// Elements that one thread takes at least: some microseconds of work.
+/// Minimum elements per thread: a few microseconds of work.
 const GRAIN: usize = 8192;
 
-/// Elements that are transformed together in a head of so many: the largest power of two that divides it.
+/// Block size within a head of `width` elements: the largest power of two that divides it.
 pub fn hadamard_block(width: usize) -> usize {
     1 << width.trailing_zeros()
 }
 
-/// Transforms every head of `x`, rows of heads of `width` elements, in place: each in blocks of [`hadamard_block`]. To be applied
-/// to queries and keys, to values, and to the results of [`super::attention()`].
+/// Transforms every head of `x`, rows of heads of `width` elements, in place, in blocks of [`hadamard_block`]. Apply to queries
+/// and keys, to values, and to the results of [`super::attention()`].
 ///
 /// # Panics
-/// If `x` is no whole heads, or they are empty.
+/// If `x` is not whole heads, or heads are empty.
 pub fn hadamard(kernels: &Kernels, threads: &Threads, x: &mut [f32], width: usize) {
     assert!(width > 0 && x.len().is_multiple_of(width), "{} elements are no heads of {width}", x.len());
     let block = hadamard_block(width);
     let blocks = x.len() / block;
     let x = Disjoint::new(x);
     threads.run_ranges(blocks, GRAIN.div_ceil(block), &|range| {
-        // SAFETY: ranges of blocks are disjoint; a table is handed out only where the processor has what it needs.
+        // SAFETY: ranges of blocks are disjoint; tables are handed out only on processors that support them.
         unsafe { (kernels.attention.hadamard)(x.part(range.start * block..range.end * block), block) }
     });
 }
 
-/// Elements side by side in which the smallest distances are done.
+/// Adjacent elements within which the smallest distances are processed.
 const SIDE: usize = 16;
 
-/// Transforms blocks of `block` elements, a power of two. Plain code, for the compiler to vectorise with the features of the
-/// function that it becomes a part of.
+/// Transforms blocks of `block` elements, a power of two. Plain code, vectorised by the compiler with the target features of the
+/// function it is inlined into.
 #[inline(always)]
 pub(in crate::kernels) fn transform(x: &mut [f32], block: usize) {
     let factor = (1.0 / (block as f64).sqrt()) as f32;
@@ -57,7 +57,7 @@ pub(in crate::kernels) fn transform(x: &mut [f32], block: usize) {
             *x = stage::<2>(*x);
             *x = stage::<1>(*x);
         }
-        // A block that is smaller than that.
+        // A block smaller than that.
         let mut distance = rest.len() / 2;
         while distance > 0 {
             for pair in rest.chunks_exact_mut(2 * distance) {
@@ -70,7 +70,7 @@ pub(in crate::kernels) fn transform(x: &mut [f32], block: usize) {
     }
 }
 
-/// Sums and differences of elements that are `DISTANCE` apart.
+/// Butterflies of elements `DISTANCE` apart.
 #[inline(always)]
 fn stage<const DISTANCE: usize>(x: [f32; SIDE]) -> [f32; SIDE] {
     std::array::from_fn(|at| {

@@ -1,4 +1,4 @@
-//! What has been folded of a block's rows, and how two such results become one.
+//! The partial result of a block's rows, and how two are merged.
 
 /// The folded positions of a block's rows.
 pub(crate) struct Partial<'a> {
@@ -11,7 +11,7 @@ pub(crate) struct Partial<'a> {
 }
 
 impl<'a> Partial<'a> {
-    /// f32 that `rows` rows take.
+    /// f32 needed for `rows` rows.
     pub(super) fn room(rows: usize, stride: usize) -> usize {
         rows * (stride + 2)
     }
@@ -22,7 +22,7 @@ impl<'a> Partial<'a> {
         Partial { max, sum, out }
     }
 
-    /// Takes in the positions after the own ones.
+    /// Merges in the positions that follow.
     pub(super) fn merge(&mut self, next: &Partial<'_>) {
         let stride = self.out.len() / self.max.len();
         let rows = self.out.chunks_exact_mut(stride).zip(next.out.chunks_exact(stride));
@@ -31,7 +31,7 @@ impl<'a> Partial<'a> {
                 continue;
             }
             if self.sum[row] == 0.0 {
-                // Nothing so far: taken as it is, so that segments which a row does not see leave no trace.
+                // Still empty: copied unchanged, so that segments a row does not see have no effect.
                 out.copy_from_slice(next_out);
                 (self.max[row], self.sum[row]) = (next.max[row], next.sum[row]);
                 continue;
@@ -44,8 +44,8 @@ impl<'a> Partial<'a> {
         }
     }
 
-    /// What a row's `out` is multiplied with once everything has been merged; `None`: it saw nothing. A sink joins the sum here
-    /// and nowhere else, so how the positions were cut does not show.
+    /// Final factor of a row's `out` once everything is merged; `None` if it saw nothing. The sink joins the sum only here, so
+    /// how positions were split does not matter.
     pub(super) fn factor(&self, row: usize, sink: Option<f32>) -> Option<f32> {
         let (max, sum) = (self.max[row], self.sum[row]);
         if sum == 0.0 {

@@ -1,4 +1,4 @@
-//! Attention of every table against plain f64, against the scalar table, and against itself in other company.
+//! Attention of every table against plain f64, against the scalar table, and against itself in other batches.
 
 use half::f16;
 
@@ -10,12 +10,12 @@ mod hadamard;
 mod scores;
 mod storing;
 
-/// Every choice of types for keys and values.
+/// Every combination of key and value types.
 fn all_types() -> impl Iterator<Item = CacheTypes> {
     CacheType::ALL.into_iter().flat_map(|keys| CacheType::ALL.map(|values| CacheTypes { keys, values }))
 }
 
-/// What a cache of type `ty` holds of a row: written and read as GGUF's blocks are, without the cache's layout.
+/// What a cache of type `ty` holds of a row: encoded and decoded as GGUF blocks, without the cache's layout.
 fn held(ty: CacheType, row: &[f32]) -> Vec<f32> {
     let most = f16::MAX.to_f32();
     if ty == CacheType::F16 {
@@ -33,7 +33,7 @@ fn held(ty: CacheType, row: &[f32]) -> Vec<f32> {
     held
 }
 
-/// A fixed sequence of numbers in -1..1.
+/// A deterministic sequence of numbers in -1..1.
 struct Numbers(u64);
 
 impl Numbers {
@@ -47,7 +47,7 @@ impl Numbers {
     }
 }
 
-/// A sequence: its pages, filled by `store_kv`, with NaN wherever nothing was stored, and what they hold.
+/// A sequence: its pages, filled by `store_kv` with NaN in every unused slot, and what they hold.
 struct Sequence {
     pages: Vec<Vec<f16>>,
     keys: Vec<f32>,
@@ -79,7 +79,7 @@ impl Sequence {
     }
 }
 
-/// What the token at `visible - 1` sees: its own position and those before it, only the last `window` of them.
+/// What the token at `visible - 1` sees: its own position and those before it, limited to the last `window`.
 fn seeing<'a>(pages: &'a [&'a [f16]], visible: usize, window: Option<usize>) -> Query<'a> {
     let start = window.map_or(0, |window| visible.saturating_sub(window));
     Query { pages, positions: start..visible, position: visible.saturating_sub(1) }
@@ -121,7 +121,7 @@ fn reference(
     out
 }
 
-/// The slope as the code of the paper computes it: of a list of a power of two's, every second one of the next one's behind it.
+/// Slopes as in the paper's code: those of a power of two, followed by every second one of the next power of two.
 fn published_slope(heads: usize, head: usize, max_bias: f64) -> f64 {
     if heads.is_power_of_two() {
         let first = 2f64.powf(-max_bias / heads as f64);
@@ -140,7 +140,7 @@ fn shape(heads: usize, kv_heads: usize, dim: usize) -> AttentionShape {
     AttentionShape { heads, kv_heads, key_dim: dim, value_dim: dim, scale, softcap: None, alibi: None, cache }
 }
 
-/// Runs the table on poisoned outputs, and holds it to the reference.
+/// Runs the table on poisoned outputs and checks it against the reference.
 fn check(kernels: &Kernels, threads: &Threads, shape: &AttentionShape, q: &[f32], all: &[(&Sequence, Query<'_>)]) {
     check_with_sinks(kernels, threads, shape, None, q, all);
 }
@@ -263,7 +263,7 @@ fn a_token_gets_the_same_alone_in_a_batch_and_on_any_threads() {
             let one = Sequence::new(kernels, &shape, 900, &mut numbers, 3.0);
             let two = Sequence::new(kernels, &shape, 600, &mut numbers, 3.0);
             let (one_pages, two_pages) = (one.pages(), two.pages());
-            // A chunk of a prompt, another sequence's token between, a second chunk with a window.
+            // A prompt chunk, then another sequence's token, then a second chunk with a window.
             let mut queries: Vec<_> = (200..290).map(|visible| seeing(&one_pages, visible, None)).collect();
             queries.push(seeing(&two_pages, 600, None));
             queries.extend((850..=900).map(|visible| seeing(&one_pages, visible, Some(333))));
@@ -303,7 +303,7 @@ fn extreme_scores() {
         let mut numbers = Numbers(5);
         for (key, query) in [(0.0, 1.0), (1e-7, 1e-30), (60_000.0, 1e-3), (200.0, 300.0), (65_504.0, 60_000.0)] {
             let length = 100;
-            // Whole numbers of the same size, so that f32 has the scores exactly and only the softmax is tested.
+            // Integers of equal magnitude, so that f32 scores are exact and only the softmax is tested.
             let keys: Vec<f32> = (0..length).flat_map(|p| [if p % 3 == 0 { key } else { -key }; 16]).collect();
             let sequence = Sequence::of(kernels, &shape, keys, numbers.take(length * 16, 100.0));
             let pages = sequence.pages();
@@ -330,7 +330,7 @@ fn tables_agree_with_the_scalar_one() {
         let mut numbers = Numbers(6);
         let types = all_types().map(|cache| AttentionShape { cache, ..shape(6, 2, 64) });
         for shape in types.chain([shape(6, 2, 48)]) {
-            // Each table's own cache: what they store is the same, bit for bit.
+            // Each table fills its own cache: the contents are bit-identical.
             let (keys, values) =
                 (numbers.take(300 * 2 * shape.key_dim, 4.0), numbers.take(300 * 2 * shape.key_dim, 1.0));
             let sequences =
@@ -352,7 +352,7 @@ fn tables_agree_with_the_scalar_one() {
     }
 }
 
-/// Weights are summed in as many lanes whatever the vectors, everything else first to last.
+/// Weights are summed in a fixed number of lanes whatever the vector width, everything else in order.
 #[test]
 fn vector_tables_give_the_same_bits() {
     let threads = Threads::new(2);

@@ -11,7 +11,7 @@ pub(in crate::kernels) const KERNELS: AttentionKernels = AttentionKernels { segm
 
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn segment(block: &Block<'_>, positions: Range<usize>, scratch: &mut [f32], to: &mut Partial<'_>) {
-    // SAFETY: compiled with the features of `F32x8`; the rest is the caller's promise.
+    // SAFETY: compiled with the features of `F32x8`; the rest is upheld by the caller.
     unsafe { attention::segment::<F32x8, 2, 4>(block, positions, scratch, to) }
 }
 

@@ -3,12 +3,12 @@
 use super::vector::F32x8;
 use crate::kernels::elementwise::{Activation, ElementwiseKernels, lanes};
 
-/// Defines functions that are compiled with these features and call the generic one of the same name.
+/// Defines functions compiled with these features that call the generic one of the same name.
 macro_rules! with_features {
     ($features:literal: $($name:ident$(::<$vector:ident>)?($($argument:ident: $type:ty),+);)+) => {
         $(#[target_feature(enable = $features)]
         unsafe fn $name($($argument: $type),+) {
-            // SAFETY: compiled with the features of the vector; the rest is the caller's promise.
+            // SAFETY: compiled with the features of the vector; the rest is upheld by the caller.
             #[allow(unused_unsafe, reason = "the plain forms are safe")]
             unsafe { lanes::$name$(::<$vector>)?($($argument),+) }
         })+

@@ -1,7 +1,7 @@
-//! AVX2 with FMA and F16C: Intel since Haswell (2013), AMD since Excavator (2015). A second table is for those that also have
-//! AVX-VNNI: Intel since Alder Lake (2021), AMD since Zen 5 (2024).
+//! AVX2 with FMA and F16C: Intel since Haswell (2013), AMD since Excavator (2015). A second table adds AVX-VNNI: Intel since
+//! Alder Lake (2021), AMD since Zen 5 (2024).
 //!
-//! Everything in this folder may use these instructions and no others; the table is handed out only where [`runs_here`] holds.
+//! Everything in this folder may use these instructions and no others; the table is handed out only if [`runs_here`].
 
 pub(super) mod attention;
 pub(super) mod elementwise;
@@ -11,13 +11,13 @@ pub(super) mod vector;
 
 use super::Kernels;
 
-/// For people.
+/// Shown to the user.
 pub(super) const NEEDS: &str = "AVX2, FMA and F16C";
 
-/// For people: what the second table needs.
+/// Shown to the user: what the second table needs.
 pub(super) const NEEDS_VNNI: &str = "AVX2, FMA, F16C and AVX-VNNI";
 
-/// Whether this processor, and the operating system, have what [`NEEDS`] names.
+/// Whether this processor and the operating system support what [`NEEDS`] names.
 pub(super) fn runs_here() -> bool {
     cpufeatures::new!(cpuid, "avx2", "fma");
     // `cpufeatures` has no name for F16C.
@@ -30,7 +30,7 @@ pub(super) fn runs_here_with_vnni() -> bool {
     runs_here() && std::arch::is_x86_feature_detected!("avxvnni")
 }
 
-/// Only for processors where [`runs_here`] holds.
+/// Only for processors that pass [`runs_here`].
 pub(super) static TABLE: Kernels = Kernels {
     name: "avx2",
     matmul: matmul::KERNELS,
@@ -39,7 +39,7 @@ pub(super) static TABLE: Kernels = Kernels {
     recurrence: recurrence::KERNELS,
 };
 
-/// Only for processors where [`runs_here_with_vnni`] holds.
+/// Only for processors that pass [`runs_here_with_vnni`].
 pub(super) static TABLE_VNNI: Kernels = Kernels {
     name: "avx2vnni",
     matmul: matmul::KERNELS_VNNI,

@@ -7,7 +7,7 @@ pub(in crate::kernels) const KERNELS: RecurrenceKernels = RecurrenceKernels { co
 
 #[target_feature(enable = "avx2,fma")]
 unsafe fn convolve(call: &Convolution<'_>, unit: &Unit<'_>) {
-    // SAFETY: compiled with the features of `F32x8`, as all of the following; the rest is the caller's promise.
+    // SAFETY: compiled with the features of `F32x8`, like all of the following; the rest is upheld by the caller.
     unsafe { lanes::convolve::<F32x8>(call, unit) }
 }
 

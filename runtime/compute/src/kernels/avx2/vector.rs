@@ -9,8 +9,8 @@ use crate::kernels::vector::Vector;
 #[derive(Clone, Copy)]
 pub(in crate::kernels) struct F32x8(__m256);
 
-// SAFETY: each method is one or a few instructions of AVX2, FMA or F16C, used on processors that `runs_here` found to have
-// them; loads and stores are the unaligned ones and touch exactly the lanes.
+// SAFETY: each method is one or a few instructions of AVX2, FMA or F16C, used only on processors that pass `runs_here`; loads and
+// stores are unaligned and touch exactly the lanes.
 #[allow(clippy::undocumented_unsafe_blocks, reason = "one reason for all of them, above")]
 unsafe impl Vector for F32x8 {
     const LANES: usize = 8;

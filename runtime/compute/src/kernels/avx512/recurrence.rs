@@ -1,4 +1,4 @@
-//! Recurrences on AVX-512: where the number of lanes does not show in the bits. The others are `avx2`'s.
+//! Recurrences on AVX-512 where the number of lanes does not affect the result. The others are `avx2`'s.
 
 use super::vector::F32x16;
 use crate::kernels::avx2;
@@ -8,6 +8,6 @@ pub(super) const KERNELS: RecurrenceKernels = RecurrenceKernels { gated_delta, .
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,fma")]
 unsafe fn gated_delta(call: &GatedDelta<'_>, unit: &Unit<'_>) {
-    // SAFETY: compiled with the features of `F32x16`; the rest is the caller's promise.
+    // SAFETY: compiled with the features of `F32x16`; the rest is upheld by the caller.
     unsafe { lanes::gated_delta::<F32x16>(call, unit) }
 }

@@ -9,8 +9,8 @@ use crate::kernels::vector::Vector;
 #[derive(Clone, Copy)]
 pub(super) struct F32x16(__m512);
 
-// SAFETY: each method is one or a few instructions of AVX-512 F and DQ, used on processors that `runs_here` found to have
-// them; loads and stores are the unaligned ones and touch exactly the lanes.
+// SAFETY: each method is one or a few instructions of AVX-512 F and DQ, used only on processors that pass `runs_here`; loads and
+// stores are unaligned and touch exactly the lanes.
 #[allow(clippy::undocumented_unsafe_blocks, reason = "one reason for all of them, above")]
 unsafe impl Vector for F32x16 {
     const LANES: usize = 16;

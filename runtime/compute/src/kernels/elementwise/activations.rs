@@ -1,18 +1,18 @@
-//! Activations, alone and as gates of a feed-forward.
+//! Activations, alone and as feed-forward gates.
 
 use super::{GRAIN, stretches};
 use crate::kernels::Kernels;
 use crate::kernels::threads::Threads;
 
-/// Elements that one thread takes at least: an element costs an exponential.
+/// Minimum elements per thread: each costs an exponential.
 const ACTIVATION_GRAIN: usize = GRAIN / 4;
 
-/// A function of one number.
+/// A function applied to each element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
     /// `x / (1 + e^-x)`
     Silu,
-    /// The form by tanh that most models with gated GELU were trained with:
+    /// The tanh approximation, with which most models with gated GELU were trained:
     /// `x / 2 * (1 + tanh(sqrt(2 / π) (x + 0.044715 x³)))`.
     Gelu,
     /// `x / 2 * (1 + erf(x / √2))`
@@ -32,7 +32,7 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// All of them.
+    /// Every activation.
     pub const ALL: [Self; 9] = [
         Self::Silu,
         Self::Gelu,
@@ -53,7 +53,7 @@ impl Activation {
 pub fn activate(kernels: &Kernels, threads: &Threads, activation: Activation, x: &[f32], out: &mut [f32]) {
     assert_eq!(x.len(), out.len(), "input and output of an activation differ in length");
     stretches(threads, out, ACTIVATION_GRAIN, &|range, out| {
-        // SAFETY: a table is handed out only where the processor has what it needs; slices of one length.
+        // SAFETY: tables are handed out only on processors that support them; slices of one length.
         unsafe { (kernels.elementwise.activate)(activation, &x[range], out) }
     });
 }

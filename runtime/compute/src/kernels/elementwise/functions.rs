@@ -1,23 +1,23 @@
-//! Functions of one number in vector form: the activations of neural networks, and what they are made of.
+//! Vectorised scalar functions: activations, and their building blocks.
 //!
-//! Each is free of branches and accurate to a few units in the last place wherever its value matters, also where the textbook
-//! form cancels: tanh near 0, softplus and the tails of GELU far below 0.
+//! Each is branch-free and accurate to a few ULP wherever its value matters, also where the textbook form cancels: tanh near 0,
+//! softplus and the tails of GELU far below 0.
 //!
-//! The one idea: everything comes down to `exp`, or `exp(x) - 1` ([`exp_m1`]), and a short polynomial.
+//! The one idea: everything reduces to `exp`, or `exp(x) - 1` ([`exp_m1`]), and a short polynomial.
 
 use crate::kernels::vector::{Vector, exp, exp_m1};
 
-/// A function of one number.
+/// A function of one value.
 pub(in crate::kernels) trait Function {
     /// # Safety
-    /// As [`Vector`] says.
+    /// See [`Vector`].
     unsafe fn of<V: Vector>(&self, x: V) -> V;
 }
 
-/// A function of a gate and what it lets through.
+/// A function of a gate and the value it gates.
 pub(in crate::kernels) trait Gating {
     /// # Safety
-    /// As [`Vector`] says.
+    /// See [`Vector`].
     unsafe fn of<V: Vector>(&self, gate: V, up: V) -> V;
 }
 
@@ -40,7 +40,7 @@ const ERFC: [f32; 9] = [
     0.282_086_42,
 ];
 
-/// Defines functions without parameters; the bodies are register operations only.
+/// Defines functions without parameters; their bodies are register operations only.
 macro_rules! functions {
     ($($(#[$comment:meta])* $name:ident($x:ident) $body:block)+) => {
         $($(#[$comment])*
@@ -58,7 +58,7 @@ macro_rules! functions {
 functions! {
     /// `x / (1 + e^-x)`
     Silu(x) { x.div(exp(V::splat(-0.0).sub(x)).add(V::splat(1.0))) }
-    /// `x / (1 + e^-2u)`, `u` a cubic: the form by tanh.
+    /// `x / (1 + e^-2u)`, `u` a cubic: the tanh approximation.
     Gelu(x) {
         let slope = x.mul(x).mul_add(V::splat(-GELU[1]), V::splat(-GELU[0]));
         x.div(exp(slope.mul(x)).add(V::splat(1.0)))
@@ -72,7 +72,7 @@ functions! {
         for c in &ERFC[1..] {
             p = p.mul_add(t, V::splat(*c));
         }
-        // The square rounded, and what rounding took from it, which is large in an exponent.
+        // The rounded square, and its rounding error, which an exponent amplifies.
         let half = x.mul(V::splat(-0.5));
         let square = half.mul(x);
         let rest = half.mul_add(x, zero.sub(square));
@@ -146,7 +146,7 @@ impl<F: Function> Gating for Times<F> {
     }
 }
 
-/// `g / (1 + e^(-alpha g)) * (u + 1)`, with `g` the gate and `u` the rest within the limit.
+/// `g / (1 + e^(-alpha g)) * (u + 1)`, with `g` the clamped gate and `u` the clamped `up`.
 pub(in crate::kernels) struct SwigluOai {
     pub(in crate::kernels) alpha: f32,
     pub(in crate::kernels) limit: f32,

@@ -1,7 +1,7 @@
-//! The vector form of the element-wise operations, for every instruction set, and the plain form of those that need none.
+//! The vectorised element-wise operations, for every instruction set, and plain forms of those that need no intrinsics.
 //!
-//! `add`, `scale`, `rope` and their like are plain Rust: the compiler vectorises them in the function with the instruction set's features, and
-//! gives the same bits everywhere, since it neither reorders sums nor fuses what is not written fused.
+//! `add`, `scale`, `rope` and the like are plain Rust: the compiler vectorises them inside the function with the target features,
+//! bit-identically everywhere, since it neither reorders sums nor fuses operations by itself.
 
 use super::Activation;
 use super::functions::{
@@ -11,20 +11,20 @@ use super::functions::{
 use crate::kernels::scan;
 use crate::kernels::vector::Vector;
 
-/// Vectors that a sum over columns runs in, side by side: column `c` belongs to lane `c % (SUMS * LANES)`.
+/// Accumulators of a sum over columns: column `c` belongs to lane `c % (SUMS * LANES)`.
 const SUMS: usize = 4;
 
-/// Sum over `x` of `map(x - shift)`, which is the square or the value itself.
+/// Sum over `x` of `map(x - shift)`, where `map` is the square or the identity.
 #[inline(always)]
 #[allow(clippy::needless_range_loop, reason = "registers, not memory")]
 unsafe fn sum<V: Vector, const SQUARES: bool>(x: &[f32], shift: f32) -> f32 {
-    // SAFETY: whole vectors within `x`, and `Vector`'s promise is the caller's.
+    // SAFETY: whole vectors within `x`; the caller upholds `Vector`'s contract.
     unsafe {
         let mut sums = [V::splat(0.0); SUMS];
         let shift = V::splat(shift);
         let whole = x.len() / V::LANES;
         for first in (0..whole).step_by(SUMS) {
-            // A constant index each, so that the sums stay in registers.
+            // A constant index each, which keeps the sums in registers.
             for index in 0..SUMS {
                 if first + index < whole {
                     let value = V::load(x.as_ptr().add((first + index) * V::LANES)).sub(shift);
@@ -44,10 +44,10 @@ unsafe fn sum<V: Vector, const SQUARES: bool>(x: &[f32], shift: f32) -> f32 {
     }
 }
 
-/// See [`super::ElementwiseKernels`], as for all of the following.
+/// See [`super::ElementwiseKernels`], as for everything below.
 ///
 /// # Safety
-/// As [`Vector`] says; slices of one length.
+/// See [`Vector`]; slices of equal length.
 #[inline(always)]
 pub(in crate::kernels) unsafe fn rms_norm<V: Vector>(
     x: &[f32],
@@ -56,7 +56,7 @@ pub(in crate::kernels) unsafe fn rms_norm<V: Vector>(
     eps: f32,
     out: &mut [f32],
 ) {
-    // SAFETY: passed on.
+    // SAFETY: upheld by the caller.
     let squares = unsafe { sum::<V, true>(x, 0.0) };
     let factor = 1.0 / (squares / x.len() as f32 + eps).sqrt();
     affine(x, 0.0, factor, weight, bias, out);
@@ -70,7 +70,7 @@ pub(in crate::kernels) unsafe fn layer_norm<V: Vector>(
     eps: f32,
     out: &mut [f32],
 ) {
-    // SAFETY: passed on.
+    // SAFETY: upheld by the caller.
     let (mean, variance) = unsafe {
         let mean = sum::<V, false>(x, 0.0) / x.len() as f32;
         (mean, sum::<V, true>(x, mean) / x.len() as f32)
@@ -80,7 +80,7 @@ pub(in crate::kernels) unsafe fn layer_norm<V: Vector>(
 
 #[inline(always)]
 pub(in crate::kernels) unsafe fn l2_norm<V: Vector>(x: &[f32], eps: f32, out: &mut [f32]) {
-    // SAFETY: passed on.
+    // SAFETY: upheld by the caller.
     let norm = unsafe { sum::<V, true>(x, 0.0) }.sqrt();
     affine(x, 0.0, 1.0 / norm.max(eps), None, None, out);
 }
@@ -101,7 +101,7 @@ fn affine(x: &[f32], shift: f32, factor: f32, weight: Option<&[f32]>, bias: Opti
     }
 }
 
-/// Calls `$then` with the function of an activation.
+/// Calls `$then` with an activation's function.
 macro_rules! with_function {
     ($activation:expr, $function:ident => $then:expr) => {
         with_function!(@match $activation, $function, $then,
@@ -119,7 +119,7 @@ macro_rules! with_function {
 
 #[inline(always)]
 pub(in crate::kernels) unsafe fn activate<V: Vector>(activation: Activation, x: &[f32], out: &mut [f32]) {
-    // SAFETY: passed on; two slices of the same length at least.
+    // SAFETY: upheld by the caller; two slices of equal length at least.
     unsafe {
         let length = x.len().min(out.len());
         with_function!(activation, function => map::<V, _>(&function, x.as_ptr(), out.as_mut_ptr(), length));
@@ -128,7 +128,7 @@ pub(in crate::kernels) unsafe fn activate<V: Vector>(activation: Activation, x: 
 
 #[inline(always)]
 pub(in crate::kernels) unsafe fn gate<V: Vector>(activation: Activation, gate: &[f32], up: &[f32], out: &mut [f32]) {
-    // SAFETY: passed on.
+    // SAFETY: upheld by the caller.
     unsafe { with_function!(activation, function => zip::<V, _>(&Times(function), gate, up, out)) }
 }
 
@@ -140,19 +140,19 @@ pub(in crate::kernels) unsafe fn swiglu_oai<V: Vector>(
     limit: f32,
     out: &mut [f32],
 ) {
-    // SAFETY: passed on.
+    // SAFETY: upheld by the caller.
     unsafe { zip::<V, _>(&SwigluOai { alpha, limit }, gate, up, out) }
 }
 
 #[inline(always)]
 pub(in crate::kernels) unsafe fn softcap<V: Vector>(x: &mut [f32], cap: f32) {
-    // SAFETY: passed on.
+    // SAFETY: upheld by the caller.
     unsafe { map_in_place::<V, _>(&SoftCap(cap), x) }
 }
 
 #[inline(always)]
 pub(in crate::kernels) unsafe fn softmax<V: Vector>(x: &mut [f32]) {
-    // SAFETY: passed on.
+    // SAFETY: upheld by the caller.
     unsafe {
         map_in_place::<V, _>(&ExpMinus(scan::largest(x)), x);
         let total = sum::<V, false>(x, 0.0);
@@ -160,19 +160,19 @@ pub(in crate::kernels) unsafe fn softmax<V: Vector>(x: &mut [f32]) {
     }
 }
 
-/// A function of every element.
+/// Applies a function to every element.
 #[inline(always)]
 pub(in crate::kernels) unsafe fn map_in_place<V: Vector, F: Function>(function: &F, x: &mut [f32]) {
     let pointer = x.as_mut_ptr();
-    // SAFETY: reads what it then writes.
+    // SAFETY: each element is read before it is overwritten.
     unsafe { map::<V, F>(function, pointer, pointer, x.len()) }
 }
 
-/// A function of `length` elements. `to` may be `from`.
+/// Applies a function to `length` elements. `to` may equal `from`.
 #[inline(always)]
 unsafe fn map<V: Vector, F: Function>(function: &F, from: *const f32, to: *mut f32, length: usize) {
     let whole = length / V::LANES * V::LANES;
-    // SAFETY: whole vectors within the memory; the rest by way of a buffer of a vector at least.
+    // SAFETY: whole vectors within the memory; the tail goes through a buffer of at least one vector.
     unsafe {
         for at in (0..whole).step_by(V::LANES) {
             function.of(V::load(from.add(at))).store(to.add(at));
@@ -186,12 +186,12 @@ unsafe fn map<V: Vector, F: Function>(function: &F, from: *const f32, to: *mut f
     }
 }
 
-/// A function of the elements of two slices.
+/// Applies a function to the elements of two slices.
 #[inline(always)]
 unsafe fn zip<V: Vector, F: Gating>(function: &F, gate: &[f32], up: &[f32], out: &mut [f32]) {
     let length = gate.len().min(up.len()).min(out.len());
     let whole = length / V::LANES * V::LANES;
-    // SAFETY: whole vectors within the slices; the rest by way of buffers of a vector at least.
+    // SAFETY: whole vectors within the slices; the tail goes through buffers of at least one vector.
     unsafe {
         for at in (0..whole).step_by(V::LANES) {
             let (gate, up) = (V::load(gate.as_ptr().add(at)), V::load(up.as_ptr().add(at)));

@@ -1,10 +1,10 @@
-//! Norms, and softmax: what needs a sum over a row, or over a group of a row's columns.
+//! Norms and softmax: operations with a sum over a row, or over groups of its columns.
 
 use super::GRAIN;
 use crate::kernels::Kernels;
 use crate::kernels::threads::{Disjoint, Threads};
 
-/// What a row is divided by.
+/// The divisor of a norm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NormKind {
     /// `x / sqrt(mean(x²) + eps)`
@@ -15,25 +15,25 @@ pub enum NormKind {
     L2,
 }
 
-/// A norm of every group of `width` columns.
+/// A norm over each group of `width` columns.
 #[derive(Clone, Copy, Debug)]
 pub struct Norm<'a> {
-    /// What each group is divided by.
+    /// The divisor.
     pub kind: NormKind,
-    /// Columns that share a norm: all of a token's, or those of a head.
+    /// Columns normalised together: all of a token's, or those of one head.
     pub width: usize,
-    /// Multiplied with the quotient: of one group, the same for all; or of a whole number of groups, which then repeats.
+    /// Multiplied with the quotient: one group long and shared by all; or several groups long and repeating.
     pub weight: Option<&'a [f32]>,
-    /// Added at last; as many as `weight` where there is one.
+    /// Added last; as long as `weight` if there is one.
     pub bias: Option<&'a [f32]>,
-    /// Keeps the divisor from 0.
+    /// Keeps the divisor above 0.
     pub eps: f32,
 }
 
-/// The norm of every group of columns of `x`, `(tokens, columns)`, into `out`.
+/// Normalises every group of columns of `x`, `(tokens, columns)`, into `out`.
 ///
 /// # Panics
-/// If lengths do not fit, or an L2 norm has a weight or a bias.
+/// If lengths do not match, or an L2 norm has a weight or a bias.
 pub fn norm(kernels: &Kernels, threads: &Threads, norm: &Norm<'_>, x: &[f32], out: &mut [f32]) {
     let Norm { kind, width, weight, bias, eps } = *norm;
     let period = weight.or(bias).map_or(width, <[f32]>::len);
@@ -49,7 +49,7 @@ pub fn norm(kernels: &Kernels, threads: &Threads, norm: &Norm<'_>, x: &[f32], ou
         NormKind::Layer => kernels.elementwise.layer_norm,
         NormKind::L2 => {
             assert!(weight.is_none() && bias.is_none(), "an L2 norm has neither weight nor bias");
-            // SAFETY: a table is handed out only where the processor has what it needs; `rows` gives slices of one length.
+            // SAFETY: tables are handed out only on processors that support them; `rows` gives slices of equal length.
             return rows(threads, x, width, out, |_, x, out| unsafe { (kernels.elementwise.l2_norm)(x, eps, out) });
         }
     };
@@ -65,7 +65,7 @@ pub fn norm(kernels: &Kernels, threads: &Threads, norm: &Norm<'_>, x: &[f32], ou
 /// RMS norm of every token: `x / sqrt(mean(x²) + eps) * weight`. `x` and `out` are `(tokens, weight.len())`.
 ///
 /// # Panics
-/// If lengths do not fit.
+/// If lengths do not match.
 pub fn rms_norm(kernels: &Kernels, threads: &Threads, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     let kind = NormKind::Rms;
     norm(kernels, threads, &Norm { kind, width: weight.len(), weight: Some(weight), bias: None, eps }, x, out);
@@ -74,7 +74,7 @@ pub fn rms_norm(kernels: &Kernels, threads: &Threads, x: &[f32], weight: &[f32],
 /// Layer norm of every token, `(x - mean) / sqrt(variance + eps) * weight + bias`. `x` and `out` are `(tokens, weight.len())`.
 ///
 /// # Panics
-/// If lengths do not fit.
+/// If lengths do not match.
 pub fn layer_norm(
     kernels: &Kernels,
     threads: &Threads,
@@ -91,7 +91,7 @@ pub fn layer_norm(
 /// `e^x / sum(e^x)` of every row of `width` elements, in place.
 ///
 /// # Panics
-/// If `x` is no whole number of rows.
+/// If `x` is not a whole number of rows.
 pub fn softmax(kernels: &Kernels, threads: &Threads, x: &mut [f32], width: usize) {
     if x.is_empty() {
         return;
@@ -107,7 +107,7 @@ pub fn softmax(kernels: &Kernels, threads: &Threads, x: &mut [f32], width: usize
     });
 }
 
-/// `work(index, row of x, row of out)` for every row.
+/// Calls `work(index, row of x, row of out)` for every row.
 fn rows(
     threads: &Threads,
     x: &[f32],

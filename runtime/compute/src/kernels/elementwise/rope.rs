@@ -1,10 +1,10 @@
-//! Rotary positions.
+//! Rotary position embedding.
 
 use super::GRAIN;
 use crate::kernels::Kernels;
 use crate::kernels::threads::{Disjoint, Threads};
 
-/// Which elements of a head turn together.
+/// Which elements of a head form a rotated pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RopeKind {
     /// `(2i, 2i + 1)`
@@ -13,24 +13,24 @@ pub enum RopeKind {
     Neox,
 }
 
-/// Where the parts of heads that turn lie in a token's row.
+/// Where the rotated parts of heads are in a token's row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heads {
-    /// Columns of a token, those that are no part of a head included.
+    /// Columns per token, including those of no head.
     pub columns: usize,
-    /// How many heads.
+    /// Number of heads.
     pub count: usize,
-    /// From one head to the next, columns.
+    /// Columns from one head to the next.
     pub stride: usize,
-    /// The first head's first column that turns.
+    /// First rotated column of the first head.
     pub first: usize,
 }
 
-/// Turns the first `n_rot` elements of every head of `x`, `(tokens, heads * head_dim)`, by the angles in `cos_sin`: a row a token
-/// of `n_rot / 2` cosines, then as many sines.
+/// Rotates the first `n_rot` elements of every head of `x`, `(tokens, heads * head_dim)`, by the angles in `cos_sin`: per token a
+/// row of `n_rot / 2` cosines, then as many sines.
 ///
 /// # Panics
-/// If lengths do not fit, or `n_rot` is odd or larger than a head.
+/// If lengths do not match, or `n_rot` is odd or larger than a head.
 #[allow(clippy::too_many_arguments, reason = "an operation's plain numbers; a struct would only be unpacked again")]
 pub fn rope(
     kernels: &Kernels,
@@ -46,10 +46,10 @@ pub fn rope(
     rope_heads(kernels, threads, kind, x, heads, n_rot, cos_sin);
 }
 
-/// The same for any part of a head, and heads that are only a part of a row.
+/// The same for any part of a head, and for heads that are only part of a row.
 ///
 /// # Panics
-/// If lengths do not fit, or `n_rot` is odd or larger than a head.
+/// If lengths do not match, or `n_rot` is odd or larger than a head.
 pub fn rope_heads(
     kernels: &Kernels,
     threads: &Threads,
@@ -75,7 +75,7 @@ pub fn rope_heads(
     threads.run_ranges(tokens, GRAIN.div_ceil(columns), &|range| {
         for token in range {
             let (cos, sin) = cos_sin[token * n_rot..][..n_rot].split_at(n_rot / 2);
-            // SAFETY: ranges of tokens are disjoint; a table is handed out only where the processor has what it needs.
+            // SAFETY: ranges of tokens are disjoint; tables are handed out only on processors that support them.
             unsafe {
                 let row = x.part(token * columns..(token + 1) * columns);
                 for head in row[first..].chunks_mut(stride).take(count) {

@@ -1,19 +1,19 @@
-//! Element-wise operations of every table against f64, against themselves cut otherwise, and rope against its definition.
+//! Element-wise operations of every table against f64, against themselves split differently, and rope against its definition.
 
 use std::f64::consts::PI;
 
 use super::*;
 use crate::kernels::tables_under_test;
 
-/// Lengths around every vector and block of vectors.
+/// Lengths around every vector width and multiple.
 const LENGTHS: [usize; 15] = [1, 3, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 100, 576, 1023];
 
-/// Values of every size and sign, a different stretch of them for each `seed`.
+/// Values of all magnitudes and both signs, a different sequence for each `seed`.
 fn values(count: usize, seed: usize, factor: f32) -> Vec<f32> {
     (0..count).map(|i| (((i + seed) * 7919 % 2003) as f32 / 1001.0 - 1.0) * factor).collect()
 }
 
-/// |got - expected| within `ulps` units in the last place of `expected`, or within `floor`.
+/// |got - expected| within `ulps` ULP of `expected`, or within `floor`.
 fn close(got: f32, expected: f64, ulps: f64, floor: f64) -> bool {
     let unit = (expected.abs() * f64::from(f32::EPSILON)).max(f64::from(f32::MIN_POSITIVE) * f64::from(f32::EPSILON));
     (f64::from(got) - expected).abs() <= (ulps * unit).max(floor)
@@ -78,7 +78,7 @@ fn gates_agree_with_f64() {
             let name = kernels.name;
             let silu = g / (1.0 + (-g).exp()) * u;
             assert!(close(out[i], silu, 4.0, 1e-35), "{name} silu({gate}) * {up}: {}, not {silu}", out[i]);
-            // Where tanh is near -1 the form by tanh itself cancels; an absolute bound there.
+            // Where tanh is near -1 the tanh form itself cancels, hence an absolute bound.
             let gelu = g * 0.5 * (1.0 + ((2.0 / PI).sqrt() * (g + 0.044715 * g * g * g)).tanh()) * u;
             assert!(close(out_gelu[i], gelu, 6.0, 1e-6), "{name} gelu({gate}) * {up}: {}, not {gelu}", out_gelu[i]);
         }
@@ -88,12 +88,12 @@ fn gates_agree_with_f64() {
     }
 }
 
-/// `erfc(z) = 2 / √π ∫ e^-t² dt` from `z` on, by Simpson's rule: nothing that the tables use.
+/// `erfc(z) = 2 / √π ∫ e^-t² dt` from `z` on, by Simpson's rule: shares nothing with the tables.
 fn erfc(z: f64) -> f64 {
     const STEPS: usize = 4000;
     let step = 8.0 / STEPS as f64;
     let weight = |i: usize| if i == 0 || i == STEPS { 1.0 } else { 2.0 + 2.0 * (i % 2) as f64 };
-    // With e^-z² taken out, so that small results are as exact as large ones.
+    // With e^-z² factored out, so that small results are as accurate as large ones.
     let sum: f64 = (0..=STEPS).map(|i| (i as f64 * step, weight(i))).map(|(t, w)| w * (-t * (t + 2.0 * z)).exp()).sum();
     2.0 / PI.sqrt() * (-z * z).exp() * sum * step / 3.0
 }
@@ -127,12 +127,12 @@ fn activations_agree_with_f64() {
             let (mut out, mut gated) = (vec![f32::NAN; x.len()], vec![f32::NAN; x.len()]);
             activate(kernels, &threads, activation, &x, &mut out);
             gate(kernels, &threads, activation, &x, &up, &mut gated);
-            // Scalar GELU cancels where tanh is near -1; elsewhere results are right to a few units, however small.
+            // Scalar GELU cancels where tanh is near -1; elsewhere results are accurate to a few ULP, however small.
             let floor = if activation == Activation::Gelu { 1e-6 } else { 1e-35 };
             for (i, &x) in x.iter().enumerate() {
                 let exact = exact[i];
                 let what = format!("{} {activation:?}({x})", kernels.name);
-                // An exponent's rounding grows with it.
+                // The rounding error of an exponent grows with its magnitude.
                 let ulps = 8.0 + f64::from(x.abs().min(100.0)) * 2.0;
                 assert!(close(out[i], exact, ulps, floor), "{what}: {}, not {exact}", out[i]);
                 assert_eq!(gated[i].to_bits(), (out[i] * up[i]).to_bits(), "{what} as a gate");
@@ -170,7 +170,7 @@ fn norms_of_groups_are_norms_of_rows() {
     let (weight, bias) = (values(groups * width, 5, 2.0), values(groups * width, 9, 1.0));
     for kernels in tables_under_test("norms of groups") {
         for kind in [NormKind::Rms, NormKind::Layer] {
-            // Weights of all groups, of one, and none.
+            // Weights for all groups, for one group, and none.
             for period in [groups * width, width, 0] {
                 let [weight, bias] = [&weight, &bias].map(|values| (period > 0).then_some(&values[..period]));
                 let mut out = vec![f32::NAN; x.len()];
@@ -350,7 +350,7 @@ fn rope_turns_pairs_and_leaves_the_rest() {
     }
 }
 
-/// The last part of heads that begin behind other columns: the same as those parts as heads of their own.
+/// The last part of heads that start after other columns: same as those parts as heads of their own.
 #[test]
 fn rope_turns_a_part_of_a_head() {
     let threads = Threads::new(2);

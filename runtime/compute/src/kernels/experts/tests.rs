@@ -1,4 +1,4 @@
-//! Experts against a plain loop over tokens and slots with products of one row each: the same bits, on every table.
+//! Experts against a plain loop over tokens and slots with one-row products: bit-identical on every table.
 
 use super::*;
 use crate::kernels::elementwise;
@@ -11,7 +11,7 @@ const INNER: usize = 512;
 const ROWS: usize = 35;
 const EXPERTS: usize = 6;
 
-/// Weights of a layer: gate and up in one tensor, expert by expert; biases and factors.
+/// A layer's weights: gate and up in one tensor, expert by expert; biases and factors.
 struct Layer {
     ty: TensorType,
     gate_up: Vec<u8>,
@@ -52,7 +52,7 @@ impl Layer {
     fn run(&self, kernels: &Kernels, threads: usize, x: &[f32], routes: &[Route], used: usize) -> Vec<u32> {
         let mut out = vec![f32::NAN; routes.len() / used * ROWS];
         let (threads, mut buffers) = (Threads::new(threads), ExpertsBuffers::new());
-        // Buffers that held another batch.
+        // Buffers with a previous batch's contents.
         for tokens in [1, out.len() / ROWS] {
             let call = self.call(&x[..tokens * COLUMNS], &routes[..tokens * used], used);
             experts(kernels, &threads, &mut buffers, &call, &mut out[..tokens * ROWS]);
@@ -116,7 +116,7 @@ fn inputs(tokens: usize) -> Vec<f32> {
     (0..tokens * COLUMNS).map(|_| noise.value() * 2.0).collect()
 }
 
-/// Routes with weights; `expert(token, slot)`.
+/// Weighted routes; `expert(token, slot)`.
 fn routes(tokens: usize, used: usize, expert: impl Fn(usize, usize) -> usize) -> Vec<Route> {
     (0..tokens * used)
         .map(|at| Route { expert: expert(at / used, at % used) as u32, weight: 0.1 + (at % 7) as f32 * 0.13 })
@@ -138,7 +138,7 @@ fn agrees_with_a_plain_loop() {
         for layer in &layers {
             for (tokens, used) in [(1, 2), (1, 1), (9, 2), (3, EXPERTS), (20, 1)] {
                 let x = inputs(tokens);
-                // Neither in order nor even: expert 4 has no token where one is used.
+                // Neither ordered nor balanced: expert 4 has no token where one is used.
                 let routes = routes(tokens, used, |token, slot| match used {
                     1 => token * token % 4,
                     _ => (token * token + slot * 5) % EXPERTS,
@@ -153,7 +153,7 @@ fn agrees_with_a_plain_loop() {
     }
 }
 
-/// All tokens at one expert; the same expert twice; and a token alone as among others.
+/// All tokens to one expert; the same expert twice; and a token alone as in a batch.
 #[test]
 fn the_choice_of_others_does_not_show() {
     let layer = Layer::new(TensorType::Q5_K, ExpertActivation::Gated(Activation::GeluErf), Weigh::Output, true);
@@ -174,7 +174,7 @@ fn the_choice_of_others_does_not_show() {
     }
 }
 
-/// Weights of experts that nobody uses are not read: the last expert's may even be missing.
+/// Weights of unused experts are not read: the last expert's may even be missing.
 #[test]
 fn only_chosen_experts_are_read() {
     let layer = Layer::new(TensorType::Q8_0, ExpertActivation::Gated(Activation::Silu), Weigh::Output, false);

@@ -1,6 +1,6 @@
-//! The forms that activations take: f32 as they are, and int8 in groups of 32 columns.
+//! The forms of activations: plain f32, and int8 in groups of 32 columns.
 //!
-//! A group has one f32 scale and an integer multiplier for each half; [`Scales`] is the rule, which every table follows to the bit.
+//! A group has one f32 scale and an integer multiplier per half; [`Scales`] is the rule, which every table follows bit for bit.
 
 use std::ops::Range;
 
@@ -25,33 +25,33 @@ pub(crate) struct ActivationGroup {
 }
 
 impl ActivationGroup {
-    /// Columns of zeros.
+    /// A group of zeros.
     pub(crate) const ZERO: Self = {
         let facts = GroupFacts { scale: 0.0, sum: 0.0, raised: [0; 2], factors: [0; 2], multipliers: [0.0; 2] };
         ActivationGroup { levels: Levels([0; GROUP]), facts }
     };
 }
 
-/// What belongs to 32 quantised columns of a token: column `i` is `scale × multiplier[i / 16] × level[i]`.
+/// Scale, multipliers and sums of 32 quantised columns of a token: column `i` is `scale × multiplier[i / 16] × level[i]`.
 ///
-/// The second step of scaling halves the error that quantising adds to a model's answers (mean KL divergence of SmolLM2 Q4_1:
-/// 0.0036 with one scale for 32 columns, 0.0018 with this), and costs nothing: kernels that widen sums from i16 to i32 multiply by
-/// the multiplier where they would multiply by 1.
+/// The second level of scaling halves the error that quantising activations adds (mean KL divergence of SmolLM2 Q4_1: 0.0036 with
+/// one scale per 32 columns, 0.0018 with this) at no cost: kernels that widen sums from i16 to i32 multiply by the multiplier
+/// instead of 1.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(crate) struct GroupFacts {
     pub(crate) scale: f32,
-    /// Sum of the columns as quantised: what the offset of a weight group is multiplied by.
+    /// Sum of the columns as quantised: the factor of a weight group's offset.
     pub(crate) sum: f32,
-    /// Sum of the levels of each half, before the multiplier, times -128: where a sum of products starts whose weights were raised
-    /// by 128 to have no sign. A broadcast of it is a load, of anything computed a shuffle.
+    /// Sum of each half's levels, before the multiplier, times -128: the initial value of a sum of products whose weights had 128
+    /// added to make them unsigned. Stored, because broadcasting a loaded value is a load, a computed one a shuffle.
     pub(crate) raised: [i32; 2],
-    /// The multiplier of each half, 1 to [`MULTIPLIERS`], in the upper and the lower half of a word: a pair for `madd`.
+    /// Each half's multiplier, 1 to [`MULTIPLIERS`], in both the upper and the lower half of a word: a pair for `madd`.
     pub(crate) factors: [i32; 2],
-    /// The multiplier of each half once more.
+    /// The same multipliers as f32.
     ///
     /// Times a half's sum of products (below 2¹⁸) it is exact, so `sum[0] × multiplier[0] + sum[1] × multiplier[1]` as a product
-    /// and a fused multiply-add is the nearest f32 to the integer: what a conversion of the integer gives, in fewer steps.
+    /// and a fused multiply-add is the f32 nearest to the integer: the same as converting the integer, in fewer steps.
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "read by kernels with VNNI"))]
     pub(crate) multipliers: [f32; 2],
 }
@@ -76,30 +76,30 @@ impl GroupFacts {
         -(self.raised[half] >> 7)
     }
 
-    /// Sum of a half's columns as quantised: for types whose halves stand apart.
+    /// Sum of a half's columns as quantised, for types with separate scales per half.
     #[inline]
     pub(crate) fn half_sum(&self, half: usize) -> f32 {
         self.scale * (self.multiplier(half) * self.half_levels(half)) as f32
     }
 }
 
-/// The largest multiplier of a half. With it, the integers of a group stay below 2³¹ for all levels and integer scales of weights,
-/// and those of a half, before such scales, below 2²⁴ ([`GroupFacts::multipliers`]).
+/// Maximum multiplier of a half. It keeps a group's integers below 2³¹ for all levels and integer scales of weights, and those of
+/// a half, before such scales, below 2²⁴ ([`GroupFacts::multipliers`]).
 const MULTIPLIERS: i32 = 64;
 
-/// How the two halves of a group are quantised: the rule that all tables share.
+/// How the two halves of a group are quantised, on every table.
 pub(crate) struct Scales {
     scale: f32,
     multipliers: [i32; 2],
-    /// What a half's columns are multiplied by before they are rounded to levels.
+    /// Per half, the factor applied to columns before rounding to levels.
     pub(crate) inverses: [f32; 2],
 }
 
 impl Scales {
-    /// From the largest magnitude of each half, as the bits of an f32 without sign: as integers, magnitudes keep their order,
-    /// and NaN and infinity come above every number. The largest column becomes ±127.
+    /// From the largest magnitude of each half, as the bits of an unsigned f32: compared as integers, magnitudes keep their
+    /// order, with NaN and infinity above every number. The largest column becomes ±127.
     ///
-    /// A group below [`FAINT`] counts as zero; one with an infinity or a NaN gets a NaN scale, so that it shows in every output.
+    /// A group below [`FAINT`] counts as zero; one with an infinity or a NaN gets a NaN scale, which propagates to every output.
     #[inline]
     pub(crate) fn new(largest_bits: [u32; 2]) -> Self {
         let halves = largest_bits.map(f32::from_bits);
@@ -131,51 +131,51 @@ impl Scales {
     }
 }
 
-/// The smallest magnitude that is quantised: its inverse is far from overflow, and nothing near it matters to a sum.
+/// The smallest magnitude that is quantised: its inverse is far from overflow, and anything near it is negligible in a sum.
 const FAINT: f32 = 1e-30;
 
-/// From one token's f32 columns to the next's: whole groups, and no whole pages, or the columns that tokens have at the same time
-/// in the first cache would all share one of its sets.
+/// f32 columns from one token to the next: whole groups, but not whole pages, or the columns used together by several tokens
+/// would all map to one L1 set.
 fn stride(columns: usize) -> usize {
     const PAGE: usize = 4096 / size_of::<f32>();
     let stride = columns.next_multiple_of(GROUP);
     if stride > 0 && stride.is_multiple_of(PAGE) { stride + GROUP } else { stride }
 }
 
-/// Activations of a batch in the forms its products need. Reusable: a later `set` keeps the memory.
+/// A batch's activations in the forms its products need. Reusable: a later `set` keeps the memory.
 #[derive(Default)]
 pub struct Activations {
     tokens: usize,
     columns: usize,
-    /// f32 form: columns of a token here, rounded up to whole groups, the rest 0. Empty when no product needs it.
+    /// f32 form: padded columns per token, a multiple of whole groups, the rest 0. Empty if no product needs it.
     values: Vec<f32>,
     stride: usize,
-    /// Quantised form, `(tokens, columns / 32)`. Empty when no product needs it.
+    /// Quantised form, `(tokens, columns / 32)`. Empty if no product needs it.
     groups: Vec<ActivationGroup>,
 }
 
 impl Activations {
-    /// Nothing yet.
+    /// Empty buffers.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Memory that is held, bytes.
+    /// Bytes held.
     pub fn bytes(&self) -> usize {
         self.values.capacity() * size_of::<f32>() + self.groups.capacity() * size_of::<ActivationGroup>()
     }
 
-    /// Memory for `tokens` tokens before products with quantised weights of as many columns as `quantised`, and with plain ones
-    /// of `plain`; bytes.
+    /// Bytes for `tokens` tokens ahead of products with quantised weights of `quantised` columns and plain ones of `plain`
+    /// columns.
     pub fn bytes_for(tokens: usize, quantised: usize, plain: usize) -> usize {
         let group = size_of::<ActivationGroup>();
         tokens * (quantised.div_ceil(GROUP) * group + stride(plain) * size_of::<f32>())
     }
 
-    /// Takes the activations `x`, `(tokens, columns)`, for products with weights of these `types`.
+    /// Prepares the activations `x`, `(tokens, columns)`, for products with weights of these `types`.
     ///
     /// # Panics
-    /// If `x` has another size, or a quantised type's columns are no whole number of groups.
+    /// If `x` has another size, or a quantised type's columns are not a whole number of groups.
     pub fn set(
         &mut self,
         kernels: &Kernels,
@@ -187,7 +187,7 @@ impl Activations {
     ) {
         assert_eq!(x.len(), tokens * columns, "activations of {tokens} tokens with {columns} columns");
         (self.tokens, self.columns) = (tokens, columns);
-        // What is left from before is overwritten, not cleared first.
+        // Old contents are overwritten, not cleared first.
         let some = |set: bool| if set && columns > 0 { tokens } else { 0 };
         let (plain, quantised) = (types.iter().any(|&ty| !is_quantised(ty)), types.iter().any(|&ty| is_quantised(ty)));
         self.stride = stride(columns);
@@ -204,7 +204,7 @@ impl Activations {
 
     /// Calls `work` with the tokens, a few at a time.
     fn in_chunks(tokens: usize, threads: &Threads, work: impl Fn(usize) + Sync) {
-        /// Tokens a chunk: some 10 µs of work, so that few tokens stay on one thread.
+        /// Tokens per chunk: some 10 µs of work, so that few tokens stay on one thread.
         const TOKENS: usize = 16;
         threads.run(tokens.div_ceil(TOKENS), &|chunk| {
             (chunk * TOKENS..(chunk * TOKENS + TOKENS).min(tokens)).for_each(&work);
@@ -227,12 +227,12 @@ impl Activations {
         let all = Disjoint::new(&mut self.groups);
         let quantize = kernels.matmul.quantize;
         Self::in_chunks(self.tokens, threads, |token| {
-            // SAFETY: every token is in one chunk, so its part is borrowed once; the table was checked against the processor.
+            // SAFETY: every token is in one chunk, so its part is borrowed once; the table is supported by the processor.
             unsafe { quantize(&x[token * columns..][..columns], all.part(token * groups..(token + 1) * groups)) };
         });
     }
 
-    /// Takes rows of another's activations, in the forms it has: `rows` holds the token of each.
+    /// Copies rows of other activations, in the forms they have: `rows` holds each row's token.
     ///
     /// # Panics
     /// If there is no such token.
@@ -272,7 +272,7 @@ impl Activations {
     /// Some tokens, for a product.
     ///
     /// # Panics
-    /// If there are not so many.
+    /// If there are fewer.
     pub fn rows(&self, tokens: Range<usize>) -> Rows<'_> {
         assert!(tokens.start <= tokens.end && tokens.end <= self.tokens, "tokens {tokens:?} of {}", self.tokens);
         let part = |set: bool, size: usize| if set { tokens.start * size..tokens.end * size } else { 0..0 };
@@ -287,7 +287,7 @@ impl Activations {
     }
 }
 
-/// Tokens of [`Activations`], one after the other.
+/// A contiguous range of tokens of [`Activations`].
 #[derive(Clone, Copy)]
 pub struct Rows<'a> {
     pub(super) tokens: usize,
@@ -308,7 +308,7 @@ impl<'a> Rows<'a> {
         &self.values[token * self.stride..][..self.stride]
     }
 
-    /// The quantised groups of all tokens, one token's after the other's.
+    /// The quantised groups of all tokens, token by token.
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "read by AVX-512"))]
     pub(crate) fn all_groups(&self) -> &'a [ActivationGroup] {
         self.groups

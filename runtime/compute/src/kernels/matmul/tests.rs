@@ -1,4 +1,4 @@
-//! One body over every table: right against an f64 reference, and the same bits however a product is cut.
+//! One body over every table: correct against an f64 reference, and bit-identical however a product is split.
 
 use satchel_gguf::TensorType;
 
@@ -14,7 +14,7 @@ struct Case<'a> {
     ty: TensorType,
     rows: usize,
     columns: usize,
-    /// Weights from `skew` bytes into the buffer, so that nothing is aligned.
+    /// Weights start `skew` bytes into the buffer, so that nothing is aligned.
     buffer: &'a [u8],
     skew: usize,
 }
@@ -24,7 +24,7 @@ impl Case<'_> {
         Matrix { ty: self.ty, rows: self.rows, columns: self.columns, bytes: &self.buffer[self.skew..] }
     }
 
-    /// The product on a table; the output starts as NaN.
+    /// Runs the product on a table; the output starts as NaN.
     fn run(&self, table: &Kernels, threads: usize, x: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
         let tokens = x.len() / self.columns;
         let threads = Threads::new(threads);
@@ -36,7 +36,7 @@ impl Case<'_> {
         out
     }
 
-    /// In f64 on the activations as they are, and for each output the sum of magnitudes: what errors are relative to.
+    /// In f64 on unquantised activations, with each output's sum of magnitudes, which errors are relative to.
     fn reference(&self, x: &[f32]) -> Vec<(f64, f64)> {
         let row_bytes = self.matrix().bytes.len() / self.rows;
         let mut weights = vec![0.0; self.rows * self.columns];
@@ -54,7 +54,7 @@ impl Case<'_> {
     }
 }
 
-/// Runs `body` on cases of every type: odd row counts, one block to many, aligned and not.
+/// Runs `body` on cases of every type: odd row counts, one to many blocks, aligned and unaligned.
 fn for_cases(scales: Scales, mut body: impl FnMut(&mut Noise, &Case<'_>)) {
     let mut noise = Noise(0x5EED);
     for ty in SUPPORTED {
@@ -78,7 +78,7 @@ fn activations(noise: &mut Noise, tokens: usize, columns: usize) -> Vec<f32> {
     (0..tokens * columns).map(|_| noise.value() * 3.0).collect()
 }
 
-/// Quantising a group moves each activation by half a level, 1/254 of the largest, at most; the rest is f32 rounding.
+/// Quantising a group moves each activation by at most half a level, 1/254 of the largest; the rest is f32 rounding.
 #[test]
 fn scalar_is_close_to_f64() {
     let scalar = kernels::by_name("scalar").expect("always there");
@@ -92,12 +92,12 @@ fn scalar_is_close_to_f64() {
             error += off;
             size += magnitude;
         }
-        // Errors of single activations cancel: on average the bound is much closer.
+        // Errors of single activations cancel: the bound on the mean is much tighter.
         assert!(error <= size * if is_quantised(case.ty) { 0.01 } else { 1e-6 }, "{}: {error} of {size}", case.ty);
     });
 }
 
-/// f32 rounding may differ between tables, nothing else.
+/// Only f32 rounding may differ between tables.
 #[test]
 fn every_table_agrees_with_scalar() {
     let scalar = kernels::by_name("scalar").expect("always there");
@@ -130,7 +130,7 @@ fn every_table_agrees_with_scalar() {
     }
 }
 
-/// A model of quantised weights gives the same bits on every vector table of an architecture: their sums are of exact integers,
+/// A model with quantised weights gives the same bits on every vector table of an architecture: their sums are of exact integers,
 /// group by group.
 #[test]
 fn quantised_products_are_the_same_bits_on_every_vector_table() {
@@ -152,7 +152,7 @@ fn quantised_products_are_the_same_bits_on_every_vector_table() {
     });
 }
 
-/// Groups of ±largest (every level ±127), of zeros, and of denormals among the usual ones.
+/// Groups of ±largest (every level ±127), of zeros, and of denormals among ordinary ones.
 fn extremes(x: &mut [f32], tokens: usize) {
     let groups = x.len().div_ceil(GROUP);
     for (index, group) in x.chunks_mut(GROUP).enumerate() {
@@ -167,7 +167,7 @@ fn extremes(x: &mut [f32], tokens: usize) {
     }
 }
 
-/// The rule of `kernels`: a token's outputs are the same bits alone, among others, on any number of threads.
+/// The rule of `kernels`: a token's outputs have the same bits alone, in a batch, and on any number of threads.
 #[test]
 fn a_result_does_not_depend_on_its_company() {
     for table in tables_under_test("matmul company") {
@@ -189,8 +189,8 @@ fn a_result_does_not_depend_on_its_company() {
     }
 }
 
-/// More tokens than a block of them, columns of more than one panel or part and of whole pages, more rows than wait for other columns,
-/// and an input that held others before.
+/// More tokens than a block, columns of several panels or parts and of whole pages, more rows than partial sums are kept for, and
+/// an input object that held others before.
 #[test]
 fn many_tokens_and_wide_rows_leave_no_seams() {
     let (plain, quantised) = (
@@ -233,7 +233,7 @@ fn leaves_no_seams(
     }
 }
 
-/// Several products share a call; `add` and `bias` change nothing but what they say.
+/// Several products share a call; `add` and `bias` have no other effect.
 #[test]
 fn add_and_bias_work_on_several_products() {
     for table in tables_under_test("matmul add") {
@@ -263,7 +263,7 @@ fn add_and_bias_work_on_several_products() {
     }
 }
 
-/// Quantising is the same on every table, bit for bit, also where the input is hostile.
+/// Quantising is bit-identical on every table, even for hostile input.
 #[test]
 fn every_table_quantises_alike() {
     let scalar = kernels::by_name("scalar").expect("always there");
@@ -305,7 +305,7 @@ fn every_table_quantises_alike() {
     }
 }
 
-/// A NaN among the activations reaches every output of its token and of no other.
+/// A NaN among the activations reaches every output of its token and no other.
 #[test]
 fn a_nan_is_not_hidden() {
     for table in tables_under_test("matmul NaN") {

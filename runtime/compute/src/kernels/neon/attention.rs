@@ -10,7 +10,7 @@ use crate::kernels::attention::{self, AttentionKernels, Block, Partial};
 pub(super) const KERNELS: AttentionKernels = AttentionKernels { segment, store, hadamard: attention::transform };
 
 unsafe fn segment(block: &Block<'_>, positions: Range<usize>, scratch: &mut [f32], to: &mut Partial<'_>) {
-    // SAFETY: NEON is in every aarch64 target; the rest is the caller's promise.
+    // SAFETY: NEON is in every aarch64 target; the rest is upheld by the caller.
     unsafe { attention::segment::<F32x8, 2, 3>(block, positions, scratch, to) }
 }
 

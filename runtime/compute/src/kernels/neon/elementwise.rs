@@ -1,4 +1,4 @@
-//! Element-wise operations on NEON. The plain ones are compiled with NEON in any case.
+//! Element-wise operations on NEON. The plain ones are compiled with NEON anyway.
 
 use super::vector::F32x8;
 use crate::kernels::elementwise::{ElementwiseKernels, lanes};

@@ -1,9 +1,9 @@
 //! NEON: three tables, one for every 64-bit ARM processor, one for those with the dot product instructions (ARMv8.2 on, such as
-//! Cortex-A75 or Apple M1), one for those that also multiply 8-bit matrices (ARMv8.6 on, such as Neoverse V1 or Apple M2).
+//! Cortex-A75 or Apple M1), one for those that also have 8-bit matrix instructions (ARMv8.6 on, such as Neoverse V1 or Apple M2).
 //!
-//! The tables differ in one place, the products of int8 (`matmul::dot`), whose sums are exact: all three give the same bits.
-//! NEON itself is part of every aarch64 target, so the compiler may use it anywhere. The newer instructions are written in
-//! assembly: as functions they are for development compilers only.
+//! The tables differ only in int8 products (`matmul::dot`), whose sums are exact: all three give the same bits. NEON itself is
+//! part of every aarch64 target, so the compiler may use it anywhere. The newer instructions are written in assembly, since their
+//! intrinsics need a nightly compiler.
 
 mod attention;
 mod elementwise;
@@ -13,12 +13,12 @@ mod vector;
 
 use super::Kernels;
 
-/// For people: what the second table needs.
+/// Shown to the user: what the second table needs.
 pub(super) const NEEDS_DOTPROD: &str = "the dot product instructions (ASIMDDP)";
-/// For people: what the third table needs.
+/// Shown to the user: what the third table needs.
 pub(super) const NEEDS_I8MM: &str = "the dot product and 8-bit matrix instructions (ASIMDDP, I8MM)";
 
-/// Whether this processor, and the operating system, have what [`NEEDS_DOTPROD`] names.
+/// Whether this processor and the operating system support what [`NEEDS_DOTPROD`] names.
 pub(super) fn runs_here_with_dotprod() -> bool {
     std::arch::is_aarch64_feature_detected!("dotprod")
 }
@@ -37,7 +37,7 @@ pub(super) static TABLE: Kernels = Kernels {
     recurrence: recurrence::KERNELS,
 };
 
-/// Only for processors where [`runs_here_with_dotprod`] holds.
+/// Only for processors that pass [`runs_here_with_dotprod`].
 pub(super) static TABLE_DOTPROD: Kernels = Kernels {
     name: "neon-dotprod",
     matmul: matmul::KERNELS_DOTPROD,
@@ -46,7 +46,7 @@ pub(super) static TABLE_DOTPROD: Kernels = Kernels {
     recurrence: recurrence::KERNELS,
 };
 
-/// Only for processors where [`runs_here_with_i8mm`] holds.
+/// Only for processors that pass [`runs_here_with_i8mm`].
 pub(super) static TABLE_I8MM: Kernels = Kernels {
     name: "neon-i8mm",
     matmul: matmul::KERNELS_I8MM,

@@ -1,7 +1,6 @@
 //! Eight f32 in two NEON registers.
 //!
-//! As many lanes as AVX2 has, added up in the same order. Two registers also keep processors busy that wait for each
-//! instruction's result.
+//! As many lanes as AVX2, reduced in the same order. Using two registers also hides instruction latency.
 
 use std::arch::aarch64::*;
 use std::arch::asm;
@@ -13,15 +12,15 @@ use crate::kernels::vector::Vector;
 #[derive(Clone, Copy)]
 pub(super) struct F32x8(float32x4_t, float32x4_t);
 
-/// Both registers of `$a` (and `$b`, `$c`) through an intrinsic.
+/// Applies an intrinsic to both registers of `$a` (and `$b`, `$c`).
 macro_rules! both {
     ($function:ident, $($operand:expr),+) => {
         unsafe { F32x8($function($($operand.0),+), $function($($operand.1),+)) }
     };
 }
 
-// SAFETY: each method is a few instructions of NEON, which every aarch64 target is compiled with; loads and stores ask for no
-// alignment and touch exactly the lanes.
+// SAFETY: each method is a few NEON instructions, available on every aarch64 target; loads and stores need no alignment and touch
+// exactly the lanes.
 #[allow(clippy::undocumented_unsafe_blocks, reason = "one reason for all of them, above")]
 unsafe impl Vector for F32x8 {
     const LANES: usize = 8;
@@ -82,7 +81,7 @@ unsafe impl Vector for F32x8 {
     unsafe fn mul_add(self, factor: Self, term: Self) -> Self {
         both!(vfmaq_f32, term, self, factor)
     }
-    // The instructions for these would pass on what is no number.
+    // The dedicated instructions would propagate NaN.
     #[inline(always)]
     unsafe fn max(self, other: Self) -> Self {
         both!(larger, self, other)
@@ -144,12 +143,12 @@ fn whole(bytes: uint8x8_t) -> F32x8 {
     F32x8(vcvtq_f32_u32(vmovl_u16(vget_low_u16(wide))), vcvtq_f32_u32(vmovl_high_u16(wide)))
 }
 
-/// Four f16 to f32. The intrinsics for f16 are younger than the compilers this is built with; the instruction is not.
+/// Four f16 to f32. The f16 intrinsics are newer than the oldest supported compiler; the instruction is not.
 #[inline]
 #[target_feature(enable = "neon")]
 pub(super) fn widen_four(bits: uint16x4_t) -> float32x4_t {
     let wide;
-    // SAFETY: one instruction of ARMv8.0 between registers.
+    // SAFETY: one register-only ARMv8.0 instruction.
     unsafe {
         asm!("fcvtl {0:v}.4s, {1:v}.4h", out(vreg) wide, in(vreg) bits, options(pure, nomem, nostack, preserves_flags))
     };

@@ -1,7 +1,7 @@
-//! Causal convolution of each channel with a kernel of its own over the last few rows.
+//! Causal convolution of each channel with its own kernel over the last few rows.
 //!
-//! `out[t][c] = Σ_j weight[c][j] × x[t - (taps - 1) + j][c] + bias[c]`, then perhaps SiLU: the short convolutions of Mamba (Gu and Dao
-//! 2023), of the gated delta rule, and of LFM2. The state is the last `taps - 1` rows, the oldest first.
+//! `out[t][c] = Σ_j weight[c][j] × x[t - (taps - 1) + j][c] + bias[c]`, optionally followed by SiLU: the short convolutions of
+//! Mamba (Gu and Dao 2023), of the gated delta rule, and of LFM2. The state is the last `taps - 1` rows, oldest first.
 
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ use crate::kernels::threads::Threads;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use crate::kernels::vector::Vector;
 
-/// Channels of a unit: their sums are a few registers.
+/// Channels per unit: their sums fit a few registers.
 const CHANNELS: usize = 64;
 
 /// The longest kernel.
@@ -24,29 +24,29 @@ const MOST_TAPS: usize = 8;
 pub struct Convolution<'a> {
     /// `(rows, channels)`
     pub x: Columns<'a>,
-    /// How many.
+    /// Number of channels.
     pub channels: usize,
-    /// Rows that an output is made of, 8 at most.
+    /// Kernel length, at most 8.
     pub taps: usize,
     /// `(channels, taps)`, the current row's last.
     pub weight: &'a [f32],
-    /// One value a channel.
+    /// One value per channel.
     pub bias: Option<&'a [f32]>,
-    /// Whether SiLU follows.
+    /// Whether to apply SiLU.
     pub silu: bool,
 }
 
 impl Convolution<'_> {
-    /// Elements of a sequence's state.
+    /// Elements in a sequence's state.
     pub fn state_len(&self) -> usize {
         (self.taps - 1) * self.channels
     }
 }
 
-/// Into `out`, `(rows, channels)`; rows of no run stay as they are.
+/// Writes to `out`, `(rows, channels)`; rows in no run are left unchanged.
 ///
 /// # Panics
-/// If shapes do not fit, or two runs share rows.
+/// If shapes do not match, or two runs share rows.
 pub fn convolve(
     kernels: &Kernels,
     threads: &Threads,
@@ -60,19 +60,19 @@ pub fn convolve(
     assert!(bias.is_none_or(|bias| bias.len() == channels), "a bias of {channels} channels");
     x.check("the convolution's input", rows_end(runs), channels);
     let shape = Shape { state: call.state_len(), columns: channels, parts: channels, grain: CHANNELS };
-    // SAFETY: a table is handed out only where the processor has what it needs; shapes were checked.
+    // SAFETY: tables are handed out only on processors that support them; shapes were checked.
     for_units(threads, &shape, runs, out, &|unit| unsafe { (kernels.recurrence.convolve)(call, unit) });
 }
 
-/// SiLU on the channels of a row. A trait and no closure, since only a function can be inlined for certain, and so compiled with an
-/// instruction set's features.
+/// SiLU on the channels of a row. A trait instead of a closure, since only a function is reliably inlined, and so compiled with
+/// the instruction set's features.
 pub(in crate::kernels) trait SiluRow {
     /// # Safety
-    /// The processor has what the implementation needs.
+    /// The processor supports the implementation.
     unsafe fn silu(x: &mut [f32]);
 }
 
-/// The weights of some channels, tap by tap. Never inlined: with AVX2 the compiler makes it several times as slow.
+/// The weights of some channels, tap by tap. Never inlined: with AVX2 the compiler would make it several times slower.
 #[inline(never)]
 fn by_tap(call: &Convolution<'_>, channels: Range<usize>, weights: &mut [[f32; CHANNELS]; MOST_TAPS]) {
     for (at, channel) in call.weight.chunks_exact(call.taps).skip(channels.start).take(channels.len()).enumerate() {
@@ -83,13 +83,13 @@ fn by_tap(call: &Convolution<'_>, channels: Range<usize>, weights: &mut [[f32; C
 /// See [`convolve`].
 ///
 /// # Safety
-/// As [`SiluRow`] says; shapes as [`convolve`] checks them, and nobody else has the unit's parts.
+/// See [`SiluRow`]; shapes as [`convolve`] checks them, and no other thread holds the unit's parts.
 #[inline(always)]
 pub(in crate::kernels) unsafe fn plain<S: SiluRow>(call: &Convolution<'_>, unit: &Unit<'_>) {
     let (channels, before, width) = (call.channels, call.taps - 1, unit.part.len());
     let mut weights = [[0.0; CHANNELS]; MOST_TAPS];
     by_tap(call, unit.part.clone(), &mut weights);
-    // Row `at` of the state and the run together.
+    // Range of row `at`, counting the state's rows first, then the run's.
     let state = |at: usize| at * channels + unit.part.start..at * channels + unit.part.end;
     let fresh = |at: usize| call.x.row(unit.rows.start + at - before, unit.part.clone());
     for index in 0..unit.rows.len() {
@@ -106,7 +106,7 @@ pub(in crate::kernels) unsafe fn plain<S: SiluRow>(call: &Convolution<'_>, unit:
             sums.iter_mut().zip(&bias[unit.part.clone()]).for_each(|(sum, bias)| *sum += bias);
         }
         if call.silu {
-            // SAFETY: passed on from the caller.
+            // SAFETY: upheld by the caller.
             unsafe { S::silu(&mut sums[..width]) };
         }
         let row = unit.rows.start + index;
@@ -129,11 +129,11 @@ pub(in crate::kernels) unsafe fn plain<S: SiluRow>(call: &Convolution<'_>, unit:
 }
 
 /// # Safety
-/// As [`Vector`] says; shapes as [`convolve`] checks them, and nobody else has the unit's parts.
+/// See [`Vector`]; shapes as [`convolve`] checks them, and no other thread holds the unit's parts.
 #[inline(always)]
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(in crate::kernels) unsafe fn lanes<V: Vector>(call: &Convolution<'_>, unit: &Unit<'_>) {
-    // SAFETY: passed on from the caller.
+    // SAFETY: upheld by the caller.
     unsafe { plain::<InLanes<V>>(call, unit) }
 }
 
@@ -144,7 +144,7 @@ struct InLanes<V>(std::marker::PhantomData<V>);
 impl<V: Vector> SiluRow for InLanes<V> {
     #[inline(always)]
     unsafe fn silu(x: &mut [f32]) {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         unsafe { map_in_place::<V, _>(&Silu, x) }
     }
 }

@@ -1,7 +1,7 @@
-//! The gated delta rule (Yang, Kautz and Hatamizadeh, arXiv:2412.06464), as its recurrence: the linear attention of Qwen3-Next.
+//! Gated delta rule (Yang, Kautz and Hatamizadeh, arXiv:2412.06464) in recurrent form: the linear attention of Qwen3-Next.
 //!
-//! A head's state `S`, `(key_dim, value_dim)`, is a memory that values are written into at keys. For each row:
-//! `S = S e^g`; `delta = (v - Sᵀk) beta`; `S = S + k deltaᵀ`; `out = Sᵀq`. Keys and queries come normalised, queries scaled.
+//! A head's state `S`, `(key_dim, value_dim)`, is an associative memory of values by key. For each row: `S = S e^g`; `delta = (v
+//! - Sᵀk) beta`; `S = S + k deltaᵀ`; `out = Sᵀq`. The caller normalises keys and queries and scales queries.
 
 use super::{Columns, SequenceRun, Shape, Unit, for_units, rows_end};
 use crate::kernels::Kernels;
@@ -11,12 +11,12 @@ use crate::kernels::threads::Threads;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use crate::kernels::vector::{Vector, exp};
 
-/// Which key a value head has, where there are more of these.
+/// Which key head a value head uses if there are more value heads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyHeads {
-    /// Neighbours share one: `head / (value_heads / key_heads)`. Files of Qwen3-Next.
+    /// Adjacent value heads share one: `head / (value_heads / key_heads)`. Used by Qwen3-Next files.
     Grouped,
-    /// Keys repeat: `head % key_heads`. Files of Qwen3.5, whose value heads the converter reorders.
+    /// Keys repeat: `head % key_heads`. Used by Qwen3.5 files, whose value heads the converter reorders.
     Tiled,
 }
 
@@ -29,24 +29,24 @@ pub struct GatedDelta<'a> {
     pub k: Columns<'a>,
     /// `(rows, value_heads × value_dim)`
     pub v: Columns<'a>,
-    /// Logarithms of decays, `(rows, value_heads)`.
+    /// Log decays, `(rows, value_heads)`.
     pub g: Columns<'a>,
     /// `(rows, value_heads)`, 0 to 1.
     pub beta: Columns<'a>,
-    /// How many.
+    /// Number of key heads.
     pub key_heads: usize,
-    /// How many, a multiple of these.
+    /// Number of value heads, a multiple of `key_heads`.
     pub value_heads: usize,
-    /// Elements of a key.
+    /// Elements per key.
     pub key_dim: usize,
-    /// Elements of a value.
+    /// Elements per value.
     pub value_dim: usize,
-    /// How they belong together.
+    /// How value heads map to key heads.
     pub mapping: KeyHeads,
 }
 
 impl GatedDelta<'_> {
-    /// Elements of a sequence's state.
+    /// Elements in a sequence's state.
     pub fn state_len(&self) -> usize {
         self.value_heads * self.key_dim * self.value_dim
     }
@@ -61,10 +61,10 @@ impl GatedDelta<'_> {
     }
 }
 
-/// Into `out`, `(rows, value_heads × value_dim)`; rows of no run stay as they are.
+/// Writes to `out`, `(rows, value_heads × value_dim)`; rows in no run are left unchanged.
 ///
 /// # Panics
-/// If shapes do not fit, or two runs share rows.
+/// If shapes do not match, or two runs share rows.
 pub fn gated_delta(
     kernels: &Kernels,
     threads: &Threads,
@@ -81,22 +81,22 @@ pub fn gated_delta(
     call.g.check("g", rows, heads);
     call.beta.check("beta", rows, heads);
     let shape = Shape { state: call.state_len(), columns, parts: heads, grain: 1 };
-    // SAFETY: a table is handed out only where the processor has what it needs; shapes were checked.
+    // SAFETY: tables are handed out only on processors that support them; shapes were checked.
     for_units(threads, &shape, runs, out, &|unit| unsafe { (kernels.recurrence.gated_delta)(call, unit) });
 }
 
-/// Lanes are elements of a value, so their number does not show in the bits. Some columns of the state stay in the first cache
-/// for all rows.
+/// Lanes are elements of a value, so their number does not affect the result. A few state columns at a time stay in L1 for all
+/// rows.
 ///
 /// # Safety
-/// As [`Vector`] says; shapes as [`gated_delta`] checks them, and nobody else has the unit's parts.
+/// See [`Vector`]; shapes as [`gated_delta`] checks them, and no other thread holds the unit's parts.
 #[inline(always)]
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(in crate::kernels) unsafe fn lanes<V: Vector>(call: &GatedDelta<'_>, unit: &Unit<'_>) {
-    /// Vectors whose sums do not wait for one another.
+    /// Vectors with independent sums, to hide latency.
     const TOGETHER: usize = 4;
     let mut column = 0;
-    // SAFETY: whole vectors within a value; the rest is passed on.
+    // SAFETY: whole vectors within a value; the rest is upheld by the caller.
     unsafe {
         while call.value_dim - column >= TOGETHER * V::LANES {
             rows::<V, TOGETHER>(call, unit, column);
@@ -146,7 +146,7 @@ unsafe fn step<V: Vector, const N: usize>(
     beta: f32,
     out: &mut [f32],
 ) {
-    // SAFETY: the state has as many rows as keys have elements, and `N` vectors of each; so have values and output.
+    // SAFETY: state has `key_dim` rows of `N` vectors; values and output have `N` vectors each.
     unsafe {
         let decay = V::splat(decay);
         let mut found = [V::splat(0.0); N];

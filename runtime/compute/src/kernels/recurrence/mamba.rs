@@ -1,13 +1,14 @@
-//! Selective state spaces: Mamba (Gu and Dao, arXiv:2312.00752) and Mamba-2 (Dao and Gu, arXiv:2405.21060), as their recurrence.
+//! Selective state spaces: Mamba (Gu and Dao, arXiv:2312.00752) and Mamba-2 (Dao and Gu, arXiv:2405.21060), in recurrent form.
 //!
-//! `dt = ln(1 + e^dt)`, `h = h e^(dt A) + B x dt`, `y = Σ h C + D x`. In Mamba a channel has `states` elements of state, each with an `A` of
-//! its own; in Mamba-2 `head_dim` channels share an `A`, and heads of a group share `B` and `C`. `A` is negative.
+//! `dt = ln(1 + e^dt)`, `h = h e^(dt A) + B x dt`, `y = Σ h C + D x`. In Mamba a channel has `states` state elements, each with
+//! its own `A`; in Mamba-2 the `head_dim` channels of a head share an `A`, and heads of a group share `B` and `C`. `A` is
+//! negative.
 
 use super::{Columns, SequenceRun, Shape, Unit, for_units, rows_end};
 use crate::kernels::Kernels;
 use crate::kernels::threads::Threads;
 
-/// Channels of a unit.
+/// Channels per unit.
 pub(in crate::kernels) const CHANNELS: usize = 64;
 
 /// A step of Mamba.
@@ -17,7 +18,7 @@ pub struct Mamba1<'a> {
     pub x: Columns<'a>,
     /// Time steps before softplus, `(rows, channels)`.
     pub dt: Columns<'a>,
-    /// Added to `dt`: one value a channel.
+    /// Added to `dt`: one value per channel.
     pub dt_bias: Option<&'a [f32]>,
     /// `(rows, states)`
     pub b: Columns<'a>,
@@ -25,16 +26,16 @@ pub struct Mamba1<'a> {
     pub c: Columns<'a>,
     /// `(channels, states)`, negative.
     pub a: &'a [f32],
-    /// One value a channel.
+    /// One value per channel.
     pub d: Option<&'a [f32]>,
-    /// How many.
+    /// Number of channels.
     pub channels: usize,
-    /// Elements of state of a channel.
+    /// State elements per channel.
     pub states: usize,
 }
 
 impl Mamba1<'_> {
-    /// Elements of a sequence's state.
+    /// Elements in a sequence's state.
     pub fn state_len(&self) -> usize {
         self.channels * self.states
     }
@@ -47,28 +48,28 @@ pub struct Mamba2<'a> {
     pub x: Columns<'a>,
     /// Time steps before softplus, `(rows, heads)`.
     pub dt: Columns<'a>,
-    /// Added to `dt`: one value a head.
+    /// Added to `dt`: one value per head.
     pub dt_bias: Option<&'a [f32]>,
     /// `(rows, groups × states)`
     pub b: Columns<'a>,
     /// `(rows, groups × states)`
     pub c: Columns<'a>,
-    /// One value a head, negative.
+    /// One value per head, negative.
     pub a: &'a [f32],
-    /// One value a head.
+    /// One value per head.
     pub d: Option<&'a [f32]>,
-    /// How many.
+    /// Number of heads.
     pub heads: usize,
-    /// Channels of a head.
+    /// Channels per head.
     pub head_dim: usize,
-    /// Head `h` has the `B` and `C` of group `h / (heads / groups)`.
+    /// Head `h` uses `B` and `C` of group `h / (heads / groups)`.
     pub groups: usize,
-    /// Elements of state of a channel.
+    /// State elements per channel.
     pub states: usize,
 }
 
 impl Mamba2<'_> {
-    /// Elements of a sequence's state.
+    /// Elements in a sequence's state.
     pub fn state_len(&self) -> usize {
         self.heads * self.head_dim * self.states
     }
@@ -80,10 +81,10 @@ impl Mamba2<'_> {
     }
 }
 
-/// Into `out`, `(rows, channels)`; rows of no run stay as they are.
+/// Writes to `out`, `(rows, channels)`; rows in no run are left unchanged.
 ///
 /// # Panics
-/// If shapes do not fit, or two runs share rows.
+/// If shapes do not match, or two runs share rows.
 pub fn mamba1(kernels: &Kernels, threads: &Threads, call: &Mamba1<'_>, runs: &mut [SequenceRun<'_>], out: &mut [f32]) {
     let (rows, channels, states) = (rows_end(runs), call.channels, call.states);
     call.x.check("x", rows, channels);
@@ -94,14 +95,14 @@ pub fn mamba1(kernels: &Kernels, threads: &Threads, call: &Mamba1<'_>, runs: &mu
     let fits = |values: Option<&[f32]>| values.is_none_or(|values| values.len() == channels);
     assert!(fits(call.d) && fits(call.dt_bias), "D and the bias of dt have a value a channel");
     let shape = Shape { state: call.state_len(), columns: channels, parts: channels, grain: CHANNELS };
-    // SAFETY: a table is handed out only where the processor has what it needs; shapes were checked.
+    // SAFETY: tables are handed out only on processors that support them; shapes were checked.
     for_units(threads, &shape, runs, out, &|unit| unsafe { (kernels.recurrence.mamba1)(call, unit) });
 }
 
-/// Into `out`, `(rows, heads × head_dim)`; rows of no run stay as they are.
+/// Writes to `out`, `(rows, heads × head_dim)`; rows in no run are left unchanged.
 ///
 /// # Panics
-/// If shapes do not fit, or two runs share rows.
+/// If shapes do not match, or two runs share rows.
 pub fn mamba2(kernels: &Kernels, threads: &Threads, call: &Mamba2<'_>, runs: &mut [SequenceRun<'_>], out: &mut [f32]) {
     let (rows, heads, columns) = (rows_end(runs), call.heads, call.heads * call.head_dim);
     assert!(call.groups > 0 && heads.is_multiple_of(call.groups), "{heads} heads in {} groups", call.groups);
@@ -127,11 +128,11 @@ pub(in crate::kernels) mod lanes {
     use crate::kernels::vector::{Vector, exp};
 
     /// # Safety
-    /// As [`Vector`] says; shapes as [`super::mamba1`] checks them, and nobody else has the unit's parts.
+    /// See [`Vector`]; shapes as [`super::mamba1`] checks them, and no other thread holds the unit's parts.
     #[inline(always)]
     pub(in crate::kernels) unsafe fn mamba1<V: Vector>(call: &Mamba1<'_>, unit: &Unit<'_>) {
         let (part, states, width) = (unit.part.clone(), call.states, unit.part.len());
-        // SAFETY: this unit's channels and rows; the rest as the caller promised.
+        // SAFETY: this unit's channels and rows; the rest is upheld by the caller.
         unsafe {
             let state = unit.state.part(part.start * states..part.end * states);
             let a = &call.a[part.start * states..part.end * states];
@@ -156,7 +157,7 @@ pub(in crate::kernels) mod lanes {
         }
     }
 
-    /// A row of one channel: its output.
+    /// One row of one channel; returns its output.
     #[inline(always)]
     unsafe fn channel_step<V: Vector>(h: &mut [f32], a: &[f32], b: &[f32], c: &[f32], dt: f32, x_dt: f32) -> f32 {
         let whole = h.len() / V::LANES * V::LANES;
@@ -186,7 +187,7 @@ pub(in crate::kernels) mod lanes {
         x_dt: f32,
         sum: V,
     ) -> V {
-        // SAFETY: the caller has as many elements there.
+        // SAFETY: the caller guarantees as many elements there.
         unsafe {
             let decay = exp(V::load(a.add(at)).mul(V::splat(dt)));
             let new = V::load(h.add(at)).mul_add(decay, V::load(b.add(at)).mul(V::splat(x_dt)));
@@ -195,17 +196,17 @@ pub(in crate::kernels) mod lanes {
         }
     }
 
-    /// Channels that share the loads of `B` and `C`, and whose sums do not wait for one another.
+    /// Channels that share the loads of `B` and `C`, with independent sums to hide latency.
     const TOGETHER: usize = 4;
 
     /// # Safety
-    /// As [`mamba1`].
+    /// See [`mamba1`].
     #[inline(always)]
     pub(in crate::kernels) unsafe fn mamba2<V: Vector>(call: &Mamba2<'_>, unit: &Unit<'_>) {
         let &Mamba2 { head_dim, states, .. } = call;
         let (head, columns) = (unit.part.start, call.heads * head_dim);
         let size = head_dim * states;
-        // SAFETY: this unit's head and rows; the rest as the caller promised.
+        // SAFETY: this unit's head and rows; the rest is upheld by the caller.
         unsafe {
             let state = unit.state.part(head * size..(head + 1) * size);
             for row in unit.rows.clone() {
@@ -233,7 +234,7 @@ pub(in crate::kernels) mod lanes {
         }
     }
 
-    /// A row of `N` channels of a head.
+    /// One row of `N` channels of a head.
     #[inline(always)]
     unsafe fn channels<V: Vector, const N: usize>(
         h: &mut [f32],

@@ -1,9 +1,9 @@
-//! Recurrences of every table against f64, and the same bits however a prompt is cut, whoever shares the step.
+//! Recurrences of every table against f64, and bit-identical however a prompt is split and whatever shares the step.
 
 use super::*;
 use crate::kernels::{Kernels, tables_under_test};
 
-/// Values within ±`factor`, a different stretch of them for each `seed`.
+/// Values within ±`factor`, a different sequence for each `seed`.
 fn values(count: usize, seed: usize, factor: f32) -> Vec<f32> {
     (0..count).map(|i| (((i + 31 * seed) * 7919 % 2003) as f32 / 1001.0 - 1.0) * factor).collect()
 }
@@ -14,7 +14,7 @@ trait Operation {
     /// Columns of the output.
     fn columns(&self) -> usize;
     fn run(&self, kernels: &Kernels, threads: &Threads, runs: &mut [SequenceRun<'_>], out: &mut [f32]);
-    /// The outputs of these rows as of a sequence that starts there.
+    /// The outputs of these rows, for a sequence that starts with them.
     fn reference(&self, rows: Range<usize>) -> Vec<f64>;
 }
 
@@ -23,7 +23,7 @@ const ROWS: usize = 23;
 /// Rows of a step that belong to three sequences, and one row that belongs to none.
 const SEQUENCES: [Range<usize>; 3] = [0..15, 15..16, 17..ROWS];
 
-/// All outputs and states with the rows of each sequence cut into chunks of so many; a step has a chunk of every sequence.
+/// All outputs and states with each sequence's rows split into chunks of this size; a step has a chunk of every sequence.
 fn in_chunks(operation: &dyn Operation, kernels: &Kernels, threads: usize, chunk: usize) -> (Vec<u32>, Vec<u32>) {
     let threads = Threads::new(threads);
     let mut out = vec![7.5; ROWS * operation.columns()];
@@ -84,7 +84,7 @@ impl Convolving {
     fn call(&self) -> Convolution<'_> {
         let &Convolving { channels, taps, plain, .. } = self;
         let bias = (!plain).then_some(&self.bias[..]);
-        // A part of a wider row.
+        // Part of a wider row.
         let x = Columns::new(&self.x, channels + 5, 3);
         Convolution { x, channels, taps, weight: &self.weight, bias, silu: !plain }
     }
@@ -130,7 +130,7 @@ fn convolutions() {
 
 /// Mamba, or Mamba-2 with heads of several channels.
 struct Scanning {
-    /// Of Mamba-2; channels for Mamba.
+    /// For Mamba-2; channels for Mamba.
     heads: usize,
     /// 0 for Mamba.
     head_dim: usize,
@@ -155,7 +155,7 @@ impl Scanning {
             states,
             extras,
             xbc: values(ROWS * width, 1, 1.5),
-            // Past 20, where softplus is the identity to f32.
+            // Some values above 20, where softplus is the identity in f32.
             dt: values(ROWS * heads, 2, 4.0).iter().map(|dt| if *dt > 3.9 { 25.0 } else { *dt }).collect(),
             a: values(heads * a, 3, 2.0).iter().map(|a| -a.abs() - 0.01).collect(),
             d: values(heads, 4, 1.0),
@@ -256,7 +256,7 @@ impl Remembering {
     fn new(key_heads: usize, value_heads: usize, key_dim: usize, value_dim: usize, mapping: KeyHeads) -> Self {
         let width = 2 * key_heads * key_dim + value_heads * value_dim;
         let mut qkv = values(ROWS * width, 1, 1.0);
-        // Keys and queries of length one, as in a model; others make the state grow.
+        // Unit-length keys and queries, as in a model; others would make the state grow.
         for row in qkv.chunks_exact_mut(width) {
             for head in row[..2 * key_heads * key_dim].chunks_exact_mut(key_dim) {
                 let length = head.iter().map(|x| x * x).sum::<f32>().sqrt();

@@ -1,4 +1,4 @@
-//! Attention, one position after the other: what the vector forms are held to.
+//! Attention, one position at a time: the reference for the vector forms.
 
 use std::ops::Range;
 
@@ -24,7 +24,7 @@ fn segment(block: &Block<'_>, positions: Range<usize>, scratch: &mut [f32], to: 
             if seen.start >= seen.end {
                 continue;
             }
-            // Once for all rows that see the same or less.
+            // Done once for all rows that see the same range or less.
             if seen.start < widened.start || seen.end > widened.end {
                 let (page_keys, page_values) = block.page(page);
                 widened = 0..seen.end.max(widened.end);
@@ -62,12 +62,12 @@ fn segment(block: &Block<'_>, positions: Range<usize>, scratch: &mut [f32], to: 
     }
 }
 
-/// The first rows of a page.
+/// Dequantises the first rows of a page.
 fn widen(from: Head<'_>, role: Role, to: &mut [f32], dim: usize) {
     to.chunks_exact_mut(dim).enumerate().for_each(|(position, to)| from.row(role, position, to));
 }
 
-/// f32 to f16, to the nearest; what is too large becomes the largest.
+/// f32 to the nearest f16, clamped to its largest value.
 fn store(from: &[f32], to: &mut [f16]) {
     let most = f16::MAX.to_f32();
     to.iter_mut().zip(from).for_each(|(to, from)| *to = f16::from_f32(from.clamp(-most, most)));

@@ -1,4 +1,4 @@
-//! Element-wise operations, one element after the other; sums in f64.
+//! Element-wise operations, one element at a time; sums in f64.
 
 use crate::kernels::elementwise::{Activation, ElementwiseKernels, lanes};
 
@@ -65,7 +65,7 @@ fn gate(activation: Activation, gate: &[f32], up: &[f32], out: &mut [f32]) {
 }
 
 fn swiglu_oai(gate: &[f32], up: &[f32], alpha: f32, limit: f32, out: &mut [f32]) {
-    // NaN is kept, as by every table.
+    // NaN is kept, as on every table.
     let most = |x: f32| if x > limit { limit } else { x };
     let least = |x: f32| if x < -limit { -limit } else { x };
     for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {

@@ -1,4 +1,4 @@
-//! Matrix products in plain code: a row is unpacked once and meets every token.
+//! Matrix products in plain code: a row is unpacked once and multiplied with every token.
 
 use satchel_gguf::TensorType;
 
@@ -27,7 +27,7 @@ fn round(value: f32) -> f32 {
     (value + SHIFT) - SHIFT
 }
 
-/// Activations to int8. All tables give the same bits here.
+/// Quantises activations to int8. All tables give the same bits here.
 pub(in crate::kernels) fn quantize(x: &[f32], groups: &mut [ActivationGroup]) {
     for (x, group) in x.chunks_exact(GROUP).zip(groups) {
         let largest = |half: &[f32]| half.iter().map(|value| value.to_bits() & i32::MAX as u32).max().unwrap_or(0);
@@ -67,13 +67,13 @@ unsafe fn quantised_rows<B: Block>(chunk: &Chunk<'_>) {
                     sum += group.offset[0] * facts.sum;
                 }
             }
-            // SAFETY: the row is of this chunk.
+            // SAFETY: the row belongs to this chunk.
             unsafe { chunk.store(token, row, &[sum]) };
         }
     }
 }
 
-/// Of 16 columns.
+/// Dot product of 16 columns.
 fn dot(a: &[i8], b: &[i8]) -> i32 {
     a[..16].iter().zip(&b[..16]).map(|(&a, &b)| i32::from(i16::from(a) * i16::from(b))).sum()
 }
@@ -91,7 +91,7 @@ unsafe fn plain_rows<P: Plain>(chunk: &Chunk<'_>) {
                     lanes[lane] += w[lane] * x[lane];
                 }
             }
-            // SAFETY: the row is of this chunk.
+            // SAFETY: the row belongs to this chunk.
             unsafe { chunk.store(token, row, &[lanes.iter().sum()]) };
         }
     }

@@ -1,6 +1,6 @@
-//! The scalar table: plain Rust that runs on every processor and defines what is right.
+//! The scalar table: plain Rust that runs on every processor and is the reference.
 //!
-//! The compiler may vectorise it for the baseline of the target (SSE2 on x86-64); nothing here is written for that.
+//! The compiler may vectorise it for the target's baseline (SSE2 on x86-64); nothing here is tuned for that.
 
 mod attention;
 mod elementwise;

@@ -1,4 +1,4 @@
-//! Recurrences in plain code, one element of state after the other.
+//! Recurrences in plain code, one state element at a time.
 
 use super::elementwise::activated;
 use crate::kernels::elementwise::Activation;
@@ -9,9 +9,9 @@ use crate::kernels::recurrence::{
 pub(super) const KERNELS: RecurrenceKernels = RecurrenceKernels { convolve, mamba1, mamba2, gated_delta };
 
 /// # Safety
-/// Nobody else has the unit's parts, as for all of these.
+/// No other thread holds the unit's parts, here and below.
 unsafe fn convolve(call: &Convolution<'_>, unit: &Unit<'_>) {
-    // SAFETY: passed on from the caller.
+    // SAFETY: upheld by the caller.
     unsafe { convolve_plain::<OneByOne>(call, unit) }
 }
 
@@ -38,7 +38,7 @@ unsafe fn mamba1(call: &Mamba1<'_>, unit: &Unit<'_>) {
             let dt =
                 softplus(call.dt.row(row, channel..channel + 1)[0] + call.dt_bias.map_or(0.0, |bias| bias[channel]));
             let mut y = 0.0;
-            // SAFETY: this unit's channel, and its column of its rows.
+            // SAFETY: this unit's channel, in this unit's rows.
             let (h, out) = unsafe {
                 let at = row * call.channels + channel;
                 (unit.state.part(channel * states..(channel + 1) * states), unit.out.part(at..at + 1))
@@ -64,7 +64,7 @@ unsafe fn mamba2(call: &Mamba2<'_>, unit: &Unit<'_>) {
         let (b, c) = (call.b.row(row, call.group(head)), call.c.row(row, call.group(head)));
         let x = call.x.row(row, head * dim..(head + 1) * dim);
         let first = (row * call.heads + head) * dim;
-        // SAFETY: this unit's columns of its rows.
+        // SAFETY: this unit's columns in this unit's rows.
         let out = unsafe { unit.out.part(first..first + dim) };
         for (channel, h) in state.chunks_exact_mut(states).enumerate() {
             let mut y = 0.0;
@@ -97,7 +97,7 @@ unsafe fn gated_delta(call: &GatedDelta<'_>, unit: &Unit<'_>) {
         let v = call.v.row(row, head * dim..(head + 1) * dim);
         delta.iter_mut().zip(v).for_each(|(delta, v)| *delta = (v - *delta) * beta);
         let first = (row * call.value_heads + head) * dim;
-        // SAFETY: this unit's columns of its rows.
+        // SAFETY: this unit's columns in this unit's rows.
         let out = unsafe { unit.out.part(first..first + dim) };
         out.fill(0.0);
         for ((state, q), k) in state.chunks_exact_mut(dim).zip(q).zip(k) {

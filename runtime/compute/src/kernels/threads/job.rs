@@ -1,10 +1,11 @@
-//! A job as its threads share it: the caller opens it, every thread takes chunks and reports them, and the caller joins.
+//! A job as shared by its threads: the caller opens it, every thread takes chunks and reports them, and the caller joins.
 //!
-//! What a chunk does is not known here: `work` is a pointer that is handed on, never followed. Nor is how a worker waits for the
-//! next job. Locks and atomics come from `super::sync`, so that `tests/loom` can run every interleaving of this file.
+//! What a chunk does is unknown here: `work` is a pointer that is passed on, never dereferenced. Nor does it matter how a worker
+//! waits for the next job. Locks and atomics come from `super::sync`, so that `tests/loom` can check every interleaving of this
+//! file.
 //!
-//! The order that everything rests on: what the caller wrote before [`Job::open`] is seen by whoever [`Job::take`]s a chunk, and what
-//! a thread did before [`Job::report`] is seen by the caller behind [`Job::join`].
+//! The ordering everything relies on: what the caller wrote before [`Job::open`] is visible to every thread that [`Job::take`]s a
+//! chunk, and what a thread did before [`Job::report`] is visible to the caller after [`Job::join`].
 
 use std::ptr;
 use std::sync::PoisonError;
@@ -13,10 +14,10 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
 use super::sync::{AtomicPtr, AtomicU64, AtomicUsize, Condvar, Mutex};
 use super::word::{End, Word};
 
-/// Set in `pending` by a caller that went to sleep: whoever reports last wakes it.
+/// Set in `pending` by a caller that went to sleep: the last to report wakes it.
 const CALLER_SLEEPS: usize = 1 << (usize::BITS - 1);
 
-/// Keeps what different threads write on different cache lines (128 bytes: adjacent lines are fetched in pairs).
+/// Keeps data written by different threads on separate cache lines (128 bytes: adjacent lines are prefetched in pairs).
 #[repr(align(128))]
 pub(super) struct Line<T>(pub(super) T);
 
@@ -24,15 +25,15 @@ pub(super) struct Line<T>(pub(super) T);
 struct Opened {
     /// A [`Word`]; the rest is published by the store that opens a generation.
     word: AtomicU64,
-    /// The caller's, and good while `pending` is not zero.
+    /// The caller's, valid while `pending` is not zero.
     work: AtomicPtr<()>,
-    /// Where the caller ran when it opened the job.
+    /// CPU of the caller when it opened the job.
     processor: AtomicUsize,
 }
 
 pub(super) struct Job {
     opened: Line<Opened>,
-    /// Chunks of the open job that no thread has reported as finished.
+    /// Chunks of the open job not yet reported as finished.
     pending: Line<AtomicUsize>,
     join_lock: Mutex<()>,
     joined: Condvar,
@@ -53,7 +54,7 @@ impl Job {
         }
     }
 
-    /// Opens a job of `0..chunks`. Callers take turns, and the job before it was joined: it has no chunk left and none pending.
+    /// Opens a job of `0..chunks`. Callers take turns, and the previous job was joined: it has no chunk left or pending.
     #[inline]
     pub(super) fn open(&self, chunks: u16, work: *mut (), processor: usize) {
         let opened = &self.opened.0;
@@ -61,24 +62,24 @@ impl Job {
         opened.processor.store(processor, Relaxed);
         self.pending.0.store(usize::from(chunks), Relaxed);
         let generation = Word::unpack(opened.word.load(Relaxed)).generation.wrapping_add(1);
-        // Release publishes the above. SeqCst pairs with a worker's way to sleep: either it sees this job, or we see its flag.
+        // Release publishes the above. SeqCst pairs with a worker going to sleep: either it sees this job, or we see its flag.
         opened.word.store(Word { generation, front: 0, back: chunks }.pack(), SeqCst);
     }
 
-    /// No chunk is left to take. Sequentially consistent, for workers that are about to sleep.
+    /// No chunk is left to take. Sequentially consistent, for workers about to sleep.
     #[inline]
     pub(super) fn is_over(&self) -> bool {
         Word::unpack(self.opened.0.word.load(SeqCst)).is_over()
     }
 
-    /// Where the caller of the last job ran.
+    /// CPU of the last job's caller.
     #[inline]
     pub(super) fn processor(&self) -> usize {
         self.opened.0.processor.load(Relaxed)
     }
 
-    /// Takes the next chunk of the open job at that end, with the job's work, if there is one. It belongs to this thread, and the
-    /// work stays good, until the chunk is reported.
+    /// Takes the open job's next chunk from that end, with the job's work, if any. The chunk belongs to this thread, and the work
+    /// stays valid, until the chunk is reported.
     #[inline]
     pub(super) fn take(&self, end: End) -> Option<(usize, *mut ())> {
         let opened = &self.opened.0;
@@ -90,8 +91,8 @@ impl Job {
             }
             let (chunk, rest) = word.take(end);
             let work = opened.work.load(Relaxed);
-            // Where the swap succeeds, this generation was open from our first look at the word until now: the next one opens only
-            // after our report of this chunk. Hence `work` is this generation's: its store happened before our acquiring load, the
+            // If the swap succeeds, this generation was open from our first read of the word until now: the next one opens only
+            // after we report this chunk. Hence `work` is this generation's: its store happened before our acquiring load, the
             // next one's happens after our report.
             match opened.word.compare_exchange_weak(packed, rest.pack(), AcqRel, Acquire) {
                 Ok(_) => return Some((usize::from(chunk), work)),
@@ -100,12 +101,12 @@ impl Job {
         }
     }
 
-    /// Reports chunks of one job that this thread took and finished: as many as it holds, since a chunk that was taken and not
-    /// reported keeps the job open.
+    /// Reports chunks of one job that this thread took and finished. Any number, since a chunk taken but not reported keeps the
+    /// job open.
     #[inline]
     pub(super) fn report(&self, finished: usize) {
         if finished > 0 && self.pending.0.fetch_sub(finished, AcqRel) == CALLER_SLEEPS + finished {
-            // The lock orders this notice after the caller's last look at `pending`.
+            // The lock orders this notification after the caller's last check of `pending`.
             drop(self.join_lock.lock().unwrap_or_else(PoisonError::into_inner));
             self.joined.notify_all();
         }

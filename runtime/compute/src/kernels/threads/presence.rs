@@ -1,44 +1,43 @@
-//! How a worker shares its processor with other processes without holding the job up.
+//! How a worker shares its CPU with other processes without delaying the job.
 //!
-//! A thread that the system takes off its processor in the middle of a chunk keeps everybody waiting for a time slice
-//! (milliseconds; a chunk takes tens of microseconds). So a worker leaves by itself, between two chunks, shortly before
-//! the system would make it: it has then run for about the shortest slice that Linux gives, and comes back with a new one.
-//! While it is away the others take its chunks.
+//! A thread pre-empted in the middle of a chunk stalls all others for a time slice (milliseconds; a chunk takes tens of
+//! microseconds). So a worker yields by itself, between two chunks, shortly before it would be pre-empted: it has then run for
+//! about the shortest slice that Linux gives, and gets a new one when it returns. Meanwhile the others take its chunks.
 //!
-//! Nor does a worker stay on the caller's processor: where all are taken, the system wakes a thread beside the one that
-//! woke it, and the two would then take turns on one processor while a foreign process has another for itself.
+//! Nor does a worker stay on the caller's CPU: if all are busy, the system wakes a thread on its waker's CPU, and the two would
+//! then take turns on one CPU while a foreign process has another for itself.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long a worker stays. Linux' shortest slice is 1.4 ms; it begins after another process's at a tick, and ends at one, of
-/// which there are 1000, 300, 250 or 100 a second: so it lasts 2 ms at least.
+/// How long a worker stays. Linux's shortest slice is 1.4 ms; it starts after another process's at a tick, and ends at one, at
+/// 1000, 300, 250 or 100 Hz: so it lasts at least 2 ms.
 const STAY: Duration = Duration::from_micros(1800);
 
-/// A gap between two looks at the clock that may be a slice given to somebody else; shorter ones are interrupts.
+/// Minimum gap between two clock reads that counts as a slice given to another process; shorter ones are interrupts.
 const GAP: Duration = Duration::from_micros(700);
 
-/// How long it leaves where another process wants the processor: that one runs for its own slice, whatever is said here.
+/// How long it leaves if another process wants the CPU: that one runs for its own slice regardless.
 const LEAVE: Duration = Duration::from_micros(50);
 
-/// A worker's stay on its processor.
+/// A worker's stay on its CPU.
 pub(super) struct Presence {
-    /// When it came back last, by the clock and by the processor time it had used.
+    /// When it last came back, by the clock and by its CPU time.
     since: (Instant, Option<Duration>),
     looked: Instant,
-    /// Somebody else has used this processor lately.
+    /// Another process used this CPU recently.
     shared: bool,
     places: Places,
 }
 
 impl Presence {
-    /// Of the calling thread, from now on.
+    /// For the calling thread, starting now.
     pub(super) fn new() -> Self {
         let now = Instant::now();
         Self { since: (now, processor_time()), looked: now, shared: false, places: Places::new() }
     }
 
-    /// Called between chunks and while waiting, often. Whether it is time to leave.
+    /// Whether it is time to leave. Called often, between chunks and while waiting.
     pub(super) fn is_over(&mut self) -> bool {
         let now = Instant::now();
         if now - self.looked > GAP && self.was_away(now) {
@@ -49,7 +48,7 @@ impl Presence {
         now - self.since.0 > STAY
     }
 
-    /// Gives the processor to whoever wants it, and comes back.
+    /// Yields the CPU and comes back.
     pub(super) fn leave(&mut self) {
         let left = Instant::now();
         if self.shared {
@@ -62,18 +61,18 @@ impl Presence {
         self.came_back(now);
     }
 
-    /// From here on it has a slice of its own again.
+    /// From here on it has its own time slice again.
     pub(super) fn came_back(&mut self, now: Instant) {
         self.since = (now, processor_time());
         self.looked = now;
     }
 
-    /// Moves to another processor if the caller is on this one.
+    /// Moves to another CPU if the caller is on this one.
     pub(super) fn avoid(&self, caller: usize) {
         self.places.avoid(caller);
     }
 
-    /// Whether most of the last gap was spent off the processor, and not in one long chunk.
+    /// Whether most of the last gap was spent off the CPU, rather than in one long chunk.
     fn was_away(&self, now: Instant) -> bool {
         let (since, used_then) = self.since;
         match (used_then, processor_time()) {
@@ -83,19 +82,19 @@ impl Presence {
     }
 }
 
-/// The processor that the calling thread is on now.
+/// The calling thread's current CPU.
 #[cfg(target_os = "linux")]
 pub(super) fn processor() -> usize {
     rustix::thread::sched_getcpu()
 }
 
-/// Not asked of other systems.
+/// Not queried on other systems.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn processor() -> usize {
     0
 }
 
-/// The processors that a worker may use.
+/// The CPUs that a worker may use.
 #[cfg(target_os = "linux")]
 struct Places(Option<rustix::thread::CpuSet>);
 
@@ -108,12 +107,12 @@ impl Places {
     fn avoid(&self, caller: usize) {
         let Some(mut allowed) = self.0.filter(|_| processor() == caller) else { return };
         allowed.unset(caller);
-        // Where the system refuses, the worker is slow and nothing else.
+        // If the system refuses, the worker is slow, nothing worse.
         let _ = rustix::thread::sched_setaffinity(None, &allowed);
     }
 }
 
-/// Other systems choose alone.
+/// Left to the scheduler on other systems.
 #[cfg(not(target_os = "linux"))]
 struct Places;
 
@@ -126,14 +125,14 @@ impl Places {
     fn avoid(&self, _caller: usize) {}
 }
 
-/// Processor time of the calling thread; a system call.
+/// CPU time of the calling thread; a system call.
 #[cfg(target_os = "linux")]
 fn processor_time() -> Option<Duration> {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::try_from(time).ok()
 }
 
-/// Not asked of other systems.
+/// Not queried on other systems.
 #[cfg(not(target_os = "linux"))]
 fn processor_time() -> Option<Duration> {
     None
@@ -143,7 +142,7 @@ fn processor_time() -> Option<Duration> {
 mod tests {
     use super::*;
 
-    /// Uses the processor for so long.
+    /// Burns this much CPU time.
     fn work(time: Duration) {
         let begun = Instant::now();
         while begun.elapsed() < time {
@@ -155,7 +154,7 @@ mod tests {
     fn a_stay_ends_and_begins_again() {
         let mut presence = Presence::new();
         let begun = Instant::now();
-        // Where others take the processor in between, the stay begins again by itself.
+        // If other processes take the CPU in between, the stay restarts by itself.
         while !presence.is_over() {
             work(STAY / 100);
             assert!(begun.elapsed() < Duration::from_secs(20), "it never ends");
@@ -173,7 +172,7 @@ mod tests {
         thread::sleep(GAP * 10);
         presence.is_over();
         assert!(presence.shared, "the processor was somebody else's");
-        // On a busy machine a long chunk may be interrupted: one that was not has to come along.
+        // On a busy machine a long chunk may be interrupted: retry until one is not.
         let undisturbed = (0..200).any(|_| {
             let mut presence = Presence::new();
             work(GAP * 2);
@@ -191,10 +190,10 @@ mod tests {
             println!("SKIPPED: this machine has one processor");
             return;
         }
-        // A thread of its own: the other tests keep all processors.
+        // A thread of its own: the other tests keep all CPUs.
         let worker = thread::spawn(move || {
             let presence = Presence::new();
-            // Twice: the caller may come after it.
+            // Twice: the caller may move to it afterwards.
             for _ in 0..2 {
                 let caller = processor();
                 let mut one = rustix::thread::CpuSet::new();

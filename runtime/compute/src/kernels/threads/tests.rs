@@ -1,11 +1,11 @@
-//! The pool under stress: every chunk once, nothing touched after `run` returned, on more threads than there are processors.
+//! Stress tests of the pool: every chunk runs once, nothing is touched after `run` returned, with more threads than CPUs.
 
 use std::sync::atomic::{AtomicU32, AtomicUsize};
 
 use super::*;
 
-/// Runs `chunks` chunks of uneven work and checks that each ran exactly once. The counters live on this frame, so a worker that
-/// came late and still ran something would write into a frame that is gone.
+/// Runs `chunks` chunks of uneven work and checks that each ran exactly once. The counters live on this stack frame, so a late
+/// worker that still ran something would write into a dead frame.
 fn each_chunk_once(threads: &Threads, chunks: usize, seed: usize) {
     let ran: Vec<AtomicU32> = (0..chunks).map(|_| AtomicU32::new(0)).collect();
     threads.run(chunks, &|chunk| {
@@ -54,7 +54,7 @@ fn workers_do_take_part() {
     let caller = thread::current().id();
     let others = AtomicUsize::new(0);
     threads.run(2, &|_| {
-        // Each of the two chunks waits until the other one runs: only two threads at once can finish this.
+        // Each of the two chunks waits for the other: only two concurrent threads can finish this.
         others.fetch_add(1, SeqCst);
         assert!(spin_until(Duration::from_secs(20), || others.load(SeqCst) >= 2), "the worker never came");
     });
@@ -129,7 +129,7 @@ fn ranges_cover_the_items_once() {
             let parts = Disjoint::new(&mut hits);
             threads.run_ranges(items, grain, &|range| {
                 assert!(!range.is_empty());
-                // SAFETY: `run_ranges` hands out disjoint ranges, which is what this test shows.
+                // SAFETY: `run_ranges` hands out disjoint ranges, which this test verifies.
                 unsafe { parts.part(range) }.iter_mut().for_each(|hit| *hit += 1);
             });
             assert!(hits.iter().all(|hit| *hit == 1), "{items} items, grain {grain}, {count} threads");

@@ -1,7 +1,7 @@
-//! What threads take chunks from: one atomic word.
+//! The atomic word that threads take chunks from.
 
-/// The job word: the chunks not yet taken, `front .. back`, below 32 bits that count generations. These repeat after hours of
-/// uninterrupted dispatch, and a worker would have to be stopped between two instructions for exactly that long to notice.
+/// The job word: the chunks not yet taken, `front .. back`, below a 32-bit generation counter. It wraps after hours of
+/// uninterrupted dispatch, and a worker would have to be suspended between two instructions for exactly that long to be fooled.
 #[derive(Clone, Copy)]
 pub(super) struct Word {
     pub(super) generation: u32,
@@ -18,7 +18,7 @@ impl Word {
         Word { generation: (word >> 32) as u32, front: (word >> 16) as u16, back: word as u16 }
     }
 
-    /// The chunk at that end, and what is left without it. There is one.
+    /// The chunk at that end, and the rest. There must be one.
     pub(super) fn take(self, end: End) -> (u16, Self) {
         match end {
             End::Front => (self.front, Word { front: self.front + 1, ..self }),
@@ -32,7 +32,7 @@ impl Word {
     }
 }
 
-/// From which end of a job a thread takes chunks.
+/// The end of a job that a thread takes chunks from.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum End {
     Front,

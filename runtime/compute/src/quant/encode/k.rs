@@ -1,8 +1,7 @@
-//! Q2_K to Q6_K: a scale (and a minimum) for each group of 16 or 32 weights, and one f16 for the block's 256 that they are
-//! multiples of.
+//! Q2_K to Q6_K: a scale (and a minimum) for each group of 16 or 32 weights, stored as multiples of one f16 per block of 256.
 //!
-//! Scales are searched for group by group, rounded to multiples of the largest, and only then are the levels chosen: against the
-//! scales as a reader will see them.
+//! Scales are searched group by group and rounded to multiples of the largest; levels are chosen last, against the scales as a
+//! reader will decode them.
 
 use super::legacy::farthest;
 use super::search::{Affine, Tries, affine, symmetric, symmetric_by_turns};
@@ -71,11 +70,11 @@ pub(super) fn q6_k(values: &[f32; BLOCK], block: &mut [u8]) {
     pairs(&levels.map(|level| level >> 4), &mut block[128..192]);
 }
 
-/// Scales and minimums of Q4_K and Q5_K, into the block's first 16 bytes; gives the levels.
+/// Writes scales and minimums of Q4_K and Q5_K to the block's first 16 bytes; returns the levels.
 fn with_minimums(values: &[f32; BLOCK], tries: &Tries, block: &mut [u8]) -> [u8; BLOCK] {
     let groups = groups::<32, 8>(values);
     let fits: [Affine; 8] = groups.map(|group| {
-        // Large weights matter more, but none is forgotten: how far each is from zero, and the group's root mean square.
+        // Large weights count more, but every weight counts: distance from zero plus the group's root mean square.
         let square: f32 = group.iter().map(|value| value * value).sum();
         let typical = (square / 32.0).sqrt();
         affine(&group, &group.map(|value| typical + value.abs()), tries)
@@ -94,20 +93,20 @@ fn groups<const N: usize, const GROUPS: usize>(values: &[f32; BLOCK]) -> [[f32; 
     std::array::from_fn(|group| std::array::from_fn(|at| values[N * group + at]))
 }
 
-/// Numbers as multiples of one that is stored as f16.
+/// Numbers as multiples of an f16 unit.
 struct Multiples<L, const GROUPS: usize> {
     unit: f32,
     levels: [L; GROUPS],
 }
 
 impl<L: Copy + Into<f32>, const GROUPS: usize> Multiples<L, GROUPS> {
-    /// What a reader will see of one.
+    /// The value a reader will decode.
     fn value(&self, group: usize) -> f32 {
         self.unit * self.levels[group].into()
     }
 }
 
-/// Numbers from 0 on as multiples 0 to `top`; the unit goes to `offset`.
+/// Non-negative numbers as multiples 0 to `top`; the unit is written at `offset`.
 fn whole<const GROUPS: usize>(
     numbers: &[f32; GROUPS],
     top: f32,
@@ -120,7 +119,7 @@ fn whole<const GROUPS: usize>(
     Multiples { unit, levels: numbers.map(|number| nearest((factor * number).clamp(0.0, top)) as u8) }
 }
 
-/// Numbers of either sign as multiples −`HALF` to `HALF` − 1; the unit goes to `offset`.
+/// Signed numbers as multiples −`HALF` to `HALF` − 1; the unit is written at `offset`.
 fn signed<const HALF: u8>(numbers: &[f32; 16], block: &mut [u8], offset: usize) -> Multiples<i8, 16> {
     let half = f32::from(HALF);
     let farthest = farthest(numbers);
@@ -129,13 +128,13 @@ fn signed<const HALF: u8>(numbers: &[f32; 16], block: &mut [u8], offset: usize) 
     Multiples { unit, levels: numbers.map(|number| nearest((factor * number).clamp(-half, half - 1.0)) as i8) }
 }
 
-/// Levels from 0 to `top` of weights `scale · level − minimum`.
+/// Levels 0 to `top` of weights `scale · level − minimum`.
 fn above<const N: usize>(values: &[f32; N], scale: f32, minimum: f32, top: f32) -> [u8; N] {
     let inverse = inverse(scale);
     values.map(|value| nearest(((value + minimum) * inverse).clamp(0.0, top)) as u8)
 }
 
-/// Levels from −half to half − 1 of weights `scale · level`, counted from 0.
+/// Levels −half to half − 1 of weights `scale · level`, stored unsigned.
 fn around<const N: usize>(values: &[f32; N], scale: f32, half: f32) -> [u8; N] {
     let inverse = inverse(scale);
     values.map(|value| (nearest((value * inverse).clamp(-half, half - 1.0)) + half) as u8)
@@ -166,8 +165,8 @@ fn upper_bits(bits: &[u8; BLOCK], out: &mut [u8]) {
     }
 }
 
-/// Eight scales and eight minimums of six bits in twelve bytes. Of the first four each has a byte, whose upper two bits belong to
-/// the last four; those have their lower nibbles in the last four bytes, scale below minimum.
+/// Packs eight 6-bit scales and minimums into twelve bytes. The first four of each have a byte, whose upper two bits belong to
+/// the last four; those keep their lower nibbles in the last four bytes, scale below minimum.
 fn six_bits(scales: &[u8; 8], minimums: &[u8; 8], out: &mut [u8]) {
     for group in 0..4 {
         let (scale, minimum) = (scales[group + 4], minimums[group + 4]);

@@ -1,7 +1,7 @@
 //! Q4_0, Q4_1, Q5_0, Q5_1, Q8_0: the range of 32 values divided evenly, no search.
 //!
-//! The `_0` types have one level more below zero than above it. The value farthest from zero gets that level, so the scale is
-//! negative where that value is positive.
+//! The `_0` types have one more level below zero than above. The value farthest from zero gets that level, so the scale is
+//! negative if that value is positive.
 
 use super::{inverse, put_f16};
 
@@ -12,7 +12,7 @@ pub(super) fn q8_0(values: &[f32; GROUP], block: &mut [u8]) {
     put_f16(block, 0, scale);
     let inverse = inverse(scale);
     for (level, &value) in block[2..].iter_mut().zip(values) {
-        // Halves away from zero, as other writers of this type round: `as` cuts off towards zero.
+        // Halves away from zero, as other writers of this type round: `as` truncates.
         let scaled = value * inverse;
         *level = ((scaled + 0.5f32.copysign(scaled)) as i8).cast_unsigned();
     }
@@ -40,17 +40,17 @@ pub(super) fn q5_1(values: &[f32; GROUP], block: &mut [u8]) {
     nibbles(&levels, &mut block[8..]);
 }
 
-/// Levels from 0 to 2·`HALF` − 1, of which `HALF` stands for zero; puts the scale at the block's front.
+/// Levels 0 to 2·`HALF` − 1 with zero point `HALF`; writes the scale at the block's start.
 fn symmetric<const HALF: u8>(values: &[f32; GROUP], block: &mut [u8]) -> [u8; GROUP] {
     let half = f32::from(HALF);
     let scale = farthest(values) / -half;
     put_f16(block, 0, scale);
     let inverse = inverse(scale);
-    // No value lies below level 0, so cutting off after adding a half rounds.
+    // No value is below level 0, so truncating after adding a half rounds.
     values.map(|value| ((value * inverse + half + 0.5) as u8).min(2 * HALF - 1))
 }
 
-/// Levels from 0 to `TOP` over the range of the values; puts scale and minimum at the block's front.
+/// Levels 0 to `TOP` over the range of the values; writes scale and minimum at the block's start.
 fn affine<const TOP: u8>(values: &[f32; GROUP], block: &mut [u8]) -> [u8; GROUP] {
     let low = values.iter().copied().fold(f32::INFINITY, f32::min);
     let high = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -61,12 +61,12 @@ fn affine<const TOP: u8>(values: &[f32; GROUP], block: &mut [u8]) -> [u8; GROUP]
     values.map(|value| (((value - low) * inverse + 0.5) as u8).min(TOP))
 }
 
-/// The value farthest from zero, the first of several.
+/// The value farthest from zero, the first on ties.
 pub(super) fn farthest(values: &[f32]) -> f32 {
     values.iter().copied().fold(0.0, |best: f32, value| if value.abs() > best.abs() { value } else { best })
 }
 
-/// 32 levels into 16 bytes: the first half in the low nibbles, the second in the high ones. A fifth bit is left out.
+/// Packs 32 levels into 16 bytes: the first half in the low nibbles, the second in the high ones. Drops a fifth bit.
 pub(super) fn nibbles(levels: &[u8; GROUP], out: &mut [u8]) {
     for (column, byte) in out.iter_mut().enumerate() {
         *byte = (levels[column] & 15) | (levels[column + 16] & 15) << 4;

@@ -1,8 +1,8 @@
-//! Numbers to blocks: the way back from [`super::dequantize_row`].
+//! Quantising: the inverse of [`super::dequantize_row`].
 //!
-//! A block type fixes what can be stored; which of it stands best for given weights is a search. `legacy` takes the range as it
-//! is. `search` looks for scales (and minimums) that make the weighted squared error small, and `k` packs what it finds. Nothing
-//! here knows of models: an importance of weights, which needs a text to run over, is not used.
+//! A block type fixes what can be stored; finding the best values for given weights is a search. `legacy` uses the range as is.
+//! `search` looks for scales (and minimums) that minimise the weighted squared error, and `k` packs what it finds. Nothing here
+//! knows about models: importance matrices, which need a calibration text, are not used.
 
 mod k;
 mod legacy;
@@ -13,13 +13,13 @@ mod tests;
 use half::{bf16, f16};
 use satchel_gguf::TensorType;
 
-/// Writes the blocks of a row (or of any whole number of blocks).
+/// Writes the blocks of a row (or any whole number of blocks).
 pub type Encoder = fn(values: &[f32], out: &mut [u8]);
 
-/// The largest weight a scale in f16 can stand for, whatever the type.
+/// The largest weight that any type's f16 scale can represent.
 pub const LARGEST: f32 = 65504.0;
 
-/// How rows of this type are written; `None` for types that are only read.
+/// The encoder of a type; `None` for types that are only read.
 pub fn encoder(ty: TensorType) -> Option<Encoder> {
     Some(match ty {
         TensorType::F32 => |values, out| plain(values, out, f32::to_le_bytes),
@@ -62,22 +62,22 @@ fn blocks<const ELEMENTS: usize>(
     }
 }
 
-/// Puts an f16 at `offset`, and gives the value that a reader will see there.
+/// Writes an f16 at `offset` and returns the value a reader will decode.
 fn put_f16(block: &mut [u8], offset: usize, value: f32) -> f32 {
     let stored = f16::from_f32(value);
     block[offset..offset + 2].copy_from_slice(&stored.to_le_bytes());
     stored.to_f32()
 }
 
-/// The nearest whole number, halves to even, for |value| < 2²²: beside 1.5 · 2²³ an f32 has no bits left for a fraction. Two
-/// additions, where `round_ties_even` is a call on processors of the base line.
+/// The nearest integer, ties to even, for |value| < 2²²: next to 1.5 · 2²³ an f32 has no fraction bits. Two additions, where
+/// `round_ties_even` is a library call on baseline processors.
 #[inline(always)]
 fn nearest(value: f32) -> f32 {
     const SHIFT: f32 = 12_582_912.0;
     (value + SHIFT) - SHIFT
 }
 
-/// What to multiply by instead of dividing by `scale`; 0 where a scale of 0 makes levels meaningless.
+/// The inverse of `scale`; 0 if a scale of 0 makes levels meaningless.
 #[inline(always)]
 fn inverse(scale: f32) -> f32 {
     if scale == 0.0 { 0.0 } else { 1.0 / scale }

@@ -1,38 +1,37 @@
-//! Scales for a group of weights: which one (and which minimum) leaves the smallest error when every weight is rounded to the
-//! nearest level?
+//! Scale search for a group of weights: which scale (and minimum) minimises the error when every weight is rounded to the nearest
+//! level?
 //!
-//! The error is no smooth function of the scale, for every scale rounds differently. But once the levels are chosen, the best scale
-//! follows by weighted least squares. So some scales around the obvious one (the range over the number of levels) are tried: each
-//! gives levels, the levels give the scale that is best for them, and the pair with the smallest error is kept. How widely and how
-//! finely to try was found by experiment in llama.cpp (`ggml-quants.c`); its steps are used here, so that files of one type are of
-//! one quality.
+//! The error is not a smooth function of the scale, since every scale rounds differently. But for fixed levels, the best scale
+//! follows by weighted least squares. So several scales around the obvious one (range over number of levels) are tried: each
+//! gives levels, the levels give their best scale, and the pair with the smallest error wins. The search width and step were
+//! found by experiment in llama.cpp (`ggml-quants.c`); its steps are used here, so that files of one type are of equal quality.
 
 use super::legacy::farthest;
 use super::nearest;
 
-/// Groups whose weights are all below this are zero: squares of smaller ones vanish in an f32.
+/// Groups whose weights are all below this become zero: squares of smaller ones underflow in f32.
 const ZERO: f32 = 1e-15;
 
-/// Which scales to try for levels with a minimum, and how to compare what comes out.
+/// Which scales to try for levels with a minimum, and how to compare the results.
 pub(super) struct Tries {
     /// The largest level.
     pub(super) top: f32,
-    /// The range is spread over `top + first + k · step` levels, for each k of `0..=steps`.
+    /// Tries spreading the range over `top + first + k · step` levels, for each k of `0..=steps`.
     pub(super) first: f32,
     pub(super) step: f32,
     pub(super) steps: u8,
-    /// Compare absolute errors, not squares: with few levels, a square would let single weights rule the group.
+    /// Compare absolute errors, not squares: with few levels, squares would let single weights dominate the group.
     pub(super) absolute: bool,
 }
 
-/// Scale and minimum, both at least 0, for weights `scale · level − minimum`.
+/// Scale and minimum, both non-negative, for weights `scale · level − minimum`.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Affine {
     pub(super) scale: f32,
     pub(super) minimum: f32,
 }
 
-/// The best scale and minimum that were tried for levels from 0 to `tries.top`.
+/// The best scale and minimum found for levels 0 to `tries.top`.
 pub(super) fn affine<const N: usize>(values: &[f32; N], importance: &[f32; N], tries: &Tries) -> Affine {
     let low = values.iter().copied().fold(0.0, f32::min);
     let high = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -47,7 +46,7 @@ pub(super) fn affine<const N: usize>(values: &[f32; N], importance: &[f32; N], t
     let mut best = Affine { scale: (high - low) / tries.top, minimum: -low };
     let mut least = group.error(best, &levels(low, tries.top), tries.absolute);
     for step in 0..=tries.steps {
-        // Level 0 lies at the best minimum so far, so that scale and minimum improve by turns.
+        // Level 0 is at the best minimum so far, so scale and minimum improve alternately.
         let levels = levels(-best.minimum, tries.top + tries.first + tries.step * f32::from(step));
         let Some(fit) = group.fit(&levels) else { continue };
         let error = group.error(fit, &levels, tries.absolute);
@@ -58,7 +57,7 @@ pub(super) fn affine<const N: usize>(values: &[f32; N], importance: &[f32; N], t
     best
 }
 
-/// Weights with how much each matters, and their sums.
+/// Weights with their importance, and their sums.
 struct Group<'a, const N: usize> {
     values: &'a [f32; N],
     importance: &'a [f32; N],
@@ -73,8 +72,8 @@ impl<'a, const N: usize> Group<'a, N> {
         Self { values, importance, total, weighted }
     }
 
-    /// Weighted least squares for these levels, with the minimum kept from going below 0, which no file can hold. `None` where
-    /// all levels are the same.
+    /// Weighted least squares for these levels, with the minimum clamped to 0, since no file can store a negative one. `None` if
+    /// all levels are equal.
     fn fit(&self, levels: &[f32; N]) -> Option<Affine> {
         let first = sum::<N>(|at| self.importance[at] * levels[at]);
         let second = sum::<N>(|at| self.importance[at] * levels[at] * levels[at]);
@@ -100,8 +99,8 @@ impl<'a, const N: usize> Group<'a, N> {
     }
 }
 
-/// How levels from −half to half − 1 stand for weights without a minimum. With levels fixed the best scale is
-/// `mixed / second`, and it takes `mixed² / second` off the error: the largest gain wins.
+/// Fit of levels −half to half − 1 to weights without a minimum. For fixed levels the best scale is `mixed / second`, and it
+/// reduces the error by `mixed² / second`: the largest gain wins.
 #[derive(Clone, Copy)]
 struct Gain {
     /// Σ w · level · value
@@ -120,20 +119,20 @@ impl Gain {
     }
 }
 
-/// The gain of these levels where every value matters by its square.
+/// The gain of these levels if every value is weighted by its square.
 fn gain<const N: usize>(values: &[f32; N], levels: &[f32; N]) -> Gain {
     let mixed = sum::<N>(|at| values[at] * values[at] * values[at] * levels[at]);
     let second = sum::<N>(|at| values[at] * values[at] * levels[at] * levels[at]);
     Gain { mixed, second }
 }
 
-/// Levels from −half to half − 1: the value farthest from zero gets `reach`, on the negative side.
+/// Levels −half to half − 1: the value farthest from zero gets `reach`, on the negative side.
 fn symmetric_levels<const N: usize>(values: &[f32; N], farthest: f32, reach: f32, half: f32) -> [f32; N] {
     let factor = -reach / farthest;
     std::array::from_fn(|at| nearest((factor * values[at]).clamp(-half, half - 1.0)))
 }
 
-/// The best scale of 19 that were tried for levels from −half to half − 1. Negative where the farthest value is positive.
+/// The best of 19 scales tried for levels −half to half − 1. Negative if the farthest value is positive.
 pub(super) fn symmetric<const N: usize>(values: &[f32; N], half: f32) -> f32 {
     let farthest = farthest(values);
     if farthest.abs() < ZERO {
@@ -150,8 +149,8 @@ pub(super) fn symmetric<const N: usize>(values: &[f32; N], half: f32) -> f32 {
     best.scale()
 }
 
-/// The same for few levels, where each counts: beginning with the obvious scale, every value in turn takes the level that is best
-/// beside the others', until none moves (five rounds at most).
+/// The same for few levels, where each counts: starting from the obvious scale, each value in turn takes the level that is best
+/// given the others, until none changes (at most five rounds).
 pub(super) fn symmetric_by_turns<const N: usize>(values: &[f32; N], half: f32) -> f32 {
     let farthest = farthest(values);
     if farthest.abs() < ZERO {
@@ -181,7 +180,7 @@ pub(super) fn symmetric_by_turns<const N: usize>(values: &[f32; N], half: f32) -
     best.scale()
 }
 
-/// Sum over a group in eight lanes, which the compiler can keep in vectors. `N` is a multiple of 8.
+/// Sum over a group in eight lanes, which vectorises. `N` is a multiple of 8.
 #[inline(always)]
 fn sum<const N: usize>(term: impl Fn(usize) -> f32) -> f32 {
     let mut lanes = [0.0f32; 8];

@@ -1,4 +1,4 @@
-//! What comes back after writing and reading: against llama.cpp's error on the same weights, and at the edges of each type.
+//! Encode and decode: against llama.cpp's error on the same weights, and at the edges of each type.
 
 use satchel_gguf::Gguf;
 
@@ -68,8 +68,8 @@ fn every_type_that_is_written_can_be_read() {
     }
 }
 
-/// What is in a file already stays as it is: its values lie on levels, so the range finds them again. (Types that search for
-/// scales may find others that fit as well.)
+/// Re-encoding is lossless: decoded values lie on levels, so the range finds them again. (Types that search may find other scales
+/// that fit equally well.)
 #[test]
 fn values_on_levels_are_kept() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/quants");
@@ -83,7 +83,7 @@ fn values_on_levels_are_kept() {
     }
 }
 
-/// Rows that break searches: nothing but zeros, one weight among zeros, one sign only, all the same, next to nothing, huge.
+/// Rows that break searches: all zeros, one weight among zeros, one sign only, all equal, tiny, huge.
 #[test]
 fn odd_rows_come_back_finite_and_near() {
     let one = |at: usize, value: f32| (0..256).map(|index| if index == at { value } else { 0.0 }).collect();
@@ -116,7 +116,7 @@ fn odd_rows_come_back_finite_and_near() {
     }
 }
 
-/// A row's blocks depend on the row alone, so a file does not depend on how it was cut up.
+/// A row's blocks depend on the row alone, so a file does not depend on how the work was split.
 #[test]
 fn blocks_do_not_depend_on_their_neighbours() {
     let values = &trained()[..2048];

@@ -1,4 +1,4 @@
-//! The grid of the IQ1 types: eight columns of −1, 0 or 1 at once.
+//! Grid of the IQ1 types: eight columns of −1, 0 or 1 at once.
 //!
 //! The values are those of gguf-py 0.19, `gguf/quants.py` (MIT licence, copyright 2023 Georgi Gerganov, the llama.cpp project),
 //! in the hexadecimal form it keeps them in: two bits a column, first column lowest.

@@ -5,7 +5,7 @@
 
 use super::eight;
 
-/// What two bits of a grid stand for.
+/// Values of the two-bit codes of a grid.
 const MAGNITUDES: [u8; 4] = [8, 25, 43, 0];
 
 /// Eight magnitudes for each of the 256 indices of IQ2_XXS, first column lowest.

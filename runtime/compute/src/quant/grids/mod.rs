@@ -1,7 +1,7 @@
-//! Tables of the types that store an index where others store levels.
+//! Grids of the types that store indices instead of levels.
 //!
-//! IQ1, IQ2 and IQ3 choose four or eight neighbouring columns together from a grid of a few hundred points; IQ2 and IQ3 keep
-//! signs apart from it. The grids are written as hexadecimal text and become tables when the program is compiled.
+//! IQ1, IQ2 and IQ3 pick four or eight adjacent columns together from a grid of a few hundred points; IQ2 and IQ3 store signs
+//! separately. The grids are hexadecimal text, decoded to tables at compile time.
 
 mod iq1;
 mod iq2;
@@ -11,7 +11,8 @@ pub(crate) use iq1::IQ1;
 pub(crate) use iq2::{IQ2S, IQ2XS, IQ2XXS};
 pub(crate) use iq3::{IQ3S, IQ3XXS};
 
-/// The signs of eight columns that seven bits stand for, first column lowest, 1 for minus: the eighth makes their number even.
+/// The signs of eight columns encoded in seven bits, first column lowest, 1 for minus: the eighth makes the number of minuses
+/// even.
 pub(crate) static SIGNS: [u8; 128] = {
     let mut signs = [0; 128];
     let mut index = 0;
@@ -23,7 +24,7 @@ pub(crate) static SIGNS: [u8; 128] = {
     signs
 };
 
-/// Points of eight columns, two bits each, which stand for `values`.
+/// Points of eight columns, two bits each, which index `values`.
 const fn eight<const N: usize>(text: &str, values: [u8; 4]) -> [u64; N] {
     assert!(text.len() == 4 * N, "four digits a point");
     let (text, mut grid) = (text.as_bytes(), [0; N]);
@@ -36,7 +37,7 @@ const fn eight<const N: usize>(text: &str, values: [u8; 4]) -> [u64; N] {
     grid
 }
 
-/// Points of four columns, four bits each, which stand for `values`.
+/// Points of four columns, four bits each, which index `values`.
 const fn four<const N: usize>(text: &str, values: [u8; 8]) -> [u32; N] {
     assert!(text.len() == 4 * N, "four digits a point");
     let (text, mut grid) = (text.as_bytes(), [0; N]);
@@ -49,7 +50,7 @@ const fn four<const N: usize>(text: &str, values: [u8; 8]) -> [u32; N] {
     grid
 }
 
-/// The byte that two digits write.
+/// Decodes two hexadecimal digits.
 const fn byte(text: &[u8], index: usize) -> u8 {
     digit(text[2 * index]) << 4 | digit(text[2 * index + 1])
 }

@@ -1,8 +1,8 @@
-//! The transform is orthonormal, its own inverse, and the same in any company.
+//! The transform is orthonormal, its own inverse, and independent of what else is in the batch.
 
 use super::*;
 
-/// Element by element, as the matrix is defined: the sign says whether row and column share an odd number of bits.
+/// By the matrix's definition: the sign is the parity of the bits that row and column share.
 fn by_definition(x: &[f32], width: usize) -> Vec<f64> {
     let block = hadamard_block(width);
     let rows = x.chunks_exact(block).flat_map(|x| {
@@ -80,7 +80,7 @@ fn every_table_batch_and_thread_gives_the_same_bits() {
     }
 }
 
-/// What it is for: keys with one large element lose little of themselves in four bits, and results come out as they were.
+/// The purpose: keys with one large element survive four bits, and results are restored.
 #[test]
 fn attention_of_transformed_heads_is_the_same_and_closer_in_few_bits() {
     let threads = Threads::new(1);
@@ -89,7 +89,7 @@ fn attention_of_transformed_heads_is_the_same_and_closer_in_few_bits() {
         let plain = shape(4, 2, 64);
         let few_bits = AttentionShape { cache: CacheTypes::both(CacheType::Q4_0), ..plain };
         let (mut keys, values) = (numbers.take(300 * 128, 1.0), numbers.take(300 * 128, 1.0));
-        // The same element of every key, as models have them: it hardly tells the keys apart.
+        // The same outlier element in every key, as in real models: it hardly distinguishes keys.
         keys.iter_mut().skip(9).step_by(64).for_each(|key| *key += 30.0);
         let q = numbers.take(20 * 256, 2.0);
         let run = |shape: &AttentionShape, turned: bool| {

@@ -1,8 +1,8 @@
-//! What architectures differ in: widths of keys and values, which positions are seen, biases by distance, and sinks.
+//! Where architectures differ: key and value widths, visible positions, distance biases, and sinks.
 
 use super::*;
 
-/// Every choice of widths, for the heads of a layer: latent attention's one KV head, and what is no whole vector or block.
+/// Width combinations: including latent attention's single KV head, and sizes that are no whole vector or block.
 const WIDTHS: [(usize, usize, usize, usize); 12] = [
     (7, 1, 576, 512),
     (4, 2, 192, 128),
@@ -15,7 +15,7 @@ const WIDTHS: [(usize, usize, usize, usize); 12] = [
     (8, 1, 64, 128),
     (4, 2, 24, 5),
     (2, 1, 5, 24),
-    // More heads to a KV head than a block has rows.
+    // More query heads per KV head than a block has rows.
     (102, 2, 24, 16),
 ];
 
@@ -23,14 +23,14 @@ fn wide(heads: usize, kv_heads: usize, key_dim: usize, value_dim: usize) -> Atte
     AttentionShape { value_dim, ..shape(heads, kv_heads, key_dim) }
 }
 
-/// Every feature at once, in `cache`.
+/// Every feature at once, with this cache.
 fn everything(key_dim: usize, value_dim: usize, cache: CacheTypes) -> AttentionShape {
     AttentionShape { softcap: Some(20.0), alibi: Some(8.0), cache, ..wide(6, 2, key_dim, value_dim) }
 }
 
 const SINKS: [f32; 6] = [-3.0, 0.0, 2.5, 40.0, f32::NEG_INFINITY, -60.0];
 
-/// The queries of a text: a stretch of a prompt, windows, an encoder's that see what comes later, and one that sees nothing.
+/// Queries into one text: a prompt range, windows, an encoder's that see later positions, and one that sees nothing.
 fn mixture<'a>(pages: &'a [&'a [f16]]) -> Vec<Query<'a>> {
     let seeing_all = |position| Query { pages, positions: 0..600, position };
     let chunked = |position| Query { pages, positions: position / 96 * 96..position + 1, position };
@@ -58,7 +58,7 @@ fn keys_and_values_have_widths_of_their_own() {
                 let q = numbers.take(lengths.len() * heads * key_dim, 4.0);
                 let all = lengths.map(|visible| (&sequence, seeing(&pages, visible, None)));
                 check(kernels, &threads, &shape, &q, &all);
-                // A few rows take another way through the products.
+                // Few rows take a different path through the products.
                 check(kernels, &threads, &shape, &q[..heads * key_dim], &all[6..]);
             }
         }
@@ -70,7 +70,7 @@ fn pages_hold_both_widths() {
     let mixed = CacheTypes { keys: CacheType::Q8_0, values: CacheType::F16 };
     let shape = AttentionShape { cache: mixed, ..wide(4, 2, 96, 40) };
     assert_eq!(shape.page() * 2, 2 * 64 * (96 / 32 * 34 + 40 * 2));
-    // Rows of queries and results, a page and its scores; of values no more than they need.
+    // Rows of queries and results, a page and its scores; values are allocated only as wide as needed.
     let [narrow, broad] = [16, 512].map(|value_dim| thread_bytes(&wide(128, 1, 576, value_dim)));
     assert_eq!(broad - narrow, (2 * BLOCK_ROWS + PAGE_TOKENS) * (512 - 16) * 4);
     assert!(broad < 1 << 20, "{broad} bytes");
@@ -90,7 +90,7 @@ fn every_kind_of_view_agrees_with_f64() {
             let pages = sequence.pages();
             let all: Vec<_> = mixture(&pages).into_iter().map(|query| (&sequence, query)).collect();
             let q = numbers.take(all.len() * shape.heads * shape.key_dim, 4.0);
-            // The reference gives nothing where nothing is seen, but a sink is.
+            // The reference gives zeros where nothing is visible, but the sink is.
             check_with_sinks(kernels, &threads, &shape, Some(&SINKS), &q, &all);
         }
     }
@@ -118,7 +118,7 @@ fn distance_lowers_scores_by_each_heads_slope() {
     }
 }
 
-/// Keys of zeros score nothing, so all that is seen weighs as the biases and the sink say.
+/// Zero keys score zero, so weights are determined by the biases and the sink alone.
 #[test]
 fn biases_and_sinks_by_hand() {
     let threads = Threads::new(1);
@@ -180,7 +180,7 @@ fn pages_before_the_window_may_be_gone() {
             let sequence = Sequence::new(kernels, &shape, 900, &mut numbers, 4.0);
             let whole = sequence.pages();
             let mut cut = whole.clone();
-            // The first token sees from position 641 on, in page 10.
+            // The first token sees positions from 641 on, in page 10.
             cut[..10].fill(&[]);
             let queries = |pages| (700..=900).map(move |visible| seeing(pages, visible, Some(59))).collect::<Vec<_>>();
             let q = numbers.take(201 * 6 * 64, 4.0);

@@ -1,4 +1,4 @@
-//! What is written is what is read, and values that no type holds do no harm.
+//! Data round-trips, and values that no type can represent do no harm.
 
 use super::*;
 
@@ -29,7 +29,7 @@ fn stores_what_f16_holds_and_its_largest_for_the_rest() {
     }
 }
 
-/// Rows that are hard to hold: nothing, the largest, the smallest, one outlier, no numbers.
+/// Difficult rows: zeros, the largest, the smallest, one outlier, NaN.
 fn hard_rows(dim: usize) -> Vec<Vec<f32>> {
     let signs = |size: f32| (0..dim).map(|i| if i % 3 == 0 { -size } else { size }).collect::<Vec<_>>();
     let one =
@@ -49,7 +49,7 @@ fn every_slot_is_read_as_it_was_written() {
             let shape = AttentionShape { cache, ..shape(2, 2, 96) };
             let mut page = vec![f16::NAN; shape.page()];
             let rows: Vec<_> = (0..PAGE_TOKENS).map(|_| (numbers.take(192, 3.0), numbers.take(192, 5.0))).collect();
-            // Out of order and over what was there before, as a block is that serves again.
+            // Out of order and over old contents, as in a recycled block.
             for slot in (0..PAGE_TOKENS).rev().chain(0..PAGE_TOKENS) {
                 let (key, value) = &rows[if slot % 2 == 0 { slot } else { PAGE_TOKENS - slot }];
                 store_kv(kernels, &shape, &mut page, slot, key, value);
@@ -81,7 +81,7 @@ fn hard_rows_are_held_and_leave_the_others_alone() {
         for cache in all_types() {
             let shape = AttentionShape { cache, scale: 1.0, ..shape(1, 1, 64) };
             let no_number = |row: &[f32], ty| ty == CacheType::F16 && row.iter().any(|value| value.is_nan());
-            // F16 says what is no number; a test of its own, above, has that.
+            // F16 keeps NaN; a separate test above covers that.
             let keep = |ty| hard_rows(64).into_iter().filter(move |row| !no_number(row, ty)).collect::<Vec<_>>();
             let (keys, values) = (keep(cache.keys), keep(cache.values));
             let length = keys.len().max(values.len());
@@ -90,10 +90,10 @@ fn hard_rows_are_held_and_leave_the_others_alone() {
             assert!(sequence.keys.iter().chain(&sequence.values).all(|value| value.is_finite()));
             let pages = sequence.pages();
             let all: Vec<_> = (1..=length).map(|visible| (&sequence, seeing(&pages, visible, Some(1)))).collect();
-            // One position each: its value comes out as it is held.
+            // One position each: its value comes out as stored.
             check(kernels, &threads, &shape, &vec![1e-6; length * 64], &all);
             let all: Vec<_> = (1..=length).map(|visible| (&sequence, seeing(&pages, visible, None))).collect();
-            // Sums of values that cancel are as good as the largest of them, not as themselves.
+            // Sums of cancelling values are accurate relative to the largest of them, not to the result.
             let queries: Vec<_> = all.iter().map(|(_, query)| query.clone()).collect();
             let q = vec![1e-6; length * 64];
             let mut out = vec![f32::NAN; q.len()];

@@ -1,8 +1,8 @@
-//! Quantised weights times one token, or a few: eight rows are read where they lie.
+//! Quantised weights times one token or a few: eight rows are read in place.
 //!
-//! A strip costs more than twice what a token costs here (unpacked, stored, read again), so up to [`FEW`] tokens take their
-//! products from the same registers. A group's products are summed over columns, lane = row, and go through [`accumulate`]: tiles give
-//! the same bits. What multiplies and sums is stamped in: `maddubs` here, as `integer` explains, `vpdpbusd` in `few_vnni`.
+//! Building a strip (unpack, store, reload) costs more than twice what a token costs here, so up to [`FEW`] tokens share the
+//! registers instead. A group's products are summed over columns, lane = row, and go through [`accumulate`]: bit-identical to
+//! tiles. The multiply-and-sum step is a macro parameter: `maddubs` here, as `integer` explains, `vpdpbusd` in `few_vnni`.
 
 use std::arch::x86_64::*;
 
@@ -11,11 +11,11 @@ use super::integer::{accumulate, accumulate_half, multiply, store, without_zero}
 use crate::kernels::matmul::{ActivationGroup, Chunk, GroupFacts};
 use crate::quant::GROUP;
 
-/// Tokens that share what is read of eight rows, at most.
+/// Maximum tokens that share one read of eight rows.
 pub(in crate::kernels) const FEW: usize = 4;
 
-/// Adds a group of eight rows to the sums of the tokens. A macro, for the compiler to see which of four groups it is: their bits lie at fixed
-/// places, and so does what is fetched meanwhile.
+/// Adds a group of eight rows to the tokens' sums. A macro, so that the group index modulo four is a constant: it fixes bit
+/// positions and prefetch offsets.
 macro_rules! add_group {
     ($B:ident, $group_sums:ident, $rows:ident, $header:ident, $block:ident, $x:ident, $next:ident, $far:ident, $first:ident, $part:literal of $parts:literal, $sums:ident, $tokens:ident) => {{
         let group = $first + $part;
@@ -41,16 +41,16 @@ macro_rules! add_group {
     }};
 }
 
-/// `few_tokens` for a table with these features, whose `$group_sums` gives the sums of a group's halves.
+/// `few_tokens` for a table with these features; `$group_sums` computes the sums of a group's halves.
 macro_rules! token_kernel {
     ($features:literal, $group_sums:ident) => {
-        /// The chunk's rows, eight at a time, of up to [`FEW`] tokens.
+        /// The chunk's rows, eight at a time, for up to [`FEW`] tokens.
         ///
         /// # Safety
-        /// As for [`crate::kernels::matmul::RowsKernel`]; the processor has the features named here.
+        /// See [`crate::kernels::matmul::RowsKernel`]; the processor supports the features named here.
         #[target_feature(enable = $features)]
         pub(in crate::kernels) unsafe fn few_tokens<B: Block>(chunk: &Chunk<'_>) {
-            // SAFETY: passed on from the caller.
+            // SAFETY: upheld by the caller.
             unsafe {
                 match chunk.x.tokens() {
                     1 => by_eight_rows::<B, 1>(chunk),
@@ -67,7 +67,7 @@ macro_rules! token_kernel {
                 *x = chunk.x.groups(token).as_ptr();
             }
             for first in chunk.rows.clone().step_by(8) {
-                // SAFETY: the rows' pointers are followed by `blocks` blocks each, tokens have as many groups; rows are this chunk's.
+                // SAFETY: each row pointer has `blocks` blocks, and tokens have as many groups; the rows belong to this chunk.
                 unsafe {
                     let sums = eight_rows::<B, T>(chunk.pointers(first), blocks, x, chunk.x.tokens());
                     for (token, &sums) in sums.iter().take(chunk.x.tokens()).enumerate() {
@@ -85,12 +85,12 @@ macro_rules! token_kernel {
             x: [*const ActivationGroup; T],
             tokens: usize,
         ) -> [__m256; T] {
-            // Known to the compiler where it matters most.
+            // A constant in the case that matters most.
             let tokens = if T == 1 { 1 } else { tokens };
             let mut sums = [_mm256_setzero_ps(); T];
             let mut header = Header::new();
             for block in 0..blocks {
-                // SAFETY: the caller has `blocks` blocks at each row, and as many groups of activations.
+                // SAFETY: the caller guarantees `blocks` blocks at each row, and as many groups of activations.
                 unsafe {
                     let far = 8 * blocks * B::BYTES;
                     let next = rows[0].wrapping_add(8 * (blocks + block) * B::BYTES);
@@ -118,12 +118,12 @@ pub(super) use {add_group, token_kernel};
 
 token_kernel!("avx2,fma,f16c", group_sums);
 
-/// Fetches a part of the `bytes` at `next`, which lie eight rows ahead in one piece of memory, and as much of what lies `far` beyond.
+/// Prefetches a part of the `bytes` at `next`, eight contiguous rows ahead, and the same part `far` beyond.
 ///
-/// Eight rows are eight short streams, which the processor's own prefetching follows too late. Fetched part by part, since a
-/// block at once fills all places for misses and holds up the loads beside it, and in two steps, since the second cache has
-/// more of those places: together 13 to 28 % on one thread (Q8_0, Q6_K, Q4_K, Q4_0), with two threads 88 % of what they
-/// read in sequence.
+/// Eight rows are eight short streams, which the hardware prefetcher picks up too late. Prefetching is spread out, since a whole
+/// block at once fills all miss buffers and stalls the surrounding loads; and done in two steps, since L2 has more of those
+/// buffers. Together worth 13 to 28 % on one thread (Q8_0, Q6_K, Q4_K, Q4_0); two threads reach 88 % of sequential read
+/// bandwidth.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(in crate::kernels) fn fetch(next: *const u8, far: usize, bytes: usize, part: usize, parts: usize) {
@@ -135,7 +135,7 @@ pub(in crate::kernels) fn fetch(next: *const u8, far: usize, bytes: usize, part:
     }
 }
 
-/// The integers of both halves of a group, times the activations' multipliers and, where [`Block::HALVES`], the weights' scales in
+/// Both halves' integers of a group, times the activations' multipliers and, if [`Block::HALVES`], the weights' scales in
 /// `pairs`.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
@@ -153,12 +153,12 @@ fn group_sums<B: Block>(rows: [__m256i; 8], x: __m256i, facts: &GroupFacts, pair
     [_mm256_mullo_epi32(halves[0], scales[0]), _mm256_mullo_epi32(halves[1], scales[1])]
 }
 
-/// Eight rows' products to sums of each half of the columns, lane = row, times the activations' multipliers. Adds in i16 as long as
-/// that cannot overflow.
+/// Sums eight rows' products over each half of the columns, lane = row, times the activations' multipliers. Adds in i16 as long
+/// as that cannot overflow.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn sum_halves<B: Block>(products: [__m256i; 8], facts: &GroupFacts) -> [__m256i; 2] {
-    // The first half of the columns is in the lower half of each vector, and stays there until the end.
+    // The first half of the columns stays in the lower half of each vector throughout.
     let factors = _mm256_set_m128i(_mm_set1_epi32(facts.factors[1]), _mm_set1_epi32(facts.factors[0]));
     let [a, b, c, d, e, f, g, h] = products;
     let widen = |products| _mm256_madd_epi16(products, factors);

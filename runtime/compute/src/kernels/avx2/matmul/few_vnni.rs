@@ -1,8 +1,8 @@
-//! `few` with VNNI, for the tables that have it in 256 bits: AVX-VNNI, and AVX-512 VNNI with VL.
+//! `few` with VNNI, for the tables that have it at 256 bits: AVX-VNNI, and AVX-512 VNNI with VL.
 //!
-//! `vpdpbusd` gives the sums of four columns, eight a row, which start below what the stored level for 0 adds. Where the sum of
-//! two of those, or they themselves, fit i16, rows are packed together and `madd` adds neighbours: a row's half costs no shuffle
-//! of its own, and the last `madd` multiplies by the activations' multiplier and the weights' integer scale at once.
+//! `vpdpbusd` gives sums of four columns, eight per row, which start at minus the zero-point term. If these, or the sum of two,
+//! fit i16, rows are packed together and `madd` adds neighbours: a half needs no shuffle of its own, and the last `madd` applies
+//! both the activations' multiplier and the weights' integer scale.
 
 use std::arch::x86_64::*;
 
@@ -13,7 +13,7 @@ use super::vnni::zero;
 use crate::kernels::matmul::{ActivationGroup, Chunk, GroupFacts};
 use crate::quant::GROUP;
 
-/// How many sums of four columns fit i16 when added, up to 2.
+/// How many sums of four columns can be added within i16, up to 2.
 const fn sums<B: Block>() -> i32 {
     let Some(max) = B::MAX_LEVEL else { return 0 };
     let largest = if B::ZERO > max - B::ZERO { B::ZERO } else { max - B::ZERO };
@@ -21,13 +21,13 @@ const fn sums<B: Block>() -> i32 {
     if sums > 2 { 2 } else { sums }
 }
 
-/// Sums of four columns to sums of halves, each times its multiplier and, where [`Block::HALVES`], the scale of the weights:
-/// lane = row.
+/// Reduces sums of four columns to sums of halves, each times its multiplier and, if [`Block::HALVES`], the weights' scale: lane
+/// = row.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn sum_halves<B: Block>(fours: [__m256i; 8], facts: &GroupFacts, pairs: __m256i) -> [__m256i; 2] {
     const { assert!(!B::HALVES || sums::<B>() == 2, "integer scales are applied where two sums fit") };
-    // The first half of the columns is in the lower half of each vector, and stays there until the end.
+    // The first half of the columns stays in the lower half of each vector throughout.
     let multipliers =
         _mm256_blend_epi32::<0xf0>(_mm256_set1_epi32(facts.factors[0]), _mm256_set1_epi32(facts.factors[1]));
     let [a, b, c, d, e, f, g, h] = fours;
@@ -38,7 +38,7 @@ fn sum_halves<B: Block>(fours: [__m256i; 8], facts: &GroupFacts, pairs: __m256i)
             let abcd = _mm256_packs_epi32(pair(a, b), pair(c, d));
             let efgh = _mm256_packs_epi32(pair(e, f), pair(g, h));
             if B::HALVES {
-                // The lower scale of a pair twice in the lower half, the upper one twice in the upper half.
+                // The pair's lower scale twice in the lower half, the upper one twice in the upper half.
                 let own = _mm256_setr_epi8(
                     0, 1, 0, 1, 4, 5, 4, 5, 8, 9, 8, 9, 12, 13, 12, 13, 2, 3, 2, 3, 6, 7, 6, 7, 10, 11, 10, 11, 14, 15,
                     14, 15,
@@ -74,13 +74,13 @@ fn sum_halves<B: Block>(fours: [__m256i; 8], facts: &GroupFacts, pairs: __m256i)
 
 macro_rules! table {
     ($name:ident, $features:literal, $dot:ident) => {
-        /// Few tokens for one of the tables.
+        /// The few-token kernel of one of the tables.
         pub(in crate::kernels) mod $name {
             use super::*;
 
             token_kernel!($features, group_sums);
 
-            /// As the function of that name in `few`.
+            /// See the function of the same name in `few`.
             #[inline]
             #[target_feature(enable = $features)]
             fn group_sums<B: Block>(

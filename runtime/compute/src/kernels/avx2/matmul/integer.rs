@@ -1,13 +1,14 @@
 //! Quantised weights times int8 activations with AVX2.
 //!
-//! Loops here are written out: a closure given to `map` keeps the instruction set, but `map` does not, and then neither is inlined.
+//! Loops here are written out: a closure passed to `map` keeps the target features, but `map` itself does not, and then neither
+//! is inlined.
 //!
-//! Two paths, the same sums: [`few_tokens`] reads eight rows where they lie; with more tokens, [`tile()`] takes up to four of them over
-//! a strip of sixteen unpacked rows. In both, a group's integer is exact and then goes through [`accumulate`].
+//! Two paths with identical sums: [`few_tokens`] reads eight rows in place; with more tokens, [`tile()`] multiplies a strip of
+//! sixteen unpacked rows by up to four of them. In both, a group's integer is exact and then goes through [`accumulate`].
 //!
-//! `maddubs` multiplies unsigned levels with signed activations and adds pairs into i16. Levels of up to five bits let the four such
-//! sums of a half group be added before they must be widened (31 × 127 × 2 × 4 < 2¹⁵), six-bit ones two; signed levels go through
-//! `|w| × (x with the sign of w)`. `madd` widens to i32, and multiplies by the integer scales of the half. Halves that are apart
+//! `maddubs` multiplies unsigned levels by signed activations and adds pairs into i16. With levels of up to five bits, the four
+//! such sums of a half can be added before widening (31 × 127 × 2 × 4 < 2¹⁵), with six bits two; signed levels use `|w| × (x with
+//! the sign of w)`. `madd` widens to i32 and multiplies by the half's integer scales. Halves with separate scales
 //! ([`Block::APART`]) are two sums, each with its f32 scale.
 
 use std::arch::x86_64::*;
@@ -21,32 +22,32 @@ use crate::kernels::matmul::{Chunk, GroupFacts};
 /// The table's function for type `B`.
 ///
 /// # Safety
-/// As for [`crate::kernels::matmul::RowsKernel`]; the processor has AVX2, FMA and F16C.
+/// See [`crate::kernels::matmul::RowsKernel`]; the processor supports AVX2, FMA and F16C.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn rows<B: Block>(chunk: &Chunk<'_>) {
     if chunk.x.tokens() <= FEW {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         return unsafe { few_tokens::<B>(chunk) };
     }
     for_each_tile!(chunk, B, unsigned: false, tile, [4 2 1]);
 }
 
-/// Puts eight rows' sums, or as many as the chunk still has, where they belong.
+/// Stores eight rows' sums, or fewer at the end of the chunk.
 ///
 /// # Safety
-/// The processor has AVX.
+/// The processor supports AVX.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(in crate::kernels) unsafe fn store(chunk: &Chunk<'_>, token: usize, first: usize, sums: __m256) {
     let mut lanes = [0.0; 8];
-    // SAFETY: eight lanes to eight values; the rows are of this chunk.
+    // SAFETY: eight lanes to eight values; the rows belong to this chunk.
     unsafe {
         _mm256_storeu_ps(lanes.as_mut_ptr(), sums);
         chunk.store(token, first, &lanes);
     }
 }
 
-/// The sums that eight rows have so far.
+/// Loads the partial sums of eight rows.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn sums_of(piece: &Piece<'_>, token: usize, vector: usize) -> __m256 {
@@ -57,11 +58,11 @@ pub(super) fn sums_of(piece: &Piece<'_>, token: usize, vector: usize) -> __m256 
     unsafe { _mm256_load_ps(piece.sums[token].0.as_ptr().add(8 * vector)) }
 }
 
-/// Puts eight rows' sums where they wait for more columns, or where they belong.
+/// Stores eight rows' sums: as partial sums if more columns follow, else as outputs.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn keep(chunk: &Chunk<'_>, piece: &mut Piece<'_>, token: usize, vector: usize, sums: __m256) {
-    // SAFETY: sixteen sums, two vectors; the rows are of this chunk, says the caller.
+    // SAFETY: sixteen sums, two vectors; the rows belong to this chunk, per the caller.
     unsafe {
         if piece.ends {
             store(chunk, token, piece.first + 8 * vector, sums);
@@ -71,7 +72,7 @@ pub(super) unsafe fn keep(chunk: &Chunk<'_>, piece: &mut Piece<'_>, token: usize
     }
 }
 
-/// Adds a group to the sums of eight rows, its integers already f32: the one place where order and rounding are decided.
+/// Adds a group, its integers already f32, to the sums of eight rows: the single place that decides order and rounding.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn accumulate<B: Block>(
@@ -86,7 +87,7 @@ pub(super) fn accumulate<B: Block>(
     if B::OFFSET { _mm256_fmadd_ps(offset, _mm256_set1_ps(facts.sum), sums) } else { sums }
 }
 
-/// What the stored level that stands for 0 adds to the integers of a half, taken off.
+/// Subtracts the zero-point term from a half's integer sum.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn without_zero<B: Block>(integers: __m256i, facts: &GroupFacts, half: usize) -> __m256i {
@@ -97,7 +98,7 @@ pub(super) fn without_zero<B: Block>(integers: __m256i, facts: &GroupFacts, half
     _mm256_sub_epi32(integers, _mm256_set1_epi32(zero))
 }
 
-/// [`accumulate`] for a half that is apart. Its integers come with the activations' multiplier.
+/// [`accumulate`] for a half with its own scale. Its integers include the activations' multiplier.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn accumulate_half<B: Block>(
@@ -112,7 +113,7 @@ pub(super) fn accumulate_half<B: Block>(
     if B::OFFSET { _mm256_fmadd_ps(offset, _mm256_set1_ps(facts.half_sum(half)), sums) } else { sums }
 }
 
-/// Levels of four columns times activations, pairs added: sixteen i16.
+/// Levels of four columns times activations, pairs added into sixteen i16.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn multiply<B: Block>(levels: __m256i, x: __m256i) -> __m256i {

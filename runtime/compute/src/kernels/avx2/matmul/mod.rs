@@ -1,9 +1,8 @@
 //! AVX2 matrix products: the table, and quantising activations.
 //!
-//! `blocks` knows how each quantised type unpacks 32 columns, `strip` lays rows out for many tokens, `integer` and `tile` multiply, `few` for
-//! few tokens; where the processor has VNNI, `vnni` and `few_vnni` do;
-//! `plain` is the f32 family.
-//! The idea of the tiling is drawn in ARCHITECTURE.md, "Matrix products".
+//! `blocks` unpacks 32 columns of each quantised type, `strip` lays out rows for many tokens, `integer` and `tile` multiply,
+//! `few` handles few tokens; `vnni` and `few_vnni` do so on processors with VNNI; `plain` is the f32 family.
+//! ARCHITECTURE.md, "Matrix products", draws the idea of the tiling.
 
 pub(in crate::kernels) mod blocks;
 pub(in crate::kernels) mod few;
@@ -21,8 +20,8 @@ use satchel_gguf::TensorType;
 use crate::kernels::matmul::{ActivationGroup, MatmulKernels, RowsKernel, Scales};
 use crate::quant::GROUP;
 
-/// Every type with its function; `$integer` is the module whose `rows` multiplies quantised types. AVX-512's tables are this, too:
-/// they read blocks the same way, and have a `plain` of their own.
+/// Every type with its function; `$integer` is the module whose `rows` multiplies quantised types. Also used by AVX-512's tables,
+/// which read blocks the same way and have their own `plain`.
 macro_rules! rows {
     ($($integer:ident)::+) => {
         &[
@@ -60,10 +59,10 @@ pub(in crate::kernels) use rows;
 pub(super) const KERNELS: MatmulKernels = MatmulKernels { quantize, rows: rows!(integer) };
 pub(super) const KERNELS_VNNI: MatmulKernels = MatmulKernels { quantize, rows: rows!(vnni) };
 
-/// The scalar table's `quantize`, bit for bit.
+/// Bit-identical to the scalar `quantize`.
 ///
 /// # Safety
-/// The processor has AVX2, FMA and F16C.
+/// The processor supports AVX2, FMA and F16C.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(in crate::kernels) unsafe fn quantize(x: &[f32], groups: &mut [ActivationGroup]) {
     for (x, group) in x.chunks_exact(GROUP).zip(groups) {
@@ -83,7 +82,7 @@ pub(in crate::kernels) unsafe fn quantize(x: &[f32], groups: &mut [ActivationGro
         let b = _mm256_cvtps_epi32(_mm256_mul_ps(values[1], first));
         let c = _mm256_cvtps_epi32(_mm256_mul_ps(values[2], second));
         let d = _mm256_cvtps_epi32(_mm256_mul_ps(values[3], second));
-        // The packs work on 128-bit halves apart: they leave groups of four columns in the order 0 2 4 6 1 3 5 7.
+        // The packs work within 128-bit halves: they leave groups of four columns in the order 0 2 4 6 1 3 5 7.
         let packed = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
         let packed = _mm256_permutevar8x32_epi32(packed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
         // SAFETY: as above, and `Levels` is aligned.

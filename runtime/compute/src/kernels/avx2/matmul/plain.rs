@@ -1,12 +1,12 @@
 //! F32, F16 and BF16 weights times f32 activations with AVX2 and FMA.
 //!
-//! A (row, token) has one vector of sums, lane = column modulo 8. At the end of a part of the columns its lanes are added up
-//! ([`reduce`]), and parts are added first to last: what waits for more columns is a number, not a vector.
+//! Each (row, token) has one vector of sums, lane = column modulo 8. At the end of each part of the columns the lanes are reduced
+//! ([`reduce`]), and parts are added in order: partial sums are kept as scalars, not vectors.
 //!
-//! A few tokens read rows where they lie ([`by_rows`]). With more, a part of eight rows is widened into a panel and used for a block of
-//! tokens, in tiles of four rows × three tokens: twelve vectors of sums, so that two FMA units of four cycles' latency always have
-//! work, and seven loads for twelve FMAs. The panel and a tile's activations stay in the first cache, a part of a block's
-//! activations in the second, for up to 128 rows.
+//! A few tokens read rows in place ([`by_rows`]). With more, a part of eight rows is widened into a panel and reused for a block
+//! of tokens, in tiles of four rows × three tokens: twelve accumulators, enough to keep two FMA units with four cycles' latency
+//! busy, and seven loads per twelve FMAs. The panel and a tile's activations stay in L1, one part of a block's activations in L2,
+//! for up to 128 rows.
 
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -17,32 +17,32 @@ use crate::kernels::scratch::{Numbers, with_two_scratches};
 use crate::quant::Plain;
 pub(super) use crate::quant::{BF16, F16, F32};
 
-/// Columns in a vector.
+/// Columns per vector.
 const LANES: usize = 8;
-/// Rows in a tile.
+/// Rows per tile.
 const ROWS: usize = 4;
-/// Tokens in a tile.
+/// Tokens per tile.
 const TILE: usize = 3;
-/// Tiles of rows in a panel.
+/// Row tiles per panel.
 const TILES: usize = 2;
-/// Rows in a panel.
+/// Rows per panel.
 const PANEL: usize = TILES * ROWS;
-/// Columns in a part, at most.
+/// Maximum columns per part.
 const WIDTH: usize = 576;
-/// Tokens that a panel is used for, at most.
+/// Maximum tokens that reuse a panel.
 const TOKENS: usize = 129;
-/// Rows whose sums wait for the next part.
+/// Rows whose partial sums are kept until the next part.
 const WAITING_ROWS: usize = 128;
 
-/// Eight columns of four rows.
+/// Eight columns each of four rows.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 struct Weights([__m256; ROWS]);
 
-// SAFETY: vectors of numbers.
+// SAFETY: plain vectors of numbers.
 unsafe impl Numbers for Weights {}
 
-/// The sums of a panel's rows with one token.
+/// The sums of a panel's rows for one token.
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct Sums([[f32; ROWS]; TILES]);
@@ -50,17 +50,17 @@ struct Sums([[f32; ROWS]; TILES]);
 // SAFETY: numbers.
 unsafe impl Numbers for Sums {}
 
-/// The columns of a part: as few parts as do, and about of one width.
+/// Columns per part: as few parts as possible, of roughly equal width.
 fn part_width(columns: usize) -> usize {
     columns.div_ceil(columns.div_ceil(WIDTH)).next_multiple_of(LANES)
 }
 
-/// A plain type as AVX2 reads it.
+/// Reader of a plain type for AVX2.
 pub(super) trait Wide: Plain {
     /// Eight elements as f32.
     ///
     /// # Safety
-    /// They lie there; the processor has AVX2 and F16C.
+    /// They are readable; the processor supports AVX2 and F16C.
     unsafe fn load(from: *const u8) -> __m256;
 }
 
@@ -68,7 +68,7 @@ impl Wide for F32 {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn load(from: *const u8) -> __m256 {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         unsafe { _mm256_loadu_ps(from.cast()) }
     }
 }
@@ -77,7 +77,7 @@ impl Wide for F16 {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn load(from: *const u8) -> __m256 {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         _mm256_cvtph_ps(unsafe { _mm_loadu_si128(from.cast()) })
     }
 }
@@ -86,7 +86,7 @@ impl Wide for BF16 {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn load(from: *const u8) -> __m256 {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         let bits = _mm256_cvtepu16_epi32(unsafe { _mm_loadu_si128(from.cast()) });
         _mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits))
     }
@@ -95,10 +95,10 @@ impl Wide for BF16 {
 /// The table's function for type `P`.
 ///
 /// # Safety
-/// As for [`crate::kernels::matmul::RowsKernel`]; the processor has AVX2, FMA and F16C.
+/// See [`crate::kernels::matmul::RowsKernel`]; the processor supports AVX2, FMA and F16C.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn rows<P: Wide>(chunk: &Chunk<'_>) {
-    // SAFETY: passed on from the caller.
+    // SAFETY: upheld by the caller.
     unsafe {
         match chunk.x.tokens() {
             1 => by_rows::<P, 1>(chunk),
@@ -125,7 +125,7 @@ unsafe fn by_rows<P: Wide, const T: usize>(chunk: &Chunk<'_>) {
             for column in (start..end).step_by(LANES) {
                 fetch(next.wrapping_add(column * ROWS * P::BYTES), far, LANES * ROWS * P::BYTES, 0, 1);
                 for (row, &from) in rows.iter().enumerate() {
-                    // SAFETY: the columns exist; activations are padded to whole vectors.
+                    // SAFETY: the columns are in bounds; activations are padded to whole vectors.
                     unsafe {
                         let weights = columns_of::<P>(from, column, columns);
                         for (sums, x) in sums.iter_mut().zip(x) {
@@ -140,7 +140,7 @@ unsafe fn by_rows<P: Wide, const T: usize>(chunk: &Chunk<'_>) {
         }
         for (token, totals) in totals.into_iter().enumerate() {
             let mut lanes = [0.0; ROWS];
-            // SAFETY: four lanes to four values; the rows are this chunk's.
+            // SAFETY: four lanes to four values; the rows belong to this chunk.
             unsafe {
                 _mm_storeu_ps(lanes.as_mut_ptr(), totals);
                 chunk.store(token, first, &lanes);
@@ -149,7 +149,7 @@ unsafe fn by_rows<P: Wide, const T: usize>(chunk: &Chunk<'_>) {
     }
 }
 
-/// Eight columns of a row; those past the last are 0.
+/// Eight columns of a row, zero past the end.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn columns_of<P: Wide>(row: *const u8, column: usize, columns: usize) -> __m256 {
@@ -173,12 +173,12 @@ fn reduce([a, b, c, d]: [__m256; ROWS]) -> __m128 {
     _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps::<1>(pairs))
 }
 
-/// All tokens, block by block; of each up to [`WAITING_ROWS`] rows, part by part.
+/// All tokens, block by block; for each block up to [`WAITING_ROWS`] rows, part by part.
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn by_panels<P: Wide>(chunk: &Chunk<'_>) {
     let (columns, tokens) = (chunk.weight.columns, chunk.x.tokens());
     let width = part_width(columns);
-    // As few blocks as do, and about of one length: a short one at the end would widen all weights for little.
+    // As few blocks as possible, of roughly equal length: a short last block would widen all weights for little.
     let most = tokens.div_ceil(tokens.div_ceil(TOKENS)).next_multiple_of(TILE);
     with_two_scratches::<Weights, Sums, _>(TILES * width / LANES, WAITING_ROWS / PANEL * most, |panel, sums| {
         for block in (0..tokens).step_by(most) {
@@ -188,7 +188,7 @@ unsafe fn by_panels<P: Wide>(chunk: &Chunk<'_>) {
                 for start in (0..columns).step_by(width) {
                     let columns = start..(start + width).min(columns);
                     for (first, sums) in rows.clone().step_by(PANEL).zip(sums.chunks_exact_mut(most)) {
-                        // SAFETY: the rows are this chunk's, the columns and tokens exist, and have a place each.
+                        // SAFETY: the rows belong to this chunk; columns and tokens are in bounds, and each sum has a slot.
                         unsafe { panel_of_rows::<P>(chunk, first, columns.clone(), block.clone(), panel, sums) };
                     }
                 }
@@ -212,11 +212,11 @@ unsafe fn panel_of_rows<P: Wide>(
         let rows: [*const u8; ROWS] = chunk.pointers(first + tile * ROWS);
         for (place, column) in panel[tile * vectors..][..vectors].iter_mut().zip(columns.clone().step_by(LANES)) {
             for (place, row) in place.0.iter_mut().zip(rows) {
-                // The next panel's weights come near while this one's products are computed.
+                // Prefetches the next panel's weights while this one's products are computed.
                 _mm_prefetch::<_MM_HINT_T1>(
                     row.wrapping_add((PANEL * chunk.weight.columns + column) * P::BYTES).cast(),
                 );
-                // SAFETY: the columns exist.
+                // SAFETY: the columns are in bounds.
                 *place = unsafe { columns_of::<P>(row, column, chunk.weight.columns) };
             }
         }
@@ -227,7 +227,7 @@ unsafe fn panel_of_rows<P: Wide>(
         if last {
             (token..block.end.min(token + TILE)).for_each(|token| chunk.out.fetch(token, first));
         }
-        // SAFETY: the panel was just filled, the tokens exist; sums of the columns before these, too.
+        // SAFETY: the panel was just filled and the tokens are in bounds; so are the sums of the preceding columns.
         unsafe {
             match block.end - token {
                 1 => tile::<1>(chunk, columns.start, panel, token, sums),
@@ -239,13 +239,13 @@ unsafe fn panel_of_rows<P: Wide>(
     if last {
         for (token, sums) in block.zip(sums) {
             let sums = sums.0.as_flattened().first_chunk::<PANEL>().expect("as many");
-            // SAFETY: the rows are this chunk's.
+            // SAFETY: the rows belong to this chunk.
             unsafe { chunk.store(token, first, sums) };
         }
     }
 }
 
-/// A panel × `T` tokens, from column `start` on: adds to the sums, or starts them.
+/// A panel × `T` tokens, from column `start` on: adds to the sums, or initialises them.
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn tile<const T: usize>(chunk: &Chunk<'_>, start: usize, panel: &[Weights], token: usize, places: &mut [Sums]) {
     let vectors = panel.len() / TILES;

@@ -1,7 +1,7 @@
 //! Strips: sixteen rows unpacked for tiles that reuse them over many tokens.
 //!
-//! A group of 32 columns becomes eight pairs of vectors, each with four columns of every row, so that a broadcast of four
-//! activations meets all rows at once. AVX-512 reads the same strip, a pair of vectors as one.
+//! A group of 32 columns becomes eight pairs of vectors, each with four columns of every row, so that broadcasting four
+//! activations multiplies all rows at once. AVX-512 reads the same strip, a pair of vectors as one.
 
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -12,24 +12,24 @@ use crate::kernels::matmul::Chunk;
 use crate::kernels::scratch::{Numbers, with_two_scratches};
 use crate::quant::GROUP;
 
-/// Rows in a strip: two vectors of them.
+/// Rows per strip: two vectors of them.
 const STRIP: usize = 16;
 
 /// One group of 32 columns of a strip's rows, as a tile reads it. `[vector of rows]` where there are two.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 pub(in crate::kernels) struct StripGroup {
-    /// Columns four by four; in a vector eight rows of such four. Both vectors together are sixteen rows.
+    /// Quads of columns; a vector holds one quad of eight rows, both vectors together of sixteen.
     pub(in crate::kernels) levels: [[__m256i; 2]; 8],
     pub(in crate::kernels) scale: [__m256; 2],
     pub(in crate::kernels) offset: [__m256; 2],
-    /// Integer scales of the first half and of the second, each twice as i16 in its word. Where halves are apart: the bits of
-    /// scale and offset of the second half, and the first's are `scale` and `offset`.
+    /// Integer scales of both halves, each duplicated as i16 in its word. If halves have separate scales: the bits of the second
+    /// half's scale and offset; the first's are `scale` and `offset`.
     pub(in crate::kernels) halves: [[__m256i; 2]; 2],
 }
 
 impl StripGroup {
-    /// Scale and offset of a half that is apart.
+    /// Scale and offset of a half of its own.
     #[inline]
     #[target_feature(enable = "avx2")]
     pub(super) fn apart(&self, half: usize, vector: usize) -> (__m256, __m256) {
@@ -40,49 +40,49 @@ impl StripGroup {
     }
 }
 
-// SAFETY: vectors of numbers, in whole cache lines.
+// SAFETY: plain vectors of numbers, in whole cache lines.
 unsafe impl Numbers for StripGroup {}
 
-/// Groups of columns that are unpacked at once, at most: 24 KB of a strip and as much of eight tokens stay in the first cache,
-/// and 2 KB of each token in the second.
+/// Maximum groups of columns unpacked at once: 24 KB of the strip plus as much of eight tokens stay in L1, and 2 KB per token in
+/// L2.
 ///
-/// Measured on AVX-512 with 256 tokens (Q8_0, one thread, G operations/s): 2048 columns 322 at once and 357 like this, 8192 columns,
-/// whose activations fit no second cache, 225 and 325.
+/// Measured on AVX-512 with 256 tokens (Q8_0, one thread, G operations/s): 2048 columns, 322 in one part and 357 like this; 8192
+/// columns, whose activations exceed L2, 225 and 325.
 const PART: usize = 32;
 
-/// Rows whose sums wait for the next part.
+/// Rows whose partial sums are kept until the next part.
 const WAITING_ROWS: usize = 128;
 
-/// The sums of a strip's rows, of one token.
+/// The sums of a strip's rows for one token.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 pub(in crate::kernels) struct Sums(pub(in crate::kernels) [f32; STRIP]);
 
-// SAFETY: numbers, a whole cache line.
+// SAFETY: plain numbers, a whole cache line.
 unsafe impl Numbers for Sums {}
 
-/// What [`for_each_piece`] takes for so many columns and tokens, bytes.
+/// Bytes that [`for_each_piece`] needs for this many columns and tokens.
 pub(in crate::kernels) fn thread_bytes(columns: usize, tokens: usize) -> usize {
     let groups = columns / GROUP;
     let waiting = if groups > PART { WAITING_ROWS / STRIP * tokens } else { 0 };
     groups.min(PART) * size_of::<StripGroup>() + waiting * size_of::<Sums>()
 }
 
-/// Some columns of a strip, and where the sums of its rows are.
+/// Some columns of a strip, with its rows' sums.
 pub(in crate::kernels) struct Piece<'a> {
     /// The first row.
     pub(in crate::kernels) first: usize,
     /// The first group.
     pub(in crate::kernels) group: usize,
     pub(in crate::kernels) strip: &'a [StripGroup],
-    /// The sums so far, token by token; none where all columns come at once.
+    /// Partial sums by token; empty if all columns are done at once.
     pub(in crate::kernels) sums: &'a mut [Sums],
-    /// No columns come after these.
+    /// These are the last columns.
     pub(in crate::kernels) ends: bool,
 }
 
 impl Piece<'_> {
-    /// No columns came before these.
+    /// These are the first columns.
     #[inline]
     pub(in crate::kernels) fn begins(&self) -> bool {
         self.group == 0
@@ -90,7 +90,7 @@ impl Piece<'_> {
 }
 
 /// Unpacks the chunk's rows strip by strip and part by part, and calls `each` with every piece. With `UNSIGNED`, 128 is added to
-/// levels that are signed: what `vpdpbusd` takes, once for all tokens.
+/// signed levels, as `vpdpbusd` needs, once for all tokens.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(in crate::kernels) fn for_each_piece<B: Block, const UNSIGNED: bool>(
     chunk: &Chunk<'_>,
@@ -98,7 +98,7 @@ pub(in crate::kernels) fn for_each_piece<B: Block, const UNSIGNED: bool>(
 ) {
     let blocks = chunk.weight.columns / (B::GROUPS * GROUP);
     let parts = (blocks * B::GROUPS).div_ceil(PART);
-    // As few parts as do, and about of one length.
+    // As few parts as possible, of roughly equal length.
     let part = blocks.div_ceil(parts);
     let tokens = chunk.x.tokens();
     let waiting = if parts == 1 { 0 } else { WAITING_ROWS / STRIP * tokens };
@@ -111,7 +111,7 @@ pub(in crate::kernels) fn for_each_piece<B: Block, const UNSIGNED: bool>(
                 for (index, first) in rows.clone().step_by(STRIP).enumerate() {
                     for vector in 0..2 {
                         let octet = chunk.pointers(first + 8 * vector);
-                        // SAFETY: the rows' pointers are followed by `blocks` blocks each; the strip has a place for every group.
+                        // SAFETY: each row pointer has `blocks` blocks; the strip has a slot for every group.
                         unsafe { unpack::<B, UNSIGNED>(&octet, vector, blocks, columns.clone(), strip) };
                     }
                     let sums = if waiting == 0 { &mut [] } else { &mut sums[index * tokens..][..tokens] };
@@ -122,15 +122,15 @@ pub(in crate::kernels) fn for_each_piece<B: Block, const UNSIGNED: bool>(
     });
 }
 
-/// Calls `$tile::<$B, T>(chunk, piece, token)` for all tokens of every piece ([`for_each_piece`]), each time with the largest `T` of the falling
-/// list, which ends with 1, that is left. A macro, since a function given as an argument would lose its instruction set.
+/// Calls `$tile::<$B, T>(chunk, piece, token)` for all tokens of every piece ([`for_each_piece`]), each time with the largest
+/// remaining `T` from the descending list, which ends with 1. A macro, since a function argument would lose its target features.
 macro_rules! for_each_tile {
     ($chunk:ident, $B:ident, unsigned: $unsigned:literal, $tile:ident, [$($count:literal)+]) => {
         for_each_piece::<$B, $unsigned>($chunk, |piece| {
             let tokens = $chunk.x.tokens();
             let mut token = 0;
             while token < tokens {
-                // SAFETY: the tokens exist, and have the groups of the piece; the rows are this chunk's.
+                // SAFETY: the tokens exist and have the piece's groups; the rows belong to this chunk.
                 unsafe {
                     $(if tokens - token >= $count {
                         $tile::<$B, $count>($chunk, piece, token);
@@ -144,7 +144,8 @@ macro_rules! for_each_tile {
 }
 pub(in crate::kernels) use for_each_tile;
 
-/// Unpacks the blocks `columns` of eight rows, of `blocks` each, into one of the vectors of a strip. Never inlined: four tables share it.
+/// Unpacks the blocks `columns` of eight rows, of `blocks` each, into one vector of the strip. Never inlined: four tables share
+/// it.
 #[inline(never)]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn unpack<B: Block, const UNSIGNED: bool>(
@@ -157,10 +158,9 @@ unsafe fn unpack<B: Block, const UNSIGNED: bool>(
     let mut header = Header::new();
     let (start, count) = (columns.start, columns.len());
     for (index, block) in columns.enumerate() {
-        // SAFETY: the caller has `blocks` blocks at each row, and places in the strip.
+        // SAFETY: the caller guarantees `blocks` blocks at each row, and places in the strip.
         unsafe {
-            // With few tokens this is most of the time, and bound by memory. The same columns of the eight rows that follow are
-            // fetched row by row.
+            // With few tokens this dominates and is memory-bound: prefetch the same columns of the next eight rows, row by row.
             let (row, at) = (8 * index / count, 8 * index % count);
             let next = rows[0].wrapping_add(((8 + row) * blocks + start + at) * B::BYTES);
             let rows = rows.map(|row| row.add(block * B::BYTES));

@@ -1,7 +1,7 @@
 //! Sixteen unpacked rows of quantised weights times up to four tokens.
 //!
-//! Sums of eight vectors stay in registers while a half of a group is multiplied: in i16 where that holds all products of the half,
-//! otherwise in i32. Halves are then joined, scaled and added to the sums in f32, which have room on the stack.
+//! Sums of eight vectors stay in registers while half a group is multiplied: in i16 if that can hold all products of the half,
+//! otherwise in i32. Halves are then combined, scaled and added to the f32 sums, which spill to the stack.
 
 use std::arch::x86_64::*;
 
@@ -10,14 +10,13 @@ use super::integer::{accumulate, accumulate_half, keep, multiply, sums_of, witho
 use super::strip::{Piece, StripGroup};
 use crate::kernels::matmul::{ActivationGroup, Chunk};
 
-/// Has the sums in registers here, and forgets which group this is. Left alone, the compiler gathers the additions of one token after
-/// the other's and moves the strip's levels to the stack and back for each, or keeps what all tokens are multiplied by in registers
-/// that the sums need.
+/// Optimisation barrier: pins the sums in registers and hides the group index. Without it, the compiler groups the additions by
+/// token and spills the strip's levels for each, or keeps the common multiplicands in registers that the sums need.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn pin<const T: usize>(sums: &mut [[__m256i; 2]; T], index: &mut usize) {
     if let [[a, b], [c, d], [e, f], [g, h]] = &mut sums[..] {
-        // SAFETY: a comment, no instruction at all.
+        // SAFETY: an assembly comment, no instructions.
         unsafe {
             std::arch::asm!(
                 "# {0} {1} {2} {3} {4} {5} {6} {7} {8}",
@@ -52,7 +51,7 @@ pub(super) unsafe fn tile<B: Block, const T: usize>(chunk: &Chunk<'_>, piece: &m
         let mut integers = [[_mm256_setzero_si256(); 2]; T];
         for half in 0..2 {
             if B::SUMS < 4 && !B::HALVES && !B::APART {
-                // Widened and multiplied already, so they are added up over both halves.
+                // Already widened and multiplied, so both halves are added up.
                 // SAFETY: every token has a group for each of the strip.
                 integers = unsafe { half_by_steps::<B, T>(group, half, &x, index, integers) };
                 continue;
@@ -81,7 +80,7 @@ pub(super) unsafe fn tile<B: Block, const T: usize>(chunk: &Chunk<'_>, piece: &m
                         continue;
                     }
                     if B::HALVES {
-                        // Widening applied the weights' scales. Their levels count from above 0; `madd` doubles.
+                        // Widening applied the weights' scales. Subtract the zero-point term; `madd` doubles it.
                         let zero = B::ZERO / 2 * facts.half_levels(half);
                         let zero = _mm256_madd_epi16(group.halves[half][vector], _mm256_set1_epi16(zero as i16));
                         let multiplier = _mm256_set1_epi32(facts.multiplier(half));
@@ -110,32 +109,32 @@ pub(super) unsafe fn tile<B: Block, const T: usize>(chunk: &Chunk<'_>, piece: &m
     }
     for (t, sums) in sums.into_iter().enumerate() {
         for (vector, sums) in sums.into_iter().enumerate() {
-            // SAFETY: passed on from the caller.
+            // SAFETY: upheld by the caller.
             unsafe { keep(chunk, piece, token + t, vector, sums) };
         }
     }
 }
 
-/// Four activations of a quad, for all rows.
+/// A quad's four activations, broadcast to all rows.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn four_of(x: &Groups, index: usize, quad: usize) -> __m256i {
-    // SAFETY: the caller has that group; it has eight times four levels.
+    // SAFETY: the caller guarantees that group; it has eight times four levels.
     _mm256_set1_epi32(unsafe { (*x.add(index)).levels.0.as_ptr().cast::<i32>().add(quad).read() })
 }
 
-/// What widening multiplies a half by: the weights' integer scales where there are some, otherwise the activations' multiplier.
+/// The factor applied when widening a half: the weights' integer scales if there are any, otherwise the activations' multiplier.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn factors_of<B: Block>(group: &StripGroup, half: usize, vector: usize, x: &Groups, index: usize) -> __m256i {
     if B::HALVES {
         return group.halves[half][vector];
     }
-    // SAFETY: the caller has that group.
+    // SAFETY: the caller guarantees that group.
     _mm256_set1_epi32(unsafe { (*x.add(index)).facts.factors[half] })
 }
 
-/// The sums of a half, where an i16 holds all of its products; left in i16, but for halves that are apart.
+/// A half's sums if an i16 can hold all of its products; left in i16, except for halves with separate scales.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn half_at_once<B: Block, const T: usize>(
@@ -147,7 +146,7 @@ unsafe fn half_at_once<B: Block, const T: usize>(
     let mut sums = [[_mm256_setzero_si256(); 2]; T];
     for step in 0..4 {
         for t in 0..T {
-            // SAFETY: passed on from the caller.
+            // SAFETY: upheld by the caller.
             let four = unsafe { four_of(&x[t], index, 4 * half + step) };
             for (sums, &levels) in sums[t].iter_mut().zip(&group.levels[4 * half + step]) {
                 let products = multiply::<B>(levels, four);
@@ -156,7 +155,7 @@ unsafe fn half_at_once<B: Block, const T: usize>(
         }
         pin(&mut sums, &mut index);
     }
-    // Where halves are apart, more follows than registers hold: then this is faster here than there.
+    // With separate scales per half, what follows exceeds the registers: doing it here is faster than there.
     if B::APART {
         for t in 0..T {
             for (vector, sums) in sums[t].iter_mut().enumerate() {
@@ -169,7 +168,7 @@ unsafe fn half_at_once<B: Block, const T: usize>(
     sums
 }
 
-/// The same, widened and added to `sums`, where an i16 holds one product, or the sum of two.
+/// The same, widened and added to `sums`, if an i16 holds only one product or the sum of two.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn half_by_steps<B: Block, const T: usize>(
@@ -183,7 +182,7 @@ unsafe fn half_by_steps<B: Block, const T: usize>(
         for t in 0..T {
             for (vector, sums) in sums[t].iter_mut().enumerate() {
                 let quad = 4 * half + step;
-                // SAFETY: passed on from the caller.
+                // SAFETY: upheld by the caller.
                 unsafe {
                     let mut products = multiply::<B>(group.levels[quad][vector], four_of(&x[t], index, quad));
                     if B::SUMS == 2 {

@@ -1,9 +1,9 @@
-//! Quantised weights times int8 activations with AVX-VNNI, which brings `vpdpbusd` to processors without AVX-512 (Intel since
-//! Alder Lake, 2021; AMD since Zen 5).
+//! Quantised weights times int8 activations with AVX-VNNI: `vpdpbusd` for processors without AVX-512 (Intel since Alder Lake,
+//! 2021; AMD since Zen 5).
 //!
-//! `vpdpbusd` multiplies unsigned levels with signed activations and adds four columns to a sum in i32, where `tile` takes three
-//! instructions. Signed levels are made unsigned by adding 128, which the sum starts below. Blocks, strips and the rounding
-//! are `avx2`'s, integers are exact: the same bits. Few tokens: `few_vnni`.
+//! `vpdpbusd` multiplies unsigned levels by signed activations and adds four columns into an i32 sum, where `tile` takes three
+//! instructions. Signed levels are made unsigned by adding 128, which the sum's initial value compensates. Blocks, strips and
+//! rounding are `avx2`'s and integers are exact: bit-identical results. Few tokens: `few_vnni`.
 
 use std::arch::x86_64::*;
 
@@ -17,30 +17,30 @@ use crate::kernels::matmul::{Chunk, GroupFacts};
 /// The table's function for type `B`.
 ///
 /// # Safety
-/// As for [`crate::kernels::matmul::RowsKernel`]; the processor has AVX2, FMA, F16C and AVX-VNNI.
+/// See [`crate::kernels::matmul::RowsKernel`]; the processor supports AVX2, FMA, F16C and AVX-VNNI.
 #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
 pub(super) unsafe fn rows<B: Block>(chunk: &Chunk<'_>) {
     if chunk.x.tokens() <= FEW {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         return unsafe { few_tokens::<B>(chunk) };
     }
     for_each_tile!(chunk, B, unsigned: true, tile, [4 2 1]);
 }
 
-/// Where the sum of a half's products starts.
+/// Initial value of a half's sum of products.
 pub(in crate::kernels) enum Start {
     Nothing,
     /// [`GroupFacts::raised`], shifted to the right.
     Raised {
         shift: u32,
     },
-    /// As many times the sum of the activations' levels, off.
+    /// Minus this multiple of the sum of the activations' levels.
     Levels {
         zero: i32,
     },
 }
 
-/// The level that stands for 0, as it is multiplied: signed ones are raised by 128 before.
+/// The zero point as multiplied, including the 128 added to signed levels.
 pub(super) const fn zero<B: Block>() -> i32 {
     match B::MAX_LEVEL {
         None => 128,
@@ -48,7 +48,7 @@ pub(super) const fn zero<B: Block>() -> i32 {
     }
 }
 
-/// The least that takes off what the level for 0 adds.
+/// The cheapest start that cancels the zero-point term.
 pub(in crate::kernels) const fn start_of<B: Block>() -> Start {
     match zero::<B>() as u32 {
         0 => Start::Nothing,
@@ -57,7 +57,7 @@ pub(in crate::kernels) const fn start_of<B: Block>() -> Start {
     }
 }
 
-/// What the sum of a half starts from: what takes off the stored level that stands for 0.
+/// The initial value of a half's sum, which cancels the zero-point term.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn start<B: Block>(facts: &GroupFacts, half: usize) -> __m256i {
@@ -70,7 +70,7 @@ fn start<B: Block>(facts: &GroupFacts, half: usize) -> __m256i {
     }
 }
 
-/// Both halves' integers, each times its multiplier and, where weights have them, integer scales, added and rounded once.
+/// Both halves' integers, each times its multiplier and, if the weights have them, integer scales; added and rounded once.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 fn join_halves<B: Block>(halves: [__m256i; 2], group: &StripGroup, vector: usize, facts: &GroupFacts) -> __m256 {
@@ -100,7 +100,7 @@ unsafe fn tile<B: Block, const T: usize>(chunk: &Chunk<'_>, piece: &mut Piece<'_
         let mut halves = [[[_mm256_setzero_si256(); 2]; T]; 2];
         for (half, integers) in halves.iter_mut().enumerate() {
             for (integers, x) in integers.iter_mut().zip(&x) {
-                // SAFETY: every token has a group for each of the strip.
+                // SAFETY: every token has a group for each of the strip's.
                 *integers = [start::<B>(unsafe { &(*x.add(index)).facts }, half); 2];
             }
             for quad in 4 * half..4 * half + 4 {
@@ -132,7 +132,7 @@ unsafe fn tile<B: Block, const T: usize>(chunk: &Chunk<'_>, piece: &mut Piece<'_
     }
     for (t, sums) in sums.into_iter().enumerate() {
         for (vector, sums) in sums.into_iter().enumerate() {
-            // SAFETY: passed on from the caller.
+            // SAFETY: upheld by the caller.
             unsafe { keep(chunk, piece, token + t, vector, sums) };
         }
     }

@@ -1,14 +1,14 @@
 //! Quantised weights times int8 activations with AVX-512, with and without VNNI.
 //!
-//! A strip's pair of vectors is one vector of sixteen rows here. A tile is those rows × up to eight tokens: sums of integers and
-//! of floats all stay in registers. `vpdpbusd` multiplies unsigned levels with signed activations and adds four columns into
-//! i32 at once; without it, `vpmaddubsw` and `vpmaddwd` do the same in three steps. Signed levels are made unsigned by adding
-//! 128, which `vpdpbusd` holds exactly, or by moving their sign to the activations, since `vpmaddubsw` would not hold that.
+//! A strip's pair of vectors is one vector of sixteen rows here. A tile is those rows × up to eight tokens: integer and float
+//! sums all stay in registers. `vpdpbusd` multiplies unsigned levels by signed activations and adds four columns into i32 at
+//! once; without it, `vpmaddubsw` and `vpmaddwd` take three steps. Signed levels are made unsigned by adding 128, which is exact
+//! with `vpdpbusd`, or by moving their sign to the activations, since `vpmaddubsw` would overflow.
 //!
-//! Reached with VNNI: 45 to 48 % of what `vpdpbusd` does in a loop of its own (Q8_0, Q4_K; BENCHMARKS.md). Scales take six instructions
-//! for each token, sixteen rows and group of 32 columns beside eight of `vpdpbusd`, which leaves 57 %.
+//! Reached with VNNI: 45 to 48 % of the throughput of a bare `vpdpbusd` loop (Q8_0, Q4_K; BENCHMARKS.md). Per token, sixteen rows
+//! and group of 32 columns, scales take six instructions beside eight `vpdpbusd`, which limits it to 57 %.
 //!
-//! The module is stamped out twice: a function compiled for VNNI cannot be inlined into one that is not.
+//! The module is instantiated twice: a function compiled for VNNI cannot be inlined into one that is not.
 
 use std::arch::x86_64::*;
 
@@ -21,10 +21,10 @@ use crate::kernels::avx2::matmul::vnni::{Start, start_of};
 use crate::kernels::matmul::{ActivationGroup, Chunk, GroupFacts};
 use crate::quant::GROUP;
 
-/// Rows in a strip.
+/// Rows per strip.
 const STRIP: usize = 16;
 
-/// What a group of sixteen rows holds beside the levels, as [`StripGroup`] has it.
+/// What a group of sixteen rows holds besides the levels, as in [`StripGroup`].
 pub(super) struct Scaling {
     pub(super) scale: __m512,
     pub(super) offset: __m512,
@@ -50,7 +50,7 @@ fn scaling_of(group: &StripGroup) -> Scaling {
     }
 }
 
-/// Adds the products of four columns to the sums in i32.
+/// Adds the products of four columns to the i32 sums.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 fn add_products<B: Block>(sums: __m512i, levels: __m512i, x: __m512i) -> __m512i {
@@ -64,14 +64,14 @@ fn add_products<B: Block>(sums: __m512i, levels: __m512i, x: __m512i) -> __m512i
     _mm512_add_epi32(sums, _mm512_madd_epi16(products, _mm512_set1_epi16(1)))
 }
 
-/// The same in one instruction; signed levels come shifted up by 128.
+/// The same in one instruction; signed levels arrive with 128 added.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
 fn add_products_vnni<B: Block>(sums: __m512i, levels: __m512i, x: __m512i) -> __m512i {
     _mm512_dpbusd_epi32(sums, levels, x)
 }
 
-/// What the integer sum of a half starts from: what takes off the stored level that stands for 0, where no offset does.
+/// The initial value of a half's integer sum, which cancels the zero-point term unless an offset does.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 fn start<B: Block>(facts: &GroupFacts, half: usize, shift_signed: bool) -> __m512i {
@@ -85,7 +85,7 @@ fn start<B: Block>(facts: &GroupFacts, half: usize, shift_signed: bool) -> __m51
     }
 }
 
-/// Both halves' integers, each times its multiplier and, where weights have them, integer scales, added and rounded once.
+/// Both halves' integers, each times its multiplier and, if the weights have them, integer scales; added and rounded once.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 fn join_halves<B: Block>(halves: [__m512i; 2], scaling: &Scaling, facts: &GroupFacts) -> __m512 {
@@ -101,7 +101,7 @@ fn join_halves<B: Block>(halves: [__m512i; 2], scaling: &Scaling, facts: &GroupF
     _mm512_cvtepi32_ps(_mm512_add_epi32(scaled[0], scaled[1]))
 }
 
-/// Adds a group to the sums of sixteen rows: the order and rounding of `avx2`'s `accumulate`, which computes few tokens.
+/// Adds a group to the sums of sixteen rows, in the order and rounding of `avx2`'s `accumulate`, which handles few tokens.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 fn accumulate<B: Block>(sums: __m512, integers: __m512, scaling: &Scaling, facts: &GroupFacts) -> __m512 {
@@ -110,7 +110,7 @@ fn accumulate<B: Block>(sums: __m512, integers: __m512, scaling: &Scaling, facts
     if B::OFFSET { _mm512_fmadd_ps(scaling.offset, _mm512_set1_ps(facts.sum), sums) } else { sums }
 }
 
-/// The same for halves that are apart: `avx2`'s `accumulate_half`, one after the other.
+/// The same for halves with separate scales: `avx2`'s `accumulate_half`, one after the other.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 fn accumulate_apart<B: Block>(mut sums: __m512, halves: [__m512i; 2], scaling: &Scaling, facts: &GroupFacts) -> __m512 {
@@ -138,12 +138,12 @@ fn add_halves<B: Block>(sums: __m512, halves: [__m512i; 2], scaling: &Scaling, f
     }
 }
 
-/// Puts sixteen rows' sums, or as many as the chunk still has, where they belong.
+/// Stores sixteen rows' sums, or fewer at the end of the chunk.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 unsafe fn store(chunk: &Chunk<'_>, token: usize, first: usize, sums: __m512) {
     let mut lanes = [0.0; STRIP];
-    // SAFETY: sixteen lanes to sixteen values; the rows are of this chunk.
+    // SAFETY: sixteen lanes to sixteen values; the rows belong to this chunk.
     unsafe {
         _mm512_storeu_ps(lanes.as_mut_ptr(), sums);
         chunk.store(token, first, &lanes);
@@ -159,11 +159,11 @@ macro_rules! kernels {
             /// The table's function for type `B`.
             ///
             /// # Safety
-            /// As for [`crate::kernels::matmul::RowsKernel`]; the processor has the features named here.
+            /// See [`crate::kernels::matmul::RowsKernel`]; the processor supports the features named here.
             #[target_feature(enable = $features)]
             pub(in super::super) unsafe fn rows<B: Sixteen>(chunk: &Chunk<'_>) {
                 const { assert!(!B::APART || B::SIXTEEN_ROWS == B::EIGHT_ROWS, "`scaling` joins halves") };
-                // SAFETY: passed on from the caller.
+                // SAFETY: upheld by the caller.
                 unsafe {
                     match chunk.x.tokens() {
                         tokens if tokens <= B::EIGHT_ROWS => return $($eight_rows)::+::few_tokens::<B>(chunk),
@@ -174,7 +174,7 @@ macro_rules! kernels {
                 for_each_tile!(chunk, B, unsigned: $shift, tile, [8 4 2 1]);
             }
 
-            /// Sixteen rows at a time, of up to [`MOST`] tokens.
+            /// Sixteen rows at a time, for up to [`MOST`] tokens.
             #[target_feature(enable = $features)]
             unsafe fn few_tokens<B: Sixteen>(chunk: &Chunk<'_>) {
                 let blocks = chunk.weight.columns / (B::GROUPS * GROUP);
@@ -184,7 +184,7 @@ macro_rules! kernels {
                     let mut sums = [_mm512_setzero_ps(); MOST];
                     let sums = &mut sums[..chunk.x.tokens()];
                     for block in 0..blocks {
-                        // SAFETY: the rows' pointers are followed by `blocks` blocks each, and tokens have as many groups.
+                        // SAFETY: each row pointer has `blocks` blocks, and tokens have as many groups.
                         unsafe {
                             let rows = rows_at(&octets, block * B::BYTES);
                             B::header(&rows[0], &mut headers[0]);
@@ -201,13 +201,13 @@ macro_rules! kernels {
                         }
                     }
                     for (token, &sums) in sums.iter().enumerate() {
-                        // SAFETY: passed on from the caller.
+                        // SAFETY: upheld by the caller.
                         unsafe { store(chunk, token, first, sums) };
                     }
                 }
             }
 
-            /// Adds a group of sixteen rows to the sums of tokens, whose activations for it lie `stride` groups apart.
+            /// Adds a group of sixteen rows to the tokens' sums; their activations for it are `stride` groups apart.
             #[inline]
             #[target_feature(enable = $features)]
             unsafe fn add_tokens<B: Block>(
@@ -218,7 +218,7 @@ macro_rules! kernels {
                 scaling: &Scaling,
             ) {
                 for (token, sums) in sums.iter_mut().enumerate() {
-                    // SAFETY: passed on from the caller.
+                    // SAFETY: upheld by the caller.
                     let ActivationGroup { levels, facts } = unsafe { &*x.add(token * stride) };
                     let mut halves = [start::<B>(facts, 0, $shift), start::<B>(facts, 1, $shift)];
                     for (quad, four) in levels.0.as_chunks::<4>().0.iter().enumerate() {
@@ -245,7 +245,7 @@ macro_rules! kernels {
                     let mut halves = [[_mm512_setzero_si512(); T]; 2];
                     for (half, integers) in halves.iter_mut().enumerate() {
                         for (integers, x) in integers.iter_mut().zip(&x) {
-                            // SAFETY: every token has a group for each of the strip.
+                            // SAFETY: every token has a group for each of the strip's.
                             *integers = start::<B>(unsafe { &(*x.add(index)).facts }, half, $shift);
                         }
                     }
@@ -265,7 +265,7 @@ macro_rules! kernels {
                     }
                 }
                 for (t, sums) in sums.into_iter().enumerate() {
-                    // SAFETY: sixteen sums; the rows are of this chunk, says the caller.
+                    // SAFETY: sixteen sums; the rows belong to this chunk, per the caller.
                     unsafe {
                         if piece.ends {
                             store(chunk, token + t, piece.first, sums);

@@ -1,6 +1,6 @@
-//! AVX-512 matrix products: the tables. Block types, strips and the path for one token are those of `avx2`.
+//! AVX-512 matrix products: the tables. Block types, strips and the single-token path are `avx2`'s.
 //!
-//! One token is bound by memory, which 256-bit vectors already keep up with; more are where twice the width pays.
+//! A single token is memory-bound, and 256-bit vectors already keep up; twice the width pays off with more.
 
 mod integer;
 mod plain;

@@ -1,13 +1,14 @@
 //! F32, F16 and BF16 weights times f32 activations with AVX-512.
 //!
-//! A vector is four columns of four rows: to lay sixteen columns of four rows out like that takes two shuffles a vector, and four
-//! activations are broadcast to it by a load alone. A sum has four lanes, columns modulo 4, which are added at the end. With many tokens
-//! sixteen rows laid out become a panel, and tiles of those rows × six tokens (24 vectors of sums) run over it, ten loads for
-//! 24 FMAs; with one token nothing is stored. The order of sums differs from the AVX2 table's, so the last bits of results do as
-//! well.
+//! A vector holds four columns of four rows: laying out sixteen columns of four rows takes two shuffles per vector, and four
+//! activations are broadcast by a plain load. A sum has four lanes, columns modulo 4, reduced at the end. With many tokens
+//! sixteen rows are laid out as a panel, and tiles of those rows × six tokens (24 accumulators) run over it, ten loads per 24
+//! FMAs; with one token nothing is stored. The order of sums differs from the AVX2 table's, so results may differ in the last
+//! bits.
 //!
-//! Reached with F16: 80 % of the FMAs of a loop without loads (BENCHMARKS.md). Sixteen columns of a row in a vector, which need no
-//! shuffles but long sums across lanes, reach 50 %; a vector of one column of sixteen rows 80 %, but half the speed with four tokens.
+//! Reached with F16: 80 % of the FMA rate of a loop without loads (BENCHMARKS.md). Sixteen columns of one row per vector, which
+//! needs no shuffles but long horizontal sums, reaches 50 %; one column of sixteen rows per vector 80 %, but half the speed with
+//! four tokens.
 
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -18,19 +19,19 @@ use crate::kernels::scratch::{Numbers, with_scratch};
 use crate::quant::Plain;
 pub(super) use crate::quant::{BF16, F16, F32};
 
-/// Columns that are laid out at once.
+/// Columns laid out at once.
 const LANES: usize = 16;
-/// Rows in a panel.
+/// Rows per panel.
 const ROWS: usize = 16;
-/// Vectors that sixteen rows take for four columns.
+/// Vectors that hold four columns of sixteen rows.
 const VECTORS: usize = 4;
-/// Rows of one token that are read together: where rows are a power of two long, all fall into one set of the first cache.
+/// Rows read together for one token: rows a power of two long all map to the same L1 set.
 const STREAMS: usize = 8;
-/// Tokens in a tile, at most.
+/// Maximum tokens per tile.
 const TILE: usize = 6;
-/// Columns in a panel, at most.
+/// Maximum columns per panel.
 const WIDTH: usize = 384;
-/// Tokens that a panel is used for.
+/// Tokens that reuse a panel.
 const TOKENS: usize = 258;
 
 /// Four columns of sixteen rows, or the sums of sixteen rows with one token.
@@ -38,15 +39,15 @@ const TOKENS: usize = 258;
 #[repr(transparent)]
 struct Rows([__m512; VECTORS]);
 
-// SAFETY: vectors of numbers.
+// SAFETY: plain vectors of numbers.
 unsafe impl Numbers for Rows {}
 
-/// A plain type as AVX-512 reads it.
+/// Reader of a plain type for AVX-512.
 pub(super) trait Wide: Plain {
     /// Sixteen elements as f32.
     ///
     /// # Safety
-    /// They lie there; the processor has AVX-512.
+    /// They are readable; the processor supports AVX-512.
     unsafe fn load(from: *const u8) -> __m512;
 }
 
@@ -54,7 +55,7 @@ impl Wide for F32 {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
     unsafe fn load(from: *const u8) -> __m512 {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         unsafe { _mm512_loadu_ps(from.cast()) }
     }
 }
@@ -63,7 +64,7 @@ impl Wide for F16 {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
     unsafe fn load(from: *const u8) -> __m512 {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(from.cast()) })
     }
 }
@@ -72,7 +73,7 @@ impl Wide for BF16 {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
     unsafe fn load(from: *const u8) -> __m512 {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         let bits = _mm512_cvtepu16_epi32(unsafe { _mm256_loadu_si256(from.cast()) });
         _mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits))
     }
@@ -81,26 +82,26 @@ impl Wide for BF16 {
 /// The table's function for type `P`.
 ///
 /// # Safety
-/// As for [`crate::kernels::matmul::RowsKernel`]; the processor has AVX-512.
+/// See [`crate::kernels::matmul::RowsKernel`]; the processor supports AVX-512.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 pub(super) unsafe fn rows<P: Wide>(chunk: &Chunk<'_>) {
     let tokens = chunk.x.tokens();
     if tokens == 1 {
         for first in chunk.rows.clone().step_by(STREAMS) {
-            // SAFETY: the row's bytes lie there, the rows are this chunk's.
+            // SAFETY: the row's bytes are readable, the rows belong to this chunk.
             unsafe { store::<STREAMS>(chunk, 0, first, &one_token::<P>(chunk, first)) };
         }
         return;
     }
     let columns = chunk.weight.columns;
-    // As few panels as do, and of one width: a narrow one at the end would move its sums more than it adds to them.
+    // As few panels as possible, of equal width: a narrow last one would spend more on moving its sums than on adding to them.
     let width = columns.div_ceil(columns.div_ceil(WIDTH)).next_multiple_of(LANES);
     with_scratch::<Rows, _>(width / 4 + tokens.min(TOKENS), |scratch| {
         let (panel, sums) = scratch.split_at_mut(width / 4);
         for block in (0..tokens).step_by(TOKENS) {
             let block = block..(block + TOKENS).min(tokens);
             for first in chunk.rows.clone().step_by(ROWS) {
-                // SAFETY: the rows are this chunk's, the tokens exist, and have a place each among the sums.
+                // SAFETY: the rows belong to this chunk, the tokens exist, and each sum has a slot.
                 unsafe { several_tokens::<P>(chunk, first, block.clone(), panel, sums) };
             }
         }
@@ -122,11 +123,11 @@ unsafe fn several_tokens<P: Wide>(
         for vector in 0..VECTORS {
             let rows: [_; 4] = chunk.pointers(first + 4 * vector);
             for (column, places) in (start..end).step_by(LANES).zip(panel.chunks_exact_mut(LANES / 4)) {
-                // The next panel's weights come near while this one's products are computed.
+                // Prefetches the next panel's weights while this one's products are computed.
                 for row in rows {
                     _mm_prefetch::<_MM_HINT_T1>(row.wrapping_add((ROWS * columns + column) * P::BYTES).cast());
                 }
-                // SAFETY: the columns exist.
+                // SAFETY: the columns are in bounds.
                 for (place, four) in places.iter_mut().zip(unsafe { laid_out::<P>(&rows, column, columns) }) {
                     place.0[vector] = four;
                 }
@@ -136,7 +137,7 @@ unsafe fn several_tokens<P: Wide>(
         let mut token = block.start;
         while token < block.end {
             let sums = &mut sums[token - block.start..];
-            // SAFETY: the panel was just filled, the tokens exist, and their sums have a place; the rows are this chunk's.
+            // SAFETY: the panel was just filled, the tokens exist, and their sums have slots; the rows belong to this chunk.
             token += unsafe {
                 match block.end - token {
                     TILE.. => tile::<TILE>(chunk, first, token, &part, sums),
@@ -149,16 +150,16 @@ unsafe fn several_tokens<P: Wide>(
     }
 }
 
-/// A panel and what it holds of sixteen rows.
+/// One panel of sixteen rows.
 struct Part<'a> {
     /// Its first column.
     start: usize,
     panel: &'a [Rows],
-    /// Sums are whole after it.
+    /// Whether it completes the sums.
     last: bool,
 }
 
-/// Sixteen columns of four rows, four by four; those past the last column are 0.
+/// Sixteen columns of four rows, in quads, zero past the last column.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 unsafe fn laid_out<P: Wide>(rows: &[*const u8; 4], column: usize, columns: usize) -> [__m512; LANES / 4] {
@@ -187,18 +188,18 @@ unsafe fn laid_out<P: Wide>(rows: &[*const u8; 4], column: usize, columns: usize
     ]
 }
 
-/// Adds four columns' products of one token with as many rows as there are.
+/// Adds four columns' products of one token with every row.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 unsafe fn add_products(sums: &mut [__m512], weights: &[__m512], x: *const f32) {
-    // SAFETY: the caller has four activations there.
+    // SAFETY: the caller guarantees four activations there.
     let x = _mm512_broadcast_f32x4(unsafe { _mm_loadu_ps(x) });
     for (sums, &weights) in sums.iter_mut().zip(weights) {
         *sums = _mm512_fmadd_ps(weights, x, *sums);
     }
 }
 
-/// Eight rows of the only token.
+/// Eight rows of a single token.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 unsafe fn one_token<P: Wide>(chunk: &Chunk<'_>, first: usize) -> Rows {
     let (x, columns) = (chunk.x.values(0).as_ptr(), chunk.weight.columns);
@@ -218,7 +219,7 @@ unsafe fn one_token<P: Wide>(chunk: &Chunk<'_>, first: usize) -> Rows {
     sums
 }
 
-/// The panel's rows × `T` tokens, which is what it returns: starts their sums or adds to them, and puts them away when they are whole.
+/// The panel's rows × `T` tokens; returns `T`. Initialises their sums or adds to them, and stores the results once complete.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 unsafe fn tile<const T: usize>(
     chunk: &Chunk<'_>,
@@ -235,11 +236,11 @@ unsafe fn tile<const T: usize>(
         }
     }
     let mut sums = [Rows([_mm512_setzero_ps(); VECTORS]); T];
-    // Vector by vector, here and below: a copy of all would go through the stack and a call.
+    // Vector by vector, here and below: copying all at once would go through the stack and a call.
     if part.start > 0 {
         for (sums, place) in sums.iter_mut().zip(&places[..T]) {
             for (sums, place) in sums.0.iter_mut().zip(&place.0) {
-                // SAFETY: a vector lies there.
+                // SAFETY: a vector is stored there.
                 *sums = unsafe { _mm512_load_ps((&raw const *place).cast()) };
             }
         }
@@ -252,19 +253,19 @@ unsafe fn tile<const T: usize>(
     }
     for (t, sums) in sums.iter().enumerate() {
         if part.last {
-            // SAFETY: passed on from the caller.
+            // SAFETY: upheld by the caller.
             unsafe { store::<ROWS>(chunk, token + t, first, sums) };
             continue;
         }
         for (place, &sums) in places[t].0.iter_mut().zip(&sums.0) {
-            // SAFETY: a vector has room there.
+            // SAFETY: there is room for a vector.
             unsafe { _mm512_store_ps((&raw mut *place).cast(), sums) };
         }
     }
     T
 }
 
-/// Adds up the lanes of `R` rows, up to sixteen, and puts the sums, or as many as the chunk still has rows, where they belong.
+/// Reduces the lanes of up to sixteen rows `R`, and stores the sums, or fewer at the end of the chunk.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 unsafe fn store<const R: usize>(chunk: &Chunk<'_>, token: usize, first: usize, sums: &Rows) {
@@ -278,7 +279,7 @@ unsafe fn store<const R: usize>(chunk: &Chunk<'_>, token: usize, first: usize, s
     // Quarter r holds row r of each of the vectors.
     let rows = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     let mut lanes = [0.0; ROWS];
-    // SAFETY: sixteen lanes to sixteen values; the rows are of this chunk.
+    // SAFETY: sixteen lanes to sixteen values; the rows belong to this chunk.
     unsafe {
         _mm512_storeu_ps(lanes.as_mut_ptr(), _mm512_permutexvar_ps(rows, sums));
         chunk.store::<R>(token, first, lanes.first_chunk().expect("R is sixteen at most"));

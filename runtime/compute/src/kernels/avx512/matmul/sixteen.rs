@@ -1,8 +1,8 @@
-//! Sixteen rows of quantised weights, read where they lie.
+//! Sixteen rows of quantised weights, read in place.
 //!
-//! A group of them is turned in registers into the eight vectors that a strip has, four columns of every row in each. A few tokens
-//! are multiplied with them there: no sums across lanes, no stores; what a token costs beside its products is what it costs in a
-//! tile. (Strips are unpacked by `avx2`: its shuffles have two ports, those of 512 bits one.)
+//! A group is transposed in registers into the eight vectors of a strip, four columns of every row in each, and multiplied there
+//! with a few tokens: no horizontal sums, no stores; apart from its products a token costs the same as in a tile. (Strips are
+//! unpacked by `avx2`: its shuffles have two ports, 512-bit ones have one.)
 
 use std::arch::x86_64::*;
 
@@ -11,10 +11,10 @@ use crate::kernels::avx2::matmul::blocks::{self, Block, Header, Rows};
 use crate::kernels::avx2::matmul::few;
 use crate::kernels::matmul::Chunk;
 
-/// Tokens that share what is read of sixteen rows, at most.
+/// Maximum tokens that share one read of sixteen rows.
 pub(super) const MOST: usize = 8;
 
-/// Sixteen rows, eight by eight.
+/// Sixteen rows in two sets of eight.
 pub(super) type Octets = [Rows; 2];
 
 /// The rows from `first` on.
@@ -22,49 +22,49 @@ pub(super) fn octets(chunk: &Chunk<'_>, first: usize) -> Octets {
     [chunk.pointers(first), chunk.pointers(first + 8)]
 }
 
-/// The same from byte `offset` on.
+/// The same rows, `offset` bytes further on.
 #[inline]
 pub(super) unsafe fn rows_at(octets: &Octets, offset: usize) -> Octets {
-    // SAFETY: the caller has that many bytes in each row.
+    // SAFETY: the caller guarantees that many bytes in each row.
     octets.map(|rows| rows.map(|row| unsafe { row.add(offset) }))
 }
 
-/// A quantised type as sixteen rows of it are read.
+/// A quantised type read sixteen rows at a time.
 pub(super) trait Sixteen: Block {
-    /// So many tokens at most are left to the path that reads eight rows.
+    /// Up to this many tokens are left to the eight-row path.
     ///
-    /// It is as quick for most types up to four tokens (2048 × 2048 weights out of memory, this path against that one: Q4_K 2 %
-    /// slower, Q5_K 5 % faster, Q6_K, which `madd` gives its scales, 15 % slower); those that are cheap to turn gain with two already
-    /// (Q4_1 10 %, with four 12 %). One waits for memory on any path, and that one asks for it in smaller pieces (2 to 17 %).
+    /// For most types it is as fast up to four tokens (2048 × 2048 weights from memory, this path against that: Q4_K 2 % slower,
+    /// Q5_K 5 % faster, Q6_K, whose scales `madd` applies, 15 % slower); types that are cheap to transpose gain from two on (Q4_1
+    /// 10 %, with four 12 %). A single token is memory-bound on any path, and that path prefetches in smaller pieces (2 to 17 %).
     const EIGHT_ROWS: usize;
 
-    /// So many at most are multiplied like this: [`MOST`], or, where a strip is as quick, no more than with eight rows.
-    /// The latter, too, for types whose halves are apart.
+    /// Up to this many are multiplied like this: [`MOST`], or, where a strip is as fast or halves have separate scales, no more
+    /// than with eight rows.
     const SIXTEEN_ROWS: usize = MOST;
 
-    /// The levels of a group of the block that each row points to: in a vector four columns of every row.
+    /// The levels of a group of each row's block: each vector holds four columns of every row.
     ///
     /// # Safety
-    /// As for [`Block::levels`]; the processor has AVX-512 F, BW, VL and DQ.
+    /// See [`Block::levels`]; the processor supports AVX-512 F, BW, VL and DQ.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")]
     unsafe fn quads(rows: &Octets, group: usize) -> [__m512i; 8] {
         let mut levels = [_mm256_setzero_si256(); 16];
         for (place, &row) in levels.iter_mut().zip(rows.as_flattened()) {
-            // SAFETY: passed on from the caller.
+            // SAFETY: upheld by the caller.
             *place = unsafe { Self::levels(row, group) };
         }
         turned(levels)
     }
 }
 
-/// Rows of eight words of 32 bits, word by word.
+/// Transposes rows of eight 32-bit words.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn turned(rows: [__m256i; 16]) -> [__m512i; 8] {
     let mut pairs = [_mm512_setzero_si512(); 8];
     for (index, pair) in pairs.iter_mut().enumerate() {
-        // Rows 0 and 4, 1 and 5, …: what `four_by_four` takes apart ends up in order.
+        // Rows 0 and 4, 1 and 5, …: `four_by_four` then yields them in order.
         let front = index / 4 * 8 + index % 4;
         *pair = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(rows[front]), rows[front + 4]);
     }
@@ -84,7 +84,7 @@ fn turned(rows: [__m256i; 16]) -> [__m512i; 8] {
     ]
 }
 
-/// Rows and columns of 4 × 4 words of 32 bits exchanged, in each 128 bits.
+/// Transposes 4 × 4 words of 32 bits within each 128 bits.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn four_by_four([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
@@ -98,13 +98,13 @@ fn four_by_four([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
     ]
 }
 
-/// Sixteen bytes of each row, word by word of 32 bits.
+/// Sixteen bytes of each row, transposed by 32-bit word.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq")]
 unsafe fn four_words_of(rows: &Octets, offset: usize) -> [__m512i; 4] {
     let mut fours = [_mm512_setzero_si512(); 4];
     for (row, place) in fours.iter_mut().enumerate() {
-        // SAFETY: the caller has a block at each row, `offset` lies sixteen bytes before its end at least.
+        // SAFETY: the caller guarantees a block at each row, of which `offset` leaves at least sixteen bytes.
         unsafe {
             let load = |row: *const u8| _mm_loadu_si128(row.add(offset).cast());
             let [front, back] = rows;
@@ -117,18 +117,18 @@ unsafe fn four_words_of(rows: &Octets, offset: usize) -> [__m512i; 4] {
     four_by_four(fours)
 }
 
-/// Sixteen bytes of nibbles a row: the low ones are the first half of a group, the high ones the second.
+/// Sixteen bytes of nibbles per row: the low ones are the first half of a group, the high ones the second.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq")]
 unsafe fn nibbles(rows: &Octets, offset: usize) -> [__m512i; 8] {
-    // SAFETY: passed on from the caller.
+    // SAFETY: upheld by the caller.
     let [a, b, c, d] = unsafe { four_words_of(rows, offset) };
     let low = |words| _mm512_and_si512(words, _mm512_set1_epi8(15));
     let high = |words| low(_mm512_srli_epi32::<4>(words));
     [low(a), low(b), low(c), low(d), high(a), high(b), high(c), high(d)]
 }
 
-/// Types whose blocks are one group with nibbles from `$offset` on.
+/// Types whose blocks are a single group with nibbles at `$offset`.
 macro_rules! nibbles {
     ($($name:ident: $offset:literal),+) => {$(
         impl Sixteen for blocks::$name {
@@ -137,7 +137,7 @@ macro_rules! nibbles {
             #[inline]
             #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")]
             unsafe fn quads(rows: &Octets, _: usize) -> [__m512i; 8] {
-                // SAFETY: passed on from the caller.
+                // SAFETY: upheld by the caller.
                 unsafe { nibbles(rows, $offset) }
             }
         }
@@ -146,7 +146,7 @@ macro_rules! nibbles {
 
 nibbles!(Q4_0: 2, Q4_1: 4);
 
-/// Types that are unpacked row by row.
+/// Types unpacked row by row.
 macro_rules! by_rows {
     ($eight_rows:expr, $sixteen_rows:expr; $($name:ident)+) => {
         $(impl Sixteen for blocks::$name {
@@ -160,11 +160,11 @@ by_rows!(1, MOST; Q8_0 IQ4NL IQ4XS MXFP4);
 by_rows!(few::FEW, MOST; Q5_0 Q5_1 Q4K Q5K Q6K);
 by_rows!(few::FEW, few::FEW; Q2K Q3K IQ1S IQ1M IQ2XXS IQ2XS IQ2S IQ3XXS IQ3S TQ1_0 TQ2_0 NVFP4);
 
-/// The levels of a group of the block at `rows`, as products want them: signed ones raised by 128 where `UNSIGNED`.
+/// The levels of a group of the block at `rows`, as products need them: signed ones get 128 added if `UNSIGNED`.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")]
 pub(super) unsafe fn levels<B: Sixteen, const UNSIGNED: bool>(rows: &Octets, group: usize) -> [__m512i; 8] {
-    // SAFETY: passed on from the caller.
+    // SAFETY: upheld by the caller.
     let mut quads = unsafe { B::quads(rows, group) };
     if UNSIGNED && B::MAX_LEVEL.is_none() {
         for quad in &mut quads {
@@ -174,7 +174,7 @@ pub(super) unsafe fn levels<B: Sixteen, const UNSIGNED: bool>(rows: &Octets, gro
     quads
 }
 
-/// What a group of sixteen rows holds beside the levels.
+/// A group's header of sixteen rows: everything besides the levels.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq")]
 pub(super) fn scaling<B: Block>([front, back]: &[Header; 2], group: usize) -> Scaling {
@@ -183,7 +183,7 @@ pub(super) fn scaling<B: Block>([front, back]: &[Header; 2], group: usize) -> Sc
     let offset = floats(front.offset[group], back.offset[group]);
     let halves = if B::HALVES {
         let pairs = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(front.halves[group]), back.halves[group]);
-        // As `strip` has them: each scale twice as i16 in its word.
+        // As in `strip`: each scale duplicated as i16 in its word.
         let lower = _mm512_and_si512(pairs, _mm512_set1_epi32(0xffff));
         let upper = _mm512_srli_epi32::<16>(pairs);
         [_mm512_or_si512(lower, _mm512_slli_epi32::<16>(pairs)), _mm512_or_si512(upper, _mm512_slli_epi32::<16>(upper))]

@@ -1,11 +1,11 @@
-//! Random weights of every type: blocks whose levels are any bits, with scales of a chosen kind.
+//! Random weights of every type: arbitrary level bits, with scales of a chosen kind.
 
 use half::{bf16, f16};
 use satchel_gguf::TensorType;
 
 use crate::quant::random::set_f16_scales;
 
-/// A small generator of repeatable noise (xorshift64*).
+/// A small deterministic noise generator (xorshift64*).
 pub(crate) struct Noise(pub(crate) u64);
 
 impl Noise {
@@ -26,9 +26,9 @@ impl Noise {
 /// How the scales of test weights are drawn.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) enum Scales {
-    /// Of the size that models have, of both signs.
+    /// As large as in models, both signs.
     Usual,
-    /// Zeros, denormals, the largest and the smallest, of both signs; and blocks that repeat one byte.
+    /// Zeros, denormals, the largest and the smallest, both signs; and blocks that repeat one byte.
     Odd,
 }
 
@@ -44,7 +44,7 @@ impl Scales {
         }
     }
 
-    /// An exponent: of the powers beyond 2⁹⁶ no sum of a row would be finite.
+    /// An exponent; powers beyond 2⁹⁶ would make every row's sum infinite.
     fn e8m0(self, noise: &mut Noise) -> u8 {
         match self {
             Scales::Usual => 112 + (noise.bits() % 12) as u8,
@@ -60,7 +60,7 @@ impl Scales {
     }
 }
 
-/// Random blocks; every bit pattern of levels and integer scales occurs, the other scales are finite.
+/// Random blocks; levels and integer scales take every bit pattern, other scales are finite.
 pub(crate) fn weights(noise: &mut Noise, ty: TensorType, rows: usize, columns: usize, scales: Scales) -> Vec<u8> {
     let bytes = usize::try_from(ty.row_bytes(columns as u64).expect("whole blocks")).expect("small");
     let mut weights: Vec<u8> = (0..rows * bytes).map(|_| noise.bits() as u8).collect();

@@ -1,15 +1,15 @@
-//! Products of int8, three ways: what the three tables differ in.
+//! int8 products, three ways: the only difference between the three tables.
 //!
-//! All are exact: a half of a group is a sum of sixteen products of levels, at most 128 × 127 each. In a strip, four vectors hold
-//! sixteen columns of four rows, in the order that the instruction wants:
+//! All are exact: a half group sums sixteen products of levels, at most 128 × 127 each. In a strip, four vectors hold sixteen
+//! columns of four rows, in the order that the instruction needs:
 //!
 //! ```text
 //! Widening, Dotprod   4 rows × columns 0-3, 4 rows × columns 4-7, …            four activations are broadcast to the rows
 //! I8mm                rows 0, 1 × columns 0-7, the same × 8-15, rows 2, 3 × …    two tokens × columns 0-7, the same × 8-15
 //! ```
 //!
-//! The instructions that not every processor has are written in assembly, each with the extension's name for the assembler. So
-//! they can be inlined into functions that are compiled for every processor, and are executed where the table was asked for.
+//! Optional instructions are written in assembly, with an `.arch_extension` each. So they can be inlined into functions compiled
+//! for any processor, and run only if the table was selected.
 
 use std::arch::aarch64::*;
 use std::arch::asm;
@@ -22,7 +22,7 @@ pub(super) type Quads = [int8x16_t; 4];
 /// A way to multiply.
 ///
 /// # Safety
-/// Its methods may be called where the processor has the instructions.
+/// Methods may only be called on processors that have the instructions.
 pub(super) unsafe trait Dot {
     /// Sixteen columns of four rows, row by row, in the order that `tile` reads.
     unsafe fn lay_out(rows: [int8x16_t; 4]) -> Quads;
@@ -30,13 +30,13 @@ pub(super) unsafe trait Dot {
     /// Eight rows × `T` tokens (at most 4), sixteen columns: `[token][rows 0-3, rows 4-7]`.
     unsafe fn tile<F: Form, const T: usize>(rows: &[Quads; 2], x: &[int8x16_t; T]) -> [[int32x4_t; 2]; T];
 
-    /// Sixteen columns of four rows, as they lie, with one token.
+    /// Sixteen columns of four rows, in their original order, with one token.
     unsafe fn rows(rows: [int8x16_t; 4], x: int8x16_t) -> int32x4_t;
 }
 
-/// `smull` and `smlal`, on every processor: products to i16, and their sums to i32.
+/// `smull` and `smlal`, on every processor: products in i16, sums in i32.
 pub(super) struct Widening;
-/// `sdot`: four products a lane, added in i32.
+/// `sdot`: four products per lane, added in i32.
 pub(super) struct Dotprod;
 /// `smmla`: two rows × two tokens × eight columns; single tokens as with [`Dotprod`].
 pub(super) struct I8mm;
@@ -57,7 +57,7 @@ unsafe impl Dot for Widening {
         for (vector, quads) in rows.iter().enumerate() {
             // Two rows each.
             let (mut low, mut high) = ([vdupq_n_s32(0); T], [vdupq_n_s32(0); T]);
-            // An i16 holds two products of any levels, and all four where levels are small.
+            // An i16 holds two products of any levels, and four if levels are small.
             let step = if F::LARGE { 2 } else { 4 };
             for first in (0..4).step_by(step) {
                 for t in 0..T {
@@ -88,7 +88,7 @@ unsafe impl Dot for Widening {
     }
 }
 
-// SAFETY: says the trait.
+// SAFETY: per the trait.
 unsafe impl Dot for Dotprod {
     #[inline]
     #[target_feature(enable = "neon")]
@@ -104,7 +104,7 @@ unsafe impl Dot for Dotprod {
             ($quad:literal) => {
                 for (vector, quads) in rows.iter().enumerate() {
                     for t in 0..T {
-                        // SAFETY: says the trait.
+                        // SAFETY: per the trait.
                         unsafe { sums[t][vector] = sdot_lane::<$quad>(sums[t][vector], quads[$quad], x[t]) };
                     }
                 }
@@ -120,12 +120,12 @@ unsafe impl Dot for Dotprod {
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn rows(rows: [int8x16_t; 4], x: int8x16_t) -> int32x4_t {
-        // SAFETY: says the trait.
+        // SAFETY: per the trait.
         add_lanes(rows.map(|row| unsafe { sdot(row, x) }))
     }
 }
 
-// SAFETY: says the trait.
+// SAFETY: per the trait.
 unsafe impl Dot for I8mm {
     #[inline]
     #[target_feature(enable = "neon")]
@@ -139,14 +139,14 @@ unsafe impl Dot for I8mm {
     unsafe fn tile<F: Form, const T: usize>(rows: &[Quads; 2], x: &[int8x16_t; T]) -> [[int32x4_t; 2]; T] {
         let mut sums = [[vdupq_n_s32(0); 2]; T];
         for first in (0..T).step_by(2) {
-            // The last of an odd number of tokens is computed twice.
+            // With an odd number of tokens, the last one is computed twice.
             let second = (first + 1).min(T - 1);
             let (front, back) = (low_halves(x[first], x[second]), high_halves(x[first], x[second]));
             for (vector, quads) in rows.iter().enumerate() {
-                // [row 0 token 0, row 0 token 1, row 1 token 0, row 1 token 1] of rows 0 and 1, and of 2 and 3.
+                // [row 0 token 0, row 0 token 1, row 1 token 0, row 1 token 1] for rows 0 and 1, and for 2 and 3.
                 let mut pairs = [vdupq_n_s32(0); 2];
                 for (pair, sums) in pairs.iter_mut().enumerate() {
-                    // SAFETY: says the trait.
+                    // SAFETY: per the trait.
                     unsafe { *sums = smmla(smmla(*sums, quads[2 * pair], front), quads[2 * pair + 1], back) };
                 }
                 sums[first][vector] = vuzp1q_s32(pairs[0], pairs[1]);
@@ -159,19 +159,19 @@ unsafe impl Dot for I8mm {
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn rows(rows: [int8x16_t; 4], x: int8x16_t) -> int32x4_t {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         unsafe { Dotprod::rows(rows, x) }
     }
 }
 
-/// Four lanes of four rows to a lane for each row.
+/// Reduces four lanes of four rows to one lane per row.
 #[inline]
 #[target_feature(enable = "neon")]
 fn add_lanes(rows: [int32x4_t; 4]) -> int32x4_t {
     vpaddq_s32(vpaddq_s32(rows[0], rows[1]), vpaddq_s32(rows[2], rows[3]))
 }
 
-/// Rows and columns of 4 × 4 words of 32 bits exchanged.
+/// Transposes 4 × 4 words of 32 bits.
 #[inline]
 #[target_feature(enable = "neon")]
 fn transpose(rows: [int8x16_t; 4]) -> Quads {
@@ -200,7 +200,7 @@ fn high_halves(a: int8x16_t, b: int8x16_t) -> int8x16_t {
     vreinterpretq_s8_s64(vtrn2q_s64(vreinterpretq_s64_s8(a), vreinterpretq_s64_s8(b)))
 }
 
-/// Four neighbouring columns, for all rows.
+/// Four adjacent columns, for all rows.
 #[inline]
 #[target_feature(enable = "neon")]
 fn broadcast_four(x: int8x16_t, quad: usize) -> int8x16_t {
@@ -213,15 +213,15 @@ fn broadcast_four(x: int8x16_t, quad: usize) -> int8x16_t {
     })
 }
 
-/// Sums of four products: lane by lane.
+/// Sums of four products, lane by lane.
 ///
 /// # Safety
-/// The processor has the dot product instructions.
+/// The processor supports the dot product instructions.
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn sdot(a: int8x16_t, b: int8x16_t) -> int32x4_t {
     let mut sums = vdupq_n_s32(0);
-    // SAFETY: one instruction between registers, which the processor has, says the caller.
+    // SAFETY: one register-only instruction, which the caller guarantees the processor supports.
     unsafe {
         asm!(
             ".arch_extension dotprod",
@@ -238,7 +238,7 @@ unsafe fn sdot(a: int8x16_t, b: int8x16_t) -> int32x4_t {
 /// Adds products with four columns of `x` to the sums of four rows.
 ///
 /// # Safety
-/// As for [`sdot`].
+/// See [`sdot`].
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn sdot_lane<const QUAD: usize>(mut sums: int32x4_t, rows: int8x16_t, x: int8x16_t) -> int32x4_t {
@@ -260,11 +260,11 @@ unsafe fn sdot_lane<const QUAD: usize>(mut sums: int32x4_t, rows: int8x16_t, x: 
 /// Adds the products of 2 × 8 and 8 × 2 levels.
 ///
 /// # Safety
-/// The processor has the 8-bit matrix instructions.
+/// The processor supports the 8-bit matrix instructions.
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn smmla(mut sums: int32x4_t, rows: int8x16_t, x: int8x16_t) -> int32x4_t {
-    // SAFETY: one instruction between registers, which the processor has, says the caller.
+    // SAFETY: one register-only instruction, which the caller guarantees the processor supports.
     unsafe {
         asm!(
             ".arch_extension i8mm",

@@ -1,7 +1,7 @@
 //! Quantised weights times int8 activations on NEON.
 //!
-//! Two paths, the same sums: [`single_token`] reads four rows where they lie; with more tokens, [`tile`] takes up to four of them
-//! over a strip of eight unpacked rows. In both, the exact integers of a group's halves come from [`Dot`] and go through
+//! Two paths with identical sums: [`single_token`] reads four rows in place; with more tokens, [`tile`] multiplies a strip of
+//! eight unpacked rows by up to four of them. In both, the exact integers of a group's halves come from [`Dot`] and go through
 //! [`accumulate`].
 
 use std::arch::aarch64::*;
@@ -12,16 +12,16 @@ use super::strip::{StripGroup, for_each_strip};
 use crate::kernels::matmul::{ActivationGroup, Chunk, GroupFacts};
 use crate::quant::GROUP;
 
-/// Tokens in a tile: with two vectors of rows, the sums of integers and of floats stay in registers.
+/// Tokens per tile: with two vectors of rows, integer and float sums stay in registers.
 const TILE: usize = 4;
 
 /// The table's function for type `B`.
 ///
 /// # Safety
-/// As for [`crate::kernels::matmul::RowsKernel`]; the processor has what `D` needs.
+/// See [`crate::kernels::matmul::RowsKernel`]; the processor supports `D`.
 pub(super) unsafe fn rows<B: Block, D: Dot>(chunk: &Chunk<'_>) {
     let tokens = chunk.x.tokens();
-    // SAFETY: passed on from the caller; the tokens exist, and have as many groups as the strip; the rows are this chunk's.
+    // SAFETY: upheld by the caller; the tokens exist, and have as many groups as the strip; the rows belong to this chunk.
     unsafe {
         if tokens == 1 {
             return single_token::<B, D>(chunk);
@@ -39,7 +39,7 @@ pub(super) unsafe fn rows<B: Block, D: Dot>(chunk: &Chunk<'_>) {
     }
 }
 
-/// The chunk's rows of the only token, four at a time.
+/// The chunk's rows for a single token, four at a time.
 #[target_feature(enable = "neon")]
 unsafe fn single_token<B: Block, D: Dot>(chunk: &Chunk<'_>) {
     let blocks = chunk.weight.columns / (B::GROUPS * GROUP);
@@ -49,7 +49,7 @@ unsafe fn single_token<B: Block, D: Dot>(chunk: &Chunk<'_>) {
         let rows = chunk.pointers(first);
         let mut sums = vdupq_n_f32(0.0);
         for block in 0..blocks {
-            // SAFETY: each row has `blocks` blocks, and the token as many groups; the rows are this chunk's.
+            // SAFETY: each row has `blocks` blocks, and the token as many groups; the rows belong to this chunk.
             unsafe {
                 let rows = rows.map(|row| row.add(block * B::BYTES));
                 B::header(&rows, &mut header);
@@ -66,7 +66,7 @@ unsafe fn single_token<B: Block, D: Dot>(chunk: &Chunk<'_>) {
                 }
             }
         }
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         unsafe { store(chunk, 0, first, sums) };
     }
 }
@@ -77,7 +77,7 @@ unsafe fn tile<F: Form, D: Dot, const T: usize>(chunk: &Chunk<'_>, first: usize,
     let x: [*const ActivationGroup; T] = std::array::from_fn(|t| chunk.x.groups(token + t).as_ptr());
     let mut sums = [[vdupq_n_f32(0.0); 2]; T];
     for (index, group) in strip.iter().enumerate() {
-        // SAFETY: every token has a group for each of the strip.
+        // SAFETY: every token has a group for each of the strip's.
         unsafe {
             let mut halves = [[[vdupq_n_s32(0); 2]; T]; 2];
             for (half, sums) in halves.iter_mut().enumerate() {
@@ -95,13 +95,13 @@ unsafe fn tile<F: Form, D: Dot, const T: usize>(chunk: &Chunk<'_>, first: usize,
     }
     for (t, sums) in sums.into_iter().enumerate() {
         for (vector, sums) in sums.into_iter().enumerate() {
-            // SAFETY: passed on from the caller.
+            // SAFETY: upheld by the caller.
             unsafe { store(chunk, token + t, first + 4 * vector, sums) };
         }
     }
 }
 
-/// Adds a group to the sums of four rows: the one place where order and rounding are decided.
+/// Adds a group to the sums of four rows: the single place that decides order and rounding.
 #[inline]
 #[target_feature(enable = "neon")]
 fn accumulate<F: Form>(
@@ -131,12 +131,12 @@ fn accumulate<F: Form>(
     sums
 }
 
-/// Puts four rows' sums, or as many as the chunk still has, where they belong.
+/// Stores four rows' sums, or fewer at the end of the chunk.
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn store(chunk: &Chunk<'_>, token: usize, first: usize, sums: float32x4_t) {
     let mut lanes = [0.0; 4];
-    // SAFETY: four lanes to four values; the rows are of this chunk.
+    // SAFETY: four lanes to four values; the rows belong to this chunk.
     unsafe {
         vst1q_f32(lanes.as_mut_ptr(), sums);
         chunk.store(token, first, &lanes);

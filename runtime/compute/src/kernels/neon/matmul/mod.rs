@@ -1,8 +1,8 @@
 //! NEON matrix products: the tables, and quantising activations.
 //!
-//! `blocks` knows how each quantised type unpacks 32 columns, `strip` lays rows out for many tokens, `dot` multiplies int8 in one
-//! of three ways, `integer` makes products of all that; `plain` is the f32 family.
-//! The idea of the tiling is drawn in ARCHITECTURE.md, "Matrix products".
+//! `blocks` unpacks 32 columns of each quantised type, `strip` lays out rows for many tokens, `dot` multiplies int8 in one of
+//! three ways, `integer` combines these into products; `plain` is the f32 family.
+//! ARCHITECTURE.md, "Matrix products", draws the idea of the tiling.
 
 mod blocks;
 mod dot;
@@ -19,7 +19,7 @@ use satchel_gguf::TensorType;
 use crate::kernels::matmul::{ActivationGroup, MatmulKernels, RowsKernel, Scales};
 use crate::quant::GROUP;
 
-/// Every type with its function; `$dot` is how int8 are multiplied.
+/// Every type with its function; `$dot` is the way to multiply int8.
 macro_rules! rows {
     ($dot:ident: $($ty:ident $block:ident)*) => {
         &[
@@ -40,7 +40,7 @@ pub(super) const KERNELS: MatmulKernels = MatmulKernels { quantize, rows: rows!(
 pub(super) const KERNELS_DOTPROD: MatmulKernels = MatmulKernels { quantize, rows: rows!(Dotprod) };
 pub(super) const KERNELS_I8MM: MatmulKernels = MatmulKernels { quantize, rows: rows!(I8mm) };
 
-/// The scalar table's `quantize`, bit for bit.
+/// Bit-identical to the scalar `quantize`.
 #[target_feature(enable = "neon")]
 fn quantize(x: &[f32], groups: &mut [ActivationGroup]) {
     for (x, group) in x.chunks_exact(GROUP).zip(groups) {

@@ -1,9 +1,9 @@
 //! F32, F16 and BF16 weights times f32 activations on NEON.
 //!
-//! A (row, token) has eight sums in two registers, lane = column modulo 8, added up at the end by [`store`]. With one token, four
-//! rows are read where they lie. With more, 256 columns of eight rows at a time are widened into a strip and used for a block of
-//! tokens, in tiles of four rows × three tokens: 24 of the 32 registers hold sums. Strip and tile stay in the first cache; sums
-//! wait in the second for the next columns.
+//! Each (row, token) has eight sums in two registers, lane = column modulo 8, reduced at the end by [`store`]. With one token,
+//! four rows are read in place. With more, 256 columns of eight rows at a time are widened into a strip and reused for a block of
+//! tokens, in tiles of four rows × three tokens: 24 of the 32 registers hold sums. Strip and tile stay in L1; partial sums wait
+//! in L2 for the next columns.
 
 use std::arch::aarch64::*;
 use std::ops::Range;
@@ -14,38 +14,38 @@ use crate::kernels::scratch::{Numbers, with_scratch};
 use crate::quant::Plain;
 pub(super) use crate::quant::{BF16, F16, F32};
 
-/// Rows in a tile.
+/// Rows per tile.
 const ROWS: usize = 4;
-/// Tokens in a tile.
+/// Tokens per tile.
 const TILE: usize = 3;
-/// Tiles of rows in a strip.
+/// Row tiles per strip.
 const TILES: usize = 2;
-/// Columns that a row and a token have sums for.
+/// Accumulator lanes per row and token.
 const LANES: usize = 8;
-/// Columns in a strip.
+/// Columns per strip.
 const WIDTH: usize = 256;
-/// Tokens that a strip is used for.
+/// Tokens that reuse a strip.
 const TOKENS: usize = 128;
 
-/// Eight columns, or the sums of such.
+/// Eight columns, or their sums.
 type Eight = [float32x4_t; 2];
 
-/// What a thread works with: the strip, eight columns by eight, and the sums of a block of tokens.
+/// A thread's working memory: the strip, eight columns at a time, and the sums of a block of tokens.
 #[derive(Clone, Copy)]
 struct Scratch {
     strip: [[[Eight; WIDTH / LANES]; ROWS]; TILES],
     sums: [[[Eight; ROWS]; TILES]; TOKENS],
 }
 
-// SAFETY: vectors of numbers.
+// SAFETY: plain vectors of numbers.
 unsafe impl Numbers for Scratch {}
 
-/// A plain type as NEON reads it.
+/// Reader of a plain type for NEON.
 pub(super) trait Wide: Plain {
     /// Eight elements as f32.
     ///
     /// # Safety
-    /// They lie there.
+    /// They are readable.
     unsafe fn load(from: *const u8) -> Eight;
 }
 
@@ -53,7 +53,7 @@ impl Wide for F32 {
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn load(from: *const u8) -> Eight {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         unsafe { eight(from.cast()) }
     }
 }
@@ -62,7 +62,7 @@ impl Wide for F16 {
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn load(from: *const u8) -> Eight {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         widen(unsafe { vreinterpretq_u16_u8(vld1q_u8(from)) }).parts()
     }
 }
@@ -71,7 +71,7 @@ impl Wide for BF16 {
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn load(from: *const u8) -> Eight {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         let bits = unsafe { vreinterpretq_u16_u8(vld1q_u8(from)) };
         let wide = [vshll_n_u16::<16>(vget_low_u16(bits)), vshll_high_n_u16::<16>(bits)];
         wide.map(|bits| vreinterpretq_f32_u32(bits))
@@ -82,19 +82,19 @@ impl Wide for BF16 {
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn eight(from: *const f32) -> Eight {
-    // SAFETY: the caller has them there; no alignment is asked for.
+    // SAFETY: the caller guarantees them there; alignment is not required.
     unsafe { [vld1q_f32(from), vld1q_f32(from.add(4))] }
 }
 
 /// The table's function for type `P`.
 ///
 /// # Safety
-/// As for [`crate::kernels::matmul::RowsKernel`].
+/// See [`crate::kernels::matmul::RowsKernel`].
 pub(super) unsafe fn rows<P: Wide>(chunk: &Chunk<'_>) {
     let tokens = chunk.x.tokens();
     if tokens == 1 {
         for first in chunk.rows.clone().step_by(ROWS) {
-            // SAFETY: the row's bytes lie there, the rows are this chunk's.
+            // SAFETY: the row's bytes are readable, the rows belong to this chunk.
             unsafe { one_token::<P>(chunk, first) };
         }
         return;
@@ -104,7 +104,7 @@ pub(super) unsafe fn rows<P: Wide>(chunk: &Chunk<'_>) {
         for block in (0..tokens).step_by(TOKENS) {
             let block = block..(block + TOKENS).min(tokens);
             for first in chunk.rows.clone().step_by(TILES * ROWS) {
-                // SAFETY: the rows are this chunk's, the tokens exist.
+                // SAFETY: the rows belong to this chunk, the tokens exist.
                 unsafe { strip_rows::<P>(chunk, first, block.clone(), scratch) };
             }
         }
@@ -123,7 +123,7 @@ unsafe fn strip_rows<P: Wide>(chunk: &Chunk<'_>, first: usize, block: Range<usiz
         }
         for token in block.clone().step_by(TILE) {
             let place = token - block.start;
-            // SAFETY: the strip was just filled, the tokens exist, and their sums have a place.
+            // SAFETY: the strip was just filled, the tokens exist, and their sums have slots.
             unsafe {
                 match block.end - token {
                     1 => tile::<1>(chunk, start, width, token, place, scratch),
@@ -135,13 +135,13 @@ unsafe fn strip_rows<P: Wide>(chunk: &Chunk<'_>, first: usize, block: Range<usiz
     }
     for token in block.clone() {
         for tile in 0..TILES {
-            // SAFETY: the sums were filled in by the tiles; the rows are this chunk's.
+            // SAFETY: the sums were filled in by the tiles; the rows belong to this chunk.
             unsafe { store(chunk, token, first + tile * ROWS, scratch.sums[token - block.start][tile]) };
         }
     }
 }
 
-/// The elements past the last whole eight of a row, and zeros.
+/// The elements past a row's last whole eight, zero-padded.
 #[target_feature(enable = "neon")]
 fn tail<P: Plain>(row: &[u8]) -> Eight {
     let whole = row.len() / (LANES * P::BYTES) * (LANES * P::BYTES);
@@ -151,7 +151,7 @@ fn tail<P: Plain>(row: &[u8]) -> Eight {
     unsafe { eight(tail.as_ptr()) }
 }
 
-/// Elements to f32, with zeros up to a multiple of eight.
+/// Elements to f32, zero-padded to a multiple of eight.
 #[target_feature(enable = "neon")]
 fn fill<P: Wide>(bytes: &[u8], places: &mut [Eight]) {
     let whole = bytes.len() / (LANES * P::BYTES);
@@ -186,7 +186,7 @@ unsafe fn one_token<P: Wide>(chunk: &Chunk<'_>, first: usize) {
             }
         }
     }
-    // SAFETY: the rows are this chunk's.
+    // SAFETY: the rows belong to this chunk.
     unsafe { store(chunk, 0, first, sums) };
 }
 
@@ -196,7 +196,7 @@ fn add_products(sums: Eight, weights: Eight, x: Eight) -> Eight {
     [vfmaq_f32(sums[0], weights[0], x[0]), vfmaq_f32(sums[1], weights[1], x[1])]
 }
 
-/// A strip's rows × `T` tokens, columns `start .. start + width`: adds to the sums, or starts them.
+/// A strip's rows × `T` tokens, columns `start .. start + width`: adds to the sums, or initialises them.
 #[target_feature(enable = "neon")]
 #[allow(clippy::needless_range_loop, reason = "registers, not memory")]
 unsafe fn tile<const T: usize>(
@@ -217,9 +217,9 @@ unsafe fn tile<const T: usize>(
         }
         let strip = &scratch.strip[tile];
         for vector in 0..width.div_ceil(LANES) {
-            // Register by register: then those that hold no sums are enough.
+            // Register by register, so that those not holding sums are enough.
             for part in 0..2 {
-                // SAFETY: activations are padded to whole vectors; a strip is as wide as `width` at least.
+                // SAFETY: activations are padded to whole vectors; a strip is at least `width` wide.
                 unsafe {
                     let here = x.map(|x| vld1q_f32(x.add(vector * LANES + 4 * part)));
                     for row in 0..ROWS {
@@ -237,14 +237,14 @@ unsafe fn tile<const T: usize>(
     }
 }
 
-/// Adds up four rows' sums and puts them, or as many as the chunk still has rows, where they belong.
+/// Reduces four rows' sums and stores them, or fewer at the end of the chunk.
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn store(chunk: &Chunk<'_>, token: usize, first: usize, sums: [Eight; ROWS]) {
     let [a, b, c, d] = sums.map(|[low, high]| vaddq_f32(low, high));
     let totals = vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d));
     let mut lanes = [0.0; ROWS];
-    // SAFETY: four lanes to four values; the rows are of this chunk.
+    // SAFETY: four lanes to four values; the rows belong to this chunk.
     unsafe {
         vst1q_f32(lanes.as_mut_ptr(), totals);
         chunk.store(token, first, &lanes);

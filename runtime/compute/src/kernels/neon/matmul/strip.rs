@@ -6,7 +6,7 @@ use crate::kernels::matmul::Chunk;
 use crate::kernels::scratch::{Numbers, with_scratch};
 use crate::quant::GROUP;
 
-/// Rows in a strip: two vectors of them.
+/// Rows per strip: two vectors of them.
 pub(super) const STRIP: usize = 8;
 
 /// One group of 32 columns of a strip's rows, as a tile reads it.
@@ -19,13 +19,13 @@ pub(super) struct StripGroup {
     pub(super) weights: [Weights; 2],
 }
 
-// SAFETY: vectors of numbers.
+// SAFETY: plain vectors of numbers.
 unsafe impl Numbers for StripGroup {}
 
 /// Unpacks the chunk's rows strip by strip, and calls `each` with the first row and the strip.
 ///
 /// # Safety
-/// The processor has what `D` needs.
+/// The processor supports `D`.
 #[inline]
 #[target_feature(enable = "neon")]
 pub(super) unsafe fn for_each_strip<B: Block, D: Dot>(chunk: &Chunk<'_>, mut each: impl FnMut(usize, &[StripGroup])) {
@@ -33,7 +33,7 @@ pub(super) unsafe fn for_each_strip<B: Block, D: Dot>(chunk: &Chunk<'_>, mut eac
     with_scratch::<StripGroup, _>(blocks * B::GROUPS, |strip| {
         for first in chunk.rows.clone().step_by(STRIP) {
             for vector in 0..2 {
-                // SAFETY: the rows' pointers are followed by `blocks` blocks each; the strip has a place for every group.
+                // SAFETY: each row pointer has `blocks` blocks; the strip has a slot for every group.
                 unsafe { unpack::<B, D>(&chunk.pointers(first + 4 * vector), vector, blocks, strip) };
             }
             each(first, strip);
@@ -41,12 +41,12 @@ pub(super) unsafe fn for_each_strip<B: Block, D: Dot>(chunk: &Chunk<'_>, mut eac
     });
 }
 
-/// Unpacks four rows into one of the vectors of a strip.
+/// Unpacks four rows into one vector of a strip.
 #[target_feature(enable = "neon")]
 unsafe fn unpack<B: Block, D: Dot>(rows: &Rows, vector: usize, blocks: usize, strip: &mut [StripGroup]) {
     let mut header = Header::new();
     for block in 0..blocks {
-        // SAFETY: the caller has `blocks` blocks at each row, and places in the strip.
+        // SAFETY: the caller guarantees `blocks` blocks at each row, and slots in the strip.
         unsafe {
             let rows = rows.map(|row| row.add(block * B::BYTES));
             B::header(&rows, &mut header);

@@ -1,4 +1,4 @@
-//! Each reader, and every product, against the definition in `quant`: to the bit.
+//! Every reader and product against the definition in `quant`, bit for bit.
 
 use satchel_gguf::TensorType;
 
@@ -19,7 +19,7 @@ macro_rules! for_readers {
     ($check:ident: $($block:ident)*) => { $($check::<blocks::$block, quant::$block>();)* };
 }
 
-/// Levels and scales of four rows, with scales of every kind.
+/// Levels and scales of four rows, with all kinds of scales.
 fn check_reader<B: blocks::Block<Definition = Q>, Q: quant::Block>() {
     assert_eq!((B::BYTES, B::GROUPS), (Q::TYPE.block_bytes(), Q::TYPE.block_elements() / GROUP), "{}", Q::TYPE);
     assert_eq!(B::Form::APART, Q::APART, "{}", Q::TYPE);
@@ -85,7 +85,7 @@ fn every_reader_gives_what_quant_defines() {
     for_readers!(check_reader);
 }
 
-/// A row times a token, each group one exact integer (or two, for halves apart) and one rounding.
+/// A row times a token: one exact integer per group (two if halves have separate scales) and one rounding.
 fn defined<Q: quant::Block>(row: &[u8], x: &[ActivationGroup]) -> f32 {
     let groups = Q::TYPE.block_elements() / GROUP;
     let mut sum = 0.0f32;
@@ -118,7 +118,7 @@ fn products_are_those_of_the_definition_to_the_bit() {
         for (rows, tokens) in [(1, 1), (9, 1), (21, 2), (6, 3), (16, 7)] {
             let columns = 2 * ty.block_elements().max(128);
             let bytes = weights(&mut noise, ty, rows, columns, Drawn::Usual);
-            // Every third group has levels of ±127 alone, so that sums are as large as they get.
+            // In every third group all levels are ±127, so that sums reach their maximum.
             let x: Vec<f32> = (0..tokens * columns)
                 .map(|at| if (at / GROUP).is_multiple_of(3) { noise.value().signum() } else { noise.value() })
                 .collect();
@@ -140,7 +140,7 @@ fn products_are_those_of_the_definition_to_the_bit() {
     }
 }
 
-/// The largest levels there are, of one sign: what an i16 must hold.
+/// The largest levels, all of one sign: the maximum an i16 must hold.
 #[test]
 fn the_largest_products_do_not_overflow() {
     let threads = Threads::new(1);

@@ -1,16 +1,16 @@
-//! MXFP4 and NVFP4: nibbles are looked up in the sixteen levels, here counted from the lowest.
+//! MXFP4 and NVFP4: nibbles index the sixteen levels, here offset to be unsigned.
 
 use std::arch::x86_64::*;
 
 use super::{Block, Header, Rows, look_up, nibbles, words_of};
 use crate::quant::FP4_LEVELS;
 
-/// E8M0 scale, nibbles, 12 = zero.
+/// E8M0 scale, nibbles; zero point 12.
 pub(in crate::kernels) struct MXFP4;
-/// Four UE4M3 scales of 16 columns, nibbles, 12 = zero.
+/// Four UE4M3 scales of 16 columns, nibbles; zero point 12.
 pub(in crate::kernels) struct NVFP4;
 
-/// The levels plus 12.
+/// The levels plus 12, the zero point.
 const LEVELS: [i8; 16] = {
     let mut levels = FP4_LEVELS;
     let mut index = 0;
@@ -30,10 +30,10 @@ impl Block for MXFP4 {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         let bits = rows.map(|row| i32::from(unsafe { *row }));
         let bits = _mm256_setr_epi32(bits[0], bits[1], bits[2], bits[3], bits[4], bits[5], bits[6], bits[7]);
-        // Half of the power of two; below the smallest exponent of an f32 it is a bit of the mantissa.
+        // Half the power of two; below f32's smallest normal exponent it is a mantissa bit.
         let usual = _mm256_slli_epi32::<23>(_mm256_sub_epi32(bits, _mm256_set1_epi32(1)));
         let faint = _mm256_sllv_epi32(_mm256_set1_epi32(0x0020_0000), bits);
         let scale = _mm256_blendv_epi8(usual, faint, _mm256_cmpgt_epi32(_mm256_set1_epi32(2), bits));
@@ -43,7 +43,7 @@ impl Block for MXFP4 {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, _: usize) -> __m256i {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         look_up(&LEVELS, unsafe { nibbles(block.add(1)) })
     }
 }
@@ -58,7 +58,7 @@ impl Block for NVFP4 {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         let four = unsafe { words_of(rows, 0) };
         header.scale[0] = half_of_ue4m3(four);
         header.upper_scale[0] = half_of_ue4m3(_mm256_srli_epi32::<8>(four));
@@ -69,21 +69,21 @@ impl Block for NVFP4 {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, group: usize) -> __m256i {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         let halves = unsafe { _mm_loadu_si128(block.add(4 + 16 * group).cast()) };
-        // Eight bytes a half: the low nibbles, then the high ones.
+        // Eight bytes per half: first the low nibbles, then the high ones.
         let twice = _mm256_permute4x64_epi64::<0b01_01_00_00>(_mm256_castsi128_si256(halves));
         let shifted = _mm256_srlv_epi64(twice, _mm256_setr_epi64x(0, 4, 0, 4));
         look_up(&LEVELS, _mm256_and_si256(shifted, _mm256_set1_epi8(15)))
     }
 }
 
-/// Half of the float in the lowest byte of each lane; the rules are those of `quant::fp4`.
+/// Half of the float in the lowest byte of each lane; see `quant::fp4` for the rules.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn half_of_ue4m3(bytes: __m256i) -> __m256 {
     let bits = _mm256_and_si256(bytes, _mm256_set1_epi32(0x7f));
-    // As an f32, the exponent counts from 127 where it counted from 7; one less for the half.
+    // Rebias the exponent from 7 to 127, minus one for the half.
     let usual = _mm256_add_epi32(_mm256_slli_epi32::<20>(bits), _mm256_set1_epi32(119 << 23));
     let faint = _mm256_mul_ps(_mm256_cvtepi32_ps(bits), _mm256_set1_ps(1.0 / 1024.0));
     let is_faint = _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(8), bits));

@@ -7,7 +7,7 @@ use crate::quant::grids::IQ1;
 
 /// f16 scale, indices, words of upper bits, a scale and a direction; levels 0 to 2.
 pub(in crate::kernels) struct IQ1S;
-/// Indices, upper bits and directions, scales of 16 columns and the f16 scale in pieces; levels in eighths, 10 = zero.
+/// Indices, upper bits and directions, scales of 16 columns and the f16 scale in pieces; levels in eighths, zero point 10.
 pub(in crate::kernels) struct IQ1M;
 
 impl Block for IQ1S {
@@ -19,14 +19,14 @@ impl Block for IQ1S {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         let scale = unsafe { f16_of(rows, 0) };
         for group in 0..8 {
             // SAFETY: as above.
             let words = unsafe { half_words_of(rows, 34 + 2 * group) };
             let bits = _mm256_and_si256(_mm256_srli_epi32::<12>(words), _mm256_set1_epi32(7));
             header.scale[group] = _mm256_mul_ps(scale, odd(bits));
-            // Levels count from −1, an eighth higher or lower: the direction is the upper bit of the word.
+            // Levels start at −1, shifted up or down by an eighth: the direction is the upper bit of the word.
             let direction = _mm256_castsi256_ps(_mm256_slli_epi32::<16>(words));
             let zero = _mm256_blendv_ps(_mm256_set1_ps(-0.875), _mm256_set1_ps(-1.125), direction);
             header.offset[group] = _mm256_mul_ps(header.scale[group], zero);
@@ -36,7 +36,7 @@ impl Block for IQ1S {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, group: usize) -> __m256i {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         unsafe {
             let upper = block.add(34 + 2 * group).cast::<u16>().read_unaligned() as usize;
             points(block.add(2 + 4 * group), [upper << 8, upper << 5, upper << 2, upper >> 1])
@@ -57,10 +57,10 @@ impl Block for IQ1M {
         let mut scales = [0; 8];
         let mut pairs = [_mm256_setzero_si256(); 8];
         for ((pairs, scale), row) in pairs.iter_mut().zip(&mut scales).zip(rows) {
-            // SAFETY: passed on from the caller.
+            // SAFETY: upheld by the caller.
             let words = unsafe { row.add(48).cast::<u64>().read_unaligned() };
             *scale = (words >> 12 & 0xf | words >> 24 & 0xf0 | words >> 36 & 0xf00 | words >> 48 & 0xf000) as i16;
-            // Each word four times; scale n of a word is brought to bit 9, and down again.
+            // Each word four times; scale n of a word is shifted to bit 9, and back down.
             let copies = _mm256_setr_epi64x(
                 0x0100_0100_0100_0100,
                 0x0302_0302_0302_0302,
@@ -81,12 +81,12 @@ impl Block for IQ1M {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, group: usize) -> __m256i {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         let (points, upper) = unsafe {
             let upper = block.add(32 + 2 * group).cast::<u16>().read_unaligned() as usize;
             (points(block.add(4 * group), [upper << 8, upper << 4, upper, upper >> 4]), upper)
         };
-        // Eighths of a point, which counts from −1: 8 × (point − 1) + 10, and one more or less.
+        // Point in eighths, starting at −1: 8 × (point − 1) + 10, plus or minus one.
         let direction = _mm256_setr_epi64x(8, 8 << 4, 8 << 8, 8 << 12);
         let lower = _mm256_cmpeq_epi64(_mm256_and_si256(_mm256_set1_epi64x(upper as i64), direction), direction);
         let zero = _mm256_sub_epi8(_mm256_set1_epi8(3), _mm256_and_si256(lower, _mm256_set1_epi8(2)));
@@ -94,11 +94,11 @@ impl Block for IQ1M {
     }
 }
 
-/// Four points of the grid: lower bytes of their indices, and words that hold the upper three bits in theirs.
+/// Four grid points, from the low bytes of their indices and words that contain the upper three bits.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn points(indices: *const u8, upper: [usize; 4]) -> __m256i {
-    // SAFETY: the caller has four bytes there.
+    // SAFETY: the caller guarantees four bytes there.
     let indices = unsafe { indices.cast::<[u8; 4]>().read() };
     let point = |part: usize| IQ1[usize::from(indices[part]) | upper[part] & 0x700] as i64;
     _mm256_setr_epi64x(point(0), point(1), point(2), point(3))

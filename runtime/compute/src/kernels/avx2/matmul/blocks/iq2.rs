@@ -5,14 +5,14 @@ use std::arch::x86_64::*;
 use super::{Block, Header, Rows, bytes_of, f16_of, mask_of, odd, sign_masks, with_signs, words_of};
 use crate::quant::grids;
 
-/// f16 scale; indices, signs and a 4-bit scale for each group; 43 = zero.
+/// f16 scale; indices, signs and a 4-bit scale for each group; zero point 43.
 pub(in crate::kernels) struct IQ2XXS;
-/// f16 scale, indices with signs, 4-bit scales of 16 columns; 43 = zero.
+/// f16 scale, indices with signs, 4-bit scales of 16 columns; zero point 43.
 pub(in crate::kernels) struct IQ2XS;
-/// f16 scale, indices, signs, upper bits, 4-bit scales of 16 columns; 43 = zero.
+/// f16 scale, indices, signs, upper bits, 4-bit scales of 16 columns; zero point 43.
 pub(in crate::kernels) struct IQ2S;
 
-/// The largest magnitude, and what it takes to have no negative level.
+/// The largest magnitude, used as zero point to make levels unsigned.
 const LARGEST: i8 = 43;
 
 impl Block for IQ2XXS {
@@ -24,7 +24,7 @@ impl Block for IQ2XXS {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         let scale = unsafe { eighth_of_f16(rows) };
         for group in 0..8 {
             // SAFETY: as above.
@@ -36,7 +36,7 @@ impl Block for IQ2XXS {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, group: usize) -> __m256i {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         let [a, b, c, d, words @ ..] = unsafe { block.add(2 + 8 * group).cast::<[u8; 8]>().read() };
         let point = |index: u8| grids::IQ2XXS[usize::from(index)] as i64;
         let points = _mm256_setr_epi64x(point(a), point(b), point(c), point(d));
@@ -54,14 +54,14 @@ impl Block for IQ2XS {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         unsafe { nibble_header(rows, 66, header) }
     }
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, group: usize) -> __m256i {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         let words = unsafe { block.add(2 + 8 * group).cast::<u64>().read_unaligned() };
         let point = |part: usize| grids::IQ2XS[(words >> (16 * part)) as usize & 511] as i64;
         let points = _mm256_setr_epi64x(point(0), point(1), point(2), point(3));
@@ -80,14 +80,14 @@ impl Block for IQ2S {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         unsafe { nibble_header(rows, 74, header) }
     }
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, group: usize) -> __m256i {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         let (indices, signs, upper) = unsafe {
             let indices = block.add(2 + 4 * group).cast::<[u8; 4]>().read();
             (indices, block.add(34 + 4 * group).cast::<i32>().read_unaligned(), usize::from(*block.add(66 + group)))
@@ -98,19 +98,19 @@ impl Block for IQ2S {
     }
 }
 
-/// The f16 that a block begins with, divided by 8.
+/// The f16 at the start of a block, divided by 8.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn eighth_of_f16(rows: &Rows) -> __m256 {
-    // SAFETY: passed on from the caller.
+    // SAFETY: upheld by the caller.
     _mm256_mul_ps(unsafe { f16_of(rows, 0) }, _mm256_set1_ps(0.125))
 }
 
-/// Scales of both halves in a byte for each group, the eight of them at `offset`.
+/// Scales of both halves of each group, one byte per group, eight bytes at `offset`.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn nibble_header(rows: &Rows, offset: usize, header: &mut Header) {
-    // SAFETY: passed on from the caller.
+    // SAFETY: upheld by the caller.
     let (scale, bytes) = unsafe { (eighth_of_f16(rows), bytes_of(rows, offset)) };
     for (group, bytes) in bytes.into_iter().enumerate() {
         header.scale[group] = _mm256_mul_ps(scale, odd(_mm256_and_si256(bytes, _mm256_set1_epi32(15))));

@@ -5,9 +5,9 @@ use std::arch::x86_64::*;
 use super::{Block, Header, Rows, f16_of, mask_of, odd, sign_masks, with_signs, words_of};
 use crate::quant::grids;
 
-/// f16 scale, indices, words of signs and a 4-bit scale; 62 = zero.
+/// f16 scale, indices, words of signs and a 4-bit scale; zero point 62.
 pub(in crate::kernels) struct IQ3XXS;
-/// f16 scale, indices, ninth bits, signs, 4-bit scales; 15 = zero.
+/// f16 scale, indices, ninth bits, signs, 4-bit scales; zero point 15.
 pub(in crate::kernels) struct IQ3S;
 
 impl Block for IQ3XXS {
@@ -19,7 +19,7 @@ impl Block for IQ3XXS {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         let scale = _mm256_mul_ps(unsafe { f16_of(rows, 0) }, _mm256_set1_ps(0.25));
         for group in 0..8 {
             // SAFETY: as above.
@@ -31,7 +31,7 @@ impl Block for IQ3XXS {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, group: usize) -> __m256i {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         let (indices, word) = unsafe {
             let indices = block.add(2 + 8 * group).cast::<[u8; 8]>().read();
             (indices, block.add(66 + 4 * group).cast::<u32>().read_unaligned())
@@ -50,7 +50,7 @@ impl Block for IQ3S {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         let (scale, nibbles) = unsafe { (f16_of(rows, 0), words_of(rows, 106)) };
         for group in 0..8 {
             let bits = _mm256_srl_epi32(nibbles, _mm_cvtsi32_si128(4 * group as i32));
@@ -61,7 +61,7 @@ impl Block for IQ3S {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, group: usize) -> __m256i {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         let (indices, ninth, signs) = unsafe {
             let indices = block.add(2 + 8 * group).cast::<[u8; 8]>().read();
             (indices, usize::from(*block.add(66 + group)), block.add(74 + 4 * group).cast::<i32>().read_unaligned())

@@ -1,4 +1,4 @@
-//! IQ4_NL and IQ4_XS: nibbles are looked up in the sixteen levels, which fill a byte's range and keep their sign.
+//! IQ4_NL and IQ4_XS: nibbles index sixteen levels, which fill a byte's range and stay signed.
 
 use std::arch::x86_64::*;
 
@@ -18,14 +18,14 @@ impl Block for IQ4NL {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         header.scale[0] = unsafe { f16_of(rows, 0) };
     }
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, _: usize) -> __m256i {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         look_up(&IQ4_LEVELS, unsafe { nibbles(block.add(2)) })
     }
 }
@@ -38,7 +38,7 @@ impl Block for IQ4XS {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         let (scale, high, low) = unsafe { (f16_of(rows, 0), half_words_of(rows, 2), words_of(rows, 4)) };
         for group in 0..8 {
             let low = _mm256_srl_epi32(low, _mm_cvtsi32_si128(4 * group as i32));
@@ -55,7 +55,7 @@ impl Block for IQ4XS {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, group: usize) -> __m256i {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         look_up(&IQ4_LEVELS, unsafe { nibbles(block.add(8 + 16 * group)) })
     }
 }

@@ -6,13 +6,13 @@ use super::{Block, Header, Rows, bit_pairs, f16_of, f16_pairs, f16_pairs_of, fou
 
 /// 4-bit scales and minimums of 16 columns, bit pairs, two f16.
 pub(in crate::kernels) struct Q2K;
-/// Third bits, bit pairs, 6-bit scales of 16 columns, f16 scale, 4 = zero.
+/// Third bits, bit pairs, 6-bit scales of 16 columns, f16 scale; zero point 4.
 pub(in crate::kernels) struct Q3K;
 /// Two f16, 6-bit scales and minimums, nibbles.
 pub(in crate::kernels) struct Q4K;
 /// Two f16, 6-bit scales and minimums, fifth bits, nibbles.
 pub(in crate::kernels) struct Q5K;
-/// Nibbles, upper bit pairs, signed scales of 16 columns, f16 scale, 32 = zero.
+/// Nibbles, upper bit pairs, signed scales of 16 columns, f16 scale; zero point 32.
 pub(in crate::kernels) struct Q6K;
 
 impl Block for Q2K {
@@ -25,10 +25,10 @@ impl Block for Q2K {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         let (scale, minimum) = unsafe { f16_pairs_of(rows, 80) };
         let minus = _mm256_sub_ps(_mm256_setzero_ps(), minimum);
-        // Sixteen bytes a row, a pair for each group, widened to eight pairs of i16.
+        // Sixteen bytes per row, a pair for each group, widened to eight pairs of i16.
         let mut pairs = [_mm256_setzero_si256(); 8];
         for (pairs, row) in pairs.iter_mut().zip(rows) {
             // SAFETY: as above.
@@ -46,7 +46,7 @@ impl Block for Q2K {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, group: usize) -> __m256i {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         unsafe { bit_pairs(block.add(16), group) }
     }
 }
@@ -61,7 +61,7 @@ impl Block for Q3K {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         header.scale = [unsafe { f16_of(rows, 108) }; 8];
         let mut pairs = [_mm256_setzero_si256(); 8];
         for (pairs, row) in pairs.iter_mut().zip(rows) {
@@ -82,7 +82,7 @@ impl Block for Q3K {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, group: usize) -> __m256i {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         let (low, bits) = unsafe { (bit_pairs(block.add(32), group), _mm256_loadu_si256(block.cast())) };
         let bit = _mm256_srl_epi16(bits, _mm_cvtsi32_si128(group as i32));
         let bit = _mm256_and_si256(bit, _mm256_set1_epi8(1));
@@ -99,14 +99,14 @@ impl Block for Q4K {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         unsafe { six_bit_header(rows, header) }
     }
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, group: usize) -> __m256i {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         unsafe { k_nibbles(block.add(16), group) }
     }
 }
@@ -120,14 +120,14 @@ impl Block for Q5K {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         unsafe { six_bit_header(rows, header) }
     }
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, group: usize) -> __m256i {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         unsafe {
             let bits = _mm256_loadu_si256(block.add(16).cast());
             let bit = _mm256_srl_epi16(bits, _mm_cvtsi32_si128(group as i32));
@@ -147,10 +147,10 @@ impl Block for Q6K {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         unsafe {
             header.scale = [f16_of(rows, 208); 8];
-            // Sixteen signed scales a row, a pair for each group, widened to eight pairs of i16.
+            // Sixteen signed scales per row, a pair for each group, widened to eight pairs of i16.
             let mut pairs = [_mm256_setzero_si256(); 8];
             for (pairs, row) in pairs.iter_mut().zip(rows) {
                 *pairs = _mm256_cvtepi8_epi16(_mm_loadu_si128(row.add(192).cast()));
@@ -163,7 +163,7 @@ impl Block for Q6K {
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, group: usize) -> __m256i {
         let (half, part) = (group / 4, group % 4);
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         let (low, high) = unsafe {
             (
                 _mm256_loadu_si256(block.add(64 * half + 32 * (part % 2)).cast()),
@@ -182,7 +182,7 @@ impl Block for Q6K {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn k_nibbles(bytes: *const u8, group: usize) -> __m256i {
-    // SAFETY: the caller has 128 bytes there.
+    // SAFETY: the caller guarantees 128 bytes there.
     let both = unsafe { _mm256_loadu_si256(bytes.add(32 * (group / 2)).cast()) };
     let shifted = _mm256_srl_epi16(both, _mm_cvtsi32_si128(4 * (group % 2) as i32));
     _mm256_and_si256(shifted, _mm256_set1_epi8(15))
@@ -192,13 +192,13 @@ unsafe fn k_nibbles(bytes: *const u8, group: usize) -> __m256i {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn six_bit_header(rows: &Rows, header: &mut Header) {
-    // SAFETY: passed on from the caller; a block is longer than sixteen bytes.
+    // SAFETY: upheld by the caller; a block is longer than sixteen bytes.
     let [pairs, first, second, third] = unsafe { four_words_of(rows, 0) };
     let (scale, minimum) = f16_pairs(pairs);
     let minus = _mm256_sub_ps(_mm256_setzero_ps(), minimum);
     let (six, four, two) =
         (_mm256_set1_epi32(0x3f3f_3f3f), _mm256_set1_epi32(0x0f0f_0f0f), _mm256_set1_epi32(0x3030_3030));
-    // Groups 4 to 7: four bits of their own, above them the two left over from groups 0 to 3. See `quant::k`.
+    // Groups 4 to 7: their own four bits, plus two upper bits left over from groups 0 to 3. See `quant::k`.
     let upper = |bits, word| {
         let above = _mm256_and_si256(_mm256_srli_epi32::<2>(word), two);
         _mm256_or_si256(_mm256_and_si256(bits, four), above)

@@ -4,11 +4,11 @@ use std::arch::x86_64::*;
 
 use super::{Block, Header, Rows, f16_of, f16_pairs_of, mask_of, nibbles};
 
-/// f16 scale, nibbles, 8 = zero.
+/// f16 scale, nibbles; zero point 8.
 pub(in crate::kernels) struct Q4_0;
 /// f16 scale, f16 minimum, nibbles.
 pub(in crate::kernels) struct Q4_1;
-/// f16 scale, fifth bits, nibbles, 16 = zero.
+/// f16 scale, fifth bits, nibbles; zero point 16.
 pub(in crate::kernels) struct Q5_0;
 /// f16 scale, f16 minimum, fifth bits, nibbles.
 pub(in crate::kernels) struct Q5_1;
@@ -23,7 +23,7 @@ impl Block for Q4_0 {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         header.scale[0] = unsafe { f16_of(rows, 0) };
         header.offset[0] = _mm256_mul_ps(header.scale[0], _mm256_set1_ps(-8.0));
     }
@@ -31,7 +31,7 @@ impl Block for Q4_0 {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, _: usize) -> __m256i {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         unsafe { nibbles(block.add(2)) }
     }
 }
@@ -45,14 +45,14 @@ impl Block for Q4_1 {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         (header.scale[0], header.offset[0]) = unsafe { f16_pairs_of(rows, 0) };
     }
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, _: usize) -> __m256i {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         unsafe { nibbles(block.add(4)) }
     }
 }
@@ -66,7 +66,7 @@ impl Block for Q5_0 {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         header.scale[0] = unsafe { f16_of(rows, 0) };
         header.offset[0] = _mm256_mul_ps(header.scale[0], _mm256_set1_ps(-16.0));
     }
@@ -74,7 +74,7 @@ impl Block for Q5_0 {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, _: usize) -> __m256i {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         unsafe { _mm256_or_si256(nibbles(block.add(6)), fifth_bits(block.add(2))) }
     }
 }
@@ -88,14 +88,14 @@ impl Block for Q5_1 {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         (header.scale[0], header.offset[0]) = unsafe { f16_pairs_of(rows, 0) };
     }
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, _: usize) -> __m256i {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         unsafe { _mm256_or_si256(nibbles(block.add(8)), fifth_bits(block.add(4))) }
     }
 }
@@ -108,23 +108,23 @@ impl Block for Q8_0 {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         header.scale[0] = unsafe { f16_of(rows, 0) };
     }
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, _: usize) -> __m256i {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         unsafe { _mm256_loadu_si256(block.add(2).cast()) }
     }
 }
 
-/// 32 bits to 32 bytes of 0 or 16.
+/// Expands 32 bits to 32 bytes of 0 or 16.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn fifth_bits(bytes: *const u8) -> __m256i {
-    // SAFETY: the caller has four bytes there.
+    // SAFETY: the caller guarantees four bytes there.
     let mask = mask_of(unsafe { bytes.cast::<i32>().read_unaligned() });
     _mm256_and_si256(mask, _mm256_set1_epi8(16))
 }

@@ -1,8 +1,8 @@
-//! How each quantised type gives up 32 columns to AVX2: the levels of a row as bytes, and the scales of eight rows as lanes.
+//! How AVX2 reads 32 columns of each quantised type: a row's levels as bytes, the scales of eight rows as lanes.
 //!
 //! A new type is one implementation of [`Block`], in the file of its family. The layouts themselves are described in `quant`.
-//! Where it can, a reader gives levels from 0, since `maddubs` wants them without sign. What stands for 0 is taken off by an
-//! offset, which is fastest, or, where levels are often 0 beside a large scale, in the integers, which is exact.
+//! Readers give unsigned levels where they can, since `maddubs` needs them. The zero point is subtracted by an offset, which is
+//! fastest, or, where levels are often 0 beside a large scale, in the integers, which is exact.
 
 mod fp4;
 mod iq1;
@@ -26,17 +26,17 @@ use std::arch::x86_64::*;
 
 use crate::quant::grids::SIGNS;
 
-/// Eight rows whose blocks are read together; a row that does not exist is another one twice.
+/// Eight rows whose blocks are read together; a missing row is replaced by a duplicate of another.
 pub(in crate::kernels) type Rows = [*const u8; 8];
 
-/// What eight rows' blocks hold beside the levels: lane = row, index = group of the block.
+/// What eight rows' blocks hold besides the levels: lane = row, index = group of the block.
 pub(in crate::kernels) struct Header {
     pub(in crate::kernels) scale: [__m256; 8],
-    /// Where [`Block::OFFSET`].
+    /// If [`Block::OFFSET`].
     pub(in crate::kernels) offset: [__m256; 8],
-    /// Where [`Block::HALVES`]: the integer scales of both halves of the group, as a pair of i16.
+    /// If [`Block::HALVES`]: the integer scales of both halves of the group, as a pair of i16.
     pub(in crate::kernels) halves: [__m256i; 8],
-    /// Where [`Block::APART`]: the scale of the second half; `scale` is the first's.
+    /// If [`Block::APART`]: the scale of the second half; `scale` is the first's.
     pub(in crate::kernels) upper_scale: [__m256; 8],
     /// The same for the offset.
     pub(in crate::kernels) upper_offset: [__m256; 8],
@@ -56,24 +56,24 @@ impl Header {
     }
 }
 
-/// A quantised type as AVX2 reads it.
+/// Reader of a quantised type for AVX2.
 pub(in crate::kernels) trait Block {
-    /// Bytes of a block.
+    /// Bytes per block.
     const BYTES: usize;
-    /// Groups of 32 columns in it.
+    /// Groups of 32 columns per block.
     const GROUPS: usize;
-    /// Levels are at most this, from 0; or, for signed levels, `None`.
+    /// Upper bound of unsigned levels; `None` for signed levels.
     const MAX_LEVEL: Option<i32>;
     /// Groups add an f32 offset to every weight.
     const OFFSET: bool = false;
     /// Each half of a group has its own integer scale.
     const HALVES: bool = false;
-    /// Each half of a group has its own f32 scale and, where [`Block::OFFSET`], offset; never together with `HALVES`.
+    /// Each half of a group has its own f32 scale and, if [`Block::OFFSET`], offset; never together with `HALVES`.
     const APART: bool = false;
-    /// The level that stands for 0, taken off in the integers; where [`Block::HALVES`], even and at most 32.
+    /// The zero point, subtracted in the integers; if [`Block::HALVES`], even and at most 32.
     const ZERO: i32 = 0;
 
-    /// How many products of a pair of columns an i16 holds; no more than the four of a half.
+    /// How many column pairs' products can be summed in an i16; no more than the four of a half.
     const SUMS: usize = match Self::MAX_LEVEL {
         None => 1,
         Some(max) => {
@@ -89,52 +89,52 @@ pub(in crate::kernels) trait Block {
         }
     };
 
-    /// Reads what a block of each row holds beside the levels.
+    /// Reads a block's header of each row: everything besides the levels.
     ///
     /// # Safety
-    /// A block lies at each row; the processor has AVX2, FMA and F16C.
+    /// Each row points to a block; the processor supports AVX2, FMA and F16C.
     unsafe fn header(rows: &Rows, header: &mut Header);
 
-    /// The levels of a group of the block, in the order of columns.
+    /// The levels of a group of the block, in column order.
     ///
     /// # Safety
     /// As above.
     unsafe fn levels(block: *const u8, group: usize) -> __m256i;
 }
 
-/// An f16 of each row.
+/// The f16 at `offset` of each row.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn f16_of(rows: &Rows, offset: usize) -> __m256 {
-    // SAFETY: the caller has a block at each row, `offset` lies two bytes before its end at least.
+    // SAFETY: the caller guarantees a block at each row, of which `offset` leaves at least two bytes.
     let bits = rows.map(|row| unsafe { row.add(offset).cast::<i16>().read_unaligned() });
     let bits = _mm_setr_epi16(bits[0], bits[1], bits[2], bits[3], bits[4], bits[5], bits[6], bits[7]);
     _mm256_cvtph_ps(bits)
 }
 
-/// Two neighbouring f16 of each row.
+/// Two adjacent f16 of each row.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn f16_pairs_of(rows: &Rows, offset: usize) -> (__m256, __m256) {
-    // SAFETY: passed on from the caller.
+    // SAFETY: upheld by the caller.
     f16_pairs(unsafe { words_of(rows, offset) })
 }
 
-/// The lower f16 of each word, and the upper one.
+/// The lower and the upper f16 of each word.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn f16_pairs(words: __m256i) -> (__m256, __m256) {
     let apart = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15));
-    // Four lower ones and four upper ones in each half, then all eight lower ones in the lower half.
+    // Per half, four lower then four upper f16; then all eight lower ones into the lower half.
     let apart = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_shuffle_epi8(words, apart));
     (_mm256_cvtph_ps(_mm256_castsi256_si128(apart)), _mm256_cvtph_ps(_mm256_extracti128_si256::<1>(apart)))
 }
 
-/// Sixteen bytes of each row, word by word of 32 bits.
+/// Sixteen bytes of each row, transposed by 32-bit word.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn four_words_of(rows: &Rows, offset: usize) -> [__m256i; 4] {
-    // SAFETY: the caller has a block at each row, `offset` lies sixteen bytes before its end at least.
+    // SAFETY: the caller guarantees a block at each row, of which `offset` leaves at least sixteen bytes.
     let load = |row: usize| unsafe {
         let [front, back] = [rows[row], rows[row + 4]].map(|row| _mm_loadu_si128(row.add(offset).cast()));
         _mm256_set_m128i(back, front)
@@ -154,61 +154,61 @@ unsafe fn four_words_of(rows: &Rows, offset: usize) -> [__m256i; 4] {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn nibbles(bytes: *const u8) -> __m256i {
-    // SAFETY: the caller has 16 bytes there.
+    // SAFETY: the caller guarantees 16 bytes there.
     let twice = _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(bytes.cast()) });
     let shifted = _mm256_srlv_epi64(twice, _mm256_setr_epi64x(0, 0, 4, 4));
     _mm256_and_si256(shifted, _mm256_set1_epi8(15))
 }
 
-/// A word of 32 bits of each row.
+/// A 32-bit word of each row.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn words_of(rows: &Rows, offset: usize) -> __m256i {
-    // SAFETY: the caller has a block at each row, `offset` lies four bytes before its end at least.
+    // SAFETY: the caller guarantees a block at each row, of which `offset` leaves at least four bytes.
     let words = rows.map(|row| unsafe { row.add(offset).cast::<i32>().read_unaligned() });
     _mm256_setr_epi32(words[0], words[1], words[2], words[3], words[4], words[5], words[6], words[7])
 }
 
-/// A word of 16 bits of each row, the sixteen above it 0.
+/// A 16-bit word of each row, zero-extended.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn half_words_of(rows: &Rows, offset: usize) -> __m256i {
-    // SAFETY: the caller has a block at each row, `offset` lies two bytes before its end at least.
+    // SAFETY: the caller guarantees a block at each row, of which `offset` leaves at least two bytes.
     let words = rows.map(|row| i32::from(unsafe { row.add(offset).cast::<u16>().read_unaligned() }));
     _mm256_setr_epi32(words[0], words[1], words[2], words[3], words[4], words[5], words[6], words[7])
 }
 
-/// 8 bytes of each row, index by index.
+/// Eight bytes of each row, transposed by index.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn bytes_of(rows: &Rows, offset: usize) -> [__m256i; 8] {
     let mut bytes = [_mm256_setzero_si256(); 8];
     for (bytes, row) in bytes.iter_mut().zip(rows) {
-        // SAFETY: the caller has a block at each row, `offset` lies eight bytes before its end at least.
+        // SAFETY: the caller guarantees a block at each row, of which `offset` leaves at least eight bytes.
         *bytes = _mm256_cvtepu8_epi32(unsafe { _mm_loadl_epi64(row.add(offset).cast()) });
     }
     transpose(bytes)
 }
 
-/// The numbers that follow from scales of a few bits, of which the odd ones are meant: 2 × bits + 1.
+/// Decodes scales of a few bits that stand for odd numbers: 2 × bits + 1.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn odd(bits: __m256i) -> __m256 {
     _mm256_cvtepi32_ps(_mm256_or_si256(_mm256_add_epi32(bits, bits), _mm256_set1_epi32(1)))
 }
 
-/// 32 bits to 32 bytes, all ones where the bit is set.
+/// Expands 32 bits to 32 byte masks.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn mask_of(bits: i32) -> __m256i {
     let bits = _mm256_set1_epi32(bits);
-    // Each byte to eight bytes, of which each keeps its bit.
+    // Replicate each byte eight times, then test one bit in each copy.
     let spread = _mm256_setr_epi64x(0, 0x0101_0101_0101_0101, 0x0202_0202_0202_0202, 0x0303_0303_0303_0303);
     let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
     _mm256_cmpeq_epi8(_mm256_and_si256(_mm256_shuffle_epi8(bits, spread), bit), bit)
 }
 
-/// `zero` plus or, where the mask is set, minus the magnitudes.
+/// `zero` plus the magnitudes, negated where the mask is set.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn with_signs(magnitudes: __m256i, minus: __m256i, zero: i8) -> __m256i {
@@ -216,7 +216,7 @@ fn with_signs(magnitudes: __m256i, minus: __m256i, zero: i8) -> __m256i {
     _mm256_add_epi8(signed, _mm256_set1_epi8(zero))
 }
 
-/// For the seven bits that stand for eight signs: a byte of ones for each minus, first column lowest.
+/// Byte masks of the eight signs that seven bits encode, first column lowest.
 static SIGN_MASKS: [u64; 128] = {
     let mut masks = [0; 128];
     let mut column = 0;
@@ -228,7 +228,7 @@ static SIGN_MASKS: [u64; 128] = {
     masks
 };
 
-/// Four times seven bits to 32 bytes, all ones where they stand for a minus.
+/// Expands four times seven bits to 32 byte masks, set for negative columns.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn sign_masks(bits: u32) -> __m256i {
@@ -236,7 +236,7 @@ fn sign_masks(bits: u32) -> __m256i {
     _mm256_setr_epi64x(mask(0), mask(1), mask(2), mask(3))
 }
 
-/// Each byte, 0 to 15, replaced by that entry of the table.
+/// Looks up each byte, 0 to 15, in the table.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn look_up(table: &[i8; 16], indices: __m256i) -> __m256i {
@@ -245,17 +245,17 @@ fn look_up(table: &[i8; 16], indices: __m256i) -> __m256i {
     _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(table), indices)
 }
 
-/// One of the groups whose bit pairs share 32 bytes, four groups each.
+/// Extracts one of four groups whose bit pairs share 32 bytes.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn bit_pairs(bytes: *const u8, group: usize) -> __m256i {
-    // SAFETY: the caller has 64 bytes there.
+    // SAFETY: the caller guarantees 64 bytes there.
     let four = unsafe { _mm256_loadu_si256(bytes.add(32 * (group / 4)).cast()) };
     let shifted = _mm256_srl_epi16(four, _mm_cvtsi32_si128(2 * (group % 4) as i32));
     _mm256_and_si256(shifted, _mm256_set1_epi8(3))
 }
 
-/// Rows and columns of 8 × 8 words of 32 bits exchanged.
+/// Transposes 8 × 8 words of 32 bits.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(in crate::kernels) fn transpose(rows: [__m256i; 8]) -> [__m256i; 8] {

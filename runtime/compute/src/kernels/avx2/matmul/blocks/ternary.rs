@@ -4,9 +4,9 @@ use std::arch::x86_64::*;
 
 use super::{Block, Header, Rows, bit_pairs, f16_of};
 
-/// Five digits to the base 3 in a byte, f16 scale, 1 = zero.
+/// Five base-3 digits per byte, f16 scale; zero point 1.
 pub(in crate::kernels) struct TQ1_0;
-/// Bit pairs, f16 scale, 1 = zero.
+/// Bit pairs, f16 scale; zero point 1.
 pub(in crate::kernels) struct TQ2_0;
 
 impl Block for TQ1_0 {
@@ -18,14 +18,14 @@ impl Block for TQ1_0 {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         header.scale = [unsafe { f16_of(rows, 52) }; 8];
     }
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, group: usize) -> __m256i {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         let bytes = unsafe {
             match group {
                 0..5 => _mm256_loadu_si256(block.cast()),
@@ -36,14 +36,14 @@ impl Block for TQ1_0 {
                 }
             }
         };
-        // SAFETY: eight rows of 32 bytes, as many as groups.
+        // SAFETY: eight rows of 32 bytes, one for each group.
         let power = unsafe { _mm256_loadu_si256(POWERS[group & 7].as_ptr().cast()) };
         // Products of even bytes, and of odd ones, modulo 256 each.
         let odd_bytes = _mm256_set1_epi16(-256);
         let even = _mm256_andnot_si256(odd_bytes, _mm256_mullo_epi16(bytes, power));
         let odd = _mm256_mullo_epi16(_mm256_and_si256(bytes, odd_bytes), power);
         let front = _mm256_or_si256(even, odd);
-        // The digit, ⌊3 × front / 256⌋, is how many of 86 and 171 the front reaches.
+        // The digit, ⌊3 × front / 256⌋, is how many of the thresholds 86 and 171 the front reaches.
         let reaches = |limit| _mm256_cmpeq_epi8(_mm256_max_epu8(front, _mm256_set1_epi8(limit)), front);
         _mm256_abs_epi8(_mm256_add_epi8(reaches(86), reaches(171u8 as i8)))
     }
@@ -58,19 +58,19 @@ impl Block for TQ2_0 {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         header.scale = [unsafe { f16_of(rows, 64) }; 8];
     }
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, group: usize) -> __m256i {
-        // SAFETY: passed on from the caller.
+        // SAFETY: upheld by the caller.
         unsafe { bit_pairs(block, group) }
     }
 }
 
-/// By group, what brings its digit to the front of two bytes each: see `quant::ternary`.
+/// Per group, the power that brings its digit to the front, for pairs of bytes: see `quant::ternary`.
 static POWERS: [[i16; 16]; 8] = {
     let mut powers = [[1; 16]; 8];
     let mut group = 0;

@@ -1,4 +1,4 @@
-//! Each reader against the definition of its type in `quant`.
+//! Every reader against its type's definition in `quant`.
 
 use std::arch::x86_64::*;
 
@@ -7,7 +7,7 @@ use crate::kernels::avx2;
 use crate::kernels::matmul::tests::noise::{Noise, Scales, weights};
 use crate::quant::{self, GROUP};
 
-/// Levels are those of `quant` moved by one number for the whole type, and within what the type promises.
+/// Levels equal those of `quant` plus one constant for the whole type, and are within the type's bounds.
 fn check<B: Block, Q: quant::Block>() {
     assert_eq!((B::BYTES, B::GROUPS), (Q::TYPE.block_bytes(), Q::TYPE.block_elements() / GROUP), "{}", Q::TYPE);
     assert_eq!(B::APART, Q::APART, "{}", Q::TYPE);
@@ -17,7 +17,7 @@ fn check<B: Block, Q: quant::Block>() {
     for block in blocks.chunks_exact(B::BYTES) {
         for group in 0..B::GROUPS {
             let mut levels = [0u8; GROUP];
-            // SAFETY: the caller asked for AVX2; a whole block, and room for 32 bytes.
+            // SAFETY: the caller checked for AVX2; a whole block, and room for 32 bytes.
             unsafe { _mm256_storeu_si256(levels.as_mut_ptr().cast(), B::levels(block.as_ptr(), group)) };
             for (column, (level, expected)) in levels.into_iter().zip(Q::group(block, group).levels).enumerate() {
                 let level = if B::MAX_LEVEL.is_some() { i32::from(level) } else { i32::from(level as i8) };
@@ -27,7 +27,7 @@ fn check<B: Block, Q: quant::Block>() {
             }
         }
     }
-    // Otherwise the difference is in the offset.
+    // Otherwise the offset absorbs the difference.
     if !B::OFFSET {
         assert_eq!(zero, Some(B::ZERO), "{}", Q::TYPE);
     }

@@ -1,4 +1,4 @@
-//! MXFP4 and NVFP4: nibbles are looked up in the sixteen levels.
+//! MXFP4 and NVFP4: nibbles index the sixteen levels.
 
 use std::arch::aarch64::*;
 
@@ -19,9 +19,9 @@ impl Block for MXFP4 {
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller, as in all of the following; four values.
+        // SAFETY: upheld by the caller, as in everything below; four values.
         let bits = unsafe { vld1q_u32(rows.map(|row| u32::from(*row)).as_ptr()) };
-        // Half of the power of two; below the smallest exponent of an f32 it is a bit of the mantissa.
+        // Half the power of two; below f32's smallest normal exponent it is a mantissa bit.
         let usual = vshlq_n_u32::<23>(vsubq_u32(bits, vdupq_n_u32(1)));
         let faint = vshlq_u32(vdupq_n_u32(0x0020_0000), vreinterpretq_s32_u32(bits));
         let scale = vbslq_u32(vcltq_u32(bits, vdupq_n_u32(2)), faint, usual);
@@ -57,7 +57,7 @@ impl Block for NVFP4 {
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn levels(block: *const u8, group: usize) -> [int8x16_t; 2] {
-        // Eight bytes a half: the low nibbles, then the high ones.
+        // Eight bytes per half: first the low nibbles, then the high ones.
         // SAFETY: see above.
         let [low, high] = unsafe { nibbles(block.add(4 + 16 * group)) }.map(|nibbles| vreinterpretq_u64_u8(nibbles));
         let halves = [vzip1q_u64(low, high), vzip2q_u64(low, high)];
@@ -65,12 +65,12 @@ impl Block for NVFP4 {
     }
 }
 
-/// Half of the float in the lowest byte of each lane; the rules are those of `quant::fp4`.
+/// Half of the float in the lowest byte of each lane; see `quant::fp4` for the rules.
 #[inline]
 #[target_feature(enable = "neon")]
 fn half_of_ue4m3(byte: uint32x4_t) -> float32x4_t {
     let bits = vandq_u32(byte, vdupq_n_u32(0x7f));
-    // As an f32, the exponent counts from 127 where it counted from 7; one less for the half.
+    // Rebias the exponent from 7 to 127, minus one for the half.
     let usual = vaddq_u32(vshlq_n_u32::<20>(bits), vdupq_n_u32(119 << 23));
     let faint = vreinterpretq_u32_f32(vmulq_n_f32(vcvtq_f32_u32(bits), 1.0 / 1024.0));
     let value = vbslq_u32(vcltq_u32(bits, vdupq_n_u32(8)), faint, usual);

@@ -21,7 +21,7 @@ impl Block for IQ2XXS {
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller, as in all of the following.
+        // SAFETY: upheld by the caller, as in all of the following.
         let scale = unsafe { eighth_of_f16(rows) };
         for group in 0..8 {
             // SAFETY: see above.
@@ -90,19 +90,19 @@ impl Block for IQ2S {
     }
 }
 
-/// The f16 that a block begins with, divided by 8.
+/// The f16 at the start of a block, divided by 8.
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn eighth_of_f16(rows: &Rows) -> float32x4_t {
-    // SAFETY: passed on from the caller.
+    // SAFETY: upheld by the caller.
     vmulq_n_f32(unsafe { f16_of(rows, 0) }, 0.125)
 }
 
-/// Scales of both halves in a byte for each group, the eight of them at `offset`.
+/// Scales of both halves of each group, one byte per group, eight bytes at `offset`.
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn nibble_header(rows: &Rows, offset: usize, header: &mut Header) {
-    // SAFETY: passed on from the caller.
+    // SAFETY: upheld by the caller.
     let (scale, bytes) = unsafe { (eighth_of_f16(rows), bytes_at(rows, offset)) };
     let low = lanes_of(bytes.map(|bytes| odd(vand_u8(bytes, vdup_n_u8(15)))));
     let high = lanes_of(bytes.map(|bytes| odd(vshr_n_u8::<4>(bytes))));

@@ -19,7 +19,7 @@ impl Block for IQ3XXS {
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller, as in all of the following.
+        // SAFETY: upheld by the caller, as in all of the following.
         let scale = vmulq_n_f32(unsafe { f16_of(rows, 0) }, 0.25);
         for group in 0..8 {
             // SAFETY: see above.

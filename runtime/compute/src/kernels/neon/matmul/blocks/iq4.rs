@@ -1,4 +1,4 @@
-//! IQ4_NL and IQ4_XS: nibbles are looked up in the sixteen levels.
+//! IQ4_NL and IQ4_XS: nibbles index sixteen levels.
 
 use std::arch::aarch64::*;
 
@@ -19,7 +19,7 @@ impl Block for IQ4NL {
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller, as in all of the following.
+        // SAFETY: upheld by the caller, as in all of the following.
         header[0].scale[0] = unsafe { f16_of(rows, 0) };
     }
 
@@ -46,7 +46,7 @@ impl Block for IQ4XS {
             // SAFETY: see above.
             let (high, low) =
                 unsafe { (row.add(2).cast::<u16>().read_unaligned(), row.add(4).cast::<u32>().read_unaligned()) };
-            // Each bit pair brought to bits 4 and 5.
+            // Shift each bit pair to bits 4 and 5.
             // SAFETY: eight numbers.
             let shifts = unsafe { vld1q_s16([4, 2, 0, -2, -4, -6, -8, -10].as_ptr()) };
             let high = vmovn_u16(vshlq_u16(vdupq_n_u16(high), shifts));

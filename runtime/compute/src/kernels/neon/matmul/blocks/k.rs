@@ -10,13 +10,13 @@ use crate::quant;
 
 /// 4-bit scales and minimums of 16 columns, bit pairs, two f16.
 pub(in super::super) struct Q2K;
-/// Third bits, bit pairs, 6-bit scales of 16 columns, f16 scale, 4 = zero.
+/// Third bits, bit pairs, 6-bit scales of 16 columns, f16 scale; zero point 4.
 pub(in super::super) struct Q3K;
 /// Two f16, 6-bit scales and minimums, nibbles.
 pub(in super::super) struct Q4K;
 /// Two f16, 6-bit scales and minimums, fifth bits, nibbles.
 pub(in super::super) struct Q5K;
-/// Nibbles, upper bit pairs, signed scales of 16 columns, f16 scale, 32 = zero.
+/// Nibbles, upper bit pairs, signed scales of 16 columns, f16 scale; zero point 32.
 pub(in super::super) struct Q6K;
 
 impl Block for Q2K {
@@ -28,7 +28,7 @@ impl Block for Q2K {
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller, as in all of the following.
+        // SAFETY: upheld by the caller, as in all of the following.
         let (scale, minimum, bytes) = unsafe { (f16_of(rows, 80), f16_of(rows, 82), rows.map(|row| vld1q_u8(row))) };
         let minus = vnegq_f32(minimum);
         let low = lanes_of_halves(bytes.map(|bytes| vandq_u8(bytes, vdupq_n_u8(15))));
@@ -161,11 +161,11 @@ impl Block for Q6K {
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn k_nibbles(bytes: *const u8, group: usize) -> [uint8x16_t; 2] {
-    // SAFETY: the caller has 128 bytes there.
+    // SAFETY: the caller guarantees 128 bytes there.
     unsafe { load_32(bytes.add(32 * (group / 2))) }.map(|both| bits_from(both, 4 * (group % 2), 15))
 }
 
-/// Sixteen bytes of each row, for the halves of eight groups, as lanes: `[half][group]`.
+/// Sixteen bytes of each row, for the halves of eight groups, transposed to lanes: `[half][group]`.
 #[inline]
 #[target_feature(enable = "neon")]
 fn lanes_of_halves(rows: [uint8x16_t; 4]) -> [[int32x4_t; 8]; 2] {
@@ -190,7 +190,7 @@ fn set_multipliers(scales: [uint8x16_t; 4], header: &mut Header) {
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn six_bit_header(rows: &Rows, header: &mut Header) {
-    // SAFETY: passed on from the caller.
+    // SAFETY: upheld by the caller.
     let (scale, minimum) = unsafe { (f16_of(rows, 0), f16_of(rows, 2)) };
     let bytes = rows.map(|row| {
         // SAFETY: a block is longer than 16 bytes.

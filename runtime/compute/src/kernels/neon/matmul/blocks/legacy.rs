@@ -5,11 +5,11 @@ use std::arch::aarch64::*;
 use super::{Block, Header, Rows, Scaled, ScaledBytes, WithOffset, f16_of, from_zero, mask_of, nibbles};
 use crate::quant;
 
-/// f16 scale, nibbles, 8 = zero.
+/// f16 scale, nibbles; zero point 8.
 pub(in super::super) struct Q4_0;
 /// f16 scale, f16 minimum, nibbles.
 pub(in super::super) struct Q4_1;
-/// f16 scale, fifth bits, nibbles, 16 = zero.
+/// f16 scale, fifth bits, nibbles; zero point 16.
 pub(in super::super) struct Q5_0;
 /// f16 scale, f16 minimum, fifth bits, nibbles.
 pub(in super::super) struct Q5_1;
@@ -25,7 +25,7 @@ impl Block for Q4_0 {
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller, as in all of the following.
+        // SAFETY: upheld by the caller, as in all of the following.
         header[0].scale[0] = unsafe { f16_of(rows, 0) };
     }
 
@@ -121,22 +121,22 @@ impl Block for Q8_0 {
     }
 }
 
-/// Two f16 that a block begins with.
+/// The two f16 at the start of a block.
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn scale_and_minimum(rows: &Rows, header: &mut Header) {
-    // SAFETY: passed on from the caller.
+    // SAFETY: upheld by the caller.
     unsafe {
         header[0].scale[0] = f16_of(rows, 0);
         header[0].offset[0] = f16_of(rows, 2);
     }
 }
 
-/// Four bytes of fifth bits, and behind them the nibbles.
+/// Four bytes of fifth bits, followed by the nibbles.
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn with_fifth_bits(bytes: *const u8) -> [uint8x16_t; 2] {
-    // SAFETY: the caller has 20 bytes there.
+    // SAFETY: the caller guarantees 20 bytes there.
     let (bits, [low, high]) = unsafe { (bytes.cast::<[u8; 4]>().read(), nibbles(bytes.add(4))) };
     let fifth = |bits| vandq_u8(mask_of(bits), vdupq_n_u8(16));
     [vorrq_u8(low, fifth([bits[0], bits[1]])), vorrq_u8(high, fifth([bits[2], bits[3]]))]

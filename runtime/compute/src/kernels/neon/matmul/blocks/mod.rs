@@ -1,4 +1,4 @@
-//! How each quantised type gives up 32 columns to NEON: the levels of a row as signed bytes, and the scales of four rows as lanes.
+//! How NEON reads 32 columns of each quantised type: a row's levels as signed bytes, the scales of four rows as lanes.
 //!
 //! A new type is one implementation of [`Block`], in the file of its family. The layouts themselves are described in `quant`.
 
@@ -25,18 +25,18 @@ use std::arch::aarch64::*;
 use crate::kernels::neon::vector::widen_four;
 use crate::quant;
 
-/// Four rows whose blocks are read together; a row that does not exist is another one twice.
+/// Four rows whose blocks are read together; a missing row is replaced by a duplicate of another.
 pub(super) type Rows = [*const u8; 4];
 
-/// What a group of four rows holds beside the levels: lane = row, index = half of the group.
+/// What a group of four rows holds besides the levels: lane = row, index = half of the group.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(super) struct Weights {
-    /// The second half's only where [`Form::APART`].
+    /// The second half's only if [`Form::APART`].
     pub(super) scale: [float32x4_t; 2],
-    /// Where [`Form::OFFSET`]; the second half's only where [`Form::APART`].
+    /// If [`Form::OFFSET`]; the second half's only if [`Form::APART`].
     pub(super) offset: [float32x4_t; 2],
-    /// Where [`Form::HALVES`].
+    /// If [`Form::HALVES`].
     pub(super) multipliers: [int32x4_t; 2],
 }
 
@@ -59,7 +59,7 @@ impl Header {
 
 impl std::ops::Index<usize> for Header {
     type Output = Weights;
-    /// A block has eight groups at most: a remainder in place of a check.
+    /// A block has at most eight groups: a remainder replaces the bounds check.
     #[inline]
     fn index(&self, group: usize) -> &Weights {
         &self.0[group % 8]
@@ -73,15 +73,15 @@ impl std::ops::IndexMut<usize> for Header {
     }
 }
 
-/// What products need to know of a type: they are compiled for each form, not for each type.
+/// Properties of a type that products depend on: they are compiled once per form, not per type.
 pub(super) trait Form {
-    /// Levels are larger than ±64: an i16 does not hold the sum of four products.
+    /// Levels exceed ±64: an i16 cannot hold the sum of four products.
     const LARGE: bool = false;
     /// Groups add an f32 offset to every weight.
     const OFFSET: bool = false;
     /// Each half of a group has its own integer scale.
     const HALVES: bool = false;
-    /// Each half of a group has its own f32 scale and, where [`Form::OFFSET`], offset; never together with `HALVES`.
+    /// Each half of a group has its own f32 scale and, if [`Form::OFFSET`], offset; never together with `HALVES`.
     const APART: bool = false;
 }
 
@@ -100,11 +100,11 @@ macro_rules! forms {
 forms! {
     /// A scale for each group.
     Scaled: ;
-    /// The same, with levels of a whole byte.
+    /// The same, with levels that use a whole byte.
     ScaledBytes: LARGE;
     /// A scale and an offset for each group.
     WithOffset: OFFSET;
-    /// A scale for each group, and integers for its halves.
+    /// A scale for each group, and integer scales for its halves.
     Halves: HALVES;
     /// A scale for each half.
     Apart: APART;
@@ -112,35 +112,35 @@ forms! {
     ApartWithOffset: APART OFFSET;
 }
 
-/// A quantised type as NEON reads it.
+/// Reader of a quantised type for NEON.
 pub(super) trait Block {
-    /// What says which numbers the bytes stand for.
+    /// The reference that defines the values.
     type Definition: quant::Block;
-    /// Bytes of a block.
+    /// Bytes per block.
     const BYTES: usize;
-    /// Groups of 32 columns in it.
+    /// Groups of 32 columns per block.
     const GROUPS: usize;
-    /// Which of the fields of [`Weights`] there are.
+    /// Which fields of [`Weights`] are used.
     type Form: Form;
 
-    /// Reads what a block of each row holds beside the levels.
+    /// Reads a block's header of each row: everything besides the levels.
     ///
     /// # Safety
-    /// A block lies at each row.
+    /// Each row points to a block.
     unsafe fn header(rows: &Rows, header: &mut Header);
 
-    /// The levels of a group of the block, half by half in the order of columns.
+    /// The levels of a group of the block, half by half in column order.
     ///
     /// # Safety
     /// As above.
     unsafe fn levels(block: *const u8, group: usize) -> [int8x16_t; 2];
 }
 
-/// An f16 of each row.
+/// The f16 at `offset` of each row.
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn f16_of(rows: &Rows, offset: usize) -> float32x4_t {
-    // SAFETY: the caller has a block at each row, `offset` lies two bytes before its end at least.
+    // SAFETY: the caller guarantees a block at each row, of which `offset` leaves at least two bytes.
     let bits = rows.map(|row| unsafe { row.add(offset).cast::<u16>().read_unaligned() });
     // SAFETY: four values.
     widen_four(unsafe { vld1_u16(bits.as_ptr()) })
@@ -150,7 +150,7 @@ unsafe fn f16_of(rows: &Rows, offset: usize) -> float32x4_t {
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn load_32(bytes: *const u8) -> [uint8x16_t; 2] {
-    // SAFETY: the caller has them there.
+    // SAFETY: the caller guarantees them there.
     unsafe { [vld1q_u8(bytes), vld1q_u8(bytes.add(16))] }
 }
 
@@ -158,34 +158,34 @@ unsafe fn load_32(bytes: *const u8) -> [uint8x16_t; 2] {
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn nibbles(bytes: *const u8) -> [uint8x16_t; 2] {
-    // SAFETY: the caller has 16 bytes there.
+    // SAFETY: the caller guarantees 16 bytes there.
     let both = unsafe { vld1q_u8(bytes) };
     [vandq_u8(both, vdupq_n_u8(15)), vshrq_n_u8::<4>(both)]
 }
 
-/// The bits from `shift` on, as many as `mask` has.
+/// The bits from `shift` on that `mask` covers.
 #[inline]
 #[target_feature(enable = "neon")]
 fn bits_from(bytes: uint8x16_t, shift: usize, mask: u8) -> uint8x16_t {
     vandq_u8(vshlq_u8(bytes, vdupq_n_s8(-(shift as i8))), vdupq_n_u8(mask))
 }
 
-/// One of the groups whose bit pairs share 32 bytes, four groups each.
+/// Extracts one of four groups whose bit pairs share 32 bytes.
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn bit_pairs(bytes: *const u8, group: usize) -> [uint8x16_t; 2] {
-    // SAFETY: the caller has 64 bytes there.
+    // SAFETY: the caller guarantees 64 bytes there.
     unsafe { load_32(bytes.add(32 * (group / 4))) }.map(|bytes| bits_from(bytes, 2 * (group % 4), 3))
 }
 
-/// Levels that are moved down by what stands for zero.
+/// Subtracts the zero point from unsigned levels.
 #[inline]
 #[target_feature(enable = "neon")]
 fn from_zero(levels: [uint8x16_t; 2], zero: i8) -> [int8x16_t; 2] {
     levels.map(|levels| vsubq_s8(vreinterpretq_s8_u8(levels), vdupq_n_s8(zero)))
 }
 
-/// 16 bits to 16 bytes, all ones where the bit is set.
+/// Expands 16 bits to 16 byte masks.
 #[inline]
 #[target_feature(enable = "neon")]
 fn mask_of(bits: [u8; 2]) -> uint8x16_t {
@@ -194,7 +194,7 @@ fn mask_of(bits: [u8; 2]) -> uint8x16_t {
     vtstq_u8(spread, bit)
 }
 
-/// Each byte, 0 to 15, replaced by that entry of the table.
+/// Looks up each byte, 0 to 15, in the table.
 #[inline]
 #[target_feature(enable = "neon")]
 fn look_up(table: &[i8; 16], indices: [uint8x16_t; 2]) -> [int8x16_t; 2] {
@@ -203,7 +203,7 @@ fn look_up(table: &[i8; 16], indices: [uint8x16_t; 2]) -> [int8x16_t; 2] {
     indices.map(|indices| vqtbl1q_s8(table, indices))
 }
 
-/// Four points of eight columns; a column is negative where its bit is set.
+/// Four grid points of eight columns; a column is negative if its bit is set.
 #[inline]
 #[target_feature(enable = "neon")]
 fn with_signs(points: [u64; 4], signs: [u8; 4]) -> [int8x16_t; 2] {
@@ -214,18 +214,18 @@ fn with_signs(points: [u64; 4], signs: [u8; 4]) -> [int8x16_t; 2] {
     })
 }
 
-/// What scales of a few bits stand for, of which the odd numbers are meant: 2 × bits + 1.
+/// Decodes scales of a few bits that stand for odd numbers: 2 × bits + 1.
 #[inline]
 #[target_feature(enable = "neon")]
 fn odd(bits: uint8x8_t) -> uint8x8_t {
     vorr_u8(vshl_n_u8::<1>(bits), vdup_n_u8(1))
 }
 
-/// The same for the four upper bits of a word of each row, as floats.
+/// The same for the upper four bits of a word of each row, as floats.
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn odd_top_nibbles(rows: &Rows, offset: usize) -> float32x4_t {
-    // SAFETY: the caller has a block at each row, `offset` lies four bytes before its end at least.
+    // SAFETY: the caller guarantees a block at each row, of which `offset` leaves at least four bytes.
     let words = rows.map(|row| unsafe { row.add(offset).cast::<u32>().read_unaligned() });
     // SAFETY: four values.
     let bits = vshrq_n_u32::<28>(unsafe { vld1q_u32(words.as_ptr()) });
@@ -237,7 +237,7 @@ unsafe fn odd_top_nibbles(rows: &Rows, offset: usize) -> float32x4_t {
 #[target_feature(enable = "neon")]
 fn eight_nibbles(word: u32) -> uint8x8_t {
     let bytes = vcreate_u8(u64::from(word));
-    // Each byte twice, the second time shifted down by four.
+    // Each byte twice, the second copy shifted right by four.
     let shifted = vshl_u8(vzip1_u8(bytes, bytes), vcreate_s8(0xfc00_fc00_fc00_fc00));
     vand_u8(shifted, vdup_n_u8(15))
 }
@@ -246,11 +246,11 @@ fn eight_nibbles(word: u32) -> uint8x8_t {
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn bytes_at(rows: &Rows, offset: usize) -> [uint8x8_t; 4] {
-    // SAFETY: the caller has a block at each row, `offset` lies eight bytes before its end at least.
+    // SAFETY: the caller guarantees a block at each row, of which `offset` leaves at least eight bytes.
     rows.map(|row| unsafe { vld1_u8(row.add(offset)) })
 }
 
-/// Eight signed bytes of each row, index by index as lanes.
+/// Eight signed bytes of each row, transposed by index to lanes.
 #[inline]
 #[target_feature(enable = "neon")]
 fn lanes_of(rows: [uint8x8_t; 4]) -> [int32x4_t; 8] {

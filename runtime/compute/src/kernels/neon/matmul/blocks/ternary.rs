@@ -5,9 +5,9 @@ use std::arch::aarch64::*;
 use super::{Block, Header, Rows, Scaled, bit_pairs, f16_of, from_zero, load_32};
 use crate::quant;
 
-/// Five digits to the base 3 in a byte, f16 scale.
+/// Five base-3 digits per byte, f16 scale.
 pub(in super::super) struct TQ1_0;
-/// Bit pairs, f16 scale, 1 = zero.
+/// Bit pairs, f16 scale; zero point 1.
 pub(in super::super) struct TQ2_0;
 
 impl Block for TQ1_0 {
@@ -19,7 +19,7 @@ impl Block for TQ1_0 {
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
-        // SAFETY: passed on from the caller, as in all of the following.
+        // SAFETY: upheld by the caller, as in all of the following.
         header.set_scale(unsafe { f16_of(rows, 52) });
     }
 
@@ -40,7 +40,7 @@ impl Block for TQ1_0 {
         };
         [0, 1].map(|half| {
             let front = vmulq_u8(bytes[half], powers[half]);
-            // The digit, ⌊3 × front / 256⌋, is how many of 86 and 171 the front reaches; a comparison gives −1.
+            // The digit, ⌊3 × front / 256⌋, is how many of the thresholds 86 and 171 the front reaches; a comparison gives −1.
             let reaches = |limit| vreinterpretq_s8_u8(vcgeq_u8(front, vdupq_n_u8(limit)));
             vsubq_s8(vsubq_s8(vdupq_n_s8(-1), reaches(86)), reaches(171))
         })
@@ -68,7 +68,7 @@ impl Block for TQ2_0 {
     }
 }
 
-/// By group, what brings its digit to the front of each byte: see `quant::ternary`.
+/// Per group, the power that brings its digit to the front of each byte: see `quant::ternary`.
 static POWERS: [[u8; 32]; 8] = {
     let mut powers = [[1; 32]; 8];
     let mut group = 0;
