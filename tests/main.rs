@@ -1,5 +1,6 @@
 //! The project's integration tests: one binary, a module a behaviour. They run the built executable.
 
+mod architectures;
 mod bad_bundle;
 mod bad_gguf;
 mod bench;

@@ -86,7 +86,16 @@ fn attention_of_a_token() {
 
 fn attention_with_cache(cache: CacheTypes) {
     const LAYERS: usize = 30;
-    let shape = AttentionShape { heads: 9, kv_heads: 3, head_dim: 64, scale: 0.125, softcap: None, cache };
+    let shape = AttentionShape {
+        heads: 9,
+        kv_heads: 3,
+        key_dim: 64,
+        value_dim: 64,
+        scale: 0.125,
+        softcap: None,
+        alibi: None,
+        cache,
+    };
     let page = shape.page();
     for kernels in tables() {
         for count in [1, 2] {
@@ -106,13 +115,12 @@ fn attention_with_cache(cache: CacheTypes) {
                 // The best time of each layer, summed: what a quiet machine gives, also measured on a busy one.
                 let runs = if kernels.name == "scalar" { 2 } else { 15 };
                 let best = |pages: &Vec<&[f16]>| {
-                    let first = context + 1 - tokens;
-                    let query = |token| Query { pages, visible: first + token, window: None };
-                    let queries: Vec<_> = (0..tokens).map(query).collect();
+                    let query = |position| Query { pages, positions: 0..position + 1, position };
+                    let queries: Vec<_> = (context - tokens..context).map(query).collect();
                     (0..runs)
                         .map(|_| {
                             let start = Instant::now();
-                            attention(kernels, &threads, &shape, &q, &queries, &mut out);
+                            attention(kernels, &threads, &shape, None, &q, &queries, &mut out);
                             start.elapsed().as_nanos() as f64
                         })
                         .fold(f64::INFINITY, f64::min)

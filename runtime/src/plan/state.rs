@@ -41,8 +41,7 @@ impl StateGroup {
     pub fn page_bytes(&self, cache: CacheTypes) -> Result<u64, String> {
         match *self {
             Self::Paged { layers, heads, key_dim, value_dim, .. } => {
-                cache.check(key_dim)?;
-                cache.check(value_dim)?;
+                cache.check(key_dim, value_dim)?;
                 let row = |ty: CacheType, dim| ty.row_bytes(dim).expect("the shape was checked");
                 let position = row(cache.keys, key_dim) + row(cache.values, value_dim);
                 Ok((layers * heads * BLOCK_TOKENS) as u64 * position)

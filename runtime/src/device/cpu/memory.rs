@@ -33,9 +33,11 @@ pub fn working(plan: &Plan, tokens: usize, outputs: usize, threads: usize) -> Wo
         attention::thread_bytes(&AttentionShape {
             heads: shape.heads,
             kv_heads: shape.kv_heads,
-            head_dim: shape.key_dim,
+            key_dim: shape.key_dim,
+            value_dim: shape.value_dim,
             scale: shape.scale,
             softcap: shape.softcap,
+            alibi: shape.alibi,
             // What threads need does not depend on it: pages are f32 where they are used.
             cache: CacheTypes::default(),
         })

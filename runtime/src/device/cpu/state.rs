@@ -55,10 +55,11 @@ impl State {
 
     /// The KV heads of a group as the kernels want them, with a query head each.
     pub(super) fn heads(&self, group: usize) -> AttentionShape {
-        let StateGroup::Paged { heads, key_dim, .. } = self.layout.groups[group] else {
+        let StateGroup::Paged { heads, key_dim, value_dim, .. } = self.layout.groups[group] else {
             panic!("group {group} has no keys and values")
         };
-        AttentionShape { heads, kv_heads: heads, head_dim: key_dim, scale: 1.0, softcap: None, cache: self.cache }
+        let (scale, softcap, alibi) = (1.0, None, None);
+        AttentionShape { heads, kv_heads: heads, key_dim, value_dim, scale, softcap, alibi, cache: self.cache }
     }
 
     pub(super) fn allocate(&mut self, group: usize, page: PageId) -> Result<(), DeviceError> {

@@ -28,6 +28,8 @@ mod qwen3;
 mod smollm3;
 mod stablelm;
 mod starcoder2;
+#[cfg(test)]
+mod tests;
 mod trunk;
 
 type MakePlan = fn(Blocks<'_, '_>) -> Result<Plan, ModelError>;

@@ -21,7 +21,9 @@ pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
             heads = model.norms_across_heads(NormKind::Layer, heads)?;
         } else {
             // Of no use alone.
-            ["attn_k_norm.weight", "attn_k_norm.bias"].map(|name| model.tensors.ignore(&model.name(name)));
+            for name in ["attn_k_norm.weight", "attn_k_norm.bias"] {
+                model.tensors.ignore(&model.name(name));
+            }
         }
         model.attention_onto(&heads, Attention { alibi, ..model.attention_shape() }, x)?;
 

@@ -95,15 +95,17 @@ impl CacheTypes {
         Self { keys: ty, values: ty }
     }
 
-    /// Whether heads of `head_dim` elements can be stored.
+    /// Whether heads of so many elements can be stored.
     ///
     /// # Errors
     /// One line for the person who asked for the types.
-    pub fn check(self, head_dim: usize) -> Result<(), String> {
-        for (flag, ty) in [("--cache-type-k", self.keys), ("--cache-type-v", self.values)] {
-            if ty.row_bytes(head_dim).is_none() {
+    pub fn check(self, key_dim: usize, value_dim: usize) -> Result<(), String> {
+        let sides =
+            [("--cache-type-k", self.keys, "key", key_dim), ("--cache-type-v", self.values, "value", value_dim)];
+        for (flag, ty, of, dim) in sides {
+            if ty.row_bytes(dim).is_none() {
                 return Err(format!(
-                    "{flag} {}: a head of this model has {head_dim} elements, but the type stores whole blocks of {GROUP}; use f16",
+                    "{flag} {}: a {of} head of this model has {dim} elements, but the type stores whole blocks of {GROUP}; use f16",
                     ty.to_string().to_lowercase()
                 ));
             }
@@ -260,9 +262,9 @@ mod tests {
         let mixed = CacheTypes { keys: CacheType::F16, values: CacheType::Q8_0 };
         assert_eq!(mixed.to_string(), "K F16, V Q8_0");
         assert_eq!(CacheTypes::both(CacheType::Q4_0).to_string(), "Q4_0");
-        assert_eq!(mixed.check(96), Ok(()));
-        let line = mixed.check(80).unwrap_err();
-        assert!(line.starts_with("--cache-type-v q8_0: a head of this model has 80 elements"), "{line}");
-        assert_eq!(CacheTypes::default().check(80), Ok(()));
+        assert_eq!(mixed.check(80, 96), Ok(()));
+        let line = mixed.check(96, 80).unwrap_err();
+        assert!(line.starts_with("--cache-type-v q8_0: a value head of this model has 80 elements"), "{line}");
+        assert_eq!(CacheTypes::default().check(80, 40), Ok(()));
     }
 }

@@ -41,13 +41,14 @@ pub(in crate::kernels) unsafe fn segment<V: Vector, const WIDE: usize, const WID
     scratch: &mut [f32],
     to: &mut Partial<'_>,
 ) {
-    let (rows, dim, stride) = (block.rows(), block.shape.head_dim, block.shape.stride());
+    let (rows, key_dim, value_dim) = (block.rows(), block.shape.key_dim, block.shape.value_dim);
+    let (key_stride, stride) = (block.shape.key_stride(), block.shape.value_stride());
     to.max.fill(f32::NEG_INFINITY);
     to.sum.fill(0.0);
     to.out.fill(0.0);
-    let (keys, scratch) = scratch.split_at_mut(PAGE_TOKENS * stride);
+    let (keys, scratch) = scratch.split_at_mut(PAGE_TOKENS * key_stride);
     let (values, scores) = scratch.split_at_mut(PAGE_TOKENS * stride);
-    assert!(scores.len() >= rows * PAGE_TOKENS && block.q.len() >= rows * stride && to.out.len() >= rows * stride);
+    assert!(scores.len() >= rows * PAGE_TOKENS && block.q.len() >= rows * key_stride && to.out.len() >= rows * stride);
     for page in positions.start / PAGE_TOKENS..positions.end.div_ceil(PAGE_TOKENS) {
         let seen = (0..rows).map(|row| block.seen(row, page, &positions)).filter(|seen| seen.start < seen.end);
         let none = Range { start: PAGE_TOKENS, end: 0 };
@@ -58,38 +59,38 @@ pub(in crate::kernels) unsafe fn segment<V: Vector, const WIDE: usize, const WID
         let (page_keys, page_values) = block.page(page);
         // Columns of scores: whole vectors around what is seen.
         let columns = all.start / V::LANES * V::LANES..all.end.next_multiple_of(V::LANES);
-        // SAFETY: `page` gave 64 columns or rows of `dim`; the scratch was cut above for as many of `stride` (at least `dim`)
-        // each, 64 scores a row and `stride` elements of `q` and `out` a row. Columns end at 64, which lanes divide.
+        // SAFETY: `page` gave 64 columns of `key_dim` and rows of `value_dim`; the scratch was cut above for as many of the strides
+        // (at least as much) each, 64 scores a row and a stride of `q` and `out` a row. Columns end at 64, which lanes divide.
         unsafe {
             let direct = rows <= TILE_ROWS;
-            let q = At { start: block.q.as_ptr(), stride };
+            let q = At { start: block.q.as_ptr(), stride: key_stride };
             let s = At { start: scores.as_mut_ptr().add(columns.start), stride: PAGE_TOKENS };
             match page_keys {
                 Head::F16(page_keys) if direct => {
                     let k = At { start: page_keys.as_ptr().add(columns.start), stride: PAGE_TOKENS };
-                    product::<V, f16, WIDE, WIDER, true>(rows, columns.len(), dim, q, k, s);
+                    product::<V, f16, WIDE, WIDER, true>(rows, columns.len(), key_dim, q, k, s);
                 }
                 page_keys => {
-                    widen_keys::<V>(page_keys, columns.clone(), &mut keys[..dim * PAGE_TOKENS]);
+                    widen_keys::<V>(page_keys, columns.clone(), &mut keys[..key_dim * PAGE_TOKENS]);
                     let k = At { start: keys.as_ptr().add(columns.start), stride: PAGE_TOKENS };
                     for row in (0..rows).step_by(TILE_ROWS) {
                         let (tile, q, s) = ((rows - row).min(TILE_ROWS), down(q, row), down_mut(s, row));
-                        product::<V, f32, WIDE, WIDER, true>(tile, columns.len(), dim, q, k, s);
+                        product::<V, f32, WIDE, WIDER, true>(tile, columns.len(), key_dim, q, k, s);
                     }
                 }
             }
             for row in 0..rows {
                 let seen = block.seen(row, page, &positions);
                 if seen.start < seen.end {
-                    softmax::<V>(block, row, seen, &mut scores[row * PAGE_TOKENS..][..PAGE_TOKENS], to);
+                    softmax::<V>(block, row, page, seen, &mut scores[row * PAGE_TOKENS..][..PAGE_TOKENS], to);
                 }
             }
             match page_values {
-                Head::F16(page_values) if direct && dim == stride => {
+                Head::F16(page_values) if direct && value_dim == stride => {
                     weigh::<V, f16, WIDE, WIDER>(block, page, &positions, scores, page_values, to);
                 }
                 page_values => {
-                    widen_values::<V>(page_values, all, dim, &mut values[..PAGE_TOKENS * stride]);
+                    widen_values::<V>(page_values, all, value_dim, &mut values[..PAGE_TOKENS * stride]);
                     weigh::<V, f32, WIDE, WIDER>(block, page, &positions, scores, values, to);
                 }
             }
@@ -167,7 +168,7 @@ unsafe fn weigh<V: Vector, E: Element, const WIDE: usize, const WIDER: usize>(
     values: &[E],
     to: &mut Partial<'_>,
 ) {
-    let (rows, stride) = (block.rows(), block.shape.stride());
+    let (rows, stride) = (block.rows(), block.shape.value_stride());
     let add = |row: usize, count: usize, seen: Range<usize>, to: &mut Partial<'_>| {
         if seen.start < seen.end {
             // (rows, positions), (positions, stride), (rows, stride)
@@ -228,11 +229,15 @@ unsafe fn folded<V: Vector>(mut sums: [V; SIDE]) -> V {
     sums[0]
 }
 
+/// As many as the widest vector has lanes.
+const COUNT: [f32; SIDE] = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0];
+
 /// Turns the scores that a row sees of one page into weights, and brings its running maximum, sum and `out` up to date.
 #[inline(always)]
 unsafe fn softmax<V: Vector>(
     block: &Block<'_>,
     row: usize,
+    page: usize,
     seen: Range<usize>,
     scores: &mut [f32],
     to: &mut Partial<'_>,
@@ -244,6 +249,14 @@ unsafe fn softmax<V: Vector>(
             for column in columns.clone().step_by(V::LANES) {
                 let at = scores.as_mut_ptr().add(column);
                 tanh(V::load(at)).mul(V::splat(cap)).store(at);
+            }
+        }
+        if let Some((slope, first)) = block.slope(row, page) {
+            for column in columns.clone().step_by(V::LANES) {
+                let at = scores.as_mut_ptr().add(column);
+                let distance = V::load(COUNT.as_ptr()).add(V::splat(first + column as f32));
+                let nearness = distance.min(V::splat(0.0).sub(distance));
+                nearness.mul_add(V::splat(slope), V::load(at)).store(at);
             }
         }
         scores[columns.start..seen.start].fill(f32::NEG_INFINITY);
@@ -269,7 +282,7 @@ unsafe fn softmax<V: Vector>(
         let mut sum = folded(sums).sum();
         if max != before {
             let factor = exp2(V::splat(before - max));
-            let stride = block.shape.stride();
+            let stride = block.shape.value_stride();
             let out = to.out[row * stride..][..stride].as_mut_ptr();
             for column in (0..stride).step_by(V::LANES) {
                 V::load(out.add(column)).mul(factor).store(out.add(column));

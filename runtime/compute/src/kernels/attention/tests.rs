@@ -6,6 +6,7 @@ use super::*;
 use crate::kernels::{self, by_name, tables_under_test};
 use crate::quant::{dequantize_row, encode};
 
+mod scores;
 mod storing;
 
 /// Every choice of types for keys and values.
@@ -54,19 +55,19 @@ struct Sequence {
 
 impl Sequence {
     fn new(kernels: &Kernels, shape: &AttentionShape, length: usize, numbers: &mut Numbers, key_factor: f32) -> Self {
-        let columns = shape.kv_heads * shape.head_dim;
-        let (keys, values) = (numbers.take(length * columns, key_factor), numbers.take(length * columns, 1.0));
+        let keys = numbers.take(length * shape.kv_heads * shape.key_dim, key_factor);
+        let values = numbers.take(length * shape.kv_heads * shape.value_dim, 1.0);
         Self::of(kernels, shape, keys, values)
     }
 
     fn of(kernels: &Kernels, shape: &AttentionShape, keys: Vec<f32>, values: Vec<f32>) -> Self {
-        let columns = shape.kv_heads * shape.head_dim;
+        let (columns, value_columns) = (shape.kv_heads * shape.key_dim, shape.kv_heads * shape.value_dim);
         let length = keys.len() / columns;
         let mut pages = vec![vec![f16::NAN; shape.page()]; length.div_ceil(PAGE_TOKENS)];
         for position in 0..length {
-            let row = position * columns..(position + 1) * columns;
+            let (key, value) = (&keys[position * columns..][..columns], &values[position * value_columns..]);
             let page = &mut pages[position / PAGE_TOKENS];
-            store_kv(kernels, shape, page, position % PAGE_TOKENS, &keys[row.clone()], &values[row]);
+            store_kv(kernels, shape, page, position % PAGE_TOKENS, key, &value[..value_columns]);
         }
         let CacheTypes { keys: of_keys, values: of_values } = shape.cache;
         Sequence { pages, keys: held(of_keys, &keys), values: held(of_values, &values) }
@@ -77,60 +78,97 @@ impl Sequence {
     }
 }
 
+/// What the token at `visible - 1` sees: its own position and those before it, only the last `window` of them.
+fn seeing<'a>(pages: &'a [&'a [f16]], visible: usize, window: Option<usize>) -> Query<'a> {
+    let start = window.map_or(0, |window| visible.saturating_sub(window));
+    Query { pages, positions: start..visible, position: visible.saturating_sub(1) }
+}
+
 /// One token's attention in f64, two passes, on the keys and values as the cache holds them.
-fn reference(shape: &AttentionShape, q: &[f32], sequence: &Sequence, seen: Range<usize>) -> Vec<f64> {
-    let (dim, columns) = (shape.head_dim, shape.kv_heads * shape.head_dim);
-    let mut out = vec![0.0; q.len()];
+fn reference(
+    shape: &AttentionShape,
+    sinks: Option<&[f32]>,
+    q: &[f32],
+    sequence: &Sequence,
+    query: &Query<'_>,
+) -> Vec<f64> {
+    let (key_dim, dim) = (shape.key_dim, shape.value_dim);
+    let mut out = vec![0.0; shape.heads * dim];
     for (head, out) in out.chunks_exact_mut(dim).enumerate() {
-        let first = head / shape.group() * dim;
-        let at = |all: &[f32], position: usize, i: usize| f64::from(all[position * columns + first + i]);
-        let score = |position: usize| {
-            let dot: f64 = (0..dim).map(|i| f64::from(q[head * dim + i]) * at(&sequence.keys, position, i)).sum();
-            let score = dot * f64::from(shape.scale);
-            shape.softcap.map_or(score, |cap| f64::from(cap) * (score / f64::from(cap)).tanh())
+        let kv_head = head / shape.group();
+        let at = |all: &[f32], dim: usize, position: usize, i: usize| {
+            f64::from(all[(position * shape.kv_heads + kv_head) * dim + i])
         };
-        let scores: Vec<f64> = seen.clone().map(score).collect();
-        let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let sum: f64 = scores.iter().map(|score| (score - max).exp()).sum();
-        for (position, score) in seen.clone().zip(&scores) {
+        let score = |position: usize| {
+            let key = |i| at(&sequence.keys, key_dim, position, i);
+            let dot: f64 = (0..key_dim).map(|i| f64::from(q[head * key_dim + i]) * key(i)).sum();
+            let score = dot * f64::from(shape.scale);
+            let score = shape.softcap.map_or(score, |cap| f64::from(cap) * (score / f64::from(cap)).tanh());
+            let slope = shape.alibi.map_or(0.0, |max_bias| published_slope(shape.heads, head, f64::from(max_bias)));
+            score - slope * position.abs_diff(query.position) as f64
+        };
+        let scores: Vec<f64> = query.positions.clone().map(score).collect();
+        let sink = sinks.map_or(f64::NEG_INFINITY, |sinks| f64::from(sinks[head]));
+        let max = scores.iter().copied().fold(sink, f64::max);
+        let sum: f64 = scores.iter().map(|score| (score - max).exp()).sum::<f64>() + (sink - max).exp();
+        for (position, score) in query.positions.clone().zip(&scores) {
             let weight = (score - max).exp() / sum;
-            out.iter_mut().enumerate().for_each(|(i, out)| *out += weight * at(&sequence.values, position, i));
+            let value = |i| at(&sequence.values, dim, position, i);
+            out.iter_mut().enumerate().for_each(|(i, out)| *out += weight * value(i));
         }
     }
     out
 }
 
-fn shape(heads: usize, kv_heads: usize, head_dim: usize) -> AttentionShape {
-    let scale = 1.0 / (head_dim as f32).sqrt();
-    AttentionShape { heads, kv_heads, head_dim, scale, softcap: None, cache: CacheTypes::default() }
+/// The slope as the code of the paper computes it: of a list of a power of two's, every second one of the next one's behind it.
+fn published_slope(heads: usize, head: usize, max_bias: f64) -> f64 {
+    if heads.is_power_of_two() {
+        let first = 2f64.powf(-max_bias / heads as f64);
+        return first.powi(head as i32 + 1);
+    }
+    let lower = heads.next_power_of_two() / 2;
+    match head.checked_sub(lower) {
+        None => published_slope(lower, head, max_bias),
+        Some(rest) => published_slope(2 * lower, 2 * rest, max_bias),
+    }
+}
+
+fn shape(heads: usize, kv_heads: usize, dim: usize) -> AttentionShape {
+    let scale = 1.0 / (dim as f32).sqrt();
+    let cache = CacheTypes::default();
+    AttentionShape { heads, kv_heads, key_dim: dim, value_dim: dim, scale, softcap: None, alibi: None, cache }
 }
 
 /// Runs the table on poisoned outputs, and holds it to the reference.
-fn check(
+fn check(kernels: &Kernels, threads: &Threads, shape: &AttentionShape, q: &[f32], all: &[(&Sequence, Query<'_>)]) {
+    check_with_sinks(kernels, threads, shape, None, q, all);
+}
+
+fn check_with_sinks(
     kernels: &Kernels,
     threads: &Threads,
     shape: &AttentionShape,
+    sinks: Option<&[f32]>,
     q: &[f32],
     all: &[(&Sequence, Query<'_>)],
-) -> Vec<f32> {
-    let queries: Vec<_> = all.iter().map(|(_, query)| *query).collect();
-    let mut out = vec![f32::NAN; q.len()];
-    attention(kernels, threads, shape, q, &queries, &mut out);
-    let columns = shape.heads * shape.head_dim;
-    for (token, (sequence, query)) in all.iter().enumerate() {
-        let row = token * columns..(token + 1) * columns;
-        let expected = reference(shape, &q[row.clone()], sequence, query.positions());
-        for (column, (got, expected)) in out[row].iter().zip(&expected).enumerate() {
+) {
+    let queries: Vec<_> = all.iter().map(|(_, query)| query.clone()).collect();
+    let columns = shape.heads * shape.key_dim;
+    let mut out = vec![f32::NAN; all.len() * shape.heads * shape.value_dim];
+    attention(kernels, threads, shape, sinks, q, &queries, &mut out);
+    let rows = out.chunks_exact(shape.heads * shape.value_dim).zip(q.chunks_exact(columns));
+    for ((out, q), (sequence, query)) in rows.zip(all) {
+        let expected = reference(shape, sinks, q, sequence, query);
+        for (column, (got, expected)) in out.iter().zip(&expected).enumerate() {
             let close = (f64::from(*got) - expected).abs() <= 3e-5 * (1.0 + expected.abs());
-            let (visible, window) = (query.visible, query.window);
+            let Query { positions, position, .. } = query;
             assert!(
                 close,
-                "{} {shape:?} sees {visible} of window {window:?}, column {column}: {got}, not {expected}",
+                "{} {shape:?}, {position} sees {positions:?}, column {column}: {got}, not {expected}",
                 kernels.name
             );
         }
     }
-    out
 }
 
 #[test]
@@ -145,7 +183,7 @@ fn agrees_with_f64_at_every_length_and_shape() {
             let sequence = Sequence::new(kernels, &shape, 130, &mut numbers, 4.0);
             let pages = sequence.pages();
             let lengths = [1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 71, 100, 127, 128, 129, 130];
-            let query = |visible| (&sequence, Query { pages: &pages, visible, window: None });
+            let query = |visible| (&sequence, seeing(&pages, visible, None));
             let q = numbers.take(lengths.len() * heads * dim, 4.0);
             check(kernels, &threads, &shape, &q, &lengths.map(query));
         }
@@ -163,7 +201,7 @@ fn every_type_agrees_with_f64() {
                 let sequence = Sequence::new(kernels, &shape, 130, &mut numbers, 4.0);
                 let pages = sequence.pages();
                 let lengths = [1, 2, 7, 8, 9, 15, 17, 31, 33, 63, 64, 65, 71, 127, 128, 129, 130];
-                let query = |visible| (&sequence, Query { pages: &pages, visible, window: None });
+                let query = |visible| (&sequence, seeing(&pages, visible, None));
                 let q = numbers.take(lengths.len() * heads * dim, 4.0);
                 check(kernels, &threads, &shape, &q, &lengths.map(query));
             }
@@ -179,8 +217,7 @@ fn every_length_up_to_two_pages() {
         let shape = shape(2, 1, 8);
         let sequence = Sequence::new(kernels, &shape, 130, &mut numbers, 4.0);
         let pages = sequence.pages();
-        let all: Vec<_> =
-            (1..=130).map(|visible| (&sequence, Query { pages: &pages, visible, window: None })).collect();
+        let all: Vec<_> = (1..=130).map(|visible| (&sequence, seeing(&pages, visible, None))).collect();
         let q = numbers.take(130 * 16, 2.0);
         check(kernels, &threads, &shape, &q, &all);
     }
@@ -201,7 +238,7 @@ fn windows_and_caps() {
             let all: Vec<_> = windows
                 .into_iter()
                 .flat_map(|window| [1, 5, 64, 130, 256, 257, 520, 700].map(|visible| (visible, window)))
-                .map(|(visible, window)| (&sequence, Query { pages: &pages, visible, window }))
+                .map(|(visible, window)| (&sequence, seeing(&pages, visible, window)))
                 .collect();
             let q = numbers.take(all.len() * 128, 6.0);
             check(kernels, &threads, &shape, &q, &all);
@@ -226,16 +263,15 @@ fn a_token_gets_the_same_alone_in_a_batch_and_on_any_threads() {
             let two = Sequence::new(kernels, &shape, 600, &mut numbers, 3.0);
             let (one_pages, two_pages) = (one.pages(), two.pages());
             // A chunk of a prompt, another sequence's token between, a second chunk with a window.
-            let mut queries: Vec<_> =
-                (200..290).map(|visible| Query { pages: &one_pages, visible, window: None }).collect();
-            queries.push(Query { pages: &two_pages, visible: 600, window: None });
-            queries.extend((850..=900).map(|visible| Query { pages: &one_pages, visible, window: Some(333) }));
-            queries.push(Query { pages: &two_pages, visible: 0, window: None });
+            let mut queries: Vec<_> = (200..290).map(|visible| seeing(&one_pages, visible, None)).collect();
+            queries.push(seeing(&two_pages, 600, None));
+            queries.extend((850..=900).map(|visible| seeing(&one_pages, visible, Some(333))));
+            queries.push(seeing(&two_pages, 0, None));
             let q = numbers.take(queries.len() * columns, 3.0);
             let run = |threads: &Threads, tokens: Range<usize>| {
                 let mut out = vec![f32::NAN; tokens.len() * columns];
                 let q = &q[tokens.start * columns..tokens.end * columns];
-                attention(kernels, threads, &shape, q, &queries[tokens], &mut out);
+                attention(kernels, threads, &shape, None, q, &queries[tokens], &mut out);
                 out.iter().map(|value| value.to_bits()).collect::<Vec<_>>()
             };
             let all = run(&pools[0], 0..queries.len());
@@ -270,7 +306,7 @@ fn extreme_scores() {
             let keys: Vec<f32> = (0..length).flat_map(|p| [if p % 3 == 0 { key } else { -key }; 16]).collect();
             let sequence = Sequence::of(kernels, &shape, keys, numbers.take(length * 16, 100.0));
             let pages = sequence.pages();
-            let all = [1, 2, 3, 64, 65, 100].map(|visible| (&sequence, Query { pages: &pages, visible, window: None }));
+            let all = [1, 2, 3, 64, 65, 100].map(|visible| (&sequence, seeing(&pages, visible, None)));
             let q: Vec<f32> = (0..all.len() * 32).map(|i| if i / 16 % 2 == 0 { query } else { -query }).collect();
             check(kernels, &threads, &shape, &q, &all);
         }
@@ -278,9 +314,9 @@ fn extreme_scores() {
         let keys: Vec<f32> = (0..70).flat_map(|p| [if p < 66 { 60_000.0 } else { 0.0 }; 16]).collect();
         let sequence = Sequence::of(kernels, &shape, keys, vec![3.0; 70 * 16]);
         let pages = sequence.pages();
-        let queries = [66, 70].map(|visible| Query { pages: &pages, visible, window: None });
+        let queries = [66, 70].map(|visible| seeing(&pages, visible, None));
         let mut out = vec![f32::NAN; 64];
-        attention(kernels, &threads, &shape, &[-1e36; 64], &queries, &mut out);
+        attention(kernels, &threads, &shape, None, &[-1e36; 64], &queries, &mut out);
         assert_eq!(out, [[0.0; 32], [3.0; 32]].concat(), "{}", kernels.name);
     }
 }
@@ -295,18 +331,18 @@ fn tables_agree_with_the_scalar_one() {
         for shape in types.chain([shape(6, 2, 48)]) {
             // Each table's own cache: what they store is the same, bit for bit.
             let (keys, values) =
-                (numbers.take(300 * 2 * shape.head_dim, 4.0), numbers.take(300 * 2 * shape.head_dim, 1.0));
+                (numbers.take(300 * 2 * shape.key_dim, 4.0), numbers.take(300 * 2 * shape.key_dim, 1.0));
             let sequences =
                 [kernels, scalar].map(|kernels| Sequence::of(kernels, &shape, keys.clone(), values.clone()));
             let bits =
                 |sequence: &Sequence| sequence.pages.concat().iter().map(|part| part.to_bits()).collect::<Vec<_>>();
             assert!(bits(&sequences[0]) == bits(&sequences[1]), "{} caches {} otherwise", kernels.name, shape.cache);
             let pages = sequences[0].pages();
-            let queries: Vec<_> = (200..=300).map(|visible| Query { pages: &pages, visible, window: None }).collect();
-            let q = numbers.take(queries.len() * 6 * shape.head_dim, 4.0);
+            let queries: Vec<_> = (200..=300).map(|visible| seeing(&pages, visible, None)).collect();
+            let q = numbers.take(queries.len() * 6 * shape.key_dim, 4.0);
             let [ours, theirs] = [kernels, scalar].map(|kernels| {
                 let mut out = vec![f32::NAN; q.len()];
-                attention(kernels, &threads, &shape, &q, &queries, &mut out);
+                attention(kernels, &threads, &shape, None, &q, &queries, &mut out);
                 out
             });
             let worst = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
@@ -327,12 +363,12 @@ fn vector_tables_give_the_same_bits() {
         let mut numbers = Numbers(7);
         let sequence = Sequence::new(first, &shape, 300, &mut numbers, 4.0);
         let pages = sequence.pages();
-        let seen = |visible| Query { pages: &pages, visible, window: (visible % 3 == 0).then_some(70) };
+        let seen = |visible| seeing(&pages, visible, (visible % 3 == 0).then_some(70));
         let queries: Vec<_> = (1..=300).map(seen).collect();
         let q = numbers.take(queries.len() * 6 * 64, 4.0);
         let bits = |table: &Kernels| {
             let mut out = vec![f32::NAN; q.len()];
-            attention(table, &threads, &shape, &q, &queries, &mut out);
+            attention(table, &threads, &shape, None, &q, &queries, &mut out);
             out.into_iter().map(f32::to_bits).collect::<Vec<_>>()
         };
         let expected = bits(first);
@@ -347,6 +383,7 @@ fn vector_tables_give_the_same_bits() {
 fn more_visible_than_paged_is_refused() {
     let shape = shape(1, 1, 8);
     let page = vec![f16::ZERO; shape.page()];
-    let queries = [Query { pages: &[&page], visible: 65, window: None }];
-    attention(by_name("scalar").expect("there"), &Threads::new(1), &shape, &[0.0; 8], &queries, &mut [0.0; 8]);
+    let pages = [page.as_slice()];
+    let queries = [seeing(&pages, 65, None)];
+    attention(by_name("scalar").expect("there"), &Threads::new(1), &shape, None, &[0.0; 8], &queries, &mut [0.0; 8]);
 }

@@ -55,9 +55,9 @@ fn every_slot_is_read_as_it_was_written() {
                 store_kv(kernels, &shape, &mut page, slot, key, value);
             }
             let pages = [page.as_slice()];
-            let queries = [Query { pages: &pages, visible: PAGE_TOKENS, window: None }];
+            let queries = [seeing(&pages, PAGE_TOKENS, None)];
             for kv_head in 0..2 {
-                let block = Block { shape: &shape, group: 1, kv_head, queries: &queries, q: &[] };
+                let block = Block { shape: &shape, group: 1, kv_head, queries: &queries, q: &[], slopes: &[] };
                 let (keys, values) = block.page(0);
                 for slot in 0..PAGE_TOKENS {
                     let (key, value) = &rows[if slot % 2 == 0 { slot } else { PAGE_TOKENS - slot }];
@@ -89,19 +89,17 @@ fn hard_rows_are_held_and_leave_the_others_alone() {
             let sequence = Sequence::of(kernels, &shape, repeated(&keys), repeated(&values));
             assert!(sequence.keys.iter().chain(&sequence.values).all(|value| value.is_finite()));
             let pages = sequence.pages();
-            let all: Vec<_> =
-                (1..=length).map(|visible| (&sequence, Query { pages: &pages, visible, window: Some(1) })).collect();
+            let all: Vec<_> = (1..=length).map(|visible| (&sequence, seeing(&pages, visible, Some(1)))).collect();
             // One position each: its value comes out as it is held.
             check(kernels, &threads, &shape, &vec![1e-6; length * 64], &all);
-            let all: Vec<_> =
-                (1..=length).map(|visible| (&sequence, Query { pages: &pages, visible, window: None })).collect();
+            let all: Vec<_> = (1..=length).map(|visible| (&sequence, seeing(&pages, visible, None))).collect();
             // Sums of values that cancel are as good as the largest of them, not as themselves.
-            let queries: Vec<_> = all.iter().map(|(_, query)| *query).collect();
+            let queries: Vec<_> = all.iter().map(|(_, query)| query.clone()).collect();
             let q = vec![1e-6; length * 64];
             let mut out = vec![f32::NAN; q.len()];
-            attention(kernels, &threads, &shape, &q, &queries, &mut out);
+            attention(kernels, &threads, &shape, None, &q, &queries, &mut out);
             for (token, (out, q)) in out.chunks_exact(64).zip(q.chunks_exact(64)).enumerate() {
-                let expected = reference(&shape, q, &sequence, 0..token + 1);
+                let expected = reference(&shape, None, q, &sequence, &queries[token]);
                 let close = |(got, expected): (&f32, &f64)| (f64::from(*got) - expected).abs() <= 65504.0 * 1e-4;
                 assert!(out.iter().zip(&expected).all(close), "{} {cache}: token {token}", kernels.name);
             }
