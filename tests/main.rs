@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "tests say what they skip and measure")]
 
+mod architectures;
 mod bad_bundle;
 mod bad_gguf;
 mod bench;

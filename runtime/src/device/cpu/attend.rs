@@ -1,5 +1,7 @@
 //! Keys and values into the cache, and attention over them.
 
+use std::ops::Range;
+
 use half::f16;
 
 use super::program::CpuProgram;
@@ -10,9 +12,9 @@ impl CpuProgram {
     /// Stores the rows' keys and values at their positions.
     pub(super) fn store(&mut self, kept: Kept, key: Slot, value: Slot) {
         let shape = self.state.heads(kept.group);
+        let (key_columns, value_columns) = (shape.kv_heads * shape.key_dim, shape.kv_heads * shape.value_dim);
         let (keys, values) = (self.take(key), self.take(value));
-        let keys_of_rows = keys.chunks_exact(shape.kv_heads * shape.key_dim);
-        let rows = keys_of_rows.zip(values.chunks_exact(shape.kv_heads * shape.value_dim));
+        let rows = keys.chunks_exact(key_columns).zip(values.chunks_exact(value_columns));
         let places = self.step.sequences.iter().zip(&self.step.positions);
         for ((&sequence, &position), (key, value)) in places.zip(rows) {
             let page = self.step.states[sequence][kept.group][position / BLOCK_TOKENS].expect("the page is held");
@@ -47,24 +49,13 @@ impl CpuProgram {
                 pages.map(|&page| self.state.keys_and_values(kept.group, kept.layer, page)).collect()
             })
             .collect();
-        // Where every row sees all rows of its sequence, it sees as far as the last one.
-        let mut ends = vec![0; self.step.states.len()];
-        for (&sequence, &position) in self.step.sequences.iter().zip(&self.step.positions) {
-            ends[sequence] = ends[sequence].max(position + 1);
-        }
-        let queries: Vec<Query<'_>> = self
-            .step
-            .sequences
-            .iter()
-            .zip(&self.step.positions)
-            .map(|(&sequence, &position)| {
-                let end = if shape.causal { position + 1 } else { ends[sequence] };
-                let first = match shape.window {
-                    None => 0,
-                    Some(Window::Sliding(length)) => (position + 1).saturating_sub(length),
-                    Some(Window::Chunked(length)) => position / length * length,
-                };
-                Query { pages: &pages[sequence], positions: first..end, position }
+        let lengths = self.lengths();
+        let places = self.step.sequences.iter().zip(&self.step.positions);
+        let queries: Vec<Query<'_>> = places
+            .map(|(&sequence, &position)| Query {
+                pages: &pages[sequence],
+                positions: seen(shape, position, lengths[sequence]),
+                position,
             })
             .collect();
         let heads = attention::AttentionShape {
@@ -77,10 +68,70 @@ impl CpuProgram {
             alibi: shape.alibi,
             cache: self.state.cache(),
         };
-        let count = self.elements(out);
         let sinks = shape.sinks.map(|sinks| self.weights.vector(sinks));
-        let (kernels, threads) = (self.kernels, &self.threads);
-        attention::attention(kernels, threads, &heads, sinks, self.values(query), &queries, &mut buffer[..count]);
+        let count = self.elements(out);
+        let (q, out_values) = (self.values(query), &mut buffer[..count]);
+        attention::attention(self.kernels, &self.threads, &heads, sinks, q, &queries, out_values);
         self.put(out, buffer);
+    }
+
+    /// Positions of each sequence once this step's rows are there.
+    fn lengths(&self) -> Vec<usize> {
+        let mut lengths = vec![0; self.step.states.len()];
+        for (&sequence, &position) in self.step.sequences.iter().zip(&self.step.positions) {
+            lengths[sequence] = lengths[sequence].max(position + 1);
+        }
+        lengths
+    }
+}
+
+/// The positions that a row at `position` sees in a sequence of `length`.
+fn seen(shape: &Attention, position: usize, length: usize) -> Range<usize> {
+    match (shape.window, shape.causal) {
+        (None, true) => 0..position + 1,
+        (None, false) => 0..length,
+        (Some(Window::Sliding(window)), true) => (position + 1).saturating_sub(window)..position + 1,
+        // Half of the window to either side.
+        (Some(Window::Sliding(window)), false) => {
+            position.saturating_sub(window / 2)..(position + window / 2 + 1).min(length)
+        }
+        (Some(Window::Chunked(chunk)), true) => position / chunk * chunk..position + 1,
+        (Some(Window::Chunked(chunk)), false) => {
+            position / chunk * chunk..(position / chunk * chunk + chunk).min(length)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_say_what_is_seen() {
+        let shape = |window, causal| Attention {
+            heads: 1,
+            kv_heads: 1,
+            key_dim: 8,
+            value_dim: 8,
+            scale: 1.0,
+            window,
+            softcap: None,
+            alibi: None,
+            sinks: None,
+            causal,
+        };
+        let sliding = shape(Some(Window::Sliding(4)), true);
+        assert_eq!(seen(&sliding, 2, 9), 0..3);
+        assert_eq!(seen(&sliding, 3, 9), 0..4);
+        assert_eq!(seen(&sliding, 4, 9), 1..5, "a key is seen from less than four positions away");
+        let around = shape(Some(Window::Sliding(4)), false);
+        assert_eq!(seen(&around, 1, 9), 0..4);
+        assert_eq!(seen(&around, 4, 9), 2..7);
+        assert_eq!(seen(&around, 8, 9), 6..9);
+        let chunked = shape(Some(Window::Chunked(4)), true);
+        assert_eq!(seen(&chunked, 3, 9), 0..4);
+        assert_eq!(seen(&chunked, 4, 9), 4..5);
+        assert_eq!(seen(&shape(None, true), 4, 9), 0..5);
+        assert_eq!(seen(&shape(None, false), 4, 9), 0..9);
     }
 }

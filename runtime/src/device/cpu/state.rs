@@ -58,16 +58,8 @@ impl State {
         let StateGroup::Paged { heads, key_dim, value_dim, .. } = self.layout.groups[group] else {
             panic!("group {group} has no keys and values")
         };
-        AttentionShape {
-            heads,
-            kv_heads: heads,
-            key_dim,
-            value_dim,
-            scale: 1.0,
-            softcap: None,
-            alibi: None,
-            cache: self.cache,
-        }
+        let (scale, softcap, alibi) = (1.0, None, None);
+        AttentionShape { heads, kv_heads: heads, key_dim, value_dim, scale, softcap, alibi, cache: self.cache }
     }
 
     pub(super) fn allocate(&mut self, group: usize, page: PageId) -> Result<(), DeviceError> {

@@ -50,6 +50,8 @@ mod smallthinker;
 mod smollm3;
 mod stablelm;
 mod starcoder2;
+#[cfg(test)]
+mod tests;
 mod trunk;
 
 type MakePlan = fn(Blocks<'_, '_>) -> Result<Plan, ModelError>;
