@@ -13,6 +13,7 @@ mod cli_chat;
 mod cli_run;
 mod cli_template;
 mod forms;
+mod hostile;
 mod http;
 mod http_access;
 mod inspect;

@@ -1,6 +1,5 @@
 //! `tokenize` and `detokenize` from the outside: where text and ids come from, what is printed, what is refused.
 
-use std::io::Read;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -8,9 +7,9 @@ use crate::support::{self, SATCHEL, Scratch, output, satchel};
 
 /// SmolLM2's vocabulary as a file.
 fn vocabulary(scratch: &Scratch) -> PathBuf {
-    let bytes = std::fs::read(support::data("tokenizers/smollm2.gguf.gz")).expect("test data");
+    let bytes = std::fs::read(support::data("tokenizers/smollm2.gguf.xz")).expect("test data");
     let mut gguf = Vec::new();
-    flate2::read::GzDecoder::new(&*bytes).read_to_end(&mut gguf).expect("a sound gzip file");
+    lzma_rs::xz_decompress(&mut &*bytes, &mut gguf).expect("a sound xz file");
     let path = scratch.path("smollm2.gguf");
     std::fs::write(&path, gguf).expect("scratch is writable");
     path

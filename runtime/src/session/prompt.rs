@@ -96,16 +96,11 @@ pub(super) fn stops(tokenizer: &Tokenizer, stop: Vec<String>) -> (Vec<(TokenId, 
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
-
     use super::*;
     use crate::chat::ChatTemplate;
 
     fn tokenizer(name: &str) -> Tokenizer {
-        let path = format!("{}/../tests/data/tokenizers/{name}.gguf.gz", env!("CARGO_MANIFEST_DIR"));
-        let mut bytes = Vec::new();
-        let file = std::fs::File::open(path).expect("a vocabulary");
-        flate2::read::GzDecoder::new(file).read_to_end(&mut bytes).expect("a sound gzip file");
+        let bytes = crate::tokenizer::tests::vocabulary(name);
         Tokenizer::from_gguf(&satchel_gguf::Gguf::parse(&bytes).expect("a sound GGUF").metadata).expect("a tokenizer")
     }
 

@@ -16,7 +16,7 @@ mod pretokenize;
 mod special;
 mod spm;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod trie;
 mod ugm;
 mod vocabulary;

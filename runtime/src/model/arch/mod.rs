@@ -1,5 +1,7 @@
 //! Architectures: each maps a family's GGUF names to blocks. A table, so that adding one is a file and a row.
 
+#![allow(clippy::needless_range_loop, reason = "a layer is a number to every block, not only to the list")]
+
 use satchel_gguf::Metadata;
 
 use super::blocks::Blocks;

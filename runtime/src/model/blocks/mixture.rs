@@ -77,7 +77,10 @@ impl Blocks<'_, '_> {
         let used = self.keys.required_count("expert_used_count", experts as u64)?;
         let groups = self.keys.count("expert_group_count", experts as u64)?.unwrap_or(1);
         let groups_used = self.keys.count("expert_group_used_count", groups as u64)?.unwrap_or(groups);
-        if experts % groups != 0 || groups > 1 && experts / groups < 2 || groups_used * (experts / groups) < used {
+        if !experts.is_multiple_of(groups)
+            || groups > 1 && experts / groups < 2
+            || groups_used * (experts / groups) < used
+        {
             return Err(self.unsupported(format!(
                 "{experts} experts in {groups} groups, of which {groups_used} are used, do not give {used} experts"
             )));

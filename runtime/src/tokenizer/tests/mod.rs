@@ -28,8 +28,15 @@ fn data(name: &str) -> Vec<u8> {
     plain
 }
 
+/// A vocabulary, as GGUF.
+pub(crate) fn vocabulary(name: &str) -> Vec<u8> {
+    let mut gguf = Vec::new();
+    lzma_rs::xz_decompress(&mut &*data(&format!("{name}.gguf.xz")), &mut gguf).expect("a sound xz file");
+    gguf
+}
+
 fn tokenizer(name: &str) -> Tokenizer {
-    let bytes = data(&format!("{name}.gguf.gz"));
+    let bytes = vocabulary(name);
     let gguf = Gguf::parse(&bytes).expect("a sound GGUF");
     Tokenizer::from_gguf(&gguf.metadata).expect("a known tokenizer")
 }

@@ -13,7 +13,7 @@ fn random_text(random: &mut oorandom::Rand32) -> String {
 
 #[test]
 fn byte_level_round_trip() {
-    for name in ["gpt-2", "llama-bpe", "qwen2", "aquila", "deepseek-coder", "deepseek-llm", "gpt-neox", "mpt"] {
+    for name in ["gpt-2", "llama-bpe", "qwen2", "deepseek-coder", "deepseek-llm", "mpt"] {
         let tokenizer = tokenizer(name);
         let mut random = oorandom::Rand32::new(11);
         for _ in 0..500 {
@@ -29,7 +29,7 @@ fn byte_level_round_trip() {
 #[test]
 fn round_trip_of_what_a_vocabulary_can_say() {
     let text = "Hello there, 12 apples;  naïve Ünïcode and 中文 text";
-    for name in ["llama-spm", "phi-3", "baichuan", "falcon", "refact", "starcoder"] {
+    for name in ["llama-spm", "phi-3", "falcon", "starcoder"] {
         let tokenizer = tokenizer(name);
         let ids = tokenizer.encode(text, false, false).expect("ids");
         assert_eq!(tokenizer.decode(&ids, false), text, "{name}");
