@@ -136,7 +136,7 @@ impl Hyperparameters {
         let warmth = |share: f32| if factor <= 1.0 { 1.0 } else { 1.0 + 0.1 * share * factor.ln() };
         let multiplier = keys.positive("rope.scaling.yarn_log_multiplier", 0.0)?;
         let wanted = if multiplier == 0.0 { warmth(1.0) } else { warmth(1.0) / warmth(multiplier) };
-        Ok(asked * wanted / (1.0 + 0.1 * factor.ln()))
+        Ok(asked * (wanted / (1.0 + 0.1 * factor.ln())))
     }
 
     fn rope_scaling(&self, keys: &Keys<'_>) -> Result<RopeScaling, ModelError> {
