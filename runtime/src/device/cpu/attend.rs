@@ -1,4 +1,4 @@
-//! Keys and values into the cache, and attention over them.
+//! Stores keys and values in the cache, and attends over them.
 
 use half::f16;
 
@@ -23,7 +23,7 @@ impl CpuProgram {
         self.put(value, values);
     }
 
-    /// Queries that grow with the logarithm of their position.
+    /// Scales queries with the logarithm of their position.
     pub(super) fn temperature(&mut self, x: Slot, scale: f32, length: usize, offset: f32) {
         let columns = self.columns(x);
         self.write(x, |program, x| {
@@ -47,7 +47,7 @@ impl CpuProgram {
                 pages.map(|&page| self.state.keys_and_values(kept.group, kept.layer, page)).collect()
             })
             .collect();
-        // Where every row sees all rows of its sequence, it sees as far as the last one.
+        // If every row sees all rows of its sequence, the range ends at the last one.
         let mut ends = vec![0; self.step.states.len()];
         for (&sequence, &position) in self.step.sequences.iter().zip(&self.step.positions) {
             ends[sequence] = ends[sequence].max(position + 1);
