@@ -1,4 +1,4 @@
-//! GGUF files that are wrong in one place: each ends in its own line and exit status 1, and costs no memory.
+//! GGUF files that are wrong in one place: each is rejected with its own line and exit status 1, using little memory.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,7 +7,7 @@ use satchel_gguf::{GgufWriter, TensorType, Value, build};
 
 use crate::support::{self, SATCHEL, Scratch, output, satchel};
 
-/// Runs `inspect` on a file of these bytes; the line that it fails with.
+/// Runs `inspect` on a file of these bytes and returns its error line.
 #[track_caller]
 fn line_for(bytes: &[u8]) -> String {
     let scratch = Scratch::new();
@@ -24,7 +24,7 @@ fn assert_line(bytes: &[u8], words: &str) {
     assert!(line.contains(words), "{line:?} should contain {words:?}");
 }
 
-/// A small model file that is right.
+/// A small valid model file.
 fn sound() -> Vec<u8> {
     let mut writer = GgufWriter::new();
     writer.set("general.architecture", Value::String("llama".into()));
@@ -34,7 +34,7 @@ fn sound() -> Vec<u8> {
     layout.to_bytes(&[&[0; 68], &[0; 32]]).expect("memory can be written")
 }
 
-/// A file of tensors (name, dimensions, id of the type, offset) with 256 bytes of data.
+/// A file of tensors (name, dimensions, type id, offset) with 256 bytes of data.
 fn with_tensors(rows: &[(&str, &[u64], u32, u64)]) -> Vec<u8> {
     let mut file = Vec::new();
     build::head(&mut file, 3, rows.len() as u64, 0);
@@ -48,7 +48,7 @@ fn with_tensors(rows: &[(&str, &[u64], u32, u64)]) -> Vec<u8> {
 fn a_model_cut_off_anywhere_is_refused() {
     let whole = std::fs::read(support::stories()).expect("the test model");
     let table_end = satchel_gguf::Gguf::parse(&whole).expect("a sound model").data_offset as usize;
-    // Ten places in the head, its metadata and its table; ten in the tensors, the last byte among them.
+    // Ten places in the header, metadata and table; ten in the tensors, including the last byte.
     let head = [1, 3, 6, 12, 20, 24, 40, table_end / 4, table_end / 2, table_end - 40];
     let data = (0..9).map(|tenth| table_end + (whole.len() - table_end) / 10 * tenth).chain([whole.len() - 1]);
     let cuts: Vec<usize> = head.into_iter().chain(data).collect();
@@ -113,7 +113,7 @@ fn unknown_block_types_are_named() {
 /// Address space for a run on a bad file: enough to start, far less than what the files below claim.
 const ADDRESS_SPACE_KIB: u64 = 512 * 1024;
 
-/// Runs `inspect` with so little address space that believing a claim would end it.
+/// Runs `inspect` with so little address space that trusting a claimed size would abort it.
 #[cfg(unix)]
 fn inspect_confined(path: &Path, address_space_kib: u64) -> support::Printed {
     let script = format!("ulimit -v {address_space_kib} && exec \"$0\" inspect --no-hash \"$1\"");
@@ -125,7 +125,7 @@ fn inspect_confined(path: &Path, address_space_kib: u64) -> support::Printed {
 fn absurd_counts_and_lengths_cost_no_memory() {
     let scratch = Scratch::new();
     let path = scratch.path("absurd.gguf");
-    // The confinement is real: the sound file is read within it, and nothing is within a hundredth of it.
+    // The limit works: the valid file can be read within it, and nothing within a hundredth of it.
     std::fs::write(&path, sound()).expect("a scratch file");
     inspect_confined(&path, ADDRESS_SPACE_KIB).ok();
     assert_ne!(inspect_confined(&path, ADDRESS_SPACE_KIB / 100).code, Some(0));
@@ -174,7 +174,7 @@ fn absurd_counts_and_lengths_cost_no_memory() {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_large_file_of_empty_claims_costs_no_memory() {
-    // 8 GiB that take no space on the disk: every count below is covered by bytes that exist, all of them zero.
+    // 8 GiB that take no disk space: every count below is covered by existing bytes, all of them zero.
     let scratch = Scratch::new();
     let path = scratch.path("sparse.gguf");
     let mut head = Vec::new();
@@ -182,7 +182,7 @@ fn a_large_file_of_empty_claims_costs_no_memory() {
     std::fs::write(&path, head).expect("a scratch file");
     let file = std::fs::OpenOptions::new().write(true).open(&path).expect("the scratch file");
     file.set_len(8 << 30).expect("the file system knows sparse files");
-    // The mapping itself is address space, too.
+    // The mapping itself takes address space too.
     let line = inspect_confined(&path, (8 << 20) + ADDRESS_SPACE_KIB).failed(1);
     assert!(line.contains("the metadata key '' is there twice"), "{line}");
 }
@@ -216,7 +216,7 @@ fn a_part_under_another_name_says_which_part_it_is() {
     }
 }
 
-/// Numbers in a head that something could be made as long as.
+/// Counts in a header that allocations could be sized by.
 #[test]
 fn counts_beyond_reason_cost_no_memory() {
     let scratch = Scratch::new();
@@ -229,7 +229,7 @@ fn counts_beyond_reason_cost_no_memory() {
     let bytes = writer.layout().expect("a sound file").to_bytes(&[&[0; 2048]]).expect("memory can be written");
     std::fs::write(&model, bytes).expect("a scratch file");
     let (model, out) = (model.to_str().expect("UTF-8"), scratch.path("out.gguf"));
-    // Half a gigabyte of address space; an array of so many numbers takes 17.
+    // Half a gigabyte of address space; an array with this many numbers takes 17.
     let limited = |arguments: &[&str]| {
         let mut command = Command::new("prlimit");
         output(command.args(["--as=536870912", SATCHEL]).args(arguments), b"")

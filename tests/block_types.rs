@@ -20,7 +20,7 @@ fn model(scratch: &Scratch, ty: &str) -> String {
     path
 }
 
-/// The logits of some tokens on a table; `None` where the processor lacks what the table needs.
+/// The logits of some tokens on a table; `None` if the processor does not support it.
 fn logits(scratch: &Scratch, model: &str, table: &str) -> Option<Vec<f32>> {
     let (tokens, out) = (scratch.path("tokens"), scratch.path("logits"));
     let ids: Vec<String> = (0..TOKENS).map(|index| (index * 37 % 500 + 3).to_string()).collect();
@@ -37,7 +37,7 @@ fn logits(scratch: &Scratch, model: &str, table: &str) -> Option<Vec<f32>> {
     Some(bytes.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().expect("four bytes"))).collect())
 }
 
-/// Tables differ by f32 rounding. Now and then that moves an activation to the next of its 127 levels, and what follows differs by
+/// Tables differ by f32 rounding. Occasionally that moves an activation to the next of its 127 levels, which changes what follows
 /// as much as quantising does: some 1e-4 of the power. A wrong reader differs by about all of it.
 #[test]
 fn every_block_type_gives_the_same_logits_on_every_table() {

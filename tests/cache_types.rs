@@ -1,4 +1,4 @@
-//! `--cache-type-k` and `--cache-type-v`: refused where they cannot be, kept in a packed file, foretold and told.
+//! `--cache-type-k` and `--cache-type-v`: refused if unsupported, kept in a packed file, predicted and reported.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -21,14 +21,14 @@ fn model(scratch: &Scratch) -> PathBuf {
     path
 }
 
-/// Bytes of a block of 64 positions with keys in Q8_0 and values in Q4_0: 34 and 18 for 32 elements.
+/// Bytes of a block of 64 positions with keys in Q8_0 and values in Q4_0: 34 and 18 per 32 elements.
 const BLOCK_BYTES: u64 = 64 * 2 * 2 * (2 * 34 + 2 * 18);
 
 #[test]
 fn what_cannot_be_is_refused() {
     let scratch = Scratch::new();
     let small = stories().into_os_string().into_string().expect("UTF-8");
-    // Heads of 8 elements, and blocks of 32.
+    // Heads of 8 elements, but blocks of 32.
     satchel(&["run", "-m", &small, "--raw", "--cache-type-k", "q8_0", "x"])
         .refused(1, &["stories260K", "--cache-type-k q8_0", "8 elements", "use f16"]);
     satchel(&["bench", &small, "--cache-type-v", "q4_0"]).refused(1, &["--cache-type-v q4_0", "8 elements"]);
@@ -55,7 +55,7 @@ fn the_types_of_a_packed_file_hold_where_flags_are_silent() {
     let server = Served::run(Command::new(&packed).arg("--no-browser"));
     assert_eq!(types(&server), ["Q8_0", "Q4_0"]);
     assert!(server.block.contains("kept in K Q8_0, V Q4_0"), "{}", server.block);
-    // Twice: the second takes over what is kept of the first.
+    // Twice: the second reuses the first's cached state.
     let prompt: Vec<usize> = (0..100).map(|at| 20 + at * 3 % 400).collect();
     let ask = || {
         let body = serde_json::json!({ "prompt": &prompt, "max_tokens": 40, "temperature": 0, "ignore_eos": true });

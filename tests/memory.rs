@@ -1,4 +1,4 @@
-//! Weights are used where they are mapped: a server that has answered holds no second copy of them. What it holds in all is foretold.
+//! Weights are used as mapped: a server that has answered holds no second copy of them. Its total memory is predicted.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::served::Served;
 use crate::support::{Scratch, satchel, skip, smollm2};
 
-/// A figure of a process in KiB, as the kernel tells it; `None` on other systems.
+/// A figure of a process in KiB, as reported by the kernel; `None` on other systems.
 fn process_kib(server: &Served, file: &str, name: &str) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{}/{file}", server.pid())).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("the kernel tells it");
@@ -32,8 +32,8 @@ fn a_server_that_answered_holds_no_copy_of_the_weights() {
     assert!(own < model_kib / 3, "{own} KiB of its own beside a model of {model_kib} KiB");
 }
 
-/// The sizes of the line that begins with `memory` in a server's block, KiB: in all, mapped, for the context, to work in. What
-/// requests may take beside is not among them: the ones here are small.
+/// The sizes on the line that starts with `memory` in a server's block, in KiB: total, mapped, context, working memory. Excludes
+/// what requests may take: the ones here are small.
 fn foretold_kib(block: &str) -> [f64; 4] {
     let line = block.lines().find_map(|line| line.trim().strip_prefix("memory ")).expect("a line about memory");
     let words: Vec<&str> = line.split_whitespace().collect();
@@ -49,11 +49,11 @@ fn foretold_kib(block: &str) -> [f64; 4] {
     sizes.take(4).collect::<Vec<_>>().try_into().expect("four sizes")
 }
 
-/// Fills `parallel` contexts of 1024 tokens, one after the other, and compares what the server then holds with what it foretold.
+/// Fills `parallel` contexts of 1024 tokens, one after the other, and compares the server's memory with the prediction.
 fn compare(model: &Path, parallel: usize) {
     let server = Served::start(model, &["-c", "1024", "--parallel", &parallel.to_string()]);
     for sequence in 0..parallel {
-        // Token ids are any below 400; no two prompts begin alike, so that nothing is taken over.
+        // Any token ids below 400; no two prompts share a prefix, so nothing is reused.
         let prompt: Vec<usize> = (0..1000).map(|at| 20 + (at * 7 + sequence * 31) % 380).collect();
         let answer = server.post("/v1/completions", &serde_json::json!({ "prompt": prompt, "ignore_eos": true }));
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -71,7 +71,7 @@ fn compare(model: &Path, parallel: usize) {
     println!("foretold {total} KiB ({mapped} mapped, {foretold_own} own), peak {peak} KiB, own {own} KiB");
     let off = |foretold: f64, found: u64| (foretold / found as f64 - 1.0).abs();
     assert!(off(total, peak) < 0.05, "{total} KiB were foretold, the peak was {peak} KiB");
-    // The mapped file could hide an error in the rest: that is held to a tenth by itself.
+    // The mapped file could hide an error in the rest, so that is checked to a tenth by itself.
     assert!(off(foretold_own, own) < 0.1, "{foretold_own} KiB of its own were foretold, {own} KiB it was");
 }
 

@@ -1,4 +1,4 @@
-//! `satchel quantize` from file to text: every type, the same bytes on any number of threads, and what is refused.
+//! `satchel quantize` from file to text: every type, the same bytes on any number of threads, and invalid input.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -12,7 +12,7 @@ use crate::bad_bundle::{Refused, names, run_mounted, signal};
 use crate::pack::sparse_model;
 use crate::support::{Printed, SATCHEL, Scratch, output, satchel, skip, smollm2, stories};
 
-/// Each type, and how far logits of a model of random weights may be from those in F32: nmse, about twice what was measured.
+/// Each type, with a limit on how far a random model's logits may be from those in F32: NMSE, about twice the measured value.
 const TYPES: [(&str, f64); 18] = [
     ("F32", 0.0),
     ("F16", 1e-5),
@@ -49,7 +49,7 @@ fn logits(scratch: &Scratch, model: &Path) -> Vec<f64> {
     bytes.as_chunks::<4>().0.iter().map(|bytes| f64::from(f32::from_le_bytes(*bytes))).collect()
 }
 
-/// A model of two layers in F32, with rows that are whole blocks of every type.
+/// A two-layer model in F32, whose rows are whole blocks of every type.
 fn random_model(scratch: &Scratch) -> PathBuf {
     let (path, vocabulary) = (scratch.path("random.gguf"), stories());
     let shape = ["--width", "256", "--layers", "2", "--heads", "4", "--kv-heads", "2", "--feed-forward", "512"];
@@ -145,7 +145,7 @@ fn with_weight(scratch: &Scratch, value: f32) -> PathBuf {
     let mut bytes = fs::read(stories()).expect("the small model");
     let gguf = Gguf::parse(&bytes).expect("it is valid");
     let tensor = gguf.tensors.iter().find(|tensor| tensor.name == "blk.3.ffn_up.weight").expect("it has one");
-    // Row 2, column 5, of rows of 64.
+    // Row 2, column 5, with 64 columns per row.
     let at = tensor.offset as usize + 4 * (2 * 64 + 5);
     bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
     let path = scratch.path("changed.gguf");
@@ -204,7 +204,7 @@ fn a_full_disk_is_told_and_nothing_is_left() {
 fn an_interrupted_run_leaves_nothing_and_had_little_in_memory() {
     let scratch = Scratch::new();
     let (model, out) = (scratch.path("zeros.gguf"), scratch.path("out"));
-    // 4 GB of zeros, which take no room: seconds of work.
+    // 4 GB of zeros, as a sparse file: seconds of work.
     sparse_model(&model, 10);
     fs::write(&out, "before").expect("scratch");
     let mut command = Command::new(SATCHEL);
@@ -231,7 +231,7 @@ fn an_interrupted_run_leaves_nothing_and_had_little_in_memory() {
     assert!(kib < 200 << 10, "{kib} KiB");
 }
 
-/// Perplexities of llama.cpp on files of its own making, of the same weights (SmolLM2's in Q4_1), on the same text.
+/// llama.cpp's perplexities on its own conversions of the same weights (SmolLM2's in Q4_1), on the same text.
 #[test]
 fn smollm2s_perplexity_is_that_of_llama_cpps_files() {
     let Some(model) = smollm2() else { return };
@@ -248,7 +248,7 @@ fn smollm2s_perplexity_is_that_of_llama_cpps_files() {
         let found = serde_json::from_str::<serde_json::Value>(&printed).expect("JSON")["perplexity"].as_f64();
         let ratio = found.expect("a number") / theirs;
         println!("{ty}: perplexity {:.4}, llama.cpp {theirs}, {:+.2} %", ratio * theirs, 100.0 * (ratio - 1.0));
-        // Lower is better: with few bits our products, which round activations in groups of 32, gain a little.
+        // Lower is better: with few bits our products, which quantise activations in groups of 32, gain a little.
         assert!((0.99..1.005).contains(&ratio), "{ty}: {found:?}");
     }
 }

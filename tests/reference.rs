@@ -6,7 +6,7 @@ use satchel_gguf::{Gguf, GgufWriter, TensorType, Value};
 
 use crate::support::{self, Scratch, satchel};
 
-/// Kernel tables that this processor has, by asking for each; of those that `SATCHEL_TEST_TABLES` names where it is set.
+/// Kernel tables that this processor supports, found by requesting each; restricted to `SATCHEL_TEST_TABLES` if set.
 fn tables() -> Vec<&'static str> {
     let stories = support::stories();
     let stories = stories.to_str().expect("UTF-8");
@@ -30,12 +30,12 @@ fn read_f32(path: &Path) -> Vec<f64> {
     bytes.as_chunks::<4>().0.iter().map(|bytes| f64::from(f32::from_le_bytes(*bytes))).collect()
 }
 
-/// Logits of `tokens` on one table, by the executable.
+/// Logits of `tokens` on one table, from the executable.
 fn logits(model: &Path, isa: &str, tokens: &[u64], chunk: usize) -> Vec<f64> {
     cached_logits(model, isa, tokens, chunk, "f16")
 }
 
-/// The same with keys and values kept in this type.
+/// The same with this KV cache type.
 fn cached_logits(model: &Path, isa: &str, tokens: &[u64], chunk: usize, cache: &str) -> Vec<f64> {
     let scratch = Scratch::new();
     let (ids, out) = (scratch.path("ids"), scratch.path("out.f32"));
@@ -109,15 +109,15 @@ fn smollm2_predicts_as_its_weights_in_f32_do() {
     assert!(wrong.is_empty(), "too far from the reference: {}", wrong.join(", "));
 }
 
-/// On the fastest table; the kernels' tests hold the others to the same numbers in the cache.
+/// On the fastest table; the kernels' tests show that the others cache the same bits.
 #[test]
 fn smollm2_with_a_cache_in_q8_0_predicts_as_its_weights_in_f32_do() {
     let Some(model) = support::smollm2() else { return };
     let isa = tables().pop().expect("scalar is always there");
     let [plain, eight, four] = ["f16", "q8_0", "q4_0"].map(|cache| distance(&model, isa, cache));
-    // The limit of F16. Three of the 114 most likely tokens are others, near ties: 0.12 behind in log-probability at the most.
+    // F16's limit. Three of the 114 most likely tokens differ, near ties: at most 0.12 behind in log-probability.
     assert!(eight.0 <= 0.0035 && eight.1 >= 0.96, "a cache in Q8_0 is {eight:?} from the reference, F16 {plain:?}");
-    // Measured 0.21 and 78 %: what four bits to a key cost a small model, and no more than that.
+    // Measured 0.21 and 78 %: the cost of four-bit keys in a small model, and no more than that.
     assert!(four.0 < 0.3 && four.1 > 0.7, "a cache in Q4_0 is {four:?} from the reference, F16 {plain:?}");
     assert!(four.0 > eight.0 && eight.0 != plain.0, "types make no difference: {plain:?}, {eight:?}, {four:?}");
 }
@@ -132,8 +132,8 @@ fn chunks_do_not_show_with_a_quantised_cache() {
     assert!(whole != logits(&model, isa, tokens, 90), "{isa}: the cache's type is of no effect");
 }
 
-/// How far the predictions on a chat are from those of the weights in F32: mean KL divergence over the most likely tokens, and the
-/// share of positions with the same most likely one.
+/// Distance of predictions on a chat from those of the F32 weights: mean KL divergence over the most likely tokens, and the share
+/// of positions with the same most likely token.
 fn distance(model: &Path, isa: &str, cache: &str) -> (f64, f64) {
     let facts = json(support::data("reference/smollm2-chat.json"));
     let tokens = numbers(&facts["tokens"]);
@@ -213,7 +213,7 @@ fn perplexity_is_llama_cpps_within_a_hundredth() {
     assert!((found / 18.4027 - 1.0).abs() < 0.01, "{found}");
 }
 
-/// The small model with other rope keys, and with longrope's two tensors where `factors` has them: short, then long.
+/// The small model with other rope keys, and with longrope's two tensors if `factors` has them: short, then long.
 fn with_rope(scratch: &Scratch, name: &str, kind: &str, factors: Option<[f32; 2]>) -> PathBuf {
     let bytes = std::fs::read(support::stories()).expect("the small model");
     let original = Gguf::parse(&bytes).expect("it is valid");
@@ -239,7 +239,7 @@ fn with_rope(scratch: &Scratch, name: &str, kind: &str, factors: Option<[f32; 2]
     path
 }
 
-/// Factors of 1 leave the rotation alone; 2 everywhere is linear scaling by 2. Which of them holds is the context's choice.
+/// Factors of 1 leave the rotation unchanged; 2 everywhere is linear scaling by 2. The context decides which applies.
 #[test]
 fn longrope_takes_its_factors_by_the_context_in_force() {
     let scratch = Scratch::new();

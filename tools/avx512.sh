@@ -1,11 +1,11 @@
 #!/bin/bash
-# Runs the tests of the AVX-512 kernels, and those of whole models on them, on an emulated processor that has AVX-512.
+# Runs the tests of the AVX-512 kernels, and of whole models on them, on an emulated processor with AVX-512.
 #
 #     tools/avx512.sh            the kernels' unit tests and two tiny models (some minutes of one core)
-#     tools/avx512.sh smollm2    SmolLM2 in place of those (about as long again; tools/model.sh fetches it)
+#     tools/avx512.sh smollm2    SmolLM2 instead (about as long again; tools/model.sh fetches it)
 #
-# QEMU knows no AVX-512; Bochs does. It starts Debian's cloud kernel with the test programs, linked statically, as its
-# initramfs. Nothing is installed but Debian packages; the kernel's is only unpacked, in target/avx512.
+# QEMU does not support AVX-512; Bochs does. It boots Debian's cloud kernel with the statically linked test programs as its
+# initramfs. Only Debian packages are installed; the kernel's is just unpacked, in target/avx512.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 what=${1:-kernels}
@@ -47,7 +47,7 @@ unpacked busybox-static
 kernel=$(echo "$packages/$linux"/boot/vmlinuz-*)
 
 say "2 of 4: the tests, linked statically"
-# The checks of debug builds would double the emulation's time; they ran with the same tests on the tables of this machine.
+# Debug assertions would double the emulation's time; they ran in the same tests on this machine's tables.
 options=(--locked --target $target --message-format json-render-diagnostics)
 for crate in satchel satchel-compute; do
     for check in debug-assertions overflow-checks; do options+=(--config "profile.dev.package.$crate.$check=false"); done
@@ -96,11 +96,10 @@ esac
     echo '[ -n "$failed" ] && echo "EMULATED TESTS FAILED" || echo "EMULATED TESTS PASSED"; $b sleep 0.1; /bin/shutdown'
 } >"$folder/init"
 sources+=("init=$folder/init")
-# Linux' bits for features that Bochs 2.7 describes so that Linux 6.1 stumbles over them: protection keys (a state of size
-# 0), the compacting XSAVE and XSAVES (not compacted), and fast short `rep movsb` without the fast long one (a memmove
-# that reads on for ever).
+# Linux feature bits that Bochs 2.7 describes in a way Linux 6.1 cannot handle: protection keys (a state of size 0), compacting
+# XSAVE and XSAVES (not compacted), and fast short `rep movsb` without the fast long one (a memmove that never stops reading).
 masked=clearcpuid=515,321,323,580
-# What the machine does not have, or what takes long to set up.
+# Disables what the machine lacks, or what is slow to set up.
 spared="nosmp noapic nolapic acpi=off pci=off nokaslr tsc=reliable mitigations=off init_on_alloc=0 apparmor=0 audit=0 cryptomgr.notests"
 python3 tools/avx512/image.py "$kernel" "console=ttyS0,115200 quiet $spared $masked" "$folder" "${sources[@]}" >"$folder/layout"
 # shellcheck disable=SC1091 # written the line before
@@ -126,7 +125,7 @@ say "4 of 4: the tests on $tables, emulated"
 : >"$folder/serial"
 tail -n +1 -f "$folder/serial" &
 follower=$!
-# Bochs wants a terminal, which `script` gives it; that it leaves its screen in a file helps where it does not start.
+# Bochs needs a terminal, which `script` provides; it logs the screen to a file, for when it does not start.
 TERM=vt100 timeout -k 10 "$limit" script -qec "stty cols 80 rows 30; exec bochs -q -f '$folder/bochsrc' -rc '$folder/commands'" \
     "$folder/screen" </dev/null >/dev/null &
 emulator=$!

@@ -68,7 +68,7 @@ def llama_cpp(o):
         for at in range(0, o.d, 2048):
             decode(min(2048, o.d - at))
         for _ in range(o.r + 1):
-            # Back to the context that was there before the test.
+            # Restore the context from before the test.
             L.llama_memory_seq_rm(memory, 0, o.d, -1)
             begun = time.perf_counter()
             work()

@@ -19,13 +19,13 @@ ROOT = Path(__file__).resolve().parent.parent
 MANIFESTS = ["Cargo.toml", "tests/fuzz/Cargo.toml", "tests/loom/Cargo.toml"]
 CRATES_IO = "registry+https://github.com/rust-lang/crates.io-index"
 
-# Licences that ask for no more than their text beside the program.
+# Licences that only require their text beside the program.
 LICENCES = {
     "0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC0-1.0", "ISC", "MIT", "NCSA", "Unicode-3.0", "Unlicense",
     "Zlib",
 }
 
-# Crates of which two versions are there, and why nothing can be done about it.
+# Crates present in two versions, and why that cannot be avoided.
 DOUBLED = {
     "syn": "only runs at build time: the macros of jiff and zerocopy take version 2, those of serde and clap version 3",
 }
@@ -33,7 +33,7 @@ DOUBLED = {
 
 def allowed(expression: str) -> bool:
     """Whether an SPDX expression can be satisfied: OR binds weaker than AND; `/` is how old manifests write OR."""
-    # An exception only gives permissions: Apache-2.0 WITH LLVM-exception is no worse than Apache-2.0.
+    # An exception only adds permissions: treat Apache-2.0 WITH LLVM-exception as Apache-2.0.
     plain = re.sub(r"\s+WITH\s+\S+?(?=\s|\)|$)", "", expression.replace("/", " OR "))
     words = re.findall(r"[()]|[^\s()]+", plain)
 
@@ -64,7 +64,7 @@ def allowed(expression: str) -> bool:
 def faults(manifest: Path) -> tuple[int, list[str]]:
     """The number of crates, and what is wrong with them, a line each."""
     command = ["cargo", "metadata", "--format-version", "1", "--manifest-path", str(manifest)]
-    # The fuzz targets' own lock follows that of the workspace, a little late at times.
+    # The fuzz targets' own lock file follows the workspace's, sometimes a little late.
     if "fuzz" not in manifest.parts:
         command.append("--locked")
     packages = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)["packages"]
@@ -79,7 +79,7 @@ def faults(manifest: Path) -> tuple[int, list[str]]:
         if package["source"] not in (None, CRATES_IO):
             lines.append(f"{name}: comes from {package['source']}; crates come from crates.io")
     for name, found in versions.items():
-        # What only tests are made of may be larger than it need be.
+        # Test-only dependencies may be duplicated.
         if len(found) > 1 and name not in DOUBLED and "tests" not in manifest.parts:
             lines.append(
                 f"{name}: there are versions {' and '.join(found)}; `cargo tree -i {name}@VERSION` tells who wants which. "

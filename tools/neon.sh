@@ -1,7 +1,7 @@
 #!/bin/bash
-# Runs the tests of the NEON kernels on emulated ARM processors: one without the newer instructions, one with dot products,
-# one with 8-bit matrix products too. Then two tiny models and every block type, on each table of the last, with the runtime
-# for Linux on ARM that a release has.
+# Runs the tests of the NEON kernels on emulated ARM processors: one without the optional instructions, one with dot products, one
+# with 8-bit matrix products too. Then two tiny models and every block type, on each table of the last, with a release's runtime
+# for Linux on ARM.
 #
 #     tools/neon.sh
 #
@@ -28,7 +28,7 @@ if [ -n "$missing" ]; then
     # shellcheck disable=SC2086 # a list of words
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
 fi
-# An installed glibc for ARM would be mixed with this one, and programs hang, without the variable.
+# Without the variable, an installed ARM glibc would be mixed with this one, and programs hang.
 emulator="qemu-aarch64-static -L $libraries -E LD_LIBRARY_PATH=$libraries/lib"
 
 say "2 of 4: the unit tests, for ARM"
@@ -54,7 +54,7 @@ unset SATCHEL_TEST_TABLES
 while read -r processor tables; do
     echo "$processor: $tables"
     log=$folder/$processor.log
-    # The pool of threads is the same on every processor.
+    # The thread pool is the same on every processor.
     # shellcheck disable=SC2086 # a list of words
     (cd runtime/compute && timeout 1800 $emulator -cpu "$processor" "$units" kernels:: --skip kernels::threads --nocapture) \
         >"$log" 2>&1 || { cat "$log"; fail "tests failed on $processor"; }

@@ -1,9 +1,9 @@
 #!/bin/sh
-# packages.sh FOLDER…: installs the npm packages of each folder, once for a lock file: fetching takes minutes. The stamp is
-# that of runtime/build.rs.
+# packages.sh FOLDER…: installs each folder's npm packages, once per lock file, since fetching takes minutes. The stamp is the one
+# that runtime/build.rs uses.
 set -eu
 cd "$(dirname "$0")/.."
-# A registry that fails for a moment is asked again.
+# Retries if the registry fails temporarily.
 install() { npm --prefix "$1" ci --no-audit --no-fund --loglevel error >&2; }
 for folder; do
     cmp -s "$folder/package-lock.json" "$folder/node_modules/.installed-lock.json" && continue

@@ -1,15 +1,14 @@
 #!/bin/sh
-# Builds the runtimes (`satchel` without a model) that are given away, checks each, lists their sizes, and makes of all
-# six the executables of a release, which pack for every platform:
+# Builds the released runtimes (`satchel` without a model), checks each, lists their sizes, and turns all six into the executables
+# of a release, which pack for every platform:
 #
 #   tools/release.sh                                  all six
 #   tools/release.sh windows-x86_64 macos-aarch64     these
 #
-# Runtimes land in target/release-platforms/PLATFORM/satchel (satchel.exe for Windows), the executables in
-# target/release-platforms/release/satchel-PLATFORM. Debian 12 on x86-64 builds all of
-# them; what is missing is installed (as root) or named. One compiler, Debian's, makes all of them together with its
-# standard library, so the same commit gives the same bytes, wherever the repository lies. A second run compiles only
-# what changed. tools/platforms/README.md explains the parts.
+# Runtimes end up in target/release-platforms/PLATFORM/satchel (satchel.exe for Windows), the executables in
+# target/release-platforms/release/satchel-PLATFORM. Debian 12 on x86-64 builds all of them; whatever is missing is installed (as
+# root) or named. One compiler, Debian's, builds all of them together with its standard library, so the same commit gives the same
+# bytes, wherever the repository is. A second run compiles only what changed. tools/platforms/README.md explains the parts.
 set -eu
 cd "$(dirname "$0")/.."
 repository=$PWD
@@ -20,9 +19,8 @@ begun=$(date +%s)
 all=$all_platforms
 [ $# -gt 0 ] || set -- $all
 
-# Two lots, compiled at the same time, since a program is optimised as a whole by one processor. Within a lot a run of
-# cargo builds one platform: several at once share features of their dependencies, and a runtime's bytes would depend on
-# what it was built beside.
+# Two lots, compiled in parallel, since whole-program optimisation uses one CPU. Within a lot each cargo run builds one platform:
+# several at once would share features of their dependencies, and a runtime's bytes would depend on what it was built beside.
 linux=
 others=
 for platform; do
@@ -39,7 +37,7 @@ for platform; do
     esac
 done
 
-# Compiles the platforms $2… one after another, in the folder $1.
+# Compiles the platforms $2… one after another, in folder $1.
 compile() {
     export CARGO_TARGET_DIR="$1"
     shift
@@ -64,7 +62,7 @@ say "3 of 6: compiling: $*"
 use_toolchain
 built=$repository/target/release-platforms
 log=$built/others.log
-# A single lot has all processors.
+# A single lot gets all CPUs.
 [ -n "$linux" ] && [ -n "$others" ] || unset CARGO_BUILD_JOBS
 # shellcheck disable=SC2086 # lists of words
 compile "$built/build-others" $others >"$log" 2>&1 &

@@ -1,18 +1,18 @@
 #!/bin/sh
-# Installs what the tests need, then runs all of them. Says what it does while it does it.
-# Where something cannot be installed (no root), tests that need it say what they skipped; with CI set they fail.
+# Installs what the tests need, then runs all of them, reporting progress. Where something cannot be installed (no root), the
+# tests that need it say that they were skipped; with CI set they fail.
 #
 #     tools/test.sh            everything
-#     tools/test.sh install    only what it installs and fetches, which takes minutes and hardly a processor
+#     tools/test.sh install    only installs and fetches, which takes minutes but little CPU
 #
-# Programs for other platforms are tested where tools/release.sh has built them. SATCHEL_BUILT_PLATFORMS, a list of
-# platforms, says which those are: then a missing one is a failure, and others that lie about are left alone.
+# Programs for other platforms are tested if tools/release.sh has built them. SATCHEL_BUILT_PLATFORMS, a list of platforms, says
+# which those are: then a missing one is a failure, and leftover others are ignored.
 set -eu
 cd "$(dirname "$0")/.."
 say() { printf '\n== %s\n' "$*"; }
 
 built=${SATCHEL_BUILT_PLATFORMS-$(find target/release-platforms -maxdepth 2 -name 'satchel*' -type f 2>/dev/null || true)}
-# Whether a program for that platform is among them.
+# Whether a program for that platform was built.
 has() { case $built in *$1*) [ "$(uname -sm)" = "Linux x86_64" ] ;; *) false ;; esac }
 
 say "1 of 5: programs the tests drive (Chromium, unzip, network namespaces)"
@@ -27,7 +27,7 @@ need chromium:chromium unzip:unzip ip:iproute2 script:bsdutils pip3:python3-pip
 if has linux-x86_64-static || has linux-aarch64; then need qemu-aarch64-static:qemu-user-static; fi
 if has linux-aarch64; then [ -d /usr/aarch64-linux-gnu/lib ] || missing="$missing libc6-arm64-cross"; fi
 if has windows-x86_64; then [ -x /usr/lib/wine/wine64 ] || need wine64:wine64; fi
-# The universal file in every shell takes all of them.
+# The test of the universal file in every shell needs all of them.
 if has linux-x86_64 && has macos-x86_64; then
     need dash:dash zsh:zsh ksh93:ksh93u+m mksh:mksh fish:fish busybox:busybox debootstrap:debootstrap
 fi
@@ -43,7 +43,7 @@ else
     echo "missing and not installed (that needs root):$missing"
 fi
 
-# The oldest system that the programs for Linux are started on: Debian 11, whose glibc is 2.31.
+# The oldest system on which the Linux programs are started: Debian 11, whose glibc is 2.31.
 if has linux-x86_64 && [ ! -e .cache/debian11/etc/debian_version ] && command -v debootstrap >/dev/null; then
     echo "fetching Debian 11 into .cache/debian11"
     rm -rf .cache/debian11
@@ -66,7 +66,7 @@ tools/packages.sh web-ui
 npm --prefix web-ui test --silent
 
 say "5 of 5: unit tests and integration tests"
-# All of them are compiled first, then run side by side: integration tests wait for servers and browsers much of the time.
+# Compile all of them first, then run them in parallel: integration tests mostly wait for servers and browsers.
 cargo test --workspace --locked --no-run
 mkdir -p target
 log=target/unit-tests.log

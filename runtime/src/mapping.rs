@@ -1,8 +1,8 @@
-//! Files mapped into memory: the one place that maps, and the reason it may.
+//! Memory-mapped files: the one place that maps, and why that is sound.
 //!
-//! A mapping is shared and read-only, so two processes on the same file share one page cache and the weights are
-//! never copied. A file that is cut short while it is mapped faults where it ends: `fault.rs` turns that into a line that
-//! names it. What is not here: any knowledge of what the bytes mean.
+//! A mapping is shared and read-only, so two processes on the same file share one page cache and the weights are never copied. A
+//! file truncated while mapped faults beyond its end: `fault.rs` turns that into a line that names it. Nothing here knows what
+//! the bytes mean.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -27,17 +27,17 @@ pub struct MappedFile {
 
 #[derive(Debug)]
 struct Mapping {
-    /// Dropped first: no fault is this file's once another mapping may have the address.
+    /// Dropped first: faults must not be attributed to this file once another mapping may have the address.
     #[cfg(unix)]
     _watched: fault::Watched,
     bytes: Mmap,
 }
 
 impl MappedFile {
-    /// Maps the file at `path`. An empty file, a folder or a pipe is an error of its own.
+    /// Maps the file at `path`. Empty files, folders and pipes get their own errors.
     pub fn open(path: &Path) -> std::io::Result<Self> {
         let irregular = || std::io::Error::other("not a regular file");
-        // Before it is opened: a pipe would wait there for somebody who writes into it.
+        // Before opening: opening a pipe would block until somebody writes to it.
         if !path.metadata()?.is_file() {
             return Err(irregular());
         }
@@ -49,9 +49,9 @@ impl MappedFile {
         if facts.len() == 0 {
             return Err(std::io::Error::other("the file is empty"));
         }
-        // SAFETY: the mapping is read-only and private to readers. Another process that truncates or rewrites the
-        // file while it is mapped can make reads fault or change; no memory-mapped program can rule that out, and
-        // every length is checked against the size mapped here, so no read leaves the mapping.
+        // SAFETY: the mapping is read-only and private to readers. Another process that truncates or rewrites the file while it
+        // is mapped can make reads fault or change; no memory-mapped program can rule that out, and every length is checked
+        // against the size mapped here, so no read leaves the mapping.
         let bytes = unsafe { Mmap::map(&file)? };
         let map = Mapping {
             #[cfg(unix)]
@@ -75,7 +75,7 @@ impl Deref for MappedFile {
     }
 }
 
-/// What to tell people of a mapped file that a read has failed in.
+/// The message for a mapped file in which a read failed.
 pub fn damage() -> Option<String> {
     damaged().map(|path| format!("{}: {DAMAGE}", path.display()))
 }
@@ -83,13 +83,13 @@ pub fn damage() -> Option<String> {
 /// What happened to such a file.
 const DAMAGE: &str = "the file was cut short, or cannot be read any more, while it was in use: get it again";
 
-/// The mapped file that a read has failed in: never, on systems that let no mapped file be cut short.
+/// The mapped file in which a read failed: never, on systems that do not let mapped files be truncated.
 #[cfg(not(unix))]
 pub fn damaged() -> Option<&'static Path> {
     None
 }
 
-/// Has no meaning on systems that let no mapped file be cut short.
+/// A no-op on systems that do not let mapped files be truncated.
 #[cfg(not(unix))]
 pub fn go_on_when_damaged() {}
 

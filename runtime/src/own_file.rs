@@ -1,19 +1,19 @@
-//! Which file this process is: the executable, or the universal file whose program it is.
+//! The file this process stands for: its executable, or the universal file that contains its program.
 //!
-//! A universal file starts as a shell script, which runs the right program from a cache folder with `--bundle FILE`. From
-//! then on that program stands for FILE: its model is FILE's, and what it packs begins with FILE's program.
+//! A universal file starts as a shell script, which runs the right program from a cache folder with `--bundle FILE`. From then on
+//! that program stands for FILE: its model is FILE's, and what it packs starts with FILE's program.
 
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-/// The first argument of a program that stands for another file, which is the second.
+/// The first argument of a program that stands for another file, followed by that file.
 const FLAG: &str = "--bundle";
 
 static STANDS_FOR: OnceLock<PathBuf> = OnceLock::new();
 
-/// Takes `--bundle FILE` out of the arguments, where a universal file's script has put it.
+/// Removes `--bundle FILE`, which a universal file's script adds, from the arguments.
 pub fn take_flag(arguments: &mut Vec<OsString>) {
     if arguments.len() > 2 && arguments[1] == FLAG {
         let file = arguments.drain(1..3).nth(1).unwrap_or_default();
@@ -21,10 +21,10 @@ pub fn take_flag(arguments: &mut Vec<OsString>) {
     }
 }
 
-/// The file that this process is.
+/// The file that this process stands for.
 ///
 /// # Errors
-/// The system does not say.
+/// If the system does not say.
 pub fn own_file() -> io::Result<PathBuf> {
     if let Some(file) = STANDS_FOR.get() {
         return Ok(file.clone());
@@ -32,7 +32,7 @@ pub fn own_file() -> io::Result<PathBuf> {
     std::env::current_exe().or_else(|error| started_as().ok_or(error))
 }
 
-/// The path that the program was started by: where there is no /proc, as in an empty container, it is all that is known.
+/// The path that the program was started by, used where there is no /proc, as in an empty container.
 #[cfg(target_os = "linux")]
 fn started_as() -> Option<PathBuf> {
     use std::os::unix::ffi::OsStrExt;

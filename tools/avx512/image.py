@@ -10,7 +10,7 @@ import pathlib
 import struct
 import sys
 
-# Where things lie in the guest's memory; the initramfs comes behind what the kernel needs to unpack itself.
+# Addresses in guest memory; the initramfs comes after the memory in which the kernel unpacks itself.
 PARAMETERS, COMMAND_LINE, KERNEL = 0x100000, 0x101000, 0x200000
 MEMORY = 768 << 20
 

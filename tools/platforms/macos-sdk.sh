@@ -1,9 +1,9 @@
 #!/bin/sh
-# macos-sdk.sh CROSS SDK: makes the folder SDK, against which programs for macOS are linked: stubs, no code.
+# macos-sdk.sh CROSS SDK: creates the folder SDK, against which macOS programs are linked: stubs, no code.
 #
-# A stub (`.tbd`) is a list of the symbols that a system library exports. zig, installed in CROSS, carries the one of
-# libSystem (libc, libm, threads, unwinding), which is all that Satchel's runtime calls; libiconv is named by the
-# compiler for every program and dropped again by the linker (`-dead_strip_dylibs`), so its list is empty.
+# A stub (`.tbd`) lists the symbols that a system library exports. zig, installed in CROSS, ships the one for libSystem (libc,
+# libm, threads, unwinding), which is all that Satchel's runtime calls; the compiler names libiconv for every program and the
+# linker drops it again (`-dead_strip_dylibs`), so its list is empty.
 set -eu
 cross=$1
 sdk=$2

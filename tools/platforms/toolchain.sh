@@ -1,16 +1,16 @@
-# Sourced by tools/release.sh and its like: the compiler and the linkers that build for every platform, and their settings.
-# Everything that is not a Debian package lies in .cache/, so nothing outside the repository is changed for good.
+# Sourced by tools/release.sh and others: the compiler and linkers for every platform, and their settings. Everything that is not
+# a Debian package is in .cache/, so nothing outside the repository changes permanently.
 
 cross=$repository/.cache/cross
 sdk=$repository/.cache/macos-sdk
 ziglang=0.17.0
 zigbuild=0.24.0
-# Debian's compiler for web browsers: newer than Debian 12's own, and packaged with the standard library's source.
+# Debian's compiler for building browsers: newer than Debian 12's own, and packaged with the standard library's source.
 compiler="rustc-web cargo-web rust-web-src gcc libc6-dev nodejs npm"
 linkers="lld-22 llvm-22 python3-venv"
 all_platforms="linux-x86_64 linux-x86_64-static linux-aarch64 windows-x86_64 macos-aarch64 macos-x86_64"
 
-# The compiler's name for a platform.
+# The target triple of a platform.
 triple() {
     case $1 in
     linux-x86_64) echo x86_64-unknown-linux-gnu ;;
@@ -22,21 +22,21 @@ triple() {
     esac
 }
 
-# Installs what `cargo check` takes, where it is missing.
+# Installs what `cargo check` needs, if missing.
 install_compiler() {
     # shellcheck disable=SC2086 # a list of words
     install_packages $compiler
     /usr/bin/rustc --version
 }
 
-# Installs Debian's packages that are missing. Without root it says what they are.
+# Installs missing Debian packages. Without root, lists them.
 install_packages() {
     missing=
     for package; do
         dpkg-query --show --showformat '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed ||
             missing="$missing $package"
     done
-    # Node.js and Python may come from elsewhere.
+    # Node.js and Python may be installed by other means.
     ! command -v npm >/dev/null || missing=$(printf '%s' "$missing" | sed 's/ nodejs//; s/ npm//')
     ! python3 -c 'import venv, ensurepip' 2>/dev/null || missing=$(printf '%s' "$missing" | sed 's/ python3-venv//')
     if [ -n "$missing" ] && [ "$(id -u)" = 0 ]; then
@@ -65,7 +65,7 @@ install_toolchain() {
         rm -rf "$cross"
         python3 -m venv "$cross"
         "$cross/bin/python" -m pip install --quiet --disable-pip-version-check "ziglang==$ziglang" "cargo-zigbuild==$zigbuild"
-        # Stripping a Mach-O file calls this name.
+        # The name that is called to strip a Mach-O file.
         ln -s /usr/bin/llvm-objcopy-22 "$cross/bin/rust-objcopy"
         echo "$ziglang $zigbuild" >"$cross/versions"
     fi
@@ -73,7 +73,7 @@ install_toolchain() {
     /usr/bin/rustc --version
 }
 
-# Builds the chat page into the folder $1 when one of its sources is newer than it.
+# Builds the chat page into folder $1 if one of its sources is newer.
 build_page() {
     sources="web-ui/index.html web-ui/package-lock.json web-ui/public web-ui/src web-ui/tsconfig.json web-ui/vite.config.ts"
     # shellcheck disable=SC2086 # a list of words
@@ -81,7 +81,7 @@ build_page() {
         echo "unchanged"
         return
     fi
-    # The stamp is that of runtime/build.rs, which then finds everything installed.
+    # The stamp is the one that runtime/build.rs uses, which then finds everything installed.
     if ! cmp -s web-ui/package-lock.json web-ui/node_modules/.installed-lock.json; then
         npm --prefix web-ui ci --ignore-scripts --no-audit --no-fund --loglevel=error
         cp web-ui/package-lock.json web-ui/node_modules/.installed-lock.json
@@ -90,15 +90,15 @@ build_page() {
     touch "$1/index.html"
 }
 
-# Takes that compiler from here on.
+# Uses that compiler from here on.
 use_compiler() {
     plain_path=$PATH
     export PATH="/usr/bin:$PATH"
-    # Building the standard library is open to development compilers only, unless this is set.
+    # Building the standard library requires a nightly compiler, or this.
     export RUSTC_BOOTSTRAP=1
 }
 
-# Sets what the compiler and the linkers need; half of the processors for each of two lots.
+# Sets up compiler and linkers; each of two lots gets half of the CPUs.
 use_toolchain() {
     use_compiler
     export PATH="$cross/bin:$PATH"
@@ -106,11 +106,11 @@ use_toolchain() {
     export CARGO_BUILD_JOBS
     export SATCHEL_PAGE="$repository/target/release-platforms/page"
     export CARGO_ZIGBUILD_CACHE_DIR="$repository/.cache/zigbuild" ZIG_GLOBAL_CACHE_DIR="$repository/.cache/zig"
-    # What would be the time of the build, such as the stamp in a header for Windows, is 1970 in every build.
+    # Build times, such as the header time stamp of Windows programs, become 1970 in every build.
     export SOURCE_DATE_EPOCH=0
     build_flags="--release --locked -p satchel -Zbuild-std=std,panic_unwind -Zbuild-std-features=panic-unwind,default"
 
-    # Panics name source files: not by where they lie on this machine.
+    # Panic messages contain source paths: make them independent of this machine.
     registry=${CARGO_HOME:-$HOME/.cargo}
     same="--remap-path-prefix=$repository=/satchel --remap-path-prefix=$registry=/cargo"
     library=/usr/lib/rustlib/src/rust
@@ -118,7 +118,7 @@ use_toolchain() {
     export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="$same"
     export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS="$same"
     export CARGO_TARGET_X86_64_PC_WINDOWS_GNULLVM_RUSTFLAGS="$same"
-    # Debian's compiler has no musl of its own to link to; zig has.
+    # Debian's compiler has no musl of its own to link to; zig does.
     export CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUSTFLAGS="$same -Clink-self-contained=no"
     export SDKROOT="$sdk" MACOSX_DEPLOYMENT_TARGET=11.0
     apple="-Clinker=ld64.lld-22 -Clinker-flavor=ld64.lld -Clink-arg=-dead_strip_dylibs -Clink-arg=-adhoc_codesign"
@@ -128,7 +128,7 @@ use_toolchain() {
     export CARGO_TARGET_X86_64_APPLE_DARWIN_RUSTFLAGS="$same $apple"
 }
 
-# Back to the compiler of everyday work.
+# Switches back to the everyday compiler.
 leave_toolchain() {
     export PATH="$plain_path"
     unset CARGO_BUILD_JOBS CARGO_TARGET_DIR SATCHEL_PAGE RUSTC_BOOTSTRAP SDKROOT MACOSX_DEPLOYMENT_TARGET

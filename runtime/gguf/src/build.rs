@@ -1,11 +1,10 @@
-//! The bytes of a GGUF, field by field, with nothing checked.
+//! Writes the bytes of a GGUF field by field, unchecked.
 //!
-//! [`crate::GgufWriter`] stands on it and checks; tests and fuzz seeds use it alone to make files that are wrong in
-//! one place.
+//! [`crate::GgufWriter`] uses it and checks; tests and fuzz seeds use it directly to build files that are wrong in one place.
 
 use crate::{Array, Value};
 
-/// Appends the head: magic, version and the two counts.
+/// Appends the header: magic, version and the two counts.
 pub fn head(out: &mut Vec<u8>, version: u32, tensors: u64, entries: u64) {
     out.extend(crate::parse::MAGIC);
     out.extend(version.to_le_bytes());
@@ -40,7 +39,7 @@ pub fn entry(out: &mut Vec<u8>, key: &str, value: &Value) {
     }
 }
 
-/// Appends an array: type of its elements, count, elements.
+/// Appends an array: element type, count, elements.
 pub fn array(out: &mut Vec<u8>, array: &Array) {
     out.extend((array.element_type() as u32).to_le_bytes());
     out.extend((array.len() as u64).to_le_bytes());
@@ -61,7 +60,7 @@ pub fn array(out: &mut Vec<u8>, array: &Array) {
     }
 }
 
-/// Appends a row of the tensor table. `offset` counts from the start of the tensor data.
+/// Appends a row of the tensor table. `offset` is relative to the start of the tensor data.
 pub fn row(out: &mut Vec<u8>, name: &str, dimensions: &[u64], ty: u32, offset: u64) {
     text(out, name);
     out.extend((dimensions.len() as u32).to_le_bytes());

@@ -1,30 +1,30 @@
-//! What can be wrong with a GGUF, each as one line for someone who never heard of the format.
+//! Everything that can be wrong with a GGUF, each as one line for users who never heard of the format.
 //!
-//! The lines name no file: whoever opened it puts its name in front. Names and keys out of the file are shortened
-//! and escaped, so that a hostile one cannot break the line or the terminal.
+//! Messages do not name the file: whoever opened it prepends its name. Names and keys from the file are shortened and escaped, so
+//! that a hostile one cannot break the line or the terminal.
 
 use thiserror::Error;
 
-/// Why a file is refused, or why a metadata value cannot be had.
+/// Why a file is refused, or a metadata value is unavailable.
 #[derive(Clone, Debug, Error, PartialEq)]
 #[non_exhaustive]
 pub enum Error {
     /// The first bytes are not GGUF's.
     #[error("not a GGUF file: {0}")]
     NotGguf(String),
-    /// The format of August 2023.
+    /// The format of August 2023, version 1.
     #[error(
         "GGUF version 1, which was only written in 2023 and is not read here: download a newer file of this model \
          or convert it again"
     )]
     Version1,
-    /// The version reads right when its bytes are swapped.
+    /// The version is valid if byte-swapped.
     #[error("a big-endian GGUF (version {0}), which is not read here: use the little-endian file of this model")]
     BigEndian(u32),
     /// Neither 2 nor 3.
     #[error("GGUF version {0} is not known here (versions 2 and 3 are): a newer satchel may read it")]
     UnknownVersion(u32),
-    /// The file stops inside its own table of contents.
+    /// The file ends inside its own header.
     #[error("the file ends at byte {file_bytes}, inside {place}: it is cut off or damaged; download or copy it again")]
     Ended {
         /// Size of the file.
@@ -32,7 +32,7 @@ pub enum Error {
         /// What was being read.
         place: String,
     },
-    /// The tensor table is whole and shows how long the file should be.
+    /// The tensor table is complete and shows how long the file should be.
     #[error(
         "the file is cut off: it has {file_bytes} of {expected_bytes} bytes, {} are missing (first in {tensor}); \
          download or copy it again",
@@ -41,12 +41,12 @@ pub enum Error {
     CutOff {
         /// Size of the file.
         file_bytes: u64,
-        /// Size that the tensor table asks for.
+        /// Size implied by the tensor table.
         expected_bytes: u64,
-        /// The first tensor that is not whole.
+        /// The first truncated tensor.
         tensor: String,
     },
-    /// Metadata and tensor table go on for longer than any model's.
+    /// Metadata and tensor table are longer than any model's.
     #[error("metadata and tensor table are longer than {max} bytes, in {place}: the file is damaged")]
     HeaderTooLong {
         /// [`crate::limits::HEADER_BYTES`].
@@ -57,16 +57,16 @@ pub enum Error {
     /// A count or a length beyond its limit.
     #[error("{place} claims {count} {what}, at most {max} are accepted: the file is damaged")]
     TooMany {
-        /// Where the claim stands.
+        /// Where the claim is.
         place: String,
         /// What is counted.
         what: &'static str,
-        /// The claim.
+        /// The claimed count.
         count: u64,
         /// The limit.
         max: u64,
     },
-    /// Arrays in arrays in arrays.
+    /// Arrays nested too deep.
     #[error("{place} nests arrays more than {max} deep: the file is damaged")]
     TooDeep {
         /// Where.
@@ -80,7 +80,7 @@ pub enum Error {
         /// Where.
         place: String,
     },
-    /// A truth value other than 0 and 1.
+    /// A boolean other than 0 and 1.
     #[error("{place} is a truth value of {found}, where only 0 and 1 exist: the file is damaged")]
     BadBool {
         /// Where.
@@ -93,24 +93,24 @@ pub enum Error {
     UnknownValueType {
         /// Where.
         place: String,
-        /// The id.
+        /// The type id.
         id: u32,
     },
-    /// One key, two entries.
+    /// A duplicate key.
     #[error("the metadata key {0} is there twice: the file is damaged")]
     DuplicateKey(String),
-    /// One name, two tensors.
+    /// A duplicate tensor name.
     #[error("two tensors are called {0}: the file is damaged")]
     DuplicateTensor(String),
-    /// `general.alignment` is unusable.
+    /// An invalid `general.alignment`.
     #[error("general.alignment is {0}, which is no power of two of at least 8: the file is damaged")]
     BadAlignment(u64),
-    /// A shape that cannot be.
+    /// Too many dimensions.
     #[error("{tensor} has {count} dimensions, at most {max} are possible: the file is damaged")]
     TooManyDimensions {
         /// The tensor.
         tensor: String,
-        /// The claim.
+        /// The claimed count.
         count: u32,
         /// [`crate::limits::DIMENSIONS`].
         max: u32,
@@ -123,7 +123,7 @@ pub enum Error {
         /// Its shape.
         dimensions: Vec<u64>,
     },
-    /// More bytes than 63 bits count.
+    /// Size exceeds 63 bits.
     #[error("{tensor} has the impossible shape {dimensions:?}: the file is damaged")]
     ShapeOverflow {
         /// The tensor.
@@ -131,48 +131,48 @@ pub enum Error {
         /// Its shape.
         dimensions: Vec<u64>,
     },
-    /// A block type without a row in the table.
+    /// An unknown block type.
     #[error("{tensor} has block type {id}, {}", removed_type(*id))]
     UnknownTensorType {
         /// The tensor.
         tensor: String,
-        /// The id.
+        /// The type id.
         id: u32,
     },
-    /// A row that ends inside a block.
+    /// A row that is not whole blocks.
     #[error(
         "{tensor} has rows of {columns} elements, which is no multiple of the {block} that a block of {ty} holds: the file is damaged"
     )]
     PartialBlock {
         /// The tensor.
         tensor: String,
-        /// Elements of a row.
+        /// Elements per row.
         columns: u64,
-        /// Elements of a block.
+        /// Elements per block.
         block: usize,
         /// The type's name.
         ty: &'static str,
     },
-    /// Tensor data that does not start where it may.
+    /// Misaligned tensor data.
     #[error(
         "{tensor} starts at offset {offset}, which is no multiple of the file's alignment {alignment}: the file is damaged"
     )]
     Misaligned {
         /// The tensor.
         tensor: String,
-        /// Its offset in the tensor data.
+        /// Its offset within the tensor data.
         offset: u64,
         /// The file's alignment.
         alignment: u64,
     },
-    /// Tensor data beyond the end of a file that is otherwise whole.
+    /// Tensor data beyond the end of an otherwise complete file.
     #[error(
         "{tensor} lies past the end: {bytes} bytes at byte {offset} of a file of {file_bytes}; the file is damaged"
     )]
     PastEnd {
         /// The tensor.
         tensor: String,
-        /// First byte in the file.
+        /// Its first byte in the file.
         offset: u64,
         /// Size of the tensor.
         bytes: u64,
@@ -187,38 +187,38 @@ pub enum Error {
         /// The one that starts inside it.
         second: String,
     },
-    /// A key that is needed and not there.
+    /// A required key is missing.
     #[error("the metadata has no {0}")]
     Missing(String),
-    /// A key whose value has another type.
+    /// A value of the wrong type.
     #[error("the metadata key {key} should be {expected}, but is {found}")]
     WrongType {
         /// The key.
         key: String,
-        /// What was asked for.
+        /// The expected type.
         expected: &'static str,
-        /// What is there.
+        /// The type found.
         found: String,
     },
-    /// A key whose array has another length.
+    /// An array of the wrong length.
     #[error("the metadata array {key} has {found} elements where {expected} are needed")]
     WrongLength {
         /// The key.
         key: String,
-        /// What was asked for.
+        /// The expected length.
         expected: usize,
-        /// What is there.
+        /// The length found.
         found: usize,
     },
-    /// The parts of a split model do not make one.
+    /// The parts of a split model do not fit together.
     #[error("split model: {0}")]
     Split(String),
-    /// What was asked of [`crate::GgufWriter`] is no valid GGUF.
+    /// What [`crate::GgufWriter`] was given is not a valid GGUF.
     #[error("cannot write this GGUF: {0}")]
     Unwritable(String),
 }
 
-/// What GGML once kept under ids that it no longer uses.
+/// Names the type that GGML removed under this id.
 fn removed_type(id: u32) -> String {
     let was = match id {
         4 => "Q4_2",
@@ -241,7 +241,7 @@ fn removed_type(id: u32) -> String {
     format!("which was {was} and is gone from GGML: download a newer file of this model or quantise it again")
 }
 
-/// A name out of a file, fit for one line: escaped, in quotes, cut after 80 characters.
+/// Quotes a name from a file for a message: escaped, cut after 80 characters.
 pub(crate) fn shown(name: &str) -> String {
     const MAX_CHARS: usize = 80;
     let mut text: String = name.chars().take(MAX_CHARS).flat_map(char::escape_debug).collect();
@@ -251,7 +251,7 @@ pub(crate) fn shown(name: &str) -> String {
     format!("'{text}'")
 }
 
-/// "tensor 'name'", as most messages begin.
+/// "tensor 'name'", the start of most messages.
 pub(crate) fn tensor_named(name: &str) -> String {
     format!("tensor {}", shown(name))
 }

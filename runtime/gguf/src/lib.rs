@@ -1,10 +1,10 @@
 //! GGUF: bytes in, typed metadata and a validated tensor table out.
 //!
-//! No I/O and no unsafe code. A file that passes here can be mapped and used without a further bounds check on
-//! offsets or sizes; what a tensor means to a model is checked by whoever builds the model.
+//! No I/O and no unsafe code. A file that passes can be mapped and used without further bounds checks on offsets or sizes; what a
+//! tensor means to a model is checked by whoever builds the model.
 //!
-//! Start at [`Gguf::parse`]. [`Gguf::join`] makes one model of a split one, [`PartName`] knows how its files are
-//! called, and [`GgufWriter`] goes the other way.
+//! Start at [`Gguf::parse`]. [`Gguf::join`] combines the parts of a split model, [`PartName`] knows how they are named, and
+//! [`GgufWriter`] writes files.
 #![forbid(unsafe_code)]
 
 pub mod build;
@@ -29,28 +29,28 @@ pub use tensor_type::TensorType;
 pub use value::{Array, StringArray, Value, ValueType};
 pub use writer::{Counted, GgufWriter, Layout};
 
-/// What a file may claim before it is taken for damaged. Each is several times what the largest known model needs,
-/// so that memory stays flat whatever a file says.
+/// Limits beyond which a file counts as damaged. Each is several times what the largest known model needs, so that memory stays
+/// bounded whatever a file claims.
 pub mod limits {
-    /// Metadata entries of one file.
+    /// Metadata entries per file.
     pub const ENTRIES: u64 = 65_536;
-    /// Tensors of one file (a mixture of experts stored expert by expert has some 50,000).
+    /// Tensors per file (a mixture of experts stored expert by expert has some 50,000).
     pub const TENSORS: u64 = 262_144;
-    /// Bytes of one string in the metadata: a chat template has up to 100,000.
+    /// Bytes per metadata string: chat templates have up to 100,000.
     pub const STRING_BYTES: u64 = 16 << 20;
-    /// Bytes of a metadata key or a tensor's name.
+    /// Bytes per metadata key or tensor name.
     pub const NAME_BYTES: u64 = 65_535;
-    /// Elements of one array: the largest vocabularies have 300,000 tokens and 600,000 merges.
+    /// Elements per array: the largest vocabularies have 300,000 tokens and 600,000 merges.
     pub const ARRAY_ELEMENTS: u64 = 16 << 20;
-    /// Arrays inside arrays, counted over one metadata entry.
+    /// Nested arrays per metadata entry.
     pub const INNER_ARRAYS: u64 = 65_536;
-    /// How deep arrays may nest.
+    /// Maximum nesting depth of arrays.
     pub const ARRAY_DEPTH: usize = 4;
-    /// Dimensions of a tensor.
+    /// Dimensions per tensor.
     pub const DIMENSIONS: u32 = 4;
-    /// Metadata and tensor table together: 250,000 tokens and their merges take about 20 MB.
+    /// Metadata and tensor table together: 250,000 tokens with their merges take about 20 MB.
     pub const HEADER_BYTES: usize = 256 << 20;
-    /// Layers that a file may have numbers for, one each: the deepest models have some 130.
+    /// Layers that a file may have per-layer values for: the deepest models have some 130.
     pub const LAYERS: usize = 65_536;
     /// Parts of a split model.
     pub const PARTS: u32 = 65_535;

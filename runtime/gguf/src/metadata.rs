@@ -1,8 +1,8 @@
-//! The metadata of a model: keys and typed values in the order of the file.
+//! A model's metadata: keys and typed values in file order.
 //!
-//! The getters are what a model is built from. `get_…` gives `Ok(None)` for a key that is not there and an error,
-//! which names the key and what was found, for a value of another kind; `require_…` makes the missing key an error
-//! too. Whole numbers may have any width in the file, as long as they fit what is asked for: converters differ.
+//! Models are built from these getters. `get_…` returns `Ok(None)` for a missing key, and an error naming the key and what was
+//! found for a value of another type; `require_…` makes a missing key an error too. Integers may have any width in the file, as
+//! long as the value fits: converters differ.
 
 use crate::error::{Error, shown};
 use crate::limits;
@@ -17,7 +17,7 @@ pub struct Metadata {
     by_key: NameIndex,
 }
 
-/// Writes `get_x` and `require_x` for a kind of value.
+/// Defines `get_x` and `require_x` for a kind of value.
 macro_rules! getters {
     ($($get:ident, $require:ident -> $ty:ty: $doc:literal, $expected:literal, $from:expr;)*) => {$(
         #[doc = concat!("The value of `key` as ", $doc, ", or `None` where there is no such key.")]
@@ -51,7 +51,7 @@ fn real(value: &Value) -> Option<f64> {
 }
 
 impl Metadata {
-    /// Metadata of these entries; an error where a key comes twice.
+    /// Metadata with these entries; duplicate keys are an error.
     pub fn new(entries: Vec<(String, Value)>) -> Result<Self, Error> {
         match NameIndex::new(entries.len(), |at| &entries[at].0) {
             Ok(by_key) => Ok(Self { entries, by_key }),
@@ -66,7 +66,7 @@ impl Metadata {
             let (what, max) = ("metadata entries", limits::ENTRIES);
             return Err(Error::TooMany { place: place.to_string(), what, count, max });
         }
-        // An entry is a key of no letters, a type and a byte, at the very least.
+        // An entry is at least an empty key, a type and a byte.
         let room = reader.room_for(count, 8 + 4 + 1, Place::Fixed("the metadata"))?;
         let mut entries = Vec::with_capacity(room);
         for number in 0..count {
@@ -87,7 +87,7 @@ impl Metadata {
         self.get(key).is_some()
     }
 
-    /// Keys and values in the order of the file.
+    /// Keys and values in file order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Value)> {
         self.entries.iter().map(|(key, value)| (key.as_str(), value))
     }
@@ -115,7 +115,7 @@ impl Metadata {
         };
     }
 
-    /// The text of `key`, or `None` where there is no such key.
+    /// The string at `key`, or `None` if there is no such key.
     pub fn get_str(&self, key: &str) -> Result<Option<&str>, Error> {
         match self.get(key) {
             None => Ok(None),
@@ -124,12 +124,12 @@ impl Metadata {
         }
     }
 
-    /// The text of `key`; a missing key is an error.
+    /// The string at `key`; a missing key is an error.
     pub fn require_str(&self, key: &str) -> Result<&str, Error> {
         self.get_str(key)?.ok_or_else(|| Error::Missing(shown(key)))
     }
 
-    /// The array of `key`, whatever its elements, or `None` where there is no such key.
+    /// The array at `key`, of any element type, or `None` if there is no such key.
     pub fn get_array(&self, key: &str) -> Result<Option<&Array>, Error> {
         match self.get(key) {
             None => Ok(None),
@@ -138,7 +138,7 @@ impl Metadata {
         }
     }
 
-    /// The array of texts of `key`, or `None` where there is no such key.
+    /// The string array at `key`, or `None` if there is no such key.
     pub fn get_str_array(&self, key: &str) -> Result<Option<&StringArray>, Error> {
         match self.get(key) {
             None => Ok(None),
@@ -147,12 +147,12 @@ impl Metadata {
         }
     }
 
-    /// The array of texts of `key`; a missing key is an error.
+    /// The string array at `key`; a missing key is an error.
     pub fn require_str_array(&self, key: &str) -> Result<&StringArray, Error> {
         self.get_str_array(key)?.ok_or_else(|| Error::Missing(shown(key)))
     }
 
-    /// The array of truth values of `key`, or `None` where there is no such key.
+    /// The boolean array at `key`, or `None` if there is no such key.
     pub fn get_bool_array(&self, key: &str) -> Result<Option<&[bool]>, Error> {
         match self.get(key) {
             None => Ok(None),
@@ -161,7 +161,7 @@ impl Metadata {
         }
     }
 
-    /// The array of bytes of `key`, or `None` where there is no such key. Signed bytes are taken as they lie.
+    /// The byte array at `key`, or `None` if there is no such key. Signed bytes are reinterpreted.
     pub fn get_byte_array(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
         match self.get(key) {
             None => Ok(None),
@@ -171,7 +171,7 @@ impl Metadata {
         }
     }
 
-    /// The array of numbers of `key` as `f32`, or `None` where there is no such key.
+    /// The numeric array at `key` as `f32`, or `None` if there is no such key.
     pub fn get_f32_array(&self, key: &str) -> Result<Option<Vec<f32>>, Error> {
         let Some(value) = self.get(key) else {
             return Ok(None);
@@ -184,24 +184,24 @@ impl Metadata {
         }
     }
 
-    /// The array of whole numbers of `key` as `u32`, or `None` where there is no such key.
+    /// The integer array at `key` as `u32`, or `None` if there is no such key.
     pub fn get_u32_array(&self, key: &str) -> Result<Option<Vec<u32>>, Error> {
         self.whole_array(key, "an array of whole numbers that fit 32 bits")
     }
 
-    /// The array of whole numbers of `key` as `i32`, or `None` where there is no such key.
+    /// The integer array at `key` as `i32`, or `None` if there is no such key.
     pub fn get_i32_array(&self, key: &str) -> Result<Option<Vec<i32>>, Error> {
         self.whole_array(key, "an array of whole numbers that fit 31 bits and a sign")
     }
 
-    /// A number for each of `layers` layers: `key` holds one for all, or an array with one each.
+    /// One number for each of `layers` layers: `key` holds a single one for all, or an array.
     pub fn get_u32_per_layer(&self, key: &str, layers: usize) -> Result<Option<Vec<u32>>, Error> {
         match self.get(key) {
             Some(Value::Array(array)) if array.len() != layers => {
                 Err(Error::WrongLength { key: shown(key), expected: layers, found: array.len() })
             }
             Some(Value::Array(_)) => self.get_u32_array(key),
-            // The file says how many; nothing in it has to be as long as that.
+            // The count comes from the file, and no data in it has to match.
             Some(_) if layers > limits::LAYERS => Err(Error::TooMany {
                 place: Place::Value(key).to_string(),
                 what: "layers",

@@ -1,11 +1,11 @@
-//! An index over names: finds one by binary search and shows duplicates, for half the memory of a hash map.
+//! An index over names: binary search and duplicate detection at half a hash map's memory.
 
-/// Positions of the items in order of their names.
+/// Item positions, sorted by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct NameIndex(Vec<u32>);
 
 impl NameIndex {
-    /// Sorts the names; `Err` is the position of an item whose name an earlier one has.
+    /// Sorts the names; `Err` is the position of an item with a duplicate name.
     pub(crate) fn new<'a>(count: usize, name: impl Fn(usize) -> &'a str) -> Result<Self, usize> {
         let mut order: Vec<u32> = (0..count as u32).collect();
         order.sort_by_key(|&at| (name(at as usize), at));

@@ -1,6 +1,6 @@
-//! What a file that is no GGUF looks like: people meet renamed zips, error pages saved as models, Git LFS pointers.
+//! Recognises files that are not GGUF: users run into renamed zips, error pages saved as models, Git LFS pointers.
 
-/// How a kind of file begins, and what to tell whoever took it for a model.
+/// A file type's first bytes, and the message if one is mistaken for a model.
 const KNOWN: &[(&[u8], &str)] = &[
     (b"lmgg", "it is a GGML file of early 2023; download a GGUF of this model"),
     (b"fmgg", "it is a GGMF file of early 2023; download a GGUF of this model"),
@@ -36,7 +36,7 @@ const KNOWN: &[(&[u8], &str)] = &[
     (b"Access to model", "it is the error message of a failed download (access to the model must be asked for)"),
 ];
 
-/// One line for a file that does not begin with `GGUF`.
+/// One line for a file that does not start with `GGUF`.
 pub(crate) fn describe(file: &[u8]) -> String {
     if file.is_empty() {
         return "it is empty".to_owned();
@@ -63,7 +63,7 @@ pub(crate) fn describe(file: &[u8]) -> String {
     format!("it begins with the bytes {} where 47 47 55 46 (GGUF) should be", start.join(" "))
 }
 
-/// A safetensors file begins with the length of a JSON object, then the object.
+/// A safetensors file starts with the length of a JSON object, then the object.
 fn is_safetensors(head: &[u8]) -> bool {
     head.get(8) == Some(&b'{') && head[5..8] == [0; 3]
 }

@@ -1,7 +1,7 @@
-//! The whole file: head, metadata, tensor table, and where each tensor lies.
+//! The whole file: header, metadata, tensor table, and the position of each tensor.
 //!
-//! Layout (all little-endian): `GGUF`, version (u32), count of tensors (u64), count of metadata entries (u64), the
-//! entries, the tensor table, padding up to `general.alignment`, then the tensors' data, each aligned.
+//! Layout (all little-endian): `GGUF`, version (u32), tensor count (u64), metadata entry count (u64), the entries, the tensor
+//! table, padding up to `general.alignment`, then the tensors' data, each aligned.
 //! Source: the GGUF specification in the GGML repository (docs/gguf.md).
 
 use crate::error::{Error, tensor_named};
@@ -9,26 +9,26 @@ use crate::names::NameIndex;
 use crate::read::{Place, Reader};
 use crate::{Metadata, TensorType, limits, other_files};
 
-/// The first four bytes of a file.
+/// A file's first four bytes.
 pub(crate) const MAGIC: &[u8; 4] = b"GGUF";
-/// Alignment of tensor data in files that do not say.
+/// Alignment of tensor data if the file does not specify one.
 pub(crate) const DEFAULT_ALIGNMENT: u64 = 32;
 
-/// A validated file, or the parts of a split model as one.
+/// A validated file, or the combined parts of a split model.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Gguf {
     /// 2 or 3.
     pub version: u32,
-    /// Keys and values; those of the first part.
+    /// Keys and values, from the first part.
     pub metadata: Metadata,
-    /// The tensors in the order of the table, those of later parts after those of earlier ones.
+    /// The tensors in table order, part by part.
     pub tensors: Vec<TensorInfo>,
-    /// Multiple of bytes at which tensors start.
+    /// Alignment of tensors in bytes.
     pub alignment: u64,
     /// Where the tensor data starts in the (first) file.
     pub data_offset: u64,
-    /// Size of each file, in order of the parts.
+    /// Size of each file, in part order.
     pub part_bytes: Vec<u64>,
     by_name: NameIndex,
 }
@@ -38,26 +38,26 @@ pub struct Gguf {
 pub struct TensorInfo {
     /// E.g. `blk.0.attn_q.weight`.
     pub name: String,
-    /// GGML's order: the first is the length of a row, which lies together in memory. None for a single number.
+    /// In GGML's order: the first is the row length, contiguous in memory. Empty for a single number.
     pub dimensions: Vec<u64>,
-    /// Type of the blocks.
+    /// Block type.
     pub ty: TensorType,
-    /// First byte, counted from the start of its file.
+    /// First byte, from the start of its file.
     pub offset: u64,
     /// Size of the data.
     pub bytes: u64,
-    /// Which file of a split model it lies in; 0 in a plain one.
+    /// Index of the split model's file that holds it; 0 for a single file.
     pub part: usize,
 }
 
 impl TensorInfo {
     /// Number of elements.
     pub fn elements(&self) -> u64 {
-        // Cannot overflow: `size` has multiplied them before.
+        // Cannot overflow: `size` checked the product.
         self.dimensions.iter().product()
     }
 
-    /// Length of a row, the first dimension.
+    /// Row length, the first dimension.
     pub fn columns(&self) -> u64 {
         self.dimensions.first().copied().unwrap_or(1)
     }
@@ -77,15 +77,15 @@ impl Gguf {
     /// Reads and validates a whole file.
     ///
     /// # Errors
-    /// One line about the first thing that is wrong, fit for a person; it does not name the file.
+    /// One user-readable line about the first problem; it does not name the file.
     pub fn parse(file: &[u8]) -> Result<Self, Error> {
         Self::parse_head(file, file.len() as u64)
     }
 
-    /// Reads and validates a file of `file_bytes` bytes by its first ones, which must reach up to the tensor data.
+    /// Reads and validates a file of `file_bytes` bytes from its beginning, which must reach the tensor data.
     ///
     /// # Errors
-    /// As [`Gguf::parse`]; where `head` ends too early, as if the file did.
+    /// As [`Gguf::parse`]; if `head` is too short, as if the file were.
     pub fn parse_head(head: &[u8], file_bytes: u64) -> Result<Self, Error> {
         let mut reader = Reader::new(head);
         let version = read_version(&mut reader, head)?;
@@ -118,12 +118,12 @@ impl Gguf {
         self.tensors.iter().map(TensorInfo::elements).fold(0, u64::saturating_add)
     }
 
-    /// Bytes of all tensors together.
+    /// Total bytes of all tensors.
     pub fn tensor_bytes(&self) -> u64 {
         self.tensors.iter().map(|tensor| tensor.bytes).fold(0, u64::saturating_add)
     }
 
-    /// Replaces the table by that of several parts.
+    /// Replaces the table by the combined one of several parts.
     pub(crate) fn set_tensors(&mut self, tensors: Vec<TensorInfo>) -> Result<(), Error> {
         self.by_name = index(&tensors)?;
         self.tensors = tensors;
@@ -150,7 +150,7 @@ fn read_version(reader: &mut Reader<'_>, file: &[u8]) -> Result<u32, Error> {
     }
 }
 
-/// `general.alignment`; whatever uses the tensors counts on 8 at least, as the specification promises.
+/// `general.alignment`; users of the tensors rely on at least 8, as the specification guarantees.
 fn read_alignment(metadata: &Metadata) -> Result<u64, Error> {
     let alignment = metadata.get_u32("general.alignment")?.map_or(DEFAULT_ALIGNMENT, u64::from);
     if alignment < 8 || !alignment.is_power_of_two() {
@@ -159,9 +159,9 @@ fn read_alignment(metadata: &Metadata) -> Result<u64, Error> {
     Ok(alignment)
 }
 
-/// Reads the table; offsets still count from the start of the tensor data.
+/// Reads the table; offsets are still relative to the start of the tensor data.
 fn read_table(reader: &mut Reader<'_>, count: u64) -> Result<Vec<TensorInfo>, Error> {
-    // A row is a name of no letters, a count of dimensions, a type and an offset, at the very least.
+    // A row is at least an empty name, a dimension count, a type and an offset.
     let room = reader.room_for(count, 8 + 4 + 4 + 8, Place::Fixed("the tensor table"))?;
     let mut tensors = Vec::with_capacity(room);
     for number in 0..count {
@@ -188,7 +188,7 @@ fn read_row(reader: &mut Reader<'_>, name: &str) -> Result<TensorInfo, Error> {
     Ok(TensorInfo { name: name.to_owned(), dimensions, ty, offset, bytes, part: 0 })
 }
 
-/// Bytes of a tensor; both they and the count of elements fit 63 bits.
+/// Bytes of a tensor; both they and the element count fit 63 bits.
 pub(crate) fn size(name: &str, dimensions: &[u64], ty: TensorType) -> Result<u64, Error> {
     let tensor = || tensor_named(name);
     if dimensions.contains(&0) {
@@ -212,7 +212,7 @@ fn past_end(tensor: &TensorInfo, file_bytes: u64) -> Error {
     Error::PastEnd { tensor: name, offset, bytes, file_bytes }
 }
 
-/// Makes the offsets count from the start of the file, and checks that every tensor lies inside it and alone.
+/// Makes offsets relative to the file, and checks that every tensor is inside it and overlaps no other.
 fn place_tensors(tensors: &mut [TensorInfo], data_offset: u64, alignment: u64, file_bytes: u64) -> Result<(), Error> {
     for tensor in tensors.iter_mut() {
         if !tensor.offset.is_multiple_of(alignment) {
@@ -231,8 +231,8 @@ fn place_tensors(tensors: &mut [TensorInfo], data_offset: u64, alignment: u64, f
     check_end(&order, data_offset, alignment, file_bytes)
 }
 
-/// Tells a file that was cut off, where everything is where it should be but the end is missing, from one with an
-/// offset that was never right. `order` is sorted by offset.
+/// Distinguishes a truncated file, which is consistent except for its missing end, from one with a wrong offset. `order` is
+/// sorted by offset.
 fn check_end(order: &[&TensorInfo], data_offset: u64, alignment: u64, file_bytes: u64) -> Result<(), Error> {
     let Some(first_outside) = order.iter().find(|tensor| tensor.end() > file_bytes) else {
         return Ok(());

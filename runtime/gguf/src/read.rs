@@ -1,15 +1,14 @@
-//! Little-endian reading from a byte slice, never past its end.
+//! Bounds-checked little-endian reading from a byte slice.
 //!
-//! A count is believed only once the bytes that it promises are known to be there: whoever allocates asks
-//! [`Reader::room_for`] first.
+//! A count is trusted only once the bytes it implies are known to exist: call [`Reader::room_for`] before allocating.
 
 use crate::error::{Error, shown};
 use crate::limits;
 
-/// Where the reader is, for messages; made into text only when something is wrong.
+/// The reader's place, for messages; formatted only on error.
 #[derive(Clone, Copy)]
 pub(crate) enum Place<'a> {
-    /// Something with a fixed name.
+    /// A fixed name.
     Fixed(&'static str),
     /// The nth metadata entry, before its key is known.
     Entry(u64),
@@ -17,7 +16,7 @@ pub(crate) enum Place<'a> {
     Value(&'a str),
     /// An element of an array in the value of a metadata key.
     Element(&'a str, u64),
-    /// The nth row of the tensor table, before its name is known.
+    /// The nth tensor table row, before its name is known.
     Row(u64),
     /// The row of a named tensor.
     Tensor(&'a str),
@@ -38,7 +37,7 @@ impl std::fmt::Display for Place<'_> {
     }
 }
 
-/// A cursor over the head of a file.
+/// A cursor over a file's header.
 pub(crate) struct Reader<'a> {
     /// The file's first bytes, at most [`limits::HEADER_BYTES`].
     bytes: &'a [u8],
@@ -80,7 +79,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Fails unless `count` items of at least `bytes_each` are still there; then `count` fits a `usize`.
+    /// Fails unless at least `count` items of `bytes_each` remain; `count` then fits a `usize`.
     pub(crate) fn room_for(&self, count: u64, bytes_each: u64, place: Place<'_>) -> Result<usize, Error> {
         let rest = (self.bytes.len() - self.position) as u64;
         match (count.checked_mul(bytes_each), usize::try_from(count)) {
@@ -89,7 +88,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A fixed number of bytes, for the numbers.
+    /// A fixed number of bytes, for numbers.
     #[inline]
     pub(crate) fn array<const N: usize>(&mut self, place: Place<'_>) -> Result<[u8; N], Error> {
         let mut out = [0; N];
@@ -106,7 +105,7 @@ impl<'a> Reader<'a> {
         self.array(place).map(u64::from_le_bytes)
     }
 
-    /// A string: its length in 64 bits, then its bytes without a terminator.
+    /// A string: a 64-bit length, then its bytes without a terminator.
     #[inline]
     pub(crate) fn text_bytes(&mut self, max: u64, place: Place<'_>) -> Result<&'a [u8], Error> {
         let count = self.u64(place)?;
@@ -116,7 +115,7 @@ impl<'a> Reader<'a> {
         self.take(count, place)
     }
 
-    /// A string whose bytes are UTF-8.
+    /// A string that must be UTF-8.
     pub(crate) fn text(&mut self, max: u64, place: Place<'_>) -> Result<&'a str, Error> {
         let bytes = self.text_bytes(max, place)?;
         std::str::from_utf8(bytes).map_err(|_| Error::NotUtf8 { place: place.to_string() })

@@ -1,6 +1,6 @@
-//! Split models: `name-00001-of-00003.gguf` and its siblings, and how their tables become one.
+//! Split models: `name-00001-of-00003.gguf` and its siblings, and how to combine their tables.
 //!
-//! The first part holds the metadata; each part says its number, the count of parts and the count of tensors in all.
+//! The first part holds the metadata; each part has its number, the number of parts and the total number of tensors.
 
 use crate::error::{Error, shown};
 use crate::parse::Gguf;
@@ -10,19 +10,19 @@ const NUMBER_KEY: &str = "split.no";
 const COUNT_KEY: &str = "split.count";
 const TENSORS_KEY: &str = "split.tensors.count";
 
-/// What a part says about the model it belongs to.
+/// A part's metadata about the split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Split {
-    /// Which part this is, from 0.
+    /// Number of this part, from 0.
     pub number: u32,
-    /// How many parts there are.
+    /// Number of parts.
     pub count: u32,
-    /// How many tensors all parts have together, where the file says so.
+    /// Total number of tensors over all parts, if the file says so.
     pub tensors: Option<u64>,
 }
 
 impl Split {
-    /// The line for a part whose file is not called as its siblings could be found by.
+    /// The message for a part whose file name does not let its siblings be found.
     pub fn misnamed(&self) -> String {
         let (number, count) = (self.number + 1, self.count);
         let name = PartName { prefix: "NAME".to_owned(), number, count };
@@ -33,19 +33,19 @@ impl Split {
     }
 }
 
-/// The name of a part's file, taken apart.
+/// A part's file name, parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartName {
-    /// What comes before `-00001-of-00003.gguf`.
+    /// The part before `-00001-of-00003.gguf`.
     pub prefix: String,
-    /// Which part it is, from 1 as in the name.
+    /// Number of this part, from 1 as in the name.
     pub number: u32,
-    /// How many parts there are.
+    /// Number of parts.
     pub count: u32,
 }
 
 impl PartName {
-    /// Takes the name of a file apart (without its folder); `None` where it is not that of a part.
+    /// Parses a file name (without its folder); `None` if it is not a part's.
     pub fn recognise(file_name: &str) -> Option<Self> {
         let stem = file_name.strip_suffix(".gguf")?;
         let (rest, count) = stem.rsplit_once("-of-")?;
@@ -58,7 +58,7 @@ impl PartName {
         valid.then(|| Self { prefix: prefix.to_owned(), number, count })
     }
 
-    /// Whether a file of this name may be that part.
+    /// Whether a file of this name can be that part.
     pub fn is_of(&self, split: &Split) -> bool {
         self.count == split.count
     }
@@ -68,14 +68,14 @@ impl PartName {
         format!("{}-{number:05}-of-{:05}.gguf", self.prefix, self.count)
     }
 
-    /// The names of all parts in order, this one among them.
+    /// The names of all parts in order, including this one.
     pub fn siblings(&self) -> impl ExactSizeIterator<Item = String> {
         (0..self.count as usize).map(|before| self.file_name(before as u32 + 1))
     }
 }
 
 impl Gguf {
-    /// Which part of a split model this file is; `None` for a whole model.
+    /// This file's place in a split model; `None` for a whole model.
     pub fn split(&self) -> Result<Option<Split>, Error> {
         let count = self.metadata.get_u32(COUNT_KEY)?.unwrap_or(0);
         if count == 0 {
@@ -89,10 +89,10 @@ impl Gguf {
         Ok(Some(Split { number, count, tensors }))
     }
 
-    /// Makes one model of its parts, given in order. A single whole file is its own result.
+    /// Combines a model's parts, given in order. A single whole file is returned unchanged.
     ///
     /// # Errors
-    /// A part is missing, comes twice, is out of order or belongs to another model; two parts hold the same tensor.
+    /// If a part is missing, duplicate, out of order or from another model, or two parts hold the same tensor.
     pub fn join(parts: Vec<Self>) -> Result<Self, Error> {
         let given = parts.len();
         let mut parts = parts.into_iter();
@@ -132,7 +132,7 @@ impl Gguf {
     }
 }
 
-/// Checks that `part` is the one at position `at` of the model that begins with `whole`.
+/// Checks that `part` is number `at` of the model that starts with `whole`.
 fn check_part(whole: &Gguf, part: &Gguf, first: &Split, at: usize) -> Result<(), Error> {
     let file = at + 1;
     let Some(split) = part.split()? else {

@@ -1,9 +1,9 @@
-//! The block types that GGML tensors are stored in: id, name, and how many bytes hold how many elements.
+//! GGML's block types: id, name, and how many bytes hold how many elements.
 //!
-//! The table knows every type a file may name, also those no kernel computes with yet: a file is then refused
-//! by the name of the type rather than by a number.
+//! The table has every type a file may name, including those without kernels: such a file is then refused by type name rather
+//! than by number.
 
-/// A GGML tensor type. The discriminant is the id written in GGUF files.
+/// A GGML tensor type. The discriminant is its id in GGUF files.
 #[allow(non_camel_case_types, missing_docs)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u32)]
@@ -43,7 +43,7 @@ pub enum TensorType {
 
 use TensorType::*;
 
-/// (type, name, elements in a block, bytes of a block)
+/// (type, name, elements per block, bytes per block)
 const TABLE: &[(TensorType, &str, u32, u32)] = &[
     (F32, "F32", 1, 4),
     (F16, "F16", 1, 2),
@@ -83,7 +83,7 @@ impl TensorType {
         TABLE.iter().find(|row| row.0 == self).expect("every type has a row: a test checks it")
     }
 
-    /// The type with this id, or `None` where GGML has no such type or has removed it.
+    /// The type with this id, or `None` if GGML has no such type or removed it.
     pub fn from_id(id: u32) -> Option<Self> {
         TABLE.iter().map(|row| row.0).find(|ty| *ty as u32 == id)
     }
@@ -93,7 +93,7 @@ impl TensorType {
         TABLE.iter().find(|row| row.1 == name).map(|row| row.0)
     }
 
-    /// Every type, in order of id.
+    /// Every type, by id.
     pub fn all() -> impl Iterator<Item = Self> {
         TABLE.iter().map(|row| row.0)
     }
@@ -103,17 +103,17 @@ impl TensorType {
         self.row().1
     }
 
-    /// Elements in one block (1 for plain types).
+    /// Elements per block (1 for plain types).
     pub fn block_elements(self) -> usize {
         self.row().2 as usize
     }
 
-    /// Bytes of one block.
+    /// Bytes per block.
     pub fn block_bytes(self) -> usize {
         self.row().3 as usize
     }
 
-    /// Bytes of a row of `columns` elements; `None` when the row is no whole number of blocks or the size overflows.
+    /// Bytes of a row of `columns` elements; `None` if it is not whole blocks or the size overflows.
     pub fn row_bytes(self, columns: u64) -> Option<u64> {
         let (_, _, elements, bytes) = *self.row();
         if !columns.is_multiple_of(u64::from(elements)) {

@@ -1,8 +1,8 @@
-//! The parser against files that are right, and against ones that are wrong in a single place.
+//! The parser against valid files, and files that are wrong in a single place.
 
 use crate::{Array, Error, Gguf, GgufWriter, StringArray, TensorType, Value, build};
 
-/// A small whole file: two tensors, some metadata.
+/// A small valid file: two tensors, some metadata.
 fn small() -> Vec<u8> {
     let mut writer = GgufWriter::new();
     writer.set("general.architecture", Value::String("llama".into()));
@@ -13,7 +13,7 @@ fn small() -> Vec<u8> {
     writer.layout().unwrap().to_bytes(&[&[1; 68], &[2; 20]]).unwrap()
 }
 
-/// A file of one entry whose bytes after the key are given.
+/// A file with one entry whose bytes after the key are given.
 fn with_entry(value: &[u8]) -> Vec<u8> {
     let mut file = Vec::new();
     build::head(&mut file, 3, 0, 1);
@@ -22,10 +22,10 @@ fn with_entry(value: &[u8]) -> Vec<u8> {
     file
 }
 
-/// Name, dimensions, type and offset of a tensor.
+/// A tensor's name, dimensions, type and offset.
 type Row<'a> = (&'a str, &'a [u64], u32, u64);
 
-/// A file of tensors and `data` bytes behind them.
+/// A file of tensors followed by `data` bytes.
 fn with_tensors(rows: &[Row<'_>], data: usize) -> Vec<u8> {
     let mut file = Vec::new();
     build::head(&mut file, 3, rows.len() as u64, 0);
@@ -180,7 +180,7 @@ fn each_string_of_an_array_is_text_by_itself() {
     let whole = strings(&["a".as_bytes(), "é".as_bytes(), b"", "日".as_bytes()]);
     assert_eq!(Gguf::parse(&whole).unwrap().metadata.get_str_array("k").unwrap().unwrap().get(3), Some("日"));
     assert_line(&strings(&[b"a", b"", b"\xff", b"b"]), "element 2 of the metadata array 'k' is not valid UTF-8");
-    // Two halves of a letter are valid only together.
+    // Two halves of a character are only valid together.
     assert_line(&strings(&[b"a", b"\xc3", b"\xa9"]), "element 1 of the metadata array 'k' is not valid UTF-8");
     assert_line(&strings(&[b"a", b"b\xc3"]), "element 1 of the metadata array 'k' is not valid UTF-8");
 }

@@ -1,13 +1,13 @@
 //! Metadata values: GGUF's thirteen types, and arrays of them.
 //!
-//! An array keeps its elements as plain numbers, not as values, and an array of strings is one text with the places
-//! where each ends: a vocabulary of 250,000 tokens costs two allocations.
+//! An array stores plain numbers, not values, and an array of strings is one text with end positions: a vocabulary of 250,000
+//! tokens costs two allocations.
 
 use crate::error::Error;
 use crate::limits;
 use crate::read::{Place, Reader};
 
-/// The type of a metadata value. The discriminant is the id written in GGUF files.
+/// The type of a metadata value. The discriminant is its id in GGUF files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 #[repr(u32)]
@@ -54,7 +54,7 @@ impl ValueType {
         ["u8", "i8", "u16", "i16", "u32", "i32", "f32", "bool", "string", "array", "u64", "i64", "f64"][self as usize]
     }
 
-    /// The fewest bytes that an element takes in a file.
+    /// Minimum bytes per element in a file.
     fn least_bytes(self) -> u64 {
         match self {
             Self::U8 | Self::I8 | Self::Bool => 1,
@@ -110,7 +110,7 @@ pub enum Array {
 }
 
 impl Value {
-    /// The type in files.
+    /// The type as stored in files.
     pub fn value_type(&self) -> ValueType {
         match self {
             Self::U8(_) => ValueType::U8,
@@ -129,7 +129,7 @@ impl Value {
         }
     }
 
-    /// A whole number of any width, where it fits.
+    /// An integer of any width, if it is one.
     pub fn as_i128(&self) -> Option<i128> {
         Some(match *self {
             Self::U8(v) => v.into(),
@@ -144,7 +144,7 @@ impl Value {
         })
     }
 
-    /// What this is, for messages: type, and the value of numbers or the length of arrays.
+    /// A description for messages: type, and the value of numbers or the length of arrays.
     pub(crate) fn describe(&self) -> String {
         match self {
             Self::Array(array) => {
@@ -158,7 +158,7 @@ impl Value {
         }
     }
 
-    /// Reads a value: its type, then what it holds.
+    /// Reads a value: its type, then its data.
     pub(crate) fn read(reader: &mut Reader<'_>, key: &str) -> Result<Self, Error> {
         let place = Place::Value(key);
         Ok(match ValueType::read(reader, place)? {
@@ -190,7 +190,7 @@ fn truth(byte: u8, place: Place<'_>) -> Result<bool, Error> {
     }
 }
 
-/// The numbers in `bytes`, which is a whole number of them.
+/// Splits `bytes`, a whole number of them, into numbers.
 fn numbers<const N: usize, T>(bytes: &[u8], from: impl Fn([u8; N]) -> T) -> Vec<T> {
     bytes.as_chunks::<N>().0.iter().map(|chunk| from(*chunk)).collect()
 }
@@ -239,7 +239,7 @@ impl Array {
         }
     }
 
-    /// The element at this position as a value of its own.
+    /// The element at this position, as a value.
     pub fn get(&self, at: usize) -> Option<Value> {
         Some(match self {
             Self::U8(v) => Value::U8(*v.get(at)?),
@@ -258,7 +258,7 @@ impl Array {
         })
     }
 
-    /// Reads an array: type of the elements, their count, the elements.
+    /// Reads an array: element type, count, elements.
     fn read(reader: &mut Reader<'_>, key: &str, depth: usize, inner_arrays: &mut u64) -> Result<Self, Error> {
         let place = Place::Value(key);
         if depth > limits::ARRAY_DEPTH {
@@ -270,7 +270,7 @@ impl Array {
         if claimed > limits::ARRAY_ELEMENTS {
             return too_many("array elements", limits::ARRAY_ELEMENTS);
         }
-        // From here on the bytes behind the count are known to exist.
+        // From here on the bytes implied by the count are known to exist.
         let count = reader.room_for(claimed, ty.least_bytes(), place)?;
         match ty {
             ValueType::String => return StringArray::read(reader, key, count).map(Self::String),
@@ -304,11 +304,11 @@ impl Array {
     }
 }
 
-/// Strings back to back in one text.
+/// Strings concatenated into one text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StringArray {
     text: String,
-    /// Where each string ends in `text`; it begins where the one before it ends.
+    /// The end of each string in `text`; it starts where the previous one ends.
     ends: Vec<usize>,
 }
 
@@ -342,8 +342,8 @@ impl StringArray {
         self.ends.push(self.text.len());
     }
 
-    /// Reads `count` strings. UTF-8 is checked once for the whole text and then at each end, which says the same as
-    /// checking each string and takes a fraction of the time for a vocabulary.
+    /// Reads `count` strings. UTF-8 is checked once for the whole text and then at each boundary, which is equivalent to checking
+    /// each string and takes a fraction of the time for a vocabulary.
     fn read(reader: &mut Reader<'_>, key: &str, count: usize) -> Result<Self, Error> {
         let mut bytes = Vec::new();
         let mut ends = Vec::with_capacity(count);

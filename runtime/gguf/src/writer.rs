@@ -1,7 +1,7 @@
-//! Writes GGUF v3: metadata and a tensor table whose offsets are worked out, then the data, wherever it comes from.
+//! Writes GGUF v3: metadata and a tensor table with computed offsets, then the data, from any source.
 //!
-//! [`GgufWriter`] collects and checks; [`Layout`] knows the head's bytes and where each tensor goes, so that data of
-//! any size can be streamed behind it.
+//! [`GgufWriter`] collects and checks; [`Layout`] has the header's bytes and each tensor's position, so that data of any size can
+//! be streamed after it.
 
 use std::io::{self, Write};
 
@@ -9,21 +9,21 @@ use crate::error::{Error, shown};
 use crate::parse::{DEFAULT_ALIGNMENT, Gguf, size};
 use crate::{Metadata, TensorInfo, TensorType, Value, build, limits};
 
-/// A file in the making.
+/// A file being built.
 #[derive(Clone, Debug, Default)]
 pub struct GgufWriter {
     entries: Vec<(String, Value)>,
     tensors: Vec<TensorInfo>,
 }
 
-/// A file whose every offset is known.
+/// A file with all offsets known.
 #[derive(Clone, Debug)]
 pub struct Layout {
-    /// Head, metadata, tensor table and padding: the file up to the first tensor.
+    /// Header, metadata, tensor table and padding: everything up to the first tensor.
     pub head: Vec<u8>,
-    /// The tensors in the order they are written, with offsets in the file.
+    /// The tensors in writing order, with file offsets.
     pub tensors: Vec<TensorInfo>,
-    /// Size of the whole file; the last tensor is padded, too.
+    /// Size of the whole file, including padding after the last tensor.
     pub file_bytes: u64,
     alignment: u64,
 }
@@ -34,13 +34,13 @@ impl GgufWriter {
         Self::default()
     }
 
-    /// A file with the metadata of another and no tensors yet.
+    /// A file with another file's metadata and no tensors yet.
     pub fn with_metadata(metadata: &Metadata) -> Self {
         let entries = metadata.iter().map(|(key, value)| (key.to_owned(), value.clone())).collect();
         Self { entries, tensors: Vec::new() }
     }
 
-    /// Sets a metadata value; a key that is there keeps its place.
+    /// Sets a metadata value; an existing key keeps its position.
     pub fn set(&mut self, key: &str, value: Value) -> &mut Self {
         match self.entries.iter_mut().find(|(there, _)| there == key) {
             Some(entry) => entry.1 = value,
@@ -49,10 +49,10 @@ impl GgufWriter {
         self
     }
 
-    /// Adds a row to the tensor table. Dimensions are in GGML's order, the length of a row first.
+    /// Adds a row to the tensor table. Dimensions are in GGML's order, row length first.
     ///
     /// # Errors
-    /// The shape is impossible or no whole number of blocks.
+    /// If the shape is invalid or not a whole number of blocks.
     pub fn tensor(&mut self, name: &str, dimensions: &[u64], ty: TensorType) -> Result<&mut Self, Error> {
         if dimensions.len() > limits::DIMENSIONS as usize {
             let (tensor, count) = (shown(name), u32::try_from(dimensions.len()).unwrap_or(u32::MAX));
@@ -64,10 +64,10 @@ impl GgufWriter {
         Ok(self)
     }
 
-    /// Works out where everything goes.
+    /// Computes where everything goes.
     ///
     /// # Errors
-    /// [`Gguf::parse`] would refuse the file: two tensors of one name, a value beyond its limit, an unusable
+    /// If [`Gguf::parse`] would refuse the file: duplicate tensor names, a value beyond its limit, an invalid
     /// `general.alignment`.
     pub fn layout(&self) -> Result<Layout, Error> {
         let alignment = match self.entries.iter().find(|(key, _)| key == "general.alignment") {
@@ -96,18 +96,18 @@ impl GgufWriter {
         }
         build::pad(&mut head, alignment as usize);
         let file_bytes = data_bytes.checked_add(head.len() as u64).ok_or_else(too_long)?;
-        // What is written is read back before anyone relies on it; the parser's limits are the writer's.
+        // Parse what was written before anyone relies on it: the parser's limits are the writer's.
         let read = Gguf::parse_head(&head, file_bytes)?;
         Ok(Layout { head, tensors: read.tensors, file_bytes, alignment })
     }
 }
 
 impl Layout {
-    /// Writes the file: the head, and each tensor by `data`, which is given the tensor's position in
-    /// [`Layout::tensors`] and must write exactly its bytes.
+    /// Writes the file: the header, then each tensor via `data`, which gets the tensor's index in [`Layout::tensors`] and must
+    /// write exactly its bytes.
     ///
     /// # Errors
-    /// The writer's own, and `InvalidData` where `data` wrote another number of bytes.
+    /// The writer's own, and `InvalidData` if `data` wrote a different number of bytes.
     pub fn write<W: Write>(
         &self,
         out: &mut W,
@@ -128,10 +128,10 @@ impl Layout {
         Ok(())
     }
 
-    /// The whole file in memory, for small ones; `data` gives the bytes of each tensor.
+    /// The whole file in memory, for small ones; `data` has the bytes of each tensor.
     ///
     /// # Errors
-    /// `data` does not have the bytes of each tensor.
+    /// If `data` does not have exactly the bytes of each tensor.
     pub fn to_bytes(&self, data: &[&[u8]]) -> io::Result<Vec<u8>> {
         let mut out = Vec::new();
         self.write(&mut out, |at, out| out.write_all(data.get(at).copied().unwrap_or_default()))?;
@@ -139,7 +139,7 @@ impl Layout {
     }
 }
 
-/// A writer that counts.
+/// A writer that counts bytes.
 pub struct Counted<'a, W> {
     out: &'a mut W,
     written: u64,
@@ -162,7 +162,7 @@ mod tests {
     use super::*;
     use crate::{Array, StringArray};
 
-    /// A value of each type, and arrays of each.
+    /// A value of each type, and an array of each.
     fn every_value() -> Vec<Value> {
         let strings: StringArray = ["", "a", "日本語", "\n"].iter().collect();
         let nested = Array::Array(vec![Array::U8(vec![1, 2]), Array::Array(vec![Array::String(strings.clone())])]);

@@ -1,7 +1,7 @@
-//! Devices carry plans out: they load a range of a plan's operations and run steps over it.
+//! Devices execute plans: they load a range of a plan's operations and run steps over it.
 //!
-//! Where weights and state live (memory the processor reads, or a GPU's) is the device's affair: above this line there are only
-//! numbers of pages. What a plan means is not decided here.
+//! Where weights and state live (main memory or a GPU's) is up to the device: above it there are only page numbers. What a plan
+//! means is not decided here.
 
 use std::ops::Range;
 
@@ -10,14 +10,14 @@ use crate::plan::{PageId, Plan, Step};
 
 pub mod cpu;
 
-/// One file of a model: what is mapped, and where in it the GGUF lies.
+/// One file of a model: the mapping, and where the GGUF is in it.
 #[derive(Clone, Debug)]
 pub struct MappedPart {
     /// The file, which may be a packed executable.
     pub file: MappedFile,
-    /// Where the GGUF begins, bytes.
+    /// Start of the GGUF in bytes.
     pub start: usize,
-    /// How long it is, bytes.
+    /// Its length in bytes.
     pub length: usize,
 }
 
@@ -28,67 +28,66 @@ impl MappedPart {
     }
 }
 
-/// Why a device cannot go on. Each is one line for the user.
+/// Why a device cannot go on, each as one line for the user.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
-    /// The plan, or what was asked for beside it, is nothing this device can do.
+    /// The device does not support the plan or an option.
     #[error("{0}")]
     Unsupported(String),
-    /// No memory for what a step or a sequence takes.
+    /// Out of memory for a step or a sequence.
     #[error("not enough memory: {bytes} bytes for {what} are not to be had")]
     NoMemory {
-        /// What it is for.
+        /// What the memory is for.
         what: &'static str,
-        /// How much.
+        /// Its size.
         bytes: u64,
     },
 }
 
-/// Memory that a program holds beside the mapped weights, bytes.
+/// Memory that a program holds besides the mapped weights, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryUse {
-    /// What sequences keep.
+    /// State of the sequences.
     pub state_bytes: u64,
-    /// Activations of the largest step so far, and what converts them.
+    /// Activations of the largest step so far, and conversion buffers.
     pub scratch_bytes: u64,
 }
 
 /// Something that computes.
 pub trait Device: Send {
-    /// What people see, e.g. `cpu avx2`.
+    /// Name shown to users, e.g. `cpu avx2`.
     fn name(&self) -> String;
 
-    /// Makes the operations `ops` of `plan` ready to run. The weights stay where they are mapped wherever the device can read
-    /// them there.
+    /// Prepares the operations `ops` of `plan` to run. Weights stay mapped wherever the device can read them there.
     ///
     /// # Errors
-    /// Where the device does not have an operation or a block type, or no memory for it.
+    /// If the device does not support an operation or a block type, or is out of memory.
     fn load(&self, plan: &Plan, ops: Range<usize>, parts: &[MappedPart]) -> Result<Box<dyn Program>, DeviceError>;
 }
 
 /// A loaded plan, and the state of the sequences that run on it.
 pub trait Program: Send {
-    /// Carries a step out; state of its rows is kept afterwards.
+    /// Runs a step and keeps the state of its rows.
     ///
     /// # Errors
-    /// Where memory is missing; the state of the step's sequences is not to be used any more.
+    /// If out of memory; the state of the step's sequences must not be used any more.
     fn run(&mut self, step: &Step) -> Result<(), DeviceError>;
 
-    /// The result of the last step, `(wanted rows, columns)`; empty where none was wanted.
+    /// The result of the last step, `(wanted rows, columns)`; empty if none was wanted.
     fn output(&self) -> &[f32];
 
-    /// Makes room for a page of state, zeroed. The same number may come again after [`Program::free`].
+    /// Allocates a zeroed page of state. Numbers may be reused after [`Program::free`].
     ///
     /// # Errors
-    /// Where memory is missing.
+    /// If out of memory.
     fn allocate(&mut self, group: usize, page: PageId) -> Result<(), DeviceError>;
 
-    /// Gives a page's memory back.
+    /// Frees a page's memory.
     fn free(&mut self, group: usize, page: PageId);
 
     /// Copies a whole page.
     fn copy(&mut self, group: usize, from: PageId, to: PageId);
 
-    /// What it holds now.
+    /// Current memory use.
     fn memory(&self) -> MemoryUse;
 }

@@ -1,4 +1,4 @@
-//! Logits of given tokens, without sampling: what `logits`, `perplexity` and `bench` stand on.
+//! Logits of given tokens, without sampling: the basis of `logits`, `perplexity` and `bench`.
 
 use super::Loaded;
 use crate::TokenId;
@@ -14,10 +14,10 @@ pub struct Evaluator {
     context: usize,
 }
 
-/// Which rows' logits an evaluation gives.
+/// Which rows' logits an evaluation returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// None: only keys and values.
+    /// None: only updates the KV cache.
     Nothing,
     /// The last token's.
     Last,
@@ -28,12 +28,12 @@ pub enum Wanted {
 /// Why tokens were not evaluated.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EvaluateError {
-    /// They and the tokens before them are more than the evaluator was made for.
+    /// The sequence would exceed the evaluator's context.
     #[error("{tokens} tokens are more than the context of {context}")]
     ContextFull {
-        /// All tokens.
+        /// Tokens in total.
         tokens: usize,
-        /// Positions there are.
+        /// Positions in the context.
         context: usize,
     },
     /// The device could not go on.
@@ -61,18 +61,18 @@ impl Evaluator {
         self.loaded.program.memory()
     }
 
-    /// Forgets the sequence.
+    /// Clears the sequence.
     pub fn clear(&mut self) {
         self.state.discard(&mut *self.loaded.program, std::mem::take(&mut self.sequence));
     }
 
-    /// Appends `tokens` in one step; gives the wanted rows of the result, `(rows, columns)`.
+    /// Appends `tokens` in one step; returns the wanted rows of the result, `(rows, columns)`.
     ///
     /// # Errors
-    /// Where the context has no room for them (nothing is appended then), or memory is missing.
+    /// If the context has no room for them (nothing is appended then), or memory runs out.
     ///
     /// # Panics
-    /// When a token is outside the vocabulary.
+    /// If a token is outside the vocabulary.
     pub fn append(&mut self, tokens: &[TokenId], wanted: Wanted) -> Result<&[f32], EvaluateError> {
         let all = self.sequence.len() + tokens.len();
         if all > self.context {

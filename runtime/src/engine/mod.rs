@@ -1,8 +1,8 @@
 //! Sequences in, tokens out.
 //!
-//! One thread owns the model, the KV cache and the worker threads. Requests reach it through a channel; each gets a
-//! channel of its own back. Every step runs one batch over all sequences that want a token or have prompt left, so
-//! streams progress together. Token ids only: no text, no HTTP.
+//! One thread owns the model, the KV cache and the worker threads. Requests reach it through a channel, and each gets its own
+//! channel back. Every step runs one batch over all sequences that want a token or have prompt left, so streams progress
+//! together. Token ids only: no text, no HTTP.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -26,16 +26,16 @@ pub use evaluate::{EvaluateError, Evaluator, Wanted};
 
 use scheduler::{Scheduler, Submission};
 
-/// A model that a device has loaded.
+/// A model loaded on a device.
 pub struct Loaded {
-    /// What it is.
+    /// The model.
     pub plan: Plan,
-    /// What carries it out.
+    /// The device's program for it.
     pub program: Box<dyn Program>,
 }
 
 impl Loaded {
-    /// Whether text can be generated with it.
+    /// Whether it can generate text.
     pub fn generates(&self) -> bool {
         matches!(self.plan.head, crate::plan::Head::Logits(_)) && self.plan.is_causal()
     }
@@ -44,11 +44,11 @@ impl Loaded {
 /// How an engine shares its time and memory.
 #[derive(Clone, Copy, Debug)]
 pub struct EngineOptions {
-    /// Positions a sequence may hold, prompt and answer together.
+    /// Maximum positions per sequence, prompt and answer together.
     pub context: usize,
-    /// Sequences that run at once; more wait for their turn.
+    /// Sequences that run concurrently; others wait for their turn.
     pub parallel: usize,
-    /// Most rows of a forward pass: a longer prompt goes in pieces.
+    /// Maximum rows per forward pass: longer prompts are split.
     pub batch_tokens: usize,
 }
 
@@ -58,10 +58,10 @@ impl Default for EngineOptions {
     }
 }
 
-/// Why a request was not taken.
+/// Why a request was rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
-    /// No room for the prompt and one token of answer.
+    /// No room for the prompt and one generated token.
     #[error(
         "the prompt has {prompt} tokens, but the context holds {context}, the answer included; shorten the prompt or raise --context"
     )]
@@ -71,10 +71,10 @@ pub enum SubmitError {
         /// Tokens of the context.
         context: usize,
     },
-    /// Nothing to go on from.
+    /// The prompt is empty.
     #[error("the prompt is empty")]
     EmptyPrompt,
-    /// A token id that the vocabulary does not have.
+    /// A token id outside the vocabulary.
     #[error("token {token} is outside the vocabulary of {vocabulary}")]
     TokenOutOfRange {
         /// The id.
@@ -82,15 +82,15 @@ pub enum SubmitError {
         /// Number of tokens.
         vocabulary: usize,
     },
-    /// The sampling settings cannot be used.
+    /// The sampling settings are invalid.
     #[error("{0}")]
     Sampling(String),
-    /// The engine is ending.
+    /// The engine is shutting down.
     #[error("the engine is shutting down")]
     ShuttingDown,
 }
 
-/// A running engine. Dropping it cancels what runs and ends its thread.
+/// A running engine. Dropping it cancels what runs and stops its thread.
 pub struct Engine {
     submissions: Option<Sender<Submission>>,
     thread: Option<JoinHandle<()>>,
@@ -99,7 +99,7 @@ pub struct Engine {
     vocabulary: usize,
 }
 
-/// How many sequences run and wait.
+/// Numbers of running and waiting sequences.
 #[derive(Debug, Default)]
 struct Load {
     running: AtomicUsize,
@@ -110,8 +110,8 @@ struct Load {
 impl Engine {
     /// Starts the engine's thread.
     ///
-    /// `shared` is what prompts of all callers may begin with: its state is kept for all of them, everything else for the
-    /// caller alone whose prompt it was.
+    /// `shared` is a prefix common to prompts of all callers: its state is cached for all of them, everything else only for the
+    /// caller whose prompt it was.
     pub fn start(loaded: Loaded, options: EngineOptions, shared: Vec<TokenId>) -> std::io::Result<Self> {
         let (submissions, receiver) = mpsc::channel();
         let load = Arc::new(Load::default());
@@ -121,7 +121,7 @@ impl Engine {
         Ok(Self { submissions: Some(submissions), thread: Some(thread), load, options, vocabulary })
     }
 
-    /// Hands in a request. Events come through the result, in a channel without a bound: the receiver never slows the
+    /// Submits a request. Its events arrive through the returned value, over an unbounded channel: a slow receiver never slows
     /// other sequences down.
     pub fn submit(&self, request: Request) -> Result<Generation, SubmitError> {
         let (prompt, context) = (request.prompt.len(), self.options.context);
@@ -149,12 +149,12 @@ impl Engine {
         Ok(Generation { events: receiver, cancelled })
     }
 
-    /// Sequences that run now.
+    /// Sequences running now.
     pub fn running(&self) -> usize {
         self.load.running.load(Ordering::Relaxed)
     }
 
-    /// Requests that wait for their turn.
+    /// Requests waiting for their turn.
     pub fn waiting(&self) -> usize {
         self.load.waiting.load(Ordering::Relaxed)
     }
@@ -188,7 +188,7 @@ impl Generation {
         self.events.recv().ok()
     }
 
-    /// The next event, or an error when none came in time. `Ok(None)` after the last one.
+    /// The next event, or an error on timeout. `Ok(None)` after the last one.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Option<Event>, RecvTimeoutError> {
         match self.events.recv_timeout(timeout) {
             Ok(event) => Ok(Some(event)),
@@ -197,7 +197,7 @@ impl Generation {
         }
     }
 
-    /// Ends the generation at the next token; its `Finished` event still comes.
+    /// Ends the generation at the next token; a `Finished` event still follows.
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::Relaxed);
     }
@@ -209,29 +209,29 @@ impl Drop for Generation {
     }
 }
 
-/// What to generate.
+/// What to generate, and how.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Who asks: what is kept of a prompt is found again by the same caller only.
+    /// The caller: cached prompt state is only reused for the same caller.
     pub caller: u64,
     /// The prompt; at least one token.
     pub prompt: Vec<TokenId>,
-    /// How tokens are chosen.
+    /// How tokens are sampled.
     pub sampling: SamplingParams,
     /// Stop after this many generated tokens; `None`: until the context is full.
     pub max_tokens: Option<usize>,
     /// Tokens that end the generation; they are not reported as `Event::Token`.
     pub end_tokens: Arc<[TokenId]>,
-    /// Report the log-probability of each token and of this many most likely alternatives; `None`: no log-probabilities.
+    /// Report the log-probability of each token and of this many most likely alternatives; `None`: none at all.
     pub logprobs: Option<usize>,
-    /// What the answer has to satisfy.
+    /// Constrains the answer, e.g. to a grammar.
     pub constraint: Option<Box<dyn Constraint>>,
 }
 
-/// What a generation reports, in order: `Prompt*`, `Token*`, `Finished`.
+/// The events of a generation, in order: `Prompt*`, `Token*`, `Finished`.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// Prompt tokens processed so far (prefix-cached ones counted).
+    /// Prompt tokens processed so far, including cached ones.
     Prompt {
         /// Tokens in the KV cache.
         done: usize,
@@ -249,46 +249,46 @@ pub enum Event {
 pub struct GeneratedToken {
     /// Its id.
     pub id: TokenId,
-    /// Natural logarithm of its probability under the model (before temperature and cut-offs); `None` unless asked for.
+    /// Log-probability (natural) under the model, before temperature and truncation; `None` unless requested.
     pub logprob: Option<f32>,
-    /// The most likely tokens with theirs, best first; empty unless asked for.
+    /// The most likely tokens with theirs, most likely first; empty unless requested.
     pub top: Vec<(TokenId, f32)>,
 }
 
 /// Why a generation ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum FinishReason {
-    /// The model gave an end token.
+    /// The model generated an end token.
     EndToken(TokenId),
-    /// `max_tokens` reached.
+    /// `max_tokens` was reached.
     MaxTokens,
-    /// No room left in the context.
+    /// The context is full.
     ContextFull,
-    /// The receiver went away, or `Generation::cancel` was called.
+    /// The receiver was dropped, or `Generation::cancel` was called.
     Cancelled,
-    /// The engine could not go on; one line for the person.
+    /// The engine could not go on; one line for the user.
     Failed(String),
-    /// The machine cannot: no memory is to be had, or the model's file was changed under way.
+    /// Out of memory, or the model's file was changed while mapped.
     Unavailable(String),
     /// What the request asked for leaves no token to choose.
     Refused(String),
 }
 
-/// The end of a generation, with its figures.
+/// The end of a generation, with its statistics.
 #[derive(Clone, Debug)]
 pub struct Finished {
-    /// Why.
+    /// Why it ended.
     pub reason: FinishReason,
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
-    /// Of these, tokens whose keys and values were still in the cache.
+    /// Of these, tokens whose keys and values were still cached.
     pub cached_tokens: usize,
-    /// Generated tokens, the end token not counted.
+    /// Generated tokens, without the end token.
     pub generated_tokens: usize,
     /// Seconds from the request's start in the engine to its first token.
     pub prefill_seconds: f64,
     /// Seconds from the first token to the end.
     pub decode_seconds: f64,
-    /// The seed that was used.
+    /// The seed used.
     pub seed: u64,
 }

@@ -1,4 +1,4 @@
-//! The engine's thread: admits requests, builds a batch a step, hands each sequence its logits.
+//! The engine's thread: admits requests, builds one batch per step, gives each sequence its logits.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -66,7 +66,7 @@ impl Scheduler {
         }
     }
 
-    /// Works until the engine is dropped. Sleeps in the channel while there is nothing to do.
+    /// Runs until the engine is dropped. Blocks on the channel while idle.
     pub(super) fn run(mut self, submissions: &Receiver<Submission>) {
         while !self.load.ending.load(Ordering::Relaxed) {
             if self.running.is_empty() && self.waiting.is_empty() {
@@ -88,14 +88,14 @@ impl Scheduler {
         }
     }
 
-    /// Ends who was cancelled, admits who waits, and runs a step.
+    /// Ends cancelled sequences, admits waiting ones, and runs a step.
     pub(super) fn turn(&mut self) {
         self.end_cancelled();
         self.admit();
         self.step();
     }
 
-    /// Takes a request in as the channel does.
+    /// Submits a request, as the channel does.
     #[cfg(test)]
     pub(super) fn take(&mut self, request: Request) -> Receiver<Event> {
         let (events, receiver) = std::sync::mpsc::channel();
@@ -104,7 +104,7 @@ impl Scheduler {
         receiver
     }
 
-    /// Whenever the number changes, and before the sequences that end say so: who has an answer no longer finds it running.
+    /// Called whenever the numbers change, before ending sequences report it: a client with its answer must not find it running.
     fn publish_load(&self) {
         self.load.running.store(self.running.len(), Ordering::Relaxed);
     }
@@ -134,13 +134,13 @@ impl Scheduler {
             let Some(Submission { request, events, cancelled, submitted }) = self.waiting.pop_front() else { return };
             let sequence = self.state.begin(&mut *self.loaded.program, request.caller, &request.prompt);
             self.running.push(Running::new(request, events, cancelled, sequence, submitted));
-            // In this order, so that no one finds a request neither running nor waiting.
+            // In this order, so that a request is never seen neither running nor waiting.
             self.publish_load();
             self.load.waiting.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
-    /// One pass over everything that wants one.
+    /// One pass over all sequences that want one.
     fn step(&mut self) {
         let (step, rows) = self.build_step();
         if step.is_empty() {
@@ -158,7 +158,7 @@ impl Scheduler {
             Ok(Ok(())) => {}
         }
         if let Some(path) = mapping::damaged() {
-            // Zeros stood in for what could not be read: neither the answer nor the state is worth anything.
+            // Unreadable pages were replaced by zeros: neither the answer nor the state is valid.
             let why = format!("{}: the file was changed or cut short while it was in use; start again", path.display());
             return self.fail_all(&FinishReason::Unavailable(why));
         }
@@ -192,7 +192,7 @@ impl Scheduler {
 
     /// Ends running sequences, given by index.
     fn end(&mut self, mut ended: Vec<(usize, FinishReason)>) {
-        // Highest index first: removing one leaves the lower ones where they are.
+        // Highest index first: removal does not shift the lower ones.
         ended.sort_by_key(|(index, _)| std::cmp::Reverse(*index));
         for (index, reason) in ended {
             let running = self.running.remove(index);
@@ -202,8 +202,8 @@ impl Scheduler {
         }
     }
 
-    /// The step, and for each running sequence in it its index and whether its logits are wanted. Sequences for which there
-    /// is no memory end here.
+    /// The step, and for each running sequence in it its index and whether its logits are wanted. Sequences for which memory runs
+    /// out end here.
     fn build_step(&mut self) -> (Step, Vec<(usize, bool)>) {
         let mut step = Step::default();
         let mut rows = Vec::new();
@@ -224,13 +224,13 @@ impl Scheduler {
         if failed.is_empty() {
             return (step, rows);
         }
-        // Indices change: what can go on does so in the next step.
+        // Indices change: the remaining sequences go on in the next step.
         self.fail(failed);
         self.build_step()
     }
 
-    /// The next step's rows: for each running sequence that gets some, its index and how many. Sequences that decode come
-    /// first; prompts share what they leave.
+    /// The next step's rows: index and row count of each running sequence that gets any. Decoding sequences come first; prompts
+    /// share the rest.
     fn share_out(&self) -> Vec<(usize, usize)> {
         let most = self.options.batch_tokens;
         let (decoding, prompts): (Vec<usize>, Vec<usize>) =
@@ -244,7 +244,7 @@ impl Scheduler {
         rows
     }
 
-    /// Adds the next `take` tokens of a running sequence to the step, or none of them.
+    /// Adds the next `take` tokens of a running sequence to the step, all or none.
     fn add_rows(&mut self, step: &mut Step, index: usize, take: usize) -> Result<(), StateError> {
         let running = &mut self.running[index];
         let program = &mut *self.loaded.program;
@@ -265,9 +265,9 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Ends sequences for which there is no memory; the others go on.
+    /// Ends sequences for which memory ran out; the others go on.
     fn fail(&mut self, mut failed: Vec<(usize, StateError)>) {
-        // What others had added to the step is not computed yet.
+        // Rows that others had added to the step are not computed yet.
         for running in &mut self.running {
             running.take_back();
         }
@@ -280,7 +280,7 @@ impl Scheduler {
         }
     }
 
-    /// A pass that failed ends the requests that were in it, not the engine.
+    /// A failed pass ends the requests in it, not the engine.
     fn fail_all(&mut self, why: &FinishReason) {
         let failed = std::mem::take(&mut self.running);
         self.publish_load();

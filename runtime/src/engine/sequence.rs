@@ -1,4 +1,4 @@
-//! One request on its way: what is in the cache, what is still to compute, what was generated.
+//! One running request: what is cached, what is still to compute, what was generated.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -12,14 +12,14 @@ use crate::TokenId;
 use crate::sampling::{Sampler, SamplingError, log_softmax_at, top_logprobs};
 use crate::state::Sequence;
 
-/// A seed that differs from run to run and from request to request.
+/// A seed that differs between runs and requests.
 fn random_seed() -> u64 {
-    // RandomState draws its keys from the operating system's random source.
-    // 32 bits, so that it survives JSON and is short enough to type again.
+    // RandomState is keyed from the operating system's random source.
+    // 32 bits, to survive JSON and be short enough to retype.
     RandomState::new().build_hasher().finish() & 0xffff_ffff
 }
 
-/// A request that the engine has admitted.
+/// A request admitted by the engine.
 pub(super) struct Running {
     request: Request,
     events: Sender<Event>,
@@ -27,9 +27,9 @@ pub(super) struct Running {
     sampler: Sampler,
     seed: u64,
     pub(super) state: Sequence,
-    /// How much of it has been computed.
+    /// How much of the sequence has been computed.
     computed: usize,
-    /// Prompt tokens, then the generated ones; `state` holds a prefix of it.
+    /// Prompt tokens, then generated ones; `state` holds a prefix of them.
     tokens: Vec<TokenId>,
     cached: usize,
     generated: usize,
@@ -70,17 +70,17 @@ impl Running {
         running
     }
 
-    /// Whether nobody wants the rest.
+    /// Whether the client cancelled.
     pub(super) fn cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
     }
 
-    /// Tokens that have no keys and values yet: the rest of the prompt, or the one sampled last.
+    /// Tokens without keys and values yet: the rest of the prompt, or the last sampled one.
     pub(super) fn pending(&self) -> &[TokenId] {
         &self.tokens[self.state.len()..]
     }
 
-    /// Whether its prompt is through, so that it wants one token a step.
+    /// Whether prefill is done, so that it wants one token per step.
     pub(super) fn decoding(&self) -> bool {
         self.generated > 0 || self.pending().len() == 1
     }
@@ -90,23 +90,23 @@ impl Running {
         self.generated
     }
 
-    /// Takes back tokens that were added to a step which was not run.
+    /// Undoes tokens added to a step that was not run.
     pub(super) fn take_back(&mut self) {
         self.state.forget_from(self.computed);
     }
 
-    /// Notes that the step with its tokens was run.
+    /// Records that the step with its tokens was run.
     pub(super) fn step_done(&mut self) {
         self.computed = self.state.len();
     }
 
-    /// Tells how much of the prompt is through.
+    /// Reports prefill progress.
     pub(super) fn report_prompt(&self) {
         let total = self.request.prompt.len();
         let _ = self.events.send(Event::Prompt { done: self.state.len().min(total), total });
     }
 
-    /// Takes the logits after the last pending token: samples, reports, and says whether the sequence ends.
+    /// Takes the logits after the last pending token: samples, reports, and returns whether the sequence ends.
     pub(super) fn advance(&mut self, logits: &mut [f32], context: usize) -> Option<FinishReason> {
         self.first_token.get_or_insert_with(Instant::now);
         if self.request.max_tokens == Some(0) {
@@ -135,7 +135,7 @@ impl Running {
         (self.tokens.len() >= context).then_some(FinishReason::ContextFull)
     }
 
-    /// The next token, of those that the request's constraint allows.
+    /// Samples the next token, among those that the request's constraint allows.
     fn choose(&mut self, logits: &mut [f32]) -> Result<TokenId, FinishReason> {
         if let Some(constraint) = &mut self.request.constraint {
             constraint.allowed().map_err(FinishReason::Failed)?.apply(logits);
@@ -151,7 +151,7 @@ impl Running {
         Ok(id)
     }
 
-    /// Reports the end; gives back what the cache holds of it.
+    /// Reports the end; returns what the cache holds of it.
     pub(super) fn finish(self, reason: FinishReason) -> Sequence {
         let first = self.first_token.unwrap_or_else(Instant::now);
         let _ = self.events.send(Event::Finished(Finished {

@@ -1,26 +1,26 @@
-//! How a step's rows are shared out: who decodes comes first, prompts share what is left evenly, and a step stays short.
+//! Distributes a step's rows: decoding sequences first, prompts share the rest evenly, and a step stays short.
 //!
-//! Sizes of pieces change no result, only who waits for whom.
+//! Chunk sizes affect no result, only who waits for whom.
 
 use std::time::Duration;
 
-/// While others are at work, prompts go in pieces of at most this many tokens together, so that streams go on.
+/// While other sequences run, prompts get at most this many tokens per step together, so that streams keep going.
 const SHARED_PREFILL_TOKENS: usize = 64;
 
-/// Fewest tokens of a prompt in a step where nobody else is at work.
+/// Minimum prompt tokens per step when nothing else runs.
 const LEAST_PREFILL_TOKENS: usize = 128;
 
-/// How long a step of prefill may take where nobody else is at work: whoever comes in the meantime waits that long.
+/// Target duration of a prefill step when nothing else runs: a new request may wait this long.
 const STEP: Duration = Duration::from_millis(500);
 
-/// `budget` rows among sequences that want `pending` each: no one gets more than another who could use it, and what one
-/// leaves the others get. The shortest are through first.
+/// Shares `budget` rows among sequences that want `pending` each: max-min fair, with unused shares passed on. The shortest finish
+/// first.
 pub(super) fn shares(pending: &[usize], mut budget: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..pending.len()).collect();
     order.sort_by_key(|&index| pending[index]);
     let mut shares = vec![0; pending.len()];
     for (at, &index) in order.iter().enumerate() {
-        // What is left of the division goes to the longest.
+        // The division's remainder goes to the longest.
         let share = budget / (order.len() - at);
         shares[index] = pending[index].min(share);
         budget -= shares[index];
@@ -28,14 +28,14 @@ pub(super) fn shares(pending: &[usize], mut budget: usize) -> Vec<usize> {
     shares
 }
 
-/// How fast prompts are read here.
+/// Measured prefill speed.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     tokens_per_second: Option<f64>,
 }
 
 impl Pace {
-    /// Rows of prompts in the next step, of at most `most`; `alone`: nobody else waits for it.
+    /// Prompt rows in the next step, at most `most`; `alone`: no other request waits for it.
     pub(super) fn prefill_tokens(&self, alone: bool, most: usize) -> usize {
         if !alone {
             return SHARED_PREFILL_TOKENS.min(most);
@@ -44,13 +44,13 @@ impl Pace {
         in_time.clamp(LEAST_PREFILL_TOKENS.min(most), most)
     }
 
-    /// Notes how long a step took that was mostly a prompt's.
+    /// Records how long a step took that was mostly prefill.
     pub(super) fn note(&mut self, tokens: usize, took: Duration) {
         if tokens < SHARED_PREFILL_TOKENS {
             return;
         }
         let speed = tokens as f64 / took.as_secs_f64().max(1e-6);
-        // Half of what was known: a machine that becomes busy shows within a few steps.
+        // Averaged with the previous estimate: a machine that becomes busy shows within a few steps.
         self.tokens_per_second = Some(self.tokens_per_second.map_or(speed, |known| (known + speed) / 2.0));
     }
 }

@@ -1,4 +1,4 @@
-//! Sequences beside each other give what they give alone; ends and cancels come out as they should.
+//! Concurrent sequences give what they give alone; ends and cancellations are correct.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
@@ -13,7 +13,7 @@ use crate::session::open::{Compute, load_model};
 
 mod interleaved;
 
-/// A real model, tiny.
+/// A tiny real model.
 fn stories() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/models/stories260K-f32.v3.gguf"))
 }
@@ -56,7 +56,7 @@ fn finish(mut generation: super::Generation) -> (Vec<TokenId>, Finished) {
     panic!("no end was reported");
 }
 
-/// Prompts of different lengths, so that prefill of one falls beside decode of another.
+/// Prompts of different lengths, so that one's prefill coincides with another's decode.
 fn prompts() -> Vec<Vec<TokenId>> {
     (0..8u32).map(|n| (0..5 + n * 23).map(|at| 1 + (at * 31 + n * 97) % 500).collect()).collect()
 }

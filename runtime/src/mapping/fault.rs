@@ -1,11 +1,11 @@
-//! SIGBUS within a mapped file: it was cut short while it was in use, or its disk cannot be read.
+//! SIGBUS inside a mapped file: it was truncated while in use, or its disk cannot be read.
 //!
-//! A command ends with a line that names the file. A server goes on: the rest of the mapping becomes zeros, so that the
-//! computation under way ends, and [`damaged`] says that what it gives is worth nothing. A fault anywhere else is left to
-//! whoever handled SIGBUS before, which is the standard library.
+//! A command ends with a line that names the file. A server goes on: the rest of the mapping is replaced by zeros, so that the
+//! computation in progress completes, and [`damaged`] reports that its result is invalid. Faults anywhere else go to the previous
+//! SIGBUS handler, the standard library's.
 //!
-//! The handler runs in the middle of anything, so it takes no lock and no memory: mapped files are in a list that only
-//! grows, by records that stay (a hundred bytes each), with the line to print made beforehand.
+//! The handler may interrupt anything, so it neither locks nor allocates: mapped files are in an append-only list of records that
+//! are never freed (a hundred bytes each), with the message prepared in advance.
 
 use std::ffi::{c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
@@ -28,9 +28,9 @@ struct Record {
 
 /// The newest record.
 static RECORDS: AtomicPtr<Record> = AtomicPtr::new(ptr::null_mut());
-/// Whether a fault is survived.
+/// Whether faults are survived.
 static GO_ON: AtomicBool = AtomicBool::new(false);
-/// What SIGBUS did before; set before the handler is.
+/// The previous SIGBUS action; set before the handler is installed.
 static BEFORE: OnceLock<libc::sigaction> = OnceLock::new();
 static PAGE_BYTES: AtomicUsize = AtomicUsize::new(4096);
 
@@ -38,7 +38,7 @@ static PAGE_BYTES: AtomicUsize = AtomicUsize::new(4096);
 #[derive(Debug)]
 pub(super) struct Watched(&'static Record);
 
-// SAFETY: records are never changed but in their atomics, and `next` is only read.
+// SAFETY: records only change in their atomics, and `next` is only read.
 unsafe impl Send for Record {}
 // SAFETY: as above.
 unsafe impl Sync for Record {}
@@ -49,7 +49,7 @@ impl Drop for Watched {
     }
 }
 
-/// Puts a mapping into the list; faults in it are this file's from here on.
+/// Adds a mapping to the list; faults in it are attributed to this file from here on.
 pub(super) fn watch(bytes: &[u8], path: &Path) -> Watched {
     install();
     let mut line = b"satchel: ".to_vec();
@@ -73,38 +73,37 @@ pub(super) fn watch(bytes: &[u8], path: &Path) -> Watched {
     }
 }
 
-/// From here on a fault in a mapped file is survived, for whoever asks [`damaged`] after each computation.
+/// From here on, faults in mapped files are survived; callers must check [`damaged`] after each computation.
 pub fn go_on_when_damaged() {
     GO_ON.store(true, Ordering::SeqCst);
 }
 
-/// A file, mapped at this moment, in which a read has failed: what was computed of it since is worth nothing.
+/// A currently mapped file in which a read failed: anything computed from it since is invalid.
 pub fn damaged() -> Option<&'static Path> {
     let failed = |record: &&Record| record.damaged.load(Ordering::Acquire) && record.length.load(Ordering::Acquire) > 0;
     records().find(failed).map(|record| record.path.as_path())
 }
 
 fn records() -> impl Iterator<Item = &'static Record> {
-    // SAFETY: each pointer is null or a leaked record, published whole.
+    // SAFETY: each pointer is null or a leaked record, fully published.
     let first = unsafe { RECORDS.load(Ordering::Acquire).as_ref() };
     // SAFETY: as above.
     std::iter::successors(first, |record| unsafe { record.next.as_ref() })
 }
 
-/// Sets the handler, once in a program.
+/// Installs the handler, once per process.
 fn install() {
     static INSTALLED: OnceLock<()> = OnceLock::new();
     INSTALLED.get_or_init(|| {
         PAGE_BYTES.store(rustix::param::page_size(), Ordering::Relaxed);
-        // SAFETY: zeros are a value of the struct, both calls get pointers that are good for their length, and the handler
-        // does nothing that a signal handler may not do.
+        // SAFETY: zeros are a valid value of the struct, both calls get valid pointers, and the handler is async-signal-safe.
         unsafe {
             let mut before: libc::sigaction = std::mem::zeroed();
             libc::sigaction(libc::SIGBUS, ptr::null(), &mut before);
             let _ = BEFORE.set(before);
             let mut action: libc::sigaction = std::mem::zeroed();
             action.sa_sigaction = handle as extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) as usize;
-            // Threads of the standard library have a stack for signals.
+            // Threads of the standard library have a signal stack.
             action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
             libc::sigemptyset(&mut action.sa_mask);
             libc::sigaction(libc::SIGBUS, &action, ptr::null_mut());
@@ -113,9 +112,9 @@ fn install() {
 }
 
 extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
-    // SAFETY: the kernel passes the fault's facts.
+    // SAFETY: the kernel passes valid fault information.
     let (code, address) = unsafe { ((*info).si_code, (*info).si_addr() as usize) };
-    // 0 and below: a process sent the signal, and there is no address.
+    // 0 and below: sent by a process, so there is no address.
     let within = |record: &&Record| {
         address.checked_sub(record.start).is_some_and(|at| at < record.length.load(Ordering::Acquire))
     };
@@ -126,20 +125,20 @@ extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_
     if GO_ON.load(Ordering::SeqCst) && becomes_zeros(record, address) {
         return;
     }
-    // SAFETY: both may be called in a handler, and the line outlives the call.
+    // SAFETY: both are async-signal-safe, and the line outlives the call.
     unsafe {
         libc::write(2, record.line.as_ptr().cast(), record.line.len());
         libc::_exit(1);
     }
 }
 
-/// Puts zeros in the place of the mapping from the page of `address` on. A file that was cut short has nothing there; one
-/// whose disk fails is not used any more.
+/// Replaces the mapping from the page of `address` on by zeros. A truncated file has nothing there; one whose disk fails is not
+/// used any more.
 fn becomes_zeros(record: &Record, address: usize) -> bool {
     let page_bytes = PAGE_BYTES.load(Ordering::Relaxed);
     let page = address - address % page_bytes;
     let length = record.start + record.length.load(Ordering::Acquire) - page;
-    // SAFETY: the range lies within one mapping of this program, which only reads it, and the new one is read-only, too.
+    // SAFETY: the range lies within one mapping of this program, which only reads it, and the new one is read-only too.
     let mapped = unsafe {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANON | libc::MAP_FIXED;
         libc::mmap(page as *mut c_void, length, libc::PROT_READ, flags, -1, 0)
@@ -147,12 +146,12 @@ fn becomes_zeros(record: &Record, address: usize) -> bool {
     mapped != libc::MAP_FAILED
 }
 
-/// Does what was done before there was this handler.
+/// Forwards the signal to the previous handler.
 fn hand_on(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     let before = BEFORE.get();
     let handler = before.map_or(libc::SIG_DFL, |before| before.sa_sigaction);
     if handler == libc::SIG_DFL || handler == libc::SIG_IGN {
-        // SAFETY: the action is the one by default; the signal comes again, at the latest when this handler ends.
+        // SAFETY: this restores the default action; the signal is raised again, at the latest when this handler returns.
         unsafe {
             libc::signal(signal, libc::SIG_DFL);
             libc::raise(signal);
@@ -160,7 +159,7 @@ fn hand_on(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
         return;
     }
     let takes_info = before.is_some_and(|before| before.sa_flags & libc::SA_SIGINFO != 0);
-    // SAFETY: the address is that of a handler which was set for this signal, of the kind that its flags say.
+    // SAFETY: the address is that of a handler installed for this signal, of the kind its flags say.
     unsafe {
         if takes_info {
             let handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) = std::mem::transmute(handler);

@@ -1,21 +1,21 @@
-//! Which memory each slot lies in: slots that are never needed at the same time share a buffer.
+//! Assigns memory to slots: slots that are never live at the same time share a buffer.
 //!
-//! A slot is needed from the operation that writes it first to the one that uses it last. Operations are gone through once, in
-//! order; a slot takes the best fitting buffer that is free (linear scan, as compilers hand out registers).
+//! A slot is live from the first operation that writes it to the last that uses it. One pass over the operations in order gives
+//! each slot the best fitting free buffer (linear scan, as in register allocation).
 
 use super::{BufferShape, Op, Slot, SlotShape};
 
-/// What has a row in a slot.
+/// What a slot has rows for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rows {
     /// Every row of the step.
     Tokens,
-    /// Every row whose result is wanted, or every sequence where rows are pooled.
+    /// Every wanted row, or every sequence if rows are pooled.
     Outputs,
 }
 
 impl Op {
-    /// The slots it reads, those it changes among them.
+    /// The slots it reads, including those it modifies.
     pub fn reads(&self) -> Vec<Slot> {
         use super::Recurrence::{GatedDelta, Mamba, Mamba2};
         match self {
@@ -55,7 +55,7 @@ impl Op {
         }
     }
 
-    /// The slots it overwrites or changes.
+    /// The slots it overwrites or modifies.
     pub fn writes(&self) -> Vec<Slot> {
         match self {
             Self::Store { .. } => Vec::new(),
@@ -89,7 +89,7 @@ impl Op {
     }
 }
 
-/// Gives every slot a buffer; those in `kept` are needed after the last operation.
+/// Assigns a buffer to every slot; those in `kept` stay live after the last operation.
 pub(super) fn assign(ops: &[Op], slots: &mut [SlotShape], kept: &[Slot]) -> Vec<BufferShape> {
     let mut last_use = vec![0; slots.len()];
     for (at, op) in ops.iter().enumerate() {
@@ -109,7 +109,7 @@ pub(super) fn assign(ops: &[Op], slots: &mut [SlotShape], kept: &[Slot]) -> Vec<
                 slots[slot.0].buffer = take(&mut buffers, &mut free, slots[slot.0]);
             }
         }
-        // What is used here for the last time is free for the next operation, not for this one's result.
+        // A slot last used here is free for the next operation, but not for this one's result.
         let mut ended: Vec<Slot> =
             op.reads().into_iter().chain(op.writes()).filter(|slot| last_use[slot.0] == at).collect();
         ended.sort_by_key(|slot| slot.0);
@@ -119,7 +119,7 @@ pub(super) fn assign(ops: &[Op], slots: &mut [SlotShape], kept: &[Slot]) -> Vec<
     buffers
 }
 
-/// The free buffer that fits best: the narrowest that is wide enough, or else the widest, made wider.
+/// The best fitting free buffer: the narrowest that is wide enough, or else the widest, enlarged.
 fn take(buffers: &mut Vec<BufferShape>, free: &mut Vec<usize>, slot: SlotShape) -> usize {
     let candidates = free.iter().enumerate().filter(|(_, buffer)| buffers[**buffer].rows == slot.rows);
     let best = candidates.min_by_key(|(_, buffer)| {

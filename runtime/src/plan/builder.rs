@@ -1,7 +1,7 @@
-//! Making a plan: weights, slots and operations in the order in which a model's definition has them.
+//! Builds a plan: weights, slots and operations, in the order of a model's definition.
 //!
-//! A method an operation, which gives the slot of its result; `model/blocks` composes layers of them. Widths are checked as
-//! operations are added, so that a file whose numbers contradict each other is an error here, never in a kernel.
+//! One method per operation, which returns its result slot; `model/blocks` composes layers of them. Widths are checked as
+//! operations are added, so that contradictory numbers in a file are an error here, never in a kernel.
 
 use super::buffers::{self, Rows};
 use super::{
@@ -16,18 +16,18 @@ pub struct Linear {
     pub weight: Weight,
     /// `(outputs)`
     pub bias: Option<Weight>,
-    /// The factor of the whole matrix.
+    /// A factor for the whole matrix.
     pub factor: Option<Factor>,
 }
 
-/// A plan on its way.
+/// A plan under construction.
 #[derive(Debug, Default)]
 pub struct PlanBuilder {
     weights: Vec<WeightUse>,
     slots: Vec<SlotShape>,
     ops: Vec<Op>,
     groups: Vec<StateGroup>,
-    /// The operation that keeps the wanted rows.
+    /// Index of the operation that keeps the wanted rows.
     select: Option<usize>,
 }
 
@@ -43,7 +43,7 @@ impl PlanBuilder {
         Weight(self.weights.len() - 1)
     }
 
-    /// A weight's facts.
+    /// How a weight is used.
     pub fn weight_use(&self, weight: Weight) -> &WeightUse {
         &self.weights[weight.0]
     }
@@ -59,14 +59,14 @@ impl PlanBuilder {
         Slot(self.slots.len() - 1)
     }
 
-    /// A slot for the result of `op`, which takes it.
+    /// Adds `op` with a new slot for its result.
     fn result(&mut self, columns: usize, op: impl FnOnce(Slot) -> Op) -> Slot {
         let out = self.slot(columns);
         self.ops.push(op(out));
         out
     }
 
-    /// A place for a layer's state in the group of its shape; `layers` of `group` is of no account.
+    /// Reserves a layer's state in the group of its shape; `layers` of `group` is ignored.
     pub fn keep(&mut self, group: StateGroup) -> Kept {
         let alike = |known: &StateGroup| match (known, &group) {
             (
@@ -115,7 +115,7 @@ impl PlanBuilder {
         self.linears(x, &[linear])[0]
     }
 
-    /// Several with the same input, in one operation.
+    /// Several linear layers with the same input, in one operation.
     pub fn linears(&mut self, x: Slot, linears: &[Linear]) -> Vec<Slot> {
         let outs: Vec<Slot> = linears.iter().map(|linear| self.slot(self.weights[linear.weight.0].rows)).collect();
         let product = |(linear, &out): (&Linear, &Slot)| Product {
@@ -136,13 +136,13 @@ impl PlanBuilder {
         self.ops.push(Op::Linear { x, products: vec![Product { weight, bias, factor, out: to, add: true }] });
     }
 
-    /// A matrix of a stack for each head.
+    /// Each head by its own matrix of a stack.
     pub fn linear_heads(&mut self, x: Slot, weight: Weight) -> Slot {
         let WeightUse { rows, stack, .. } = self.weights[weight.0];
         self.result(rows * stack, |out| Op::LinearHeads { x, weight, out })
     }
 
-    /// Columns `first .. first + width` of every `stride`.
+    /// Columns `first .. first + width` of every `stride` columns.
     pub fn split(&mut self, x: Slot, first: usize, width: usize, stride: usize) -> Slot {
         let columns = self.columns(x) / stride * width;
         self.result(columns, |out| Op::Split { x, first, width, stride, out })
@@ -154,13 +154,13 @@ impl PlanBuilder {
         self.split(x, first, width, stride)
     }
 
-    /// A copy, for what is to be changed in place while the original is still needed.
+    /// A copy, for changes in place while the original is still needed.
     pub fn copy(&mut self, x: Slot) -> Slot {
         let columns = self.columns(x);
         self.slice(x, 0, columns)
     }
 
-    /// Heads of two parts.
+    /// Concatenates two parts per head.
     pub fn join(&mut self, x: Slot, y: Slot, heads: usize, y_width: usize) -> Slot {
         let columns = self.columns(x) + heads * y_width;
         self.result(columns, |out| Op::Join { x, y, heads, out })
@@ -171,7 +171,7 @@ impl PlanBuilder {
         self.ops.push(Op::Rope { x, rope: rope.clone(), heads, first });
     }
 
-    /// Keeps keys and values, and attends.
+    /// Stores keys and values, and attends.
     pub fn attend(&mut self, kept: Kept, shape: Attention, query: Slot, key: Slot, value: Slot) -> Slot {
         self.ops.push(Op::Store { kept, key, value });
         self.result(shape.heads * shape.value_dim, |out| Op::Attend { kept, shape, query, out })
@@ -194,7 +194,7 @@ impl PlanBuilder {
         self.ops.push(Op::Add { x, to });
     }
 
-    /// `x *= factor`; nothing where it is 1.
+    /// `x *= factor`; nothing if it is 1.
     pub fn scale(&mut self, x: Slot, factor: f32) {
         if factor != 1.0 {
             self.ops.push(Op::Scale { x, factor });
@@ -226,27 +226,27 @@ impl PlanBuilder {
         self.result(columns, |out| Op::Convolve { x, kept, kernel, weight, bias, activation, out })
     }
 
-    /// A recurrence with `elements` f32 of state and `columns` of result.
+    /// A recurrence with `elements` f32 of state and `columns` of output.
     pub fn recur(&mut self, recurrence: Recurrence, elements: usize, columns: usize) -> Slot {
         let kept = self.keep(StateGroup::Recurrent { layers: 1, elements });
         self.result(columns, |out| Op::Recur { kept, recurrence, out })
     }
 
-    /// Keeps the wanted rows; what comes after has a row for each of them.
+    /// Keeps the wanted rows; everything after has a row for each of them.
     pub fn select(&mut self, x: Slot) -> Slot {
         let columns = self.columns(x);
         self.select = Some(self.ops.len());
         self.result(columns, |out| Op::Select { x, out })
     }
 
-    /// One row a sequence; what comes after has a row for each.
+    /// Pools each sequence to one row; everything after has a row for each.
     pub fn pool(&mut self, pooling: Pooling, x: Slot) -> Slot {
         let columns = self.columns(x);
         self.select = Some(self.ops.len());
         self.result(columns, |out| Op::Pool { pooling, x, out })
     }
 
-    /// The plan, ended by `head`.
+    /// Completes the plan with `head`.
     pub fn finish(self, architecture: &str, vocabulary: usize, trained_context: usize, head: Head) -> Plan {
         let Self { weights, mut slots, ops, groups, select } = self;
         let buffers = buffers::assign(&ops, &mut slots, &[head.slot()]);

@@ -1,11 +1,11 @@
 //! A model as a value: weights, activation slots, state and operations, as data.
 //!
-//! `model` makes a [`Plan`] from metadata and tensor table and touches neither a weight nor a device; a `device` carries it
-//! out. What memory a model takes is added up from its plan, `inspect --plan` prints it, a split between devices is a range of
-//! its operations. Nothing here computes.
+//! `model` builds a [`Plan`] from metadata and tensor table without touching a weight or a device; a `device` executes it. A
+//! model's memory use is summed from its plan, `inspect --plan` prints it, a split between devices is a range of its operations.
+//! Nothing here computes.
 //!
-//! The one idea: an operation reads and writes *slots*, each written by one operation and read by later ones. Which memory a
-//! slot lies in is decided once, when the plan is finished ([`buffers`]).
+//! The one idea: an operation reads and writes *slots*, each created by one operation and read by later ones. Slots get their
+//! memory once, when the plan is finished ([`buffers`]).
 
 mod buffers;
 mod builder;
@@ -39,29 +39,29 @@ pub struct Slot(pub usize);
 /// One activation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlotShape {
-    /// Elements of a row.
+    /// Elements per row.
     pub columns: usize,
-    /// What has a row in it.
+    /// What it has rows for.
     pub rows: Rows,
-    /// The buffer it lies in, an index into [`Plan::buffers`]; slots that are never needed at once share one.
+    /// Its buffer, an index into [`Plan::buffers`]; slots that are never live at the same time share one.
     pub buffer: usize,
 }
 
-/// Memory of slots.
+/// Memory shared by slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BufferShape {
-    /// Elements of the widest slot's row.
+    /// Elements per row of the widest slot.
     pub columns: usize,
-    /// What has a row in it.
+    /// What it has rows for.
     pub rows: Rows,
 }
 
-/// What a plan ends in.
+/// The result of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Head {
-    /// Logits of the vocabulary, a row for each wanted row.
+    /// Vocabulary logits, for each wanted row.
     Logits(Slot),
-    /// Embeddings, a row for each sequence or wanted row.
+    /// Embeddings, for each sequence or wanted row.
     Embeddings(Slot),
 }
 
@@ -79,23 +79,23 @@ impl Head {
 pub struct Plan {
     /// `general.architecture`
     pub architecture: String,
-    /// Rows of the token table: every token id is below it.
+    /// Rows of the token table: an exclusive upper bound of token ids.
     pub vocabulary: usize,
-    /// Columns of the residual stream.
+    /// Width of the residual stream.
     pub embedding: usize,
-    /// Positions it was trained on.
+    /// Context length of training.
     pub trained_context: usize,
-    /// What operations read of the file.
+    /// What operations read from the file.
     pub weights: Vec<WeightUse>,
     /// Activations.
     pub slots: Vec<SlotShape>,
-    /// Their memory.
+    /// Memory of the slots.
     pub buffers: Vec<BufferShape>,
     /// What a sequence keeps between steps.
     pub state: StateLayout,
-    /// In order.
+    /// Operations, in order.
     pub ops: Vec<Op>,
-    /// Operations from this one on have a row for each wanted row only; a step that wants none ends before it.
+    /// From this operation on there is a row only for each wanted row; a step that wants none ends before it.
     pub first_output_op: usize,
     /// The result.
     pub head: Head,
@@ -107,12 +107,12 @@ impl Plan {
         self.slots[slot.0]
     }
 
-    /// Elements of the result's row.
+    /// Elements per row of the result.
     pub fn output_columns(&self) -> usize {
         self.slot(self.head.slot()).columns
     }
 
-    /// Bytes of all activation buffers for a step of `tokens` rows, `outputs` of them wanted.
+    /// Total bytes of activation buffers for a step of `tokens` rows, `outputs` of them wanted.
     pub fn activation_bytes(&self, tokens: usize, outputs: usize) -> u64 {
         let elements = self.buffers.iter().map(|buffer| {
             let rows = match buffer.rows {
@@ -124,7 +124,7 @@ impl Plan {
         elements.sum::<u64>() * size_of::<f32>() as u64
     }
 
-    /// The attentions of all layers, in order.
+    /// Attention of every layer that has it, in order.
     pub fn attentions(&self) -> impl Iterator<Item = &Attention> {
         self.ops.iter().filter_map(|op| match op {
             Op::Attend { shape, .. } => Some(shape),
@@ -132,7 +132,7 @@ impl Plan {
         })
     }
 
-    /// Whether every position sees only those before it: what generation takes.
+    /// Whether every position sees only earlier ones, as generation requires.
     pub fn is_causal(&self) -> bool {
         self.attentions().all(|attention| attention.causal)
     }

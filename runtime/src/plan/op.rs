@@ -1,19 +1,19 @@
-//! The operations. An operation has one name here, in the CPU's kernels and in the `.wgsl` file.
+//! The operations of a plan.
 //!
-//! Rule for whoever carries them out: a row of a result depends on that row's inputs and its own sequence's state only, never
-//! on the other rows of the step, so a sequence gives the same tokens whatever runs beside it.
+//! Contract for devices: a result row depends only on that row's inputs and its own sequence's state, never on other rows of the
+//! step, so a sequence gives the same tokens whatever runs beside it.
 
 use super::{Rope, Slot, Weight};
 
 pub use satchel_compute::kernels::elementwise::Activation;
 pub use satchel_compute::kernels::experts::ExpertActivation;
 
-/// A factor of a whole matrix: formats of four bits keep one beside their blocks.
+/// A scale for a whole matrix, which four-bit formats store beside their blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Factor {
     /// `(1)`
     pub weight: Weight,
-    /// `(x · weightᵀ + bias) * factor` in place of `(x · weightᵀ) * factor + bias`.
+    /// `(x · weightᵀ + bias) * factor` instead of `(x · weightᵀ) * factor + bias`.
     pub covers_bias: bool,
 }
 
@@ -24,15 +24,15 @@ pub struct Product {
     pub weight: Weight,
     /// `(rows)`
     pub bias: Option<Weight>,
-    /// The weight's factor, where it has one.
+    /// The weight's factor, if it has one.
     pub factor: Option<Factor>,
     /// Where the result goes.
     pub out: Slot,
-    /// Add to `out` in place of overwriting it.
+    /// Add to `out` instead of overwriting it.
     pub add: bool,
 }
 
-/// What a norm takes off and divides by.
+/// What a norm subtracts and divides by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NormKind {
     /// `x / sqrt(mean(x²) + ε)`
@@ -43,14 +43,14 @@ pub enum NormKind {
     L2,
 }
 
-/// A normalisation of groups of columns.
+/// Normalises groups of columns.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Norm {
     /// How.
     pub kind: NormKind,
-    /// Columns that are normalised together: all of a row, or one head's.
+    /// Columns normalised together: a whole row, or one head.
     pub width: usize,
-    /// `(width)`, the same for all groups, or `(columns)`.
+    /// `(width)`, shared by all groups, or `(columns)`.
     pub weight: Option<Weight>,
     /// Like `weight`.
     pub bias: Option<Weight>,
@@ -58,17 +58,17 @@ pub struct Norm {
     pub epsilon: f32,
 }
 
-/// Which positions a query sees of those up to its own.
+/// Which of the positions up to its own a query sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Window {
     /// The last `n`.
     Sliding(usize),
-    /// Those of the same stretch of `n` positions (`llama4`).
+    /// Those in its own chunk of `n` positions (`llama4`).
     Chunked(usize),
 }
 
 impl Window {
-    /// Positions that it looks back at the most.
+    /// Maximum positions it looks back.
     pub fn length(self) -> usize {
         match self {
             Self::Sliding(length) | Self::Chunked(length) => length,
@@ -76,32 +76,32 @@ impl Window {
     }
 }
 
-/// How queries look at keys and values.
+/// Parameters of attention.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Attention {
     /// Query heads.
     pub heads: usize,
     /// Key and value heads; divides `heads`.
     pub kv_heads: usize,
-    /// Columns of a key's head, and of a query's.
+    /// Columns per key and query head.
     pub key_dim: usize,
-    /// Columns of a value's head.
+    /// Columns per value head.
     pub value_dim: usize,
     /// Scores are multiplied by this before the softmax.
     pub scale: f32,
-    /// What is seen of the past; `None`: all of it.
+    /// Visible part of the past; `None`: all of it.
     pub window: Option<Window>,
-    /// Scores are squashed to `cap * tanh(score / cap)`.
+    /// Scores become `cap * tanh(score / cap)`.
     pub softcap: Option<f32>,
-    /// Largest slope of a bias by distance (ALiBi, arXiv:2108.12409).
+    /// Maximum slope of distance biases (ALiBi, arXiv:2108.12409).
     pub alibi: Option<f32>,
-    /// `(heads)`: a score of each head that takes part in the softmax and has no value.
+    /// `(heads)`: per head a score that joins the softmax but has no value.
     pub sinks: Option<Weight>,
-    /// Positions see those before them only.
+    /// Positions see only earlier ones and themselves.
     pub causal: bool,
 }
 
-/// A layer's place in the state of a sequence.
+/// A layer's place in a sequence's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kept {
     /// An index into [`super::StateLayout::groups`].
@@ -117,34 +117,34 @@ pub enum Gating {
     Softmax,
     /// A sigmoid for each expert.
     Sigmoid,
-    /// Softmax over the chosen ones.
+    /// Softmax over the chosen experts.
     SoftmaxOfChosen,
 }
 
 /// How experts are chosen.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Router {
-    /// How many there are.
+    /// Number of experts.
     pub experts: usize,
-    /// How many a row uses.
+    /// Experts used per row.
     pub used: usize,
-    /// Weights out of scores.
+    /// How scores become weights.
     pub gating: Gating,
-    /// `(experts)`, added to the gated scores to choose by, not to weigh by.
+    /// `(experts)`, added to the gated scores for choosing, but not for weighting.
     pub bias: Option<Weight>,
-    /// Choose by the scores as they are, not by what the gating makes of them (`llama4`).
+    /// Choose by raw scores instead of gated ones (`llama4`).
     pub by_score: bool,
-    /// Experts stand in so many groups, of which only the best are chosen from; 1: no groups.
+    /// Number of expert groups, of which only the best are considered; 1: no groups.
     pub groups: usize,
-    /// How many of them.
+    /// Number of groups considered.
     pub groups_used: usize,
     /// Divide the chosen weights by their sum.
     pub normalise: bool,
-    /// Multiply them by this.
+    /// Scale of the weights.
     pub scale: f32,
 }
 
-/// Feed-forward experts: `down(activation(gate(x)) * up(x))` of each chosen one, weighed and added up.
+/// Feed-forward experts: the weighted sum of `down(activation(gate(x)) * up(x))` over the chosen ones.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Experts {
     /// Stack of `(feed_forward, embedding)`; `None`: `down(activation(up(x)))`.
@@ -159,22 +159,22 @@ pub struct Experts {
     pub up_bias: Option<Weight>,
     /// `(experts, embedding)`
     pub down_bias: Option<Weight>,
-    /// `(experts)`: factors of the matrices.
+    /// `(experts)`: scales of the matrices.
     pub gate_factor: Option<Weight>,
     /// `(experts)`
     pub up_factor: Option<Weight>,
     /// `(experts)`
     pub down_factor: Option<Weight>,
-    /// What happens between the products; plain where there is no gate.
+    /// Applied between the products; plain if there is no gate.
     pub activation: ExpertActivation,
-    /// Weights multiply what goes in, not what comes out (`llama4`).
+    /// Weights multiply an expert's input instead of its output (`llama4`).
     pub weigh_input: bool,
 }
 
 /// A recurrence over the rows of a sequence.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Recurrence {
-    /// Selective scan of Mamba (arXiv:2312.00752): a state of `state` for each of x's columns.
+    /// Selective scan of Mamba (arXiv:2312.00752): `state` elements for each column of `x`.
     Mamba {
         /// `(columns)`
         x: Slot,
@@ -189,7 +189,7 @@ pub enum Recurrence {
         /// `(columns)`
         d: Weight,
     },
-    /// Mamba 2 (arXiv:2405.21060): a decay for each head.
+    /// Mamba-2 (arXiv:2405.21060): one decay per head.
     Mamba2 {
         /// `(heads, head_dim)`
         x: Slot,
@@ -216,20 +216,20 @@ pub enum Recurrence {
         key: Slot,
         /// `(value_heads, value_dim)`
         value: Slot,
-        /// `(value_heads)`: logarithm of what is kept.
+        /// `(value_heads)`: log decay of the state.
         decay: Slot,
-        /// `(value_heads)`: how much is learned.
+        /// `(value_heads)`: learning rate.
         beta: Slot,
         /// Heads of queries and keys.
         key_heads: usize,
         /// Heads of values.
         value_heads: usize,
-        /// Value heads of one key head stand together; otherwise value head `i` reads key head `i % key_heads`.
+        /// Adjacent value heads share a key head; otherwise value head `i` uses key head `i % key_heads`.
         interleaved: bool,
     },
 }
 
-/// How rows of a sequence become one.
+/// How a sequence's rows are pooled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pooling {
     /// Their mean.
@@ -254,15 +254,15 @@ pub enum Op {
     Norm { x: Slot, norm: Norm, out: Slot },
     /// Several products with the same `x`.
     Linear { x: Slot, products: Vec<Product> },
-    /// Each head of `x` by its own matrix of a stack: `out[head] = weight[head] · x[head]`.
+    /// Multiplies each head of `x` by its own matrix of a stack: `out[head] = weight[head] · x[head]`.
     LinearHeads { x: Slot, weight: Weight, out: Slot },
-    /// Every `stride` columns of `x` give `width` columns of `out`, from the `first` of them on.
+    /// From every `stride` columns of `x`, takes `width` columns from `first` on.
     Split { x: Slot, first: usize, width: usize, stride: usize, out: Slot },
-    /// Heads made of a part of their own and a part: `out[head] = (x[head], y[head])`, `y` once for all where it has one head.
+    /// Concatenates two parts per head: `out[head] = (x[head], y[head])`; `y` is shared if it is one head wide.
     Join { x: Slot, y: Slot, heads: usize, out: Slot },
-    /// Rotates `heads` of `x` by the rows' positions, in place, from the `first` element of a head on.
+    /// Rotates `heads` of `x` by the rows' positions, in place, from element `first` of each head on.
     Rope { x: Slot, rope: Rope, heads: usize, first: usize },
-    /// Keys and values of the rows go into the cache.
+    /// Stores the rows' keys and values in the cache.
     Store { kept: Kept, key: Slot, value: Slot },
     /// Attention of every row over its own sequence's positions.
     Attend { kept: Kept, shape: Attention, query: Slot, out: Slot },
@@ -272,9 +272,9 @@ pub enum Op {
     Gate { activation: Activation, gate: Slot, up: Slot, out: Slot },
     /// `to += x`
     Add { x: Slot, to: Slot },
-    /// `to *= x`, where a column of `x` multiplies `width` of `to`.
+    /// `to *= x`, where each column of `x` multiplies `width` columns of `to`.
     Multiply { x: Slot, to: Slot, width: usize },
-    /// `to *= vector`, where an element of `vector` multiplies `width` columns of `to`.
+    /// `to *= vector`, where each element of `vector` multiplies `width` columns of `to`.
     MultiplyVector { vector: Weight, to: Slot, width: usize },
     /// `to /= vector`
     DivideVector { vector: Weight, to: Slot },
@@ -284,11 +284,12 @@ pub enum Op {
     Softcap { x: Slot, cap: f32 },
     /// `x = min(max(x, -limit), limit)`
     Clamp { x: Slot, limit: f32 },
-    /// Queries grow with the logarithm of their position (`llama4`, `mistral3`): `x *= 1 + scale * ln(1 + floor((position + offset) / length))`.
+    /// Scales queries with the logarithm of their position (`llama4`, `mistral3`):
+    /// `x *= 1 + scale * ln(1 + floor((position + offset) / length))`.
     Temperature { x: Slot, scale: f32, length: usize, offset: f32 },
     /// `out = (chosen experts, their weights)`, `2 * used` columns.
     Route { scores: Slot, router: Router, out: Slot },
-    /// `out = Σ weight · expert(x)` over the chosen ones.
+    /// `out = Σ weight · expert(x)` over the chosen experts.
     Experts { x: Slot, routes: Slot, experts: Experts, out: Slot },
     /// Causal convolution of each column over its last `kernel` rows; `weight (columns, kernel)`, `bias (columns)`.
     Convolve {
@@ -304,6 +305,6 @@ pub enum Op {
     Recur { kept: Kept, recurrence: Recurrence, out: Slot },
     /// Keeps the wanted rows.
     Select { x: Slot, out: Slot },
-    /// One row a sequence.
+    /// Pools each sequence to one row.
     Pool { pooling: Pooling, x: Slot, out: Slot },
 }

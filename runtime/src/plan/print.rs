@@ -1,6 +1,6 @@
-//! A plan that a person can read: `satchel inspect --plan`.
+//! A human-readable plan: `satchel inspect --plan`.
 //!
-//! A line an operation, `name(inputs) -> outputs`, with widths and weights; layers that repeat the one before are told as such.
+//! One line per operation, `name(inputs) -> outputs`, with widths and weights; repeated layers are collapsed.
 
 use std::fmt::{self, Display, Formatter, Write};
 
@@ -49,9 +49,9 @@ impl Display for StateGroup {
     }
 }
 
-/// Writes lines; a run of layers with the same lines (but for the layer's number) is written once.
+/// Writes lines; a run of layers that differ only in the layer number is written once.
 fn write_layers(out: &mut Formatter<'_>, lines: &[(Option<usize>, String)]) -> fmt::Result {
-    // Operations without a weight of their own belong to the layer before them.
+    // Operations without weights belong to the layer before them.
     let mut layers: Vec<(Option<usize>, Vec<&str>)> = Vec::new();
     for (layer, line) in lines {
         match layers.last_mut() {
@@ -85,7 +85,7 @@ fn write_layers(out: &mut Formatter<'_>, lines: &[(Option<usize>, String)]) -> f
 }
 
 impl Plan {
-    /// Slots are told by their buffer and width, which repeat from layer to layer.
+    /// Slots are named by buffer and width, which repeat from layer to layer.
     fn name(&self, slot: Slot) -> String {
         let shape = self.slot(slot);
         format!("b{}[{}]", shape.buffer, shape.columns)
@@ -109,7 +109,7 @@ impl Plan {
         let name = self.weights[weight.0].name.strip_prefix("blk.");
         match name {
             Some(rest) => rest.split('.').next().and_then(|number| number.parse().ok()),
-            // Of no layer: told apart from both neighbours by a number that no layer has.
+            // No layer: kept apart from both neighbours by a number that no layer has.
             None => Some(usize::MAX),
         }
         .filter(|&layer| layer != usize::MAX || !matches!(op, Op::Embed { .. }))

@@ -1,43 +1,43 @@
-//! What a sequence keeps from step to step: keys and values in pages, recurrent states whole.
+//! What a sequence keeps between steps: keys and values in pages, recurrent states whole.
 
 use satchel_compute::kernels::attention::{CacheType, CacheTypes, PAGE_TOKENS};
 
-/// Positions in a page of a paged group.
+/// Positions per page of a paged group.
 pub const BLOCK_TOKENS: usize = PAGE_TOKENS;
 
-/// The number of a page within its group.
+/// Index of a page within its group.
 pub type PageId = u32;
 
-/// Layers whose state has one shape and is handed out together.
+/// Layers whose states have the same shape and are allocated together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StateGroup {
-    /// Keys and values, [`BLOCK_TOKENS`] positions of all the group's layers to a page.
+    /// Keys and values: one page holds [`BLOCK_TOKENS`] positions of all the group's layers.
     Paged {
         /// Layers.
         layers: usize,
-        /// Key and value heads of a layer.
+        /// Key and value heads per layer.
         heads: usize,
-        /// Elements of a key's head.
+        /// Elements per key head.
         key_dim: usize,
-        /// Elements of a value's head.
+        /// Elements per value head.
         value_dim: usize,
-        /// Positions that a layer looks back; pages before them are given back. `None`: all.
+        /// Positions that a layer looks back; earlier pages are freed. `None`: all.
         window: Option<usize>,
     },
-    /// A state of fixed size, one page for a sequence.
+    /// A fixed-size state, one page per sequence.
     Recurrent {
         /// Layers.
         layers: usize,
-        /// f32 of a layer.
+        /// f32 per layer.
         elements: usize,
     },
 }
 
 impl StateGroup {
-    /// Bytes of a page.
+    /// Bytes per page.
     ///
     /// # Errors
-    /// One line for the user, where heads of this size do not fit the types that the cache was asked to have.
+    /// One line for the user if heads of this size do not fit the requested cache types.
     pub fn page_bytes(&self, cache: CacheTypes) -> Result<u64, String> {
         match *self {
             Self::Paged { layers, heads, key_dim, value_dim, .. } => {
@@ -50,11 +50,11 @@ impl StateGroup {
         }
     }
 
-    /// Pages that a sequence of `positions` holds at the most.
+    /// Maximum pages that a sequence of `positions` holds.
     pub fn pages(&self, positions: usize, step_tokens: usize) -> usize {
         match *self {
             Self::Paged { window: Some(window), .. } => {
-                // What is seen from the first row of a step, and the step's own rows; both ends may lie within a page.
+                // What a step's first row sees, plus the step's own rows; both ends may be inside a page.
                 let held = (window + step_tokens).min(positions);
                 (held.div_ceil(BLOCK_TOKENS) + 1).min(positions.div_ceil(BLOCK_TOKENS))
             }
@@ -63,16 +63,16 @@ impl StateGroup {
         }
     }
 
-    /// Whether a sequence's state can be had at any earlier length, or only where a copy of it was kept.
+    /// Whether the state can only be restored where a copy was kept, rather than truncated to any length.
     pub fn is_recurrent(&self) -> bool {
         matches!(self, Self::Recurrent { .. })
     }
 }
 
-/// All that a sequence keeps.
+/// Everything that a sequence keeps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StateLayout {
-    /// In the order of first use.
+    /// In order of first use.
     pub groups: Vec<StateGroup>,
 }
 

@@ -1,37 +1,37 @@
-//! The rows of one pass over a plan.
+//! The rows of one forward pass over a plan.
 
 use std::sync::Arc;
 
 use super::PageId;
 use crate::TokenId;
 
-/// What a row begins as.
+/// A row's input.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RowInput {
     /// A token, looked up in the table.
     Token(TokenId),
-    /// An embedding, taken as it is.
+    /// An embedding, used as is.
     Embedding(Arc<[f32]>),
 }
 
-/// Rows of any mixture of sequences. Rows of one sequence stand together, in order of position.
+/// Rows of any mix of sequences. A sequence's rows are contiguous, in order of position.
 #[derive(Clone, Debug, Default)]
 pub struct Step {
-    /// What each row begins as.
+    /// Each row's input.
     pub inputs: Vec<RowInput>,
-    /// Its position in its sequence.
+    /// Each row's position in its sequence.
     pub positions: Vec<usize>,
-    /// Its sequence, an index into `states`.
+    /// Each row's sequence, an index into `states`.
     pub sequences: Vec<usize>,
-    /// The pages of each sequence, for each group of the plan's state, in order of position; they cover every position above.
-    /// `None`: a window has passed it. Of a recurrent group it is the one page.
+    /// Each sequence's pages, by group of the plan's state, in order of position, covering every position above. `None`: a window
+    /// has passed it. A recurrent group has a single page.
     pub states: Vec<Vec<Vec<Option<PageId>>>>,
-    /// Rows whose result is wanted, ascending; several of a sequence, perhaps.
+    /// Wanted rows, ascending; possibly several per sequence.
     pub outputs: Vec<usize>,
 }
 
 impl Step {
-    /// Rows.
+    /// Number of rows.
     pub fn len(&self) -> usize {
         self.inputs.len()
     }
@@ -41,14 +41,14 @@ impl Step {
         self.inputs.is_empty()
     }
 
-    /// Appends a token of the sequence whose state was pushed last.
+    /// Appends a token of the most recently pushed sequence state.
     pub fn push(&mut self, token: TokenId, position: usize, sequence: usize) {
         self.inputs.push(RowInput::Token(token));
         self.positions.push(position);
         self.sequences.push(sequence);
     }
 
-    /// The rows of each sequence, as a range.
+    /// Each sequence with its range of rows.
     pub fn runs(&self) -> Vec<(usize, std::ops::Range<usize>)> {
         let mut runs: Vec<(usize, std::ops::Range<usize>)> = Vec::new();
         for (row, &sequence) in self.sequences.iter().enumerate() {

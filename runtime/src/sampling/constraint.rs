@@ -1,24 +1,24 @@
-//! What an answer has to satisfy: which tokens may come next, by whoever knows the grammar.
+//! A constraint on the answer: which tokens may come next.
 //!
-//! The engine asks for a mask before it samples and tells what was chosen; it knows nothing of grammars.
+//! The engine asks for a mask before it samples and reports what was chosen; it knows nothing about grammars.
 
 use std::fmt::Debug;
 
 use crate::TokenId;
 
-/// Allowed tokens, a bit each.
+/// A bit mask of allowed tokens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TokenMask {
     words: Vec<u32>,
 }
 
 impl TokenMask {
-    /// A mask for so many tokens that allows none.
+    /// A mask for this many tokens that allows none.
     pub fn none(tokens: usize) -> Self {
         Self { words: vec![0; tokens.div_ceil(32)] }
     }
 
-    /// From bits, the lowest of the first word first.
+    /// From bits, lowest bit of the first word first.
     pub fn from_words(words: Vec<u32>) -> Self {
         Self { words }
     }
@@ -28,12 +28,12 @@ impl TokenMask {
         self.words[token as usize / 32] |= 1 << (token % 32);
     }
 
-    /// Whether a token is allowed; those past the mask's end are not.
+    /// Whether a token is allowed; tokens beyond the mask are not.
     pub fn allows(&self, token: TokenId) -> bool {
         self.words.get(token as usize / 32).is_some_and(|word| word >> (token % 32) & 1 == 1)
     }
 
-    /// Makes what is not allowed impossible.
+    /// Sets the logits of disallowed tokens to negative infinity.
     pub fn apply(&self, logits: &mut [f32]) {
         for (at, logits) in logits.chunks_mut(32).enumerate() {
             let word = self.words.get(at).copied().unwrap_or(0);
@@ -46,27 +46,27 @@ impl TokenMask {
     }
 }
 
-/// A grammar at some point of an answer.
+/// A grammar's state at some point of an answer.
 pub trait Constraint: Debug + Send {
-    /// The tokens that may come next, end tokens among them where the answer may end.
+    /// The tokens that may come next, including end tokens if the answer may end here.
     ///
     /// # Errors
-    /// One line, where the grammar cannot go on (too large, too slow); the answer ends with it, it never goes on unchecked.
+    /// One line if the grammar gives up (too large, too slow); the answer then ends rather than going on unchecked.
     fn allowed(&mut self) -> Result<TokenMask, String>;
 
-    /// Takes the token that was chosen.
+    /// Advances by the chosen token.
     ///
     /// # Errors
-    /// One line, where the token was not allowed.
+    /// One line if the token was not allowed.
     fn accept(&mut self, token: TokenId) -> Result<(), String>;
 
-    /// Takes the last tokens back.
+    /// Undoes the last `tokens` tokens.
     ///
     /// # Errors
-    /// One line, where so many cannot be taken back.
+    /// One line if that many cannot be undone.
     fn roll_back(&mut self, tokens: usize) -> Result<(), String>;
 
-    /// The same point once more.
+    /// An independent copy of the current state.
     fn fork(&self) -> Box<dyn Constraint>;
 }
 

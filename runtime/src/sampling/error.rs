@@ -1,11 +1,11 @@
-//! Why no token could be chosen.
+//! Why no token could be sampled.
 //!
-//! None of these is the person's everyday mistake: logits that are no numbers point at damaged weights, the other two
-//! at a logit bias that leaves nothing or names a token the model does not have.
+//! None is an everyday user mistake: non-finite logits point to damaged weights, the other two to a logit bias that bans
+//! everything or names a token the model does not have.
 
 use crate::TokenId;
 
-/// Why no token could be chosen.
+/// Why no token could be sampled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SamplingError {
     /// A logit is NaN or positive infinity.
@@ -14,7 +14,7 @@ pub enum SamplingError {
         /// First token with such a logit.
         token: TokenId,
     },
-    /// Every logit is negative infinity, or there is none.
+    /// Every logit is negative infinity, or there are none.
     #[error("no token is left to choose from: the logit bias bans every one")]
     NothingLeft,
     /// A bias names a token outside the vocabulary.

@@ -4,7 +4,7 @@ use super::select::select_top;
 use crate::TokenId;
 use crate::kernels::scan;
 
-/// Natural logarithm of the sum of exp(logit): what log-probabilities are measured from.
+/// Natural logarithm of the sum of exp(logit), the reference point of log-probabilities.
 fn log_sum_exp(logits: &[f32]) -> f64 {
     let largest = scan::largest(logits);
     if largest == f32::NEG_INFINITY {
@@ -14,7 +14,7 @@ fn log_sum_exp(logits: &[f32]) -> f64 {
     f64::from(largest) + sum.ln()
 }
 
-/// Log-probability of token `id` under softmax of `logits`; negative infinity for an id outside of them.
+/// Log-probability of token `id` under softmax of `logits`; negative infinity if `id` is out of range.
 pub fn log_softmax_at(logits: &[f32], id: TokenId) -> f32 {
     match logits.get(id as usize) {
         Some(&logit) if logit > f32::NEG_INFINITY => (f64::from(logit) - log_sum_exp(logits)) as f32,
@@ -22,7 +22,7 @@ pub fn log_softmax_at(logits: &[f32], id: TokenId) -> f32 {
     }
 }
 
-/// The `n` most likely tokens with their log-probabilities, most likely first; equal ones by token id.
+/// The `n` most likely tokens with their log-probabilities, most likely first; ties by token id.
 pub fn top_logprobs(logits: &[f32], n: usize) -> Vec<(TokenId, f32)> {
     let base = log_sum_exp(logits);
     let mut top = Vec::new();
@@ -36,7 +36,7 @@ mod tests {
 
     #[test]
     fn known_distribution() {
-        // Probabilities 1/10, 2/10, 3/10, 4/10, and one token without a chance.
+        // Probabilities 1/10, 2/10, 3/10, 4/10, and one token of probability 0.
         let logits: Vec<f32> = [1.0f32, 2.0, 3.0, 4.0, 0.0].iter().map(|p| p.ln() + 50.0).collect();
         for (id, p) in [(0, 0.1f32), (1, 0.2), (2, 0.3), (3, 0.4)] {
             assert!((log_softmax_at(&logits, id) - p.ln()).abs() < 1e-5);

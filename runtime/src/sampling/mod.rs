@@ -1,10 +1,10 @@
-//! Logits to a token: what a request may set, and the sampler that applies it.
+//! Logits to a token: a request's sampling settings, and the sampler that applies them.
 //!
-//! Knows token ids and numbers only. One `Sampler` belongs to one sequence and holds its random state and the tokens
-//! it has seen, so that a sequence gives the same tokens whoever runs beside it.
+//! Knows token ids and numbers only. A `Sampler` belongs to one sequence and holds its random state and recent tokens, so that a
+//! sequence gives the same tokens whatever runs beside it.
 //!
-//! The one idea to know: no stage sorts the vocabulary. `select` finds the few tokens that can still win, and the
-//! stages after it work on those.
+//! The one idea to know: no stage sorts the vocabulary. `select` finds the few tokens that can still win, and later stages work
+//! on those.
 
 mod constraint;
 mod error;
@@ -24,30 +24,30 @@ use satchel_container::parameters::{PARAMETERS, Parameter, Value};
 
 use crate::TokenId;
 
-/// How the next token is chosen. `Default` is plain sampling at temperature 1 with nothing cut off.
+/// How the next token is sampled. `Default` is plain sampling at temperature 1 without truncation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SamplingParams {
-    /// 0: always the most likely token. Otherwise logits are divided by it.
+    /// 0: greedy, always the most likely token. Otherwise logits are divided by it.
     pub temperature: f32,
-    /// Keep this many most likely tokens; 0 keeps all.
+    /// Keep the k most likely tokens; 0 keeps all.
     pub top_k: usize,
     /// Keep the smallest set of tokens whose probabilities sum to this; 1 keeps all.
     pub top_p: f32,
-    /// Drop tokens less likely than this share of the most likely one; 0 drops none.
+    /// Drop tokens less likely than this fraction of the most likely one; 0 drops none.
     pub min_p: f32,
     /// Locally typical sampling: keep tokens near the entropy up to this mass; 1 keeps all.
     pub typical_p: f32,
     /// Divide (positive) or multiply (negative) logits of tokens in the penalty window by this; 1 is off.
     pub repeat_penalty: f32,
-    /// How many of the last tokens the penalties look at; 0 none, `usize::MAX` all.
+    /// Length of the penalty window in tokens; 0 none, `usize::MAX` all.
     pub repeat_last_n: usize,
     /// Subtracted from the logit of every token in the window.
     pub presence_penalty: f32,
-    /// Subtracted once for each occurrence in the window.
+    /// Subtracted once per occurrence in the window.
     pub frequency_penalty: f32,
-    /// Seed of the random state; `None` draws one, which the result reports.
+    /// Random seed; `None` draws one, which the result reports.
     pub seed: Option<u64>,
-    /// Added to the logits of these tokens, before everything else; negative infinity bans a token.
+    /// Added to these tokens' logits, before everything else; negative infinity bans a token.
     pub logit_bias: Vec<(TokenId, f32)>,
 }
 
@@ -70,7 +70,7 @@ impl Default for SamplingParams {
 }
 
 impl SamplingParams {
-    /// What answers are drawn with when neither the request nor the packed file says: the table's defaults, which are
+    /// Defaults for answers if neither the request nor the packed file sets anything: the parameter table's, which are
     /// llama.cpp's and keep small models from rambling.
     pub fn for_answers() -> Self {
         let mut params = Self::default();
@@ -82,7 +82,7 @@ impl SamplingParams {
         params
     }
 
-    /// Sets the field that belongs to a parameter of the table; false where none does (`max_tokens`).
+    /// Sets the field of a parameter in the table; false if there is none (`max_tokens`).
     pub fn set(&mut self, parameter: &Parameter, value: Value) -> bool {
         match parameter.name {
             "temperature" => self.temperature = value.as_f32(),
@@ -100,9 +100,9 @@ impl SamplingParams {
         true
     }
 
-    /// The value of a parameter of the table, `None` where it has none.
+    /// The value of a parameter in the table, `None` if it has none.
     pub fn get(&self, parameter: &Parameter) -> Option<Value> {
-        // `usize::MAX` is "all": -1 in the window of the penalties, and as good as any number of tokens in `top_k`.
+        // `usize::MAX` means "all": -1 for the penalty window, and as good as any large number for `top_k`.
         let whole = |value: usize, all: i64| Value::Whole(i64::try_from(value).unwrap_or(all).into());
         Some(match parameter.name {
             "temperature" => self.temperature.into(),

@@ -1,8 +1,8 @@
-//! One sequence's sampler: its parameters, its random state, and the tokens that the penalties look at.
+//! One sequence's sampler: its parameters, its random state, and the tokens in the penalty window.
 //!
-//! The stages run in llama.cpp's default order, so that settings people bring along mean the same here:
-//! logit bias, penalties (repetition, then frequency and presence), top-k, typical, top-p, min-p, temperature, draw.
-//! At temperature 0 the most likely token after the penalties is taken, and the stages between have no say.
+//! The stages run in llama.cpp's default order, so that users' existing settings mean the same here: logit bias, penalties
+//! (repetition, then frequency and presence), top-k, typical, top-p, min-p, temperature, draw. At temperature 0 the most likely
+//! token after the penalties is taken, and the stages between are skipped.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -11,24 +11,24 @@ use super::{SamplingError, SamplingParams, stages};
 use crate::TokenId;
 use crate::kernels::scan;
 
-/// How many candidates top-p asks for first when no top-k has limited them; most distributions need fewer.
+/// How many candidates top-p tries first if top-k has not limited them; most distributions need fewer.
 const FIRST_CANDIDATES: usize = 128;
 
 /// Chooses the tokens of one sequence.
 pub struct Sampler {
     params: SamplingParams,
     random: oorandom::Rand64,
-    /// The last `repeat_last_n` tokens, oldest first; empty when no penalty is on.
+    /// The last `repeat_last_n` tokens, oldest first; empty if no penalty is on.
     window: VecDeque<TokenId>,
     /// How often each token occurs in the window.
     counts: HashMap<TokenId, u32>,
-    /// Kept between calls for its memory.
+    /// Kept between calls to reuse its memory.
     candidates: Vec<Candidate>,
 }
 
 impl Sampler {
-    /// A sampler for one sequence. `params` are valid (`SamplingParams::validate`); `seed` decides every draw, and
-    /// `params.seed` is not looked at (`SamplingParams::seed_or_random` gives the one to pass).
+    /// A sampler for one sequence. `params` must be valid (`SamplingParams::validate`); `seed` determines every draw, and
+    /// `params.seed` is ignored (`SamplingParams::seed_or_random` gives the one to pass).
     pub fn new(params: &SamplingParams, seed: u64) -> Self {
         Self {
             params: params.clone(),
@@ -39,7 +39,7 @@ impl Sampler {
         }
     }
 
-    /// Tells the penalties about a token of the sequence: each of the prompt's, then each one that was chosen.
+    /// Adds a token of the sequence to the penalty window: each of the prompt's, then each chosen one.
     pub fn accept(&mut self, token: TokenId) {
         if !self.has_penalties() {
             return;
@@ -57,8 +57,8 @@ impl Sampler {
         *self.counts.entry(token).or_insert(0) += 1;
     }
 
-    /// Chooses the next token from the logits of the whole vocabulary. Bias and penalties are written into `logits`.
-    /// Does not accept the token.
+    /// Samples the next token from the logits of the whole vocabulary. Bias and penalties are written into `logits`. Does not
+    /// accept the token.
     pub fn sample(&mut self, logits: &mut [f32]) -> Result<TokenId, SamplingError> {
         self.apply_bias(logits)?;
         self.apply_penalties(logits);
@@ -96,7 +96,7 @@ impl Sampler {
     fn apply_penalties(&self, logits: &mut [f32]) {
         let p = &self.params;
         for (&token, &count) in &self.counts {
-            // A prompt may hold ids that the output has no row for; they cannot be chosen, so nothing to do.
+            // A prompt may contain ids without an output row; they cannot be chosen, so there is nothing to do.
             let Some(logit) = logits.get_mut(token as usize) else {
                 continue;
             };
@@ -109,7 +109,7 @@ impl Sampler {
         }
     }
 
-    /// Runs top-k, typical, top-p and min-p; leaves the candidates sorted, at least one.
+    /// Runs top-k, typical, top-p and min-p; leaves at least one candidate, sorted.
     fn narrow(&mut self, logits: &[f32]) -> Result<(), SamplingError> {
         let p = &self.params;
         let limit = if p.top_k == 0 { logits.len() } else { p.top_k.min(logits.len()) };
@@ -128,7 +128,7 @@ impl Sampler {
             let total = stages::total_weight(candidates);
             stages::top_p(candidates, p.top_p, total);
         } else {
-            // Top-p alone over the vocabulary: take a few, and more only where the distribution is flat.
+            // Top-p alone over the vocabulary: start with a few candidates, and take more only if the distribution is flat.
             let largest = scan::largest(logits);
             if largest == f32::NEG_INFINITY {
                 return Err(SamplingError::NothingLeft);
@@ -147,13 +147,13 @@ impl Sampler {
         Ok(())
     }
 
-    /// No stage that needs an order: every token above the min-p threshold takes part, unsorted.
+    /// No stage needs an order: every token above the min-p threshold takes part, unsorted.
     fn draw_from_all(&mut self, logits: &[f32]) -> Result<TokenId, SamplingError> {
         let largest = scan::largest(logits);
         if largest == f32::NEG_INFINITY {
             return Err(SamplingError::NothingLeft);
         }
-        // ln(0) is negative infinity: everything takes part but what is banned.
+        // ln(0) is negative infinity: all but banned tokens take part.
         let least = largest + self.params.min_p.ln();
         possible(logits, least, &mut self.candidates);
         let random = self.random.rand_float();
@@ -162,7 +162,7 @@ impl Sampler {
     }
 }
 
-/// Puts every token that has a chance and a logit of `least` at least into `out`, by token id.
+/// Collects every token with non-zero probability and a logit of at least `least` into `out`, by token id.
 fn possible(logits: &[f32], least: f32, out: &mut Vec<Candidate>) {
     out.clear();
     let all = logits.iter().enumerate().filter(|(_, l)| **l >= least && **l > f32::NEG_INFINITY);

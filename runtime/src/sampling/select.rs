@@ -1,8 +1,8 @@
-//! The most likely tokens out of a whole vocabulary, without sorting it.
+//! The most likely tokens of a whole vocabulary, without sorting it.
 //!
-//! `select_top` reads the logits once, against a threshold that rises: what lies below it is dropped, runs at a time, at the price
-//! of one comparison, and what lies above goes into a small buffer that is cut down by `select_nth_unstable` when full.
-//! Equal logits: the smaller token id wins, everywhere, so that results do not depend on the path taken.
+//! `select_top` reads the logits once, against a rising threshold: values below it are dropped, whole runs at a time, at the
+//! price of one comparison; values above go into a small buffer that `select_nth_unstable` cuts down when full. Ties: the smaller
+//! token id always wins, so that results do not depend on the path taken.
 
 use std::cmp::Ordering;
 
@@ -19,12 +19,12 @@ pub(super) struct Candidate {
 
 /// Most likely first; equal logits by token id.
 pub(super) fn by_likelihood(a: &Candidate, b: &Candidate) -> Ordering {
-    // Adding zero makes -0.0 and 0.0 the same to `total_cmp`, as they are to `>`.
+    // Adding zero makes -0.0 and 0.0 equal to `total_cmp`, as they are to `>`.
     (b.logit + 0.0).total_cmp(&(a.logit + 0.0)).then(a.token.cmp(&b.token))
 }
 
-/// Puts the `n` most likely tokens into `out` (cleared first), most likely first. Tokens at negative infinity have no
-/// chance and are left out, so `out` may get fewer. `logits` hold no NaN.
+/// Puts the `n` most likely tokens into `out` (cleared first), most likely first. Tokens at negative infinity are left out, so
+/// `out` may get fewer. `logits` must not contain NaN.
 pub(super) fn select_top(logits: &[f32], n: usize, out: &mut Vec<Candidate>) {
     out.clear();
     if n == 0 {
@@ -38,7 +38,7 @@ pub(super) fn select_top(logits: &[f32], n: usize, out: &mut Vec<Candidate>) {
             continue;
         }
         for (at, &logit) in logits.iter().enumerate() {
-            // Strictly above: a later token with an equal logit loses to the `n` that are there already.
+            // Strictly above: a later token with an equal logit loses to the `n` already there.
             if logit > threshold {
                 out.push(Candidate { logit, token: (run * RUN + at) as TokenId });
                 if out.len() >= capacity && out.len() > n {
@@ -56,7 +56,7 @@ pub(super) fn select_top(logits: &[f32], n: usize, out: &mut Vec<Candidate>) {
     out.sort_unstable_by(by_likelihood);
 }
 
-/// The most likely token; `None` when every logit is negative infinity. `logits` hold no NaN.
+/// The most likely token; `None` if every logit is negative infinity. `logits` must not contain NaN.
 pub(super) fn argmax(logits: &[f32]) -> Option<TokenId> {
     let largest = largest(logits);
     let found = (largest > f32::NEG_INFINITY).then(|| first_not_below(logits, largest)).flatten();

@@ -1,11 +1,12 @@
-//! The stages that cut the candidates down: typical, top-p, min-p, and the final draw.
+//! The stages that reduce the candidates: typical, top-p, min-p, and the final draw.
 //!
-//! Each keeps at least one candidate; all but typical and the draw take them sorted, most likely first. Probabilities are those of the candidates
-//! that are left, renormalised at each stage, as llama.cpp does; sums are f64, so that 250,000 small ones still add up.
+//! Each keeps at least one candidate; all but typical and the draw expect them sorted, most likely first. Probabilities are those
+//! of the remaining candidates, renormalised at each stage, as in llama.cpp; sums are f64, so that 250,000 small ones still add
+//! up.
 
 use super::select::Candidate;
 
-/// exp(logit - largest) of each candidate, and their sum. `candidates` are not empty.
+/// exp(logit - largest) of each candidate, and their sum. `candidates` must not be empty.
 fn weights(candidates: &[Candidate]) -> (Vec<f64>, f64) {
     let largest = candidates.iter().fold(f32::NEG_INFINITY, |largest, c| largest.max(c.logit));
     let weights: Vec<f64> = candidates.iter().map(|c| f64::from((c.logit - largest).exp())).collect();
@@ -13,11 +14,11 @@ fn weights(candidates: &[Candidate]) -> (Vec<f64>, f64) {
     (weights, total)
 }
 
-/// How many candidates `typical` puts in order first; eight times as many each time that they are not enough.
+/// How many candidates `typical` sorts first; eight times as many each time that is not enough.
 const FIRST_TYPICAL: usize = 256;
 
-/// Keeps the tokens whose surprise is nearest to the entropy, until their probabilities pass `mass` (Meister et al.,
-/// "Locally Typical Sampling", 2022). The candidates need no order, and what is kept has the one it had.
+/// Keeps the tokens whose surprisal is nearest to the entropy, until their probabilities exceed `mass` (Meister et al., "Locally
+/// Typical Sampling", 2022). Candidates need not be sorted, and keep their order.
 pub(super) fn typical(candidates: &mut Vec<Candidate>, mass: f32) {
     if mass >= 1.0 || candidates.len() < 2 {
         return;
@@ -51,9 +52,9 @@ pub(super) fn typical(candidates: &mut Vec<Candidate>, mass: f32) {
     candidates.retain(|_| *kept.next().expect("one flag a candidate"));
 }
 
-/// Keeps the most likely tokens until their probabilities reach `mass` (nucleus sampling). `total` is the sum of
-/// exp(logit - largest) over everything that the candidates were taken from. False: they do not reach it, and more
-/// candidates are needed.
+/// Keeps the most likely tokens until their probabilities reach `mass` (nucleus sampling). `total` is the sum of exp(logit -
+/// largest) over all tokens that the candidates were taken from. Returns false if the candidates do not reach it and more are
+/// needed.
 pub(super) fn top_p(candidates: &mut Vec<Candidate>, mass: f32, total: f64) -> bool {
     let largest = candidates[0].logit;
     let mut sum = 0.0;
@@ -72,7 +73,7 @@ pub(super) fn total_weight(candidates: &[Candidate]) -> f64 {
     weights(candidates).1
 }
 
-/// Drops tokens whose probability is under `share` of the most likely one's.
+/// Drops tokens with a probability below `share` of the most likely one's.
 pub(super) fn min_p(candidates: &mut Vec<Candidate>, share: f32) {
     if share > 0.0 {
         let least = candidates[0].logit + share.ln();
@@ -81,10 +82,10 @@ pub(super) fn min_p(candidates: &mut Vec<Candidate>, share: f32) {
     }
 }
 
-/// Draws by probability at `temperature` (> 0). `random` is uniform in [0, 1). Gives the index drawn. The candidates
-/// need no order, but `largest` is their largest logit.
+/// Draws by probability at `temperature` (> 0). `random` is uniform in [0, 1). Returns the index drawn. Candidates need not be
+/// sorted, but `largest` must be their largest logit.
 pub(super) fn draw(candidates: &[Candidate], largest: f32, temperature: f32, random: f64) -> usize {
-    // Divide the difference, not the logits: a tiny temperature cannot overflow then.
+    // Divide the difference, not the logits, so that a tiny temperature cannot overflow.
     let weight = |c: &Candidate| f64::from(((c.logit - largest) / temperature).exp());
     let total: f64 = candidates.iter().map(weight).sum();
     let mut left = random * total;

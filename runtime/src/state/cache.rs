@@ -1,4 +1,4 @@
-//! Sequences and the pages they hold; kept prefixes are given up, least recently used first, when pages run out.
+//! Sequences and the pages they hold; when pages run out, cached prefixes are evicted, least recently used first.
 
 use super::pool::Pool;
 use super::prefix::{EVERYONE, Node, NodeId, PrefixTree};
@@ -6,13 +6,13 @@ use crate::TokenId;
 use crate::device::{DeviceError, Program};
 use crate::plan::{BLOCK_TOKENS, PageId, StateGroup, StateLayout};
 
-/// Nodes of kept prefixes at the most: recurrent models have nodes without pages, which nothing else would bound.
+/// Maximum nodes of cached prefixes: recurrent models have nodes without pages, which nothing else would bound.
 const MOST_NODES: usize = 1 << 16;
 
 /// Why a sequence cannot grow.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StateError {
-    /// Every page is held by a sequence that runs.
+    /// Every page is held by a running sequence.
     #[error("no room is left for what the sequences keep")]
     NoRoom,
     /// The device has no memory for a page.
@@ -20,95 +20,95 @@ pub enum StateError {
     Device(#[from] DeviceError),
 }
 
-/// A sequence's tokens that have state, and the pages that hold it.
+/// A sequence's tokens with state, and the pages that hold it.
 #[derive(Debug, Default)]
 pub struct Sequence {
     owner: u64,
     tokens: Vec<TokenId>,
-    /// For each group its pages, in order of position; `None`: a window has passed it. Recurrent groups have one.
+    /// Each group's pages, in order of position; `None`: a window has passed it. Recurrent groups have one.
     pages: Vec<Vec<Option<PageId>>>,
-    /// The whole blocks at the beginning that are known to others.
+    /// The leading whole blocks that are in the prefix tree.
     path: Vec<NodeId>,
     /// Copies of recurrent states at earlier lengths: `(tokens, a page for each recurrent group)`.
     marks: Vec<(usize, Vec<Option<PageId>>)>,
 }
 
 impl Sequence {
-    /// Positions with state (or about to get it in the step being built).
+    /// Positions with state (including those of a step being built).
     pub fn len(&self) -> usize {
         self.tokens.len()
     }
 
-    /// Whether no position is held.
+    /// Whether it has no positions.
     pub fn is_empty(&self) -> bool {
         self.tokens.is_empty()
     }
 
-    /// Takes back the tokens from `length` on, of which none was computed yet. Their pages stay for those to come.
+    /// Drops the tokens from `length` on, none of which was computed yet. Their pages are kept for later tokens.
     pub fn forget_from(&mut self, length: usize) {
         self.tokens.truncate(length);
     }
 
-    /// The pages of each group.
+    /// Each group's pages.
     pub fn pages(&self) -> &[Vec<Option<PageId>>] {
         &self.pages
     }
 }
 
-/// What is kept for the sequences of one model: a fixed number of pages of each group.
+/// The cached state of one model's sequences: a fixed number of pages per group.
 #[derive(Debug)]
 pub struct StateCache {
     layout: StateLayout,
     pools: Vec<Pool>,
     prefixes: PrefixTree,
-    /// What prompts of all callers may begin with, known to all.
+    /// A prefix that prompts of all callers may share.
     shared: Vec<TokenId>,
 }
 
 impl StateCache {
-    /// A cache for `sequences` sequences of `positions` positions at once, in steps of at most `step_tokens` rows of each.
+    /// A cache for `sequences` concurrent sequences of `positions` positions, with at most `step_tokens` rows of each per step.
     pub fn new(layout: &StateLayout, sequences: usize, positions: usize, step_tokens: usize) -> Self {
         let pages = Self::pages(layout, sequences, positions, step_tokens);
         let pools = pages.into_iter().enumerate().map(|(group, pages)| Pool::new(group, pages)).collect();
         Self { layout: layout.clone(), pools, prefixes: PrefixTree::default(), shared: Vec::new() }
     }
 
-    /// Lets all callers share the whole blocks at the beginning of these tokens: what everyone's prompt begins with and no
-    /// caller wrote.
+    /// Lets all callers share the leading whole blocks of these tokens: a prefix common to everyone's prompts that no caller
+    /// wrote.
     pub fn share(&mut self, tokens: Vec<TokenId>) {
         self.shared = tokens;
     }
 
-    /// Pages of each group that such a cache holds at the most.
+    /// Maximum pages of each group that such a cache holds.
     pub fn pages(layout: &StateLayout, sequences: usize, positions: usize, step_tokens: usize) -> Vec<usize> {
         let pages = layout.groups.iter().map(|group| {
             let whole = positions.div_ceil(BLOCK_TOKENS);
             let held = group.pages(positions, step_tokens);
             match group {
-                // Whoever goes on from within a page has a copy beside the original.
+                // Continuing from inside a page needs a copy beside the original.
                 StateGroup::Paged { window: None, .. } => held + 1,
-                // As much again for what ended sequences leave to their successors.
+                // As much again for what ended sequences leave cached.
                 StateGroup::Paged { window: Some(_), .. } => (2 * held + 1).min(whole + 1),
-                // The sequence's own, and copies after its prompt and where the last one ended.
+                // The sequence's own, a copy after its prompt, and a copy where the previous one ended.
                 StateGroup::Recurrent { .. } => 3,
             }
         });
         pages.map(|pages| pages * sequences).collect()
     }
 
-    /// Tokens for which there is room for certain in one more sequence.
+    /// Tokens guaranteed to fit in one more sequence.
     pub fn room(&self) -> usize {
         let paged = self.layout.groups.iter().zip(&self.pools).filter(|(group, _)| !group.is_recurrent());
         paged.map(|(_, pool)| pool.free_pages() * BLOCK_TOKENS).min().unwrap_or(usize::MAX)
     }
 
-    /// Pages of a group that nobody holds.
+    /// Free pages of a group.
     pub fn free_pages(&self, group: usize) -> usize {
         self.pools[group].free_pages()
     }
 
-    /// Begins a sequence of `owner` with the longest kept beginning of `prompt`; at least the prompt's last token is left to
-    /// compute. The length of the result says how many tokens need no computing.
+    /// Starts a sequence of `owner` with the longest cached prefix of `prompt`, leaving at least the prompt's last token to
+    /// compute. The result's length is the number of tokens that need no computing.
     pub fn begin(&mut self, program: &mut dyn Program, owner: u64, prompt: &[TokenId]) -> Sequence {
         let usable = &prompt[..prompt.len().saturating_sub(1)];
         let found = self.prefixes.find(owner, usable);
@@ -118,7 +118,7 @@ impl StateCache {
         for length in self.lengths(&nodes, found.len()) {
             match self.resume(program, &mut sequence, &nodes, &usable[..length], found.path.len()) {
                 Ok(()) => return sequence,
-                // No room for a copy: what is there is still of use up to a shorter length.
+                // No room for a copy: fall back to a shorter length.
                 Err(_) => self.discard(program, std::mem::replace(&mut sequence, self.empty(owner))),
             }
         }
@@ -129,7 +129,7 @@ impl StateCache {
         Sequence { owner, pages: vec![Vec::new(); self.layout.groups.len()], ..Sequence::default() }
     }
 
-    /// Lengths at which a sequence can go on, longest first, of `known` tokens along `nodes`.
+    /// Lengths at which a sequence can continue, longest first, of `known` tokens along `nodes`.
     fn lengths(&self, nodes: &[NodeId], known: usize) -> Vec<usize> {
         let mut lengths: Vec<usize> = if self.layout.has_recurrent() {
             let checkpoints = nodes.iter().enumerate().flat_map(|(block, &node)| {
@@ -146,7 +146,7 @@ impl StateCache {
         lengths
     }
 
-    /// Whether every page that is looked back to from `length` is still there.
+    /// Whether every page visible from `length` is still there.
     fn windows_are_held(&self, nodes: &[NodeId], length: usize) -> bool {
         self.layout.groups.iter().enumerate().all(|(group, shape)| {
             let mut blocks = self.first_seen(group, length)..length.div_ceil(BLOCK_TOKENS);
@@ -154,7 +154,7 @@ impl StateCache {
         })
     }
 
-    /// The first block that a group's layers look back to from `length` positions.
+    /// The first block that a group's layers see from `length` positions.
     fn first_seen(&self, group: usize, length: usize) -> usize {
         match self.layout.groups[group] {
             StateGroup::Paged { window: Some(window), .. } => (length + 1).saturating_sub(window) / BLOCK_TOKENS,
@@ -162,7 +162,7 @@ impl StateCache {
         }
     }
 
-    /// Takes over the pages of `tokens`, which are kept along `nodes`, the first `whole` of them whole blocks.
+    /// Takes over the pages of `tokens`, cached along `nodes`, the first `whole` of which are whole blocks.
     fn resume(
         &mut self,
         program: &mut dyn Program,
@@ -179,12 +179,12 @@ impl StateCache {
             }
             let first = self.first_seen(group, tokens.len());
             for (block, &node) in nodes[..shared].iter().enumerate() {
-                // What a window has passed is left to be given up.
+                // Pages that a window has passed stay evictable.
                 let page = self.prefixes.node(node).pages[group].filter(|_| block >= first);
                 page.iter().for_each(|&page| self.pools[group].hold(page));
                 sequence.pages[group].push(page);
             }
-            // The rest lies in a page that this sequence will go on writing: it gets a copy of its own.
+            // The rest is in a page that this sequence will go on writing: it gets its own copy.
             if let Some(page) = nodes[shared..end].first().and_then(|&node| self.prefixes.node(node).pages[group]) {
                 self.pools[group].hold(page); // not to be given up by the allocation
                 let copy = self.take(program, group);
@@ -230,7 +230,7 @@ impl StateCache {
         Ok(())
     }
 
-    /// Gives back what windows have passed; before a step's first row of the sequence.
+    /// Frees what windows have passed; call before the sequence's first row of a step.
     pub fn trim(&mut self, program: &mut dyn Program, sequence: &mut Sequence) {
         for group in 0..self.layout.groups.len() {
             let passed = self.first_seen(group, sequence.len());
@@ -242,7 +242,7 @@ impl StateCache {
     /// Appends a token's position.
     ///
     /// # Errors
-    /// Where there is no room for it; nothing changed then, but for kept prefixes that were given up.
+    /// If there is no room for it; nothing changes then, except that cached prefixes may have been evicted.
     pub fn push(
         &mut self,
         program: &mut dyn Program,
@@ -252,7 +252,7 @@ impl StateCache {
         let block = sequence.tokens.len() / BLOCK_TOKENS;
         for group in 0..self.layout.groups.len() {
             let wanted = if self.layout.groups[group].is_recurrent() { 1 } else { block + 1 };
-            // After an error, some groups have their page already.
+            // After an error, some groups already have their page.
             if sequence.pages[group].len() < wanted {
                 let page = self.take(program, group)?;
                 sequence.pages[group].push(Some(page));
@@ -262,7 +262,7 @@ impl StateCache {
         Ok(())
     }
 
-    /// Makes the blocks that have become full known to others. Only once the step that computed them is through.
+    /// Publishes the blocks that have become full. Only after the step that computed them has run.
     pub fn commit(&mut self, program: &mut dyn Program, sequence: &mut Sequence) {
         while (sequence.path.len() + 1) * BLOCK_TOKENS <= sequence.tokens.len() {
             let block = sequence.path.len();
@@ -273,8 +273,8 @@ impl StateCache {
         }
     }
 
-    /// The node of a block of the sequence. Where others have the same tokens already, their pages take the place of its own:
-    /// they hold the same bits.
+    /// The node of one of the sequence's blocks. If others already have the same tokens, their pages replace its own: they are
+    /// bit-identical.
     fn publish(
         &mut self,
         program: &mut dyn Program,
@@ -313,7 +313,7 @@ impl StateCache {
             page.iter().for_each(|&page| self.pools[group].hold(page));
         }
         let node = self.prefixes.insert(owner, parent, tokens, own);
-        // Shorter beginnings of the same block are of no use beside it.
+        // Shorter prefixes of the same block are now redundant.
         for shorter in self.prefixes.covered_by(owner, parent, tokens) {
             let mut gone = self.prefixes.remove(shorter);
             self.prefixes.node_mut(node).checkpoints.append(&mut gone.checkpoints);
@@ -328,7 +328,7 @@ impl StateCache {
         node
     }
 
-    /// Whose a block is: everyone's, where it and all before it are a whole beginning of what all share.
+    /// A block's owner: everyone if it and all before it are within the shared prefix.
     fn owner_of(&self, sequence: &Sequence, block: usize, tokens: usize) -> u64 {
         let end = block * BLOCK_TOKENS + tokens;
         let is_shared =
@@ -336,8 +336,8 @@ impl StateCache {
         if is_shared { EVERYONE } else { sequence.owner }
     }
 
-    /// Makes all of the sequence known, its last block too, and keeps a copy of its recurrent state: a later prompt can go on
-    /// from here.
+    /// Publishes the whole sequence, including its last partial block, with a copy of its recurrent state: a later prompt can
+    /// continue from here.
     pub fn checkpoint(&mut self, program: &mut dyn Program, sequence: &mut Sequence) {
         self.keep_end(program, sequence, true);
     }
@@ -370,7 +370,7 @@ impl StateCache {
         groups.map(|(group, pages)| if group.is_recurrent() { pages.pop().flatten() } else { None }).collect()
     }
 
-    /// Copies of the recurrent pages of a sequence, a page for each recurrent group.
+    /// Copies a sequence's recurrent pages, one for each recurrent group.
     fn copy_recurrent(
         &mut self,
         program: &mut dyn Program,
@@ -396,20 +396,20 @@ impl StateCache {
         Ok(copies)
     }
 
-    /// Remembers the sequence's length, so that [`StateCache::truncate`] can come back to it. Costs a copy of what is recurrent.
+    /// Marks the sequence's current length, so that [`StateCache::truncate`] can return to it. Costs a copy of recurrent state.
     ///
     /// # Errors
-    /// Where there is no room for the copy.
+    /// If there is no room for the copy.
     pub fn mark(&mut self, program: &mut dyn Program, sequence: &mut Sequence) -> Result<(), StateError> {
         let pages = self.copy_recurrent(program, sequence)?;
         sequence.marks.push((sequence.len(), pages));
         Ok(())
     }
 
-    /// Takes the tokens from `length` on back. `Ok(false)`: a recurrent state at that length was not kept, and nothing changed.
+    /// Drops the tokens from `length` on. `Ok(false)`: no copy of a recurrent state at that length, nothing changed.
     ///
     /// # Errors
-    /// Where there is no room for the copy of a page that others hold; the sequence is to be discarded then.
+    /// If there is no room to copy a page that others hold; the sequence must then be discarded.
     pub fn truncate(
         &mut self,
         program: &mut dyn Program,
@@ -445,7 +445,7 @@ impl StateCache {
                     self.pools[group].release(program, page);
                 }
             }
-            // A page that others hold is not written again.
+            // Pages that others hold are never written again.
             if let (false, Some(Some(page))) =
                 (recurrent || length.is_multiple_of(BLOCK_TOKENS), sequence.pages[group].last().copied())
                 && !self.pools[group].is_held_once(page)
@@ -459,7 +459,7 @@ impl StateCache {
         Ok(true)
     }
 
-    /// Ends a sequence. What it holds is kept for a later prompt of the same caller that begins alike, until room is needed.
+    /// Ends a sequence. Its state stays cached for a later prompt of the same caller with the same prefix, until evicted.
     pub fn end(&mut self, program: &mut dyn Program, mut sequence: Sequence) {
         if !sequence.is_empty() {
             self.keep_end(program, &mut sequence, false);
@@ -467,7 +467,7 @@ impl StateCache {
         self.discard(program, sequence);
     }
 
-    /// Drops a sequence whose state cannot be trusted (its step failed).
+    /// Drops a sequence whose state is invalid (its step failed).
     pub fn discard(&mut self, program: &mut dyn Program, sequence: Sequence) {
         sequence.path.iter().for_each(|&node| self.prefixes.node_mut(node).holders -= 1);
         for (group, pages) in sequence.pages.into_iter().enumerate() {
@@ -487,7 +487,7 @@ impl StateCache {
         node.checkpoints.iter().for_each(|(_, pages)| self.release_pages(program, pages));
     }
 
-    /// A page of one's own; kept prefixes are given up for it where they must.
+    /// Takes a page for exclusive use, evicting cached prefixes if needed.
     fn take(&mut self, program: &mut dyn Program, group: usize) -> Result<PageId, StateError> {
         loop {
             if let Some(page) = self.pools[group].take(program)? {
@@ -499,7 +499,7 @@ impl StateCache {
         }
     }
 
-    /// Gives up the kept page of a group that was used least recently; `false` where none can be.
+    /// Evicts a group's least recently used cached page; `false` if there is none.
     fn give_up(&mut self, program: &mut dyn Program, group: usize) -> bool {
         let pool = &self.pools[group];
         let kept_only = |node: &Node| node.pages[group].is_some_and(|page| pool.is_held_once(page));

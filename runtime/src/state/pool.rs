@@ -1,10 +1,10 @@
-//! The pages of one group: which are free, and how often each is held.
+//! The pages of one group: which are free, and their reference counts.
 
 use super::StateError;
 use crate::device::Program;
 use crate::plan::PageId;
 
-/// Pages with reference counts; one that nobody holds has no memory.
+/// Pages with reference counts; an unreferenced page has no memory.
 #[derive(Debug)]
 pub(super) struct Pool {
     group: usize,
@@ -19,12 +19,12 @@ impl Pool {
         Self { group, references: vec![0; pages as usize], free: (0..pages).rev().collect() }
     }
 
-    /// Pages that nobody holds.
+    /// Number of unreferenced pages.
     pub(super) fn free_pages(&self) -> usize {
         self.free.len()
     }
 
-    /// A page of one's own, zeroed; `None` where all are held.
+    /// A zeroed page for exclusive use; `None` if all are held.
     pub(super) fn take(&mut self, program: &mut dyn Program) -> Result<Option<PageId>, StateError> {
         let Some(&page) = self.free.last() else { return Ok(None) };
         program.allocate(self.group, page)?;
@@ -33,17 +33,17 @@ impl Pool {
         Ok(Some(page))
     }
 
-    /// Holds a page once more.
+    /// Adds a reference.
     pub(super) fn hold(&mut self, page: PageId) {
         self.references[page as usize] += 1;
     }
 
-    /// Whether a page is held once only.
+    /// Whether a page has exactly one reference.
     pub(super) fn is_held_once(&self, page: PageId) -> bool {
         self.references[page as usize] == 1
     }
 
-    /// Holds a page once less.
+    /// Removes a reference; the last one frees the page.
     pub(super) fn release(&mut self, program: &mut dyn Program, page: PageId) {
         let count = &mut self.references[page as usize];
         *count -= 1;

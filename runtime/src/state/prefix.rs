@@ -1,8 +1,8 @@
-//! The tokens whose state is kept, as a tree of blocks: a node's path from the root is all tokens before it.
+//! Tokens with cached state, as a tree of blocks: a node's path from the root is all the tokens before it.
 //!
-//! Tokens are compared, not hashes of them, so two prefixes can never be taken for one another. Each caller has a tree of its
-//! own (`owner`): what one caller wrote is never found by another. What belongs to everyone, a bundle's system prompt, is
-//! under [`EVERYONE`], and the callers' trees go on from there. Nodes of fewer than a whole block of tokens are leaves.
+//! Tokens are compared, not hashes of them, so prefixes cannot collide. Each caller has its own tree (`owner`): what one caller
+//! wrote is never found by another. What belongs to everyone, a bundle's system prompt, is under [`EVERYONE`], and callers' trees
+//! continue from there. Nodes with less than a whole block of tokens are leaves.
 
 use std::collections::HashMap;
 
@@ -12,10 +12,10 @@ use crate::plan::{BLOCK_TOKENS, PageId};
 /// The owner of what all callers share.
 pub(super) const EVERYONE: u64 = u64::MAX;
 
-/// Number of a node.
+/// Index of a node.
 pub(super) type NodeId = usize;
 
-/// A block of tokens, and what is kept of it.
+/// A block of tokens, and its cached state.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) parent: Option<NodeId>,
@@ -23,34 +23,34 @@ pub(super) struct Node {
     owner: u64,
     /// At most [`BLOCK_TOKENS`].
     pub(super) tokens: Vec<TokenId>,
-    /// A page for each group; `None` for recurrent ones and where it was given up.
+    /// A page for each group; `None` for recurrent ones and evicted pages.
     pub(super) pages: Vec<Option<PageId>>,
-    /// Recurrent states after so many of the node's tokens, a page for each recurrent group.
+    /// Recurrent states after this many of the node's tokens, a page for each recurrent group.
     pub(super) checkpoints: Vec<(usize, Vec<Option<PageId>>)>,
-    /// Running sequences that stand on it.
+    /// Running sequences that use it.
     pub(super) holders: u32,
-    /// When it was last of use.
+    /// When it was last used.
     used: u64,
 }
 
 impl Node {
-    /// Whether nothing stands on it.
+    /// Whether nothing depends on it.
     pub(super) fn is_loose(&self) -> bool {
         self.children.is_empty() && self.holders == 0
     }
 }
 
-/// What of a prompt is known.
+/// The cached part of a prompt.
 #[derive(Debug, Default)]
 pub(super) struct Match {
     /// Whole blocks, in order.
     pub(super) path: Vec<NodeId>,
-    /// A node that begins like what follows, and how many of its tokens do.
+    /// A node that shares a prefix with what follows, and the length of that prefix.
     pub(super) partial: Option<(NodeId, usize)>,
 }
 
 impl Match {
-    /// Tokens that are known.
+    /// Number of cached tokens.
     pub(super) fn len(&self) -> usize {
         self.path.len() * BLOCK_TOKENS + self.partial.map_or(0, |(_, common)| common)
     }
@@ -78,7 +78,7 @@ impl PrefixTree {
         self.nodes[id].as_mut().expect("the node is there")
     }
 
-    /// The children of `parent` that `owner` may know of.
+    /// The children of `parent` visible to `owner`.
     fn children(&self, owner: u64, parent: Option<NodeId>) -> impl Iterator<Item = NodeId> {
         let roots = |owner: u64| self.roots.get(&owner).map_or(&[][..], |roots| roots);
         let (first, second) = match parent {
@@ -95,7 +95,7 @@ impl PrefixTree {
         self.children(owner, parent).find(|&child| self.node(child).tokens == tokens)
     }
 
-    /// The longest known beginning of `tokens`.
+    /// The longest cached prefix of `tokens`.
     pub(super) fn find(&mut self, owner: u64, tokens: &[TokenId]) -> Match {
         let mut found = Match::default();
         self.clock += 1;
@@ -154,7 +154,7 @@ impl PrefixTree {
         id
     }
 
-    /// Takes a leaf out.
+    /// Removes a leaf.
     pub(super) fn remove(&mut self, id: NodeId) -> Node {
         let node = self.nodes[id].take().expect("the node is there");
         debug_assert!(node.is_loose());
@@ -172,9 +172,9 @@ impl PrefixTree {
         node
     }
 
-    /// Leaves of fewer than a whole block that `tokens` begin with, below `parent`.
+    /// Partial leaves below `parent` that are prefixes of `tokens`.
     pub(super) fn covered_by(&self, owner: u64, parent: Option<NodeId>, tokens: &[TokenId]) -> Vec<NodeId> {
-        // Of its own only: what a shorter node holds goes to the longer one, and may not change hands.
+        // Only its own: a shorter node's contents move to the longer one, and must not change owner.
         let children = self.children(owner, parent).filter(|&child| self.node(child).owner == owner);
         children
             .filter(|&child| {
@@ -191,13 +191,13 @@ impl PrefixTree {
         self.node_mut(id).used = now;
     }
 
-    /// Of the nodes that `wanted` takes, the one that was used least recently.
+    /// The least recently used of the nodes that `wanted` accepts.
     pub(super) fn oldest(&self, wanted: impl Fn(&Node) -> bool) -> Option<NodeId> {
         let nodes = self.nodes.iter().enumerate().filter_map(|(id, node)| Some((id, node.as_ref()?)));
         nodes.filter(|(_, node)| wanted(node)).min_by_key(|(_, node)| node.used).map(|(id, _)| id)
     }
 
-    /// How many nodes there are.
+    /// Number of nodes.
     pub(super) fn len(&self) -> usize {
         self.nodes.len() - self.vacant.len()
     }

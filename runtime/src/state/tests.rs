@@ -1,4 +1,4 @@
-//! Pages are shared, copied and given back; a program that only counts stands in for memory.
+//! Pages are shared, copied and freed; a program that only counts stands in for memory.
 
 use std::collections::BTreeSet;
 
@@ -7,12 +7,12 @@ use crate::TokenId;
 use crate::device::{DeviceError, MemoryUse, Program};
 use crate::plan::{BLOCK_TOKENS, PageId, StateGroup, StateLayout, Step};
 
-/// Knows which pages have memory; computes nothing.
+/// Tracks which pages have memory; computes nothing.
 #[derive(Default)]
 struct Ledger {
     live: BTreeSet<(usize, PageId)>,
     copies: Vec<(usize, PageId, PageId)>,
-    /// Pages that memory is left for; `None`: any number.
+    /// Pages that memory is left for; `None`: unlimited.
     memory_for: Option<usize>,
 }
 
@@ -52,7 +52,7 @@ fn layout(groups: &[StateGroup]) -> StateLayout {
     StateLayout { groups: groups.to_vec() }
 }
 
-/// A cache of whole contexts of so many blocks for one sequence, one of them for copies.
+/// A cache for one sequence with a context of this many blocks, one of them for copies.
 fn cache(groups: &[StateGroup], blocks: usize) -> StateCache {
     StateCache::new(&layout(groups), 1, (blocks - 1) * BLOCK_TOKENS, BLOCK_TOKENS)
 }
@@ -66,7 +66,7 @@ fn fill(cache: &mut StateCache, memory: &mut Ledger, sequence: &mut Sequence, to
     }
 }
 
-/// A sequence that computed all of `prompt` that was not known, and how much was.
+/// A sequence that computed the uncached part of `prompt`, and the length of the cached part.
 fn run(cache: &mut StateCache, memory: &mut Ledger, owner: u64, prompt: &[TokenId]) -> (Sequence, usize) {
     let mut sequence = cache.begin(memory, owner, prompt);
     let known = sequence.len();
@@ -119,7 +119,7 @@ fn running_sequences_share_blocks_as_soon_as_they_are_full() {
     let second = cache.begin(&mut memory, 0, &prompt);
     assert_eq!(second.len(), 199);
     assert_eq!(pages(&second, 0)[..3], pages(&first, 0)[..3]);
-    // Two that computed the same blocks at the same time end up with one copy of each.
+    // Two that computed the same blocks concurrently end up sharing one copy of each.
     let mut others = [cache.begin(&mut memory, 7, &prompt), cache.begin(&mut memory, 7, &prompt)];
     for sequence in &mut others {
         fill(&mut cache, &mut memory, sequence, &prompt);
@@ -155,7 +155,7 @@ fn a_sequence_that_goes_on_replaces_the_kept_one() {
         prompt.push(500 + round);
         cache.end(&mut memory, sequence);
         prompt.push(600 + round);
-        // The kept sequence lacks the token pushed last: the next round begins one short of the whole prompt.
+        // The cached sequence lacks the last pushed token: the next round starts one short of the whole prompt.
     }
     assert_eq!(memory.live.len(), 1, "one conversation, one page");
 }
@@ -170,7 +170,7 @@ fn windows_give_back_what_they_have_passed() {
     assert_eq!(pages(&first, 0).len(), 32);
     let windowed = memory.live.iter().filter(|(group, _)| *group == 1).count();
     assert!(windowed <= StateCache::pages(&layout(&[FULL, WINDOWED]), 1, 2048, 64)[1], "{windowed}");
-    // The next turn goes on where this one ends, since what the window sees there is kept.
+    // The next turn continues where this one ended, since what the window sees there is cached.
     fill(&mut cache, &mut memory, &mut first, &[7, 8, 9]);
     cache.end(&mut memory, first);
     let mut turn = prompt.clone();
@@ -178,7 +178,7 @@ fn windows_give_back_what_they_have_passed() {
     let second = cache.begin(&mut memory, 0, &turn);
     assert_eq!(second.len(), 2003);
     cache.discard(&mut memory, second);
-    // From further back nothing is left for the window to see.
+    // From further back, nothing is left for the window to see.
     assert!(cache.begin(&mut memory, 0, &prompt[..900]).len() < 899);
 }
 

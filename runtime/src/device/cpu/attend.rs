@@ -1,4 +1,4 @@
-//! Keys and values into the cache, and attention over them.
+//! Stores keys and values in the cache, and attends over them.
 
 use std::ops::Range;
 
@@ -25,7 +25,7 @@ impl CpuProgram {
         self.put(value, values);
     }
 
-    /// Queries that grow with the logarithm of their position.
+    /// Scales queries with the logarithm of their position.
     pub(super) fn temperature(&mut self, x: Slot, scale: f32, length: usize, offset: f32) {
         let columns = self.columns(x);
         self.write(x, |program, x| {

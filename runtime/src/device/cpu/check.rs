@@ -1,10 +1,10 @@
-//! What is checked of a plan before it runs, so that nothing in a file is a panic later.
+//! Checks of a plan before it runs, so that nothing in a file can cause a panic later.
 
 use super::weights::Weights;
 use crate::device::DeviceError;
 use crate::plan::{Op, Plan, Rope};
 
-/// An error where the processor does not have an operation.
+/// An error if the CPU does not implement an operation.
 pub(super) fn operations(ops: &[Op]) -> Result<(), DeviceError> {
     let lacking = ops.iter().find_map(|op| match op {
         Op::Pool { .. } => Some("pooling"),
@@ -18,7 +18,7 @@ pub(super) fn operations(ops: &[Op]) -> Result<(), DeviceError> {
     }
 }
 
-/// An error where a rotation divides by what is no divisor.
+/// An error if a rotation would divide by zero or a non-finite factor.
 pub(super) fn rotations(ops: &[Op], weights: &Weights) -> Result<(), DeviceError> {
     let ropes = ops.iter().filter_map(|op| match op {
         Op::Rope { rope, .. } => Some(rope),
@@ -36,7 +36,7 @@ pub(super) fn rotations(ops: &[Op], weights: &Weights) -> Result<(), DeviceError
     Ok(())
 }
 
-/// Positions that there are where they are learned.
+/// Number of positions, if they are learned.
 pub(super) fn learned_positions(plan: &Plan) -> Option<usize> {
     let tables = plan.ops.iter().filter_map(|op| match op {
         Op::Position { table, .. } => Some(plan.weights[table.0].rows),

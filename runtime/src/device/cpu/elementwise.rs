@@ -1,4 +1,4 @@
-//! Operations between matrix products: norms, activations, sums and factors, rotations.
+//! Operations between matrix products: norms, activations, sums and scaling, rotations.
 
 use super::program::CpuProgram;
 use super::rotation;
@@ -41,7 +41,7 @@ impl CpuProgram {
         self.write(to, |program, to| elementwise::add(program.kernels, &program.threads, to, program.values(x)));
     }
 
-    /// A column of `x` multiplies `width` of `to`.
+    /// Multiplies each `width` columns of `to` by one column of `x`.
     pub(super) fn multiply(&mut self, x: Slot, to: Slot, width: usize) {
         self.write(to, |program, to| {
             let (kernels, threads, x) = (program.kernels, &program.threads, program.values(x));
@@ -52,7 +52,7 @@ impl CpuProgram {
         });
     }
 
-    /// An element of `vector` multiplies `width` columns of `to`.
+    /// Multiplies each `width` columns of `to` by one element of `vector`.
     pub(super) fn multiply_vector(&mut self, vector: Weight, to: Slot, width: usize) {
         let columns = self.columns(to);
         self.write(to, |program, to| {
@@ -88,7 +88,7 @@ impl CpuProgram {
         self.write(x, |program, x| elementwise::clamp(program.kernels, &program.threads, x, -limit, limit));
     }
 
-    /// Turns `heads` of `x`, each from its element `first` on.
+    /// Rotates `heads` of `x`, each from its element `first` on.
     pub(super) fn rope(&mut self, x: Slot, rope: &Rope, heads: usize, first: usize) {
         let columns = self.columns(x);
         let heads = Heads { columns, count: heads, stride: columns / heads, first };

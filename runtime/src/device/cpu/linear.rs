@@ -32,7 +32,7 @@ impl CpuProgram {
         }
     }
 
-    /// Each head of `x` by its own matrix of a stack.
+    /// Multiplies each head of `x` by its own matrix of a stack.
     pub(super) fn linear_heads(&mut self, x: Slot, weight: Weight, out: Slot) {
         let facts = self.weights.facts(weight);
         let (heads, inputs, outputs, ty) = (facts.stack, facts.columns, facts.rows, facts.ty);
@@ -66,7 +66,7 @@ impl CpuProgram {
         });
     }
 
-    /// A product whose weight has a factor of its own: rare enough for a plain second pass.
+    /// A product whose weight has its own factor: rare enough for a plain second pass.
     fn product_with_factor(&mut self, x: Slot, product: &Product) {
         let Some(Factor { weight, covers_bias }) = product.factor else { return self.linear(x, &[*product]) };
         let before = product.add.then(|| self.values(product.out).to_vec());

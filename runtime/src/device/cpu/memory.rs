@@ -1,5 +1,5 @@
-//! What a plan takes on the processor beside weights and state, before anything is loaded. Sizes are asked of those who make
-//! the buffers.
+//! Predicts what a plan takes on the CPU besides weights and state, before anything is loaded. Sizes come from the code that
+//! allocates the buffers.
 
 use crate::kernels::attention::{self, AttentionShape};
 use crate::kernels::matmul::{self, Activations};
@@ -8,17 +8,17 @@ use crate::plan::{CacheTypes, Op, Plan, Role, Weight};
 /// Bytes of working memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Working {
-    /// Activations of a step.
+    /// Activations of one step.
     pub activation_bytes: u64,
-    /// What every thread keeps to itself, all of them together.
+    /// Per-thread scratch, summed over all threads.
     pub thread_bytes: u64,
 }
 
-/// What steps of at most `tokens` rows, `outputs` of them wanted, take on `threads` threads.
+/// Working memory of steps of at most `tokens` rows and `outputs` wanted ones on `threads` threads.
 pub fn working(plan: &Plan, tokens: usize, outputs: usize, threads: usize) -> Working {
     let layers = &plan.ops[..plan.first_output_op];
     let (quantised, plain) = (widest(plan, layers, true), widest(plan, layers, false));
-    // Cosines and sines are as wide as what is rotated, once for each kind of rotation.
+    // Cosines and sines are as wide as the rotated part, once for each kind of rotation.
     let mut rotated: Vec<usize> = Vec::new();
     for op in &plan.ops {
         if let Op::Rope { rope, .. } = op
@@ -38,7 +38,7 @@ pub fn working(plan: &Plan, tokens: usize, outputs: usize, threads: usize) -> Wo
             scale: shape.scale,
             softcap: shape.softcap,
             alibi: shape.alibi,
-            // What threads need does not depend on it: pages are f32 where they are used.
+            // Does not affect what threads need: pages are converted to f32.
             cache: CacheTypes::default(),
         })
     });
@@ -49,7 +49,7 @@ pub fn working(plan: &Plan, tokens: usize, outputs: usize, threads: usize) -> Wo
     }
 }
 
-/// Columns of the widest matrix that operations multiply with, of quantised types or of plain ones; 0 for none.
+/// Columns of the widest matrix that operations multiply with, of quantised or of plain types; 0 if none.
 fn widest(plan: &Plan, ops: &[Op], quantised: bool) -> usize {
     let used = ops.iter().flat_map(|op| -> Vec<Weight> {
         match op {

@@ -1,4 +1,4 @@
-//! Mixtures of experts: who uses which expert, and the experts' products.
+//! Mixture of experts: routing and the experts' products.
 
 use super::program::CpuProgram;
 use crate::kernels::experts::{ExpertStack, ExpertsCall, Route, Weigh, experts};
@@ -17,7 +17,7 @@ impl CpuProgram {
         });
     }
 
-    /// `out = Σ weight · expert(x)` over the chosen ones.
+    /// `out = Σ weight · expert(x)` over the chosen experts.
     pub(super) fn experts(&mut self, x: Slot, routes: Slot, of: &Experts, out: Slot) {
         let used = self.columns(routes) / 2;
         let chosen: Vec<Route> = self
@@ -60,12 +60,12 @@ impl CpuProgram {
     }
 }
 
-/// Chooses the experts of one row after the other.
+/// Chooses experts row by row.
 struct Chooser<'a> {
     router: &'a Router,
-    /// What the gating makes of the scores.
+    /// Scores after gating.
     gated: Vec<f32>,
-    /// What is chosen by.
+    /// Scores that the choice is made by.
     selection: Vec<f32>,
     /// Experts, best first.
     order: Vec<usize>,
@@ -77,7 +77,7 @@ impl<'a> Chooser<'a> {
         Self { router, gated: zeros.clone(), selection: zeros, order: Vec::with_capacity(router.experts) }
     }
 
-    /// Writes the chosen experts' numbers, then their weights.
+    /// Writes the chosen experts' indices, then their weights.
     fn choose(&mut self, scores: &[f32], bias: Option<&[f32]>, out: &mut [f32]) {
         let router = self.router;
         self.gated.copy_from_slice(scores);
@@ -102,7 +102,7 @@ impl<'a> Chooser<'a> {
             softmax(weights);
         }
         if router.normalise {
-            // Not below the smallest normal F16, as the models' own code has it, so that nothing is divided by 0.
+            // At least the smallest normal F16, as in the models' reference code, to avoid dividing by 0.
             let sum = weights.iter().sum::<f32>().max(6.103_515_6e-5);
             weights.iter_mut().for_each(|weight| *weight /= sum);
         }
@@ -111,7 +111,7 @@ impl<'a> Chooser<'a> {
         }
     }
 
-    /// Leaves only the groups whose two best experts together are best (arXiv:2412.19437, "node-limited routing").
+    /// Keeps only the groups with the best sum of their top two experts (arXiv:2412.19437, "node-limited routing").
     fn keep_best_groups(&mut self) {
         let size = self.router.experts / self.router.groups;
         let group_scores: Vec<f32> = self
@@ -129,7 +129,7 @@ impl<'a> Chooser<'a> {
     }
 }
 
-/// Indices by value, largest first; equal ones by index, NaN last.
+/// Indices by value, descending; ties by index, NaN last.
 fn best_first(values: &[f32], order: &mut Vec<usize>) {
     order.clear();
     order.extend(0..values.len());
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn groups_are_chosen_by_their_two_best() {
         let grouped = Router { gating: Gating::Sigmoid, groups: 2, groups_used: 1, ..router(8, 2) };
-        // The best expert stands in a group whose second is poor.
+        // The best expert is in a group whose second best is poor.
         let scores = [9.0, -9.0, -9.0, -9.0, 2.0, 2.5, -9.0, -9.0];
         assert_eq!(chosen(&grouped, &scores, None).0, [5, 4]);
     }

@@ -1,5 +1,5 @@
-//! The processor as a device: weights stay in the mapped file, operations are kernels of one table shared out over one pool
-//! of threads, and a plan is interpreted, operation by operation.
+//! The CPU as a device: weights stay in the mapped file, operations are one table's kernels distributed over one thread pool, and
+//! a plan is interpreted operation by operation.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ mod weights;
 pub use memory::{Working, working};
 use program::CpuProgram;
 
-/// The processor.
+/// The CPU device.
 pub struct Cpu {
     kernels: &'static Kernels,
     threads: Arc<Threads>,
@@ -33,7 +33,7 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// The processor with `threads` threads (the caller's is one of them), one kernel table, and a KV cache of these types.
+    /// The CPU with `threads` threads (including the caller's), one kernel table, and a KV cache of these types.
     pub fn new(kernels: &'static Kernels, threads: usize, cache: CacheTypes) -> Self {
         Self { kernels, threads: Arc::new(Threads::new(threads)), cache }
     }

@@ -1,4 +1,4 @@
-//! A loaded plan: its buffers, and each operation's way to the kernels.
+//! A loaded plan: its buffers, and the dispatch of each operation to the kernels.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::kernels::matmul::Activations;
 use crate::kernels::threads::Threads;
 use crate::plan::{CacheTypes, Op, PageId, Plan, Rows, Slot, SlotShape, Step};
 
-/// A plan on the processor.
+/// A plan loaded on the CPU.
 pub(super) struct CpuProgram {
     pub(super) kernels: &'static Kernels,
     pub(super) threads: Arc<Threads>,
@@ -24,18 +24,18 @@ pub(super) struct CpuProgram {
     pub(super) activations: Activations,
     pub(super) step: Step,
     pub(super) experts_scratch: ExpertsBuffers,
-    /// Of heads that are multiplied with a matrix each.
+    /// For heads that are each multiplied by their own matrix.
     pub(super) head_activations: Vec<Activations>,
     pub(super) rotations: Rotations,
-    /// Positions that there are where they are learned.
+    /// Number of positions, if they are learned.
     learned_positions: Option<usize>,
     ops: Arc<[Op]>,
-    /// Of `ops`, those from here on have a row for each wanted row only.
+    /// Index in `ops` of the first operation that has a row only for each wanted row.
     first_output_op: usize,
     slots: Vec<SlotShape>,
-    /// Columns of a row, and what has rows.
+    /// Per slot, columns and kind of rows.
     shapes: Vec<(usize, Rows)>,
-    /// At least as long as the step needs; what is behind that is left from other steps.
+    /// At least as long as the step needs; the rest is left over from earlier steps.
     buffers: Vec<Vec<f32>>,
     result: Slot,
 }
@@ -84,7 +84,7 @@ impl CpuProgram {
         self.rows_of(self.slots[slot.0].rows)
     }
 
-    /// Elements of a slot's row.
+    /// Columns of a slot.
     pub(super) fn columns(&self, slot: Slot) -> usize {
         self.slots[slot.0].columns
     }
@@ -99,17 +99,17 @@ impl CpuProgram {
         &self.buffers[self.slots[slot.0].buffer][..self.elements(slot)]
     }
 
-    /// Takes the memory of a slot out, to be written; it may be longer than the slot.
+    /// Takes a slot's memory out for writing; it may be longer than the slot.
     pub(super) fn take(&mut self, slot: Slot) -> Vec<f32> {
         std::mem::take(&mut self.buffers[self.slots[slot.0].buffer])
     }
 
-    /// Puts back what was taken out.
+    /// Puts back what [`Self::take`] took out.
     pub(super) fn put(&mut self, slot: Slot, buffer: Vec<f32>) {
         self.buffers[self.slots[slot.0].buffer] = buffer;
     }
 
-    /// Calls `work` with the values of `slot` to be written, and all else to be read.
+    /// Calls `work` with mutable access to `slot` and read access to everything else.
     pub(super) fn write(&mut self, slot: Slot, work: impl FnOnce(&mut Self, &mut [f32])) {
         let mut buffer = self.take(slot);
         let count = self.elements(slot);
@@ -117,13 +117,13 @@ impl CpuProgram {
         self.put(slot, buffer);
     }
 
-    /// Makes the buffers long enough for the step.
+    /// Grows the buffers to fit the step.
     fn size_buffers(&mut self) -> Result<(), DeviceError> {
         for at in 0..self.buffers.len() {
             let (columns, rows) = self.shapes[at];
             let count = columns * self.rows_of(rows);
             if self.buffers[at].len() < count {
-                // What was there is not needed any more: given back before more is taken.
+                // Its contents are no longer needed: free before allocating.
                 self.buffers[at] = Vec::new();
                 self.buffers[at] = zeros(count, "activations")?;
             }

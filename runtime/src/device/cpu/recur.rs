@@ -1,4 +1,4 @@
-//! Recurrences: what a row leaves behind for the next one of its sequence.
+//! Recurrences: state carried from row to row of a sequence.
 
 use super::program::CpuProgram;
 use crate::kernels::elementwise;
@@ -7,7 +7,7 @@ use crate::kernels::recurrence::{
 };
 use crate::plan::{Activation, Kept, PageId, Recurrence, Slot, Weight};
 
-/// A convolution's weights and what follows it.
+/// A convolution's weights and its activation.
 #[derive(Clone, Copy)]
 pub(super) struct Convolving {
     pub(super) kernel: usize,
@@ -17,7 +17,7 @@ pub(super) struct Convolving {
 }
 
 impl CpuProgram {
-    /// Calls `work` with the rows of each sequence and its state of the layer `kept`.
+    /// Calls `work` with each sequence's rows and its state of layer `kept`.
     fn with_runs(&mut self, kept: Kept, work: impl FnOnce(&Self, &mut [SequenceRun<'_>])) {
         let elements = self.state.recurrent_elements(kept.group);
         let mut held: Vec<(std::ops::Range<usize>, PageId, Vec<f32>)> = Vec::new();

@@ -1,17 +1,17 @@
-//! Cosines and sines of a step's positions, computed once a step for each rotation that a model uses.
+//! Cosines and sines of a step's positions, computed once per step for each rotation that a model uses.
 //!
 //! Sources: rotary embedding, arXiv:2104.09864; YaRN, arXiv:2309.00071 (its ramp and its temperature).
 
 use crate::kernels::elementwise::RopeKind;
 use crate::plan::{Rope, RopePairs, RopeScaling};
 
-/// The rows of the step at hand.
+/// Cached rows of the current step.
 #[derive(Default)]
 pub(super) struct Rotations {
     computed: Vec<(Rope, Vec<f32>)>,
 }
 
-/// The kernels' name for the pairs.
+/// The kernels' kind for these pairs.
 pub(super) fn kind(pairs: RopePairs) -> RopeKind {
     match pairs {
         RopePairs::Adjacent => RopeKind::Normal,
@@ -25,7 +25,7 @@ impl Rotations {
         self.computed.clear();
     }
 
-    /// `(tokens, dimensions)`: the cosines of a token's pairs, then their sines. `factors` are those that `rope` names.
+    /// `(tokens, dimensions)`: the cosines of a token's pairs, then their sines. `factors` is the weight that `rope` names.
     pub(super) fn rows(&mut self, rope: &Rope, factors: Option<&[f32]>, positions: &[usize]) -> &[f32] {
         let known = self.computed.iter().position(|(computed, _)| computed == rope);
         let index = known.unwrap_or_else(|| {
@@ -48,7 +48,7 @@ fn rows(rope: &Rope, factors: Option<&[f32]>, positions: &[usize]) -> Vec<f32> {
     rows
 }
 
-/// Radians a position for each pair, and what cosine and sine are multiplied by.
+/// Radians per position for each pair, and the magnitude that scales cosine and sine.
 fn frequencies(rope: &Rope, factors: Option<&[f32]>) -> (Vec<f64>, f64) {
     let pairs = rope.dimensions / 2;
     let base = f64::from(rope.base);
@@ -61,7 +61,7 @@ fn frequencies(rope: &Rope, factors: Option<&[f32]>) -> (Vec<f64>, f64) {
         RopeScaling::None => (plain.collect(), magnitude),
         RopeScaling::Linear { factor } => (plain.map(|frequency| frequency / f64::from(factor)).collect(), magnitude),
         RopeScaling::Yarn { factor, original_context, extrapolation, beta_fast, beta_slow } => {
-            // The pair that turns `turns` times within the original context.
+            // The pair that rotates `turns` times within the original context.
             let pair_of = |turns: f32| {
                 let length = original_context as f64 / (f64::from(turns) * std::f64::consts::TAU);
                 rope.dimensions as f64 * length.ln() / (2.0 * base.ln())
@@ -87,7 +87,7 @@ mod tests {
         Rope { pairs: RopePairs::Halves, dimensions, base: 10_000.0, scaling, factors: None, magnitude: 1.0 }
     }
 
-    /// The angles of the pairs at position 1, from their cosines and sines.
+    /// The pairs' angles at position 1, recovered from cosines and sines.
     fn angles(rope: &Rope, factors: Option<&[f32]>) -> Vec<f64> {
         let row = rows(rope, factors, &[1]);
         let (cos, sin) = row.split_at(row.len() / 2);
@@ -120,7 +120,7 @@ mod tests {
         };
         let plain = angles(&rope(128, RopeScaling::None), None);
         let scaled = angles(&rope(128, yarn(1.0)), None);
-        // Pair i turns 4096 / (2π 10000^(i/64)) times: 32 times at 20.9, once at 45.03, so the ramp is from 20 to 46.
+        // Pair i rotates 4096 / (2π 10000^(i/64)) times: 32 times at 20.9, once at 45.03, so the ramp is from 20 to 46.
         for pair in 0..64 {
             let kept = (1.0 - (pair as f64 - 20.0) / 26.0).clamp(0.0, 1.0);
             let expected = plain[pair] * (kept + (1.0 - kept) / 8.0);

@@ -1,4 +1,4 @@
-//! Operations that move rows and columns about: the lookups at the beginning, parts of rows, the wanted rows at the end.
+//! Operations that move rows and columns: lookups at the start, parts of rows, the wanted rows at the end.
 
 use super::program::CpuProgram;
 use crate::plan::{RowInput, Slot, Weight};
@@ -49,7 +49,7 @@ impl CpuProgram {
         });
     }
 
-    /// Heads of two parts each; `y` is the same for all heads where it is as wide as one's part.
+    /// Concatenates two parts per head; `y` is shared by all heads if it is only one head wide.
     pub(super) fn join(&mut self, x: Slot, y: Slot, heads: usize, out: Slot) {
         let (x_width, out_width) = (self.columns(x) / heads, self.columns(out) / heads);
         let y_width = out_width - x_width;

@@ -1,4 +1,4 @@
-//! What sequences keep, in memory: pages by group and number.
+//! The memory behind the sequences' state: pages by group and number.
 
 use half::f16;
 
@@ -9,7 +9,7 @@ use crate::plan::{CacheTypes, PageId, StateGroup, StateLayout};
 /// One page.
 #[derive(Clone)]
 enum Page {
-    /// Every layer's keys and values, as `kernels::attention` lays them out, one layer after the other.
+    /// Every layer's keys and values, layer by layer, in the layout of `kernels::attention`.
     Paged(Vec<f16>),
     /// Every layer's state.
     Recurrent(Vec<f32>),
@@ -31,7 +31,7 @@ pub(super) struct State {
     pages: Vec<Vec<Option<Page>>>,
 }
 
-/// A vector of zeros, or an error where there is no memory for it.
+/// A vector of zeros, or an error if it cannot be allocated.
 pub(super) fn zeros<T: Clone + Default>(count: usize, what: &'static str) -> Result<Vec<T>, DeviceError> {
     let mut values = Vec::new();
     let bytes = (count * size_of::<T>()) as u64;
@@ -44,7 +44,7 @@ impl State {
     /// No pages yet.
     ///
     /// # Errors
-    /// Where heads do not fit the types of the cache.
+    /// If head sizes do not fit the cache types.
     pub(super) fn new(layout: &StateLayout, cache: CacheTypes) -> Result<Self, DeviceError> {
         for group in &layout.groups {
             group.page_bytes(cache).map_err(DeviceError::Unsupported)?;
@@ -53,7 +53,7 @@ impl State {
         Ok(Self { layout: layout.clone(), cache, pages })
     }
 
-    /// The KV heads of a group as the kernels want them, with a query head each.
+    /// The KV heads of a group in the kernels' form, with one query head each.
     pub(super) fn heads(&self, group: usize) -> AttentionShape {
         let StateGroup::Paged { heads, key_dim, value_dim, .. } = self.layout.groups[group] else {
             panic!("group {group} has no keys and values")
@@ -94,7 +94,7 @@ impl State {
         pages[from as usize] = Some(source);
     }
 
-    /// A layer's keys and values in a page; empty where a window has passed it.
+    /// A layer's keys and values in a page; empty if a window has passed it.
     pub(super) fn keys_and_values(&self, group: usize, layer: usize, page: Option<PageId>) -> &[f16] {
         let Some(page) = page else { return &[] };
         let size = self.heads(group).page();
@@ -104,7 +104,7 @@ impl State {
         }
     }
 
-    /// The same, to be written.
+    /// The same, mutably.
     pub(super) fn keys_and_values_mut(&mut self, group: usize, layer: usize, page: PageId) -> &mut [f16] {
         let size = self.heads(group).page();
         match self.pages[group][page as usize].as_mut().expect("the page was allocated") {
@@ -113,7 +113,7 @@ impl State {
         }
     }
 
-    /// A layer's recurrent state, taken out; it goes back with [`State::put_recurrent`].
+    /// Takes out a layer's recurrent state; [`State::put_recurrent`] puts it back.
     pub(super) fn take_recurrent(&mut self, group: usize, page: PageId) -> Vec<f32> {
         match self.pages[group][page as usize].as_mut().expect("the page was allocated") {
             Page::Recurrent(elements) => std::mem::take(elements),
@@ -126,7 +126,7 @@ impl State {
         self.pages[group][page as usize] = Some(Page::Recurrent(state));
     }
 
-    /// Elements of a layer of a recurrent group.
+    /// Elements per layer of a recurrent group.
     pub(super) fn recurrent_elements(&self, group: usize) -> usize {
         match self.layout.groups[group] {
             StateGroup::Recurrent { elements, .. } => elements,

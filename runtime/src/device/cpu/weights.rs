@@ -1,4 +1,4 @@
-//! Weights as the kernels want them: matrices and tables where they are mapped, a few kilobytes of vectors as f32.
+//! Weights in the kernels' form: matrices and tables as mapped, a few kilobytes of vectors as f32.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use crate::quant::dequantize_row;
 pub(super) struct Weights {
     parts: Vec<MappedPart>,
     uses: Vec<WeightUse>,
-    /// Those that are used as vectors.
+    /// Those used as vectors.
     vectors: Vec<Option<Arc<[f32]>>>,
 }
 
 impl Weights {
-    /// Takes the weights in; vectors are converted here.
+    /// Resolves the weights; vectors are converted here.
     pub(super) fn new(uses: &[WeightUse], parts: &[MappedPart]) -> Self {
         let mut weights = Self { parts: parts.to_vec(), uses: uses.to_vec(), vectors: Vec::with_capacity(uses.len()) };
         for weight in uses {
@@ -37,7 +37,7 @@ impl Weights {
         values.into()
     }
 
-    /// All bytes from the first block used to the last.
+    /// All bytes from the first to the last block used.
     fn bytes(&self, weight: &WeightUse) -> &[u8] {
         let part = &self.parts[weight.part];
         let start = part.start + weight.offset as usize;
@@ -73,7 +73,7 @@ impl Weights {
         &self.uses[weight.0]
     }
 
-    /// A row of a table as f32.
+    /// Dequantises a row of a table.
     pub(super) fn row(&self, table: Weight, row: usize, out: &mut [f32]) {
         let weight = &self.uses[table.0];
         let row_bytes = weight.row_bytes() as usize;

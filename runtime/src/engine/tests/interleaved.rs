@@ -1,4 +1,4 @@
-//! Temperature 0 gives a sequence the same tokens beside any others, in any pieces of prompt, on any number of threads.
+//! At temperature 0 a sequence gets the same tokens beside any others, with any prompt chunks, on any number of threads.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -13,12 +13,12 @@ use super::{
 use crate::kernels::tables_under_test;
 use crate::quant::random::RandomWeights;
 
-/// Lengths of the prompts, in the order in which they come: short ones fall into the prefill of long ones, and some reach past
-/// a block of the KV cache (64 positions) and a segment of attention (256).
+/// Prompt lengths in order of arrival: short ones fall into the prefill of long ones, and some exceed a block of the KV cache (64
+/// positions) and a segment of attention (256).
 const PROMPTS: [usize; 8] = [40, 330, 1, 65, 200, 7, 130, 64];
-/// Tokens that each generates.
+/// Tokens generated for each.
 const ANSWER: usize = 40;
-/// Most tokens of a forward pass: the chunks that prompts are cut into.
+/// Maximum tokens per forward pass, which determines prompt chunks.
 const BATCHES: [usize; 3] = [5, 48, 512];
 
 fn prompt(of: usize) -> Vec<TokenId> {
@@ -29,7 +29,7 @@ fn options(parallel: usize, batch_tokens: usize) -> EngineOptions {
     EngineOptions { context: 400, parallel, batch_tokens }
 }
 
-/// The answer to each prompt with nothing beside it, its prompt in one piece, on one thread.
+/// Each prompt's answer with nothing beside it, its prompt in one chunk, on one thread.
 fn alone(model: &Path, kernels: &'static Kernels, cache: CacheTypes) -> Vec<Vec<TokenId>> {
     let answer = |of| {
         let engine = cached_engine_of(model, Compute { kernels, threads: 1, cache }, options(1, 512));
@@ -38,7 +38,7 @@ fn alone(model: &Path, kernels: &'static Kernels, cache: CacheTypes) -> Vec<Vec<
     (0..PROMPTS.len()).map(answer).collect()
 }
 
-/// The answers where each sequence starts once the one before it has its first token, and how many ran at once at the most.
+/// The answers if each sequence starts once the previous one has its first token, and the maximum number that ran concurrently.
 fn together(engine: &Engine) -> (Vec<Vec<TokenId>>, usize) {
     let mut running = Vec::new();
     let mut most = 0;
@@ -62,7 +62,7 @@ fn together(engine: &Engine) -> (Vec<Vec<TokenId>>, usize) {
     (whole.collect(), most)
 }
 
-/// Every table, batch size and number of threads against the sequences alone.
+/// Every table, batch size and thread count against the sequences alone.
 fn check(model: &Path, cache: CacheTypes, batches: &[usize], thread_counts: &[usize]) {
     for kernels in tables_under_test("interleaved sequences") {
         let alone = alone(model, kernels, cache);
@@ -74,7 +74,7 @@ fn check(model: &Path, cache: CacheTypes, batches: &[usize], thread_counts: &[us
                 let engine = cached_engine_of(model, Compute { kernels, threads, cache }, options(8, batch));
                 let (answers, at_once) = together(&engine);
                 most = most.max(at_once);
-                // Once more, its prompt and answer kept from before: the beginning of a block is copied.
+                // Once more, with its prompt and answer cached: the start of a block is copied.
                 let again = finish(engine.submit(request(&prompt(1), 0.0, ANSWER)).expect("taken")).0;
                 assert_eq!(again, alone[1], "{}: the same prompt again", kernels.name);
                 for (of, (answer, alone)) in answers.iter().zip(&alone).enumerate() {
@@ -96,7 +96,7 @@ fn a_real_model_gives_eight_sequences_what_each_gets_alone() {
     check(&stories(), CacheTypes::default(), &BATCHES, &[1, 2, 3]);
 }
 
-/// A llama with random weights and another block type for each of its matrices, so that each family of kernels has a part.
+/// A llama with random weights and a different block type for each matrix, so that each family of kernels takes part.
 fn write_mixed_model(path: &Path) -> Result<(), Box<dyn std::error::Error>> {
     use TensorType as Ty;
     let mut writer = GgufWriter::new();
@@ -151,7 +151,7 @@ fn a_model_of_many_block_types_gives_eight_sequences_what_each_gets_alone() {
     let path = folder.path().join("mixed.gguf");
     write_mixed_model(&path).expect("it is written");
     check(&path, CacheTypes::default(), &BATCHES, &[1, 2, 3]);
-    // The prompts' chunks, and with them the pages' fillings, are what a quantised cache could show.
+    // A quantised cache could depend on the prompts' chunks, and with them on how pages are filled.
     check(&path, CacheTypes { keys: CacheType::Q8_0, values: CacheType::Q4_0 }, &[5, 512], &[2]);
     check(&path, CacheTypes::both(CacheType::Q8_0), &[48], &[3]);
 }

@@ -3,7 +3,7 @@
 
 use super::*;
 
-/// Plain text-book sampling: the probability of each token after all stages. Penalties and bias are done already.
+/// Textbook sampling: each token's probability after all stages. Penalties and bias are already applied.
 fn reference(logits: &[f32], p: &SamplingParams) -> Vec<f64> {
     let mut left: Vec<(usize, f64)> =
         logits.iter().enumerate().filter(|(_, l)| l.is_finite()).map(|(i, l)| (i, f64::from(*l))).collect();
@@ -59,12 +59,12 @@ fn reference(logits: &[f32], p: &SamplingParams) -> Vec<f64> {
     all
 }
 
-/// Distinct logits, so that rounding cannot move a cut between equal tokens.
+/// Distinct logits, so that rounding cannot move a cutoff between equal tokens.
 fn random_logits(random: &mut oorandom::Rand64, len: usize, spread: f64) -> Vec<f32> {
     (0..len).map(|_| ((random.rand_float() + random.rand_float() - 1.0) * spread) as f32).collect()
 }
 
-/// The set of tokens that the sampler keeps, found by narrowing directly.
+/// The set of tokens that the sampler keeps, from calling `narrow` directly.
 fn kept(logits: &[f32], params: &SamplingParams) -> Vec<TokenId> {
     let mut sampler = Sampler::new(params, 1);
     sampler.narrow(logits).expect("something is left");
@@ -96,7 +96,7 @@ fn every_stage_keeps_what_the_reference_keeps() {
             let expected = reference(&logits, &params);
             let expected: Vec<TokenId> = (0..len).filter(|&i| expected[i] > 0.0).map(|i| i as TokenId).collect();
             let got = kept(&logits, &params);
-            // A cut that falls on the last bit of a sum may differ by one token between f32 and f64.
+            // A cutoff that depends on the last bit of a sum may differ by one token between f32 and f64.
             let differ = got.iter().filter(|t| !expected.contains(t)).count()
                 + expected.iter().filter(|t| !got.contains(t)).count();
             assert!(differ <= 1, "{params:?}: {} kept, {} expected", got.len(), expected.len());
@@ -106,7 +106,7 @@ fn every_stage_keeps_what_the_reference_keeps() {
     assert!(cuts <= 6, "{cuts} of 2400 cuts differ: more than rounding explains");
 }
 
-/// Pearson's statistic of `draws` samples, and its degrees of freedom; rare tokens are put together.
+/// Pearson's statistic of `draws` samples, and its degrees of freedom; rare tokens are pooled.
 fn chi_square(logits: &[f32], params: &SamplingParams, draws: usize, seed: u64) -> (f64, usize) {
     let expected = reference(logits, params);
     let mut sampler = Sampler::new(params, seed);
@@ -152,12 +152,12 @@ fn draws_follow_the_exact_distribution() {
     ];
     for (seed, params) in settings.iter().enumerate() {
         let (statistic, degrees) = chi_square(&logits, params, 40_000, seed as u64);
-        // Wilson-Hilferty: 4.0 standard deviations above the mean, beyond which one in 30,000 seeds would fall.
+        // Wilson-Hilferty: 4.0 standard deviations above the mean, exceeded by one in 30,000 seeds.
         let d = degrees as f64;
         let limit = d * (1.0 - 2.0 / (9.0 * d) + 4.0 * (2.0 / (9.0 * d)).sqrt()).powi(3);
         assert!(degrees >= 2 && statistic < limit, "{params:?}: chi-square {statistic:.1} over {limit:.1}");
     }
-    // The test can fail: the same draws against a slightly different temperature are far outside.
+    // The test can fail: the same draws are far outside for a slightly different temperature.
     let drawn = SamplingParams { temperature: 0.9, ..off };
     let mut sampler = Sampler::new(&drawn, 1);
     let exact = reference(&logits, &SamplingParams::default());
@@ -202,7 +202,7 @@ fn penalties_follow_the_window() {
     sampler.accept(900); // no row of the output: cannot be penalised, must not panic
     assert_eq!(sampler.sample(&mut [4.0, -1.0, 3.0]), Ok(2));
 
-    // Against counting afresh, for windows of every kind.
+    // Against recounting from scratch, for all kinds of windows.
     let mut random = oorandom::Rand32::new(2);
     for window in [0, 1, 5, 64, usize::MAX] {
         let params = SamplingParams { repeat_last_n: window, ..params.clone() };
