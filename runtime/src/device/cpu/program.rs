@@ -27,6 +27,8 @@ pub(super) struct CpuProgram {
     /// Of heads that are multiplied with a matrix each.
     pub(super) head_activations: Vec<Activations>,
     pub(super) rotations: Rotations,
+    /// Copies of queries or keys, and of values, transformed for a quantised cache.
+    pub(super) turned: [Vec<f32>; 2],
     /// Positions that there are where they are learned.
     learned_positions: Option<usize>,
     ops: Arc<[Op]>,
@@ -63,6 +65,7 @@ impl CpuProgram {
             experts_scratch: ExpertsBuffers::new(),
             head_activations: Vec::new(),
             rotations: Rotations::default(),
+            turned: Default::default(),
             first_output_op: plan.first_output_op.clamp(ops.start, ops.end) - ops.start,
             ops: plan.ops[ops].into(),
             slots: plan.slots.clone(),
@@ -201,9 +204,10 @@ impl Program for CpuProgram {
 
     fn memory(&self) -> MemoryUse {
         let buffers = self.buffers.iter().map(|buffer| buffer.capacity() * size_of::<f32>()).sum::<usize>();
+        let turned = self.turned.iter().map(|copy| copy.capacity() * size_of::<f32>()).sum::<usize>();
         MemoryUse {
             state_bytes: self.state.bytes(),
-            scratch_bytes: (buffers + self.activations.bytes() + self.experts_scratch.bytes()) as u64,
+            scratch_bytes: (buffers + turned + self.activations.bytes() + self.experts_scratch.bytes()) as u64,
         }
     }
 }
