@@ -12,6 +12,7 @@ mod forms;
 mod http;
 mod inspect;
 mod jinja;
+mod lora;
 mod memory;
 mod openai_client;
 mod pack;

@@ -18,7 +18,7 @@ use super::template_args::TemplateArgs;
 use super::{Failure, browser, signals};
 use crate::server::page::PAGE;
 use crate::server::{Assets, Limits, Options, Server};
-use crate::session::{Facts, ModelSource, OpenOptions, Session, SourceError};
+use crate::session::{Facts, ModelSource, OpenOptions, OverflowPolicy, Session, SourceError};
 
 /// The port that is tried first when none is asked for, and how many after it.
 const FIRST_PORT: u16 = 8080;
@@ -48,6 +48,10 @@ pub struct Args {
     /// Tokens that one conversation may hold, prompt and answer together [default: what the model was trained on, 32768 at most]
     #[arg(short, long, value_name = "TOKENS", help_heading = "Model")]
     context: Option<usize>,
+    /// What happens when the context is full: `stop` ends the answer, `shift` keeps the system prompt and drops the older half of
+    /// the rest, which is read again, and says so [default: stop]
+    #[arg(long, value_name = "POLICY", help_heading = "Model")]
+    overflow: Option<OverflowPolicy>,
     /// Answers generated at once; more wait for their turn [default: 4]
     #[arg(long, value_name = "N", help_heading = "Model")]
     parallel: Option<usize>,
@@ -90,7 +94,7 @@ impl std::str::FromStr for Address {
 pub fn run(args: Args) -> Result<(), Failure> {
     let options =
         OpenOptions { context: args.context, parallel: args.parallel, ..args.cache.apply(args.model.options()) };
-    let source = ModelSource::open(options.model.as_deref()).map_err(|error| match error {
+    let source = ModelSource::of(&options).map_err(|error| match error {
         SourceError::NoModel => Failure::usage(NOTHING_TO_RUN),
         other => Failure::new(other.to_string()),
     })?;
@@ -104,10 +108,14 @@ pub fn run(args: Args) -> Result<(), Failure> {
     if let Some(system_prompt) = args.system_prompt {
         session.defaults.system_prompt = Some(system_prompt).filter(|text| !text.is_empty());
     }
+    session.defaults.overflow = args.overflow.unwrap_or_default();
     let page = page(&session)?;
     let address = server.local_addr()?;
     let url = format!("http://{}/", shown(address));
     announce(&session.facts, address, &url);
+    if let Some(line) = &session.facts.memory_warning {
+        eprintln!("satchel: {line}");
+    }
     if let Err(line) = &session.template {
         eprintln!("satchel: {}", shown_text(line));
     }
@@ -214,6 +222,7 @@ fn announce(facts: &Facts, address: SocketAddr, url: &str) {
         None => format!("{} mapped from the file", bytes(facts.file_bytes)),
     };
     let cache = kept_in(facts.cache);
+    let note = facts.context_note.as_ref().map_or(String::new(), |note| format!(", {note}"));
     let trained = match facts.trained_context.cmp(&facts.context_length) {
         std::cmp::Ordering::Greater => format!(" (the model was trained on {})", facts.trained_context),
         _ => String::new(),
@@ -228,7 +237,7 @@ fn announce(facts: &Facts, address: SocketAddr, url: &str) {
          \n  model     {architecture}, {parameters} parameters, {size}\
          \n  memory    {memory}\
          \n  runs on   {isa}, {threads} {thread_word}\
-         \n  context   {context} tokens{trained}{cache}, {parallel} at once\
+         \n  context   {context} tokens{trained}{cache}, {parallel} at once{note}\
          \n  chat      {url}\
          \n  API       {url}v1\
          \n  reach     {reach}\

@@ -1,6 +1,7 @@
 //! The engine's thread: admits requests, builds a batch a step, hands each sequence its logits.
 
 use std::collections::VecDeque;
+use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +11,7 @@ use std::time::Instant;
 use super::sequence::Running;
 use super::share::{Pace, shares};
 use super::{EngineOptions, Event, FinishReason, Finished, Load, Loaded, Request};
-use crate::plan::Step;
+use crate::plan::{AdapterSet, Step};
 use crate::state::{StateCache, StateError};
 
 /// A request on its way to the engine's thread.
@@ -27,6 +28,7 @@ impl Submission {
         let _ = self.events.send(Event::Finished(Finished {
             reason,
             prompt_tokens: self.request.prompt.len(),
+            shifted_tokens: 0,
             cached_tokens: 0,
             generated_tokens: 0,
             prefill_seconds: self.submitted.elapsed().as_secs_f64(),
@@ -34,6 +36,16 @@ impl Submission {
             seed: self.request.sampling.seed.unwrap_or(0),
         }));
     }
+}
+
+/// Whose prefixes a request may find: what was computed with one set of adapters is of no use with another.
+fn owner(caller: u64, adapters: AdapterSet) -> u64 {
+    if adapters.is_empty() {
+        return caller;
+    }
+    let mut hasher = std::hash::DefaultHasher::new();
+    (caller, adapters).hash(&mut hasher);
+    hasher.finish()
 }
 
 pub(super) struct Scheduler {
@@ -127,9 +139,15 @@ impl Scheduler {
 
     fn admit(&mut self) {
         while self.running.len() < self.options.parallel {
-            let Some(Submission { request, events, cancelled, submitted }) = self.waiting.pop_front() else { return };
-            let sequence = self.state.begin(&mut *self.loaded.program, request.caller, &request.prompt);
-            self.running.push(Running::new(request, events, cancelled, sequence, submitted));
+            let Some(Submission { mut request, events, cancelled, submitted }) = self.waiting.pop_front() else {
+                return;
+            };
+            let shifted = request.overflow.shift(&mut request.prompt, self.options.context);
+            let owner = owner(request.caller, request.adapters);
+            let sequence = self.state.begin(&mut *self.loaded.program, owner, &request.prompt);
+            let mut running = Running::new(request, events, cancelled, sequence, submitted);
+            running.shifted = shifted;
+            self.running.push(running);
             // In this order, so that no one finds a request neither running nor waiting.
             self.publish_load();
             self.load.waiting.fetch_sub(1, Ordering::Relaxed);
@@ -171,8 +189,17 @@ impl Scheduler {
                 _ => self.state.commit(program, &mut running.state),
             }
             let logits = logits.next().expect("a row of logits for each output");
-            if let Some(reason) = running.advance(logits, self.options.context) {
-                ended.push((index, reason));
+            match running.advance(logits, self.options.context) {
+                None => {}
+                Some(FinishReason::ContextFull) if running.shift(self.options.context) => {
+                    // What stays has other positions now: all but what is kept of its beginning is computed anew.
+                    let before = std::mem::take(&mut running.state);
+                    self.state.end(program, before);
+                    let owner = owner(running.caller(), running.adapters());
+                    let state = self.state.begin(program, owner, running.tokens());
+                    running.go_on_from(state);
+                }
+                Some(reason) => ended.push((index, reason)),
             }
         }
         self.end(ended);
@@ -250,6 +277,7 @@ impl Scheduler {
             }
         }
         step.states.push(running.state.pages().to_vec());
+        step.adapters.push(running.adapters());
         Ok(())
     }
 

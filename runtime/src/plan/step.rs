@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::PageId;
+use super::{AdapterSet, PageId};
 use crate::TokenId;
 
 /// What a row begins as.
@@ -26,6 +26,8 @@ pub struct Step {
     /// The pages of each sequence, for each group of the plan's state, in order of position; they cover every position above.
     /// `None`: a window has passed it. Of a recurrent group it is the one page.
     pub states: Vec<Vec<Vec<Option<PageId>>>>,
+    /// The adapters of each sequence; none of those that are not named.
+    pub adapters: Vec<AdapterSet>,
     /// Rows whose result is wanted, ascending; several of a sequence, perhaps.
     pub outputs: Vec<usize>,
 }
@@ -46,6 +48,11 @@ impl Step {
         self.inputs.push(RowInput::Token(token));
         self.positions.push(position);
         self.sequences.push(sequence);
+    }
+
+    /// Whether the sequence of a row uses an adapter.
+    pub fn adapts(&self, row: usize, adapter: usize) -> bool {
+        self.adapters.get(self.sequences[row]).is_some_and(|set| set.has(adapter))
     }
 
     /// The rows of each sequence, as a range.

@@ -28,6 +28,8 @@ pub struct WeightUse {
     pub ty: TensorType,
     /// Rows of one matrix.
     pub rows: usize,
+    /// Which row of the tensor the first of them is: of a fused tensor, a part may be used.
+    pub first_row: usize,
     /// Elements of a row.
     pub columns: usize,
     /// Matrices of this shape, of which an expert is one; 1 where there are no experts.

@@ -15,11 +15,14 @@ use super::App;
 use super::choices::{Choices, News};
 use super::http::{Exchange, Response, Stream};
 use super::openai::{Answer, ApiError, Endpoint, LogProbs, Tally};
+use crate::plan::AdapterSet;
 use crate::session::{StopReason, SubmitError, TextEvent, TextFinished, TextPiece, TextRequest};
 
 /// A request, ready for the engine.
 pub(super) struct Work {
     pub(super) endpoint: Endpoint,
+    /// The adapters of all requests.
+    pub(super) adapters: AdapterSet,
     /// One for each choice; `n` in a row have the same prompt.
     pub(super) requests: Vec<TextRequest>,
     /// Choices of one prompt.
@@ -39,7 +42,7 @@ pub(super) fn run(app: &App, work: Work, exchange: &mut Exchange<'_>) -> io::Res
         Ok(choices) => choices,
         Err(error) => return exchange.respond(&error.response()),
     };
-    let answer = Answer::new(work.endpoint, &app.session.facts.name, super::unix_seconds());
+    let answer = Answer::new(work.endpoint, &app.session.name_with(work.adapters), super::unix_seconds());
     let mut run =
         Run { app, choices, answer, n: work.n, tally: Tally::default(), logprobs: vec![LogProbs::default(); count] };
     let outcome =

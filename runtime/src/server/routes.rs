@@ -4,12 +4,12 @@
 //! |---|---|---|
 //! | `/`, `/assets/…` | GET | the chat page |
 //! | `/health` | GET | `{"status": "ok", …}` with how much runs, waits, was generated and abandoned |
-//! | `/v1/models`, `/v1/models/{id}` | GET | the one model, with its facts under `meta` |
+//! | `/v1/models`, `/v1/models/{id}` | GET | the model and each adapter, with facts under `meta` |
 //! | `/v1/chat/completions`, `/v1/completions` | POST | OpenAI's API |
 //! | `/api/facts` | GET | what the page shows: `{name, architecture, parameters, context_length, isa, threads, defaults, version}` |
 //!
-//! HEAD works wherever GET does. Any `model` name in a request is taken, since there is one model; the answer's `model` is its real
-//! name.
+//! HEAD works wherever GET does. Any `model` name in a request is taken where there is one model; the answer's `model` is its real
+//! name. With adapters there are several, the model and `MODEL:ADAPTER` for each, and the name has to be one of theirs.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -22,7 +22,8 @@ use super::http::{Exchange, Handler, Head, Method, Refusal, Request, Response};
 use super::openai::{ApiError, Baseline, ChatRequest, Common, CompletionRequest, Endpoint, Prompt, shown};
 use crate::TokenId;
 use crate::chat::RenderRequest;
-use crate::session::TextRequest;
+use crate::plan::AdapterSet;
+use crate::session::{Overflow, TextRequest};
 
 impl Handler for App {
     fn handle(&self, request: &Request, exchange: &mut Exchange<'_>) -> io::Result<()> {
@@ -93,15 +94,11 @@ impl App {
             Route::Page => return exchange.respond(&self.page(&request.head)),
             Route::Health => Response::json(200, &self.health()).with("Cache-Control", "no-store"),
             Route::Facts => Response::json(200, &self.facts()).with("Cache-Control", "no-store"),
-            Route::Models => Response::json(200, &json!({"object": "list", "data": [self.model()]})),
-            Route::Model(name) if *name == self.session.facts.name => Response::json(200, &self.model()),
-            Route::Model(name) => {
-                let message =
-                    format!("there is no model `{}` here; the one here is `{}`", shown(name), self.session.facts.name);
-                ApiError { param: Some("model".into()), ..ApiError::new(404, message) }
-                    .code("model_not_found")
-                    .response()
-            }
+            Route::Models => Response::json(200, &json!({"object": "list", "data": self.models()})),
+            Route::Model(name) => match self.models().into_iter().find(|model| model["id"] == name.as_str()) {
+                Some(model) => Response::json(200, &model),
+                None => self.no_model(name).response(),
+            },
             Route::Generate(endpoint) => match self.prepare(*endpoint, &request.body, &mut || exchange.client_left()) {
                 Ok(work) => return generate::run(self, work, exchange),
                 Err(error) => error.response(),
@@ -123,6 +120,30 @@ impl App {
             "generated_tokens": self.gauges.generated_tokens.load(Ordering::Relaxed),
             "abandoned": self.gauges.abandoned.load(Ordering::Relaxed),
         })
+    }
+
+    fn no_model(&self, name: &str) -> ApiError {
+        let names: Vec<String> =
+            self.models().iter().filter_map(|model| Some(model["id"].as_str()?.to_owned())).collect();
+        let message = match &names[..] {
+            [one] => format!("there is no model `{}` here; the one here is `{one}`", shown(name)),
+            all => format!("there is no model `{}` here; those here are `{}`", shown(name), all.join("`, `")),
+        };
+        ApiError { param: Some("model".into()), ..ApiError::new(404, message) }.code("model_not_found")
+    }
+
+    /// The model, and the model with each of its adapters.
+    fn models(&self) -> Vec<Value> {
+        let base = self.model();
+        let adapted = self.session.adapters.iter().map(|adapter| {
+            let mut model = base.clone();
+            model["id"] = self.session.adapted_name(adapter).into();
+            model["meta"]["adapter"] = adapter.as_str().into();
+            model
+        });
+        let mut models: Vec<Value> = adapted.collect();
+        models.insert(0, base);
+        models
     }
 
     fn model(&self) -> Value {
@@ -195,16 +216,24 @@ impl App {
                     .session
                     .chat_prompt_until(&render, client_left)
                     .map_err(|error| ApiError::parameter("messages", error.to_string()).code("chat_template"))?;
-                (vec![prompt], request.common, request.logprobs)
+                let overflow = self.session.chat_overflow(&render, &prompt);
+                (vec![(prompt, overflow)], request.common, request.logprobs)
             }
             Endpoint::Completions => {
                 let request = CompletionRequest::parse(body, &baseline)?;
                 let prompts =
-                    request.prompts.into_iter().map(|prompt| self.tokens(prompt)).collect::<Result<_, _>>()?;
-                (prompts, request.common, request.logprobs)
+                    request.prompts.into_iter().map(|prompt| self.tokens(prompt)).collect::<Result<Vec<_>, _>>()?;
+                let with_overflow = |prompt: Vec<TokenId>| {
+                    let overflow = self.session.text_overflow(&prompt);
+                    (prompt, overflow)
+                };
+                (prompts.into_iter().map(with_overflow).collect(), request.common, request.logprobs)
             }
         };
-        Ok(work(endpoint, prompts, common, logprobs))
+        let Some(adapters) = self.session.adapters_named(common.model.as_deref()) else {
+            return Err(self.no_model(common.model.as_deref().unwrap_or_default()));
+        };
+        Ok(work(endpoint, prompts, common, logprobs, adapters))
     }
 
     fn tokens(&self, prompt: Prompt) -> Result<Vec<TokenId>, ApiError> {
@@ -219,9 +248,15 @@ impl App {
 
 /// `n` generations for each prompt. With a given seed, choice `j` of a prompt uses `seed + j`: different answers, and
 /// the first is the one that `n: 1` gives.
-fn work(endpoint: Endpoint, prompts: Vec<Vec<TokenId>>, common: Common, logprobs: Option<usize>) -> Work {
+fn work(
+    endpoint: Endpoint,
+    prompts: Vec<(Vec<TokenId>, Overflow)>,
+    common: Common,
+    logprobs: Option<usize>,
+    adapters: AdapterSet,
+) -> Work {
     let mut requests = Vec::with_capacity(prompts.len() * common.n);
-    for prompt in prompts {
+    for (prompt, overflow) in prompts {
         for copy in 0..common.n {
             let mut sampling = common.sampling.clone();
             sampling.seed = sampling.seed.map(|seed| seed.wrapping_add(copy as u64));
@@ -233,10 +268,12 @@ fn work(endpoint: Endpoint, prompts: Vec<Vec<TokenId>>, common: Common, logprobs
                 logprobs,
                 ignore_end: common.ignore_end,
                 is_answer: endpoint == Endpoint::Chat,
+                adapters,
+                overflow,
             });
         }
     }
-    Work { endpoint, requests, n: common.n, stream: common.stream, include_usage: common.include_usage }
+    Work { endpoint, adapters, requests, n: common.n, stream: common.stream, include_usage: common.include_usage }
 }
 
 /// A 32-bit figure as a person would write it: 0.7, not 0.699999988.

@@ -123,12 +123,12 @@ impl Memory {
     /// # Errors
     /// As [`Memory::predict`].
     pub fn of_plan(source: &ModelSource, plan: &Plan, demand: Demand) -> Result<Self, Unknown> {
-        let file_bytes = source.model_bytes();
+        let file_bytes = source.mapped_bytes();
         let working = cpu::working(plan, demand.load());
         // The engine has a copy of the logits.
         let logits = (plan.output_columns() * demand.outputs * size_of::<f32>()) as u64;
         // The vocabulary is held once as the file has it, and once more as tables to look texts and merges up in.
-        let header_bytes = file_bytes.saturating_sub(source.gguf.tensor_bytes());
+        let header_bytes = source.model_bytes().saturating_sub(source.gguf.tensor_bytes());
         Ok(Self {
             file_bytes,
             kv_bytes: demand.state_bytes(plan)?,

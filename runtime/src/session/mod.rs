@@ -3,6 +3,9 @@
 //! `server` and the terminal commands stand on this. Below it there are only token ids; above it only text, messages
 //! and events.
 
+pub mod adapters;
+pub mod available;
+pub mod context;
 pub mod generation;
 pub mod hardware;
 pub mod memory;
@@ -16,17 +19,20 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::TokenId;
 use crate::chat::{ChatTemplate, builtin};
+pub use crate::engine::Overflow;
 use crate::engine::{Engine, EngineOptions, Request};
-use crate::plan::{CacheType, CacheTypes};
+use crate::plan::{AdapterSet, CacheType, CacheTypes};
 use crate::sampling::SamplingParams;
 use crate::tokenizer::Tokenizer;
 
 pub use crate::engine::SubmitError;
+pub use adapters::{AdapterFile, AdapterOption};
 use generation::Stops;
 pub use generation::{StopReason, TextEvent, TextFinished, TextGeneration, TextPiece, TextToken};
 pub use hardware::Cpus;
 pub use memory::{Demand, Memory};
 pub use open::{OpenError, OpenOptions};
+pub use prompt::OverflowPolicy;
 pub use source::{ModelSource, Packed, SourceError};
 
 /// An open model, ready to answer.
@@ -47,6 +53,8 @@ pub struct Session {
     pub defaults: Defaults,
     /// The bundle it came from.
     pub packed: Option<Packed>,
+    /// Names of the adapters, in the order of an [`AdapterSet`].
+    pub adapters: Vec<String>,
 }
 
 /// What a session is and how it runs.
@@ -62,6 +70,10 @@ pub struct Facts {
     pub file_bytes: u64,
     /// Positions a sequence may hold.
     pub context_length: usize,
+    /// Why it is not what it would have been with more memory.
+    pub context_note: Option<String>,
+    /// A line about memory that is not there for what was asked for.
+    pub memory_warning: Option<String>,
     /// Positions the model was trained on.
     pub trained_context: usize,
     /// Name of the kernel table.
@@ -87,6 +99,8 @@ pub struct Defaults {
     pub sampling: SamplingParams,
     /// Longest answer.
     pub max_tokens: Option<usize>,
+    /// What happens when the context is full.
+    pub overflow: OverflowPolicy,
 }
 
 /// Why messages became no prompt. Each is one line for the person.
@@ -119,12 +133,16 @@ pub struct TextRequest {
     /// The prompt is a conversation, and what is generated an answer: it does not begin with the blank that SPM puts in
     /// front of a text.
     pub is_answer: bool,
+    /// The adapters to use.
+    pub adapters: AdapterSet,
+    /// What happens when the context is full.
+    pub overflow: Overflow,
 }
 
 impl Session {
     /// Opens a model. The tokenizer is read while the weights are placed.
     pub fn open(options: &OpenOptions) -> Result<Self, OpenError> {
-        let source = ModelSource::open(options.model.as_deref())?;
+        let source = ModelSource::of(options)?;
         Self::from_source(source, options)
     }
 
@@ -135,11 +153,18 @@ impl Session {
         let parallel = options.parallel()?;
         let (tokenizer, built) = rayon::join(
             || Tokenizer::from_gguf(&source.gguf.metadata),
-            || open::load_model(&source, compute, options.context),
+            || -> Result<_, OpenError> {
+                let demand = |context| {
+                    let engine = EngineOptions { context, parallel, ..EngineOptions::default() };
+                    Demand::of_engine(&engine, compute.threads, compute.cache)
+                };
+                let (plan, chosen) = context::choose(&source, &options, &demand)?;
+                Ok((open::load_plan(&source, compute, plan)?, chosen))
+            },
         );
-        let loaded = built?;
+        let (loaded, chosen) = built?;
         let tokenizer = tokenizer.map_err(|error| OpenError::Tokenizer { path: source.path.clone(), error })?;
-        let context = options.context_for(loaded.plan.trained_context)?;
+        let context = chosen.context;
         let engine_options = EngineOptions { context, parallel, ..EngineOptions::default() };
         let facts = Facts {
             name: source.name(),
@@ -147,6 +172,8 @@ impl Session {
             parameters: source.gguf.tensors.iter().map(satchel_gguf::TensorInfo::elements).sum(),
             file_bytes: source.model_bytes(),
             context_length: context,
+            context_note: chosen.note,
+            memory_warning: chosen.warning,
             trained_context: loaded.plan.trained_context,
             isa: compute.kernels.name,
             threads: compute.threads,
@@ -171,8 +198,36 @@ impl Session {
             special_in_user_text: false,
             facts,
             defaults,
+            adapters: source.adapters.iter().map(|adapter| adapter.name.clone()).collect(),
             packed: source.packed,
         })
+    }
+
+    /// All adapters: what the terminal's commands use.
+    pub fn all_adapters(&self) -> AdapterSet {
+        AdapterSet::first(self.adapters.len())
+    }
+
+    /// What a request calls the model with one adapter.
+    pub fn adapted_name(&self, adapter: &str) -> String {
+        format!("{}:{adapter}", self.facts.name)
+    }
+
+    /// The name of the model with these adapters.
+    pub fn name_with(&self, adapters: AdapterSet) -> String {
+        let used = self.adapters.iter().enumerate().filter(|(at, _)| adapters.has(*at));
+        let names: Vec<&str> = used.map(|(_, name)| name.as_str()).collect();
+        if names.is_empty() { self.facts.name.clone() } else { self.adapted_name(&names.join("+")) }
+    }
+
+    /// The adapters that a model's name stands for: none for the model's own; `None` for a name that nothing here has. Without
+    /// adapters there is one model, and every name is its.
+    pub fn adapters_named(&self, model: Option<&str>) -> Option<AdapterSet> {
+        let Some(model) = model.filter(|name| !self.adapters.is_empty() && *name != self.facts.name) else {
+            return Some(AdapterSet::default());
+        };
+        let named = |adapter: &String| *adapter == *model || self.adapted_name(adapter) == *model;
+        self.adapters.iter().position(named).map(AdapterSet::one)
     }
 
     /// Starts to generate.
@@ -182,6 +237,8 @@ impl Session {
         end_tokens.extend(stop_tokens.iter().map(|(id, _)| *id));
         let generation = self.engine.submit(Request {
             caller: 0,
+            overflow: request.overflow,
+            adapters: request.adapters,
             constraint: None,
             prompt: request.prompt,
             sampling: request.sampling,
