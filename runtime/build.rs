@@ -8,6 +8,8 @@
 //! `SATCHEL_PAGE`, a folder with a page that was built before, takes the place of both steps: `tools/release.sh` builds
 //! the page once for all platforms, and a machine without Node can compile.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "Cargo reads the one and shows the other")]
+
 use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use satchel_container::Bundle;
+use satchel_container::{Bundle, directory};
 use satchel_gguf::{Gguf, GgufWriter, Value};
 
 use crate::pack::sparse_model;
@@ -73,6 +73,21 @@ fn packed(scratch: &Scratch) -> (std::path::PathBuf, Vec<u8>, Bundle) {
     (path, bytes, bundle)
 }
 
+/// No hash covers what lies between the program and the model.
+#[test]
+fn a_gap_that_is_not_empty_is_damage() {
+    let scratch = Scratch::new();
+    let (path, mut bytes, bundle) = packed(&scratch);
+    let header = bundle.model_entries()[0].offset - directory::local_header_bytes("model.gguf");
+    assert!(header > bundle.program_bytes, "there is a gap");
+    for at in [bundle.program_bytes, header - 1] {
+        bytes[at as usize] = 1;
+        fs::write(&path, &bytes).unwrap();
+        bytes[at as usize] = 0;
+        satchel(&["verify", path.to_str().unwrap()]).refused(1, &["the gap before entry model.gguf is not all zeros"]);
+    }
+}
+
 #[test]
 fn what_cannot_be_packed_is_refused_before_anything_is_written() {
     let scratch = Scratch::new();
@@ -104,7 +119,7 @@ fn what_cannot_be_packed_is_refused_before_anything_is_written() {
     let file = |name: &str| scratch.path(name).into_os_string().into_string().unwrap();
     for (more, code, part) in [
         (["--set", "heat=1"], 2, "unknown setting `heat`; known are temperature, top_k"),
-        (["--set", "top_p=1.5"], 2, "0 to 1"),
+        (["--set", "top_p=1.5"], 2, "between 0 and 1"),
         (["--set", "context=100000"], 1, "trained on 512"),
         (["--name", ""], 1, "the name"),
         (["--name", "a\nb"], 1, "control characters"),

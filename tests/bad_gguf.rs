@@ -186,3 +186,60 @@ fn a_large_file_of_empty_claims_costs_no_memory() {
     let line = inspect_confined(&path, (8 << 20) + ADDRESS_SPACE_KIB).failed(1);
     assert!(line.contains("the metadata key '' is there twice"), "{line}");
 }
+
+#[test]
+fn a_part_under_another_name_says_which_part_it_is() {
+    let mut writer = GgufWriter::new();
+    writer.set("general.architecture", Value::String("llama".into()));
+    writer.set("split.no", Value::U16(0)).set("split.count", Value::U16(3)).set("split.tensors.count", Value::I32(3));
+    writer.tensor("a.weight", &[8], TensorType::F32).expect("whole blocks");
+    let part = writer.layout().expect("a sound file").to_bytes(&[&[0; 32]]).expect("memory can be written");
+    let scratch = Scratch::new();
+    let line = |name: &str, command: &[&str]| {
+        let path = scratch.path(name);
+        std::fs::write(&path, &part).expect("a scratch file");
+        let path = path.to_str().expect("UTF-8").to_owned();
+        let arguments: Vec<&str> = command.iter().map(|&word| if word == "MODEL" { &path } else { word }).collect();
+        satchel(&arguments).failed(1)
+    };
+    let out = scratch.path("out");
+    let out = out.to_str().expect("UTF-8");
+    for command in [&["inspect", "MODEL"][..], &["run", "--raw", "x", "-m", "MODEL"], &["pack", "MODEL", "-o", out]] {
+        for name in ["renamed.gguf", "renamed-00001-of-00002.gguf"] {
+            let line = line(name, command);
+            let expected = "is part 1 of 3: give it its name back, NAME-00001-of-00003.gguf, and put all parts up to \
+                            NAME-00003-of-00003.gguf in one folder";
+            assert!(line.contains(name) && line.ends_with(expected), "{line}");
+        }
+        let line = line("m-00001-of-00003.gguf", command);
+        assert!(line.contains("m-00002-of-00003.gguf: this part of ") && line.contains("is missing"), "{line}");
+    }
+}
+
+/// Numbers in a head that something could be made as long as.
+#[test]
+fn counts_beyond_reason_cost_no_memory() {
+    let scratch = Scratch::new();
+    let model = scratch.path("deep.gguf");
+    let mut writer = GgufWriter::new();
+    writer.set("general.architecture", Value::String("llama".into()));
+    writer.set("llama.block_count", Value::U32(u32::MAX));
+    writer.set("llama.attention.head_count", Value::U32(8)).set("llama.attention.head_count_kv", Value::U32(2));
+    writer.tensor("blk.0.attn_q.weight", &[256, 2], TensorType::F32).expect("whole blocks");
+    let bytes = writer.layout().expect("a sound file").to_bytes(&[&[0; 2048]]).expect("memory can be written");
+    std::fs::write(&model, bytes).expect("a scratch file");
+    let (model, out) = (model.to_str().expect("UTF-8"), scratch.path("out.gguf"));
+    // Half a gigabyte of address space; an array of so many numbers takes 17.
+    let limited = |arguments: &[&str]| {
+        let mut command = Command::new("prlimit");
+        output(command.args(["--as=536870912", SATCHEL]).args(arguments), b"")
+    };
+    if Command::new("prlimit").arg("--version").output().is_err() {
+        return support::skip("memory of bad files", "there is no `prlimit` program (Debian: util-linux)");
+    }
+    let line = limited(&["quantize", "-q", model, out.to_str().expect("UTF-8"), "Q4_K_M"]).failed(1);
+    assert!(line.contains("claims 4294967295 layers, at most 65536 are accepted"), "{line}");
+    let told = limited(&["inspect", "--no-hash", model]).ok();
+    assert!(told.contains("4294967295"), "{told}");
+    limited(&["run", "--raw", "x", "-m", model]).failed(1);
+}

@@ -26,8 +26,9 @@ fn logits(scratch: &Scratch, model: &str, table: &str) -> Option<Vec<f32>> {
     let ids: Vec<String> = (0..TOKENS).map(|index| (index * 37 % 500 + 3).to_string()).collect();
     std::fs::write(&tokens, ids.join(" ")).expect("a scratch file");
     let (tokens, out) = (tokens.to_str().expect("UTF-8"), out.to_str().expect("UTF-8"));
-    let printed =
-        satchel(&["logits", "-m", model, "--isa", table, "-t", "1", "--chunk", "33", "--tokens", tokens, "-o", out]);
+    let printed = satchel(&[
+        "logits", "-m", model, "--isa", table, "-t", "1", "--chunk", "33", "--tokens", tokens, "--force", "-o", out,
+    ]);
     if printed.code != Some(0) && printed.stderr.contains("kernels") {
         return None;
     }

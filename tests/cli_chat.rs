@@ -80,6 +80,65 @@ fn conversations_are_undone_repeated_saved_and_loaded() {
 }
 
 #[test]
+fn bytes_that_are_no_text_are_refused_and_the_conversation_goes_on() {
+    let scratch = Scratch::new();
+    let template = scratch.path("plain.jinja");
+    std::fs::write(&template, "{% for m in messages %}{{ m.content }} {% endfor %}").unwrap();
+    let mut command = Command::new(SATCHEL);
+    command.args(["chat", "-m", text(&stories()), "--chat-template", text(&template), "-n", "3"]);
+    // A byte-order mark before the first line is no part of it.
+    let printed = output(&mut command, b"\xef\xbb\xbf/system Be kind.\na\xffb\n/system\n");
+    let notices: Vec<&str> = printed.stderr.lines().collect();
+    assert_eq!(notices, ["the system prompt is set", "(this was not UTF-8 text; it was not sent)", "Be kind."]);
+    assert_eq!(printed.ok(), "");
+    let saved = scratch.path("saved.json");
+    std::fs::write(&saved, "\u{feff}{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}]}").unwrap();
+    let loaded = output(command.args(["--load", text(&saved)]), b"/undo\n");
+    assert_eq!(loaded.stderr, "taken back: Hi\n");
+}
+
+/// A chat in a terminal of its own; `None` where there is no way to one.
+fn in_terminal(options: &str) -> Option<Running> {
+    if Command::new("script").arg("--version").output().is_err() {
+        support::skip("the chat in a terminal", "there is no `script` program (Debian: bsdutils)");
+        return None;
+    }
+    let line = format!("exec {SATCHEL} chat -m {} --temp 0 {options}", text(&stories()));
+    let mut script = Command::new("script");
+    Some(Running::start(script.env("SHELL", "/bin/sh").args(["-q", "-e", "-c", &line, "/dev/null"])))
+}
+
+#[test]
+#[cfg(unix)]
+fn a_terminal_loses_no_pasted_line_and_survives_a_stray_byte() {
+    let scratch = Scratch::new();
+    let (template, history) = (scratch.path("plain.jinja"), scratch.path("missing/history"));
+    std::fs::write(&template, "{% for m in messages %}{{ m.content }} {% endfor %}").unwrap();
+    let options = format!("-n 3 --chat-template {}", text(&template));
+    let Some(mut chat) = in_terminal(&options) else { return };
+    chat.wait_for("> ");
+    chat.send(b"/system one\r/system two\r/system three\r");
+    for _ in 0..3 {
+        chat.wait_for("the system prompt is set");
+    }
+    // Lines behind a message that is being answered are not lost either.
+    chat.send(b"Once upon\r/system four\r/system\r");
+    chat.wait_for("the system prompt is set");
+    chat.wait_for("four\r\n");
+    chat.send(b"\xff");
+    chat.wait_for("(this was not UTF-8 text; it was not sent)");
+    chat.send(b"/system\r");
+    chat.wait_for("four\r\n");
+    chat.send(b"\x04");
+    assert_eq!(chat.child.wait().expect("it ends").code(), Some(0));
+
+    // What cannot be kept is said before the first line, not at it.
+    let Some(mut chat) = in_terminal(&format!("{options} --history {}", text(&history))) else { return };
+    chat.wait_for("its folder does not exist: make it first");
+    assert_eq!(chat.child.wait().expect("it ends").code(), Some(1));
+}
+
+#[test]
 fn a_full_context_is_said_and_the_message_taken_back() {
     let scratch = Scratch::new();
     let long = "one two three four five six seven eight nine ten ".repeat(5);

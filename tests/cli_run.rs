@@ -33,6 +33,21 @@ fn raw_text_goes_on_as_llama_cpp_goes_on() {
 }
 
 #[test]
+fn what_is_piped_in_follows_the_prompt() {
+    let model = stories();
+    let options = ["--raw", "--temp", "0", "-n", "10"];
+    let whole = run(&model, &[&options[..], &["Once upon\na time"]].concat(), "").ok();
+    assert_eq!(run(&model, &[&options[..], &["Once upon"]].concat(), "a time\n").ok(), whole);
+    // A byte-order mark is no text, on stdin as in a file.
+    assert_eq!(run(&model, &[&options[..], &["Once upon"]].concat(), "\u{feff}a time\n").ok(), whole);
+    let scratch = Scratch::new();
+    let template = scratch.path("t.jinja");
+    std::fs::write(&template, "\u{feff}{{ messages[0].content }}").unwrap();
+    let options = ["--chat-template", text(&template), "--temp", "0", "-n", "10", "Once upon\na time"];
+    assert_eq!(run(&model, &options, "").ok(), whole);
+}
+
+#[test]
 fn stop_strings_seeds_and_the_full_context() {
     let model = stories();
     let story = |options: &[&str]| run(&model, &[&["--raw", "Once upon a time"], options].concat(), "");
@@ -75,9 +90,9 @@ fn what_is_wrong_is_one_line() {
             "the model has no chat template, so it cannot take messages; name one with --chat-template",
         ),
         (&["--raw"], "", 2, "the prompt is empty"),
-        (&["--raw", "x", "--top-p", "2"], "", 2, "top_p must be between 0 and 1 (it is 2)"),
-        (&["--raw", "x", "--temp", "-1"], "", 2, "temperature must be 0 or more (it is -1)"),
-        (&["--raw", "x", "-n", "0"], "", 2, "--max-tokens must be 1 or more"),
+        (&["--raw", "x", "--top-p", "2"], "", 2, "--top-p must be a number between 0 and 1 (it is 2)"),
+        (&["--raw", "x", "--temp", "-1"], "", 2, "--temperature must be a number between 0 and 100 (it is -1)"),
+        (&["--raw", "x", "-n", "0"], "", 2, "--max-tokens must be a whole number, 1 or more"),
         (&["--raw", "x", "--logit-bias", "99999=1"], "", 1, "token 99999"),
         (&["--raw", "-c", "8", "one two three four five six seven"], "", 1, "tokens, but the context holds 8"),
         (&["--raw", "x", "--isa", "mmx"], "", 1, "mmx"),

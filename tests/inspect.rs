@@ -81,17 +81,17 @@ fn json_is_complete() {
 fn what_is_not_known_is_called_unknown() {
     let scratch = Scratch::new();
     let mut writer = GgufWriter::new();
-    writer.set("general.architecture", Entry::String("mamba".into())).set("mamba.ssm.state_size", Entry::U32(16));
+    writer.set("general.architecture", Entry::String("abacus".into())).set("abacus.beads", Entry::U32(16));
     writer.set("hostile", Entry::String("\u{1b}[2J\nsecond line".into()));
     writer.set("nan", Entry::Array(Array::F32(vec![f32::NAN, 1.0])));
     writer.tensor("one", &[], TensorType::F32).expect("a single number");
-    let path = write(&scratch, "mamba.gguf", &writer);
+    let path = write(&scratch, "abacus.gguf", &writer);
     let text = inspect(&path, &[]);
-    assert!(text.contains("KV cache  unknown: mamba keeps another state"), "{text}");
+    assert!(text.contains("KV cache  unknown: architecture `abacus` is not supported"), "{text}");
     assert!(!text.contains('\u{1b}') && text.contains("\\u{1b}[2J\\nsecond line"), "{text}");
     let report = inspect_json(&path, &[]);
     assert_eq!(report["memory"]["kv_bytes_per_token"], Value::Null);
-    assert!(report["memory"]["kv_unknown_because"].as_str().is_some_and(|why| why.contains("mamba.ssm.state_size")));
+    assert!(report["memory"]["kv_unknown_because"].as_str().is_some_and(|why| why.contains("`abacus`")));
     assert_eq!(report["metadata"]["nan"]["value"], serde_json::json!([null, 1.0]));
 }
 

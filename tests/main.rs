@@ -1,20 +1,27 @@
 //! The project's integration tests: one binary, a module a behaviour. They run the built executable.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "tests say what they skip and measure")]
+
 mod bad_bundle;
 mod bad_gguf;
 mod bench;
 mod block_types;
 mod cache_types;
+mod check;
 mod cli_chat;
 mod cli_run;
 mod cli_template;
+mod context;
 mod forms;
 mod http;
+mod http_access;
 mod inspect;
 mod jinja;
+mod limits;
 mod lora;
 mod memory;
 mod openai_client;
+mod outputs;
 mod pack;
 mod page;
 mod places;
@@ -22,6 +29,8 @@ mod platforms;
 mod quantize;
 mod reference;
 mod served;
+mod signals;
+mod streams;
 mod support;
 mod tokenize;
 mod universal;

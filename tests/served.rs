@@ -21,6 +21,8 @@ pub struct Served {
     /// What it printed when it was ready.
     pub block: String,
     pub port: u16,
+    /// The secret of the link to the page.
+    pub launch: String,
 }
 
 /// A response, transfer coding undone.
@@ -81,21 +83,23 @@ impl Served {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("the server starts");
         let mut lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
         let mut block = String::new();
-        let mut port = None;
+        let (mut port, mut launch) = (None, None);
         for line in lines.by_ref().map_while(Result::ok) {
             block.push_str(&line);
             block.push('\n');
             if let Some((_, rest)) = line.split_once("http://")
                 && line.trim_start().starts_with("chat ")
             {
-                port = rest.trim_end_matches('/').rsplit(':').next().and_then(|port| port.parse().ok());
+                let (address, fragment) = rest.split_once('/').expect("a path");
+                port = address.rsplit(':').next().and_then(|port| port.parse().ok());
+                launch = fragment.strip_prefix("#launch=").map(str::to_owned);
             }
             if line.contains("Ctrl-C") {
                 break;
             }
         }
         let port = port.unwrap_or_else(|| panic!("no address in: {block}"));
-        Self { child, block, port }
+        Self { child, block, port, launch: launch.unwrap_or_default() }
     }
 
     pub fn pid(&self) -> u32 {
@@ -147,6 +151,13 @@ impl Served {
 
     fn head(&self, method: &str, path: &str, lines: &str, length: usize) -> String {
         format!("{method} {path} HTTP/1.1\r\nHost: localhost:{}\r\nContent-Length: {length}\r\n{lines}\r\n", self.port)
+    }
+
+    /// The header line by which the page that was opened with the link is known.
+    #[track_caller]
+    pub fn page_session(&self) -> String {
+        let answer = self.post("/api/session", &serde_json::json!({"launch": self.launch})).json();
+        format!("Authorization: Bearer {}\r\n", answer["session"].as_str().expect("a session"))
     }
 
     #[track_caller]

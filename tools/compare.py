@@ -135,7 +135,7 @@ def clients(model, o, count, tokens=128):
     """Tokens a second, in sum, of so many clients of a server."""
     command = [SATCHEL, "serve", "-m", model, "--port", "0", "--no-browser", "--parallel", "4", "-t", str(o.t)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        url = next(part for line in server.stdout for part in line.split() if part.startswith("http://"))
+        url = next(part for line in server.stdout for part in line.split() if part.startswith("http://")).split("#")[0]
         made = []
 
         def ask(seed):

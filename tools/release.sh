@@ -17,7 +17,7 @@ repository=$PWD
 say() { printf '\n== %s (%s s)\n' "$*" "$(($(date +%s) - begun))"; }
 begun=$(date +%s)
 
-all="linux-x86_64 linux-x86_64-static linux-aarch64 windows-x86_64 macos-aarch64 macos-x86_64"
+all=$all_platforms
 [ $# -gt 0 ] || set -- $all
 
 # Two lots, compiled at the same time, since a program is optimised as a whole by one processor. Within a lot a run of
@@ -38,18 +38,6 @@ for platform; do
     *) others="$others $platform" ;;
     esac
 done
-
-# The compiler's name for a platform.
-triple() {
-    case $1 in
-    linux-x86_64) echo x86_64-unknown-linux-gnu ;;
-    linux-x86_64-static) echo x86_64-unknown-linux-musl ;;
-    linux-aarch64) echo aarch64-unknown-linux-gnu ;;
-    windows-x86_64) echo x86_64-pc-windows-gnullvm ;;
-    macos-aarch64) echo aarch64-apple-darwin ;;
-    macos-x86_64) echo x86_64-apple-darwin ;;
-    esac
-}
 
 # Compiles the platforms $2… one after another, in the folder $1.
 compile() {
@@ -76,6 +64,8 @@ say "3 of 6: compiling: $*"
 use_toolchain
 built=$repository/target/release-platforms
 log=$built/others.log
+# A single lot has all processors.
+[ -n "$linux" ] && [ -n "$others" ] || unset CARGO_BUILD_JOBS
 # shellcheck disable=SC2086 # lists of words
 compile "$built/build-others" $others >"$log" 2>&1 &
 beside=$!

@@ -1,23 +1,35 @@
 #!/bin/sh
 # Installs what the tests need, then runs all of them. Says what it does while it does it.
 # Where something cannot be installed (no root), tests that need it say what they skipped; with CI set they fail.
+#
+#     tools/test.sh            everything
+#     tools/test.sh install    only what it installs and fetches, which takes minutes and hardly a processor
+#
+# Programs for other platforms are tested where tools/release.sh has built them. SATCHEL_BUILT_PLATFORMS, a list of
+# platforms, says which those are: then a missing one is a failure, and others that lie about are left alone.
 set -eu
 cd "$(dirname "$0")/.."
 say() { printf '\n== %s\n' "$*"; }
 
+built=${SATCHEL_BUILT_PLATFORMS-$(find target/release-platforms -maxdepth 2 -name 'satchel*' -type f 2>/dev/null || true)}
+# Whether a program for that platform is among them.
+has() { case $built in *$1*) [ "$(uname -sm)" = "Linux x86_64" ] ;; *) false ;; esac }
+
 say "1 of 5: programs the tests drive (Chromium, unzip, network namespaces)"
 missing=
-for pair in chromium:chromium unzip:unzip ip:iproute2 script:bsdutils pip3:python3-pip; do
-    command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
-done
-# Where tools/release.sh has built runtimes for other platforms: what runs them here.
-if [ -d target/release-platforms ] && [ "$(uname -sm)" = "Linux x86_64" ]; then
-    command -v qemu-aarch64-static >/dev/null || missing="$missing qemu-user-static"
-    [ -d /usr/aarch64-linux-gnu/lib ] || missing="$missing libc6-arm64-cross"
-    command -v wine64 >/dev/null || [ -x /usr/lib/wine/wine64 ] || missing="$missing wine64"
-    for pair in dash:dash zsh:zsh ksh93:ksh93u+m mksh:mksh fish:fish busybox:busybox debootstrap:debootstrap; do
+need() {
+    for pair; do
         command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
     done
+}
+need chromium:chromium unzip:unzip ip:iproute2 script:bsdutils pip3:python3-pip
+# What runs programs for other platforms here.
+if has linux-x86_64-static || has linux-aarch64; then need qemu-aarch64-static:qemu-user-static; fi
+if has linux-aarch64; then [ -d /usr/aarch64-linux-gnu/lib ] || missing="$missing libc6-arm64-cross"; fi
+if has windows-x86_64; then [ -x /usr/lib/wine/wine64 ] || need wine64:wine64; fi
+# The universal file in every shell takes all of them.
+if has linux-x86_64 && has macos-x86_64; then
+    need dash:dash zsh:zsh ksh93:ksh93u+m mksh:mksh fish:fish busybox:busybox debootstrap:debootstrap
 fi
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing="$missing python3-venv"
 if [ -z "$missing" ]; then
@@ -32,9 +44,10 @@ else
 fi
 
 # The oldest system that the programs for Linux are started on: Debian 11, whose glibc is 2.31.
-if [ -d target/release-platforms ] && [ ! -e .cache/debian11/etc/debian_version ] && command -v debootstrap >/dev/null; then
+if has linux-x86_64 && [ ! -e .cache/debian11/etc/debian_version ] && command -v debootstrap >/dev/null; then
     echo "fetching Debian 11 into .cache/debian11"
     rm -rf .cache/debian11
+    mkdir -p .cache
     debootstrap --variant=minbase bullseye .cache/debian11 >.cache/debootstrap.log ||
         { tail -n 5 .cache/debootstrap.log; rm -rf .cache/debian11; }
 fi
@@ -43,12 +56,30 @@ say "2 of 5: the OpenAI client, in .cache/venv"
 [ -x .cache/venv/bin/python ] || python3 -m venv .cache/venv
 .cache/venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
 
-say "3 of 5: the demo model"
+say "3 of 5: the demo model, and the packages of the chat page's tests"
 tools/model.sh
+tools/packages.sh tests/page
+[ "${1:-}" != install ] || exit 0
 
 say "4 of 5: the chat page's own tests"
-tools/packages.sh web-ui tests/page
+tools/packages.sh web-ui
 npm --prefix web-ui test --silent
 
 say "5 of 5: unit tests and integration tests"
-cargo test --workspace --locked
+# All of them are compiled first, then run side by side: integration tests wait for servers and browsers much of the time.
+cargo test --workspace --locked --no-run
+mkdir -p target
+log=target/unit-tests.log
+cargo test --workspace --locked --lib --bins >"$log" 2>&1 &
+units=$!
+trap 'kill "$units" 2>/dev/null || true' INT TERM
+failed=
+cargo test --workspace --locked --test '*' || failed=yes
+wait "$units" || failed=yes
+grep -E '^(test result|failures|thread|error)|panicked|FAILED|SKIPPED' "$log" || true
+cargo test --workspace --locked --doc --quiet || failed=yes
+if [ -n "$failed" ]; then
+    cat "$log"
+    echo "tests failed; the unit tests' output is above, and in $log" >&2
+    exit 1
+fi

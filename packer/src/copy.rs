@@ -61,8 +61,20 @@ pub(crate) enum Stopped {
 pub(crate) fn copy(from: Range<'_>, to: &File, offset: u64, observer: &dyn Observer) -> Result<Hashes, Stopped> {
     std::thread::scope(|scope| {
         let (sender, pieces) = mpsc::sync_channel::<Piece>(STEPS_AHEAD);
-        let hashing = scope.spawn(move || hash_pieces(to, offset, &pieces, observer));
-        let copied = copy_steps(from, to, offset, observer, &sender);
+        let thread = std::thread::Builder::new().name("hash".to_owned());
+        let hashing = thread.spawn_scoped(scope, move || {
+            let mut hashing = Hashing::new(to, offset);
+            pieces.into_iter().try_for_each(|piece| hashing.take(piece, observer))?;
+            Ok(hashing.hasher.finish())
+        });
+        let Ok(hashing) = hashing else {
+            // Without a second thread, each piece is hashed before the next is copied.
+            let mut hashing = Hashing::new(to, offset);
+            copy_steps(from, to, offset, observer, |piece| hashing.take(piece, observer).map(|()| true))?;
+            return Ok(hashing.hasher.finish());
+        };
+        // A hashing thread that takes nothing more has failed, and has the reason.
+        let copied = copy_steps(from, to, offset, observer, |piece| Ok(sender.send(piece).is_ok()));
         drop(sender);
         let hashes = hashing.join().map_err(|_| Stopped::Write(io::Error::other("the hashing thread ended")))?;
         copied.and(hashes)
@@ -84,12 +96,13 @@ pub(crate) fn hash(range: Range<'_>, observer: &dyn Observer) -> Result<Hashes, 
     Ok(hasher.finish())
 }
 
+/// Copies step by step; `give` takes what was copied, and says whether to go on.
 fn copy_steps(
     from: Range<'_>,
     to: &File,
     offset: u64,
     observer: &dyn Observer,
-    sender: &mpsc::SyncSender<Piece>,
+    mut give: impl FnMut(Piece) -> Result<bool, Stopped>,
 ) -> Result<(), Stopped> {
     let mut copier = Copier::default();
     let mut done = 0;
@@ -103,33 +116,38 @@ fn copy_steps(
         done += match piece {
             Piece::Data(bytes) | Piece::Hole(bytes) => bytes,
         };
-        if sender.send(piece).is_err() {
-            return Ok(()); // the hashing thread failed and has the reason
+        if !give(piece)? {
+            return Ok(());
         }
     }
     Ok(())
 }
 
-fn hash_pieces(
-    file: &File,
-    mut offset: u64,
-    pieces: &mpsc::Receiver<Piece>,
-    observer: &dyn Observer,
-) -> Result<Hashes, Stopped> {
-    let mut hasher = Hasher::new();
-    for piece in pieces {
-        offset += match piece {
+/// Reads what was copied, in order, and hashes it.
+struct Hashing<'a> {
+    file: &'a File,
+    offset: u64,
+    hasher: Hasher,
+}
+
+impl<'a> Hashing<'a> {
+    fn new(file: &'a File, offset: u64) -> Self {
+        Self { file, offset, hasher: Hasher::new() }
+    }
+
+    fn take(&mut self, piece: Piece, observer: &dyn Observer) -> Result<(), Stopped> {
+        self.offset += match piece {
             Piece::Data(bytes) => {
-                hasher.read(file, offset, bytes, observer)?;
+                self.hasher.read(self.file, self.offset, bytes, observer)?;
                 bytes
             }
             Piece::Hole(bytes) => {
-                hasher.zeros(bytes, observer)?;
+                self.hasher.zeros(bytes, observer)?;
                 bytes
             }
         };
+        Ok(())
     }
-    Ok(hasher.finish())
 }
 
 struct Hasher {

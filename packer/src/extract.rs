@@ -39,9 +39,9 @@ impl PackedFile {
         for (entry, target) in entries.iter().zip(&targets) {
             observer.at(&entry.name);
             make_folders(folder, &entry.name)?;
-            let output = Output::create(target, false, force)?;
+            let output = Output::create_unlinked(target, force)?;
             self.extract_one(entry, &output, target, observer)?;
-            output.commit(force)?;
+            output.commit()?;
         }
         Ok(targets)
     }

@@ -6,6 +6,22 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
+use crate::Error;
+
+/// Opens a file for reading. A pipe would hold the program up until somebody writes into it, and some devices do something
+/// when they are opened: neither is touched. `advice` says what to give in its place.
+pub(crate) fn open_regular(path: &Path, advice: &str) -> Result<File, Error> {
+    let unfit = || Error::unfit(path, format!("is not a regular file: {advice}"));
+    if !path.metadata().map_err(Error::file(path))?.is_file() {
+        return Err(unfit());
+    }
+    let file = File::open(path).map_err(Error::file(path))?;
+    if !file.metadata().map_err(Error::file(path))?.is_file() {
+        return Err(unfit()); // it was changed in between
+    }
+    Ok(file)
+}
+
 /// Reads at `offset`; the file's own position means nothing afterwards.
 pub(crate) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     #[cfg(unix)]

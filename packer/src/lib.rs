@@ -19,6 +19,7 @@ mod macho;
 mod model;
 mod observer;
 mod output;
+pub mod parallel;
 mod plan;
 pub mod platform;
 mod program;
@@ -30,6 +31,8 @@ mod write;
 pub use error::{Error, shown_bytes};
 pub use files::same_file;
 pub use form::Form;
+#[cfg(fuzzing)]
+pub use macho::head_for_signing;
 pub use model::Part;
 pub use observer::{Observer, Silent};
 pub use output::Output;

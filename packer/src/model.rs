@@ -11,13 +11,15 @@ use std::time::SystemTime;
 use satchel_container::{Digest, Entry, ModelFacts};
 use satchel_gguf::{Gguf, PartName};
 
-use crate::files::{disk_bytes, read_exact_at};
+use crate::files::{disk_bytes, open_regular, read_exact_at};
 use crate::output::folder_of;
 use crate::verify::PackedFile;
 use crate::{Error, error};
 
 /// First guess at how long a head is; it grows until the table fits.
 const HEAD_BYTES: u64 = 4 << 20;
+/// A byte more than any head may have: enough to be told so.
+const HEAD_MAX_BYTES: u64 = satchel_gguf::limits::HEADER_BYTES as u64 + 1;
 
 /// One file of the model.
 #[derive(Debug)]
@@ -39,11 +41,8 @@ pub struct Part {
 
 impl Part {
     fn open(path: PathBuf, entry_name: String) -> Result<Self, Error> {
-        let file = File::open(&path).map_err(Error::file(&path))?;
+        let file = open_regular(&path, "give a GGUF file")?;
         let facts = file.metadata().map_err(Error::file(&path))?;
-        if !facts.is_file() {
-            return Err(Error::unfit(&path, "is not a regular file: give a GGUF file"));
-        }
         let disk_bytes = disk_bytes(&file).map_err(Error::file(&path))?;
         let bytes = facts.len();
         let modified = facts.modified().ok();
@@ -77,7 +76,9 @@ impl Part {
             head.resize(want as usize, 0);
             read_exact_at(&self.file, &mut head[have..], have as u64).map_err(Error::file(&self.path))?;
             match Gguf::parse_head(&head, self.bytes) {
-                Err(satchel_gguf::Error::Ended { .. }) if want < self.bytes && want < 1 << 30 => head_bytes *= 4,
+                Err(satchel_gguf::Error::Ended { .. }) if want < self.bytes && want < HEAD_MAX_BYTES => {
+                    head_bytes = (head_bytes * 4).min(HEAD_MAX_BYTES);
+                }
                 done => return done.map_err(|source| Error::Model { path: self.path.clone(), source }),
             }
         }
@@ -102,11 +103,8 @@ pub(crate) fn open(path: &Path) -> Result<(Vec<Part>, Gguf), Error> {
     let Some(split) = parsed.split().map_err(refused)?.filter(|split| split.count > 1) else {
         return Ok((vec![given], parsed));
     };
-    let Some(name) = file_name.and_then(PartName::recognise).filter(|name| name.count == split.count) else {
-        let (number, count) = (split.number + 1, split.count);
-        let name = PartName { prefix: "NAME".to_owned(), number, count }.file_name(number);
-        return Err(Error::unfit(path, format!("is part {number} of {count}: give it its name back, {name}")));
-    };
+    let name = file_name.and_then(PartName::recognise).filter(|name| name.is_of(&split));
+    let Some(name) = name else { return Err(Error::unfit(path, split.misnamed())) };
     let entries = PartName { prefix: "model".to_owned(), ..name };
     let mut parts = Vec::new();
     let mut parsed = Vec::new();
@@ -157,7 +155,9 @@ pub(crate) fn facts(gguf: &Gguf) -> Result<ModelFacts, satchel_gguf::Error> {
 
 /// What to call the model when nobody says: `general.name`, or the file's name without its ending.
 pub(crate) fn name(facts: &ModelFacts, first: &Path) -> String {
-    let printable = |name: &str| name.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
+    let printable = |name: &str| {
+        name.chars().map(|c| if satchel_container::name::is_deceptive(c) { ' ' } else { c }).collect::<String>()
+    };
     let stem = first.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let stem = match PartName::recognise(&format!("{stem}.gguf")) {
         Some(part) => part.prefix,

@@ -1,12 +1,15 @@
-//! A file that appears whole or not at all.
+//! A file that appears whole or not at all: what every command writes, it writes through here.
 //!
 //! On Linux it is written without a name (`O_TMPFILE`) and linked when it is whole: whatever ends the process, even
 //! SIGKILL or a power cut, leaves nothing. Where that is not to be had it is written as `.NAME.PID.satchel-partial` beside
 //! the target, locked while it is written; dropping it removes it, and one that a killed process left is removed by the
 //! next that writes the same target.
+//!
+//! What is there already goes only with `force`, and only where it is a regular file: a symbolic link stays and the file
+//! that it leads to is replaced, a pipe or a terminal is written into by those who can stream, and a disk is never touched.
 
 use std::ffi::OsStr;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -14,12 +17,25 @@ use crate::Error;
 
 const PARTIAL_SUFFIX: &str = ".satchel-partial";
 
+/// Most bytes of a target's name that its partial file repeats; the rest of the 255 that file systems allow is the suffix.
+const NAME_KEPT_BYTES: usize = 200;
+
 /// A file in the making. Dropped without [`Output::commit`], it is gone.
 pub struct Output {
     file: File,
     target: PathBuf,
-    /// The name it has meanwhile, where it needs one.
-    partial: Option<Partial>,
+    form: Form,
+    force: bool,
+}
+
+/// What the bytes go into until the file is whole.
+enum Form {
+    /// A file without a name.
+    Nameless,
+    /// One with another name.
+    Named(Partial),
+    /// A pipe or a device, which has them at once.
+    Stream,
 }
 
 /// A named file that is removed when dropped.
@@ -32,37 +48,83 @@ impl Drop for Partial {
     }
 }
 
+/// What a path leads to.
+enum There {
+    Nothing,
+    /// A regular file, by its path without links.
+    File(PathBuf, Permissions),
+    /// Something that takes bytes one after the other.
+    Stream,
+}
+
 impl Output {
     /// Begins a file that will be `target`. Nothing is there under that name before [`Output::commit`].
     ///
     /// # Errors
-    /// The target's folder is not there or cannot be written to; the target is a folder, or exists and `force` is false.
+    /// The target's folder is not there or cannot be written to; the target is no regular file, or exists and `force` is
+    /// false.
     pub fn create(target: &Path, executable: bool, force: bool) -> Result<Self, Error> {
-        let folder = folder_of(target);
-        let Some(name) = target.file_name().filter(|_| !target.is_dir()) else {
-            return Err(Error::unfit(target, "is a folder: give the file to write"));
+        match look(target)? {
+            There::Stream => Err(Error::unfit(target, "is not a regular file: give another name")),
+            There::Nothing => Self::begin(target.to_owned(), executable, force, None),
+            There::File(..) if !force => Err(Error::Exists(target.to_owned())),
+            There::File(path, permissions) => Self::begin(path, executable, force, Some(permissions)),
+        }
+    }
+
+    /// The same for bytes that are written in order: a pipe, a terminal or `/dev/null` takes them as they come.
+    ///
+    /// # Errors
+    /// As [`Output::create`].
+    pub fn create_or_stream(target: &Path, force: bool) -> Result<Self, Error> {
+        if !matches!(look(target)?, There::Stream) {
+            return Self::create(target, false, force);
+        }
+        let file = OpenOptions::new().write(true).open(target).map_err(Error::file(target))?;
+        if file.metadata().map_err(Error::file(target))?.is_file() {
+            return Err(Error::Exists(target.to_owned())); // it was put there meanwhile
+        }
+        Ok(Self { file, target: target.to_owned(), form: Form::Stream, force })
+    }
+
+    /// The same below a folder of somebody else's, where no link is followed.
+    ///
+    /// # Errors
+    /// As [`Output::create`]; the target is a link.
+    pub(crate) fn create_unlinked(target: &Path, force: bool) -> Result<Self, Error> {
+        if target.is_symlink() {
+            return Err(Error::unfit(target, "is in the way: it is a link, and links are not followed"));
+        }
+        Self::create(target, false, force)
+    }
+
+    /// `replaced` are the permissions of the file that goes.
+    fn begin(target: PathBuf, executable: bool, force: bool, replaced: Option<Permissions>) -> Result<Self, Error> {
+        let folder = folder_of(&target);
+        let Some(name) = target.file_name() else {
+            return Err(Error::unfit(&target, "is a folder: give the file to write"));
         };
         if !folder.is_dir() {
             return Err(Error::unfit(folder, "this folder does not exist: make it first"));
         }
-        if !force && target.symlink_metadata().is_ok() {
-            return Err(Error::Exists(target.to_owned()));
-        }
         remove_leftovers(folder, name);
-        let target = target.to_owned();
-        if let Some(file) = nameless(folder, executable).map_err(cannot_write(folder))? {
-            return Ok(Self { file, target, partial: None });
-        }
-        let path = folder.join(partial_name(name));
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode(executable));
-        let file = options.open(&path).map_err(cannot_write(folder))?;
-        let partial = Partial(path);
+        let (file, form) = match nameless(folder, executable).map_err(cannot_write(folder))? {
+            Some(file) => (file, Form::Nameless),
+            None => {
+                let path = folder.join(partial_name(name));
+                let mut options = OpenOptions::new();
+                options.read(true).write(true).create_new(true);
+                #[cfg(unix)]
+                std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode(executable));
+                (options.open(&path).map_err(cannot_write(folder))?, Form::Named(Partial(path)))
+            }
+        };
         // A file system without locks still writes; only the removal of leftovers is lost there.
         let _ = file.lock();
-        Ok(Self { file, target, partial: Some(partial) })
+        if let Some(permissions) = replaced {
+            keep_permissions(&file, &permissions, executable).map_err(Error::file(&target))?;
+        }
+        Ok(Self { file, target, form, force })
     }
 
     /// Checks that its file system has room for so many bytes.
@@ -70,6 +132,9 @@ impl Output {
     /// # Errors
     /// It has not, or does not say.
     pub fn check_room(&self, needed_bytes: u64) -> Result<(), Error> {
+        if matches!(self.form, Form::Stream) {
+            return Ok(());
+        }
         let folder = folder_of(&self.target);
         let free_bytes = fs4::available_space(folder).map_err(Error::file(folder))?;
         if needed_bytes > free_bytes { Err(self.no_space(needed_bytes, free_bytes)) } else { Ok(()) }
@@ -77,7 +142,8 @@ impl Output {
 
     /// What a failure to write it means, where it takes so many bytes in all.
     pub fn write_failed(&self, error: io::Error, needed_bytes: u64) -> Error {
-        if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+        let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        if is_full && !matches!(self.form, Form::Stream) {
             let free_bytes = fs4::available_space(folder_of(&self.target)).unwrap_or(0);
             return self.no_space(needed_bytes, free_bytes);
         }
@@ -89,7 +155,7 @@ impl Output {
         Error::NoSpace { output: self.target.clone(), folder, needed_bytes, free_bytes }
     }
 
-    /// The file, for reading and writing.
+    /// The file, for reading and writing; a stream, for writing.
     pub fn file(&self) -> &File {
         &self.file
     }
@@ -98,20 +164,82 @@ impl Output {
     ///
     /// # Errors
     /// The bytes or the name cannot be written; without `force`, something has the name already.
-    pub fn commit(self, force: bool) -> Result<(), Error> {
-        self.file.sync_all().map_err(Error::file(&self.target))?;
-        let done = match self.partial {
-            None => link_nameless(&self.file, &self.target, force),
-            Some(partial) => {
+    pub fn commit(self) -> Result<(), Error> {
+        let Self { file, target, form, force } = self;
+        let done = match form {
+            Form::Stream => return Ok(()),
+            Form::Nameless => file.sync_all().and_then(|()| link_nameless(&file, &target, force)),
+            Form::Named(partial) => file.sync_all().and_then(|()| {
                 // Windows renames no file that is open.
-                drop(self.file);
-                name_partial(&partial.0, &self.target, force)
-            }
+                drop(file);
+                name_partial(&partial.0, &target, force)
+            }),
         };
         done.map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => Error::Exists(self.target.clone()),
-            _ => Error::File { path: self.target.clone(), source: error },
+            io::ErrorKind::AlreadyExists => Error::Exists(target),
+            _ => Error::File { path: target, source: error },
         })
+    }
+}
+
+/// The path of what `target` leads to: another one where it is a link to a file.
+pub(crate) fn without_links(target: &Path) -> PathBuf {
+    match target.is_symlink() {
+        true => target.canonicalize().unwrap_or_else(|_| target.to_owned()),
+        false => target.to_owned(),
+    }
+}
+
+/// What `target` leads to; what nothing may be written to is an error.
+fn look(target: &Path) -> Result<There, Error> {
+    let facts = match target.symlink_metadata() {
+        Ok(facts) => facts,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(There::Nothing),
+        Err(error) => return Err(Error::file(target)(error)),
+    };
+    let linked = |error: io::Error| Error::unfit(target, format!("is a link that leads nowhere ({error}): remove it"));
+    let facts = if facts.is_symlink() { target.metadata().map_err(linked)? } else { facts };
+    if facts.is_dir() {
+        return Err(Error::unfit(target, "is a folder: give the file to write"));
+    }
+    if facts.is_file() {
+        let path = if target.is_symlink() { target.canonicalize().map_err(linked)? } else { target.to_owned() };
+        return Ok(There::File(path, facts.permissions()));
+    }
+    if takes_bytes(&facts) {
+        return Ok(There::Stream);
+    }
+    Err(Error::unfit(target, "is neither a file nor a pipe: give another name"))
+}
+
+/// A pipe or a device of characters; a disk or a socket is not.
+fn takes_bytes(facts: &std::fs::Metadata) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        facts.file_type().is_fifo() || facts.file_type().is_char_device()
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = facts;
+        false
+    }
+}
+
+/// Gives the new file who may read and write the one that it replaces, so that what was private stays private. Whoever
+/// may read an executable may start it.
+fn keep_permissions(file: &File, replaced: &Permissions, executable: bool) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let kept = replaced.mode() & 0o777;
+        let started = if executable { (kept & 0o444) >> 2 } else { 0 };
+        file.set_permissions(Permissions::from_mode(kept | started))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = (file, replaced, executable);
+        Ok(())
     }
 }
 
@@ -194,12 +322,17 @@ fn name_partial(partial: &Path, target: &Path, force: bool) -> io::Result<()> {
 }
 
 fn partial_name(target: &OsStr) -> String {
-    format!(".{}.{}{PARTIAL_SUFFIX}", target.to_string_lossy(), std::process::id())
+    format!("{}{}{PARTIAL_SUFFIX}", partial_prefix(target), std::process::id())
+}
+
+fn partial_prefix(target: &OsStr) -> String {
+    let name = target.to_string_lossy();
+    format!(".{}.", &name[..name.floor_char_boundary(NAME_KEPT_BYTES)])
 }
 
 /// Removes partial files of this target that nobody holds a lock on.
 fn remove_leftovers(folder: &Path, target: &OsStr) {
-    let prefix = format!(".{}.", target.to_string_lossy());
+    let prefix = partial_prefix(target);
     let Ok(entries) = folder.read_dir() else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();
@@ -235,7 +368,7 @@ mod tests {
         let path = folder_of(target).join(partial_name(target.file_name().unwrap()));
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path).unwrap();
         file.lock().unwrap();
-        Output { file, target: target.to_owned(), partial: Some(Partial(path)) }
+        Output { file, target: target.to_owned(), form: Form::Named(Partial(path)), force: true }
     }
 
     #[test]
@@ -245,9 +378,10 @@ mod tests {
         let makers: [fn(&Path) -> Output; 2] = [|target| Output::create(target, true, true).unwrap(), named];
         for make in makers {
             for (force, content, expected) in [(false, "one", "one"), (false, "two", "one"), (true, "three", "three")] {
-                let output = make(&target);
+                // Without force, and what is there came while it was written.
+                let output = Output { force, ..make(&target) };
                 write_all_at(output.file(), content.as_bytes(), 0).unwrap();
-                let done = output.commit(force);
+                let done = output.commit();
                 assert_eq!(done.is_ok(), content == expected, "{done:?}");
                 assert_eq!(std::fs::read_to_string(&target).unwrap(), expected);
                 assert_eq!(names(&folder), ["out"]);
@@ -272,6 +406,52 @@ mod tests {
         assert!(!left.contains(&stale[0].to_owned()));
         assert!(left.contains(&stale[1].to_owned()) && left.contains(&stale[2].to_owned()) && left.len() == 3);
         drop(at_work);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn what_is_no_regular_file_stays_what_it_is() {
+        use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+        let folder = folder("special");
+        let write = |output: Output, text: &str| {
+            io::Write::write_all(&mut output.file(), text.as_bytes()).unwrap();
+            output.commit().unwrap();
+        };
+        // A link stays, and the file behind it is replaced, with its permissions.
+        let (file, link) = (folder.join("elsewhere"), folder.join("link"));
+        std::fs::write(&file, "old").unwrap();
+        std::fs::set_permissions(&file, Permissions::from_mode(0o640)).unwrap();
+        symlink(&file, &link).unwrap();
+        assert!(matches!(Output::create(&link, false, false), Err(Error::Exists(path)) if path == link));
+        assert!(matches!(Output::create_or_stream(&link, false), Err(Error::Exists(_))));
+        assert!(Output::create_unlinked(&link, true).err().unwrap().to_string().contains("links are not followed"));
+        write(Output::create_or_stream(&link, true).unwrap(), "new");
+        assert!(link.is_symlink() && std::fs::read_to_string(&file).unwrap() == "new");
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o640);
+        write(Output::create(&link, true, true).unwrap(), "program");
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o750);
+        // One that leads nowhere is neither followed nor replaced.
+        std::fs::remove_file(&file).unwrap();
+        assert!(Output::create(&link, false, true).err().unwrap().to_string().contains("leads nowhere"));
+        // A device takes a stream, and nothing else.
+        let null = Path::new("/dev/null");
+        write(Output::create_or_stream(null, false).unwrap(), "gone");
+        assert!(Output::create(null, true, true).err().unwrap().to_string().contains("not a regular file"));
+        assert!(null.metadata().unwrap().file_type().is_char_device());
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_long_name_is_replaced_too() {
+        let folder = folder("long");
+        let target = folder.join("ü".repeat(127));
+        for content in ["one", "two"] {
+            let output = Output::create(&target, false, true).unwrap();
+            write_all_at(output.file(), content.as_bytes(), 0).unwrap();
+            output.commit().unwrap();
+        }
+        assert_eq!((std::fs::read_to_string(&target).unwrap().as_str(), names(&folder).len()), ("two", 1));
         std::fs::remove_dir_all(folder).unwrap();
     }
 

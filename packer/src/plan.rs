@@ -1,20 +1,17 @@
 //! What will be packed: every input opened, read where it is small, and validated. Nothing is written here, and the
 //! program that will stand in front is not known yet: one payload goes behind any of them.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use satchel_container::{
-    Defaults, Digest, EntryKind, EntryRecord, FORMAT, Manifest, Settings,
+    Defaults, Digest, EntryKind, EntryRecord, FORMAT, Manifest, SMALL_ENTRIES_MAX_BYTES, Settings,
     directory::{Method, Record},
     layout,
 };
 
+use crate::files::open_regular;
 use crate::verify::PackedFile;
 use crate::{Error, Part, model};
-
-/// Most bytes of page and licences together; they are held in memory while the bundle is written.
-const SMALL_ENTRIES_MAX_BYTES: u64 = 64 << 20;
 
 /// What to pack.
 #[derive(Clone, Debug, Default)]
@@ -213,7 +210,10 @@ pub(crate) fn written_wrong(error: satchel_container::Error) -> Error {
 
 /// Page and licences, and the files they were read from.
 fn read_small(request: &Request) -> Result<(Vec<Small>, Vec<PathBuf>), Error> {
-    let mut room = SMALL_ENTRIES_MAX_BYTES;
+    let own = request.own_licenses.iter().map(|(_, text)| text.len() as u64);
+    let own_page = request.own_page.iter().map(|(_, content)| content.len() as u64);
+    let own: u64 = own.chain(own_page.filter(|_| request.ui.is_none())).sum();
+    let mut room = SMALL_ENTRIES_MAX_BYTES.saturating_sub(own);
     let mut small = Vec::new();
     let mut read = Vec::new();
     if let Some(folder) = &request.ui {
@@ -265,10 +265,7 @@ impl Small {
 
 fn read_small_file(path: &Path, room: &mut u64) -> Result<Vec<u8>, Error> {
     use std::io::Read;
-    let file = File::open(path).map_err(Error::file(path))?;
-    if !file.metadata().map_err(Error::file(path))?.is_file() {
-        return Err(Error::unfit(path, "is not a regular file"));
-    }
+    let file = open_regular(path, "give a file")?;
     let mut bytes = Vec::new();
     file.take(*room + 1).read_to_end(&mut bytes).map_err(Error::file(path))?;
     *room = room.checked_sub(bytes.len() as u64).ok_or_else(|| {

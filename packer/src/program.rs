@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use satchel_container::{Bundle, Digest};
 
-use crate::files::{disk_bytes, read_at, read_exact_at};
+use crate::files::{disk_bytes, open_regular, read_at, read_exact_at};
 use crate::{Error, macho};
 
 /// Bytes at the start of a program that say what it is for: headers of every format fit.
@@ -45,10 +45,10 @@ impl Program {
     /// # Errors
     /// It cannot be read, is no executable, or its bundle is damaged.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let mut file = File::open(path).map_err(Error::file(path))?;
+        let mut file = open_regular(path, "give a satchel, or a file that satchel packed")?;
         let facts = file.metadata().map_err(Error::file(path))?;
         let mut head = vec![0; HEAD_BYTES];
-        let read = if facts.is_file() { read_at(&file, &mut head, 0).map_err(Error::file(path))? } else { 0 };
+        let read = read_at(&file, &mut head, 0).map_err(Error::file(path))?;
         if !satchel_container::is_executable(&head[..read]) {
             return Err(Error::unfit(path, "is not an executable: give a satchel, or a file that satchel packed"));
         }

@@ -8,14 +8,12 @@ use std::path::{Path, PathBuf};
 
 use satchel_container::{Bundle, Entry, EntryKind};
 
-use crate::files::{read_at, read_exact_at};
+use crate::files::{open_regular, read_at, read_exact_at};
+use crate::parallel::on_threads;
 use crate::plan::Small;
 use crate::platform::Platform;
 use crate::program::HEAD_BYTES;
 use crate::{Error, Program};
-
-/// Most bytes a carried runtime may have once inflated.
-const RUNTIME_MAX_BYTES: u64 = 256 << 20;
 
 /// What a file has to give.
 #[derive(Debug)]
@@ -33,7 +31,7 @@ impl Runtimes {
     /// # Errors
     /// It cannot be read, or its bundle is damaged.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let mut file = File::open(path).map_err(Error::file(path))?;
+        let mut file = open_regular(path, "give a satchel, or a file that satchel packed")?;
         let file_bytes = file.metadata().map_err(Error::file(path))?.len();
         let bundle = Bundle::open_from(&mut file).map_err(Error::bundle(path))?;
         let program_bytes = bundle.as_ref().map_or(file_bytes, |bundle| bundle.program_bytes);
@@ -100,9 +98,7 @@ impl Runtimes {
     }
 
     fn inflate(&self, platform: Platform, entry: &Entry) -> Result<Vec<u8>, Error> {
-        if entry.size > RUNTIME_MAX_BYTES {
-            return Err(Error::unfit(&self.path, format!("entry {} is too large for a runtime", entry.name)));
-        }
+        // Of a size that opening the bundle has limited.
         let mut stored = vec![0; entry.stored_bytes as usize];
         read_exact_at(&self.file, &mut stored, entry.offset).map_err(Error::file(&self.path))?;
         let content = entry.decode(&stored).map_err(Error::bundle(&self.path))?.into_owned();
@@ -126,7 +122,7 @@ impl Runtimes {
         let one = |(platform, content): &(Platform, Vec<u8>)| {
             Small::new(entry_name(*platform), EntryKind::Runtime, content.clone())
         };
-        programs.par_iter().map(one).collect()
+        on_threads(|| programs.par_iter().map(one).collect())
     }
 }
 

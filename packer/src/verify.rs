@@ -8,7 +8,8 @@ use satchel_container::directory::Method;
 use satchel_container::{Beside, Bundle, Digest, Entry};
 
 use crate::copy::{Range, Stopped, hash};
-use crate::files::read_exact_at;
+use crate::files::{open_regular, read_exact_at};
+use crate::parallel::on_threads;
 use crate::{Error, Observer};
 
 /// What was found of one piece of the file.
@@ -63,10 +64,7 @@ impl PackedFile {
     }
 
     fn open_one(path: &Path) -> Result<Self, Error> {
-        let mut file = File::open(path).map_err(Error::file(path))?;
-        if !file.metadata().map_err(Error::file(path))?.is_file() {
-            return Err(Error::unfit(path, "is not a regular file: give a file that satchel packed"));
-        }
+        let mut file = open_regular(path, "give a file that satchel packed")?;
         let bundle = Bundle::open_from(&mut file).map_err(Error::bundle(path))?;
         let Some(bundle) = bundle else {
             return Err(Error::unfit(path, "carries no model: give a file that `satchel pack` made"));
@@ -107,18 +105,16 @@ impl PackedFile {
         observer.begin(entries().fold(bundle.program_bytes, |total, entry| total.saturating_add(entry.stored_bytes)));
         let program = Range { file: &self.file, offset: 0, bytes: bundle.program_bytes };
         let pieces: Vec<Option<&Entry>> = std::iter::once(None).chain(entries().map(Some)).collect();
-        let rows: Result<Vec<_>, Stopped> = pieces
-            .par_iter()
-            .map(|piece| match piece {
-                None => Ok(Checked {
-                    name: "program".to_owned(),
-                    size: bundle.program_bytes,
-                    expected: bundle.program_sha256,
-                    actual: Some(hash(program, observer)?.sha256),
-                }),
-                Some(entry) => self.check(entry, observer),
-            })
-            .collect();
+        let row = |piece: &Option<&Entry>| match piece {
+            None => Ok(Checked {
+                name: "program".to_owned(),
+                size: bundle.program_bytes,
+                expected: bundle.program_sha256,
+                actual: Some(hash(program, observer)?.sha256),
+            }),
+            Some(entry) => self.check(entry, observer),
+        };
+        let rows: Result<Vec<_>, Stopped> = on_threads(|| pieces.par_iter().map(row).collect());
         rows.map_err(|stopped| match stopped {
             Stopped::Read(error) | Stopped::Write(error) => Error::File { path: self.path.clone(), source: error },
             Stopped::Interrupted => Error::Interrupted,

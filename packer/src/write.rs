@@ -12,7 +12,7 @@ use satchel_container::{Beside, Defaults, Digest, FORMAT, Manifest, layout};
 
 use crate::copy::{Hashes, Range, Stopped, copy};
 use crate::files::{same_file, write_all_at};
-use crate::output::{Output, folder_of};
+use crate::output::{Output, folder_of, without_links};
 use crate::plan::{Plan, written_wrong};
 use crate::program::{Program, Source};
 use crate::{Error, Observer, macho};
@@ -86,7 +86,7 @@ impl Plan {
         let Some(payload_path) = self.payload_path(program, target)? else {
             let (output, packed) = self.write_one(program, target, true, observer)?;
             observer.flushing();
-            output.commit(target.force)?;
+            output.commit()?;
             return Ok(packed);
         };
         let note = Program::in_memory(&program.path, PAYLOAD_NOTE.to_vec());
@@ -95,8 +95,8 @@ impl Plan {
         let pointer = self.pointer(written.payload_sha256);
         let (output, started) = pointer.write_one(program, target, true, &Unwatched(observer))?;
         observer.flushing();
-        payload.commit(target.force)?;
-        output.commit(target.force).inspect_err(|_| {
+        payload.commit()?;
+        output.commit().inspect_err(|_| {
             // Without its program nobody would know what it is.
             let _ = std::fs::remove_file(&payload_path);
         })?;
@@ -119,7 +119,8 @@ impl Plan {
     /// Where the payload goes when it cannot go behind the program.
     fn payload_path(&self, program: &Program, target: Target<'_>) -> Result<Option<PathBuf>, Error> {
         let beside = program.is_pe && self.file_bytes(program)? >= PE_MAX_BYTES;
-        Ok(beside.then(|| Beside::path(target.path)))
+        // Beside the file itself: that is where the program looks for it, by whatever link it was started.
+        Ok(beside.then(|| Beside::path(&without_links(target.path))))
     }
 
     /// Size of the file behind this program.

@@ -1,7 +1,8 @@
 //! Files mapped into memory: the one place that maps, and the reason it may.
 //!
 //! A mapping is shared and read-only, so two processes on the same file share one page cache and the weights are
-//! never copied. What is not here: any knowledge of what the bytes mean.
+//! never copied. A file that is cut short while it is mapped faults where it ends: `fault.rs` turns that into a line that
+//! names it. What is not here: any knowledge of what the bytes mean.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -11,20 +12,39 @@ use std::sync::Arc;
 
 use memmap2::Mmap;
 
+#[cfg(unix)]
+mod fault;
+
+#[cfg(unix)]
+pub use fault::{damaged, go_on_when_damaged};
+
 /// A whole file, mapped read-only. Cloning shares the mapping.
 #[derive(Clone, Debug)]
 pub struct MappedFile {
     path: PathBuf,
-    map: Arc<Mmap>,
+    map: Arc<Mapping>,
+}
+
+#[derive(Debug)]
+struct Mapping {
+    /// Dropped first: no fault is this file's once another mapping may have the address.
+    #[cfg(unix)]
+    _watched: fault::Watched,
+    bytes: Mmap,
 }
 
 impl MappedFile {
     /// Maps the file at `path`. An empty file, a folder or a pipe is an error of its own.
     pub fn open(path: &Path) -> std::io::Result<Self> {
+        let irregular = || std::io::Error::other("not a regular file");
+        // Before it is opened: a pipe would wait there for somebody who writes into it.
+        if !path.metadata()?.is_file() {
+            return Err(irregular());
+        }
         let file = File::open(path)?;
         let facts = file.metadata()?;
         if !facts.is_file() {
-            return Err(std::io::Error::other("not a regular file"));
+            return Err(irregular());
         }
         if facts.len() == 0 {
             return Err(std::io::Error::other("the file is empty"));
@@ -32,7 +52,12 @@ impl MappedFile {
         // SAFETY: the mapping is read-only and private to readers. Another process that truncates or rewrites the
         // file while it is mapped can make reads fault or change; no memory-mapped program can rule that out, and
         // every length is checked against the size mapped here, so no read leaves the mapping.
-        let map = unsafe { Mmap::map(&file)? };
+        let bytes = unsafe { Mmap::map(&file)? };
+        let map = Mapping {
+            #[cfg(unix)]
+            _watched: fault::watch(&bytes, path),
+            bytes,
+        };
         Ok(Self { path: path.to_owned(), map: Arc::new(map) })
     }
 
@@ -46,6 +71,39 @@ impl Deref for MappedFile {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.map
+        &self.map.bytes
+    }
+}
+
+/// What to tell people of a mapped file that a read has failed in.
+pub fn damage() -> Option<String> {
+    damaged().map(|path| format!("{}: {DAMAGE}", path.display()))
+}
+
+/// What happened to such a file.
+const DAMAGE: &str = "the file was cut short, or cannot be read any more, while it was in use: get it again";
+
+/// The mapped file that a read has failed in: never, on systems that let no mapped file be cut short.
+#[cfg(not(unix))]
+pub fn damaged() -> Option<&'static Path> {
+    None
+}
+
+/// Has no meaning on systems that let no mapped file be cut short.
+#[cfg(not(unix))]
+pub fn go_on_when_damaged() {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(unix)]
+    fn a_pipe_is_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        assert_eq!(MappedFile::open(&pipe).unwrap_err().to_string(), "not a regular file");
+        assert_eq!(MappedFile::open(folder.path()).unwrap_err().to_string(), "not a regular file");
     }
 }

@@ -16,8 +16,8 @@ export const checks = {
 
   "settings are checked, kept, and used for new chats": async ({ page }) => {
     await page.keyboard.press("Control+,");
-    await page.getByLabel("Temperature", { exact: true }).fill("9");
-    await page.getByText("Temperature is between 0 and 2.").waitFor();
+    await page.getByLabel("Temperature", { exact: true }).fill("900");
+    await page.getByText("Temperature is 100 or less.").waitFor();
     await page.getByLabel("Temperature", { exact: true }).fill("0");
     await page.getByLabel("Max tokens", { exact: true }).fill("24");
     await button(page, "Use for new chats").click();

@@ -11,6 +11,7 @@ import { checks as access } from "./access.mjs";
 import { start } from "./browser.mjs";
 import { checks as conversation } from "./conversation.mjs";
 import { checks as keeping } from "./keeping.mjs";
+import { checkKeys } from "./keys.mjs";
 import { startServer } from "./server.mjs";
 
 const [target, chromium, only = ""] = process.argv.slice(2);
@@ -40,6 +41,9 @@ try {
   if (server) {
     name = "the server stops cleanly while a page is open";
     assert.equal(await server.stop(), 0);
+    console.log(`ok    ${name}`);
+    name = "a server with keys asks for one, and knows the page of its link";
+    await checkKeys(target, chromium);
     console.log(`ok    ${name}`);
   }
 } catch (error) {

@@ -5,8 +5,8 @@ import { once } from "node:events";
 import { createInterface } from "node:readline";
 
 /** Starts `program` and waits until it says where its page is. `stop` ends it as SIGTERM does, and gives its exit status. */
-export async function startServer(program) {
-  const child = spawn(program, ["serve", "--no-browser", "--port", "0"], { stdio: ["ignore", "pipe", "inherit"] });
+export async function startServer(program, flags = []) {
+  const child = spawn(program, ["serve", "--no-browser", "--port", "0", ...flags], { stdio: ["ignore", "pipe", "inherit"] });
   const exited = once(child, "exit");
   let address;
   for await (const line of createInterface({ input: child.stdout })) {

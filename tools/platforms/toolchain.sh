@@ -1,4 +1,4 @@
-# Sourced by tools/release.sh: the compiler and the linkers that build for every platform, and their settings.
+# Sourced by tools/release.sh and its like: the compiler and the linkers that build for every platform, and their settings.
 # Everything that is not a Debian package lies in .cache/, so nothing outside the repository is changed for good.
 
 cross=$repository/.cache/cross
@@ -6,18 +6,33 @@ sdk=$repository/.cache/macos-sdk
 ziglang=0.17.0
 zigbuild=0.24.0
 # Debian's compiler for web browsers: newer than Debian 12's own, and packaged with the standard library's source.
-packages="rustc-web cargo-web rust-web-src gcc libc6-dev lld-22 llvm-22 nodejs npm python3-venv"
+compiler="rustc-web cargo-web rust-web-src gcc libc6-dev nodejs npm"
+linkers="lld-22 llvm-22 python3-venv"
+all_platforms="linux-x86_64 linux-x86_64-static linux-aarch64 windows-x86_64 macos-aarch64 macos-x86_64"
 
-# Installs what is missing. Without root it says what that is.
-install_toolchain() {
-    case $repository in
-    *[[:space:]]*)
-        echo "release: the compiler's flags cannot name a folder with spaces: move $repository" >&2
-        exit 1
-        ;;
+# The compiler's name for a platform.
+triple() {
+    case $1 in
+    linux-x86_64) echo x86_64-unknown-linux-gnu ;;
+    linux-x86_64-static) echo x86_64-unknown-linux-musl ;;
+    linux-aarch64) echo aarch64-unknown-linux-gnu ;;
+    windows-x86_64) echo x86_64-pc-windows-gnullvm ;;
+    macos-aarch64) echo aarch64-apple-darwin ;;
+    macos-x86_64) echo x86_64-apple-darwin ;;
     esac
+}
+
+# Installs what `cargo check` takes, where it is missing.
+install_compiler() {
+    # shellcheck disable=SC2086 # a list of words
+    install_packages $compiler
+    /usr/bin/rustc --version
+}
+
+# Installs Debian's packages that are missing. Without root it says what they are.
+install_packages() {
     missing=
-    for package in $packages; do
+    for package; do
         dpkg-query --show --showformat '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed ||
             missing="$missing $package"
     done
@@ -33,6 +48,18 @@ install_toolchain() {
         echo "release: these Debian packages are missing; as root: apt-get install --no-install-recommends$missing" >&2
         exit 1
     fi
+}
+
+# Installs the compiler and the linkers.
+install_toolchain() {
+    case $repository in
+    *[[:space:]]*)
+        echo "release: the compiler's flags cannot name a folder with spaces: move $repository" >&2
+        exit 1
+        ;;
+    esac
+    # shellcheck disable=SC2086 # lists of words
+    install_packages $compiler $linkers
     if [ "$(cat "$cross/versions" 2>/dev/null)" != "$ziglang $zigbuild" ]; then
         echo "installing ziglang $ziglang and cargo-zigbuild $zigbuild in .cache/cross"
         rm -rf "$cross"
@@ -63,16 +90,22 @@ build_page() {
     touch "$1/index.html"
 }
 
+# Takes that compiler from here on.
+use_compiler() {
+    plain_path=$PATH
+    export PATH="/usr/bin:$PATH"
+    # Building the standard library is open to development compilers only, unless this is set.
+    export RUSTC_BOOTSTRAP=1
+}
+
 # Sets what the compiler and the linkers need; half of the processors for each of two lots.
 use_toolchain() {
-    plain_path=$PATH
-    export PATH="$cross/bin:/usr/bin:$PATH"
+    use_compiler
+    export PATH="$cross/bin:$PATH"
     CARGO_BUILD_JOBS=$((($(nproc) + 1) / 2))
     export CARGO_BUILD_JOBS
     export SATCHEL_PAGE="$repository/target/release-platforms/page"
     export CARGO_ZIGBUILD_CACHE_DIR="$repository/.cache/zigbuild" ZIG_GLOBAL_CACHE_DIR="$repository/.cache/zig"
-    # Building the standard library is open to development compilers only, unless this is set.
-    export RUSTC_BOOTSTRAP=1
     # What would be the time of the build, such as the stamp in a header for Windows, is 1970 in every build.
     export SOURCE_DATE_EPOCH=0
     build_flags="--release --locked -p satchel -Zbuild-std=std,panic_unwind -Zbuild-std-features=panic-unwind,default"

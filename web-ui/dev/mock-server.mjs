@@ -29,6 +29,7 @@ const FACTS = {
   threads: 2,
   version: "0.1.0",
   defaults: { system_prompt: "You are a helpful AI assistant named SmolLM, trained by Hugging Face", temperature: 0.7, top_p: 0.95, top_k: 40, min_p: 0.05, repeat_penalty: 1, max_tokens: null },
+  sampling: [{ name: "temperature", min: 0, max: 100, help: "0: always the most likely token; higher: more varied" }],
 };
 
 const ANSWER = `A rainbow forms when **sunlight** meets water drops. Each drop does three things:

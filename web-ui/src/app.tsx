@@ -7,6 +7,7 @@ import { Dialog } from "./components/dialog";
 import { Header } from "./components/header";
 import { Help } from "./components/help";
 import { Icon } from "./components/icons";
+import { KeyForm } from "./components/key-form";
 import { Notices } from "./components/notices";
 import { Settings } from "./components/settings";
 import { Sidebar, newChat } from "./components/sidebar";
@@ -15,7 +16,7 @@ import { answering, stop } from "./state/answers";
 import { current, importFile, list, openConversation, path, storageProblem } from "./state/conversations";
 import { focusComposer, helpOpen, narrow, roomy, settingsOpen, sidebarOpen } from "./state/layout";
 import { notify } from "./state/notices";
-import { checkServer, facts, serverProblem } from "./state/server";
+import { checkServer, facts, needsKey, serverProblem } from "./state/server";
 
 export function App(): JSX.Element {
   const [editing, setEditing] = useState<string | null>(null);
@@ -74,6 +75,7 @@ function SettingsPanel(): JSX.Element {
 function Problems(): JSX.Element {
   return (
     <div role="alert">
+      {needsKey.value && <KeyForm />}
       {serverProblem.value && (
         <div class="banner">
           <Icon name="warning" />

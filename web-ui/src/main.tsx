@@ -1,6 +1,7 @@
 // Starts the page.
 
 import { render } from "preact";
+import { openSession } from "./api/access";
 import { App } from "./app";
 import { keepBeforeLeaving, writing } from "./state/answers";
 import { startConversations } from "./state/conversations";
@@ -11,7 +12,10 @@ import "./styles/layout.css";
 import "./styles/messages.css";
 import "./styles/markdown.css";
 
-void checkServer();
+const launch = (): void => void openSession().then(checkServer);
+launch();
+// The link from the terminal may be opened in a tab that shows the page already.
+addEventListener("hashchange", () => location.hash.startsWith("#launch=") && launch());
 followOtherTabs();
 addEventListener("pagehide", keepBeforeLeaving);
 const root = document.getElementById("app");

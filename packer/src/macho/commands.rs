@@ -61,29 +61,40 @@ impl Commands {
             end: HEADER_BYTES + u32_at(content, 20)? as usize,
             room_end: u64::MAX,
         };
+        if found.end > content.len() {
+            return Err("its load commands are cut short".to_owned());
+        }
         let mut at = HEADER_BYTES;
         for _ in 0..u32_at(content, 16)? {
             let bytes = u32_at(content, at + 4)? as usize;
             if bytes < 8 || at + bytes > found.end {
                 return Err("its load commands are damaged".to_owned());
             }
-            found.command(content, at)?;
+            found.command(&content[at..at + bytes], at)?;
             at += bytes;
         }
-        if found.linkedit.command == 0 {
+        let linkedit = &found.linkedit;
+        if linkedit.command == 0 {
             return Err("it has no __LINKEDIT segment".to_owned());
         }
+        let end = linkedit.offset.checked_add(linkedit.bytes);
+        if linkedit.offset < found.end as u64 || end.is_none_or(|end| end > content.len() as u64) {
+            return Err("__LINKEDIT lies outside the file".to_owned());
+        }
+        found.room_end = found.room_end.min(linkedit.offset);
         Ok(found)
     }
 
-    fn command(&mut self, content: &[u8], at: usize) -> Result<(), String> {
-        let fields: &[usize] = match u32_at(content, at)? {
-            SEGMENT_64 => return self.segment(content, at),
+    /// Takes down what matters of the command that lies at `at` and has these bytes.
+    fn command(&mut self, command: &[u8], at: usize) -> Result<(), String> {
+        let fields: &[usize] = match u32_at(command, 0)? {
+            SEGMENT_64 => return self.segment(command, at),
             CHAINED_FIXUPS => {
                 return Err("it has chained fixups, which count segments: link it without them".to_owned());
             }
             CODE_SIGNATURE => {
-                self.signature = Some(u64::from(u32_at(content, at + 8)?));
+                u32_at(command, 12)?; // its length, which is written again
+                self.signature = Some(u64::from(u32_at(command, 8)?));
                 self.signature_command = Some(at);
                 return Ok(());
             }
@@ -95,25 +106,24 @@ impl Commands {
         };
         for field in fields {
             // Zero: it has no such table.
-            if u32_at(content, at + field)? != 0 {
+            if u32_at(command, *field)? != 0 {
                 self.offsets.push(at + field);
             }
         }
         Ok(())
     }
 
-    fn segment(&mut self, content: &[u8], at: usize) -> Result<(), String> {
-        let name = content.get(at + 8..at + 24).ok_or("its load commands are cut short")?;
-        let (address, offset, bytes) =
-            (u64_at(content, at + 24)?, u64_at(content, at + 40)?, u64_at(content, at + 48)?);
+    fn segment(&mut self, command: &[u8], at: usize) -> Result<(), String> {
+        let name = command.get(8..24).ok_or("its load commands are cut short")?;
+        let (address, offset, bytes) = (u64_at(command, 24)?, u64_at(command, 40)?, u64_at(command, 48)?);
         if name.starts_with(b"__LINKEDIT\0") {
             self.linkedit = Linkedit { command: at, address, offset, bytes };
         }
         if name.starts_with(b"__TEXT\0") {
             self.text_bytes = bytes;
         }
-        for section in 0..u32_at(content, at + 64)? as usize {
-            let begin = u64::from(u32_at(content, at + SEGMENT_BYTES + section * SECTION_BYTES + 48)?);
+        for section in 0..u32_at(command, 64)? as usize {
+            let begin = u64::from(u32_at(command, SEGMENT_BYTES + section * SECTION_BYTES + 48)?);
             if begin != 0 {
                 self.room_end = self.room_end.min(begin);
             }
@@ -145,7 +155,8 @@ impl Commands {
         let payload_memory = (end - begin).next_multiple_of(PAGE_BYTES);
         let linkedit_bytes = signed_end + signature_bytes - offset;
         let at = self.linkedit.command;
-        put_u64(content, at + 24, self.linkedit.address + payload_memory);
+        let address = self.linkedit.address.checked_add(payload_memory).ok_or("__LINKEDIT has no address")?;
+        put_u64(content, at + 24, address);
         put_u64(content, at + 32, linkedit_bytes.next_multiple_of(PAGE_BYTES));
         put_u64(content, at + 40, offset);
         put_u64(content, at + 48, linkedit_bytes);

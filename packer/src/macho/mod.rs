@@ -68,7 +68,7 @@ fn build(content: &mut Vec<u8>, bundle_end: u64) -> Result<Ending, String> {
     let linkedit_end = commands.signature.unwrap_or(commands.linkedit.offset + commands.linkedit.bytes);
     let linkedit = content
         .get(commands.linkedit.offset as usize..linkedit_end as usize)
-        .ok_or("__LINKEDIT lies outside the file")?
+        .ok_or("its signature lies outside __LINKEDIT")?
         .to_vec();
     let signed_end = signature::begin(offset + linkedit.len() as u64);
     let identifier = "satchel".to_owned();
@@ -82,6 +82,18 @@ fn build(content: &mut Vec<u8>, bundle_end: u64) -> Result<Ending, String> {
     content.resize(begin as usize, 0);
     commands.write(content, begin, bundle_end, offset, signed_end, signature_bytes)?;
     Ok(Ending { linkedit, offset, text_bytes: commands.text_bytes, identifier })
+}
+
+/// For the fuzz targets: the program's head in this form, for a bundle of so many bytes.
+///
+/// # Errors
+/// The program is no Mach-O that can be built upon.
+#[cfg(fuzzing)]
+pub fn head_for_signing(program: &[u8], bundle_bytes: u64) -> Result<Vec<u8>, String> {
+    let mut content = program.to_vec();
+    let begin = Commands::read(&content)?.linkedit.offset.next_multiple_of(PAGE_BYTES);
+    build(&mut content, begin + bundle_bytes)?;
+    Ok(content)
 }
 
 impl Ending {

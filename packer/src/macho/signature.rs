@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use crate::Observer;
 use crate::copy::Stopped;
 use crate::files::read_exact_at;
+use crate::parallel::on_threads;
 
 const EMBEDDED_SIGNATURE: u32 = 0xfade_0cc0;
 const CODE_DIRECTORY: u32 = 0xfade_0c02;
@@ -57,8 +58,8 @@ pub(super) fn of_file(
         }
         let part = (signed_bytes - done).min(BLOCK_BYTES as u64) as usize;
         read_exact_at(file, &mut block[..part], done).map_err(Stopped::Write)?;
-        let pages: Vec<_> =
-            block[..part].par_chunks(PAGE_BYTES).map(|page| <[u8; 32]>::from(Sha256::digest(page))).collect();
+        let hash = |page: &[u8]| <[u8; 32]>::from(Sha256::digest(page));
+        let pages: Vec<_> = on_threads(|| block[..part].par_chunks(PAGE_BYTES).map(hash).collect());
         hashes.extend(pages);
         done += part as u64;
     }

@@ -103,3 +103,30 @@ fn a_program_without_room_is_refused() {
     assert!(!folder.join("packed").exists());
     std::fs::remove_dir_all(folder).unwrap();
 }
+
+/// Whatever a word of the headers says, there is an answer.
+#[test]
+fn damaged_headers_are_refused() {
+    let sound = program(0x1000);
+    let bundle_end = 100_000;
+    assert!(super::build(&mut sound.clone(), bundle_end).is_ok());
+    let headers = 32 + u32::from_le_bytes(sound[20..24].try_into().unwrap()) as usize;
+    for at in (0..headers).step_by(4) {
+        for value in [0_u32, 8, 0x28, 0x100, 0x4001, 0x7fff_ffff, u32::MAX] {
+            let mut damaged = sound.clone();
+            damaged[at..at + 4].copy_from_slice(&value.to_le_bytes());
+            if let Err(line) = super::build(&mut damaged, bundle_end) {
+                assert!(!line.is_empty() && !line.contains('\n'), "byte {at}: {line:?}");
+            }
+        }
+    }
+    for end in 0..headers {
+        assert!(super::build(&mut sound[..end].to_vec(), bundle_end).is_err(), "cut at {end}");
+    }
+    // __LINKEDIT over the commands: they would be cut off, then written to.
+    let command = sound.windows(10).position(|window| window == b"__LINKEDIT").unwrap() - 8;
+    let mut damaged = sound;
+    damaged[command + 40..command + 48].copy_from_slice(&40_u64.to_le_bytes());
+    let line = super::build(&mut damaged, bundle_end).unwrap_err();
+    assert!(line.contains("__LINKEDIT lies outside"), "{line}");
+}

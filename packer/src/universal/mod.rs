@@ -90,6 +90,15 @@ fn carried(small: &Small, platform: Platform, header_offset: u64) -> Result<Carr
     })
 }
 
+/// For the fuzz targets: the image for Windows with a script, without runtimes.
+///
+/// # Errors
+/// The image cannot be built upon.
+#[cfg(fuzzing)]
+pub fn image_with_script(image: &[u8], script: &str) -> Result<Vec<u8>, String> {
+    pe::with_script(image, OPENING, script)
+}
+
 /// Whether the program at the start of a file is a universal one.
 pub fn is_universal(head: &[u8]) -> bool {
     head.starts_with(OPENING)

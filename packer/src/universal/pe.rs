@@ -34,7 +34,7 @@ pub(super) fn with_script(image: &[u8], opening: &[u8], script: &str) -> Result<
     let old_size = u32_at(&header, SIZE_OF_HEADERS_AT)? as usize;
     let added = PAGE_BYTES.checked_sub(old_size).ok_or("its headers fill more than a page")?;
     // A place whose lowest byte is 0: the header's place is inside a quotation and must not end it.
-    let new = (PAGE_BYTES - header_bytes) & !0xff;
+    let new = PAGE_BYTES.checked_sub(header_bytes).ok_or("its headers fill more than a page")? & !0xff;
     let end = DOS_HEADER_BYTES + script.len();
     if end > new || opening.len() > LFANEW_AT {
         return Err(format!("the script has {} bytes, {} too many", script.len(), end.saturating_sub(new)));
@@ -69,7 +69,7 @@ fn move_header(header: &mut [u8], added: u32, optional_bytes: usize, sections: u
             return Err("a section begins within the first page".to_owned());
         }
         if offset != 0 {
-            put(header, at + 20, offset + added);
+            put(header, at + 20, moved(offset, added)?);
         }
     }
     Ok(())
@@ -87,14 +87,19 @@ fn move_debug(out: &mut [u8], new: usize, sections: usize, optional_bytes: usize
         let (begin, stored, offset) = (u32_at(out, at + 12)?, u32_at(out, at + 16)?, u32_at(out, at + 20)?);
         let Some(within) = address.checked_sub(begin).filter(|within| *within < stored) else { continue };
         for entry in (0..bytes).step_by(28) {
-            let field = (offset + within + entry) as usize + 24;
+            let field = offset as usize + within as usize + entry as usize + 24;
             let pointer = u32_at(out, field)?;
             if pointer != 0 {
-                put(out, field, pointer + added);
+                put(out, field, moved(pointer, added)?);
             }
         }
     }
     Ok(())
+}
+
+/// A file offset, moved.
+fn moved(offset: u32, added: u32) -> Result<u32, String> {
+    offset.checked_add(added).ok_or_else(|| "it refers to bytes beyond 4 GiB".to_owned())
 }
 
 /// Where the PE header has a data directory.
@@ -109,4 +114,66 @@ fn u32_at(bytes: &[u8], at: usize) -> Result<u32, String> {
 
 fn put(bytes: &mut [u8], at: usize, value: u32) {
     bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PE: usize = 0x40;
+    const OPTIONAL: usize = PE + COFF_BYTES;
+    const SECTION: usize = OPTIONAL + 240;
+    const BODY: usize = 0x200;
+
+    /// An image with one section, which holds a debug entry.
+    fn image() -> Vec<u8> {
+        let mut image = vec![0; BODY + 0x100];
+        image[..2].copy_from_slice(b"MZ");
+        put(&mut image, LFANEW_AT, PE as u32);
+        image[PE..PE + 4].copy_from_slice(b"PE\0\0");
+        image[PE + 6] = 1;
+        image[PE + 20] = 240;
+        put(&mut image, PE + SIZE_OF_HEADERS_AT, BODY as u32);
+        put(&mut image, PE + directory(DEBUG_DIRECTORY), 0x1080);
+        put(&mut image, PE + directory(DEBUG_DIRECTORY) + 4, 28);
+        for (at, value) in [(12, 0x1000), (16, 0x100), (20, BODY as u32)] {
+            put(&mut image, SECTION + at, value);
+        }
+        put(&mut image, BODY + 0x80 + 24, 0x2c0);
+        image
+    }
+
+    #[test]
+    fn everything_behind_the_headers_moves_by_one_distance() {
+        let moved = with_script(&image(), b"MZx='\n", "'\n").unwrap();
+        let header = u32_at(&moved, LFANEW_AT).unwrap() as usize;
+        assert!(header.is_multiple_of(256) && moved[header..].starts_with(b"PE\0\0"));
+        let added = (PAGE_BYTES - BODY) as u32;
+        assert_eq!(u32_at(&moved, header + SECTION - PE + 20), Ok(BODY as u32 + added));
+        assert_eq!(u32_at(&moved, PAGE_BYTES + 0x80 + 24), Ok(0x2c0 + added));
+        assert_eq!(moved.len(), PAGE_BYTES + 0x100);
+    }
+
+    /// Whatever a word of the headers says, there is an answer.
+    #[test]
+    fn damaged_headers_are_refused() {
+        for at in (0..SECTION + SECTION_BYTES).step_by(2).chain([BODY + 0x80 + 24]) {
+            for value in [0_u32, 1, 0x3ff, 0xfff, 0xffff, 0x7fff_ffff, u32::MAX] {
+                let mut damaged = image();
+                put(&mut damaged, at, value);
+                if let Err(line) = with_script(&damaged, b"MZx='\n", "'\n") {
+                    assert!(!line.is_empty() && !line.contains('\n'), "byte {at}: {line:?}");
+                }
+            }
+        }
+        for (at, value) in [(SECTION + 20, u32::MAX), (BODY + 0x80 + 24, u32::MAX), (PE + 6, 0xffff_ffff)] {
+            let mut damaged = image();
+            put(&mut damaged, at, value);
+            assert!(with_script(&damaged, b"MZx='\n", "'\n").is_err(), "byte {at}");
+        }
+        let whole = image();
+        for end in 0..SECTION + SECTION_BYTES {
+            assert!(with_script(&whole[..end], b"MZx='\n", "'\n").is_err(), "cut at {end}");
+        }
+    }
 }

@@ -2,6 +2,8 @@
 //!
 //! Plain timing loops that print the median of many short runs; no framework, nothing is compared or asserted.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints what it measured")]
+
 use std::hint::black_box;
 use std::time::Instant;
 

@@ -5,6 +5,8 @@
 //! operations. The machine's quietest of several runs is printed, kernels are compared, not conditions; but with few tokens the
 //! median.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints what it measured")]
+
 use std::time::Instant;
 
 use satchel_compute::kernels::matmul::{Activations, Matrix, Product, matmul};

@@ -255,8 +255,18 @@ impl End {
             let name = &record.name;
             crate::name::check(name).map_err(|reason| Error::Damaged(format!("entry {name:?}: {reason}")))?;
             let data_end = record.data_offset().checked_add(record.stored_bytes);
-            if record.header_offset < end || data_end.is_none_or(|data_end| data_end > self.directory_offset) {
+            // Entries follow one another at once, but for what brings one to its boundary.
+            let gap = record.header_offset.checked_sub(end);
+            let placed =
+                |gap: u64| gap == 0 || gap < ALIGNMENT_BYTES && record.data_offset().is_multiple_of(ALIGNMENT_BYTES);
+            let Some(gap) =
+                gap.filter(|&gap| placed(gap) && data_end.is_some_and(|data_end| data_end <= self.directory_offset))
+            else {
                 return Err(Error::Damaged(format!("entry {name} lies outside its place")));
+            };
+            if read_at(file, end, gap as usize)?.iter().any(|&byte| byte != 0) {
+                // No hash covers it, so that nothing may be there.
+                return Err(Error::Damaged(format!("the gap before entry {name} is not all zeros")));
             }
             let header = directory::local_header(record);
             if read_at(file, record.header_offset, header.len())? != header {
@@ -319,10 +329,12 @@ fn matched(manifest: &Manifest, records: &[Record]) -> Result<Vec<Entry>, Error>
     if manifest.entries.len() + 1 != records.len() {
         return Err(Error::damaged("manifest.json and the directory list different entries"));
     }
+    // What is held in memory has a limit (`Manifest::parse` checks its size); stored and inflated are within it alike.
     let matched = manifest.entries.iter().zip(records).map(|(listed, record)| {
         let stored = record.method == Method::Stored && record.stored_bytes == record.size;
         let deflated = record.method == Method::Deflated
             && !listed.kind.is_weights()
+            && record.stored_bytes <= record.size
             && record.size / DEFLATE_MAX_RATIO <= record.stored_bytes;
         let placed = !listed.kind.is_weights() || record.data_offset().is_multiple_of(ALIGNMENT_BYTES);
         if listed.name != record.name || listed.size != record.size || !(stored || deflated) || !placed {

@@ -23,6 +23,7 @@ mod error;
 pub mod layout;
 pub mod manifest;
 pub mod name;
+pub mod parameters;
 mod program;
 pub mod settings;
 
@@ -46,5 +47,9 @@ pub const MANIFEST_NAME: &str = "manifest.json";
 pub const MANIFEST_MAX_BYTES: u64 = 4 << 20;
 /// Largest central directory read or written.
 pub const DIRECTORY_MAX_BYTES: u64 = 4 << 20;
+/// Most bytes of the page and the licences together, taken out: they are held in memory.
+pub const SMALL_ENTRIES_MAX_BYTES: u64 = 64 << 20;
+/// Most bytes of one carried runtime, taken out.
+pub const RUNTIME_MAX_BYTES: u64 = 256 << 20;
 /// Most entries of a bundle, the manifest among them.
 pub const ENTRIES_MAX: usize = 10_000;

@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Bundle, Digest, ENTRIES_MAX, Error, FORMAT, MANIFEST_MAX_BYTES, MANIFEST_NAME, Settings, name};
+use crate::{
+    Bundle, Digest, ENTRIES_MAX, Error, FORMAT, MANIFEST_MAX_BYTES, MANIFEST_NAME, RUNTIME_MAX_BYTES,
+    SMALL_ENTRIES_MAX_BYTES, Settings, name,
+};
 
 /// The manifest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -159,7 +162,7 @@ fn shown(error: &serde_json::Error) -> String {
 /// # Errors
 /// What is wrong with the name.
 pub fn check_name(name: &str) -> Result<(), String> {
-    let fits = !name.trim().is_empty() && name.len() <= 256 && !name.chars().any(char::is_control);
+    let fits = !name.trim().is_empty() && name.len() <= 256 && !name.chars().any(name::is_deceptive);
     fits.then_some(())
         .ok_or_else(|| format!("the name {name:?} is empty, has control characters or more than 256 bytes"))
 }
@@ -201,13 +204,13 @@ impl Manifest {
         }
         check_name(&self.name)?;
         self.defaults.settings.check()?;
-        let mut seen = std::collections::HashSet::from([name::folded(MANIFEST_NAME)]);
+        self.check_sizes()?;
+        let mut names = name::Names::default();
+        names.add(MANIFEST_NAME)?;
         let (mut models_over, mut adapters_over) = (false, false);
         for entry in &self.entries {
             name::check(&entry.name).map_err(|reason| format!("entry {:?}: {reason}", entry.name))?;
-            if !seen.insert(name::folded(&entry.name)) {
-                return Err(format!("two entries are named {:?}", entry.name));
-            }
+            names.add(&entry.name)?;
             let place = match entry.kind {
                 EntryKind::Model => entry.name.ends_with(".gguf") && !entry.name.contains('/') && !models_over,
                 EntryKind::Adapter => {
@@ -234,5 +237,79 @@ impl Manifest {
             return Err("a bundle whose payload lies beside it has no entries".to_owned());
         }
         Ok(())
+    }
+
+    /// Whether what is taken into memory is small enough for that.
+    fn check_sizes(&self) -> Result<(), String> {
+        let mut small_bytes = 0_u64;
+        for entry in &self.entries {
+            match entry.kind {
+                EntryKind::Page | EntryKind::License => small_bytes = small_bytes.saturating_add(entry.size),
+                EntryKind::Runtime if entry.size > RUNTIME_MAX_BYTES => {
+                    return Err(format!("entry {:?} is too large for a runtime", entry.name));
+                }
+                EntryKind::Model | EntryKind::Adapter | EntryKind::Runtime | EntryKind::Manifest => {}
+            }
+        }
+        if small_bytes > SMALL_ENTRIES_MAX_BYTES {
+            return Err(format!(
+                "page and licences together have {small_bytes} bytes, more than {SMALL_ENTRIES_MAX_BYTES}"
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(entries: &[(&str, EntryKind, u64)]) -> Manifest {
+        let record = |&(name, kind, size): &(&str, EntryKind, u64)| EntryRecord {
+            name: name.to_owned(),
+            kind,
+            size,
+            sha256: Digest([0; 32]),
+        };
+        Manifest {
+            format: FORMAT,
+            name: "x".to_owned(),
+            packed_by: "x".to_owned(),
+            model: None,
+            defaults: Defaults::default(),
+            beside: None,
+            entries: entries.iter().map(record).collect(),
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_taken_out_or_held_in_memory_is_refused() {
+        use EntryKind::{License, Page, Runtime};
+        const MOST: u64 = SMALL_ENTRIES_MAX_BYTES;
+        assert_eq!(with(&[("ui/a", Page, MOST - 1), ("licenses/a", License, 1)]).check(), Ok(()));
+        for (entries, part) in [
+            (&[("ui/a", Page, MOST), ("licenses/a", License, 1)][..], "more than 67108864"),
+            (&[("ui/a", Page, u64::MAX), ("ui/b", Page, u64::MAX)], "more than 67108864"),
+            (&[("runtimes/x", Runtime, RUNTIME_MAX_BYTES + 1)], "too large for a runtime"),
+            (&[("ui/icon.svg", Page, 1), ("ui/icon.svg/x", Page, 1)], "both a file and a folder"),
+            (&[("ui/a/b", Page, 1), ("ui/A", Page, 1)], "both a file and a folder"),
+            (&[("licenses/\u{202e}txt.exe", License, 1)], "no control characters"),
+        ] {
+            let line = with(entries).check().unwrap_err();
+            assert!(line.contains(part), "{line}");
+        }
+        let named = |name: &str| Manifest { name: name.to_owned(), ..with(&[]) }.check();
+        assert!(named("a\u{202e}b").is_err() && named("مرحبا").is_ok());
+    }
+
+    #[test]
+    fn a_bundle_opens_no_network() {
+        for (host, good) in
+            [("127.0.0.1", true), ("localhost", true), ("::1", true), ("0.0.0.0", false), ("10.0.0.1", false)]
+        {
+            let mut manifest = with(&[]);
+            manifest.defaults.settings.host = Some(host.to_owned());
+            assert_eq!(manifest.check().is_ok(), good, "{host}");
+        }
     }
 }

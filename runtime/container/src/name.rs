@@ -3,8 +3,13 @@
 //! One rule for every platform: a name that is safe on one system and not on another would make a file that works
 //! here and not there.
 
+use std::collections::HashSet;
+
 /// Longest name, in bytes.
 pub const NAME_MAX_BYTES: usize = 512;
+
+/// Longest part of a name, in bytes: what file systems allow.
+const PART_MAX_BYTES: usize = 255;
 
 /// Device names that Windows reserves in every folder, with any extension.
 const RESERVED: [&str; 22] = [
@@ -21,7 +26,7 @@ pub fn check(name: &str) -> Result<(), &'static str> {
     if name.is_empty() || name.len() > NAME_MAX_BYTES {
         return Err("a name has 1 to 512 bytes");
     }
-    if name.chars().any(|c| c.is_control() || matches!(c, '\\' | ':' | '*' | '?' | '"' | '<' | '>' | '|')) {
+    if name.chars().any(|c| is_deceptive(c) || matches!(c, '\\' | ':' | '*' | '?' | '"' | '<' | '>' | '|')) {
         return Err("a name holds no control characters and none of \\ : * ? \" < > |");
     }
     name.split('/').try_for_each(check_part)
@@ -30,6 +35,9 @@ pub fn check(name: &str) -> Result<(), &'static str> {
 fn check_part(part: &str) -> Result<(), &'static str> {
     if part.is_empty() || part == "." || part == ".." {
         return Err("a name is a relative path without empty parts, `.` or `..`");
+    }
+    if part.len() > PART_MAX_BYTES {
+        return Err("no part of a name has more than 255 bytes");
     }
     if part.ends_with('.') || part.ends_with(' ') {
         return Err("no part of a name ends with a dot or a space");
@@ -41,23 +49,69 @@ fn check_part(part: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// Whether a character makes a text look like another one, or moves what is printed around it: control characters, marks
+/// that turn the direction of writing, and what has no width at all. Joiners, which scripts and emoji need, are none.
+pub fn is_deceptive(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{206f}' // direction
+            | '\u{200b}' | '\u{2028}' | '\u{2029}' | '\u{2060}'..='\u{2064}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}')
+}
+
 /// The form in which two names are the same file on some platform.
 pub fn folded(name: &str) -> String {
     name.to_lowercase()
 }
 
+/// The names of one bundle, which all can be taken out into one folder, on every platform.
+#[derive(Default)]
+pub(crate) struct Names {
+    files: HashSet<String>,
+    folders: HashSet<String>,
+}
+
+impl Names {
+    /// Adds a name.
+    ///
+    /// # Errors
+    /// Another file has it, or one of the two would have to be both a file and a folder.
+    pub(crate) fn add(&mut self, name: &str) -> Result<(), String> {
+        let folded = folded(name);
+        let both = |folder: &str| Err(format!("entry {name:?} needs {folder:?} to be both a file and a folder"));
+        for (at, _) in folded.match_indices('/') {
+            if self.files.contains(&folded[..at]) {
+                return both(&folded[..at]);
+            }
+            self.folders.insert(folded[..at].to_owned());
+        }
+        if self.folders.contains(&folded) {
+            return both(&folded);
+        }
+        if !self.files.insert(folded) {
+            return Err(format!("two entries are named {name:?}"));
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::check;
+    use super::{Names, check};
 
     #[test]
     fn only_names_that_stay_inside_the_folder_pass() {
-        for good in
-            ["model.gguf", "ui/assets/index-a1b2.js", "licenses/LICENSE", ".well-known/x", "ui/日本.html", "a..b"]
-        {
+        for good in [
+            "model.gguf",
+            "ui/assets/index-a1b2.js",
+            "licenses/LICENSE",
+            ".well-known/x",
+            "ui/日本👩\u{200d}🔬.html",
+            "a..b",
+        ] {
             assert_eq!(check(good), Ok(()), "{good}");
         }
-        let long = "x".repeat(513);
+        let (long, long_part) = ("x/".repeat(256) + "x", "x".repeat(256));
         for bad in [
             "",
             "/etc/passwd",
@@ -75,9 +129,30 @@ mod tests {
             "x.",
             "x ",
             "aux .txt",
+            "licenses/\u{202e}txt.exe",
+            "ui/a\u{200f}b",
+            "ui/a\u{feff}",
             &long,
+            &long_part,
         ] {
             assert!(check(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn names_that_cannot_lie_in_one_folder_are_refused() {
+        for (names, part) in [
+            (&["ui/icon.svg", "ui/icon.svg/x"][..], "\"ui/icon.svg\" to be both"),
+            (&["ui/a/b/c", "ui/A"], "\"ui/a\" to be both"),
+            (&["ui/x", "UI/X"], "two entries are named"),
+        ] {
+            let mut all = Names::default();
+            let added: Vec<_> = names.iter().map(|name| all.add(name)).collect();
+            assert!(added[0].is_ok() && added[1].as_ref().unwrap_err().contains(part), "{added:?}");
+        }
+        let mut all = Names::default();
+        for name in ["ui/a/b", "ui/a/c", "ui/ab", "model.gguf"] {
+            all.add(name).unwrap();
         }
     }
 }

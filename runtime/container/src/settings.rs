@@ -1,9 +1,13 @@
 //! Settings that a bundle carries as its defaults (`pack --set key=value`).
 //!
 //! A closed list with types and ranges: a key or a value that this version does not know is an error, never ignored,
-//! since it would change the answers.
+//! since it would change the answers. Ranges of sampling parameters are those of `parameters`.
+
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
+
+use crate::parameters::{Parameter, Value};
 
 /// Defaults for sampling and serving. `None` leaves the program's own default in force.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -36,7 +40,7 @@ pub struct Settings {
     /// 0 is off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frequency_penalty: Option<f32>,
-    /// Seed of the sampler.
+    /// Seed of the sampler; a negative one is kept as the 64 bits that it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
     /// Longest answer, in tokens.
@@ -57,7 +61,7 @@ pub struct Settings {
     /// Port the server asks for first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// Address the server listens on.
+    /// Address the server listens on: one of this machine alone. Only the person who starts it can open it to others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
 }
@@ -92,27 +96,61 @@ impl Settings {
     /// # Errors
     /// An unknown key (with the list of known ones), a value that is not of the key's type, or one out of its range.
     pub fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
+        if let Some(parameter) = Parameter::named(key) {
+            let value = parameter.parse(value).map_err(|line| format!("`{key}` {line}"))?;
+            return self.set_sampling(parameter, value);
+        }
         match key {
-            "temperature" => self.temperature = parsed(key, value, "a number")?,
-            "top_k" => self.top_k = parsed(key, value, "a whole number, 0 or more")?,
-            "top_p" => self.top_p = parsed(key, value, "a number")?,
-            "min_p" => self.min_p = parsed(key, value, "a number")?,
-            "typical_p" => self.typical_p = parsed(key, value, "a number")?,
-            "repeat_penalty" => self.repeat_penalty = parsed(key, value, "a number")?,
-            "repeat_last_n" => self.repeat_last_n = parsed(key, value, "a whole number")?,
-            "presence_penalty" => self.presence_penalty = parsed(key, value, "a number")?,
-            "frequency_penalty" => self.frequency_penalty = parsed(key, value, "a number")?,
-            "seed" => self.seed = parsed(key, value, "a whole number, 0 or more")?,
-            "max_tokens" => self.max_tokens = parsed(key, value, "a whole number, 1 or more")?,
             "context" => self.context = parsed(key, value, "a whole number, 1 or more")?,
             "cache_type_k" => self.cache_type_k = Some(value.to_ascii_lowercase()),
             "cache_type_v" => self.cache_type_v = Some(value.to_ascii_lowercase()),
             "threads" => self.threads = parsed(key, value, "a whole number, 1 or more")?,
             "port" => self.port = parsed(key, value, "a port, 0 to 65535")?,
-            "host" => self.host = parsed(key, value, "an address")?,
+            "host" => self.host = Some(checked_host(value)?.to_owned()),
             _ => return Err(format!("unknown setting `{key}`; known are {}", Self::KEYS.join(", "))),
         }
         self.check()
+    }
+
+    /// Sets a sampling parameter to a value that was checked. Seeds are kept as the 64 bits that they are.
+    fn set_sampling(&mut self, parameter: &Parameter, value: Value) -> Result<(), String> {
+        let narrow = || format!("`{}` does not fit into 32 bits", parameter.name);
+        let count = || u32::try_from(value.as_count()).map_err(|_| narrow());
+        match parameter.name {
+            "temperature" => self.temperature = Some(value.as_f32()),
+            // All of them is 0 here.
+            "top_k" => self.top_k = Some(u32::try_from(value.as_count()).unwrap_or(0)),
+            "top_p" => self.top_p = Some(value.as_f32()),
+            "min_p" => self.min_p = Some(value.as_f32()),
+            "typical_p" => self.typical_p = Some(value.as_f32()),
+            "repeat_penalty" => self.repeat_penalty = Some(value.as_f32()),
+            "repeat_last_n" => self.repeat_last_n = Some(i32::try_from(value.as_count()).unwrap_or(-1)),
+            "presence_penalty" => self.presence_penalty = Some(value.as_f32()),
+            "frequency_penalty" => self.frequency_penalty = Some(value.as_f32()),
+            "seed" => self.seed = value.as_seed(),
+            "max_tokens" => self.max_tokens = Some(count()?),
+            other => return Err(format!("`{other}` cannot be packed")),
+        }
+        Ok(())
+    }
+
+    /// The sampling parameters that are set, in the table's order.
+    pub fn sampling(&self) -> Vec<(&'static Parameter, Value)> {
+        let whole = |value: Option<u32>| value.map(|value| Value::Whole(value.into()));
+        let values = [
+            ("temperature", self.temperature.map(Value::from)),
+            ("top_k", whole(self.top_k)),
+            ("top_p", self.top_p.map(Value::from)),
+            ("min_p", self.min_p.map(Value::from)),
+            ("typical_p", self.typical_p.map(Value::from)),
+            ("repeat_penalty", self.repeat_penalty.map(Value::from)),
+            ("repeat_last_n", self.repeat_last_n.map(|value| Value::Whole(value.into()))),
+            ("presence_penalty", self.presence_penalty.map(Value::from)),
+            ("frequency_penalty", self.frequency_penalty.map(Value::from)),
+            ("seed", self.seed.map(|value| Value::Whole(value.into()))),
+            ("max_tokens", whole(self.max_tokens)),
+        ];
+        values.into_iter().filter_map(|(name, value)| Some((Parameter::named(name)?, value?))).collect()
     }
 
     /// Checks every value against its range.
@@ -120,17 +158,10 @@ impl Settings {
     /// # Errors
     /// The first value out of range, with the range.
     pub fn check(&self) -> Result<(), String> {
-        number("temperature", self.temperature, 0.0, 100.0)?;
-        number("top_p", self.top_p, 0.0, 1.0)?;
-        number("min_p", self.min_p, 0.0, 1.0)?;
-        number("typical_p", self.typical_p, 0.0, 1.0)?;
-        number("repeat_penalty", self.repeat_penalty, 0.01, 100.0)?;
-        number("presence_penalty", self.presence_penalty, -2.0, 2.0)?;
-        number("frequency_penalty", self.frequency_penalty, -2.0, 2.0)?;
-        if self.repeat_last_n.is_some_and(|n| n < -1) {
-            return Err("`repeat_last_n` is -1 (all), 0 (none) or more".to_owned());
+        for (parameter, value) in self.sampling() {
+            parameter.check(value).map_err(|line| format!("`{}` {line}", parameter.name))?;
         }
-        for (key, value) in [("max_tokens", self.max_tokens), ("context", self.context), ("threads", self.threads)] {
+        for (key, value) in [("context", self.context), ("threads", self.threads)] {
             if value == Some(0) {
                 return Err(format!("`{key}` is 1 or more"));
             }
@@ -142,25 +173,33 @@ impl Settings {
                 return Err(format!("`{key}` is {}, not `{value}`", CACHE_TYPES.join(", ")));
             }
         }
-        if let Some(host) = &self.host
-            && (host.is_empty() || host.len() > 255 || host.chars().any(|c| c.is_whitespace() || c.is_control()))
-        {
-            return Err("`host` is an address such as 127.0.0.1, or a host name".to_owned());
-        }
-        Ok(())
+        self.host.as_deref().map_or(Ok(()), |host| checked_host(host).map(|_| ()))
     }
+}
+
+/// An address that only this machine reaches.
+fn checked_host(text: &str) -> Result<&str, String> {
+    match host_address(text) {
+        Some(ip) if ip.is_loopback() => Ok(text.trim()),
+        Some(ip) => Err(format!(
+            "`host` is an address of this machine alone, such as 127.0.0.1; whoever starts the file may open it to others \
+             with --host {ip}"
+        )),
+        None => Err(format!("`host` is an IP address of this machine alone, such as 127.0.0.1, not `{text}`")),
+    }
+}
+
+/// The address that a `host` means; `localhost` is one too, without asking a name server.
+pub fn host_address(text: &str) -> Option<IpAddr> {
+    let text = text.trim();
+    if text.eq_ignore_ascii_case("localhost") {
+        return Some(Ipv4Addr::LOCALHOST.into());
+    }
+    text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text).parse().ok()
 }
 
 fn parsed<T: std::str::FromStr>(key: &str, value: &str, expected: &str) -> Result<Option<T>, String> {
     value.trim().parse().map(Some).map_err(|_| format!("`{key}` is {expected}, not `{value}`"))
-}
-
-fn number(key: &str, value: Option<f32>, least: f32, most: f32) -> Result<(), String> {
-    match value {
-        // NaN is in no range.
-        Some(value) if !(least..=most).contains(&value) => Err(format!("`{key}` is {least} to {most}, not {value}")),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]
@@ -171,7 +210,12 @@ mod tests {
     fn every_key_is_set_kept_in_json_and_known_by_its_field_name() {
         let mut settings = Settings::default();
         for key in Settings::KEYS {
-            settings.set(key, if key.starts_with("cache_type") { "Q8_0" } else { "1" }).unwrap();
+            let value = match key {
+                "cache_type_k" | "cache_type_v" => "Q8_0",
+                "host" => "::1",
+                _ => "1",
+            };
+            settings.set(key, value).unwrap();
         }
         let json = serde_json::to_value(&settings).unwrap();
         let fields: Vec<_> = json.as_object().unwrap().keys().map(String::as_str).collect();
@@ -184,19 +228,36 @@ mod tests {
         for (key, value, part) in [
             ("temprature", "1", "known are temperature, top_k"),
             ("temperature", "warm", "a number"),
-            ("temperature", "-1", "0 to 100"),
-            ("temperature", "NaN", "0 to 100"),
-            ("top_p", "1.5", "0 to 1"),
-            ("repeat_last_n", "-2", "-1 (all)"),
+            ("temperature", "-1", "between 0 and 100"),
+            ("temperature", "NaN", "between 0 and 100"),
+            ("top_p", "1.5", "between 0 and 1"),
+            ("repeat_last_n", "-2", "-1 or more"),
             ("context", "0", "1 or more"),
             ("cache_type_k", "q5_0", "f16, q8_0, q4_0, not `q5_0`"),
             ("port", "70000", "a port"),
-            ("host", "a b", "an address"),
-            ("seed", "-1", "a whole number"),
+            ("host", "a b", "an IP address"),
+            ("host", "example.com", "an IP address"),
+            ("host", "0.0.0.0", "--host 0.0.0.0"),
+            ("host", "::", "this machine alone"),
+            ("seed", "1.5", "a whole number"),
+            ("max_tokens", "99999999999", "32 bits"),
         ] {
             let line = Settings::default().set(key, value).unwrap_err();
             assert!(line.contains(part) && !line.contains('\n'), "{line}");
         }
         assert!(serde_json::from_str::<Settings>(r#"{"temprature": 1}"#).is_err());
+    }
+
+    #[test]
+    fn every_parameter_of_the_table_can_be_packed_and_is_found_again() {
+        let mut settings = Settings::default();
+        for parameter in &crate::parameters::PARAMETERS {
+            assert!(Settings::KEYS.contains(&parameter.name), "{}", parameter.name);
+            settings.set(parameter.name, "1").unwrap();
+        }
+        let found: Vec<_> = settings.sampling().iter().map(|(parameter, _)| parameter.name).collect();
+        assert_eq!(found, crate::parameters::PARAMETERS.each_ref().map(|parameter| parameter.name));
+        settings.set("repeat_last_n", "-1").unwrap();
+        assert_eq!(settings.repeat_last_n, Some(-1));
     }
 }

@@ -50,6 +50,8 @@ pub mod limits {
     pub const DIMENSIONS: u32 = 4;
     /// Metadata and tensor table together: 250,000 tokens and their merges take about 20 MB.
     pub const HEADER_BYTES: usize = 256 << 20;
+    /// Layers that a file may have numbers for, one each: the deepest models have some 130.
+    pub const LAYERS: usize = 65_536;
     /// Parts of a split model.
     pub const PARTS: u32 = 65_535;
 }

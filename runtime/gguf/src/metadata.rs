@@ -201,6 +201,13 @@ impl Metadata {
                 Err(Error::WrongLength { key: shown(key), expected: layers, found: array.len() })
             }
             Some(Value::Array(_)) => self.get_u32_array(key),
+            // The file says how many; nothing in it has to be as long as that.
+            Some(_) if layers > limits::LAYERS => Err(Error::TooMany {
+                place: Place::Value(key).to_string(),
+                what: "layers",
+                count: layers as u64,
+                max: limits::LAYERS as u64,
+            }),
             _ => Ok(self.get_u32(key)?.map(|one| vec![one; layers])),
         }
     }

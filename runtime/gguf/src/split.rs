@@ -21,6 +21,18 @@ pub struct Split {
     pub tensors: Option<u64>,
 }
 
+impl Split {
+    /// The line for a part whose file is not called as its siblings could be found by.
+    pub fn misnamed(&self) -> String {
+        let (number, count) = (self.number + 1, self.count);
+        let name = PartName { prefix: "NAME".to_owned(), number, count };
+        let (own, last) = (name.file_name(number), name.file_name(count));
+        format!(
+            "is part {number} of {count}: give it its name back, {own}, and put all parts up to {last} in one folder"
+        )
+    }
+}
+
 /// The name of a part's file, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartName {
@@ -44,6 +56,11 @@ impl PartName {
         let (number, count) = (five_digits(number)?, five_digits(count)?);
         let valid = (1..=count).contains(&number) && count <= limits::PARTS;
         valid.then(|| Self { prefix: prefix.to_owned(), number, count })
+    }
+
+    /// Whether a file of this name may be that part.
+    pub fn is_of(&self, split: &Split) -> bool {
+        self.count == split.count
     }
 
     /// The name of part `number`, from 1.

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use super::Failure;
 use super::shown::shown;
-use crate::session::{StopReason, TextEvent, TextFinished, TextGeneration};
+#[cfg(unix)]
+use super::signals;
+use crate::session::{TextEvent, TextFinished, TextGeneration};
 
 /// How long Ctrl-C may go unseen while no token comes.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -32,6 +34,9 @@ impl Interrupt {
     #[cfg(unix)]
     fn register(&self) -> io::Result<()> {
         use signal_hook::consts::SIGINT;
+        if signals::is_ignored(SIGINT) {
+            return Ok(());
+        }
         signal_hook::flag::register_conditional_default(SIGINT, Arc::clone(&self.idle))?;
         signal_hook::flag::register(SIGINT, Arc::clone(&self.pressed))?;
         Ok(())
@@ -84,8 +89,8 @@ pub fn stream(
     let result = follow(&mut generation, out, interrupt);
     interrupt.end();
     let answer = result?;
-    if let Some(TextFinished { reason: StopReason::Failed(line), .. }) = &answer.finished {
-        return Err(Failure::new(line.clone()));
+    if let Some(line) = answer.finished.as_ref().and_then(|finished| finished.reason.failure()) {
+        return Err(Failure::new(line));
     }
     Ok(answer)
 }

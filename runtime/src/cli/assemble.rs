@@ -7,6 +7,7 @@ use satchel_packer::Platform;
 use satchel_packer::{Plan, Silent, Target, shown_bytes, universal};
 
 use super::Failure;
+use super::out::outln;
 use super::writing::PACKED_BY;
 
 /// Arguments of `assemble`.
@@ -27,6 +28,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let mut sources = Vec::new();
     for path in &args.runtimes {
         let fail = |what: &str| Failure::new(format!("{}: {what}", path.display()));
+        if path.metadata().is_ok_and(|facts| !facts.is_file()) {
+            return Err(fail("is not a regular file: give a runtime"));
+        }
         let content = std::fs::read(path).map_err(|error| fail(&error.to_string()))?;
         let platform =
             Platform::detect(&content).ok_or_else(|| fail("is no program of a platform that satchel knows"))?;
@@ -43,7 +47,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         let path = args.output.join(format!("satchel-{platform}{}", platform.exe_suffix()));
         let (plan, program): (Plan, _) = universal::release(&programs, platform, PACKED_BY, source)?;
         let packed = plan.write(&program, Target { path: &path, force: true }, &Silent)?;
-        println!("{}: {}", path.display(), shown_bytes(packed.bytes));
+        outln!("{}: {}", path.display(), shown_bytes(packed.bytes))?;
     }
     Ok(())
 }

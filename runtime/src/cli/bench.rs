@@ -10,6 +10,7 @@ use clap::ValueEnum;
 use super::Failure;
 use super::cache_args::CacheArgs;
 use super::model_args::ModelArgs;
+use super::out::{self, outln};
 use super::perplexity::{check_context, measure, read_text_to};
 use crate::engine::Evaluator;
 use crate::session::open::{Compute, load_model};
@@ -96,15 +97,18 @@ pub fn run(args: Args) -> Result<(), Failure> {
     for source in &sources {
         let report = measured(&args, source, compute, text.as_deref())?;
         match format {
-            Format::Table => table.print(&report, reports.is_empty()),
+            Format::Table => table.print(&report, reports.is_empty())?,
             Format::Jsonl => report.print_tests()?,
             Format::Json => {}
         }
         reports.push(report);
+        if out::is_gone() {
+            return Ok(());
+        }
     }
     match format {
-        Format::Table => table.print_note(&reports),
-        Format::Json => println!("{}", serde_json::to_string_pretty(&reports)?),
+        Format::Table => table.print_note(&reports)?,
+        Format::Json => outln!("{}", serde_json::to_string_pretty(&reports)?)?,
         Format::Jsonl => {}
     }
     Ok(())

@@ -13,14 +13,15 @@ use std::path::{Path, PathBuf};
 use super::Failure;
 use super::answer::{Answer, Interrupt, stream};
 use super::cache_args::{CacheArgs, kept_in};
-use super::model_args::ModelArgs;
+use super::model_args::{CheckArgs, ModelArgs};
+use super::out::{self, notice};
 use super::sampling_args::SamplingArgs;
 use super::shown::{shown, shown_on_one_line};
 use super::template_args::TemplateArgs;
 use crate::chat::RenderRequest;
 use crate::engine::Finished;
 use crate::sampling::SamplingParams;
-use crate::session::{Facts, OpenOptions, OverflowPolicy, Session, StopReason, SubmitError, TextRequest};
+use crate::session::{Facts, ModelSource, OpenOptions, OverflowPolicy, Session, StopReason, SubmitError, TextRequest};
 use command::{Command, HELP};
 use conversation::Conversation;
 use input::{Input, Lines};
@@ -30,6 +31,8 @@ use input::{Input, Lines};
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    check: CheckArgs,
     #[command(flatten)]
     cache: CacheArgs,
     #[command(flatten)]
@@ -60,7 +63,8 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), Failure> {
     let options = OpenOptions { context: args.context, parallel: Some(1), ..args.cache.apply(args.model.options()) };
-    let mut session = Session::open(&options)?;
+    crate::mapping::go_on_when_damaged();
+    let mut session = args.check.open(ModelSource::of(&options)?, &options)?;
     args.template.apply(&mut session)?;
     session.defaults.overflow = args.overflow.unwrap_or_default();
     if let Err(line) = &session.template {
@@ -89,12 +93,13 @@ pub fn run(args: Args) -> Result<(), Failure> {
         let facts = &chat.session.facts;
         let cache = kept_in(facts.cache);
         let name = shown_on_one_line(&facts.name);
-        eprintln!("{name}, a context of {} tokens{cache}. /help lists the commands.", facts.context_length);
+        notice!("{name}, a context of {} tokens{cache}. /help lists the commands.", facts.context_length);
     }
     loop {
         match input.message()? {
             Lines::End => return Ok(()),
-            Lines::Cancelled => eprintln!("(Ctrl-D or /exit leaves)"),
+            Lines::Cancelled => notice!("(Ctrl-D or /exit leaves)"),
+            Lines::NotText => notice!("(this was not UTF-8 text; it was not sent)"),
             Lines::Message(text) => {
                 if chat.take(&text)? == Next::Leave {
                     return Ok(());
@@ -107,10 +112,10 @@ pub fn run(args: Args) -> Result<(), Failure> {
 /// Says on stderr what is not as it would be with more memory.
 pub(super) fn tell_context(facts: &Facts) {
     if let Some(note) = &facts.context_note {
-        eprintln!("satchel: the context holds {} tokens, {note}", facts.context_length);
+        notice!("satchel: the context holds {} tokens, {note}", facts.context_length);
     }
     if let Some(line) = &facts.memory_warning {
-        eprintln!("satchel: {line}");
+        notice!("satchel: {line}");
     }
 }
 
@@ -153,46 +158,46 @@ impl Chat {
                 if self.conversation.take_back_answer() {
                     return self.answer(before);
                 }
-                eprintln!("there is nothing to answer again yet");
+                notice!("there is nothing to answer again yet");
             }
             Some(Ok(command)) => {
                 if let Err(failure) = self.obey(command) {
-                    eprintln!("{}", shown(&failure.message));
+                    notice!("{}", shown(&failure.message));
                 }
             }
-            Some(Err(line)) => eprintln!("{line}"),
+            Some(Err(line)) => notice!("{line}"),
         }
         Ok(Next::Go)
     }
 
     fn obey(&mut self, command: Command<'_>) -> Result<(), Failure> {
         match command {
-            Command::Help => eprint!("{HELP}"),
+            Command::Help => notice!("{}", HELP.trim_end()),
             Command::System(None) => match self.conversation.system() {
-                Some(text) => eprintln!("{}", shown(text)),
-                None => eprintln!("there is no system prompt; /system TEXT sets one"),
+                Some(text) => notice!("{}", shown(text)),
+                None => notice!("there is no system prompt; /system TEXT sets one"),
             },
             Command::System(Some(text)) => {
                 self.conversation.set_system(text);
-                eprintln!("{}", if text.is_empty() { "the system prompt is gone" } else { "the system prompt is set" });
+                notice!("{}", if text.is_empty() { "the system prompt is gone" } else { "the system prompt is set" });
             }
             Command::Undo => match self.conversation.undo() {
-                Some(question) => eprintln!("taken back: {}", shown(&shortened(&question))),
-                None => eprintln!("there is nothing to take back"),
+                Some(question) => notice!("taken back: {}", shown(&shortened(&question))),
+                None => notice!("there is nothing to take back"),
             },
             Command::Clear => {
                 self.conversation.clear();
-                eprintln!("the conversation begins anew");
+                notice!("the conversation begins anew");
             }
             Command::Save { path, overwrite } => {
                 self.conversation.save(Path::new(path), overwrite)?;
-                eprintln!("saved {} messages to {path}", self.conversation.messages().len());
+                notice!("saved {} messages to {path}", self.conversation.messages().len());
             }
             Command::Load(path) => {
                 self.conversation = Conversation::load(Path::new(path))?;
-                eprintln!("loaded {} messages from {path}", self.conversation.messages().len());
+                notice!("loaded {} messages from {path}", self.conversation.messages().len());
             }
-            Command::Stats => eprintln!("{}", self.stats()),
+            Command::Stats => notice!("{}", self.stats()),
             Command::Exit | Command::Regenerate => unreachable!("taken before"),
         }
         Ok(())
@@ -206,11 +211,12 @@ impl Chat {
             Ok(answer) => answer,
             Err(failure) => {
                 self.conversation = before;
-                eprintln!("{}", shown(&failure.message));
+                notice!("{}", shown(&failure.message));
                 return Ok(Next::Go);
             }
         };
-        if writeln!(out).and_then(|()| out.flush()).is_err() || answer.finished.is_none() {
+        out::outcome(writeln!(out).and_then(|()| out.flush()))?;
+        if out::is_gone() || answer.finished.is_none() {
             return Ok(Next::Leave); // nobody reads any more
         }
         self.report(&answer);
@@ -224,6 +230,9 @@ impl Chat {
     }
 
     fn start(&mut self) -> Result<crate::session::TextGeneration, Failure> {
+        if let Some(line) = self.session.check.damage() {
+            return Err(Failure::new(line));
+        }
         let messages = self.conversation.messages().to_vec();
         let request = RenderRequest { messages, add_generation_prompt: true, ..Default::default() };
         let prompt = self.session.chat_prompt(&request)?;
@@ -254,19 +263,17 @@ impl Chat {
         let context = self.session.facts.context_length;
         let shifted = answer.finished.as_ref().map_or(0, |finished| finished.engine.shifted_tokens);
         if shifted > 0 && !std::mem::replace(&mut self.told_shift, true) {
-            eprintln!(
+            notice!(
                 "(the context of {context} tokens is full: the oldest {shifted} after the system prompt were dropped, and more \
                  will be; /clear begins anew)"
             );
         }
         match answer.finished.as_ref().map(|finished| &finished.reason) {
-            _ if answer.interrupted && answer.text.is_empty() => eprintln!("(stopped; the message is taken back)"),
-            _ if answer.interrupted => eprintln!("(stopped)"),
-            Some(StopReason::MaxTokens) => eprintln!("(stopped at the most tokens an answer may have)"),
+            _ if answer.interrupted && answer.text.is_empty() => notice!("(stopped; the message is taken back)"),
+            _ if answer.interrupted => notice!("(stopped)"),
+            Some(StopReason::MaxTokens) => notice!("(stopped at the most tokens an answer may have)"),
             Some(StopReason::ContextFull) => {
-                eprintln!(
-                    "(the context of {context} tokens is full: the answer stops here; /undo or /clear makes room)"
-                );
+                notice!("(the context of {context} tokens is full: the answer stops here; /undo or /clear makes room)");
             }
             _ => {}
         }

@@ -5,10 +5,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Failure;
 use super::model_args::ModelArgs;
 use super::text_input::{parse_tokens, read_text};
-use super::tokenize::{open_tokenizer, print};
+use super::tokenize::open_tokenizer;
+use super::{Failure, out};
 
 /// Arguments of `detokenize`.
 #[derive(clap::Args, Debug, Default)]
@@ -39,7 +39,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         return Ok(());
     }
     let tokens = parse_tokens(&text, tokenizer.vocab_size())?;
-    print(&tokenizer.decode_bytes(&tokens, !args.no_special))
+    out::bytes(&tokenizer.decode_bytes(&tokens, !args.no_special))
 }
 
 fn is_number(text: &str) -> bool {

@@ -7,9 +7,10 @@ use std::path::PathBuf;
 
 use rayon::prelude::*;
 use satchel_container::Digest;
+use satchel_packer::parallel::on_threads;
 
-use super::Failure;
 use super::cache_args::CacheArgs;
+use super::{Failure, out};
 use crate::session::ModelSource;
 use crate::session::open::plan_of;
 
@@ -61,12 +62,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         return print_plan(&source);
     }
     let report = Report::new(&source, &args.context, args.cache.types())?;
-    match print(&args, &source, &report) {
-        // Whoever reads has seen enough, as with `| head`.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        Err(error) => Err(Failure::new(format!("cannot write to standard output: {error}"))),
-        Ok(()) => Ok(()),
-    }
+    out::outcome(print(&args, &source, &report))
 }
 
 fn print_plan(source: &ModelSource) -> Result<(), Failure> {
@@ -98,5 +94,5 @@ fn print(args: &Args, source: &ModelSource, report: &Report<'_>) -> io::Result<(
 
 /// SHA-256 of each GGUF, in order of the parts.
 fn hashes(source: &ModelSource) -> Vec<Digest> {
-    source.parts.par_iter().map(|part| Digest::of(part.bytes())).collect()
+    on_threads(|| source.parts.par_iter().map(|part| Digest::of(part.bytes())).collect())
 }

@@ -4,10 +4,12 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
+use satchel_packer::Output;
+
 use super::Failure;
-use super::atomic::AtomicFile;
 use super::cache_args::CacheArgs;
 use super::model_args::ModelArgs;
+use super::out::notice;
 use super::text_input::{parse_tokens, read_text};
 use crate::engine::{Evaluator, Wanted};
 use crate::session::ModelSource;
@@ -29,6 +31,9 @@ pub struct Args {
     /// Prefill this many tokens at a time; the logits are the same whatever it is
     #[arg(long, value_name = "N", default_value_t = 512)]
     chunk: usize,
+    /// Replace OUT.f32 if it exists
+    #[arg(long)]
+    force: bool,
 }
 
 /// Runs the command.
@@ -50,16 +55,18 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
     let mut evaluator = Evaluator::new(loaded, tokens.len()).with_adapters(source.all_adapters());
 
-    let output = AtomicFile::create(&args.output)?;
+    let output = Output::create_or_stream(&args.output, args.force)?;
+    let bytes = 4 * tokens.len() as u64 * vocabulary as u64;
+    output.check_room(bytes)?;
     let mut writer = BufWriter::new(output.file());
     for chunk in tokens.chunks(args.chunk) {
         let logits = evaluator.append(chunk, Wanted::All)?;
-        write_f32(&mut writer, logits).map_err(|error| output.failure(&error))?;
+        write_f32(&mut writer, logits).map_err(|error| output.write_failed(error, bytes))?;
     }
-    writer.flush().map_err(|error| output.failure(&error))?;
+    writer.flush().map_err(|error| output.write_failed(error, bytes))?;
     drop(writer);
     output.commit()?;
-    eprintln!("{} x {vocabulary} logits in {}", tokens.len(), args.output.display());
+    notice!("{} x {vocabulary} logits in {}", tokens.len(), args.output.display());
     Ok(())
 }
 

@@ -9,7 +9,6 @@ use clap::{Parser, Subcommand};
 
 pub mod answer;
 pub mod assemble;
-pub mod atomic;
 pub mod bench;
 mod browser;
 pub mod cache_args;
@@ -20,6 +19,7 @@ mod environment;
 pub mod inspect;
 pub mod logits;
 pub mod model_args;
+mod out;
 pub mod pack;
 pub mod payload;
 pub mod perplexity;
@@ -136,10 +136,13 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
-            // Help or version on stdout, or what is wrong on stderr; without either there is nobody to tell.
-            let _ = error.print();
+            // Help or version on stdout, or what is wrong on stderr.
+            let printed = out::outcome(error.print());
             console::stay_readable();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+            return match printed {
+                Err(failure) if error.exit_code() == 0 => failed(&failure),
+                _ => ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)),
+            };
         }
     };
     // Whoever ends a server or a chat has seen all of it.
@@ -169,13 +172,16 @@ pub fn main() -> ExitCode {
     };
     let code = match &result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("satchel: {}", shown::shown(&failure.message));
-            ExitCode::from(failure.code)
-        }
+        Err(failure) => failed(failure),
     };
     if result.is_err() || !ended_by_hand {
         console::stay_readable();
     }
     code
+}
+
+/// Tells the person what ended the command.
+fn failed(failure: &Failure) -> ExitCode {
+    out::notice!("satchel: {}", failure.message);
+    ExitCode::from(failure.code)
 }

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::session::{AdapterOption, Cpus, OpenOptions};
+use super::Failure;
+use crate::session::check::check_now;
+use crate::session::{AdapterOption, Cpus, ModelSource, OpenOptions, Session};
 
 /// Which model, and how it runs.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -24,6 +26,28 @@ pub struct ModelArgs {
     /// last of these that this processor has]
     #[arg(long, value_name = "NAME", help_heading = "Model")]
     pub isa: Option<String>,
+}
+
+/// Whether the weights are compared with their hash first; for what answers people.
+#[derive(clap::Args, Clone, Copy, Debug, Default)]
+pub struct CheckArgs {
+    /// Compare the model with its SHA-256 before it is used (packed files) [default: after the first answer]
+    #[arg(long, help_heading = "Model")]
+    pub check: bool,
+}
+
+impl CheckArgs {
+    /// Opens the model, checked where that was asked for.
+    pub fn open(self, source: ModelSource, options: &OpenOptions) -> Result<Session, Failure> {
+        if self.check {
+            check_now(&source).map_err(Failure::new)?;
+        }
+        let session = Session::from_source(source, options)?;
+        if self.check {
+            session.check.checked_before();
+        }
+        Ok(session)
+    }
 }
 
 impl ModelArgs {

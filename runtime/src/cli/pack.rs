@@ -10,6 +10,7 @@ use satchel_container::Settings;
 use satchel_packer::{Form, Packed, Plan, Request};
 
 use super::Failure;
+use super::out::outln;
 use super::shown::shown;
 use super::writing::{PACKED_BY, Writing};
 use crate::own_file::own_file;
@@ -112,9 +113,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let note = try_model(model, args.adapters, &settings)?;
     let packed = writing.write(files)?;
     if !args.quiet {
-        print_next(&packed);
+        print_next(&packed)?;
         if let Some(note) = note {
-            println!("Note: {}", shown(&note));
+            outln!("Note: {}", shown(&note))?;
         }
     }
     Ok(())
@@ -175,12 +176,10 @@ fn default_output(name: &str) -> PathBuf {
     PathBuf::from(format!("{name}{}", std::env::consts::EXE_SUFFIX))
 }
 
-fn print_next(packed: &[Packed]) {
-    let [packed] = packed else { return };
+fn print_next(packed: &[Packed]) -> Result<(), Failure> {
+    let [packed] = packed else { return Ok(()) };
     let command = command(&packed.path);
-    println!(
-        "Next: {command} opens the chat in a browser, {command} chat talks here, {command} --help lists the rest."
-    );
+    outln!("Next: {command} opens the chat in a browser, {command} chat talks here, {command} --help lists the rest.")
 }
 
 /// How to start a file from the folder that one is in.
@@ -207,9 +206,11 @@ mod tests {
     #[test]
     fn settings_are_read_and_refused_with_the_pair_in_the_line() {
         let given = |pairs: &[&str]| settings(&pairs.iter().map(|pair| (*pair).to_owned()).collect::<Vec<_>>());
-        let read = given(&["temperature=0.5", "host = 0.0.0.0"]).unwrap();
-        assert_eq!((read.temperature, read.host.as_deref()), (Some(0.5), Some("0.0.0.0")));
-        for (pair, part) in [("temperature", "KEY=VALUE"), ("top_p=2", "0 to 1"), ("heat=1", "known are temperature")] {
+        let read = given(&["temperature=0.5", "host = 127.0.0.2"]).unwrap();
+        assert_eq!((read.temperature, read.host.as_deref()), (Some(0.5), Some("127.0.0.2")));
+        for (pair, part) in
+            [("temperature", "KEY=VALUE"), ("top_p=2", "between 0 and 1"), ("heat=1", "known are temperature")]
+        {
             let failure = given(&[pair]).unwrap_err();
             assert!(failure.code == 2 && failure.message.contains(part) && failure.message.contains(pair));
         }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use satchel_packer::verify::PackedFile;
 
 use super::Failure;
+use super::out::outln;
 use super::pack::own_program;
 
 /// Arguments of `payload`.
@@ -18,6 +19,5 @@ pub struct Args {
 /// Runs the command. The hash is that of the manifest, which lists every entry's; `verify` compares those.
 pub fn run(args: Args) -> Result<(), Failure> {
     let path = args.file.map_or_else(own_program, Ok)?;
-    println!("{}", PackedFile::open(&path)?.bundle.payload_sha256);
-    Ok(())
+    outln!("{}", PackedFile::open(&path)?.bundle.payload_sha256)
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::Failure;
 use super::cache_args::CacheArgs;
 use super::model_args::ModelArgs;
+use super::out::{notice, outln};
 use super::text_input::read_text;
 use crate::TokenId;
 use crate::engine::{EvaluateError, Evaluator, Wanted};
@@ -49,18 +50,20 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let mut evaluator = Evaluator::new(loaded, args.context).with_adapters(source.all_adapters());
     let measured = measure(&mut evaluator, &tokenizer, &text, args.context, |total, windows| {
         if !args.json {
-            eprintln!("window {} of {windows}: perplexity {:.4}", total.windows, total.perplexity());
+            notice!("window {} of {windows}: perplexity {:.4}", total.windows, total.perplexity());
         }
     })?;
     if args.json {
-        println!("{}", serde_json::to_string(&measured)?);
+        outln!("{}", serde_json::to_string(&measured)?)
     } else {
-        println!(
+        outln!(
             "perplexity {:.4} over {} tokens in {} windows of {}",
-            measured.perplexity, measured.predicted_tokens, measured.windows, measured.context
-        );
+            measured.perplexity,
+            measured.predicted_tokens,
+            measured.windows,
+            measured.context
+        )
     }
-    Ok(())
 }
 
 /// What was found, and over how much.

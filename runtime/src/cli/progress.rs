@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use satchel_packer::{Error, Observer, shown_bytes};
 
+use super::out::notice;
 use super::{Failure, signals};
 
 /// How often a line is printed where there is no terminal.
@@ -44,8 +45,7 @@ impl Progress {
     /// The signals cannot be taken over.
     pub(super) fn new(verb: &'static str, quiet: bool) -> Result<Self, Failure> {
         let interrupted = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&interrupted);
-        signals::on_end(move || flag.store(true, Ordering::Relaxed))?;
+        signals::set_on_end(&interrupted)?;
         let shown = if quiet {
             Shown::Nothing
         } else if std::io::stderr().is_terminal() {
@@ -86,7 +86,7 @@ impl Observer for Progress {
                 bar.set_length(total_bytes);
             }
             Shown::Lines(lines) => {
-                eprintln!("{}: {}", self.verb, shown_bytes(total_bytes));
+                notice!("{}: {}", self.verb, shown_bytes(total_bytes));
                 if let Ok(mut lines) = lines.lock() {
                     *lines = Lines::new(total_bytes);
                 }
@@ -109,7 +109,7 @@ impl Observer for Progress {
                     lines.done_bytes += bytes;
                     if lines.last.elapsed() >= LINE_EVERY {
                         lines.last = Instant::now();
-                        eprintln!("{}: {}", self.verb, lines.text());
+                        notice!("{}: {}", self.verb, lines.text());
                     }
                 }
             }

@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use satchel_gguf::{Gguf, GgufWriter, Layout, Metadata, TensorInfo, TensorType, Value};
+use satchel_packer::parallel::on_some_threads;
 use satchel_packer::{Error, Observer, Output, same_file, shown_bytes};
 
 use super::Failure;
+use super::out::outln;
 use super::progress::Progress;
 use crate::quant::supports;
 use crate::session::{ModelSource, OpenOptions};
@@ -68,19 +70,18 @@ pub fn run(args: Args) -> Result<(), Failure> {
     if let Some(part) = source.parts.iter().find(|part| same_file(part.file.path(), &args.output)) {
         return Err(Error::OutputIsInput { output: args.output, input: part.file.path().to_owned() }.into());
     }
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
     let begun = Instant::now();
-    let output = Output::create(&args.output, false, args.force)?;
+    let output = Output::create_or_stream(&args.output, args.force)?;
     output.check_room(layout.file_bytes)?;
     let progress = Progress::new("quantising", args.quiet)?;
-    let written = pool.install(|| write(&source, &layout, &output, &progress));
+    let written = on_some_threads(threads, || write(&source, &layout, &output, &progress));
     let written = written.and_then(|()| {
         progress.flushing();
-        output.commit(args.force).map_err(Stopped::Output)
+        output.commit().map_err(Stopped::Output)
     });
     progress.finish(written.map(Ok).or_else(|stopped| stopped.told(&args)))??;
     if !args.quiet {
-        print_summary(&args, &source.gguf, &assigned, &layout, begun);
+        print_summary(&args, &source.gguf, &assigned, &layout, begun)?;
     }
     Ok(())
 }
@@ -166,10 +167,16 @@ fn stopped(error: io::Error, output: &Output, layout: &Layout) -> Stopped {
     }
 }
 
-fn print_summary(args: &Args, gguf: &Gguf, assigned: &[Assigned], layout: &Layout, begun: Instant) {
+fn print_summary(
+    args: &Args,
+    gguf: &Gguf,
+    assigned: &[Assigned],
+    layout: &Layout,
+    begun: Instant,
+) -> Result<(), Failure> {
     let data: u64 = layout.tensors.iter().map(|tensor| tensor.bytes).sum();
     let weights: u64 = layout.tensors.iter().map(TensorInfo::elements).sum();
-    println!(
+    outln!(
         "{}: {} in {:.1} s, {}, {:.2} bits a weight ({})",
         args.output.display(),
         shown_bytes(layout.file_bytes),
@@ -177,17 +184,18 @@ fn print_summary(args: &Args, gguf: &Gguf, assigned: &[Assigned], layout: &Layou
         if args.pure { format!("pure {}", args.ty.base()) } else { args.ty.name().to_owned() },
         8.0 * data as f64 / weights.max(1) as f64,
         count(layout.tensors.iter().map(|tensor| tensor.ty)),
-    );
+    )?;
     let instead: Vec<&Assigned> = assigned.iter().filter(|to| to.ty != to.wanted).collect();
     if !instead.is_empty() {
-        println!(
+        outln!(
             "Note: rows of {} of {} tensors are no multiple of 256 long, so they are {} in place of {}",
             instead.len(),
             gguf.tensors.len(),
             count(instead.iter().map(|to| to.ty)),
             count(instead.iter().map(|to| to.wanted)),
-        );
+        )?;
     }
+    Ok(())
 }
 
 /// How many there are of each type: `61 F32, 211 Q8_0`.

@@ -7,9 +7,10 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
 use satchel_gguf::{GgufWriter, Metadata, TensorType, Value};
+use satchel_packer::Output;
 
 use super::Failure;
-use super::atomic::AtomicFile;
+use super::out::notice;
 use crate::quant::random::RandomWeights;
 use crate::quant::supports;
 use crate::session::ModelSource;
@@ -53,6 +54,9 @@ pub struct Args {
     /// Another seed, other weights
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+    /// Replace OUT.gguf if it exists
+    #[arg(long)]
+    force: bool,
 }
 
 /// Which block type a matrix has.
@@ -109,7 +113,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let source = ModelSource::open(Some(&args.vocabulary))?;
     let writer = plan(&args, types, &source.gguf.metadata)?;
     let layout = writer.layout()?;
-    let output = AtomicFile::create(&args.output)?;
+    let output = Output::create_or_stream(&args.output, args.force)?;
+    output.check_room(layout.file_bytes)?;
     let mut file = BufWriter::new(output.file());
     let written = layout.write(&mut file, |at, out| {
         let tensor = &layout.tensors[at];
@@ -119,10 +124,10 @@ pub fn run(args: Args) -> Result<(), Failure> {
         let deviation = 1.0 / (tensor.columns() as f32).sqrt();
         write_weights(RandomWeights::new(tensor.ty, deviation, args.seed + at as u64), tensor.ty, tensor.bytes, out)
     });
-    written.and_then(|()| file.flush()).map_err(|error| output.failure(&error))?;
+    written.and_then(|()| file.flush()).map_err(|error| output.write_failed(error, layout.file_bytes))?;
     drop(file);
     output.commit()?;
-    eprintln!("{}: {} bytes", args.output.display(), layout.file_bytes);
+    notice!("{}: {} bytes", args.output.display(), layout.file_bytes);
     Ok(())
 }
 

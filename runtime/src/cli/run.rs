@@ -8,13 +8,14 @@ use serde_json::json;
 use super::Failure;
 use super::answer::{Interrupt, stream};
 use super::cache_args::CacheArgs;
-use super::model_args::ModelArgs;
+use super::model_args::{CheckArgs, ModelArgs};
+use super::out::{self, notice};
 use super::sampling_args::SamplingArgs;
 use super::template_args::TemplateArgs;
 use super::text_input::read_text;
 use crate::TokenId;
 use crate::chat::RenderRequest;
-use crate::session::{OpenOptions, Overflow, OverflowPolicy, Session, StopReason, TextRequest};
+use crate::session::{ModelSource, OpenOptions, Overflow, OverflowPolicy, Session, StopReason, TextRequest};
 
 /// Exit status of a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
@@ -22,10 +23,13 @@ const INTERRUPTED: u8 = 130;
 /// Arguments of `run`.
 #[derive(clap::Args, Debug, Default)]
 pub struct Args {
-    /// What to ask; without it, or with -, stdin is read to its end (one line break at the end is dropped)
+    /// What to ask; what is piped in follows it on a new line, and is all there is without a prompt or with - (one line
+    /// break at its end is dropped)
     prompt: Option<String>,
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    check: CheckArgs,
     #[command(flatten)]
     cache: CacheArgs,
     #[command(flatten)]
@@ -54,7 +58,7 @@ pub struct Args {
 pub fn run(args: Args) -> Result<(), Failure> {
     let prompt = read_prompt(args.prompt.as_deref())?;
     let options = OpenOptions { context: args.context, parallel: Some(1), ..args.cache.apply(args.model.options()) };
-    let mut session = Session::open(&options)?;
+    let mut session = args.check.open(ModelSource::of(&options)?, &options)?;
     args.template.apply(&mut session)?;
     session.defaults.overflow = args.overflow.unwrap_or_default();
     super::chat::tell_context(&session.facts);
@@ -72,8 +76,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let interrupt = Interrupt::install()?;
     let mut out = std::io::stdout().lock();
     let answer = stream(session.generate(request)?, &mut out, &interrupt)?;
-    if !answer.text.ends_with('\n') && writeln!(out).and_then(|()| out.flush()).is_err() {
-        return Ok(()); // nobody reads any more
+    if !answer.text.ends_with('\n') {
+        out::outcome(writeln!(out).and_then(|()| out.flush()))?;
     }
     if answer.interrupted {
         return Err(Failure { message: "stopped by Ctrl-C".into(), code: INTERRUPTED });
@@ -82,25 +86,27 @@ pub fn run(args: Args) -> Result<(), Failure> {
     if let Some(shifted) =
         answer.finished.as_ref().map(|finished| finished.engine.shifted_tokens).filter(|count| *count > 0)
     {
-        eprintln!("satchel: the context of {context} tokens was full; {shifted} of the oldest were dropped");
+        notice!("satchel: the context of {context} tokens was full; {shifted} of the oldest were dropped");
     }
     if let Some(StopReason::ContextFull) = answer.finished.map(|finished| finished.reason) {
-        eprintln!("satchel: the answer ends here because the context of {context} tokens is full");
+        notice!("satchel: the answer ends here because the context of {context} tokens is full");
     }
     Ok(())
 }
 
+/// The prompt that was given, and what was piped in. A terminal is not read: nobody means to type what was asked already.
 fn read_prompt(argument: Option<&str>) -> Result<String, Failure> {
-    let prompt = match argument {
-        Some(prompt) if prompt != "-" => prompt.to_owned(),
-        None if std::io::stdin().is_terminal() => {
-            return Err(Failure::usage("there is no prompt; give one (run \"Why is the sky blue?\") or pipe it in"));
-        }
-        _ => {
-            let text = read_text(Path::new("-"))?;
-            let without_break = text.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text));
-            without_break.unwrap_or(&text).to_owned()
-        }
+    let given = argument.filter(|&prompt| prompt != "-");
+    let is_terminal = std::io::stdin().is_terminal();
+    if argument.is_none() && is_terminal {
+        return Err(Failure::usage("there is no prompt; give one (run \"Why is the sky blue?\") or pipe it in"));
+    }
+    let piped = if given.is_some() && is_terminal { String::new() } else { read_text(Path::new("-"))? };
+    let piped = piped.strip_suffix('\n').map_or(&*piped, |text| text.strip_suffix('\r').unwrap_or(text));
+    let prompt = match given {
+        Some(given) if piped.is_empty() => given.to_owned(),
+        Some(given) => format!("{given}\n{piped}"),
+        None => piped.to_owned(),
     };
     if prompt.is_empty() { Err(Failure::usage("the prompt is empty")) } else { Ok(prompt) }
 }

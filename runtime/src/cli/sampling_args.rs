@@ -1,51 +1,77 @@
 //! Flags that say how answers are drawn, the same in every command that generates.
 //!
-//! A flag wins over the packed file's settings, and those over the program's own.
+//! They are made from the table of parameters, which the API, packed settings and the page read, too. A flag wins over
+//! the packed file's settings, and those over the program's own.
+
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use satchel_container::parameters::{Kind, PARAMETERS, Parameter, Value};
 
 use super::Failure;
 use crate::TokenId;
 use crate::sampling::SamplingParams;
 
+const HEADING: &str = "Answer";
+const LOGIT_BIAS: &str = "logit_bias";
+
 /// How tokens are chosen, and how many.
-#[derive(clap::Args, Clone, Debug, Default)]
-#[command(next_help_heading = "Answer")]
+#[derive(Clone, Debug, Default)]
 pub struct SamplingArgs {
-    /// 0: always the most likely token; higher: more varied [default: 0.8]
-    #[arg(long, visible_alias = "temp", value_name = "T", allow_negative_numbers = true)]
-    pub temperature: Option<f32>,
-    /// Choose among this many most likely tokens; 0: all [default: 40]
-    #[arg(long, value_name = "K")]
-    pub top_k: Option<usize>,
-    /// Choose among the most likely tokens whose probabilities sum to this; 1: all [default: 0.95]
-    #[arg(long, value_name = "P", allow_negative_numbers = true)]
-    pub top_p: Option<f32>,
-    /// Leave out tokens less likely than this share of the most likely one; 0: none [default: 0.05]
-    #[arg(long, value_name = "P", allow_negative_numbers = true)]
-    pub min_p: Option<f32>,
-    /// Choose among locally typical tokens of this mass; 1: off [default: 1]
-    #[arg(long, visible_alias = "typical", value_name = "P", allow_negative_numbers = true)]
-    pub typical_p: Option<f32>,
-    /// Make tokens that occurred less likely by this factor; 1: off [default: 1]
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    pub repeat_penalty: Option<f32>,
-    /// How many of the last tokens the penalties look at; -1: all [default: 64]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub repeat_last_n: Option<i64>,
-    /// Take this from the logit of every token that occurred [default: 0]
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    pub presence_penalty: Option<f32>,
-    /// Take this from a token's logit for each time it occurred [default: 0]
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    pub frequency_penalty: Option<f32>,
-    /// Add to a token's logit (-inf bans it), such as --logit-bias 42=-5; may be given again
-    #[arg(long, value_name = "ID=BIAS", value_parser = parse_bias)]
-    pub logit_bias: Vec<(TokenId, f32)>,
-    /// The same seed gives the same answer [default: another one each time]
-    #[arg(long, value_name = "N")]
-    pub seed: Option<u64>,
-    /// Longest answer in tokens [default: what the context holds]
-    #[arg(short = 'n', long, value_name = "N")]
+    /// What was given, as it was typed.
+    given: Vec<(&'static Parameter, String)>,
+    logit_bias: Vec<(TokenId, f32)>,
+    /// Longest answer in tokens.
     pub max_tokens: Option<usize>,
+}
+
+fn argument(parameter: &'static Parameter) -> Arg {
+    let default = parameter.default.map_or(parameter.unset.to_owned(), |default| default.to_string());
+    let argument = Arg::new(parameter.name)
+        .long(parameter.flag)
+        .help(format!("{} [default: {default}]", parameter.help))
+        .help_heading(HEADING)
+        .value_name(if matches!(parameter.kind, Kind::Whole { .. }) { "N" } else { "X" })
+        .allow_negative_numbers(true);
+    let argument = parameter.alias.into_iter().fold(argument, Arg::visible_alias);
+    parameter.short.into_iter().fold(argument, Arg::short)
+}
+
+impl clap::Args for SamplingArgs {
+    fn augment_args(command: Command) -> Command {
+        let bias = Arg::new(LOGIT_BIAS)
+            .long("logit-bias")
+            .help("Add to a token's logit (-inf bans it), such as --logit-bias 42=-5; may be given again")
+            .help_heading(HEADING)
+            .value_name("ID=BIAS")
+            .action(ArgAction::Append)
+            .value_parser(parse_bias);
+        command
+            .args(PARAMETERS.iter().map(|parameter| argument(parameter).value_parser(value_parser!(String))))
+            .arg(bias)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl clap::FromArgMatches for SamplingArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut args = Self::default();
+        args.update_from_arg_matches(matches)?;
+        Ok(args)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        for parameter in &PARAMETERS {
+            if let Some(text) = matches.get_one::<String>(parameter.name) {
+                self.given.push((parameter, text.clone()));
+            }
+        }
+        self.logit_bias.extend(matches.get_many::<(TokenId, f32)>(LOGIT_BIAS).into_iter().flatten().copied());
+        // One that is out of range is refused by `apply`, with the others.
+        self.max_tokens = self.value("max_tokens").and_then(Result::ok).map(Value::as_count);
+        Ok(())
+    }
 }
 
 fn parse_bias(text: &str) -> Result<(TokenId, f32), String> {
@@ -55,54 +81,54 @@ fn parse_bias(text: &str) -> Result<(TokenId, f32), String> {
 }
 
 impl SamplingArgs {
+    fn value(&self, name: &str) -> Option<Result<Value, Failure>> {
+        let (parameter, text) = self.given.iter().rev().find(|(parameter, _)| parameter.name == name)?;
+        let read = parameter.parse(text);
+        Some(read.map_err(|line| Failure::usage(format!("--{} {line}", parameter.flag))))
+    }
+
     /// The settings in force: what the flags say, over `defaults`.
     pub fn apply(&self, defaults: &SamplingParams) -> Result<SamplingParams, Failure> {
-        let window = |n: i64| match n {
-            -1 => Ok(usize::MAX),
-            n => usize::try_from(n)
-                .map_err(|_| Failure::usage(format!("--repeat-last-n must be -1 or more (it is {n})"))),
-        };
-        let params = SamplingParams {
-            temperature: self.temperature.unwrap_or(defaults.temperature),
-            top_k: self.top_k.unwrap_or(defaults.top_k),
-            top_p: self.top_p.unwrap_or(defaults.top_p),
-            min_p: self.min_p.unwrap_or(defaults.min_p),
-            typical_p: self.typical_p.unwrap_or(defaults.typical_p),
-            repeat_penalty: self.repeat_penalty.unwrap_or(defaults.repeat_penalty),
-            repeat_last_n: self.repeat_last_n.map_or(Ok(defaults.repeat_last_n), window)?,
-            presence_penalty: self.presence_penalty.unwrap_or(defaults.presence_penalty),
-            frequency_penalty: self.frequency_penalty.unwrap_or(defaults.frequency_penalty),
-            seed: self.seed.or(defaults.seed),
-            logit_bias: if self.logit_bias.is_empty() { defaults.logit_bias.clone() } else { self.logit_bias.clone() },
-        };
-        params.validate().map_err(Failure::usage)?;
-        if self.max_tokens == Some(0) {
-            return Err(Failure::usage("--max-tokens must be 1 or more"));
+        let mut params = defaults.clone();
+        for parameter in &PARAMETERS {
+            if let Some(value) = self.value(parameter.name).transpose()? {
+                params.set(parameter, value);
+            }
         }
+        if !self.logit_bias.is_empty() {
+            params.logit_bias.clone_from(&self.logit_bias);
+        }
+        params.validate().map_err(Failure::usage)?;
         Ok(params)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::{Args as _, FromArgMatches as _};
+
     use super::*;
+
+    fn parsed(flags: &[&str]) -> SamplingArgs {
+        let command = SamplingArgs::augment_args(Command::new("test").no_binary_name(true));
+        SamplingArgs::from_arg_matches(&command.try_get_matches_from(flags).unwrap()).unwrap()
+    }
 
     #[test]
     fn flags_win_over_defaults_and_are_checked() {
         let defaults = SamplingParams { top_k: 7, seed: Some(3), ..Default::default() };
-        let args = SamplingArgs { temperature: Some(0.0), repeat_last_n: Some(-1), ..Default::default() };
+        let args = parsed(&["--temp", "0", "--repeat-last-n", "-1", "-n", "5", "--logit-bias", "42=-5"]);
         let params = args.apply(&defaults).unwrap();
         assert_eq!((params.temperature, params.top_k, params.seed), (0.0, 7, Some(3)));
-        assert_eq!(params.repeat_last_n, usize::MAX);
-        for (args, message) in [
-            (SamplingArgs { top_p: Some(2.0), ..Default::default() }, "top_p must be between 0 and 1 (it is 2)"),
-            (
-                SamplingArgs { repeat_last_n: Some(-2), ..Default::default() },
-                "--repeat-last-n must be -1 or more (it is -2)",
-            ),
-            (SamplingArgs { max_tokens: Some(0), ..Default::default() }, "--max-tokens must be 1 or more"),
+        assert_eq!((params.repeat_last_n, args.max_tokens), (usize::MAX, Some(5)));
+        assert_eq!(params.logit_bias, [(42, -5.0)]);
+        for (flags, message) in [
+            (["--top-p", "2"], "--top-p must be a number between 0 and 1 (it is 2)"),
+            (["--repeat-last-n", "-2"], "--repeat-last-n must be a whole number, -1 or more (it is -2)"),
+            (["--max-tokens", "0"], "--max-tokens must be a whole number, 1 or more (it is 0)"),
+            (["--top-k", "x"], "--top-k must be a whole number, -1 or more (it is `x`)"),
         ] {
-            let failure = args.apply(&defaults).unwrap_err();
+            let failure = parsed(&flags).apply(&defaults).unwrap_err();
             assert_eq!((failure.message.as_str(), failure.code), (message, 2));
         }
     }

@@ -3,21 +3,23 @@
 //! Everything it has to say is one block on stdout, written when the server can answer. Ctrl-C or SIGTERM ends running
 //! answers properly and exits with 0; a second one exits at once.
 
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use satchel_container::Settings;
 
 use super::cache_args::{CacheArgs, kept_in};
 use super::environment::has_display;
-use super::model_args::ModelArgs;
+use super::model_args::{CheckArgs, ModelArgs};
+use super::out::{self, notice};
 use super::sampling_args::SamplingArgs;
 use super::shown::{shown as shown_text, shown_on_one_line};
 use super::template_args::TemplateArgs;
 use super::{Failure, browser, signals};
 use crate::server::page::PAGE;
-use crate::server::{Assets, Limits, Options, Server};
+use crate::server::{Assets, Endpoint, Limits, Options, Server};
 use crate::session::{Facts, ModelSource, OpenOptions, OverflowPolicy, Session, SourceError};
 
 /// The port that is tried first when none is asked for, and how many after it.
@@ -35,6 +37,8 @@ const NOTHING_TO_RUN: &str = "there is no model in this program yet.
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    check: CheckArgs,
     #[command(flatten)]
     cache: CacheArgs,
     #[command(flatten)]
@@ -67,6 +71,19 @@ pub struct Args {
     /// Take requests that name this host, as a reverse proxy sends them; may be given again
     #[arg(long, value_name = "NAME", help_heading = "Server")]
     allow_host: Vec<String>,
+    /// Take requests only with one of the keys in FILE, one a line
+    #[arg(long, value_name = "FILE", help_heading = "Server")]
+    api_key_file: Option<PathBuf>,
+    /// Let everyone on the networks of --host use the server without a key
+    #[arg(long, help_heading = "Server", conflicts_with = "api_key_file")]
+    no_auth: bool,
+    /// Keep what clients without a key write apart by their connection; without it they are one
+    #[arg(long, help_heading = "Server")]
+    isolate: bool,
+    /// Listen on a Unix socket that only this user may connect to, in place of a port
+    #[cfg(unix)]
+    #[arg(long, value_name = "PATH", help_heading = "Server", conflicts_with_all = ["host", "port"])]
+    socket: Option<PathBuf>,
     /// What holds where a request says nothing.
     #[command(flatten)]
     sampling: SamplingArgs,
@@ -82,11 +99,8 @@ impl std::str::FromStr for Address {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.eq_ignore_ascii_case("localhost") {
-            return Ok(LOCALHOST);
-        }
-        let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-        bare.parse().map(Self).map_err(|_| "it must be an IP address, such as 127.0.0.1 or 0.0.0.0".to_string())
+        let ip = satchel_container::settings::host_address(text);
+        ip.map(Self).ok_or_else(|| "it must be an IP address, such as 127.0.0.1 or 0.0.0.0".to_string())
     }
 }
 
@@ -101,30 +115,84 @@ pub fn run(args: Args) -> Result<(), Failure> {
     // Before the weights are placed: a port in use is said at once, and early clients wait in the socket's queue.
     let server = bind(&args, source.packed.as_ref().map(|packed| &packed.manifest().defaults.settings))?;
     stop_on_signals(&server)?;
-    let mut session = Session::from_source(source, &options)?;
+    crate::mapping::go_on_when_damaged();
+    let mut session = args.check.open(source, &options)?;
     args.template.apply(&mut session)?;
     session.defaults.sampling = args.sampling.apply(&session.defaults.sampling)?;
     session.defaults.max_tokens = args.sampling.max_tokens.or(session.defaults.max_tokens);
-    if let Some(system_prompt) = args.system_prompt {
-        session.defaults.system_prompt = Some(system_prompt).filter(|text| !text.is_empty());
+    if let Some(system_prompt) = &args.system_prompt {
+        session.defaults.system_prompt = Some(system_prompt.clone()).filter(|text| !text.is_empty());
     }
+    session.check.on_damage(|line| notice!("satchel: {line}"));
     session.defaults.overflow = args.overflow.unwrap_or_default();
     let page = page(&session)?;
-    let address = server.local_addr()?;
-    let url = format!("http://{}/", shown(address));
-    announce(&session.facts, address, &url);
+    let reach = Reach::of(&server, &args)?;
+    announce(&session.facts, &server, &reach);
     if let Some(line) = &session.facts.memory_warning {
-        eprintln!("satchel: {line}");
+        notice!("satchel: {line}");
     }
     if let Err(line) = &session.template {
-        eprintln!("satchel: {}", shown_text(line));
+        notice!("satchel: {}", shown_text(line));
     }
-    if !args.no_browser && has_display() {
-        // Starting a browser can take seconds; the server answers meanwhile.
-        std::thread::spawn(move || browser::open(&url));
+    for line in reach.warnings() {
+        notice!("satchel: {line}");
+    }
+    if let Some(address) = reach.address
+        && !args.no_browser
+        && has_display()
+    {
+        // Other users can read a process's arguments: this link works once. Starting a browser can take seconds; the
+        // server answers meanwhile.
+        let url = format!("{}#launch={}", base_url(address), server.launch_secret(true));
+        let opening = std::thread::Builder::new().name("browser".to_owned());
+        if let Err(error) = opening.spawn(move || browser::open(&url)) {
+            notice!("satchel: no thread is left to open a browser by ({error}): open the address yourself");
+        }
     }
     server.run(session, page);
     Ok(())
+}
+
+/// Who can reach a server, and what they need.
+struct Reach {
+    /// `None`: a Unix socket.
+    address: Option<SocketAddr>,
+    keys: bool,
+    no_auth: bool,
+    /// Web pages of all origins may use it.
+    all_pages: bool,
+}
+
+impl Reach {
+    fn of(server: &Server, args: &Args) -> Result<Self, Failure> {
+        Ok(Self {
+            address: server.local_addr()?,
+            keys: args.api_key_file.is_some(),
+            no_auth: args.no_auth,
+            all_pages: args.cors.iter().any(|origin| origin == "*"),
+        })
+    }
+
+    fn words(&self) -> String {
+        let who = match self.address.map(|address| address.ip()) {
+            None => "this user only",
+            Some(ip) if ip.is_loopback() => "this machine only",
+            Some(ip) if ip.is_unspecified() => "every network this machine is in",
+            Some(_) => "the network of this address",
+        };
+        let with = if self.keys { ", with a key" } else { "" };
+        format!("{who}{with}")
+    }
+
+    /// What must be said where strangers need no key.
+    fn warnings(&self) -> Vec<String> {
+        let beyond = self.address.is_some_and(|address| !address.ip().is_loopback());
+        let open = self.no_auth && beyond;
+        let pages = self.all_pages && !self.keys;
+        let network = || format!("anyone on {} can use this server, without a key (--no-auth)", self.words());
+        let web = || "any web page that is opened here can use this server, without a key (--cors '*')".to_owned();
+        open.then(network).into_iter().chain(pages.then(web)).collect()
+    }
 }
 
 /// The page: the bundle's own, or the one in this program.
@@ -140,30 +208,67 @@ fn page(session: &Session) -> Result<Assets, Failure> {
     Ok(if files.is_empty() { Assets::embedded(&PAGE) } else { Assets::from_files(files) })
 }
 
-/// Binds the port that was asked for, or the first free one from the bundle's (or 8080) on.
+/// Binds the socket or the port that was asked for, or the first free port from the bundle's (or 8080) on.
 fn bind(args: &Args, packed: Option<&Settings>) -> Result<Server, Failure> {
-    let packed_host = || match packed.and_then(|settings| settings.host.as_deref()) {
-        Some(host) => host.parse().map_err(|error| Failure::new(format!("the packed setting host={host}: {error}"))),
-        None => Ok(LOCALHOST),
+    let keys = args.api_key_file.as_deref().map(read_keys).transpose()?.unwrap_or_default();
+    let options = |endpoint| Options {
+        endpoint,
+        limits: Limits::default(),
+        allowed_hosts: args.allow_host.clone(),
+        allowed_origins: args.cors.clone(),
+        keys: keys.clone(),
+        isolate: args.isolate,
     };
-    let Address(ip) = args.host.map_or_else(packed_host, Ok)?;
+    #[cfg(unix)]
+    if let Some(path) = &args.socket {
+        return Server::bind(options(Endpoint::Unix(path.clone()))).map_err(|error| cannot_bind(path, &error));
+    }
+    // What the file asks for is an address of this machine; others are for the person to choose.
+    let packed_host = || packed?.host.as_deref()?.parse().ok().filter(|Address(ip)| ip.is_loopback());
+    let Address(ip) = args.host.or_else(packed_host).unwrap_or(LOCALHOST);
+    if !ip.is_loopback() && keys.is_empty() && !args.no_auth {
+        return Err(Failure::usage(format!(
+            "others than this machine can reach {ip}: name a file of keys with --api-key-file, or let everyone in with --no-auth"
+        )));
+    }
     let first = args.port.or(packed.and_then(|settings| settings.port)).unwrap_or(FIRST_PORT);
     let last = args.port.unwrap_or(first.saturating_add(PORTS_TRIED));
     for port in first..=last {
         let address = SocketAddr::new(ip, port);
-        let options = Options {
-            address,
-            limits: Limits::default(),
-            allowed_hosts: args.allow_host.clone(),
-            allowed_origins: args.cors.clone(),
-        };
-        match Server::bind(options) {
+        match Server::bind(options(Endpoint::Tcp(address))) {
             Ok(server) => return Ok(server),
             Err(error) if is_taken(&error) && args.port.is_none() => {}
             Err(error) => return Err(cannot_listen(address, &error)),
         }
     }
     Err(Failure::new(format!("the ports {first} to {last} of {ip} are all in use; choose another with --port")))
+}
+
+/// The keys of a file: one a line; empty lines and those that begin with `#` are none.
+fn read_keys(path: &Path) -> Result<Vec<String>, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
+    let lines = text.strip_prefix('\u{feff}').unwrap_or(&text).lines().map(str::trim);
+    let keys: Vec<String> =
+        lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect();
+    if keys.is_empty() {
+        return Err(Failure::usage(format!("{}: there is no key in it; write one a line", path.display())));
+    }
+    if let Some(at) = keys.iter().position(|key| !key.bytes().all(|byte| byte.is_ascii_graphic())) {
+        let line = format!("{}: key {} holds a blank or a letter that no header can carry", path.display(), at + 1);
+        return Err(Failure::usage(line));
+    }
+    Ok(keys)
+}
+
+#[cfg(unix)]
+fn cannot_bind(path: &Path, error: &std::io::Error) -> Failure {
+    let advice = match error.kind() {
+        ErrorKind::AddrInUse => {
+            "something listens there already, or it is another file; choose another path".to_string()
+        }
+        _ => error.to_string(),
+    };
+    Failure::new(format!("cannot listen on {}: {advice}", path.display()))
 }
 
 /// Whether another port may do. Windows refuses the ports that it keeps for itself, in whole ranges, as not permitted.
@@ -210,16 +315,29 @@ fn shown(address: SocketAddr) -> SocketAddr {
     }
 }
 
-fn announce(facts: &Facts, address: SocketAddr, url: &str) {
+fn base_url(address: SocketAddr) -> String {
+    format!("http://{}/", shown(address))
+}
+
+fn announce(facts: &Facts, server: &Server, reach: &Reach) {
+    let requests = Limits::default().memory_bytes();
     let memory = match &facts.memory {
         Some(memory) => format!(
-            "{} at most: {} mapped from the file, {} for the context, {} to work in",
+            "{} at most: {} mapped from the file, {} for the context, {} to work in; requests may take {} more",
             bytes(memory.total_bytes()),
             bytes(memory.file_bytes),
             bytes(memory.kv_bytes),
             bytes(memory.working_bytes()),
+            bytes(requests),
         ),
-        None => format!("{} mapped from the file", bytes(facts.file_bytes)),
+        None => format!("{} mapped from the file; requests may take {}", bytes(facts.file_bytes), bytes(requests)),
+    };
+    let places = match (reach.address, server.socket()) {
+        (Some(address), _) => {
+            let url = base_url(address);
+            format!("chat      {url}#launch={}\n  API       {url}v1", server.launch_secret(false))
+        }
+        (None, path) => format!("socket    {}", path.unwrap_or_default()),
     };
     let cache = kept_in(facts.cache);
     let note = facts.context_note.as_ref().map_or(String::new(), |note| format!(", {note}"));
@@ -227,19 +345,13 @@ fn announce(facts: &Facts, address: SocketAddr, url: &str) {
         std::cmp::Ordering::Greater => format!(" (the model was trained on {})", facts.trained_context),
         _ => String::new(),
     };
-    let reach = match (address.ip().is_unspecified(), address.ip().is_loopback()) {
-        (true, _) => "every network this machine is in",
-        (_, true) => "this machine only",
-        _ => "the network of this address",
-    };
     let text = format!(
         "\n{name}\n\
          \n  model     {architecture}, {parameters} parameters, {size}\
          \n  memory    {memory}\
          \n  runs on   {isa}, {threads} {thread_word}\
          \n  context   {context} tokens{trained}{cache}, {parallel} at once{note}\
-         \n  chat      {url}\
-         \n  API       {url}v1\
+         \n  {places}\
          \n  reach     {reach}\
          \n\nCtrl-C stops it.\n\n",
         name = shown_on_one_line(&facts.name),
@@ -251,10 +363,12 @@ fn announce(facts: &Facts, address: SocketAddr, url: &str) {
         thread_word = if facts.threads == 1 { "thread" } else { "threads" },
         context = facts.context_length,
         parallel = facts.parallel,
+        reach = reach.words(),
     );
-    // A closed stdout is no reason not to serve.
-    let mut stdout = std::io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    // A full disk behind stdout is no reason not to serve.
+    if let Err(failure) = out::bytes(text.as_bytes()) {
+        notice!("satchel: {}", failure.message);
+    }
 }
 
 /// 134515008 -> "134.5 M"
@@ -288,6 +402,32 @@ mod tests {
         assert_eq!(parse("localhost").unwrap(), "127.0.0.1");
         assert_eq!(parse("[::1]").unwrap(), "::1");
         assert!(parse("example.com").unwrap_err().contains("IP address"));
+    }
+
+    #[test]
+    fn whoever_may_come_in_without_a_key_is_told_of() {
+        let reach = |address: &str, keys, no_auth, all_pages| {
+            let address = Some(address.parse().unwrap());
+            Reach { address, keys, no_auth, all_pages }.warnings()
+        };
+        assert_eq!(reach("127.0.0.1:1", false, true, false), [""; 0]);
+        assert_eq!(reach("0.0.0.0:1", true, false, true), [""; 0]);
+        assert!(reach("0.0.0.0:1", false, true, false)[0].contains("every network"));
+        assert!(reach("10.0.0.1:1", false, true, true)[1].contains("--cors"));
+    }
+
+    #[test]
+    fn keys_are_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = |text: &str| {
+            let path = folder.path().join("keys");
+            std::fs::write(&path, text).unwrap();
+            read_keys(&path).map_err(|failure| (failure.code, failure.message))
+        };
+        assert_eq!(read("\u{feff}# ours\r\none \r\n\r\ntwo").unwrap(), ["one", "two"]);
+        assert!(read("# none\n").is_err_and(|(code, line)| code == 2 && line.contains("no key")));
+        assert!(read("a b\n").is_err_and(|(code, line)| code == 2 && line.contains("key 1")));
+        assert!(read_keys(Path::new("/nonexistent")).is_err());
     }
 
     #[test]

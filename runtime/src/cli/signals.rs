@@ -1,20 +1,57 @@
 //! The wish that the program end: Ctrl-C, SIGTERM, a terminal or a console window that was closed.
 //!
-//! What is done then is up to the command. Ctrl-C within a conversation means something else (`answer.rs`).
+//! What is done then is up to the command. Ctrl-C within a conversation means something else (`answer.rs`). A signal that
+//! whoever started the program set to be ignored stays ignored: `nohup` does that with SIGHUP, and a shell without job
+//! control with the Ctrl-C of what it runs in the background.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+#[cfg(not(unix))]
+use std::sync::atomic::Ordering;
 
 /// Calls `then`, on a thread of its own, each time the program is asked to end; once in a program.
 #[cfg(unix)]
 pub(super) fn on_end(mut then: impl FnMut() + Send + 'static) -> io::Result<()> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-    let mut signals = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+    let heard = [SIGHUP, SIGINT, SIGTERM].into_iter().filter(|&signal| !is_ignored(signal));
+    let mut signals = signal_hook::iterator::Signals::new(heard)?;
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         for _ in signals.forever() {
             then();
         }
     })?;
     Ok(())
+}
+
+/// Sets `flag` when the program is asked to end, without a thread; once in a program.
+#[cfg(unix)]
+pub(super) fn set_on_end(flag: &Arc<AtomicBool>) -> io::Result<()> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    for signal in [SIGHUP, SIGINT, SIGTERM].into_iter().filter(|&signal| !is_ignored(signal)) {
+        signal_hook::flag::register(signal, Arc::clone(flag))?;
+    }
+    Ok(())
+}
+
+/// Sets `flag` when the program is asked to end; once in a program.
+#[cfg(not(unix))]
+pub(super) fn set_on_end(flag: &Arc<AtomicBool>) -> io::Result<()> {
+    let flag = Arc::clone(flag);
+    on_end(move || flag.store(true, Ordering::Relaxed))
+}
+
+/// Whether this signal is ignored, before anything here handles it: the parent's choice.
+#[cfg(unix)]
+#[allow(unsafe_code)]
+pub(super) fn is_ignored(signal: i32) -> bool {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: without a new action the call only reads; it writes no more than the struct, of which zeros are a value.
+    let action = unsafe {
+        libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr());
+        action.assume_init()
+    };
+    action.sa_sigaction == libc::SIG_IGN
 }
 
 /// Calls `then`, on a thread of its own, each time the program is asked to end; once in a program.

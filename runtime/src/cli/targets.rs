@@ -6,6 +6,7 @@ use satchel_packer::Platform;
 use satchel_packer::runtimes::Runtimes;
 
 use super::Failure;
+use super::out::outln;
 use super::pack::own_program;
 
 /// Arguments of `targets`.
@@ -21,12 +22,12 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let path = args.file.map_or_else(own_program, Ok)?;
     let has = Runtimes::open(&path)?.platforms();
     for platform in Platform::ALL {
-        println!("{:20}  {}", platform.name(), if has.contains(&platform) { "yes" } else { "no" });
+        outln!("{:20}  {}", platform.name(), if has.contains(&platform) { "yes" } else { "no" })?;
     }
     let all = Platform::ALL.iter().all(|platform| has.contains(platform));
-    println!("{:20}  {}", "universal", if all { "yes" } else { "no" });
+    outln!("{:20}  {}", "universal", if all { "yes" } else { "no" })?;
     if !all {
-        println!("\nA release of satchel carries the programs of all platforms; a development build has only its own.");
+        outln!("\nA release of satchel carries the programs of all platforms; a development build has only its own.")?;
     }
     Ok(())
 }

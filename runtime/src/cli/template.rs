@@ -2,15 +2,14 @@
 //!
 //! Prints the rendering and nothing else, not even a line break at its end, so that it can be compared byte for byte.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
-use super::Failure;
 use super::model_args::ModelArgs;
 use super::template_args::{read_template, stands_in};
 use super::text_input::read_text;
+use super::{Failure, out};
 use crate::chat::{ChatTemplate, RenderRequest};
 use crate::session::chat_template;
 use crate::session::source::{ModelSource, SourceError};
@@ -38,11 +37,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let request = read_request(&args.messages)?;
     let now = args.now.as_deref().map(parse_time).transpose()?;
     let text = find_template(&args)?.render_at(&request, now)?;
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
-    }
+    out::bytes(text.as_bytes())
 }
 
 fn find_template(args: &Args) -> Result<ChatTemplate, Failure> {

@@ -1,4 +1,6 @@
 //! Text and token ids that a command reads from a file or from stdin.
+//!
+//! A byte-order mark at the beginning, as Windows' editors write it, is no part of a text.
 
 use std::io::Read;
 use std::path::Path;
@@ -6,8 +8,19 @@ use std::path::Path;
 use super::Failure;
 use crate::TokenId;
 
-/// The whole text of a file; `-` is stdin.
+/// The whole text of a file, without a byte-order mark; `-` is stdin.
 pub fn read_text(path: &Path) -> Result<String, Failure> {
+    let text = read_exact_text(path)?;
+    Ok(without_mark(&text).map(str::to_owned).unwrap_or(text))
+}
+
+/// The text behind a byte-order mark; `None` where there is none.
+pub(super) fn without_mark(text: &str) -> Option<&str> {
+    text.strip_prefix('\u{feff}')
+}
+
+/// The whole text of a file, whatever it begins with; `-` is stdin.
+pub fn read_exact_text(path: &Path) -> Result<String, Failure> {
     let mut bytes = Vec::new();
     let (name, read) = if path == Path::new("-") {
         ("stdin".to_owned(), std::io::stdin().lock().read_to_end(&mut bytes))
@@ -16,7 +29,13 @@ pub fn read_text(path: &Path) -> Result<String, Failure> {
     };
     read.map_err(|error| Failure::new(format!("cannot read {name}: {error}")))?;
     String::from_utf8(bytes).map_err(|error| {
-        Failure::new(format!("{name} is not UTF-8 text: byte {} cannot stand there", error.utf8_error().valid_up_to()))
+        let is_utf16 = matches!(error.as_bytes(), [0xff, 0xfe, ..] | [0xfe, 0xff, ..]);
+        Failure::new(match is_utf16 {
+            true => format!("{name} is UTF-16 text: save it as UTF-8"),
+            false => {
+                format!("{name} is not UTF-8 text: byte {} cannot stand there", error.utf8_error().valid_up_to())
+            }
+        })
     })
 }
 
@@ -42,4 +61,25 @@ pub fn parse_tokens(text: &str, vocabulary: usize) -> Result<Vec<TokenId>, Failu
         return Err(Failure::new("there are no token ids to read; they are numbers divided by white space"));
     }
     Ok(tokens)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_order_mark_is_no_text() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("text");
+        let read = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            read_text(&path).map_err(|failure| failure.message)
+        };
+        assert_eq!(read("\u{feff}é\u{feff}".as_bytes()).as_deref(), Ok("é\u{feff}"));
+        assert_eq!(read(b"plain").as_deref(), Ok("plain"));
+        assert!(read(b"\xff\xfea\0").unwrap_err().ends_with("is UTF-16 text: save it as UTF-8"));
+        assert!(read(b"a\xff").unwrap_err().ends_with("byte 1 cannot stand there"));
+        std::fs::write(&path, "\u{feff}x").unwrap();
+        assert_eq!(read_exact_text(&path).unwrap(), "\u{feff}x");
+    }
 }

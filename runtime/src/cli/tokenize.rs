@@ -3,14 +3,14 @@
 //! Needs no more of the model than its vocabulary, so it answers at once whatever the model's size. What it prints,
 //! `detokenize` and `logits --tokens` read.
 
-use std::io::{BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use super::Failure;
 use super::model_args::ModelArgs;
-use super::text_input::read_text;
+use super::out::{notice, outln};
+use super::text_input::read_exact_text;
 use crate::TokenId;
 use crate::session::source::ModelSource;
 use crate::tokenizer::Tokenizer;
@@ -20,7 +20,7 @@ use crate::tokenizer::Tokenizer;
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// The text; - reads stdin, as does leaving it out. All of it counts, a line break at the end too
+    /// The text; - reads stdin, as does leaving it out. All of it counts, a line break at the end and a byte-order mark too
     #[arg(value_name = "FILE")]
     input: Option<PathBuf>,
     /// The text's file, as other commands take it
@@ -46,11 +46,11 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let tokenizer = open_tokenizer(args.model.model.as_deref())?;
     let text = match &args.text {
         Some(text) => text.clone(),
-        None => read_text(args.input.as_deref().or(args.file.as_deref()).unwrap_or(Path::new("-")))?,
+        None => read_exact_text(args.input.as_deref().or(args.file.as_deref()).unwrap_or(Path::new("-")))?,
     };
     let tokens = tokenizer.encode(&text, !args.no_bos, !args.no_special)?;
     let line = if args.json { as_json(&tokenizer, &tokens).to_string() } else { as_ids(&tokens) };
-    print(format!("{line}\n").as_bytes())
+    outln!("{line}")
 }
 
 /// The tokenizer of a model, with a line on stderr where there is something to know about it. A model that cannot take
@@ -61,20 +61,9 @@ pub(super) fn open_tokenizer(model: Option<&Path>) -> Result<Tokenizer, Failure>
     let usable = tokenizer.and_then(|tokenizer| tokenizer.require_text().map(|()| tokenizer));
     let tokenizer = usable.map_err(|error| Failure::new(format!("{}: {error}", source.path.display())))?;
     if let Some(warning) = tokenizer.warning() {
-        eprintln!("satchel: {}: {warning}", source.path.display());
+        notice!("satchel: {}: {warning}", source.path.display());
     }
     Ok(tokenizer)
-}
-
-/// Writes to stdout. That nobody reads any longer is no failure.
-pub(super) fn print(bytes: &[u8]) -> Result<(), Failure> {
-    let mut out = BufWriter::new(std::io::stdout().lock());
-    match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Failure::new(format!("cannot write to stdout: {error}")))
-        }
-        _ => Ok(()),
-    }
 }
 
 fn as_ids(tokens: &[TokenId]) -> String {

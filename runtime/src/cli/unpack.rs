@@ -1,10 +1,13 @@
 //! `satchel unpack`: the model and the other entries out of a packed file, each checked against its hash.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use satchel_packer::Error;
 use satchel_packer::verify::PackedFile;
 
 use super::Failure;
+use super::out::outln;
 use super::pack::own_program;
 use super::progress::Progress;
 
@@ -44,14 +47,18 @@ pub fn run(args: Args) -> Result<(), Failure> {
         let [entry] = entries.as_slice() else {
             return Err(Failure::usage("-o - writes one entry: name it, as in --entry model.gguf"));
         };
-        return Ok(packed.extract_to(entry, &mut std::io::stdout().lock())?);
+        return match packed.extract_to(entry, &mut std::io::stdout().lock()) {
+            // Whoever reads has enough.
+            Err(Error::File { source, .. }) if source.kind() == ErrorKind::BrokenPipe => Ok(()),
+            done => Ok(done?),
+        };
     }
     let folder = args.output.unwrap_or_else(|| default_folder(&path));
     let progress = Progress::new("unpacking", args.quiet)?;
     let written = progress.finish(packed.extract(&entries, &folder, args.force, &progress))?;
     if !args.quiet {
         for file in written {
-            println!("{}", file.display());
+            outln!("{}", file.display())?;
         }
     }
     Ok(())

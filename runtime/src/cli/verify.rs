@@ -7,6 +7,7 @@ use satchel_packer::verify::{Checked, PackedFile};
 use serde_json::json;
 
 use super::Failure;
+use super::out::outln;
 use super::pack::own_program;
 use super::progress::Progress;
 
@@ -35,36 +36,38 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let packed = PackedFile::open(&path).inspect_err(|error| {
         if args.json {
             let report = json!({ "file": path.display().to_string(), "good": false, "error": error.to_string() });
-            println!("{report:#}");
+            // The failure itself is told on stderr.
+            let _ = outln!("{report:#}");
         }
     })?;
     let progress = Progress::new("verifying", args.quiet || args.json)?;
     let rows = progress.finish(packed.verify(&progress))?;
     let bad: Vec<_> = rows.iter().filter(|row| !row.is_good()).map(|row| row.name.as_str()).collect();
     if args.json {
-        print_json(&path, &packed, &rows);
+        print_json(&path, &packed, &rows)?;
     } else if !args.quiet {
-        print_rows(&rows);
+        print_rows(&rows)?;
     }
     if !bad.is_empty() {
         return Err(Failure::new(format!("{}: damaged: {}; get the file again", path.display(), bad.join(", "))));
     }
     if !args.json && !args.quiet {
-        println!("{}: whole, payload sha256 {}", path.display(), packed.bundle.payload_sha256);
+        outln!("{}: whole, payload sha256 {}", path.display(), packed.bundle.payload_sha256)?;
     }
     Ok(())
 }
 
-fn print_rows(rows: &[Checked]) {
+fn print_rows(rows: &[Checked]) -> Result<(), Failure> {
     let width = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0);
     for row in rows {
         let verdict = if row.is_good() { "good" } else { "BAD " };
         let size = shown_bytes(row.size);
-        println!("{verdict}  {:width$}  {size:>9}  sha256 {}", row.name, row.expected);
+        outln!("{verdict}  {:width$}  {size:>9}  sha256 {}", row.name, row.expected)?;
     }
+    Ok(())
 }
 
-fn print_json(path: &Path, packed: &PackedFile, rows: &[Checked]) {
+fn print_json(path: &Path, packed: &PackedFile, rows: &[Checked]) -> Result<(), Failure> {
     let entries: Vec<_> = rows
         .iter()
         .map(|row| {
@@ -77,7 +80,7 @@ fn print_json(path: &Path, packed: &PackedFile, rows: &[Checked]) {
             })
         })
         .collect();
-    println!(
+    outln!(
         "{:#}",
         json!({
             "file": path.display().to_string(),
@@ -87,5 +90,5 @@ fn print_json(path: &Path, packed: &PackedFile, rows: &[Checked]) {
             "payload_sha256": packed.bundle.payload_sha256,
             "entries": entries,
         })
-    );
+    )
 }

@@ -8,6 +8,7 @@ use satchel_packer::runtimes::Runtimes;
 use satchel_packer::{Form, Packed, Plan, Program, Target, shown_bytes};
 
 use super::Failure;
+use super::out::outln;
 use super::progress::Progress;
 use super::shown::shown_on_one_line;
 
@@ -67,15 +68,15 @@ impl Writing<'_> {
             let begun = Instant::now();
             let packed = progress.finish(self.plan.write(&file.program, self.target(&file), &progress))?;
             if !self.quiet {
-                self.print(&packed, &file, begun);
+                self.print(&packed, &file, begun)?;
             }
             all.push(packed);
         }
         if let Some(packed) = all.first().filter(|_| !self.quiet) {
             for sha256 in &packed.model_sha256 {
-                println!("  model sha256 {sha256}");
+                outln!("  model sha256 {sha256}")?;
             }
-            println!("  payload sha256 {}", packed.payload_sha256);
+            outln!("  payload sha256 {}", packed.payload_sha256)?;
         }
         Ok(all)
     }
@@ -84,21 +85,22 @@ impl Writing<'_> {
         Target { path: &file.path, force: self.force }
     }
 
-    fn print(&self, packed: &Packed, file: &Planned, begun: Instant) {
+    fn print(&self, packed: &Packed, file: &Planned, begun: Instant) -> Result<(), Failure> {
         let (size, seconds) = (shown_bytes(packed.bytes), begun.elapsed().as_secs_f64());
         let carries = format!("carries {}, {}", shown_on_one_line(self.plan.name()), self.plan.shown_size());
         let path = packed.path.display();
         match &packed.beside {
-            None => println!("{path}: {size} in {seconds:.1} s, {carries}"),
-            Some(beside) => println!(
+            None => outln!("{path}: {size} in {seconds:.1} s, {carries}"),
+            Some(beside) => outln!(
                 "{path} and {}: {size} in {seconds:.1} s, {carries}; keep them together, Windows starts no program of \
                  4 GiB or more",
                 beside.display()
             ),
-        }
+        }?;
         let is_exe = packed.path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("exe"));
         if file.form == Some(Form::Universal) && !is_exe {
-            println!("  on Windows, give it a name that ends in .exe");
+            outln!("  on Windows, give it a name that ends in .exe")?;
         }
+        Ok(())
     }
 }

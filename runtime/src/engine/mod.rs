@@ -36,6 +36,13 @@ pub struct Loaded {
     pub program: Box<dyn Program>,
 }
 
+impl Loaded {
+    /// Whether text can be generated with it.
+    pub fn generates(&self) -> bool {
+        matches!(self.plan.head, crate::plan::Head::Logits(_)) && self.plan.is_causal()
+    }
+}
+
 /// How an engine shares its time and memory.
 #[derive(Clone, Copy, Debug)]
 pub struct EngineOptions {
@@ -104,11 +111,14 @@ struct Load {
 
 impl Engine {
     /// Starts the engine's thread.
-    pub fn start(loaded: Loaded, options: EngineOptions) -> std::io::Result<Self> {
+    ///
+    /// `shared` is what prompts of all callers may begin with: its state is kept for all of them, everything else for the
+    /// caller alone whose prompt it was.
+    pub fn start(loaded: Loaded, options: EngineOptions, shared: Vec<TokenId>) -> std::io::Result<Self> {
         let (submissions, receiver) = mpsc::channel();
         let load = Arc::new(Load::default());
         let vocabulary = loaded.plan.vocabulary;
-        let scheduler = Scheduler::new(loaded, options, Arc::clone(&load));
+        let scheduler = Scheduler::new(loaded, options, shared, Arc::clone(&load));
         let thread = std::thread::Builder::new().name("engine".into()).spawn(move || scheduler.run(&receiver))?;
         Ok(Self { submissions: Some(submissions), thread: Some(thread), load, options, vocabulary })
     }
@@ -264,6 +274,10 @@ pub enum FinishReason {
     Cancelled,
     /// The engine could not go on; one line for the person.
     Failed(String),
+    /// The machine cannot: no memory is to be had, or the model's file was changed under way.
+    Unavailable(String),
+    /// What the request asked for leaves no token to choose.
+    Refused(String),
 }
 
 /// The end of a generation, with its figures.

@@ -11,6 +11,8 @@ use std::time::Instant;
 use super::sequence::Running;
 use super::share::{Pace, shares};
 use super::{EngineOptions, Event, FinishReason, Finished, Load, Loaded, Request};
+use crate::TokenId;
+use crate::mapping;
 use crate::plan::{AdapterSet, Step};
 use crate::state::{StateCache, StateError};
 
@@ -60,10 +62,15 @@ pub(super) struct Scheduler {
 }
 
 impl Scheduler {
-    pub(super) fn new(loaded: Loaded, options: EngineOptions, load: Arc<Load>) -> Self {
+    pub(super) fn new(loaded: Loaded, options: EngineOptions, shared: Vec<TokenId>, load: Arc<Load>) -> Self {
         let EngineOptions { context, parallel, batch_tokens } = options;
+        let mut state = StateCache::new(&loaded.plan.state, parallel, context, batch_tokens);
+        // With adapters, what is computed of a text depends on which are used: nothing is everyone's.
+        if loaded.plan.adapted.is_empty() {
+            state.share(shared);
+        }
         Self {
-            state: StateCache::new(&loaded.plan.state, parallel, context, batch_tokens),
+            state,
             loaded,
             options,
             load,
@@ -164,9 +171,17 @@ impl Scheduler {
         let begun = Instant::now();
         let passed = catch_unwind(AssertUnwindSafe(|| program.run(&step)));
         match passed {
-            Err(_) => return self.fail_all("the forward pass failed; this is a bug in Satchel"),
-            Ok(Err(error)) => return self.fail_all(&error.to_string()),
+            Err(_) => {
+                let why = "the forward pass failed; this is a bug in Satchel".to_owned();
+                return self.fail_all(&FinishReason::Failed(why));
+            }
+            Ok(Err(error)) => return self.fail_all(&FinishReason::Unavailable(error.to_string())),
             Ok(Ok(())) => {}
+        }
+        if let Some(path) = mapping::damaged() {
+            // Zeros stood in for what could not be read: neither the answer nor the state is worth anything.
+            let why = format!("{}: the file was changed or cut short while it was in use; start again", path.display());
+            return self.fail_all(&FinishReason::Unavailable(why));
         }
         self.pace.note(step.len(), begun.elapsed());
         self.logits.clear();
@@ -291,17 +306,17 @@ impl Scheduler {
         for (index, error) in failed {
             let running = self.running.remove(index);
             self.publish_load();
-            let sequence = running.finish(FinishReason::Failed(error.to_string()));
+            let sequence = running.finish(FinishReason::Unavailable(error.to_string()));
             self.state.discard(&mut *self.loaded.program, sequence);
         }
     }
 
     /// A pass that failed ends the requests that were in it, not the engine.
-    fn fail_all(&mut self, why: &str) {
+    fn fail_all(&mut self, why: &FinishReason) {
         let failed = std::mem::take(&mut self.running);
         self.publish_load();
         for running in failed {
-            let sequence = running.finish(FinishReason::Failed(why.to_owned()));
+            let sequence = running.finish(why.clone());
             self.state.discard(&mut *self.loaded.program, sequence);
         }
     }

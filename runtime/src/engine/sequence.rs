@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::{Event, FinishReason, Finished, GeneratedToken, Request};
 use crate::TokenId;
 use crate::plan::AdapterSet;
-use crate::sampling::{Sampler, log_softmax_at, top_logprobs};
+use crate::sampling::{Sampler, SamplingError, log_softmax_at, top_logprobs};
 use crate::state::Sequence;
 
 /// A seed that differs from run to run and from request to request.
@@ -150,7 +150,7 @@ impl Running {
         let original = self.request.logprobs.map(|_| logits.to_vec());
         let id = match self.choose(logits) {
             Ok(id) => id,
-            Err(why) => return Some(FinishReason::Failed(why)),
+            Err(reason) => return Some(reason),
         };
         if self.request.end_tokens.contains(&id) {
             return Some(FinishReason::EndToken(id));
@@ -171,14 +171,17 @@ impl Running {
     }
 
     /// The next token, of those that the request's constraint allows.
-    fn choose(&mut self, logits: &mut [f32]) -> Result<TokenId, String> {
+    fn choose(&mut self, logits: &mut [f32]) -> Result<TokenId, FinishReason> {
         if let Some(constraint) = &mut self.request.constraint {
-            constraint.allowed()?.apply(logits);
+            constraint.allowed().map_err(FinishReason::Failed)?.apply(logits);
         }
-        let id = self.sampler.sample(logits).map_err(|error| error.to_string())?;
+        let id = self.sampler.sample(logits).map_err(|error| match error {
+            SamplingError::NothingLeft => FinishReason::Refused(error.to_string()),
+            _ => FinishReason::Failed(error.to_string()),
+        })?;
         self.sampler.accept(id);
         if let Some(constraint) = &mut self.request.constraint {
-            constraint.accept(id)?;
+            constraint.accept(id).map_err(FinishReason::Failed)?;
         }
         Ok(id)
     }

@@ -25,7 +25,7 @@ fn engine_of(path: &Path, kernels: &'static Kernels, options: EngineOptions, thr
 fn cached_engine_of(path: &Path, compute: Compute, options: EngineOptions) -> Engine {
     let source = ModelSource::open(Some(path)).expect("the model opens");
     let loaded = load_model(&source, compute, None).expect("and is loaded");
-    Engine::start(loaded, options).expect("a thread")
+    Engine::start(loaded, options, Vec::new()).expect("a thread")
 }
 
 fn engine(options: EngineOptions, threads: usize) -> Engine {
@@ -196,7 +196,7 @@ fn scheduler(options: EngineOptions) -> super::scheduler::Scheduler {
     let source = ModelSource::open(Some(&stories())).expect("the model opens");
     let compute = Compute { kernels: kernels::best(), threads: 1, cache: CacheTypes::default() };
     let loaded = load_model(&source, compute, None).expect("and is loaded");
-    super::scheduler::Scheduler::new(loaded, options, Arc::default())
+    super::scheduler::Scheduler::new(loaded, options, Vec::new(), Arc::default())
 }
 
 #[test]

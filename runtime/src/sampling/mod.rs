@@ -20,6 +20,8 @@ pub use sampler::Sampler;
 
 use std::hash::{BuildHasher, Hasher};
 
+use satchel_container::parameters::{PARAMETERS, Parameter, Value};
+
 use crate::TokenId;
 
 /// How the next token is chosen. `Default` is plain sampling at temperature 1 with nothing cut off.
@@ -68,22 +70,62 @@ impl Default for SamplingParams {
 }
 
 impl SamplingParams {
-    /// What answers are drawn with when neither the request nor the packed file says: llama.cpp's defaults, which keep
-    /// small models from rambling.
+    /// What answers are drawn with when neither the request nor the packed file says: the table's defaults, which are
+    /// llama.cpp's and keep small models from rambling.
     pub fn for_answers() -> Self {
-        Self { temperature: 0.8, top_k: 40, top_p: 0.95, min_p: 0.05, ..Self::default() }
+        let mut params = Self::default();
+        for parameter in &PARAMETERS {
+            if let Some(default) = parameter.default {
+                params.set(parameter, Value::Real(default));
+            }
+        }
+        params
     }
 
-    /// Checks every value against its range. The error names the parameter, the value and the range.
+    /// Sets the field that belongs to a parameter of the table; false where none does (`max_tokens`).
+    pub fn set(&mut self, parameter: &Parameter, value: Value) -> bool {
+        match parameter.name {
+            "temperature" => self.temperature = value.as_f32(),
+            "top_k" => self.top_k = value.as_count(),
+            "top_p" => self.top_p = value.as_f32(),
+            "min_p" => self.min_p = value.as_f32(),
+            "typical_p" => self.typical_p = value.as_f32(),
+            "repeat_penalty" => self.repeat_penalty = value.as_f32(),
+            "repeat_last_n" => self.repeat_last_n = value.as_count(),
+            "presence_penalty" => self.presence_penalty = value.as_f32(),
+            "frequency_penalty" => self.frequency_penalty = value.as_f32(),
+            "seed" => self.seed = value.as_seed(),
+            _ => return false,
+        }
+        true
+    }
+
+    /// The value of a parameter of the table, `None` where it has none.
+    pub fn get(&self, parameter: &Parameter) -> Option<Value> {
+        // `usize::MAX` is "all": -1 in the window of the penalties, and as good as any number of tokens in `top_k`.
+        let whole = |value: usize, all: i64| Value::Whole(i64::try_from(value).unwrap_or(all).into());
+        Some(match parameter.name {
+            "temperature" => self.temperature.into(),
+            "top_k" => whole(self.top_k, i64::MAX),
+            "top_p" => self.top_p.into(),
+            "min_p" => self.min_p.into(),
+            "typical_p" => self.typical_p.into(),
+            "repeat_penalty" => self.repeat_penalty.into(),
+            "repeat_last_n" => whole(self.repeat_last_n, -1),
+            "presence_penalty" => self.presence_penalty.into(),
+            "frequency_penalty" => self.frequency_penalty.into(),
+            "seed" => Value::Whole(self.seed?.into()),
+            _ => return None,
+        })
+    }
+
+    /// Checks every value against the table's range. The error names the parameter, the value and the range.
     pub fn validate(&self) -> Result<(), String> {
-        check("temperature", self.temperature, self.temperature >= 0.0 && self.temperature.is_finite(), "0 or more")?;
-        check("top_p", self.top_p, (0.0..=1.0).contains(&self.top_p), "between 0 and 1")?;
-        check("min_p", self.min_p, (0.0..=1.0).contains(&self.min_p), "between 0 and 1")?;
-        check("typical_p", self.typical_p, (0.0..=1.0).contains(&self.typical_p), "between 0 and 1")?;
-        let repeat = self.repeat_penalty;
-        check("repeat_penalty", repeat, repeat > 0.0 && repeat.is_finite(), "greater than 0 (1 is off)")?;
-        check("presence_penalty", self.presence_penalty, (-2.0..=2.0).contains(&self.presence_penalty), PENALTY)?;
-        check("frequency_penalty", self.frequency_penalty, (-2.0..=2.0).contains(&self.frequency_penalty), PENALTY)?;
+        for parameter in &PARAMETERS {
+            if let Some(value) = self.get(parameter) {
+                parameter.check(value).map_err(|line| format!("{} {line}", parameter.name))?;
+            }
+        }
         for &(token, bias) in &self.logit_bias {
             if bias.is_nan() || bias == f32::INFINITY {
                 return Err(format!("logit_bias of token {token} must be a finite number (it is {bias})"));
@@ -99,12 +141,6 @@ impl SamplingParams {
     }
 }
 
-const PENALTY: &str = "between -2 and 2";
-
-fn check(name: &str, value: f32, good: bool, range: &str) -> Result<(), String> {
-    if good { Ok(()) } else { Err(format!("{name} must be {range} (it is {value})")) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,25 +149,34 @@ mod tests {
     fn validate_names_parameter_value_and_range() {
         assert_eq!(SamplingParams::default().validate(), Ok(()));
         let bad = [
-            (SamplingParams { temperature: -1.0, ..Default::default() }, "temperature must be 0 or more (it is -1)"),
+            (
+                SamplingParams { temperature: -1.0, ..Default::default() },
+                "temperature must be a number between 0 and 100 (it is -1)",
+            ),
             (
                 SamplingParams { temperature: f32::NAN, ..Default::default() },
-                "temperature must be 0 or more (it is NaN)",
+                "temperature must be a number between 0 and 100 (it is NaN)",
             ),
-            (SamplingParams { top_p: 1.5, ..Default::default() }, "top_p must be between 0 and 1 (it is 1.5)"),
-            (SamplingParams { min_p: -0.1, ..Default::default() }, "min_p must be between 0 and 1 (it is -0.1)"),
-            (SamplingParams { typical_p: 2.0, ..Default::default() }, "typical_p must be between 0 and 1 (it is 2)"),
+            (SamplingParams { top_p: 1.5, ..Default::default() }, "top_p must be a number between 0 and 1 (it is 1.5)"),
+            (
+                SamplingParams { min_p: -0.1, ..Default::default() },
+                "min_p must be a number between 0 and 1 (it is -0.1)",
+            ),
+            (
+                SamplingParams { typical_p: 2.0, ..Default::default() },
+                "typical_p must be a number between 0 and 1 (it is 2)",
+            ),
             (
                 SamplingParams { repeat_penalty: 0.0, ..Default::default() },
-                "repeat_penalty must be greater than 0 (1 is off) (it is 0)",
+                "repeat_penalty must be a number between 0.01 and 100 (it is 0)",
             ),
             (
                 SamplingParams { presence_penalty: 3.0, ..Default::default() },
-                "presence_penalty must be between -2 and 2 (it is 3)",
+                "presence_penalty must be a number between -2 and 2 (it is 3)",
             ),
             (
                 SamplingParams { frequency_penalty: f32::INFINITY, ..Default::default() },
-                "frequency_penalty must be between -2 and 2 (it is inf)",
+                "frequency_penalty must be a number between -2 and 2 (it is inf)",
             ),
             (
                 SamplingParams { logit_bias: vec![(7, f32::NAN)], ..Default::default() },
@@ -143,6 +188,18 @@ mod tests {
         }
         let banned = SamplingParams { logit_bias: vec![(7, f32::NEG_INFINITY)], ..Default::default() };
         assert_eq!(banned.validate(), Ok(()));
+    }
+
+    #[test]
+    fn every_parameter_of_the_table_has_a_field_or_is_the_length() {
+        for parameter in PARAMETERS.iter().filter(|parameter| parameter.name != "max_tokens") {
+            let mut params = SamplingParams::default();
+            assert!(params.set(parameter, Value::Whole(1)), "{}", parameter.name);
+            assert_eq!(params.get(parameter).map(Value::as_f32), Some(1.0), "{}", parameter.name);
+            assert_eq!(params.validate(), Ok(()));
+        }
+        let answers = SamplingParams::for_answers();
+        assert_eq!((answers.temperature, answers.top_k, answers.repeat_last_n, answers.seed), (0.8, 40, 64, None));
     }
 
     #[test]

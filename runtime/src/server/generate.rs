@@ -1,52 +1,48 @@
-//! From a checked request to an answer on the wire: whole, or as server-sent events.
+//! From a checked request to an answer on the wire, whole or as a stream, in the words of whichever dialect.
 //!
 //! Between any two events of the engine the answering thread looks at its socket and at the stop signal: a client that
 //! went away takes its generations with it (dropping `Choices` cancels them), and a server that stops ends every stream
-//! with an error event rather than a silence. Errors before the first byte are plain HTTP errors; after it they are
-//! `data: {"error": …}`, which OpenAI's clients raise.
+//! with an error rather than a silence. Errors before the first byte are plain HTTP errors.
 
 use std::io;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use serde_json::{Value, json};
-
 use super::App;
 use super::choices::{Choices, News};
-use super::http::{Exchange, Response, Stream};
-use super::openai::{Answer, ApiError, Endpoint, LogProbs, Tally};
-use crate::plan::AdapterSet;
-use crate::session::{StopReason, SubmitError, TextEvent, TextFinished, TextPiece, TextRequest};
+use super::dialect::{Choice, Delta, Dialect};
+use super::http::{Exchange, Response};
+use super::openai::{ApiError, Tally};
+use crate::session::{StopReason, SubmitError, TextEvent, TextFinished, TextRequest};
 
 /// A request, ready for the engine.
 pub(super) struct Work {
-    pub(super) endpoint: Endpoint,
-    /// The adapters of all requests.
-    pub(super) adapters: AdapterSet,
     /// One for each choice; `n` in a row have the same prompt.
     pub(super) requests: Vec<TextRequest>,
     /// Choices of one prompt.
     pub(super) n: usize,
     pub(super) stream: bool,
-    pub(super) include_usage: bool,
+    /// What the prompt is called in an error.
+    pub(super) prompt_parameter: &'static str,
+    pub(super) dialect: Box<dyn Dialect>,
 }
 
 /// Runs the work and answers.
 pub(super) fn run(app: &App, work: Work, exchange: &mut Exchange<'_>) -> io::Result<()> {
-    let _running = app.gauges.begin();
-    let prompt_parameter = if work.endpoint == Endpoint::Chat { "messages" } else { "prompt" };
-    let count = work.requests.len();
-    let choices = match admit(app).and_then(|()| {
-        Choices::start(&app.session, work.requests).map_err(|error| submit_error(&error, prompt_parameter))
-    }) {
+    let (_running, begun) = (app.gauges.begin(), Instant::now());
+    let Work { requests, n, stream, prompt_parameter, mut dialect } = work;
+    let count = requests.len();
+    let choices = match admit(app)
+        .and_then(|()| Choices::start(&app.session, requests).map_err(|error| submit_error(&error, prompt_parameter)))
+    {
         Ok(choices) => choices,
-        Err(error) => return exchange.respond(&error.response()),
+        Err(error) => return exchange.respond(&dialect.refuse(&error)),
     };
-    let answer = Answer::new(work.endpoint, &app.session.name_with(work.adapters), super::unix_seconds());
-    let mut run =
-        Run { app, choices, answer, n: work.n, tally: Tally::default(), logprobs: vec![LogProbs::default(); count] };
-    let outcome =
-        if work.stream { run.streamed(work.include_usage, count, exchange) } else { run.whole(count, exchange) };
+    let mut run = Run { app, choices, n, tally: Tally::default(), begun: Some(begun) };
+    let outcome = match stream {
+        true => run.streamed(&mut *dialect, exchange),
+        false => run.whole(count, &mut *dialect, exchange),
+    };
     if outcome.is_err() {
         app.gauges.abandoned.fetch_add(1, Ordering::Relaxed);
     }
@@ -54,9 +50,12 @@ pub(super) fn run(app: &App, work: Work, exchange: &mut Exchange<'_>) -> io::Res
 }
 
 /// Refuses new work when too much waits, or the server is stopping.
-fn admit(app: &App) -> Result<(), ApiError> {
+pub(super) fn admit(app: &App) -> Result<(), ApiError> {
     if app.stopping.load(Ordering::Relaxed) {
         return Err(stopping());
+    }
+    if let Some(line) = crate::mapping::damage().or_else(|| app.session.check.damage().map(str::to_owned)) {
+        return Err(ApiError::new(503, line).code("model_damaged"));
     }
     // Together: a request that was just handed in counts as waiting until the engine looks, also when a place is free.
     let engine = &app.session.engine;
@@ -88,10 +87,10 @@ fn submit_error(error: &SubmitError, prompt_parameter: &str) -> ApiError {
 struct Run<'a> {
     app: &'a App,
     choices: Choices,
-    answer: Answer,
     n: usize,
     tally: Tally,
-    logprobs: Vec<LogProbs>,
+    /// When the request came, until its first token.
+    begun: Option<Instant>,
 }
 
 /// What ended the waiting for an event.
@@ -124,130 +123,90 @@ impl Run<'_> {
 
     /// Counts an event; an engine that failed is an error.
     fn account(&mut self, index: usize, event: &TextEvent) -> Result<(), ApiError> {
+        let gauges = &self.app.gauges;
         match event {
             TextEvent::Text(piece) => {
-                self.app.gauges.generated_tokens.fetch_add(piece.tokens.len() as u64, Ordering::Relaxed);
+                if let Some(begun) = self.begun.take() {
+                    gauges.first_tokens.fetch_add(1, Ordering::Relaxed);
+                    gauges.first_token_micros.fetch_add(begun.elapsed().as_micros() as u64, Ordering::Relaxed);
+                }
+                gauges.generated_tokens.fetch_add(piece.tokens.len() as u64, Ordering::Relaxed);
             }
             TextEvent::Finished(TextFinished { reason: StopReason::Failed(line), .. }) => {
                 return Err(ApiError::new(500, line.clone()));
             }
+            TextEvent::Finished(TextFinished { reason: StopReason::Unavailable(line), .. }) => {
+                return Err(ApiError::new(503, line.clone()).code("overloaded"));
+            }
+            TextEvent::Finished(TextFinished { reason: StopReason::Refused(line), .. }) => {
+                return Err(ApiError::new(400, line.clone()));
+            }
             TextEvent::Finished(TextFinished { reason: StopReason::Cancelled, .. }) => return Err(stopping()),
-            TextEvent::Finished(finished) => self.tally.add(finished, index.is_multiple_of(self.n)),
+            TextEvent::Finished(finished) => {
+                gauges.finished.fetch_add(1, Ordering::Relaxed);
+                gauges.prompt_tokens.fetch_add(finished.engine.prompt_tokens as u64, Ordering::Relaxed);
+                gauges.cached_tokens.fetch_add(finished.engine.cached_tokens as u64, Ordering::Relaxed);
+                self.tally.add(finished, index.is_multiple_of(self.n));
+            }
             TextEvent::Prompt { .. } => {}
         }
         Ok(())
     }
 
-    fn timings(&self) -> Value {
-        self.tally.timings(self.app.session.facts.context_length)
-    }
-
-    fn whole(&mut self, count: usize, exchange: &mut Exchange<'_>) -> io::Result<()> {
-        let mut texts = vec![String::new(); count];
-        let mut tokens = vec![Vec::new(); count];
-        let mut choices = vec![Value::Null; count];
+    fn whole(&mut self, count: usize, dialect: &mut dyn Dialect, exchange: &mut Exchange<'_>) -> io::Result<()> {
+        let mut choices = vec![Choice::default(); count];
         loop {
             match self.next(|| exchange.client_left()) {
-                Next::Event(index, TextEvent::Text(piece)) => {
-                    texts[index].push_str(&piece.text);
-                    tokens[index].extend(piece.tokens);
-                }
-                Next::Event(index, TextEvent::Finished(finished)) => {
-                    let logprobs = self.logprobs[index].value(self.answer.endpoint, &tokens[index]);
-                    choices[index] = self.answer.choice(index, &texts[index], logprobs, &finished.reason);
-                }
-                Next::Event(_, TextEvent::Prompt { .. }) | Next::Idle => {}
+                Next::Event(index, event) => delta(event).into_iter().for_each(|delta| choices[index].push(delta)),
+                Next::Idle => {}
                 Next::Ended => break,
-                Next::Error(error) => return exchange.respond(&error.response()),
+                Next::Error(error) => return exchange.respond(&dialect.refuse(&error)),
                 Next::Left => return Err(io::ErrorKind::ConnectionAborted.into()),
             }
         }
-        let body = self.answer.whole(&choices, self.tally.usage(), self.timings());
-        exchange.respond(&Response::json(200, &body))
+        exchange.respond(&Response::json(200, &dialect.whole(&choices, &self.tally)))
     }
 
-    fn streamed(&mut self, include_usage: bool, count: usize, exchange: &mut Exchange<'_>) -> io::Result<()> {
+    fn streamed(&mut self, dialect: &mut dyn Dialect, exchange: &mut Exchange<'_>) -> io::Result<()> {
         let interval = self.app.limits.keep_alive_interval;
-        let mut stream = exchange.stream("text/event-stream; charset=utf-8")?;
-        let mut last_sent = Instant::now();
-        for index in 0..count {
-            if let Some(choice) = self.answer.opening(index) {
-                self.send(&mut stream, choice, include_usage, false)?;
-            }
-        }
-        let mut remaining = count;
+        let mut stream = exchange.stream(dialect.content_type())?;
+        let (mut out, mut last_sent) = (Vec::new(), Instant::now());
+        dialect.open(&mut out);
         loop {
-            let sent = match self.next(|| stream.client_left()) {
-                Next::Event(index, TextEvent::Text(piece)) => {
-                    self.send_piece(&mut stream, index, &piece, include_usage)?
-                }
-                Next::Event(index, TextEvent::Finished(finished)) => {
-                    remaining -= 1;
-                    let last = remaining == 0 && !include_usage;
-                    let choice = self.answer.ending(index, &finished.reason);
-                    self.send(&mut stream, choice, include_usage, last)?;
-                    true
-                }
-                Next::Event(_, TextEvent::Prompt { .. }) | Next::Idle if last_sent.elapsed() >= interval => {
-                    stream.send(b": the model is still reading\n\n")?;
-                    true
-                }
-                Next::Event(_, TextEvent::Prompt { .. }) | Next::Idle => false,
-                Next::Ended => break,
-                Next::Error(error) => {
-                    send_event(&mut stream, &error.body())?;
-                    return end(stream);
-                }
-                Next::Left => return Err(io::ErrorKind::ConnectionAborted.into()),
-            };
-            if sent {
+            if !out.is_empty() {
+                stream.send(&out)?;
+                out.clear();
                 last_sent = Instant::now();
             }
+            match self.next(|| stream.client_left()) {
+                Next::Event(index, event) => {
+                    delta(event).into_iter().for_each(|delta| dialect.delta(&mut out, index, &delta));
+                }
+                Next::Idle => {}
+                Next::Ended => {
+                    dialect.close(&mut out, &self.tally);
+                    break;
+                }
+                Next::Error(error) => {
+                    dialect.fail(&mut out, &error);
+                    break;
+                }
+                Next::Left => return Err(io::ErrorKind::ConnectionAborted.into()),
+            }
+            if out.is_empty() && last_sent.elapsed() >= interval {
+                dialect.heartbeat(&mut out);
+            }
         }
-        if include_usage {
-            let mut chunk = self.answer.chunk(Vec::new());
-            chunk.insert("usage".into(), self.tally.usage());
-            chunk.insert("timings".into(), self.timings());
-            send_event(&mut stream, &chunk.into())?;
-        }
-        end(stream)
-    }
-
-    /// Sends a piece that has something to show; false when it has not (text held back, and no log-probabilities).
-    fn send_piece(
-        &mut self,
-        stream: &mut Stream<'_, '_>,
-        index: usize,
-        piece: &TextPiece,
-        include_usage: bool,
-    ) -> io::Result<bool> {
-        let logprobs = self.logprobs[index].value(self.answer.endpoint, &piece.tokens);
-        if piece.text.is_empty() && logprobs.is_null() {
-            return Ok(false);
-        }
-        let choice = self.answer.piece(index, &piece.text, logprobs);
-        self.send(stream, choice, include_usage, false)?;
-        Ok(true)
-    }
-
-    fn send(&self, stream: &mut Stream<'_, '_>, choice: Value, include_usage: bool, last: bool) -> io::Result<()> {
-        let mut chunk = self.answer.chunk(vec![choice]);
-        if include_usage {
-            chunk.insert("usage".into(), Value::Null);
-        }
-        if last {
-            chunk.insert("timings".into(), self.timings());
-        }
-        send_event(stream, &json!(chunk))
+        stream.send(&out)?;
+        stream.finish()
     }
 }
 
-fn send_event(stream: &mut Stream<'_, '_>, data: &Value) -> io::Result<()> {
-    // JSON on one line: the only line break is the event's end.
-    stream.send(format!("data: {data}\n\n").as_bytes())
-}
-
-fn end(mut stream: Stream<'_, '_>) -> io::Result<()> {
-    stream.send(b"data: [DONE]\n\n")?;
-    stream.finish()
+/// What an event of the engine says to a client.
+fn delta(event: TextEvent) -> Option<Delta> {
+    match event {
+        TextEvent::Text(piece) => Some(Delta::Text { text: piece.text, tokens: piece.tokens }),
+        TextEvent::Finished(finished) => Some(Delta::End { reason: finished.reason }),
+        TextEvent::Prompt { .. } => None,
+    }
 }

@@ -5,18 +5,19 @@
 //! - `Origin`: a request that a page of another origin makes carries its origin. It is refused (403) unless it is the
 //!   server's own or was allowed with `--cors ORIGIN`. Programs such as curl send none and pass.
 //! - `Host`: DNS rebinding lets a foreign page look like the same origin, but its requests still name the foreign host.
-//!   On a loopback address only loopback names are taken, and those given with `--allow-host NAME` (for a reverse proxy).
-//!   On other addresses any name is taken until `--allow-host` is given, since nobody can know what the machine is called.
+//!   Only `localhost`, addresses, and the names given with `--allow-host NAME` are taken; on a loopback address only
+//!   loopback's addresses. Over a Unix socket, which no browser reaches, the name says nothing.
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::http::{Head, Method, Refusal, Response};
+use super::http::{Head, Method, Refusal, Response, split_authority};
 use super::openai::shown;
 
 /// The checks, made once when the address is known.
 #[derive(Clone, Debug)]
 pub struct Guard {
-    loopback: bool,
+    /// `None`: a Unix socket.
+    loopback: Option<bool>,
     hosts: Vec<String>,
     origins: Vec<String>,
 }
@@ -25,11 +26,12 @@ pub struct Guard {
 pub type CorsHeaders = Vec<(&'static str, String)>;
 
 impl Guard {
-    /// A guard for a server at `address`. `hosts` are further names in `Host`; `origins` are allowed origins, `*` all.
-    pub fn new(address: SocketAddr, hosts: &[String], origins: &[String]) -> Self {
+    /// A guard for a server at `address`, `None` being a Unix socket. `hosts` are further names in `Host`; `origins` are allowed origins, `*` all.
+    pub fn new(address: Option<SocketAddr>, hosts: &[String], origins: &[String]) -> Self {
         let lower =
             |items: &[String]| items.iter().map(|item| item.trim_end_matches('/').to_ascii_lowercase()).collect();
-        Self { loopback: address.ip().is_loopback(), hosts: lower(hosts), origins: lower(origins) }
+        let loopback = address.map(|address| address.ip().is_loopback());
+        Self { loopback, hosts: lower(hosts), origins: lower(origins) }
     }
 
     /// Admits or refuses a request.
@@ -95,26 +97,19 @@ impl Guard {
     }
 
     fn host_is_ours(&self, host: &str) -> bool {
-        let name = host_name(host).to_ascii_lowercase();
+        let Some(loopback) = self.loopback else { return true };
+        let Some((name, _)) = split_authority(host) else { return false };
+        let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
         if self.hosts.contains(&name) {
             return true;
         }
         match name.parse::<IpAddr>() {
             // A page cannot be served under an IP address by somebody who does not own it.
-            Ok(ip) => !self.loopback || ip.is_loopback(),
-            Err(_) if self.loopback => name == "localhost" || name.ends_with(".localhost"),
-            Err(_) => self.hosts.is_empty(),
+            Ok(ip) => !loopback || ip.is_loopback(),
+            // Browsers never ask a name server for these.
+            Err(_) => name == "localhost" || name.ends_with(".localhost"),
         }
     }
-}
-
-/// The name in a `Host` header: without the port, and without the brackets of an IPv6 address.
-fn host_name(host: &str) -> &str {
-    if let Some(rest) = host.strip_prefix('[') {
-        return rest.split(']').next().unwrap_or_default();
-    }
-    let name = host.split(':').next().unwrap_or_default();
-    name.strip_suffix('.').unwrap_or(name)
 }
 
 #[cfg(test)]
@@ -130,7 +125,7 @@ mod tests {
 
     fn guard(address: &str, hosts: &[&str], origins: &[&str]) -> Guard {
         let owned = |items: &[&str]| items.iter().map(|item| (*item).to_string()).collect::<Vec<_>>();
-        Guard::new(address.parse().unwrap(), &owned(hosts), &owned(origins))
+        Guard::new(Some(address.parse().unwrap()), &owned(hosts), &owned(origins))
     }
 
     #[test]
@@ -156,13 +151,25 @@ mod tests {
     }
 
     #[test]
-    fn other_addresses_take_any_host_until_one_is_named() {
-        let open = guard("0.0.0.0:8080", &[], &[]);
-        assert!(open.admit(&head("GET", "Host: anything")).is_ok());
-        let named = guard("0.0.0.0:8080", &["box"], &[]);
-        assert!(named.admit(&head("GET", "Host: BOX:8080")).is_ok());
-        assert!(named.admit(&head("GET", "Host: 10.1.2.3:8080")).is_ok());
-        assert!(named.admit(&head("GET", "Host: evil")).is_err());
+    fn other_addresses_take_addresses_and_the_names_that_were_given() {
+        let guard = guard("0.0.0.0:8080", &["box"], &[]);
+        for (host, ours) in [
+            ("BOX:8080", true),
+            ("10.1.2.3:8080", true),
+            ("[fe80::1]:8080", true),
+            ("localhost:8080", true),
+            ("evil.example.com", false),
+            ("", false),
+        ] {
+            assert_eq!(guard.admit(&head("GET", &format!("Host: {host}"))).is_ok(), ours, "{host}");
+        }
+    }
+
+    #[test]
+    fn over_a_unix_socket_the_name_says_nothing_but_an_origin_does() {
+        let guard = Guard::new(None, &[], &[]);
+        assert!(guard.admit(&head("GET", "Host: anything")).is_ok());
+        assert!(guard.admit(&head("GET", "Host: anything\r\nOrigin: http://evil.example")).is_err());
     }
 
     #[test]

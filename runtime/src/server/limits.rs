@@ -14,8 +14,12 @@ pub struct Limits {
     pub max_target_bytes: usize,
     /// Body, after chunked decoding; above it 413.
     pub max_body_bytes: usize,
-    /// Connections at once; above it 503 and a close.
+    /// Bytes that all requests together may hold, with what parsing them costs; above it 503.
+    pub max_bytes_in_flight: usize,
+    /// Connections at once. A new one takes the place of one that waits for its client; where none does, 503 and a close.
     pub max_connections: usize,
+    /// Connections of one address of a network, in the same way.
+    pub max_connections_per_address: usize,
     /// From the first byte of a request to the end of its head; above it 408.
     pub head_timeout: Duration,
     /// From the end of the head to the end of the body; above it 408.
@@ -30,13 +34,28 @@ pub struct Limits {
     pub shutdown_grace: Duration,
 }
 
+/// What a connection's thread takes at most beside the request: its stack, and what the system keeps for it.
+const BYTES_PER_THREAD: usize = 64 << 10;
+/// Received bytes that may wait behind the request being answered.
+pub(super) const MAX_PIPELINED_BYTES: usize = 64 << 10;
+
+impl Limits {
+    /// What clients can make this server take at most, for the line that says how much memory there must be.
+    pub fn memory_bytes(&self) -> u64 {
+        let connection = self.max_head_bytes + MAX_PIPELINED_BYTES + BYTES_PER_THREAD;
+        (self.max_bytes_in_flight + self.max_connections * connection) as u64
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
             max_head_bytes: 32 << 10,
             max_target_bytes: 8 << 10,
             max_body_bytes: 4 << 20,
+            max_bytes_in_flight: 160 << 20,
             max_connections: 128,
+            max_connections_per_address: 32,
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(75),

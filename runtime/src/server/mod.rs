@@ -1,29 +1,35 @@
 //! The server: OpenAI's API and the chat page, over HTTP/1.1.
 //!
-//! `http` moves bytes, `openai` checks requests and shapes answers, `routes` says what is where, `generate` drives the
-//! engine for one request, `guard` keeps foreign web pages out, `assets` is the page. The server never sees a tensor: it
+//! `http` moves bytes, `routes` says what is where, `openai` checks requests and shapes answers, `generate` drives the
+//! engine for one request, `guard` keeps foreign web pages out, `access` knows who asks, `assets` is the page. The server never sees a tensor: it
 //! stands on `session`. A thread a connection; the engine batches what they ask for.
 //!
-//! `tiny_http` 0.12 was measured first and left: a 75-byte request (`Content-Length: 70368744177664`) aborts the
-//! process, one header may take 256 MiB of memory, 500 unfinished heads hold 500 threads without a time limit, and a
-//! client that leaves before the first token cannot be noticed. `httparse` reads heads instead; the rest is `http`.
+//! The HTTP layer is our own, over `httparse`; ARCHITECTURE.md has the figures of `tiny_http` and `hyper` beside it.
 
+mod access;
 mod assets;
 mod choices;
+mod describe;
+pub mod dialect;
 mod generate;
 mod guard;
 pub mod http;
+mod json;
 pub mod limits;
 pub mod openai;
 pub mod page;
+mod prepare;
 mod routes;
+mod texts;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+pub use access::{Access, Caller, Who};
 pub use assets::Assets;
 pub use guard::{CorsHeaders, Guard};
 pub use limits::Limits;
@@ -35,23 +41,37 @@ const WAITING_PER_PLACE: usize = 8;
 /// After the grace, how long streams have to send their last event.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// Where a server listens.
+#[derive(Clone, Debug)]
+pub enum Endpoint {
+    /// Port 0 takes any free one.
+    Tcp(SocketAddr),
+    /// A Unix socket at this path.
+    Unix(PathBuf),
+}
+
 /// What a server is bound with.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where it listens; port 0 takes any free one.
-    pub address: SocketAddr,
+    /// Where it listens.
+    pub endpoint: Endpoint,
     /// Caps and deadlines.
     pub limits: Limits,
     /// Further names that `Host` may give.
     pub allowed_hosts: Vec<String>,
     /// Origins of web pages that may use the API; `*` all.
     pub allowed_origins: Vec<String>,
+    /// Keys of which a request needs one; none: it needs none.
+    pub keys: Vec<String>,
+    /// Each connection without a key is a caller of its own.
+    pub isolate: bool,
 }
 
 /// A bound server that does not answer yet.
 pub struct Server {
     listener: http::Listener,
     guard: Guard,
+    access: Access,
     limits: Limits,
 }
 
@@ -74,16 +94,30 @@ impl Server {
     /// # Errors
     /// The socket's, among them `AddrInUse`.
     pub fn bind(options: Options) -> std::io::Result<Self> {
-        let listener = http::Listener::bind(options.address, options.limits.clone())?;
+        let limits = options.limits;
+        let listener = match options.endpoint {
+            Endpoint::Tcp(address) => http::Listener::bind(address, limits.clone())?,
+            Endpoint::Unix(path) => http::Listener::bind_unix(&path, limits.clone())?,
+        };
         let guard = Guard::new(listener.local_addr()?, &options.allowed_hosts, &options.allowed_origins);
-        Ok(Self { listener, guard, limits: options.limits })
+        Ok(Self { listener, guard, access: Access::new(&options.keys, options.isolate), limits })
     }
 
-    /// The address in use.
+    /// The path of the Unix socket that it listens on.
+    pub fn socket(&self) -> Option<String> {
+        self.listener.path().map(|path| path.display().to_string())
+    }
+
+    /// A secret for a link to the page, `#launch=SECRET`, that works as often as it is followed, or `once`.
+    pub fn launch_secret(&self, once: bool) -> String {
+        self.access.link(once)
+    }
+
+    /// The address in use; `None` for a Unix socket.
     ///
     /// # Errors
     /// The socket's.
-    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+    pub fn local_addr(&self) -> std::io::Result<Option<SocketAddr>> {
         self.listener.local_addr()
     }
 
@@ -97,12 +131,13 @@ impl Server {
 
     /// Answers until stopped, with this page and, where a request says nothing, the session's defaults.
     pub fn run(self, session: Session, assets: Assets) {
-        let Self { listener, guard, limits } = self;
+        let Self { listener, guard, access, limits } = self;
         let app = Arc::new(App {
             vocabulary: session.tokenizer.vocab_size(),
             max_waiting: session.facts.parallel * WAITING_PER_PLACE,
             session,
             guard,
+            access,
             assets,
             limits,
             gauges: Gauges::default(),
@@ -119,6 +154,7 @@ struct App {
     vocabulary: usize,
     max_waiting: usize,
     guard: Guard,
+    access: Access,
     assets: Assets,
     limits: Limits,
     gauges: Gauges,
@@ -138,7 +174,7 @@ impl App {
     }
 }
 
-/// Counts for `/health`.
+/// Counts for `/health` and `/metrics`.
 #[derive(Debug, Default)]
 struct Gauges {
     /// Requests whose answer is being made.
@@ -147,6 +183,14 @@ struct Gauges {
     generated_tokens: AtomicU64,
     /// Answers whose client went away.
     abandoned: AtomicU64,
+    /// Answers that were finished.
+    finished: AtomicU64,
+    /// Tokens of their prompts, and how many of these were kept from before.
+    prompt_tokens: AtomicU64,
+    cached_tokens: AtomicU64,
+    /// First tokens so far, and how long they took together.
+    first_tokens: AtomicU64,
+    first_token_micros: AtomicU64,
 }
 
 impl Gauges {

@@ -1,282 +1,193 @@
-//! What each path answers.
+//! What is where: one table of method, path, who may ask, and what answers.
 //!
-//! | Path | Method | |
-//! |---|---|---|
-//! | `/`, `/assets/…` | GET | the chat page |
-//! | `/health` | GET | `{"status": "ok", …}` with how much runs, waits, was generated and abandoned |
-//! | `/v1/models`, `/v1/models/{id}` | GET | the model and each adapter, with facts under `meta` |
-//! | `/v1/chat/completions`, `/v1/completions` | POST | OpenAI's API |
-//! | `/api/facts` | GET | what the page shows: `{name, architecture, parameters, context_length, isa, threads, defaults, version}` |
-//!
-//! HEAD works wherever GET does. Any `model` name in a request is taken where there is one model; the answer's `model` is its real
-//! name. With adapters there are several, the model and `MODEL:ADAPTER` for each, and the name has to be one of theirs.
+//! HEAD works wherever GET does, OPTIONS everywhere. What speaks against a request (a foreign page, no such path or
+//! method, no key, a coding that is not undone here, too much work) is said before its body is read.
 
 use std::io;
-use std::sync::atomic::Ordering;
 
-use serde_json::{Value, json};
+use super::access::Who;
+use super::http::{Body, Exchange, Handler, Head, Headers, Method, Peer, Refusal, Response};
+use super::openai::{ApiError, Endpoint, shown};
+use super::{App, describe, generate, prepare, texts};
 
-use super::App;
-use super::generate::{self, Work};
-use super::http::{Exchange, Handler, Head, Method, Refusal, Request, Response};
-use super::openai::{ApiError, Baseline, ChatRequest, Common, CompletionRequest, Endpoint, Prompt, shown};
-use crate::TokenId;
-use crate::chat::RenderRequest;
-use crate::plan::AdapterSet;
-use crate::session::{Overflow, TextRequest};
-
-impl Handler for App {
-    fn handle(&self, request: &Request, exchange: &mut Exchange<'_>) -> io::Result<()> {
-        exchange.add_header("X-Content-Type-Options", "nosniff");
-        exchange.add_header("Referrer-Policy", "no-referrer");
-        let head = &request.head;
-        match self.guard.admit(head) {
-            Ok(headers) => headers.into_iter().for_each(|(name, value)| exchange.add_header(name, value)),
-            Err(refusal) => return exchange.respond(&self.refuse(&refusal)),
-        }
-        let Some(route) = self.route(&head.path) else {
-            let message = format!("there is nothing at `{}`", shown(&head.path));
-            return exchange.respond(&ApiError::new(404, message).response());
-        };
-        match (route.is_post(), head.method) {
-            (_, Method::Options) => exchange.respond(&self.guard.preflight(head, route.allow())),
-            (true, Method::Post) | (false, Method::Get | Method::Head) => self.answer(&route, request, exchange),
-            _ => {
-                let message = format!("`{}` takes {} only", shown(&head.path), route.allow());
-                exchange.respond(&ApiError::new(405, message).response().with("Allow", route.allow()))
-            }
-        }
-    }
-
-    fn refuse(&self, refusal: &Refusal) -> Response {
-        ApiError::from(refusal).response()
-    }
+/// A request on its way to what answers it.
+pub(super) struct Call<'a> {
+    pub(super) head: &'a Head,
+    pub(super) body: Body,
+    pub(super) who: Who,
+    /// What the path has below the route's.
+    pub(super) rest: &'a str,
+    /// Whether the client has gone, for what takes long.
+    pub(super) client_left: &'a mut dyn FnMut() -> bool,
 }
 
-enum Route {
+/// One line of the table.
+struct Route {
+    method: Method,
+    path: Path,
+    needs: Needs,
+    answer: fn(&App, Call<'_>) -> Answer,
+}
+
+enum Path {
+    Exact(&'static str),
+    /// This and one more part.
+    Below(&'static str),
+    /// A file of the page.
     Page,
-    Health,
-    Facts,
-    Models,
-    Model(String),
-    Generate(Endpoint),
 }
+
+/// What a caller needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Needs {
+    Nothing,
+    /// A key, where the server has keys.
+    Key,
+    /// The same, and a place in the queue.
+    Place,
+}
+
+/// What comes back.
+pub(super) enum Answer {
+    Whole(Response),
+    Generate(generate::Work),
+}
+
+impl From<Result<Response, ApiError>> for Answer {
+    fn from(result: Result<Response, ApiError>) -> Self {
+        Self::Whole(result.unwrap_or_else(|error| error.response()))
+    }
+}
+
+impl From<Result<generate::Work, ApiError>> for Answer {
+    fn from(result: Result<generate::Work, ApiError>) -> Self {
+        result.map_or_else(|error| Self::Whole(error.response()), Self::Generate)
+    }
+}
+
+const fn get(path: Path, needs: Needs, answer: fn(&App, Call<'_>) -> Answer) -> Route {
+    Route { method: Method::Get, path, needs, answer }
+}
+
+const fn post(path: &'static str, needs: Needs, answer: fn(&App, Call<'_>) -> Answer) -> Route {
+    Route { method: Method::Post, path: Path::Exact(path), needs, answer }
+}
+
+/// Every route. A path's first match counts.
+static ROUTES: &[Route] = &[
+    get(Path::Exact("/health"), Needs::Nothing, |app, call| Answer::Whole(describe::health(app, &call))),
+    get(Path::Exact("/metrics"), Needs::Key, |app, _| Answer::Whole(describe::metrics(app))),
+    get(Path::Exact("/props"), Needs::Key, |app, call| Answer::Whole(describe::props(app, &call))),
+    get(Path::Exact("/slots"), Needs::Key, |app, _| Answer::Whole(describe::slots(app))),
+    get(Path::Exact("/api/facts"), Needs::Key, |app, call| Answer::Whole(describe::facts(app, &call))),
+    post("/api/session", Needs::Nothing, |app, call| describe::session(app, call).into()),
+    get(Path::Exact("/v1/models"), Needs::Key, |app, _| Answer::Whole(describe::models(app))),
+    get(Path::Below("/v1/models/"), Needs::Key, |app, call| describe::one_model(app, &call).into()),
+    post("/v1/chat/completions", Needs::Place, |app, call| prepare::work(app, Endpoint::Chat, call).into()),
+    post("/v1/completions", Needs::Place, |app, call| prepare::work(app, Endpoint::Completions, call).into()),
+    post("/tokenize", Needs::Key, |app, call| texts::tokenize(app, call).into()),
+    post("/detokenize", Needs::Key, |app, call| texts::detokenize(app, call).into()),
+    post("/apply-template", Needs::Key, |app, call| texts::apply_template(app, call).into()),
+    get(Path::Page, Needs::Nothing, |app, call| Answer::Whole(describe::page(app, &call))),
+];
 
 impl Route {
-    fn is_post(&self) -> bool {
-        matches!(self, Self::Generate(_))
+    /// What the path has below the route's, where it is this route's.
+    fn rest<'a>(&self, app: &App, path: &'a str) -> Option<&'a str> {
+        match self.path {
+            Path::Exact(exact) => (path == exact).then_some(""),
+            Path::Below(folder) => path.strip_prefix(folder).filter(|rest| !rest.is_empty()),
+            Path::Page => (path == "*" || app.assets.has(path)).then_some(path),
+        }
     }
 
     fn allow(&self) -> &'static str {
-        if self.is_post() { "POST, OPTIONS" } else { "GET, HEAD, OPTIONS" }
+        if self.method == Method::Post { "POST, OPTIONS" } else { "GET, HEAD, OPTIONS" }
+    }
+
+    fn takes(&self, method: Method) -> bool {
+        method == Method::Options || method == self.method || (method == Method::Head && self.method == Method::Get)
     }
 }
 
 impl App {
-    fn route(&self, path: &str) -> Option<Route> {
-        Some(match path {
-            "/health" => Route::Health,
-            "/api/facts" => Route::Facts,
-            "/v1/models" => Route::Models,
-            "/v1/chat/completions" => Route::Generate(Endpoint::Chat),
-            "/v1/completions" => Route::Generate(Endpoint::Completions),
-            "*" => Route::Page,
-            _ => match path.strip_prefix("/v1/models/") {
-                Some(name) => Route::Model(name.to_string()),
-                None if self.assets.has(path) => Route::Page,
-                None => return None,
-            },
-        })
+    fn route<'a>(&self, path: &'a str) -> Option<(&'static Route, &'a str)> {
+        ROUTES.iter().find_map(|route| Some((route, route.rest(self, path)?)))
     }
 
-    fn answer(&self, route: &Route, request: &Request, exchange: &mut Exchange<'_>) -> io::Result<()> {
-        let response = match route {
-            Route::Page => return exchange.respond(&self.page(&request.head)),
-            Route::Health => Response::json(200, &self.health()).with("Cache-Control", "no-store"),
-            Route::Facts => Response::json(200, &self.facts()).with("Cache-Control", "no-store"),
-            Route::Models => Response::json(200, &json!({"object": "list", "data": self.models()})),
-            Route::Model(name) => match self.models().into_iter().find(|model| model["id"] == name.as_str()) {
-                Some(model) => Response::json(200, &model),
-                None => self.no_model(name).response(),
-            },
-            Route::Generate(endpoint) => match self.prepare(*endpoint, &request.body, &mut || exchange.client_left()) {
-                Ok(work) => return generate::run(self, work, exchange),
-                Err(error) => error.response(),
-            },
-        };
-        exchange.respond(&response)
-    }
-
-    fn page(&self, head: &Head) -> Response {
-        self.assets.respond(&head.path, head.header("if-none-match")).unwrap_or_else(|| Response::empty(404))
-    }
-
-    fn health(&self) -> Value {
-        json!({
-            "status": if self.stopping.load(Ordering::Relaxed) { "stopping" } else { "ok" },
-            "answering": self.gauges.answering.load(Ordering::Relaxed),
-            "running": self.session.engine.running(),
-            "waiting": self.session.engine.waiting(),
-            "generated_tokens": self.gauges.generated_tokens.load(Ordering::Relaxed),
-            "abandoned": self.gauges.abandoned.load(Ordering::Relaxed),
-        })
-    }
-
-    fn no_model(&self, name: &str) -> ApiError {
-        let names: Vec<String> =
-            self.models().iter().filter_map(|model| Some(model["id"].as_str()?.to_owned())).collect();
-        let message = match &names[..] {
-            [one] => format!("there is no model `{}` here; the one here is `{one}`", shown(name)),
-            all => format!("there is no model `{}` here; those here are `{}`", shown(name), all.join("`, `")),
-        };
-        ApiError { param: Some("model".into()), ..ApiError::new(404, message) }.code("model_not_found")
-    }
-
-    /// The model, and the model with each of its adapters.
-    fn models(&self) -> Vec<Value> {
-        let base = self.model();
-        let adapted = self.session.adapters.iter().map(|adapter| {
-            let mut model = base.clone();
-            model["id"] = self.session.adapted_name(adapter).into();
-            model["meta"]["adapter"] = adapter.as_str().into();
-            model
-        });
-        let mut models: Vec<Value> = adapted.collect();
-        models.insert(0, base);
-        models
-    }
-
-    fn model(&self) -> Value {
-        let facts = &self.session.facts;
-        json!({
-            "id": facts.name,
-            "object": "model",
-            "created": facts.created,
-            "owned_by": "satchel",
-            "meta": {
-                "architecture": facts.architecture,
-                "parameters": facts.parameters,
-                "size_bytes": facts.file_bytes,
-                "context_length": facts.context_length,
-                "trained_context_length": facts.trained_context,
-                "cache_type_k": facts.cache.keys.to_string(),
-                "cache_type_v": facts.cache.values.to_string(),
-                "vocabulary": self.vocabulary,
-            },
-        })
-    }
-
-    fn facts(&self) -> Value {
-        let (facts, defaults) = (&self.session.facts, &self.session.defaults);
-        json!({
-            "name": facts.name,
-            "architecture": facts.architecture,
-            "parameters": facts.parameters,
-            "size_bytes": facts.file_bytes,
-            "context_length": facts.context_length,
-            "cache_type_k": facts.cache.keys.to_string(),
-            "cache_type_v": facts.cache.values.to_string(),
-            "isa": facts.isa,
-            "threads": facts.threads,
-            "defaults": {
-                "system_prompt": defaults.system_prompt,
-                "temperature": short(defaults.sampling.temperature),
-                "top_p": short(defaults.sampling.top_p),
-                "top_k": defaults.sampling.top_k,
-                "min_p": short(defaults.sampling.min_p),
-                "repeat_penalty": short(defaults.sampling.repeat_penalty),
-                "max_tokens": defaults.max_tokens,
-            },
-            "version": env!("CARGO_PKG_VERSION"),
-        })
-    }
-
-    /// Body to work, or the error to answer with.
-    fn prepare(
-        &self,
-        endpoint: Endpoint,
-        body: &[u8],
-        client_left: &mut dyn FnMut() -> bool,
-    ) -> Result<Work, ApiError> {
-        let baseline = Baseline {
-            sampling: self.session.defaults.sampling.clone(),
-            max_tokens: self.session.defaults.max_tokens,
-            vocabulary: self.vocabulary,
-        };
-        let (prompts, common, logprobs) = match endpoint {
-            Endpoint::Chat => {
-                let request = ChatRequest::parse(body, &baseline)?;
-                let render = RenderRequest {
-                    messages: request.messages,
-                    tools: None,
-                    add_generation_prompt: true,
-                    extra: request.template_variables,
-                };
-                let prompt = self
-                    .session
-                    .chat_prompt_until(&render, client_left)
-                    .map_err(|error| ApiError::parameter("messages", error.to_string()).code("chat_template"))?;
-                let overflow = self.session.chat_overflow(&render, &prompt);
-                (vec![(prompt, overflow)], request.common, request.logprobs)
-            }
-            Endpoint::Completions => {
-                let request = CompletionRequest::parse(body, &baseline)?;
-                let prompts =
-                    request.prompts.into_iter().map(|prompt| self.tokens(prompt)).collect::<Result<Vec<_>, _>>()?;
-                let with_overflow = |prompt: Vec<TokenId>| {
-                    let overflow = self.session.text_overflow(&prompt);
-                    (prompt, overflow)
-                };
-                (prompts.into_iter().map(with_overflow).collect(), request.common, request.logprobs)
-            }
-        };
-        let Some(adapters) = self.session.adapters_named(common.model.as_deref()) else {
-            return Err(self.no_model(common.model.as_deref().unwrap_or_default()));
-        };
-        Ok(work(endpoint, prompts, common, logprobs, adapters))
-    }
-
-    fn tokens(&self, prompt: Prompt) -> Result<Vec<TokenId>, ApiError> {
-        match prompt {
-            Prompt::Tokens(tokens) => Ok(tokens),
-            Prompt::Text(text) => {
-                self.session.text_prompt(&text).map_err(|error| ApiError::parameter("prompt", error.to_string()))
-            }
+    /// What speaks against a request whose path and method are right.
+    fn check(&self, route: &Route, head: &Head, peer: &Peer) -> Result<(), ApiError> {
+        if route.needs != Needs::Nothing && self.access.identify(head, peer).is_none() {
+            return Err(ApiError::new(401, "this server needs an API key: send it as `Authorization: Bearer KEY`")
+                .code("invalid_api_key"));
         }
+        if route.method == Method::Post {
+            check_coding(head)?;
+        }
+        if route.needs == Needs::Place { generate::admit(self) } else { Ok(()) }
     }
 }
 
-/// `n` generations for each prompt. With a given seed, choice `j` of a prompt uses `seed + j`: different answers, and
-/// the first is the one that `n: 1` gives.
-fn work(
-    endpoint: Endpoint,
-    prompts: Vec<(Vec<TokenId>, Overflow)>,
-    common: Common,
-    logprobs: Option<usize>,
-    adapters: AdapterSet,
-) -> Work {
-    let mut requests = Vec::with_capacity(prompts.len() * common.n);
-    for (prompt, overflow) in prompts {
-        for copy in 0..common.n {
-            let mut sampling = common.sampling.clone();
-            sampling.seed = sampling.seed.map(|seed| seed.wrapping_add(copy as u64));
-            requests.push(TextRequest {
-                prompt: prompt.clone(),
-                sampling,
-                max_tokens: common.max_tokens,
-                stop: common.stop.clone(),
-                logprobs,
-                ignore_end: common.ignore_end,
-                is_answer: endpoint == Endpoint::Chat,
-                adapters,
-                overflow,
-            });
-        }
+/// A body is read as plain UTF-8. Whoever says that it is something else must not be misread.
+fn check_coding(head: &Head) -> Result<(), ApiError> {
+    let coded = head.header("content-encoding").filter(|coding| !coding.eq_ignore_ascii_case("identity"));
+    if let Some(coding) = coded {
+        let message = format!("the body is coded with `{}`; send it as it is", shown(coding));
+        return Err(ApiError::new(415, message));
     }
-    Work { endpoint, adapters, requests, n: common.n, stream: common.stream, include_usage: common.include_usage }
+    let parameters = head.header("content-type").unwrap_or_default().split(';').skip(1);
+    let charset = parameters.filter_map(|parameter| parameter.split_once('=')).find_map(|(name, value)| {
+        name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches('"').to_ascii_lowercase())
+    });
+    match charset.as_deref() {
+        None | Some("utf-8" | "utf8" | "us-ascii" | "ascii") => Ok(()),
+        Some(other) => Err(ApiError::new(415, format!("the body is in `{}`; send it in UTF-8", shown(other)))),
+    }
 }
 
-/// A 32-bit figure as a person would write it: 0.7, not 0.699999988.
-fn short(value: f32) -> Value {
-    value.to_string().parse::<f64>().map_or(Value::Null, Value::from)
+impl Handler for App {
+    fn admit(&self, head: &Head, peer: &Peer) -> Result<Headers, Response> {
+        let mut headers = common_headers();
+        headers.extend(self.guard.admit(head).map_err(|refusal| self.refuse(&refusal))?);
+        let refuse = |error: ApiError| {
+            let mut response = error.response();
+            response.headers.extend(headers.iter().cloned());
+            response
+        };
+        let Some((route, _)) = self.route(&head.path) else {
+            return Err(refuse(ApiError::new(404, format!("there is nothing at `{}`", shown(&head.path)))));
+        };
+        if !route.takes(head.method) {
+            let message = format!("`{}` takes {} only", shown(&head.path), route.allow());
+            return Err(refuse(ApiError::new(405, message)).with("Allow", route.allow()));
+        }
+        if head.method != Method::Options {
+            self.check(route, head, peer).map_err(refuse)?;
+        }
+        Ok(headers)
+    }
+
+    fn handle(&self, head: &Head, body: Body, exchange: &mut Exchange<'_>) -> io::Result<()> {
+        // Both were there when the request was admitted; routes that need nothing were admitted without a caller.
+        let Some((route, rest)) = self.route(&head.path) else { return exchange.respond(&Response::empty(404)) };
+        let who = self.access.identify(head, &exchange.peer()).unwrap_or(Who::STRANGER);
+        if head.method == Method::Options {
+            return exchange.respond(&self.guard.preflight(head, route.allow()));
+        }
+        let mut client_left = || exchange.client_left();
+        match (route.answer)(self, Call { head, body, who, rest, client_left: &mut client_left }) {
+            Answer::Whole(response) => exchange.respond(&response),
+            Answer::Generate(work) => generate::run(self, work, exchange),
+        }
+    }
+
+    fn refuse(&self, refusal: &Refusal) -> Response {
+        let mut response = ApiError::from(refusal).response();
+        response.headers.extend(common_headers());
+        response
+    }
+}
+
+fn common_headers() -> Headers {
+    vec![("X-Content-Type-Options", "nosniff".to_string()), ("Referrer-Policy", "no-referrer".to_string())]
 }

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
+use super::check::WeightCheck;
 use super::text::TextAssembler;
 use crate::TokenId;
 use crate::engine::{Event, FinishReason, Finished, GeneratedToken, Generation};
+use crate::mapping;
 use crate::tokenizer::Tokenizer;
 
 /// What a generation reports, in order: `Prompt*`, `Text*`, `Finished`.
@@ -65,6 +67,20 @@ pub enum StopReason {
     Cancelled,
     /// The engine could not go on.
     Failed(String),
+    /// The machine cannot: no memory is to be had, or the model's file was changed under way.
+    Unavailable(String),
+    /// What was asked for leaves nothing to answer with.
+    Refused(String),
+}
+
+impl StopReason {
+    /// The line that says why there is no whole answer, where that is so.
+    pub fn failure(&self) -> Option<&str> {
+        match self {
+            Self::Failed(line) | Self::Unavailable(line) | Self::Refused(line) => Some(line),
+            _ => None,
+        }
+    }
 }
 
 /// The end of an answer.
@@ -91,6 +107,7 @@ pub(super) struct Stops {
 pub struct TextGeneration {
     generation: Generation,
     tokenizer: Arc<Tokenizer>,
+    check: Arc<WeightCheck>,
     assembler: Option<TextAssembler>,
     ready: VecDeque<TextEvent>,
     stopped_by: Option<String>,
@@ -102,10 +119,16 @@ pub struct TextGeneration {
 }
 
 impl TextGeneration {
-    pub(super) fn new(generation: Generation, tokenizer: Arc<Tokenizer>, stops: Stops) -> Self {
+    pub(super) fn new(
+        generation: Generation,
+        tokenizer: Arc<Tokenizer>,
+        check: Arc<WeightCheck>,
+        stops: Stops,
+    ) -> Self {
         Self {
             generation,
             tokenizer,
+            check,
             assembler: Some(TextAssembler::new(&stops.texts)),
             ready: VecDeque::new(),
             stopped_by: None,
@@ -156,8 +179,15 @@ impl TextGeneration {
             Some(Event::Prompt { done, total }) => self.ready.push_back(TextEvent::Prompt { done, total }),
             // Tokens that the engine gave before it heard of the stop string are not part of the answer.
             Some(Event::Token(_)) if self.stopped_by.is_some() => {}
+            // What came of weights that are gone is no answer.
+            Some(Event::Token(_)) if mapping::damaged().is_some() => self.generation.cancel(),
             Some(Event::Token(token)) => self.take_token(token),
-            Some(Event::Finished(finished)) => self.finish(finished),
+            Some(Event::Finished(mut finished)) => {
+                if let Some(line) = mapping::damage() {
+                    finished.reason = FinishReason::Failed(line);
+                }
+                self.finish(finished);
+            }
             None => self.ended = true,
         }
     }
@@ -189,6 +219,8 @@ impl TextGeneration {
 
     fn finish(&mut self, mut finished: Finished) {
         self.ended = true;
+        // The weights are in memory now, and the answer has not waited for it.
+        self.check.begin();
         if let Some(assembler) = self.assembler.take() {
             let text = assembler.finish();
             if !text.is_empty() {
@@ -206,6 +238,8 @@ impl TextGeneration {
             (None, FinishReason::ContextFull) => StopReason::ContextFull,
             (None, FinishReason::Cancelled) => StopReason::Cancelled,
             (None, FinishReason::Failed(line)) => StopReason::Failed(line.clone()),
+            (None, FinishReason::Unavailable(line)) => StopReason::Unavailable(line.clone()),
+            (None, FinishReason::Refused(line)) => StopReason::Refused(line.clone()),
         };
         self.ready.push_back(TextEvent::Finished(TextFinished { reason, engine: finished }));
     }

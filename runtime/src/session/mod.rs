@@ -5,6 +5,7 @@
 
 pub mod adapters;
 pub mod available;
+pub mod check;
 pub mod context;
 pub mod generation;
 pub mod hardware;
@@ -27,6 +28,7 @@ use crate::tokenizer::Tokenizer;
 
 pub use crate::engine::SubmitError;
 pub use adapters::{AdapterFile, AdapterOption};
+pub use check::{WeightCheck, Weights};
 use generation::Stops;
 pub use generation::{StopReason, TextEvent, TextFinished, TextGeneration, TextPiece, TextToken};
 pub use hardware::Cpus;
@@ -55,6 +57,8 @@ pub struct Session {
     pub packed: Option<Packed>,
     /// Names of the adapters, in the order of an [`AdapterSet`].
     pub adapters: Vec<String>,
+    /// Whether the weights are those that were packed, as far as that is known.
+    pub check: Arc<WeightCheck>,
 }
 
 /// What a session is and how it runs.
@@ -137,6 +141,9 @@ pub struct TextRequest {
     pub adapters: AdapterSet,
     /// What happens when the context is full.
     pub overflow: Overflow,
+    /// Whose request it is: what one caller wrote is never told to another. The server makes it of the API key, the page's
+    /// session or the connection; 0 is everyone whom nothing tells apart.
+    pub caller: u64,
 }
 
 impl Session {
@@ -151,7 +158,7 @@ impl Session {
         let options = with_packed_settings(&source, options);
         let compute = options.compute()?;
         let parallel = options.parallel()?;
-        let (tokenizer, built) = rayon::join(
+        let (tokenizer, built) = beside(
             || Tokenizer::from_gguf(&source.gguf.metadata),
             || -> Result<_, OpenError> {
                 let demand = |context| {
@@ -189,7 +196,9 @@ impl Session {
         };
         let (template, built_in_template) = chat_template(&source.gguf.metadata, &tokenizer);
         let defaults = packed_defaults(&source);
-        let engine = Engine::start(loaded, engine_options).map_err(OpenError::Thread)?;
+        let shared = prompt::shared_beginning(template.as_ref().ok(), &tokenizer, defaults.system_prompt.as_deref());
+        let engine = Engine::start(loaded, engine_options, shared).map_err(OpenError::Thread)?;
+        let check = WeightCheck::new(source.packed.as_ref());
         Ok(Self {
             engine,
             tokenizer: Arc::new(tokenizer),
@@ -200,6 +209,7 @@ impl Session {
             defaults,
             adapters: source.adapters.iter().map(|adapter| adapter.name.clone()).collect(),
             packed: source.packed,
+            check,
         })
     }
 
@@ -236,7 +246,7 @@ impl Session {
         let mut end_tokens = if request.ignore_end { Vec::new() } else { self.tokenizer.end_tokens().to_vec() };
         end_tokens.extend(stop_tokens.iter().map(|(id, _)| *id));
         let generation = self.engine.submit(Request {
-            caller: 0,
+            caller: request.caller,
             overflow: request.overflow,
             adapters: request.adapters,
             constraint: None,
@@ -247,7 +257,7 @@ impl Session {
             logprobs: request.logprobs,
         })?;
         let stops = Stops { tokens: stop_tokens, texts: stop, drops_blank: request.is_answer };
-        Ok(TextGeneration::new(generation, Arc::clone(&self.tokenizer), stops))
+        Ok(TextGeneration::new(generation, Arc::clone(&self.tokenizer), Arc::clone(&self.check), stops))
     }
 
     /// Parts the stop strings that name a control token from the others: such tokens have no text to find them in.
@@ -261,6 +271,20 @@ impl Session {
         }
         (tokens, texts)
     }
+}
+
+/// Does `aside` on a thread of its own while this one does `here`; afterwards, where no thread is to be had.
+fn beside<A: Send, B>(aside: impl Fn() -> A + Sync, here: impl FnOnce() -> B) -> (A, B) {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("beside".to_owned()).spawn_scoped(scope, &aside);
+        let here = here();
+        let aside = match thread.map(|thread| thread.join()) {
+            Ok(Ok(aside)) => aside,
+            Ok(Err(panic)) => std::panic::resume_unwind(panic),
+            Err(_) => aside(),
+        };
+        (aside, here)
+    })
 }
 
 /// Fills what the flags left open with the bundle's settings.
@@ -284,22 +308,10 @@ fn packed_defaults(source: &ModelSource) -> Defaults {
     let Some(packed) = &source.packed else { return defaults };
     let chosen = &packed.manifest().defaults;
     defaults.system_prompt = chosen.system_prompt.clone();
-    let settings = &chosen.settings;
-    defaults.max_tokens = settings.max_tokens.map(|value| value as usize);
-    let sampling = &mut defaults.sampling;
-    sampling.temperature = settings.temperature.unwrap_or(sampling.temperature);
-    sampling.top_k = settings.top_k.map_or(sampling.top_k, |value| value as usize);
-    sampling.top_p = settings.top_p.unwrap_or(sampling.top_p);
-    sampling.min_p = settings.min_p.unwrap_or(sampling.min_p);
-    sampling.typical_p = settings.typical_p.unwrap_or(sampling.typical_p);
-    sampling.repeat_penalty = settings.repeat_penalty.unwrap_or(sampling.repeat_penalty);
-    sampling.repeat_last_n = settings
-        .repeat_last_n
-        // -1: all tokens.
-        .map_or(sampling.repeat_last_n, |value| usize::try_from(value).unwrap_or(usize::MAX));
-    sampling.presence_penalty = settings.presence_penalty.unwrap_or(sampling.presence_penalty);
-    sampling.frequency_penalty = settings.frequency_penalty.unwrap_or(sampling.frequency_penalty);
-    sampling.seed = settings.seed.or(sampling.seed);
+    defaults.max_tokens = chosen.settings.max_tokens.map(|value| value as usize);
+    for (parameter, value) in chosen.settings.sampling() {
+        defaults.sampling.set(parameter, value);
+    }
     defaults
 }
 

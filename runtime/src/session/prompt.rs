@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{PromptError, Session};
 use crate::TokenId;
-use crate::chat::{RenderRequest, Rendered};
+use crate::chat::{ChatTemplate, RenderRequest, Rendered};
 use crate::engine::Overflow;
 use crate::tokenizer::{Piece, Tokenizer, TokenizerError};
 
@@ -110,6 +110,25 @@ pub fn chat_tokens(
     let pieces: Vec<Piece<'_>> =
         pieces.map(|piece| Piece { text: &piece.text, special: special_in_given || !piece.given }).collect();
     Ok(begun(tokenizer, tokenizer.encode_pieces(&pieces, false)?))
+}
+
+/// What every conversation with this system prompt begins with, whoever's it is; nothing where there is none.
+pub(super) fn shared_beginning(
+    template: Option<&ChatTemplate>,
+    tokenizer: &Tokenizer,
+    system: Option<&str>,
+) -> Vec<TokenId> {
+    let Some((template, system)) = template.zip(system) else { return Vec::new() };
+    let with_first = |text: &str| {
+        let messages = vec![json!({ "role": "system", "content": system }), json!({ "role": "user", "content": text })];
+        let request = RenderRequest { messages, add_generation_prompt: true, ..Default::default() };
+        let rendered = template.render_pieces(&request, None, &mut || false).ok()?;
+        chat_tokens(tokenizer, &rendered, false).ok()
+    };
+    // Two messages that share no beginning: what their conversations share, no caller wrote.
+    let (Some(one), Some(other)) = (with_first("a"), with_first("1")) else { return Vec::new() };
+    let common = one.iter().zip(&other).take_while(|(one, other)| one == other).count();
+    one[..common].to_vec()
 }
 
 /// Puts the token in front that begins a sequence, where the model wants it and the text has not written it: templates

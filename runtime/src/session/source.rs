@@ -59,6 +59,8 @@ pub enum SourceError {
     Beside { path: PathBuf, line: String },
     #[error("{0}")]
     Adapter(String),
+    #[error("{path}: {line}")]
+    Part { path: PathBuf, line: String },
     #[error("{path}: this packed file carries no model; pack one with: satchel pack MODEL.gguf -o FILE")]
     EmptyBundle { path: PathBuf },
     #[error(
@@ -153,18 +155,23 @@ impl ModelSource {
         let first = Gguf::parse(&file).map_err(|error| SourceError::Gguf { path: path.to_owned(), error })?;
         let name = path.file_name().and_then(|name| name.to_str()).and_then(PartName::recognise);
         let split = first.split().map_err(|error| SourceError::Gguf { path: path.to_owned(), error })?;
-        if split.is_none_or(|split| split.count <= 1) {
+        let Some(split) = split.filter(|split| split.count > 1) else {
             let length = file.len();
             let parts = vec![MappedPart { file, start: 0, length }];
             return Ok(Self { path: path.to_owned(), parts, gguf: first, adapters: Vec::new(), packed: None });
-        }
-        let siblings: Vec<PathBuf> = match name {
-            Some(name) => name.siblings().map(|name| path.with_file_name(name)).collect(),
-            None => vec![path.to_owned()],
+        };
+        let Some(name) = name.filter(|name| name.is_of(&split)) else {
+            return Err(SourceError::Part { path: path.to_owned(), line: split.misnamed() });
         };
         let mut parts = Vec::new();
-        for path in siblings {
-            let file = MappedFile::open(&path).map_err(|error| SourceError::Open { path: path.clone(), error })?;
+        for sibling in name.siblings().map(|name| path.with_file_name(name)) {
+            let file = MappedFile::open(&sibling).map_err(|error| match error.kind() {
+                std::io::ErrorKind::NotFound => {
+                    let line = format!("this part of {} is missing: put all of them in one folder", path.display());
+                    SourceError::Part { path: sibling.clone(), line }
+                }
+                _ => SourceError::Open { path: sibling.clone(), error },
+            })?;
             let length = file.len();
             parts.push(MappedPart { file, start: 0, length });
         }

@@ -1,7 +1,7 @@
 //! Sequences and the pages they hold; kept prefixes are given up, least recently used first, when pages run out.
 
 use super::pool::Pool;
-use super::prefix::{Node, NodeId, PrefixTree};
+use super::prefix::{EVERYONE, Node, NodeId, PrefixTree};
 use crate::TokenId;
 use crate::device::{DeviceError, Program};
 use crate::plan::{BLOCK_TOKENS, PageId, StateGroup, StateLayout};
@@ -61,6 +61,8 @@ pub struct StateCache {
     layout: StateLayout,
     pools: Vec<Pool>,
     prefixes: PrefixTree,
+    /// What prompts of all callers may begin with, known to all.
+    shared: Vec<TokenId>,
 }
 
 impl StateCache {
@@ -68,7 +70,13 @@ impl StateCache {
     pub fn new(layout: &StateLayout, sequences: usize, positions: usize, step_tokens: usize) -> Self {
         let pages = Self::pages(layout, sequences, positions, step_tokens);
         let pools = pages.into_iter().enumerate().map(|(group, pages)| Pool::new(group, pages)).collect();
-        Self { layout: layout.clone(), pools, prefixes: PrefixTree::default() }
+        Self { layout: layout.clone(), pools, prefixes: PrefixTree::default(), shared: Vec::new() }
+    }
+
+    /// Lets all callers share the whole blocks at the beginning of these tokens: what everyone's prompt begins with and no
+    /// caller wrote.
+    pub fn share(&mut self, tokens: Vec<TokenId>) {
+        self.shared = tokens;
     }
 
     /// Pages of each group that such a cache holds at the most.
@@ -275,13 +283,14 @@ impl StateCache {
         tokens: &[TokenId],
     ) -> NodeId {
         let parent = block.checked_sub(1).map(|before| sequence.path[before]);
+        let owner = self.owner_of(sequence, block, tokens.len());
         let own: Vec<Option<PageId>> = (0..self.layout.groups.len())
             .map(|group| {
                 let paged = !self.layout.groups[group].is_recurrent();
                 paged.then(|| sequence.pages[group].get(block).copied().flatten()).flatten()
             })
             .collect();
-        if let Some(known) = self.prefixes.child(sequence.owner, parent, tokens) {
+        if let Some(known) = self.prefixes.child(owner, parent, tokens) {
             self.prefixes.touch(known);
             for (group, own) in own.into_iter().enumerate() {
                 let Some(own) = own else { continue };
@@ -303,9 +312,9 @@ impl StateCache {
         for (group, page) in own.iter().enumerate() {
             page.iter().for_each(|&page| self.pools[group].hold(page));
         }
-        let node = self.prefixes.insert(sequence.owner, parent, tokens, own);
+        let node = self.prefixes.insert(owner, parent, tokens, own);
         // Shorter beginnings of the same block are of no use beside it.
-        for shorter in self.prefixes.covered_by(sequence.owner, parent, tokens) {
+        for shorter in self.prefixes.covered_by(owner, parent, tokens) {
             let mut gone = self.prefixes.remove(shorter);
             self.prefixes.node_mut(node).checkpoints.append(&mut gone.checkpoints);
             self.release_node(program, gone);
@@ -317,6 +326,14 @@ impl StateCache {
             self.release_node(program, gone);
         }
         node
+    }
+
+    /// Whose a block is: everyone's, where it and all before it are a whole beginning of what all share.
+    fn owner_of(&self, sequence: &Sequence, block: usize, tokens: usize) -> u64 {
+        let end = block * BLOCK_TOKENS + tokens;
+        let is_shared =
+            tokens == BLOCK_TOKENS && self.shared.get(..end).is_some_and(|shared| shared == &sequence.tokens[..end]);
+        if is_shared { EVERYONE } else { sequence.owner }
     }
 
     /// Makes all of the sequence known, its last block too, and keeps a copy of its recurrent state: a later prompt can go on

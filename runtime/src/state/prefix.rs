@@ -1,12 +1,16 @@
 //! The tokens whose state is kept, as a tree of blocks: a node's path from the root is all tokens before it.
 //!
 //! Tokens are compared, not hashes of them, so two prefixes can never be taken for one another. Each caller has a tree of its
-//! own (`owner`): what one caller wrote is never found by another. Nodes of fewer than a whole block of tokens are leaves.
+//! own (`owner`): what one caller wrote is never found by another. What belongs to everyone, a bundle's system prompt, is
+//! under [`EVERYONE`], and the callers' trees go on from there. Nodes of fewer than a whole block of tokens are leaves.
 
 use std::collections::HashMap;
 
 use crate::TokenId;
 use crate::plan::{BLOCK_TOKENS, PageId};
+
+/// The owner of what all callers share.
+pub(super) const EVERYONE: u64 = u64::MAX;
 
 /// Number of a node.
 pub(super) type NodeId = usize;
@@ -74,16 +78,21 @@ impl PrefixTree {
         self.nodes[id].as_mut().expect("the node is there")
     }
 
-    fn children(&self, owner: u64, parent: Option<NodeId>) -> &[NodeId] {
-        match parent {
-            Some(parent) => &self.node(parent).children,
-            None => self.roots.get(&owner).map_or(&[], |roots| roots),
-        }
+    /// The children of `parent` that `owner` may know of.
+    fn children(&self, owner: u64, parent: Option<NodeId>) -> impl Iterator<Item = NodeId> {
+        let roots = |owner: u64| self.roots.get(&owner).map_or(&[][..], |roots| roots);
+        let (first, second) = match parent {
+            Some(parent) => (&self.node(parent).children[..], &[][..]),
+            None if owner == EVERYONE => (roots(owner), &[][..]),
+            None => (roots(owner), roots(EVERYONE)),
+        };
+        let known = move |child: &NodeId| [owner, EVERYONE].contains(&self.node(*child).owner);
+        first.iter().chain(second).copied().filter(known)
     }
 
     /// The child of `parent` with exactly these tokens.
     pub(super) fn child(&self, owner: u64, parent: Option<NodeId>, tokens: &[TokenId]) -> Option<NodeId> {
-        self.children(owner, parent).iter().copied().find(|&child| self.node(child).tokens == tokens)
+        self.children(owner, parent).find(|&child| self.node(child).tokens == tokens)
     }
 
     /// The longest known beginning of `tokens`.
@@ -98,8 +107,8 @@ impl PrefixTree {
                 found.path.push(child);
                 continue;
             }
-            let children = self.children(owner, parent).iter();
-            let best = children.map(|&child| (child, common_prefix(&self.node(child).tokens, block)));
+            let children = self.children(owner, parent);
+            let best = children.map(|child| (child, common_prefix(&self.node(child).tokens, block)));
             found.partial = best.max_by_key(|&(_, common)| common).filter(|&(_, common)| common > 0);
             if let Some((child, _)) = found.partial {
                 self.node_mut(child).used = self.clock;
@@ -165,7 +174,8 @@ impl PrefixTree {
 
     /// Leaves of fewer than a whole block that `tokens` begin with, below `parent`.
     pub(super) fn covered_by(&self, owner: u64, parent: Option<NodeId>, tokens: &[TokenId]) -> Vec<NodeId> {
-        let children = self.children(owner, parent).iter().copied();
+        // Of its own only: what a shorter node holds goes to the longer one, and may not change hands.
+        let children = self.children(owner, parent).filter(|&child| self.node(child).owner == owner);
         children
             .filter(|&child| {
                 let known = &self.node(child).tokens;

@@ -235,3 +235,21 @@ fn without_memory_a_sequence_stops_and_the_others_go_on() {
     fill(&mut cache, &mut memory, &mut first, &[1]);
     assert_eq!(first.len(), 65);
 }
+
+#[test]
+fn what_no_caller_wrote_is_shared_by_all() {
+    let (mut cache, mut memory) = (StateCache::new(&layout(&[FULL]), 3, 448, 64), Ledger::default());
+    let system: Vec<TokenId> = (0..150).collect();
+    cache.share(system.clone());
+    let prompt = |own: TokenId| system.iter().copied().chain((0..60).map(|at| own + at)).collect::<Vec<_>>();
+    let (first, _) = run(&mut cache, &mut memory, 1, &prompt(1000));
+    let second = cache.begin(&mut memory, 2, &prompt(1000));
+    assert_eq!(second.len(), 128, "whole blocks of the system prompt, and nothing of what the other caller wrote");
+    assert_eq!(pages(&second, 0), pages(&first, 0)[..2]);
+    cache.end(&mut memory, first);
+    assert_eq!(cache.begin(&mut memory, 1, &prompt(1000)).len(), 209, "a caller still finds its own");
+    let other: Vec<TokenId> = (500..700).collect();
+    let (third, _) = run(&mut cache, &mut memory, 1, &other);
+    assert!(cache.begin(&mut memory, 2, &other).is_empty());
+    cache.end(&mut memory, third);
+}

@@ -1,6 +1,7 @@
 // POST /v1/chat/completions, streamed: the request made of a branch of messages, and the answer as a series of steps.
 
 import type { Message, Sampling, Timings } from "../store/types";
+import { withAccess } from "./access";
 import { EventStreamParser } from "./event-stream";
 import { endpoint } from "./facts";
 import { ApiFailure, refusal } from "./failures";
@@ -35,7 +36,7 @@ export async function* streamAnswer(model: string, messages: ChatMessage[], samp
   const body = JSON.stringify({ model, messages, ...sampling, stream: true, stream_options: { include_usage: true } });
   let response: Response;
   try {
-    response = await fetch(endpoint("v1/chat/completions"), { method: "POST", headers: { "content-type": "application/json" }, body, signal });
+    response = await fetch(endpoint("v1/chat/completions"), { method: "POST", headers: withAccess({ "content-type": "application/json" }), body, signal });
   } catch (error) {
     if (signal.aborted) throw error;
     throw new ApiFailure("unreachable", "no answer from the server");

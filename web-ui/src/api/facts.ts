@@ -1,6 +1,7 @@
 // GET /api/facts: what the server runs, and its defaults. Fields that are missing or of another type count as unknown,
 // so that a page and a server of different versions still talk.
 
+import { withAccess } from "./access";
 import { ApiFailure, refusal } from "./failures";
 
 export interface Defaults {
@@ -13,6 +14,13 @@ export interface Defaults {
   max_tokens: number | null;
 }
 
+/** What the server takes for a sampling parameter. */
+export interface Limits {
+  min: number;
+  max: number;
+  help: string;
+}
+
 export interface Facts {
   name: string;
   architecture: string | null;
@@ -22,6 +30,8 @@ export interface Facts {
   threads: number | null;
   version: string | null;
   defaults: Defaults;
+  /** By the parameter's name. */
+  sampling: Readonly<Record<string, Limits>>;
 }
 
 /** The address of an endpoint, relative to where the page lies. */
@@ -32,7 +42,7 @@ export function endpoint(path: string): URL {
 export async function fetchFacts(): Promise<Facts> {
   let response: Response;
   try {
-    response = await fetch(endpoint("api/facts"), { cache: "no-store" });
+    response = await fetch(endpoint("api/facts"), { cache: "no-store", headers: withAccess() });
   } catch {
     throw new ApiFailure("unreachable", "no answer from the server");
   }
@@ -52,6 +62,7 @@ export function readFacts(body: unknown): Facts {
     isa: text(root.isa),
     threads: number(root.threads),
     version: text(root.version),
+    sampling: readSampling(root.sampling),
     defaults: {
       system_prompt: text(defaults.system_prompt),
       temperature: number(defaults.temperature),
@@ -62,6 +73,15 @@ export function readFacts(body: unknown): Facts {
       max_tokens: number(defaults.max_tokens),
     },
   };
+}
+
+function readSampling(rows: unknown): Record<string, Limits> {
+  const sampling: Record<string, Limits> = {};
+  for (const row of Array.isArray(rows) ? rows.map(fields) : []) {
+    const [name, min, max, help] = [text(row.name), number(row.min), number(row.max), text(row.help)];
+    if (name !== null && min !== null && max !== null && help !== null) sampling[name] = { min, max, help };
+  }
+  return sampling;
 }
 
 function fields(value: unknown): Record<string, unknown> {

@@ -43,6 +43,9 @@ export function explain(error: unknown): Failure {
       detail: `${sentence(error.message)} Start a new conversation, edit an earlier message to go on from there, or shorten the system prompt.`,
     };
   }
+  if (error.status === 401) {
+    return { title: "This server needs a key", detail: "Type one above, or open the link that the server printed when it started." };
+  }
   if (error.status === 429 || error.status === 503) {
     return { title: "The server is busy", detail: `${sentence(error.message)} Wait a moment, then try again.` };
   }

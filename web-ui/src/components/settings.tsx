@@ -79,6 +79,7 @@ function SystemPrompt(): JSX.Element {
 function Field({ field }: { field: SamplingField }): JSX.Element {
   const value = sampling.value[field.key];
   const standard = serverDefault(field, facts.value?.defaults ?? null);
+  const limits = facts.value?.sampling[field.key];
   const [text, setText] = useState(value === undefined ? "" : String(value));
   const [problem, setProblem] = useState<string | null>(null);
   useEffect(() => {
@@ -88,7 +89,7 @@ function Field({ field }: { field: SamplingField }): JSX.Element {
   const id = `sampling-${field.key}`;
   const enter = (typed: string): void => {
     setText(typed);
-    const result = readField(field, typed);
+    const result = readField(field, typed, limits);
     if ("problem" in result) {
       setProblem(result.problem);
       return;
@@ -116,17 +117,17 @@ function Field({ field }: { field: SamplingField }): JSX.Element {
       {field.slider && (
         <input
           type="range"
-          min={field.min}
-          max={field.max}
+          min={field.slider.min}
+          max={field.slider.max}
           step={field.step}
-          value={value ?? standard ?? field.min}
+          value={value ?? standard ?? field.slider.min}
           aria-label={`${field.label}, slider`}
           class={value === undefined ? "unset" : ""}
           onInput={(event) => enter(event.currentTarget.value)}
         />
       )}
       <p id={`${id}-help`} class={problem ? "help problem" : "help"} role={problem ? "alert" : undefined}>
-        {problem ? `${problem}.` : field.help}
+        {problem ? `${problem}.` : limits && `${limits.help}.`}
       </p>
     </div>
   );

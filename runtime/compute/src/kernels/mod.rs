@@ -104,6 +104,7 @@ static KNOWN: &[Known] = &[
 /// The tables that tests run on, with a line that says which were left out and why. `SATCHEL_TEST_TABLES`, names with spaces
 /// between, leaves out the others: an emulated processor is slow.
 #[cfg(any(test, feature = "testing"))]
+#[allow(clippy::print_stdout, reason = "tests say what they ran on")]
 pub fn tables_under_test(test: &str) -> Vec<&'static Kernels> {
     let wanted = std::env::var("SATCHEL_TEST_TABLES").ok();
     let wanted = |name: &str| wanted.as_ref().is_none_or(|wanted| wanted.split(' ').any(|wanted| wanted == name));

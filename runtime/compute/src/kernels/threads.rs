@@ -11,28 +11,36 @@
 //!
 //! The one idea to know is why a borrowed closure is safe here. The word holds the job's generation and the chunks left, and a
 //! chunk is taken by compare-and-swap on it. A thread that took one is counted in `pending` until it reports, and `run` does not
-//! return before `pending` is zero. A late worker that read the word of a finished job cannot take anything: the swap fails,
+//! return before `pending` is zero. That is `job`, of which `tests/loom` runs every interleaving. A late worker that read the word of a finished job cannot take anything: the swap fails,
 //! because the generation or the range has moved on, and what it read about the job is thrown away unused.
 #![allow(unsafe_code)]
 
 mod disjoint;
+mod job;
 mod presence;
 mod word;
+
+/// What `job` is made of; `tests/loom` has its own in their place.
+mod sync {
+    pub(super) use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize};
+    pub(super) use std::sync::{Condvar, Mutex};
+}
 
 use std::any::Any;
 use std::cell::Cell;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 pub(crate) use disjoint::Disjoint;
+use job::{Job, Line};
 use presence::Presence;
-use word::{End, Word};
+use word::End;
 
 /// How long a worker looks for the next job before it sleeps. Waking one costs the caller a system call and the job some
 /// 50 µs of that worker's help, and the gaps between the jobs of a token are shorter than this.
@@ -42,9 +50,6 @@ const WORKER_SPIN: Duration = Duration::from_micros(60);
 /// its processor to another process; sleeping gives it ours.
 const JOIN_SPIN: Duration = Duration::from_micros(40);
 
-/// Set in `pending` by a caller that went to sleep: whoever reports last wakes it.
-const CALLER_SLEEPS: usize = 1 << (usize::BITS - 1);
-
 type Work<'a> = &'a (dyn Fn(usize) + Sync);
 
 thread_local! {
@@ -52,30 +57,12 @@ thread_local! {
     static IN_JOB: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Keeps what different threads write on different cache lines (128 bytes: adjacent lines are fetched in pairs).
-#[repr(align(128))]
-struct Line<T>(T);
-
-/// What the caller writes to open a job, and every thread takes chunks from.
-struct Job {
-    /// A [`Word`]; `work` is published by the store that opens a generation.
-    word: AtomicU64,
-    /// Points at the caller's `Work`, alive while `pending` is not zero.
-    work: AtomicPtr<()>,
-    /// Where the caller ran when it opened the job.
-    processor: AtomicUsize,
-}
-
 struct Shared {
-    job: Line<Job>,
-    /// Chunks of the open job that no thread has reported as finished.
-    pending: Line<AtomicUsize>,
+    job: Job,
     /// A chunk of the open job panicked: the others are taken, but not run.
     panicked: AtomicBool,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     closing: AtomicBool,
-    join_lock: Mutex<()>,
-    joined: Condvar,
     /// One flag a worker: it sleeps, or is about to.
     asleep: Vec<Line<AtomicBool>>,
 }
@@ -94,17 +81,10 @@ impl Threads {
     pub fn new(threads: usize) -> Self {
         let wanted = threads.max(1) - 1;
         let shared = Arc::new(Shared {
-            job: Line(Job {
-                word: AtomicU64::new(0),
-                work: AtomicPtr::new(ptr::null_mut()),
-                processor: AtomicUsize::new(usize::MAX),
-            }),
-            pending: Line(AtomicUsize::new(0)),
+            job: Job::new(),
             panicked: AtomicBool::new(false),
             panic: Mutex::new(None),
             closing: AtomicBool::new(false),
-            join_lock: Mutex::new(()),
-            joined: Condvar::new(),
             asleep: (0..wanted).map(|_| Line(AtomicBool::new(false))).collect(),
         });
         let mut workers = Vec::with_capacity(wanted);
@@ -189,39 +169,17 @@ impl Drop for Threads {
 impl Shared {
     /// Opens a job. The caller holds the turn, so the job before it has no chunk left and none pending.
     fn open(&self, back: u16, work: &Work<'_>) {
-        let job = &self.job.0;
-        job.work.store(ptr::from_ref(work).cast_mut().cast(), Relaxed);
-        job.processor.store(presence::processor(), Relaxed);
         self.panicked.store(false, Relaxed);
-        self.pending.0.store(usize::from(back), Relaxed);
-        let generation = Word::unpack(job.word.load(Relaxed)).generation.wrapping_add(1);
-        // Release publishes the above. SeqCst pairs with `sleep`: either that worker sees this job, or we see its flag.
-        job.word.store(Word { generation, front: 0, back }.pack(), SeqCst);
+        self.job.open(back, ptr::from_ref(work).cast_mut().cast(), presence::processor());
     }
 
     /// Takes the next chunk of the open job at that end, if there is one. It belongs to this thread until it is reported.
     fn take(&self, end: End) -> Option<(usize, Work<'_>)> {
-        let job = &self.job.0;
-        let mut packed = job.word.load(Acquire);
-        loop {
-            let word = Word::unpack(packed);
-            if word.is_over() {
-                return None;
-            }
-            let (chunk, rest) = word.take(end);
-            let work = job.work.load(Relaxed);
-            match job.word.compare_exchange_weak(packed, rest.pack(), AcqRel, Acquire) {
-                Ok(_) => {
-                    // SAFETY: the swap succeeded, so this generation was open from our first look at the word until now: the
-                    // next one opens only after our report of this chunk, hence `work` is this generation's (its store
-                    // happened before our acquiring load, the next one's happens after our report). `run` keeps the reference
-                    // it points at, and the closure behind that, until every chunk is reported.
-                    let work = unsafe { *work.cast::<Work<'_>>() };
-                    return Some((usize::from(chunk), work));
-                }
-                Err(now) => packed = now,
-            }
-        }
+        let (chunk, work) = self.job.take(end)?;
+        // SAFETY: this is the `work` of the job that the chunk is of, and it is good until that is reported: `run` keeps the
+        // reference it points at, and the closure behind that, until every chunk is.
+        let work = unsafe { *work.cast::<Work<'_>>() };
+        Some((chunk, work))
     }
 
     /// Takes and runs chunks until none is left or `leave` says so, then reports them.
@@ -244,32 +202,20 @@ impl Shared {
             }
             finished += 1;
         }
-        if finished > 0 && self.pending.0.fetch_sub(finished, AcqRel) == CALLER_SLEEPS + finished {
-            // The lock orders this notice after the caller's last look at `pending`.
-            drop(lock(&self.join_lock));
-            self.joined.notify_all();
-        }
+        self.job.report(finished);
     }
 
     /// Waits for the chunks that other threads hold.
     fn join(&self) {
-        let pending = &self.pending.0;
-        if spin_until(JOIN_SPIN, || pending.load(Acquire) == 0) {
-            return;
-        }
-        let mut guard = lock(&self.join_lock);
-        if pending.fetch_or(CALLER_SLEEPS, AcqRel) == 0 {
-            return;
-        }
-        while pending.load(Acquire) != CALLER_SLEEPS {
-            guard = self.joined.wait(guard).unwrap_or_else(|poisoned| poisoned.into_inner());
+        if !spin_until(JOIN_SPIN, || self.job.is_finished()) {
+            self.job.join();
         }
     }
 
     /// A worker's life.
     fn serve(&self, index: usize) {
         IN_JOB.set(true);
-        let wanted = || !Word::unpack(self.job.0.word.load(SeqCst)).is_over() || self.closing.load(SeqCst);
+        let wanted = || !self.job.is_over() || self.closing.load(SeqCst);
         let end = if index.is_multiple_of(2) { End::Back } else { End::Front };
         let mut presence = Presence::new();
         loop {
@@ -290,7 +236,7 @@ impl Shared {
             if self.closing.load(SeqCst) {
                 return;
             }
-            presence.avoid(self.job.0.processor.load(Relaxed));
+            presence.avoid(self.job.processor());
             self.participate(end, || presence.is_over());
         }
     }

@@ -187,7 +187,7 @@ fn forged_directories_with_a_right_seal_are_refused() {
         refused(&forged(|_, records, _| records[3].name = records[2].name.clone())).contains("as satchel writes it")
     );
     assert!(refused(&forged(|_, records, _| drop(records.pop()))).contains("not its last entry"));
-    assert!(refused(&forged(|_, records, _| drop(records.remove(2)))).contains("different entries"));
+    assert!(refused(&forged(|_, records, _| drop(records.remove(2)))).contains(outside));
     assert!(refused(&forged(|_, _, seal| seal.payload = Digest::of(b""))).contains("SHA-256"));
     assert!(refused(&forged(|_, _, seal| seal.program_bytes = u64::MAX)).contains(outside));
     assert!(refused(&forged(|_, _, seal| seal.format = 0)).contains("contradict"));
@@ -202,7 +202,22 @@ fn a_model_that_is_not_aligned_is_refused() {
         file.copy_within(begin..end, begin + 1);
         first.header_offset += 1;
     });
-    assert!(refused(&file).contains("disagree on entry model-00001-of-00002.gguf"));
+    assert!(refused(&file).contains("entry model-00001-of-00002.gguf lies outside its place"));
+}
+
+#[test]
+fn a_gap_in_front_of_a_model_is_all_zeros_and_no_longer_than_it_must_be() {
+    let (file, _) = built();
+    let bundle = Bundle::open(&file).unwrap().unwrap();
+    let header = bundle.model_entries()[0].offset - directory::local_header_bytes("model-00001-of-00002.gguf");
+    assert!(header > bundle.program_bytes);
+    for at in [bundle.program_bytes, header - 1] {
+        let mut file = file.clone();
+        file[at as usize] = b'x';
+        assert!(refused(&file).contains("the gap before entry model-00001-of-00002.gguf is not all zeros"));
+    }
+    let early = forged(|_, _, seal| seal.program_bytes -= 1);
+    assert!(refused(&early).contains("is not all zeros"), "the program's last byte counts as a gap");
 }
 
 #[test]
@@ -237,7 +252,7 @@ fn a_manifest_is_held_to_the_rules_even_when_its_hash_is_right() {
         ("\"format\": 1", "\"format\": 2", "format 2"),
         ("\"temperature\"", "\"temperatura\"", "unknown field"),
         ("0.7", "-.7", "invalid number"),
-        ("0.7", "999", "0 to 100"),
+        ("0.7", "999", "between 0 and 100"),
         ("ui/index.html", "ui/../../html", "relative path"),
         ("licenses/LICENSE", "somewhere/LICENS", "not where"),
         ("model-00002-of-00002.gguf", "model-00001-of-00002.gguf", "two entries"),

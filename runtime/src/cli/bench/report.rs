@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::speed::Test;
 use crate::cli::Failure;
 use crate::cli::inspect::short_count;
+use crate::cli::out::outln;
 use crate::cli::perplexity::Measured;
 use crate::cli::quantize::file_type::FileType;
 use crate::device::MemoryUse;
@@ -74,7 +75,7 @@ impl Report {
             if let (Value::Object(line), Value::Object(speed)) = (&mut line, speed(test)) {
                 line.extend(speed);
             }
-            println!("{}", serde_json::to_string(&line)?);
+            outln!("{}", serde_json::to_string(&line)?)?;
         }
         Ok(())
     }
@@ -132,29 +133,30 @@ impl Table {
         Self { name_width: longest.unwrap_or(0).max("model".len()) }
     }
 
-    pub(super) fn print(&self, report: &Report, first: bool) {
+    pub(super) fn print(&self, report: &Report, first: bool) -> Result<(), Failure> {
         let cells = cells(report);
         let joined = |cell: &dyn Fn(&Cell) -> String| cells.iter().map(cell).collect::<Vec<_>>().join(" | ");
         let width = self.name_width;
         if first {
-            println!("| {:<width$} | {} |", "model", joined(&|(head, width, _)| format!("{head:>width$}")));
-            println!("| {} | {} |", "-".repeat(width), joined(&|(_, width, _)| format!("{}:", "-".repeat(width - 1))));
+            outln!("| {:<width$} | {} |", "model", joined(&|(head, width, _)| format!("{head:>width$}")))?;
+            outln!("| {} | {} |", "-".repeat(width), joined(&|(_, width, _)| format!("{}:", "-".repeat(width - 1))))?;
         }
-        println!("| {:<width$} | {} |", report.name, joined(&|(_, width, text)| format!("{text:>width$}")));
+        outln!("| {:<width$} | {} |", report.name, joined(&|(_, width, text)| format!("{text:>width$}")))
     }
 
     /// What the columns mean, where it is not plain.
-    pub(super) fn print_note(&self, reports: &[Report]) {
-        let Some(last) = reports.last() else { return };
-        println!(
+    pub(super) fn print_note(&self, reports: &[Report]) -> Result<(), Failure> {
+        let Some(last) = reports.last() else { return Ok(()) };
+        outln!(
             "\nmemory: weights, KV cache and scratch of the tests, and what was predicted of it; speed: tokens a second"
-        );
+        )?;
         if last.cache != CacheTypes::default() {
-            println!("KV cache: {}", last.cache);
+            outln!("KV cache: {}", last.cache)?;
         }
         if let Some(Measured { predicted_tokens, windows, context, .. }) = last.perplexity {
-            println!("perplexity: {predicted_tokens} tokens in {windows} windows of {context}");
+            outln!("perplexity: {predicted_tokens} tokens in {windows} windows of {context}")?;
         }
+        Ok(())
     }
 }
 

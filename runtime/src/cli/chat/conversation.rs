@@ -3,11 +3,11 @@
 use std::io::Write;
 use std::path::Path;
 
+use satchel_packer::{Error, Output};
 use serde_json::{Value, json};
 
 use crate::chat::message::read_messages;
 use crate::cli::Failure;
-use crate::cli::atomic::AtomicFile;
 use crate::cli::text_input::read_text;
 
 /// Messages in order; a system message, where there is one, is the first.
@@ -76,13 +76,14 @@ impl Conversation {
     /// Writes `{"messages": […]}`, whole or not at all.
     pub(super) fn save(&self, path: &Path, overwrite: bool) -> Result<(), Failure> {
         let text = serde_json::to_string_pretty(&json!({"messages": self.messages}))?;
-        let exists = || Failure::new(format!("{} exists; /save! {0} overwrites it", path.display()));
-        if !overwrite && path.symlink_metadata().is_ok() {
-            return Err(exists());
-        }
-        let file = AtomicFile::create(path)?;
-        writeln!(file.file(), "{text}").map_err(|error| file.failure(&error))?;
-        if overwrite { file.commit() } else { file.commit_new() }
+        let told = |error| match error {
+            Error::Exists(path) => Failure::new(format!("{} exists; /save! {0} overwrites it", path.display())),
+            other => other.into(),
+        };
+        let output = Output::create_or_stream(path, overwrite).map_err(told)?;
+        let bytes = text.len() as u64 + 1;
+        writeln!(output.file(), "{text}").map_err(|error| output.write_failed(error, bytes))?;
+        output.commit().map_err(told)
     }
 
     /// Reads what `save` writes, or a bare array of messages.

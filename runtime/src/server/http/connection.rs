@@ -4,65 +4,66 @@
 //! looking whether the client has left.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::body::ChunkedDecoder;
+use super::budget::{Budget, Reservation};
 use super::head::{BodyLength, Head, Method, parse_head};
-use super::response::{Framing, Response, write_head};
-use super::{Handler, Refusal, Request};
-use crate::server::limits::Limits;
+use super::listener::{Phase, Place};
+use super::response::{Framing, Headers, Response, write_head};
+use super::socket::Socket;
+use super::{Body, Handler, Peer, Refusal};
+use crate::server::limits::{Limits, MAX_PIPELINED_BYTES};
 
-/// Received bytes that may wait behind the request being answered.
-const MAX_PIPELINED_BYTES: usize = 64 << 10;
 /// A refused client gets this long to read why, while what it still sends is dropped.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Serves one connection until either side ends it.
-pub(super) fn serve(stream: TcpStream, limits: &Limits, handler: &dyn Handler, stopping: &AtomicBool) {
-    // Tokens are small writes; waiting to fill a segment would add up to 40 ms to each.
-    let _ = stream.set_nodelay(true);
-    let _ = stream.set_write_timeout(Some(limits.write_timeout));
-    let mut wire = Wire { stream, received: Vec::new(), left: false };
+pub(super) fn serve(socket: Socket, limits: &Limits, budget: &Arc<Budget>, handler: &dyn Handler, place: &Place) {
+    socket.send_at_once();
+    let _ = socket.set_write_timeout(limits.write_timeout);
+    let mut wire = Wire { socket, received: Vec::new(), left: false };
     // A new connection that says nothing is given less time than one that has shown what it is for.
     let mut patience = limits.head_timeout;
-    while !stopping.load(Ordering::Relaxed) {
-        match read_request(&mut wire, limits, patience) {
+    while !place.stopping() && place.enter(Phase::Idle) {
+        match next_request(&mut wire, limits, budget, patience, handler, place) {
             Ok(Some(request)) => {
-                if !answer(&mut wire, &request, handler, stopping) {
+                if !place.enter(Phase::Answering) || !answer(&mut wire, request, handler, place) {
                     break;
                 }
                 patience = limits.idle_timeout;
             }
             Ok(None) => break,
-            Err(refusal) => {
-                let mut exchange = Exchange::new(&mut wire, None, true);
-                let _ = exchange.respond(&handler.refuse(&refusal));
+            Err(response) => {
+                let _ = Exchange::new(&mut wire, None, place.peer, true).respond(&response);
                 wire.linger();
                 return;
             }
         }
     }
-    let _ = wire.stream.shutdown(Shutdown::Both);
+    wire.socket.shutdown(Shutdown::Both);
 }
 
 /// Refuses a connection before anything is read from it.
-pub(super) fn turn_away(stream: TcpStream, response: &Response) {
-    let _ = stream.set_write_timeout(Some(Duration::from_millis(100)));
-    let mut wire = Wire { stream, received: Vec::new(), left: false };
-    let _ = Exchange::new(&mut wire, None, true).respond(response);
+pub(super) fn turn_away(socket: Socket, response: &Response) {
+    let _ = socket.set_write_timeout(Duration::from_millis(100));
+    let mut wire = Wire { socket, received: Vec::new(), left: false };
+    let nobody = Peer { connection: 0, address: None };
+    let _ = Exchange::new(&mut wire, None, nobody, true).respond(response);
     // What has already arrived must be read, or the close becomes a reset that overtakes the response.
     wire.look();
-    let _ = wire.stream.shutdown(Shutdown::Write);
+    wire.socket.shutdown(Shutdown::Write);
 }
 
 /// Runs the handler; true when the connection can take another request.
-fn answer(wire: &mut Wire, request: &Request, handler: &dyn Handler, stopping: &AtomicBool) -> bool {
-    let close = !request.head.keep_alive || stopping.load(Ordering::Relaxed);
-    let mut exchange = Exchange::new(wire, Some(&request.head), close);
-    let outcome = catch_unwind(AssertUnwindSafe(|| handler.handle(request, &mut exchange)));
+fn answer(wire: &mut Wire, request: Request, handler: &dyn Handler, place: &Place) -> bool {
+    let Request { head, common, body } = request;
+    let close = !head.keep_alive || place.stopping();
+    let mut exchange = Exchange { common, ..Exchange::new(wire, Some(&head), place.peer, close) };
+    let outcome = catch_unwind(AssertUnwindSafe(|| handler.handle(&head, body, &mut exchange)));
     let written = match outcome {
         Ok(written) => written,
         Err(_) if exchange.state == State::Waiting => {
@@ -75,23 +76,56 @@ fn answer(wire: &mut Wire, request: &Request, handler: &dyn Handler, stopping: &
     written.is_ok() && exchange.state == State::Done && !exchange.close
 }
 
-/// Reads a request; `None` when the client has none to send within its `patience`.
-fn read_request(wire: &mut Wire, limits: &Limits, patience: Duration) -> Result<Option<Request>, Refusal> {
+/// A whole request that was admitted.
+struct Request {
+    head: Head,
+    /// Headers of whatever response it gets.
+    common: Headers,
+    body: Body,
+}
+
+/// Reads a request; `None` when the client has none to send within its `patience`, a response where it is refused.
+fn next_request(
+    wire: &mut Wire,
+    limits: &Limits,
+    budget: &Arc<Budget>,
+    patience: Duration,
+    handler: &dyn Handler,
+    place: &Place,
+) -> Result<Option<Request>, Response> {
+    let refuse = |refusal: Refusal| handler.refuse(&refusal);
     if wire.received.is_empty() && !matches!(wire.fill(Instant::now() + patience), Ok(1..)) {
         return Ok(None);
     }
+    if !place.enter(Phase::Head) {
+        return Ok(None);
+    }
+    let Some(head) = read_head(wire, limits).map_err(refuse)? else { return Ok(None) };
+    // Before a byte of its body is taken.
+    let common = handler.admit(&head, &place.peer)?;
+    if !place.enter(Phase::Body) {
+        return Ok(None);
+    }
+    let body = read_body(wire, &head, limits, budget.reserve()).map_err(refuse)?;
+    Ok(body.map(|body| Request { head, common, body }))
+}
+
+fn read_head(wire: &mut Wire, limits: &Limits) -> Result<Option<Head>, Refusal> {
     let deadline = Instant::now() + limits.head_timeout;
-    let head = loop {
+    loop {
         if let Some((head, length)) = parse_head(&wire.received, limits)? {
             wire.received.drain(..length);
-            break head;
+            return Ok(Some(head));
         }
         match wire.fill(deadline) {
             Ok(0) => return Ok(None),
             Ok(_) => {}
             Err(error) => return timed_out(&error, "headers", limits.head_timeout),
         }
-    };
+    }
+}
+
+fn read_body(wire: &mut Wire, head: &Head, limits: &Limits, held: Reservation) -> Result<Option<Body>, Refusal> {
     if let BodyLength::Exact(length) = head.body
         && length > limits.max_body_bytes as u64
     {
@@ -100,24 +134,25 @@ fn read_request(wire: &mut Wire, limits: &Limits, patience: Duration) -> Result<
     if head.expects_continue
         && wire.received.is_empty()
         && head.body != BodyLength::Exact(0)
-        && wire.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").is_err()
+        && wire.socket.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").is_err()
     {
         return Ok(None);
     }
     let deadline = Instant::now() + limits.body_timeout;
-    let mut body = Vec::new();
+    let mut body = Body { bytes: Vec::new(), held };
     let mut decoder = ChunkedDecoder::new(limits.max_body_bytes);
     loop {
         let whole = match head.body {
-            BodyLength::Chunked => decoder.decode(&mut wire.received, &mut body)?,
+            BodyLength::Chunked => decoder.decode(&mut wire.received, &mut body.bytes)?,
             BodyLength::Exact(length) => {
-                let missing = (length as usize).saturating_sub(body.len()).min(wire.received.len());
-                body.extend(wire.received.drain(..missing));
-                body.len() as u64 == length
+                let missing = (length as usize).saturating_sub(body.bytes.len()).min(wire.received.len());
+                body.bytes.extend(wire.received.drain(..missing));
+                body.bytes.len() as u64 == length
             }
         };
+        body.hold(body.bytes.capacity())?;
         if whole {
-            return Ok(Some(Request { head, body }));
+            return Ok(Some(body));
         }
         match wire.fill(deadline) {
             Ok(0) => return Ok(None),
@@ -127,7 +162,7 @@ fn read_request(wire: &mut Wire, limits: &Limits, patience: Duration) -> Result<
     }
 }
 
-fn timed_out(error: &io::Error, part: &str, limit: Duration) -> Result<Option<Request>, Refusal> {
+fn timed_out<T>(error: &io::Error, part: &str, limit: Duration) -> Result<Option<T>, Refusal> {
     match error.kind() {
         ErrorKind::TimedOut | ErrorKind::WouldBlock => {
             Err(Refusal::new(408, format!("the request's {part} did not arrive within {} s", limit.as_secs_f32())))
@@ -138,7 +173,7 @@ fn timed_out(error: &io::Error, part: &str, limit: Duration) -> Result<Option<Re
 
 /// A socket and what was read from it ahead of need.
 struct Wire {
-    stream: TcpStream,
+    socket: Socket,
     received: Vec<u8>,
     left: bool,
 }
@@ -152,8 +187,8 @@ impl Wire {
             if remaining.is_zero() {
                 return Err(ErrorKind::TimedOut.into());
             }
-            self.stream.set_read_timeout(Some(remaining))?;
-            match self.stream.read(&mut piece) {
+            self.socket.set_read_timeout(remaining)?;
+            match self.socket.read(&mut piece) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
                 Ok(length) => {
@@ -170,8 +205,8 @@ impl Wire {
             return;
         }
         let mut piece = [0; 4 << 10];
-        let outcome = self.stream.set_nonblocking(true).and_then(|()| self.stream.read(&mut piece));
-        let restored = self.stream.set_nonblocking(false);
+        let outcome = self.socket.set_nonblocking(true).and_then(|()| self.socket.read(&mut piece));
+        let restored = self.socket.set_nonblocking(false);
         match outcome {
             Ok(0) => self.left = true,
             Ok(length) => self.received.extend_from_slice(&piece[..length]),
@@ -182,12 +217,12 @@ impl Wire {
 
     /// Ends the connection so that the last response arrives although the client may still be sending.
     fn linger(mut self) {
-        let _ = self.stream.shutdown(Shutdown::Write);
+        self.socket.shutdown(Shutdown::Write);
         let deadline = Instant::now() + LINGER;
         while matches!(self.fill(deadline), Ok(1..)) {
             self.received.clear();
         }
-        let _ = self.stream.shutdown(Shutdown::Both);
+        self.socket.shutdown(Shutdown::Both);
     }
 }
 
@@ -206,19 +241,20 @@ pub struct Exchange<'a> {
     wire: &'a mut Wire,
     /// `None`: the request could not be read.
     head: Option<&'a Head>,
-    common: Vec<(&'static str, String)>,
+    common: Headers,
+    peer: Peer,
     close: bool,
     state: State,
 }
 
 impl<'a> Exchange<'a> {
-    fn new(wire: &'a mut Wire, head: Option<&'a Head>, close: bool) -> Self {
-        Self { wire, head, common: Vec::new(), close, state: State::Waiting }
+    fn new(wire: &'a mut Wire, head: Option<&'a Head>, peer: Peer, close: bool) -> Self {
+        Self { wire, head, common: Vec::new(), peer, close, state: State::Waiting }
     }
 
-    /// Adds a header to whatever response this request gets.
-    pub fn add_header(&mut self, name: &'static str, value: impl Into<String>) {
-        self.common.push((name, value.into()));
+    /// Whom this is an exchange with.
+    pub fn peer(&self) -> Peer {
+        self.peer
     }
 
     /// Writes the whole response.
@@ -234,7 +270,7 @@ impl<'a> Exchange<'a> {
         if !silent {
             out.extend_from_slice(&response.body);
         }
-        self.wire.stream.write_all(&out)?;
+        self.wire.socket.write_all(&out)?;
         self.state = State::Done;
         Ok(())
     }
@@ -258,7 +294,7 @@ impl<'a> Exchange<'a> {
         ];
         let mut out = Vec::with_capacity(512);
         write_head(&mut out, 200, &[&self.common, &headers], framing, self.close);
-        self.wire.stream.write_all(&out)?;
+        self.wire.socket.write_all(&out)?;
         self.state = State::Streaming;
         Ok(Stream { exchange: self, framing })
     }
@@ -296,7 +332,7 @@ impl Stream<'_, '_> {
         if piece.is_empty() {
             return Ok(()); // an empty chunk would be the end
         }
-        let stream = &mut self.exchange.wire.stream;
+        let stream = &mut self.exchange.wire.socket;
         if self.framing == Framing::UntilClose {
             return stream.write_all(piece);
         }
@@ -312,7 +348,7 @@ impl Stream<'_, '_> {
     /// The socket's.
     pub fn finish(self) -> io::Result<()> {
         if self.framing == Framing::Chunked {
-            self.exchange.wire.stream.write_all(b"0\r\n\r\n")?;
+            self.exchange.wire.socket.write_all(b"0\r\n\r\n")?;
         }
         self.exchange.state = State::Done;
         Ok(())

@@ -85,10 +85,13 @@ pub fn parse_head(bytes: &[u8], limits: &Limits) -> Result<Option<(Head, usize)>
     if length > limits.max_head_bytes {
         return Err(Refusal::new(431, format!("the headers are longer than {} bytes", limits.max_head_bytes)));
     }
+    if has_bare_line_feed(&bytes[..length]) {
+        return Err(Refusal::new(400, "a line ends in a line feed without a carriage return"));
+    }
     let headers: Vec<(String, String)> = parsed
         .headers
         .iter()
-        .map(|header| (header.name.to_string(), String::from_utf8_lossy(header.value).trim().to_string()))
+        .map(|header| (header.name.to_string(), trimmed(&String::from_utf8_lossy(header.value)).to_string()))
         .collect();
     let method = match parsed.method.unwrap_or_default() {
         "GET" => Method::Get,
@@ -100,15 +103,37 @@ pub fn parse_head(bytes: &[u8], limits: &Limits) -> Result<Option<(Head, usize)>
     build(method, target, parsed.version.unwrap_or(0), headers).map(|head| Some((head, length)))
 }
 
+/// `httparse` takes a line feed alone as a line's end; a reader in front of this server may not.
+fn has_bare_line_feed(head: &[u8]) -> bool {
+    head.iter().enumerate().any(|(at, &byte)| byte == b'\n' && (at == 0 || head[at - 1] != b'\r'))
+}
+
+/// Without the blanks that HTTP knows. `str::trim` would also take off a no-break space, which is part of the value.
+fn trimmed(value: &str) -> &str {
+    value.trim_matches([' ', '\t'])
+}
+
+/// Headers that say one thing: two of them would be two answers to one question.
+const SINGLE: [&str; 5] = ["host", "origin", "authorization", "x-api-key", "content-type"];
+
 fn build(method: Method, target: &str, minor_version: u8, headers: Vec<(String, String)>) -> Result<Head, Refusal> {
     let (authority, path) = split_target(target, method)?;
     let hosts: Vec<&str> = values(&headers, "host").collect();
     if hosts.len() > 1 || (hosts.is_empty() && minor_version == 1) {
         return Err(Refusal::new(400, "a request needs exactly one Host header"));
     }
+    if let Some(name) = SINGLE.iter().find(|name| values(&headers, name).count() > 1) {
+        return Err(Refusal::new(400, format!("more than one `{name}` header")));
+    }
+    for host in authority.iter().chain(&hosts) {
+        // An empty one is what a client sends that has none; no guard takes it for ours.
+        if !host.is_empty() && split_authority(host).is_none() {
+            return Err(Refusal::new(400, "the host is not a name or an address with a port"));
+        }
+    }
     let host = authority.or(hosts.first().copied()).map(str::to_string);
-    let body = body_length(&headers)?;
-    let tokens = |name| values(&headers, name).flat_map(|value| value.split(',')).map(str::trim).collect::<Vec<_>>();
+    let body = body_length(&headers, minor_version)?;
+    let tokens = |name| values(&headers, name).flat_map(|value| value.split(',')).map(trimmed).collect::<Vec<_>>();
     let connection = tokens("connection");
     let names = |word: &str| connection.iter().any(|token| token.eq_ignore_ascii_case(word));
     let keep_alive = !names("close") && (minor_version == 1 || names("keep-alive"));
@@ -149,7 +174,28 @@ fn split_target(target: &str, method: Method) -> Result<(Option<&str>, String), 
     Ok((authority, decoded.into_owned()))
 }
 
-fn body_length(headers: &[(String, String)]) -> Result<BodyLength, Refusal> {
+/// Splits `name`, `name:port`, `[address]` or `[address]:port` into name or address and port; `None` for any other text.
+pub fn split_authority(text: &str) -> Option<(&str, Option<u16>)> {
+    let (name, rest) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (address, rest) = rest.split_once(']')?;
+            (address.parse::<std::net::Ipv6Addr>().ok().map(|_| address)?, rest)
+        }
+        None => {
+            let (name, rest) = text.split_at(text.find(':').unwrap_or(text.len()));
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+            if name.is_empty() || !name.bytes().all(plain) {
+                return None;
+            }
+            (name, rest)
+        }
+    };
+    let Some(port) = rest.strip_prefix(':') else { return rest.is_empty().then_some((name, None)) };
+    let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    Some((name, Some(port.parse().ok().filter(|_| digits)?)))
+}
+
+fn body_length(headers: &[(String, String)], minor_version: u8) -> Result<BodyLength, Refusal> {
     let codings: Vec<&str> = values(headers, "transfer-encoding").collect();
     let mut lengths = values(headers, "content-length");
     let first = lengths.next();
@@ -164,6 +210,9 @@ fn body_length(headers: &[(String, String)]) -> Result<BodyLength, Refusal> {
             length.map(BodyLength::Exact).ok_or_else(|| Refusal::new(400, "Content-Length is not a byte count"))
         }
         ([_, ..], Some(_)) => Err(Refusal::new(400, "Content-Length and Transfer-Encoding exclude each other")),
+        ([_, ..], None) if minor_version == 0 => {
+            Err(Refusal::new(400, "HTTP/1.0 knows no Transfer-Encoding; say Content-Length"))
+        }
         ([coding], None) if coding.eq_ignore_ascii_case("chunked") => Ok(BodyLength::Chunked),
         _ => Err(Refusal::new(501, "the only transfer coding that is understood is `chunked`")),
     }
@@ -241,5 +290,61 @@ mod tests {
         assert_eq!(status(&format!("GET / HTTP/1.1\r\nHost: x\r\nx: {wide}")), 431);
         let many = "x: y\r\n".repeat(MAX_HEADERS + 1);
         assert_eq!(status(&format!("GET / HTTP/1.1\r\n{many}\r\n")), 431);
+    }
+
+    #[test]
+    fn blanks_lines_and_versions_are_those_of_http() {
+        let head = |lines: &str| format!("POST / HTTP/1.1\r\nHost: x\r\n{lines}\r\n\r\n");
+        for (lines, wanted) in [
+            ("Content-Length: \u{a0}29", 400),
+            ("Content-Length: 29\u{a0}", 400),
+            ("Content-Length: \u{2003}29", 400),
+            ("Content-Length: 2 9", 400),
+            ("Transfer-Encoding: \u{a0}chunked", 501),
+            ("Transfer-Encoding: chunked\u{3000}", 501),
+            ("Expect: \u{a0}100-continue", 417),
+            ("Origin: http://a\r\nOrigin: http://b", 400),
+            ("Authorization: Bearer a\r\nAuthorization: Bearer b", 400),
+        ] {
+            assert_eq!(status(&head(lines)), wanted, "{lines:?}");
+        }
+        let parsed = parse(&head("Content-Length: \t 29 \t")).unwrap().unwrap().0;
+        assert_eq!(parsed.body, BodyLength::Exact(29));
+        assert!(parse(&head("Connection: \u{a0}close")).unwrap().unwrap().0.keep_alive);
+        assert_eq!(status("GET / HTTP/1.1\nHost: x\r\n\r\n"), 400);
+        assert_eq!(status("GET / HTTP/1.1\r\nHost: x\n\n"), 400);
+        assert_eq!(status("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), 400);
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_and_a_port() {
+        for (text, split) in [
+            ("localhost", Some(("localhost", None))),
+            ("LocalHost:8080", Some(("LocalHost", Some(8080)))),
+            ("127.0.0.1:1", Some(("127.0.0.1", Some(1)))),
+            ("[::1]:80", Some(("::1", Some(80)))),
+            ("[::1]", Some(("::1", None))),
+            ("my_box.local.", Some(("my_box.local.", None))),
+            ("[::1]evil.com", None),
+            ("[::1", None),
+            ("[evil.com]:80", None),
+            ("::1", None),
+            ("127.0.0.1:x:evil", None),
+            ("127.0.0.1:80:81", None),
+            ("127.0.0.1:+80", None),
+            ("127.0.0.1:", None),
+            ("127.0.0.1:65536", None),
+            ("localhost, evil.com", None),
+            ("user@localhost", None),
+            ("evil.com/localhost", None),
+            ("localhost\u{a0}", None),
+            ("", None),
+        ] {
+            assert_eq!(split_authority(text), split, "{text}");
+            let in_header = parse(&format!("GET / HTTP/1.1\r\nHost: {text}\r\n\r\n"));
+            assert_eq!(in_header.is_ok(), split.is_some() || text.is_empty(), "{text}");
+        }
+        assert_eq!(status("GET http://[::1]evil.com/ HTTP/1.1\r\nHost: x\r\n\r\n"), 400);
+        assert_eq!(status("GET http://127.0.0.1:x:evil/ HTTP/1.1\r\nHost: x\r\n\r\n"), 400);
     }
 }

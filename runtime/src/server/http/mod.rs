@@ -1,31 +1,58 @@
 //! HTTP/1.1 on std's sockets: a thread a connection, every wait under a deadline, every buffer under a cap.
 //!
-//! This layer knows nothing of models or JSON. It reads a whole request (`head`, `body`), gives it to a `Handler`, and
+//! This layer knows nothing of models or JSON. It reads a head, asks the `Handler` whether to go on, reads the body and
 //! lets the handler answer through an `Exchange`: once, or as a stream. The one idea to know: the thread that answers
 //! is the only one that touches its socket, so between two tokens it can also look whether the client is still there
 //! (`Exchange::client_left`), without a second thread and without unsafe code.
 
 mod body;
+mod budget;
 mod connection;
 mod head;
 mod listener;
 mod response;
+mod socket;
 #[cfg(test)]
 mod tests;
 
 pub use body::ChunkedDecoder;
+pub use budget::{Budget, Reservation};
 pub use connection::{Exchange, Stream};
-pub use head::{BodyLength, Head, Method, parse_head};
+pub use head::{BodyLength, Head, Method, parse_head, split_authority};
+use listener::reachable;
 pub use listener::{Listener, Stopper};
-pub use response::Response;
+pub use response::{Headers, Response};
 
-/// A whole request.
+use std::net::IpAddr;
+
+/// A request's content, transfer coding undone.
 #[derive(Debug)]
-pub struct Request {
-    /// Its head.
-    pub head: Head,
-    /// Its content, transfer coding undone.
-    pub body: Vec<u8>,
+pub struct Body {
+    /// The content.
+    pub bytes: Vec<u8>,
+    held: Reservation,
+}
+
+impl Body {
+    /// Counts what this request takes, body included, against what all may take together.
+    ///
+    /// # Errors
+    /// 503 when there is not so much left.
+    pub fn hold(&mut self, bytes: usize) -> Result<(), Refusal> {
+        if self.held.grow_to(bytes) {
+            return Ok(());
+        }
+        Err(Refusal::new(503, "other requests use up the memory that this server has for them; try again soon"))
+    }
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The connection's number; no other one of this server has it.
+    pub connection: u64,
+    /// `None`: over a Unix socket.
+    pub address: Option<IpAddr>,
 }
 
 /// Why a request cannot be taken: the status and one line for the person.
@@ -50,11 +77,18 @@ impl Refusal {
 
 /// What answers requests; called from many threads at once.
 pub trait Handler: Send + Sync + 'static {
+    /// Takes a request, with headers for whatever response it gets, or refuses it before its body is read. A refusal
+    /// closes the connection.
+    ///
+    /// # Errors
+    /// The response that refuses it.
+    fn admit(&self, head: &Head, peer: &Peer) -> Result<Headers, Response>;
+
     /// Answers one request. An error means that the client is gone; there is nobody to tell.
     ///
     /// # Errors
     /// What the socket said when the answer could not be written.
-    fn handle(&self, request: &Request, exchange: &mut Exchange<'_>) -> std::io::Result<()>;
+    fn handle(&self, head: &Head, body: Body, exchange: &mut Exchange<'_>) -> std::io::Result<()>;
 
     /// The response for a request that never reached `handle`, or whose handling panicked.
     fn refuse(&self, refusal: &Refusal) -> Response;

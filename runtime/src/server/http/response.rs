@@ -3,13 +3,16 @@
 use std::borrow::Cow;
 use std::time::SystemTime;
 
+/// Names and values of headers.
+pub type Headers = Vec<(&'static str, String)>;
+
 /// A whole response.
 #[derive(Clone, Debug)]
 pub struct Response {
     /// The status code.
     pub status: u16,
     /// Headers beside `Content-Length`, `Connection` and `Date`, which the connection adds.
-    pub headers: Vec<(&'static str, String)>,
+    pub headers: Headers,
     /// The content; left out on the wire for HEAD, 204 and 304.
     pub body: Cow<'static, [u8]>,
 }
@@ -80,12 +83,14 @@ fn reason(status: u16) -> &'static str {
         204 => "No Content",
         304 => "Not Modified",
         400 => "Bad Request",
+        401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
         408 => "Request Timeout",
         413 => "Content Too Large",
         414 => "URI Too Long",
+        415 => "Unsupported Media Type",
         417 => "Expectation Failed",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",

@@ -7,20 +7,27 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::{Exchange, Handler, Listener, Refusal, Request, Response, Stopper};
+use super::{Body, Exchange, Handler, Head, Headers, Listener, Peer, Refusal, Response, Stopper};
 use crate::server::limits::Limits;
 
-/// `/echo` gives the body back, `/panic` panics, `/late-panic` inside a stream, `/stream` sends three pieces, `/wait` waits until the
+/// `/refused` is not admitted, `/echo` gives the body back, `/panic` panics, `/late-panic` inside a stream, `/stream` sends three pieces, `/wait` waits until the
 /// client has left.
 #[derive(Default)]
 struct Probe {
+    waiting: AtomicUsize,
     left: AtomicUsize,
 }
 
 impl Handler for Probe {
-    fn handle(&self, request: &Request, exchange: &mut Exchange<'_>) -> io::Result<()> {
-        exchange.add_header("X-Common", "yes");
-        match request.head.path.as_str() {
+    fn admit(&self, head: &Head, _: &Peer) -> Result<Headers, Response> {
+        match head.path.as_str() {
+            "/refused" => Err(Response::empty(403)),
+            _ => Ok(vec![("X-Common", "yes".to_string())]),
+        }
+    }
+
+    fn handle(&self, head: &Head, body: Body, exchange: &mut Exchange<'_>) -> io::Result<()> {
+        match head.path.as_str() {
             "/panic" => panic!("on purpose"),
             "/late-panic" => {
                 exchange.stream("text/plain")?.send(b"begun")?;
@@ -34,14 +41,15 @@ impl Handler for Probe {
                 stream.finish()
             }
             "/wait" => {
-                let end = Instant::now() + Duration::from_secs(5);
+                self.waiting.fetch_add(1, Ordering::SeqCst);
+                let end = Instant::now() + Duration::from_secs(30);
                 while !exchange.client_left() && Instant::now() < end {
                     thread::sleep(Duration::from_millis(5));
                 }
                 self.left.fetch_add(usize::from(exchange.client_left()), Ordering::SeqCst);
                 Ok(())
             }
-            _ => exchange.respond(&Response { body: request.body.clone().into(), ..Response::empty(200) }),
+            _ => exchange.respond(&Response { body: body.bytes.into(), ..Response::empty(200) }),
         }
     }
 
@@ -67,7 +75,7 @@ impl Drop for Running {
 
 fn start(limits: Limits) -> Running {
     let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), limits).unwrap();
-    let (address, stopper) = (listener.local_addr().unwrap(), listener.stopper().unwrap());
+    let (address, stopper) = (listener.local_addr().unwrap().unwrap(), listener.stopper().unwrap());
     let probe = Arc::new(Probe::default());
     let handler = probe.clone();
     let thread = thread::spawn(move || listener.run(handler, |_| ()));
@@ -220,16 +228,98 @@ fn a_panic_is_a_500_and_the_server_goes_on() {
     assert!(exchange(&running, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").starts_with("HTTP/1.1 200 "));
 }
 
+/// Whether the server has closed this connection.
+fn is_closed(stream: &mut TcpStream) -> bool {
+    match stream.read(&mut [0; 1000]) {
+        Ok(read) => read == 0,
+        Err(error) => error.kind() == io::ErrorKind::ConnectionReset,
+    }
+}
+
+/// A connection that is being answered until it is dropped.
+fn busy(running: &Running, which: usize) -> TcpStream {
+    let mut stream = connect(running);
+    stream.write_all(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    eventually(|| running.probe.waiting.load(Ordering::SeqCst) == which);
+    stream
+}
+
+const PLAIN: &str = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+
 #[test]
-fn connections_above_the_cap_get_503() {
+fn connections_that_wait_give_way_and_those_that_are_answered_do_not() {
+    let running = start(Limits { max_connections: 3, ..Limits::default() });
+    let first = busy(&running, 1);
+    let mut silent = connect(&running);
+    let mut half_a_head = connect(&running);
+    half_a_head.write_all(b"GET / HT").unwrap();
+    let mut silent_too = connect(&running);
+    assert!(is_closed(&mut silent), "who says nothing goes first");
+    thread::sleep(Duration::from_millis(200));
+    assert!(exchange(&running, PLAIN).starts_with("HTTP/1.1 200 "));
+    assert!(is_closed(&mut silent_too), "before who has begun");
+    let second = busy(&running, 2);
+    let third = busy(&running, 3);
+    assert!(is_closed(&mut half_a_head), "then who has begun a head");
+    assert_eq!(running.probe.left.load(Ordering::SeqCst), 0, "answers are never cut off");
+    drop([first, second, third]);
+    eventually(|| running.probe.left.load(Ordering::SeqCst) == 3);
+}
+
+#[test]
+fn only_where_all_are_busy_a_connection_is_turned_away() {
     let running = start(Limits { max_connections: 2, ..Limits::default() });
-    // The kernel hands connections over in order, so the third is counted after these two.
-    let held = [connect(&running), connect(&running)];
-    let request = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-    let answer = exchange(&running, request);
-    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("Retry-After: 1\r\n"), "{answer}");
+    let held = [busy(&running, 1), busy(&running, 2)];
+    let answer = exchange(&running, PLAIN);
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("2 connections are busy"), "{answer}");
     drop(held);
-    eventually(|| exchange(&running, request).starts_with("HTTP/1.1 200 "));
+    eventually(|| exchange(&running, PLAIN).starts_with("HTTP/1.1 200 "));
+}
+
+#[test]
+fn a_refusal_comes_before_the_body_and_closes() {
+    let running = start(short());
+    let answer = exchange(&running, "POST /refused HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("Connection: close\r\n"), "{answer}");
+}
+
+#[test]
+fn bodies_share_a_budget() {
+    let brief = Limits { max_body_bytes: 100_000, max_bytes_in_flight: 150_000, ..Limits::default() };
+    let running = start(brief);
+    let head = "POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 90000\r\n\r\n";
+    let mut first = connect(&running);
+    first.write_all(format!("{head}{}", "a".repeat(80_000)).as_bytes()).unwrap();
+    thread::sleep(Duration::from_millis(200));
+    let refused = exchange(&running, &format!("{head}{}", "b".repeat(90_000)));
+    assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains("try again"), "{refused}");
+    drop(first);
+    eventually(|| exchange(&running, &format!("{head}{}", "b".repeat(90_000))).ends_with('b'));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_unix_socket_is_this_users_alone_and_goes_with_the_server() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::UnixStream;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s");
+    let listener = Listener::bind_unix(&path, short()).unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(Listener::bind_unix(&path, short()).err().unwrap().kind(), io::ErrorKind::AddrInUse);
+    let stopper = listener.stopper().unwrap();
+    let thread = thread::spawn(move || listener.run(Arc::new(Probe::default()), |_| ()));
+    let mut stream = UnixStream::connect(&path).unwrap();
+    stream.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with("\r\n\r\nok"), "{answer}");
+    stopper.stop();
+    thread.join().unwrap();
+    assert!(!path.exists());
+    std::fs::write(&path, "mine").unwrap();
+    assert_eq!(Listener::bind_unix(&path, short()).err().unwrap().kind(), io::ErrorKind::AddrInUse);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
 }
 
 #[test]

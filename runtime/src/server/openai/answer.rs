@@ -7,6 +7,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use serde_json::{Map, Value, json};
 
+use crate::server::dialect::Choice;
 use crate::session::{StopReason, TextFinished, TextToken};
 
 /// Which endpoint's shapes.
@@ -65,19 +66,25 @@ impl Answer {
     }
 
     /// A whole choice.
-    pub fn choice(&self, index: usize, text: &str, logprobs: Value, reason: &StopReason) -> Value {
-        let finish_reason = finish_reason(reason);
-        match self.endpoint {
-            Endpoint::Chat => json!({
-                "index": index,
-                "message": {"role": "assistant", "content": text, "refusal": null},
-                "logprobs": logprobs,
-                "finish_reason": finish_reason,
-            }),
-            Endpoint::Completions => {
-                json!({"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish_reason})
-            }
+    pub fn choice(&self, index: usize, choice: &Choice, logprobs: Value) -> Value {
+        let finish_reason = if choice.calls.is_empty() { finish_reason(choice.reason.as_ref()) } else { "tool_calls" };
+        if self.endpoint == Endpoint::Completions {
+            return json!({"index": index, "text": choice.text, "logprobs": logprobs, "finish_reason": finish_reason});
         }
+        let mut message = json!({"role": "assistant", "content": choice.text, "refusal": null});
+        if !choice.reasoning.is_empty() {
+            message["reasoning_content"] = choice.reasoning.as_str().into();
+        }
+        let call = |(id, name, arguments): &(String, String, String)| json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments}});
+        if !choice.calls.is_empty() {
+            message["tool_calls"] = choice.calls.iter().map(call).collect();
+        }
+        json!({"index": index, "message": message, "logprobs": logprobs, "finish_reason": finish_reason})
+    }
+
+    /// A chunk's choice with something that is not the answer's text.
+    pub fn message_part(&self, index: usize, delta: Value) -> Value {
+        json!({"index": index, "delta": delta, "logprobs": null, "finish_reason": null})
     }
 
     /// The first chunk's choice; completions have none.
@@ -99,7 +106,7 @@ impl Answer {
 
     /// A choice's last chunk.
     pub fn ending(&self, index: usize, reason: &StopReason) -> Value {
-        let finish_reason = finish_reason(reason);
+        let finish_reason = finish_reason(Some(reason));
         match self.endpoint {
             Endpoint::Chat => {
                 json!({"index": index, "delta": {}, "logprobs": null, "finish_reason": finish_reason})
@@ -112,9 +119,9 @@ impl Answer {
 }
 
 /// `stop`: the model or a stop string ended it. `length`: `max_tokens`, or the context is full.
-fn finish_reason(reason: &StopReason) -> &'static str {
+fn finish_reason(reason: Option<&StopReason>) -> &'static str {
     match reason {
-        StopReason::EndToken | StopReason::StopString(_) => "stop",
+        Some(StopReason::EndToken | StopReason::StopString(_)) => "stop",
         _ => "length",
     }
 }

@@ -4,9 +4,10 @@
 
 use serde_json::{Map, Value};
 
-use super::common::{Baseline, Common, refuse_unsupported};
+use super::common::{Baseline, Common};
 use super::error::ApiError;
 use super::fields::Fields;
+use super::foreign::refuse_foreign;
 use crate::chat::message::{read_messages, reserved_variable};
 
 /// Alternatives that `top_logprobs` may ask for.
@@ -32,8 +33,7 @@ impl ChatRequest {
     /// 400 that names the parameter.
     pub fn parse(body: &[u8], baseline: &Baseline) -> Result<Self, ApiError> {
         let mut fields = Fields::parse(body)?;
-        let messages =
-            read_messages(fields.take("messages")).map_err(|error| ApiError::parameter(error.at, error.message))?;
+        let messages = messages_of(&mut fields)?;
         let mut common = Common::take(&mut fields, baseline)?;
         if let Some(limit) = fields.take_integer("max_completion_tokens", 1..=i64::MAX)? {
             common.max_tokens = Some(usize::try_from(limit).unwrap_or(usize::MAX));
@@ -44,13 +44,28 @@ impl ChatRequest {
             return Err(ApiError::parameter("top_logprobs", "`top_logprobs` needs `logprobs: true`"));
         }
         let template_variables = fields.take_object("chat_template_kwargs")?.unwrap_or_default();
-        if let Some(name) = reserved_variable(&template_variables) {
-            let message = format!("`chat_template_kwargs` must not hold `{name}`: the request or the model gives it");
-            return Err(ApiError::parameter(format!("chat_template_kwargs.{name}"), message));
-        }
-        refuse_unsupported(&mut fields)?;
+        refuse_reserved(&template_variables)?;
+        refuse_foreign(&mut fields)?;
         fields.finish()?;
         let logprobs = wanted.then(|| top.unwrap_or(0) as usize);
         Ok(Self { messages, template_variables, logprobs, common })
     }
+}
+
+/// Takes the checked messages.
+///
+/// # Errors
+/// 400 that names the place.
+pub fn messages_of(fields: &mut Fields) -> Result<Vec<Value>, ApiError> {
+    read_messages(fields.take("messages")).map_err(|error| ApiError::parameter(error.at, error.message))
+}
+
+/// Refuses template variables that take the place of what the request or the model gives.
+///
+/// # Errors
+/// 400 that names the variable.
+pub fn refuse_reserved(variables: &Map<String, Value>) -> Result<(), ApiError> {
+    let Some(name) = reserved_variable(variables) else { return Ok(()) };
+    let message = format!("`chat_template_kwargs` must not hold `{name}`: the request or the model gives it");
+    Err(ApiError::parameter(format!("chat_template_kwargs.{name}"), message))
 }

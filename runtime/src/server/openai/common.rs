@@ -1,12 +1,13 @@
-//! What both endpoints share: sampling, lengths, stop strings, streaming, and the parameters that are refused.
+//! What both endpoints share: sampling, lengths, stop strings, streaming.
 //!
-//! OpenAI's parameters, and those that local users know from llama.cpp's server: `top_k`, `min_p`, `typical_p`,
-//! `repeat_penalty`, `repeat_last_n`, `ignore_eos`. What a request leaves out comes from the model's defaults.
+//! OpenAI's parameters, and those that local users know from llama.cpp's server, such as `top_k` and `min_p`: all of the
+//! table that command line, packed settings and page read, too. What a request leaves out comes from the model's defaults.
 
+use satchel_container::parameters::PARAMETERS;
 use serde_json::{Map, Value};
 
 use super::error::{ApiError, shown};
-use super::fields::{Fields, integer, wrong_type};
+use super::fields::{Fields, wrong_type};
 use crate::TokenId;
 use crate::sampling::SamplingParams;
 
@@ -55,13 +56,12 @@ impl Common {
     pub fn take(fields: &mut Fields, baseline: &Baseline) -> Result<Self, ApiError> {
         let model = fields.take_string("model")?;
         fields.ignore(&HARMLESS);
-        let sampling = take_sampling(fields, baseline)?;
+        let (sampling, max_tokens) = take_sampling(fields, baseline)?;
         let stream = fields.take_bool("stream")?.unwrap_or(false);
-        let limit = fields.take_integer("max_tokens", 1..=i64::MAX)?;
         Ok(Self {
             model,
             sampling,
-            max_tokens: limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)).or(baseline.max_tokens),
+            max_tokens: max_tokens.or(baseline.max_tokens),
             stop: take_stop(fields)?,
             n: fields.take_integer("n", 1..=MAX_CHOICES as i64)?.unwrap_or(1) as usize,
             stream,
@@ -72,7 +72,7 @@ impl Common {
 }
 
 /// Parameters that are about accounts, caching or routing elsewhere and never change an answer here.
-const HARMLESS: [&str; 12] = [
+const HARMLESS: [&str; 15] = [
     "user",
     "metadata",
     "store",
@@ -85,96 +85,41 @@ const HARMLESS: [&str; 12] = [
     "cache_prompt",
     "id_slot",
     "return_progress",
+    "timings_per_token",
+    "slot_id",
+    "request_id",
 ];
 
-/// Parameters of other servers that change the answer, and the values that change nothing.
-pub(super) fn refuse_unsupported(fields: &mut Fields) -> Result<(), ApiError> {
-    let empty = |value: &Value| match value {
-        Value::Array(items) => items.is_empty(),
-        Value::Object(map) => map.is_empty(),
-        Value::String(text) => text.is_empty(),
-        Value::Bool(flag) => !flag,
-        Value::Number(number) => number.as_f64() == Some(0.0),
-        Value::Null => true,
-    };
-    let is = |text: &'static str| move |value: &Value| value.as_str() == Some(text);
-    for name in ["tools", "functions"] {
-        fields.refuse_unless(name, "describe what can be called in a message instead", empty)?;
-    }
-    for name in ["tool_choice", "function_call"] {
-        fields
-            .refuse_unless(name, "there are no tools to choose from", |value| is("none")(value) || is("auto")(value))?;
-    }
-    fields.refuse_unless("response_format", "answers are plain text (`{\"type\": \"text\"}`)", |value| {
-        value.get("type").is_some_and(is("text"))
-    })?;
-    fields.refuse_unless("modalities", "answers are text", |value| {
-        value.as_array().is_some_and(|items| items.iter().all(is("text")))
-    })?;
-    for name in ["grammar", "json_schema", "guided_json", "guided_regex", "guided_choice", "guided_grammar"] {
-        fields.refuse_unless(name, "answers are not constrained by grammars", empty)?;
-    }
-    for name in ["audio", "web_search_options", "reasoning_effort", "verbosity", "images", "image_data"] {
-        fields.refuse_unless(name, "it belongs to another kind of model", empty)?;
-    }
-    for name in ["mirostat", "dry_multiplier", "xtc_probability", "dynatemp_range", "adaptive_target", "samplers"] {
-        fields.refuse_unless(name, "use temperature, top_k, top_p, min_p or typical_p", empty)?;
-    }
-    for (name, ours) in [
-        ("n_predict", "max_tokens"),
-        ("max_new_tokens", "max_tokens"),
-        ("repetition_penalty", "repeat_penalty"),
-        ("n_probs", "logprobs"),
-        ("stop_token_ids", "stop"),
-        ("seeds", "seed"),
-    ] {
-        fields.refuse_unless(name, &format!("use `{ours}`"), |_| false)?;
-    }
-    Ok(())
-}
-
-fn take_sampling(fields: &mut Fields, baseline: &Baseline) -> Result<SamplingParams, ApiError> {
+/// The sampling that a request asks for, and its own longest answer.
+fn take_sampling(fields: &mut Fields, baseline: &Baseline) -> Result<(SamplingParams, Option<usize>), ApiError> {
     let mut sampling = baseline.sampling.clone();
-    let mut number = |name: &str, range, target: &mut f32| {
-        fields.take_number(name, range).map(|value| *target = value.unwrap_or(*target))
-    };
-    number("temperature", 0.0..=2.0, &mut sampling.temperature)?;
-    number("top_p", 0.0..=1.0, &mut sampling.top_p)?;
-    number("min_p", 0.0..=1.0, &mut sampling.min_p)?;
-    number("typical_p", 0.0..=1.0, &mut sampling.typical_p)?;
-    number("repeat_penalty", 0.01..=10.0, &mut sampling.repeat_penalty)?;
-    number("presence_penalty", -2.0..=2.0, &mut sampling.presence_penalty)?;
-    number("frequency_penalty", -2.0..=2.0, &mut sampling.frequency_penalty)?;
-    if let Some(top_k) = fields.take_integer("top_k", 0..=i64::MAX)? {
-        sampling.top_k = usize::try_from(top_k).unwrap_or(usize::MAX);
-    }
-    if let Some(last) = fields.take_integer("repeat_last_n", -1..=i64::MAX)? {
-        sampling.repeat_last_n = usize::try_from(last).unwrap_or(usize::MAX); // -1: the whole context, as in llama.cpp
-    }
-    if let Some(value) = fields.take("seed") {
-        let seed = integer(&value).ok_or_else(|| wrong_type("seed", "an integer", &value))?;
-        if seed < i64::MIN.into() || seed > u64::MAX.into() {
-            return Err(ApiError::parameter("seed", "`seed` must fit into 64 bits"));
+    let mut max_tokens = None;
+    for parameter in &PARAMETERS {
+        if let Some(value) = fields.take_parameter(parameter)?
+            && !sampling.set(parameter, value)
+        {
+            max_tokens = Some(value.as_count());
         }
-        sampling.seed = Some(seed as u64); // negative seeds are seeds like any other
+    }
+    // Front ends that know llama.cpp's form, an array, send an empty one where there is none.
+    if fields.peek("logit_bias").is_some_and(|bias| bias.as_array().is_some_and(Vec::is_empty)) {
+        fields.ignore(&["logit_bias"]);
     }
     if let Some(bias) = fields.take_object("logit_bias")? {
         sampling.logit_bias = logit_bias(bias, baseline.vocabulary)?;
     }
-    sampling.validate().map_err(|message| {
-        let name = message.split(' ').next().unwrap_or_default().to_string();
-        ApiError::parameter(name, message)
-    })?;
-    Ok(sampling)
+    Ok((sampling, max_tokens))
 }
 
 /// `{"token id": bias}`; -100 bans a token, as OpenAI documents it.
 fn logit_bias(map: Map<String, Value>, vocabulary: usize) -> Result<Vec<(TokenId, f32)>, ApiError> {
     let fail = |message: String| ApiError::parameter("logit_bias", message);
-    map.into_iter()
+    let banned = map.values().filter(|bias| bias.as_f64() == Some(-100.0)).count();
+    let bias: Vec<_> = map
+        .into_iter()
         .map(|(key, value)| {
             let shown = shown(&key);
-            let id = key.parse::<TokenId>().ok().filter(|&id| (id as usize) < vocabulary).ok_or_else(|| {
+            let id = token_id(&key, vocabulary).ok_or_else(|| {
                 fail(format!("`logit_bias` has the key `{shown}`, which is not a token id below {vocabulary}"))
             })?;
             match value.as_f64() {
@@ -183,7 +128,17 @@ fn logit_bias(map: Map<String, Value>, vocabulary: usize) -> Result<Vec<(TokenId
                 _ => Err(fail(format!("`logit_bias` of token {id} must be a number between -100 and 100"))),
             }
         })
-        .collect()
+        .collect::<Result<_, _>>()?;
+    if banned >= vocabulary {
+        return Err(fail(format!("`logit_bias` bans all {vocabulary} tokens, so that none is left to answer with")));
+    }
+    Ok(bias)
+}
+
+/// A key as a token's number in the one way to write it: `05` would be a second key for token 5.
+fn token_id(key: &str, vocabulary: usize) -> Option<TokenId> {
+    let canonical = key == "0" || !key.starts_with(['0', '+']);
+    key.parse().ok().filter(|&id: &TokenId| canonical && (id as usize) < vocabulary)
 }
 
 fn take_stop(fields: &mut Fields) -> Result<Vec<String>, ApiError> {

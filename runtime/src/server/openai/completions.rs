@@ -2,9 +2,10 @@
 
 use serde_json::Value;
 
-use super::common::{Baseline, Common, MAX_CHOICES, refuse_unsupported};
+use super::common::{Baseline, Common, MAX_CHOICES};
 use super::error::ApiError;
 use super::fields::{Fields, integer, wrong_type};
+use super::foreign::refuse_foreign;
 use crate::TokenId;
 
 /// Alternatives that `logprobs` may ask for.
@@ -54,7 +55,7 @@ impl CompletionRequest {
             .refuse_unless("suffix", "text is only generated after the prompt", |value| value.as_str() == Some(""))?;
         let n = common.n;
         fields.refuse_unless("best_of", "ask for `n` answers and choose", |value| integer(value) == Some(n as i128))?;
-        refuse_unsupported(&mut fields)?;
+        refuse_foreign(&mut fields)?;
         fields.finish()?;
         if prompts.len() * common.n > MAX_CHOICES {
             let message = format!(
@@ -79,20 +80,24 @@ fn prompts(value: Value, vocabulary: usize) -> Result<Vec<Prompt>, ApiError> {
         other => return Err(wrong_type("prompt", "a string, an array of tokens, or an array of these", &other)),
     };
     if items[0].is_number() {
-        return Ok(vec![Prompt::Tokens(tokens("prompt", &items, vocabulary)?)]);
+        return Ok(vec![Prompt::Tokens(token_ids("prompt", &items, vocabulary)?)]);
     }
     items
         .into_iter()
         .enumerate()
         .map(|(index, item)| match item {
             Value::String(text) => Ok(Prompt::Text(text)),
-            Value::Array(ids) => tokens(&format!("prompt[{index}]"), &ids, vocabulary).map(Prompt::Tokens),
+            Value::Array(ids) => token_ids(&format!("prompt[{index}]"), &ids, vocabulary).map(Prompt::Tokens),
             other => Err(wrong_type(&format!("prompt[{index}]"), "a string or an array of tokens", &other)),
         })
         .collect()
 }
 
-fn tokens(at: &str, ids: &[Value], vocabulary: usize) -> Result<Vec<TokenId>, ApiError> {
+/// Token ids of this vocabulary, out of a JSON array at `at`.
+///
+/// # Errors
+/// 400 that names the first that is none.
+pub fn token_ids(at: &str, ids: &[Value], vocabulary: usize) -> Result<Vec<TokenId>, ApiError> {
     ids.iter()
         .enumerate()
         .map(|(index, id)| {

@@ -41,6 +41,7 @@ impl ApiError {
     pub fn body(&self) -> Value {
         let kind = match self.status {
             500.. => "server_error",
+            401 => "authentication_error",
             403 => "permission_error",
             _ => "invalid_request_error",
         };
@@ -51,6 +52,7 @@ impl ApiError {
     pub fn response(&self) -> Response {
         let response = Response::json(self.status, &self.body());
         match self.status {
+            401 => response.with("WWW-Authenticate", "Bearer"),
             503 => response.with("Retry-After", "1"),
             _ => response,
         }

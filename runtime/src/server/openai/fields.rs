@@ -5,8 +5,10 @@
 
 use std::ops::RangeInclusive;
 
+use satchel_container::parameters::{Kind, Parameter, Value as Given};
 use serde_json::{Map, Value};
 
+use super::super::json;
 use super::error::{ApiError, shown};
 
 /// A request body's parameters.
@@ -18,22 +20,17 @@ impl Fields {
     /// Parses a body.
     ///
     /// # Errors
-    /// 400 with the position when it is not UTF-8 or not JSON, or when it is not an object.
+    /// 400 with the position when it is not UTF-8 or not JSON, when a key comes twice, or when it is not an object.
     pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
-        if let Err(error) = std::str::from_utf8(body) {
-            let position = error.valid_up_to();
-            return Err(ApiError::new(
-                400,
-                format!("the request body is not valid UTF-8: byte {position} does not belong there"),
-            ));
+        match json::parse(body).map_err(|line| ApiError::new(400, line))? {
+            Value::Object(map) => Ok(Self { map }),
+            other => Err(ApiError::new(400, format!("the request body must be a JSON object, not {}", kind(&other)))),
         }
-        match serde_json::from_slice(body) {
-            Ok(Value::Object(map)) => Ok(Self { map }),
-            Ok(other) => {
-                Err(ApiError::new(400, format!("the request body must be a JSON object, not {}", kind(&other))))
-            }
-            Err(error) => Err(ApiError::new(400, format!("the request body is not valid JSON: {error}"))),
-        }
+    }
+
+    /// Looks at a parameter that stays; `None` when it is absent or null.
+    pub fn peek(&self, name: &str) -> Option<&Value> {
+        self.map.get(name).filter(|value| !value.is_null())
     }
 
     /// Takes a parameter; `None` when it is absent or null.
@@ -77,18 +74,21 @@ impl Fields {
         }
     }
 
-    /// Takes a number in `range`.
+    /// Takes a parameter of the table, in its range.
     ///
     /// # Errors
-    /// 400 for another type or a number outside.
-    pub fn take_number(&mut self, name: &str, range: RangeInclusive<f64>) -> Result<Option<f32>, ApiError> {
+    /// 400 for another type or a value outside.
+    pub fn take_parameter(&mut self, parameter: &Parameter) -> Result<Option<Given>, ApiError> {
+        let name = parameter.name;
         let Some(value) = self.take(name) else { return Ok(None) };
-        let number = value.as_f64().ok_or_else(|| wrong_type(name, "a number", &value))?;
-        if range.contains(&number) {
-            return Ok(Some(number as f32));
-        }
-        let (low, high) = (range.start(), range.end());
-        Err(ApiError::parameter(name, format!("`{name}` must lie between {low} and {high}, it is {value}")))
+        let given = match parameter.kind {
+            Kind::Real { .. } => value.as_f64().map(Given::Real),
+            Kind::Whole { .. } => integer(&value).map(Given::Whole),
+        };
+        let wanted = if matches!(parameter.kind, Kind::Real { .. }) { "a number" } else { "an integer" };
+        let given = given.ok_or_else(|| wrong_type(name, wanted, &value))?;
+        parameter.check(given).map_err(|line| ApiError::parameter(name, format!("`{name}` {line}")))?;
+        Ok(Some(given))
     }
 
     /// Takes an integer in `range`; `1.0` counts as one, as JSON has only one kind of number.

@@ -7,13 +7,17 @@ mod answer;
 mod chat;
 mod common;
 mod completions;
+mod dialect;
 mod error;
 mod fields;
+mod foreign;
 #[cfg(test)]
 mod tests;
 
 pub use answer::{Answer, Endpoint, LogProbs, Tally};
-pub use chat::ChatRequest;
+pub use chat::{ChatRequest, messages_of, refuse_reserved};
 pub use common::{Baseline, Common, MAX_CHOICES};
-pub use completions::{CompletionRequest, Prompt};
+pub use completions::{CompletionRequest, Prompt, token_ids};
+pub use dialect::OpenAi;
 pub use error::{ApiError, shown};
+pub use fields::Fields;

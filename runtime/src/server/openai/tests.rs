@@ -27,14 +27,14 @@ fn bad_values() -> Vec<(&'static str, Vec<Value>)> {
     let number = |bad: &[Value]| bad.iter().chain(&not_a_number).cloned().collect::<Vec<_>>();
     vec![
         ("model", vec![json!(1), json!([]), json!(false)]),
-        ("temperature", number(&[json!(-0.1), json!(2.1), json!(1e300)])),
+        ("temperature", number(&[json!(-0.1), json!(100.1), json!(1e300)])),
         ("top_p", number(&[json!(-0.1), json!(1.1)])),
         ("min_p", number(&[json!(-0.1), json!(1.1)])),
         ("typical_p", number(&[json!(-0.1), json!(1.1)])),
-        ("repeat_penalty", number(&[json!(0), json!(-1), json!(11)])),
+        ("repeat_penalty", number(&[json!(0), json!(-1), json!(101)])),
         ("presence_penalty", number(&[json!(-2.1), json!(2.1)])),
         ("frequency_penalty", number(&[json!(-2.1), json!(2.1)])),
-        ("top_k", number(&[json!(-1), json!(1.5)])),
+        ("top_k", number(&[json!(-2), json!(1.5)])),
         ("repeat_last_n", number(&[json!(-2), json!(1.5)])),
         ("seed", number(&[json!(1.5), json!(1e30)])),
         ("max_tokens", number(&[json!(0), json!(-1), json!(1.5), json!(1e30)])),
@@ -56,7 +56,16 @@ fn bad_values() -> Vec<(&'static str, Vec<Value>)> {
         ("stream_options", vec![json!(true), json!([]), json!({"include_usage": true})]),
         (
             "logit_bias",
-            vec![json!([]), json!({"100": 1}), json!({"-1": 1}), json!({"x": 1}), json!({"1": 101}), json!({"1": "2"})],
+            vec![
+                json!([[5, 1]]),
+                json!({"100": 1}),
+                json!({"-1": 1}),
+                json!({"x": 1}),
+                json!({"1": 101}),
+                json!({"1": "2"}),
+                json!({"01": 1}),
+                json!({"+1": 1}),
+            ],
         ),
         ("tools", vec![json!([{"type": "function"}])]),
         ("tool_choice", vec![json!("required"), json!({"type": "function"})]),
@@ -66,6 +75,9 @@ fn bad_values() -> Vec<(&'static str, Vec<Value>)> {
         ("mirostat", vec![json!(2)]),
         ("n_predict", vec![json!(5)]),
         ("repetition_penalty", vec![json!(1.1)]),
+        ("n_probs", vec![json!(3)]),
+        ("dry_multiplier", vec![json!(0.8)]),
+        ("top_n_sigma", vec![json!(1)]),
         ("no_such_parameter", vec![json!(0), json!("x")]),
     ]
 }
@@ -177,16 +189,76 @@ fn nulls_and_neutral_values_change_nothing() {
     assert_eq!(completion.common, plain);
 }
 
+/// What front ends send with every request: samplers that are switched off, and the knobs of those.
+#[test]
+fn what_is_switched_off_changes_nothing() {
+    let plain = chat_with(json!({})).unwrap().common;
+    let sent = json!({
+        "repetition_penalty": 1.0, "n_probs": 0, "reasoning_effort": "none", "mirostat": 0, "mirostat_tau": 5.0,
+        "mirostat_eta": 0.1, "dry_multiplier": 0.0, "dry_base": 1.75, "dry_allowed_length": 2, "dry_penalty_last_n": -1,
+        "dry_sequence_breakers": ["\n", ":"], "xtc_probability": 0, "xtc_threshold": 0.1, "dynatemp_range": 0,
+        "dynatemp_exponent": 1, "top_n_sigma": -1, "tfs_z": 1, "top_a": 0, "n_predict": -1, "n_keep": 0,
+        "t_max_predict_ms": 0, "timings_per_token": true, "samplers": [], "min_tokens": 0, "skip_special_tokens": true,
+        "ban_eos_token": false, "num_beams": 1, "guidance_scale": 1, "adaptive_target": -1.0, "adaptive_decay": 0.9,
+        "stop_token_ids": [], "max_new_tokens": null, "seed": -1, "logit_bias": [], "stop": [],
+    });
+    assert_eq!(chat_with(sent.clone()).unwrap().common, plain);
+    assert_eq!(completion_with(sent).unwrap().common, plain);
+    assert_eq!(chat_with(json!({"top_k": -1})).unwrap().common.sampling.top_k, usize::MAX);
+    for (extra, name) in [
+        (json!({"mirostat": 2, "mirostat_tau": 5.0}), "mirostat"),
+        (json!({"dry_multiplier": 0.5, "dry_base": 1.75}), "dry_multiplier"),
+        (json!({"xtc_threshold": 0.1, "xtc_probability": 0.5}), "xtc_probability"),
+        (json!({"reasoning_effort": "high"}), "reasoning_effort"),
+        (json!({"n_predict": 5}), "n_predict"),
+        (json!({"skip_special_tokens": false}), "skip_special_tokens"),
+    ] {
+        assert_eq!(chat_with(extra).expect_err(name).param.as_deref(), Some(name));
+    }
+}
+
+/// One table: what can be packed can be asked for.
+#[test]
+fn the_ranges_are_those_of_packed_settings() {
+    assert_eq!(chat_with(json!({"temperature": 3, "repeat_penalty": 20})).unwrap().common.sampling.temperature, 3.0);
+    for (name, value) in [("temperature", json!(100.5)), ("repeat_penalty", json!(0.001)), ("top_p", json!(1.01))] {
+        let asked = chat_with(json!({name: value})).expect_err(name).message;
+        let packed = satchel_container::Settings::default().set(name, &value.to_string()).expect_err(name);
+        assert_eq!(asked, packed);
+    }
+}
+
+#[test]
+fn a_bias_that_bans_every_token_is_refused() {
+    let bans = |count: usize| (0..count).map(|id| (id.to_string(), json!(-100))).collect::<serde_json::Map<_, _>>();
+    assert!(chat_with(json!({"logit_bias": bans(99)})).is_ok());
+    let error = chat_with(json!({"logit_bias": bans(100)})).expect_err("all banned");
+    assert_eq!((error.status, error.param.as_deref()), (400, Some("logit_bias")));
+}
+
+#[test]
+fn a_key_twice_and_a_byte_order_mark() {
+    let twice = br#"{"messages": [{"role": "user", "content": "a"}], "seed": 1, "seed": 2}"#;
+    assert!(ChatRequest::parse(twice, &baseline()).expect_err("twice").message.contains("`seed` comes twice"));
+    let nested = br#"{"messages": [{"role": "user", "content": "a", "content": "b"}]}"#;
+    assert!(ChatRequest::parse(nested, &baseline()).expect_err("twice").message.contains("`content` comes twice"));
+    let marked = b"\xef\xbb\xbf{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}]}";
+    assert!(ChatRequest::parse(marked, &baseline()).is_ok());
+}
+
 #[test]
 fn values_arrive() {
     let chat = chat_with(json!({
-        "temperature": 0, "top_k": 40, "seed": -1, "max_completion_tokens": 7, "max_tokens": 9, "stop": ["a", "b"], "n": 2,
+        "temperature": 0, "top_k": 40, "seed": -2, "max_completion_tokens": 7, "max_tokens": 9, "stop": ["a", "b"], "n": 2,
         "stream": true, "stream_options": {"include_usage": true}, "logprobs": true, "top_logprobs": 3,
         "repeat_last_n": -1, "logit_bias": {"5": -100, "6": 2.5}, "ignore_eos": true,
     }))
     .unwrap();
     let common = chat.common;
-    assert_eq!((common.sampling.temperature, common.sampling.top_k, common.sampling.seed), (0.0, 40, Some(u64::MAX)));
+    assert_eq!(
+        (common.sampling.temperature, common.sampling.top_k, common.sampling.seed),
+        (0.0, 40, Some(u64::MAX - 1))
+    );
     assert_eq!((common.sampling.repeat_last_n, common.max_tokens, common.n), (usize::MAX, Some(7), 2));
     assert_eq!(common.sampling.logit_bias, [(5, f32::NEG_INFINITY), (6, 2.5)]);
     assert_eq!(common.stop, ["a", "b"]);

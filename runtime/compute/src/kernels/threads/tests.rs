@@ -1,6 +1,6 @@
 //! The pool under stress: every chunk once, nothing touched after `run` returned, on more threads than there are processors.
 
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicUsize};
 
 use super::*;
 

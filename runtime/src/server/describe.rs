@@ -1,0 +1,219 @@
+//! What the server says of itself: health, metrics, models, properties, the page and what it shows.
+//!
+//! Counts are sums over everybody. Nothing here tells one caller what another wrote; the system prompt is told to those
+//! who are known (`access`).
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use satchel_container::parameters::{Kind, PARAMETERS, Value as Given};
+use serde_json::{Value, json};
+
+use super::App;
+use super::http::Response;
+use super::openai::{ApiError, Fields, shown};
+use super::prepare::weigh;
+use super::routes::Call;
+use crate::mapping;
+
+/// A file of the page.
+pub(super) fn page(app: &App, call: &Call<'_>) -> Response {
+    app.assets.respond(call.rest, call.head.header("if-none-match")).unwrap_or_else(|| Response::empty(404))
+}
+
+/// `{"status": "ok", …}`; where there are keys, strangers learn no more than that.
+pub(super) fn health(app: &App, call: &Call<'_>) -> Response {
+    let status = if app.stopping.load(Ordering::Relaxed) { "stopping" } else { "ok" };
+    if app.access.needs_key() && !call.who.known {
+        return fresh(&json!({ "status": status }));
+    }
+    fresh(&json!({
+        "status": status,
+        "answering": app.gauges.answering.load(Ordering::Relaxed),
+        "running": app.session.engine.running(),
+        "waiting": app.session.engine.waiting(),
+        "weights": if mapping::damaged().is_some() { "damaged" } else { app.session.check.state().name() },
+        "generated_tokens": count(&app.gauges.generated_tokens),
+        "abandoned": count(&app.gauges.abandoned),
+    }))
+}
+
+/// Prometheus' text format.
+pub(super) fn metrics(app: &App) -> Response {
+    let gauges = &app.gauges;
+    let seconds = count(&gauges.first_token_micros) as f64 / 1e6;
+    let lines = [
+        ("requests_finished_total", "counter", "Answers that were finished", count(&gauges.finished) as f64),
+        ("requests_abandoned_total", "counter", "Answers whose client went away", count(&gauges.abandoned) as f64),
+        ("prompt_tokens_total", "counter", "Tokens of prompts", count(&gauges.prompt_tokens) as f64),
+        ("cached_tokens_total", "counter", "Tokens of prompts kept from before", count(&gauges.cached_tokens) as f64),
+        ("generated_tokens_total", "counter", "Tokens of answers", count(&gauges.generated_tokens) as f64),
+        ("requests_running", "gauge", "Answers that are being made", app.session.engine.running() as f64),
+        ("requests_waiting", "gauge", "Requests that wait for a place", app.session.engine.waiting() as f64),
+        ("parallel", "gauge", "Places: answers made at once", app.session.facts.parallel as f64),
+    ];
+    let mut text = String::new();
+    for (name, kind, help, value) in lines {
+        text += &format!("# HELP satchel_{name} {help}\n# TYPE satchel_{name} {kind}\nsatchel_{name} {value}\n");
+    }
+    let name = "satchel_time_to_first_token_seconds";
+    let first = count(&gauges.first_tokens);
+    text += &format!(
+        "# HELP {name} From the request to its first token\n# TYPE {name} summary\n{name}_sum {seconds}\n{name}_count {first}\n"
+    );
+    Response { body: text.into_bytes().into(), ..Response::empty(200) }
+        .with("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+        .with("Cache-Control", "no-store")
+}
+
+/// The model and each adapter, in a list.
+pub(super) fn models(app: &App) -> Response {
+    Response::json(200, &json!({"object": "list", "data": all_models(app)}))
+}
+
+/// The model of that name.
+pub(super) fn one_model(app: &App, call: &Call<'_>) -> Result<Response, ApiError> {
+    let found = all_models(app).into_iter().find(|model| model["id"] == call.rest);
+    found.map(|model| Response::json(200, &model)).ok_or_else(|| no_model(app, call.rest))
+}
+
+/// 404 for a name that nothing here has.
+pub(super) fn no_model(app: &App, name: &str) -> ApiError {
+    let models = all_models(app);
+    let names: Vec<&str> = models.iter().filter_map(|model| model["id"].as_str()).collect();
+    let message = match &names[..] {
+        [one] => format!("there is no model `{}` here; the one here is `{one}`", shown(name)),
+        all => format!("there is no model `{}` here; those here are `{}`", shown(name), all.join("`, `")),
+    };
+    ApiError { param: Some("model".into()), ..ApiError::new(404, message) }.code("model_not_found")
+}
+
+/// The model, and the model with each of its adapters.
+fn all_models(app: &App) -> Vec<Value> {
+    let adapted = app.session.adapters.iter().map(|adapter| {
+        let mut model = model(app);
+        model["id"] = app.session.adapted_name(adapter).into();
+        model["meta"]["adapter"] = adapter.as_str().into();
+        model
+    });
+    std::iter::once(model(app)).chain(adapted).collect()
+}
+
+fn model(app: &App) -> Value {
+    let facts = &app.session.facts;
+    json!({
+        "id": facts.name,
+        "object": "model",
+        "created": facts.created,
+        "owned_by": "satchel",
+        "meta": {
+            "architecture": facts.architecture,
+            "parameters": facts.parameters,
+            "size_bytes": facts.file_bytes,
+            "context_length": facts.context_length,
+            "trained_context_length": facts.trained_context,
+            "cache_type_k": facts.cache.keys.to_string(),
+            "cache_type_v": facts.cache.values.to_string(),
+            "vocabulary": app.vocabulary,
+        },
+    })
+}
+
+/// What the page shows, with the table of parameters. The system prompt is told to whom it belongs.
+pub(super) fn facts(app: &App, call: &Call<'_>) -> Response {
+    let (facts, defaults) = (&app.session.facts, &app.session.defaults);
+    let mut answer = json!({
+        "name": facts.name,
+        "architecture": facts.architecture,
+        "parameters": facts.parameters,
+        "size_bytes": facts.file_bytes,
+        "context_length": facts.context_length,
+        "cache_type_k": facts.cache.keys.to_string(),
+        "cache_type_v": facts.cache.values.to_string(),
+        "isa": facts.isa,
+        "threads": facts.threads,
+        "defaults": {"system_prompt": Value::Null},
+        "sampling": sampling(),
+        "version": env!("CARGO_PKG_VERSION"),
+    });
+    if call.who.known {
+        answer["defaults"]["system_prompt"] = json!(defaults.system_prompt);
+    }
+    answer["defaults"]["system_prompt_set"] = defaults.system_prompt.is_some().into();
+    settings(app, &mut answer["defaults"]);
+    fresh(&answer)
+}
+
+/// The parameters in force where a request says nothing. A fixed seed is like the system prompt: not for everyone.
+fn settings(app: &App, into: &mut Value) {
+    let defaults = &app.session.defaults;
+    for parameter in PARAMETERS.iter().filter(|parameter| parameter.name != "seed") {
+        let value = match parameter.name {
+            "max_tokens" => defaults.max_tokens.map(|tokens| json!(tokens)),
+            _ => defaults.sampling.get(parameter).map(number),
+        };
+        into[parameter.name] = value.unwrap_or(Value::Null);
+    }
+}
+
+fn number(value: Given) -> Value {
+    match value {
+        Given::Real(value) => json!(value),
+        Given::Whole(value) => i64::try_from(value).map_or(Value::Null, Value::from),
+    }
+}
+
+/// The table: what may be set, in which range, and what it does.
+fn sampling() -> Vec<Value> {
+    let row = |parameter: &satchel_container::parameters::Parameter| {
+        let (least, most, whole) = match parameter.kind {
+            Kind::Real { least, most } => (least, most, false),
+            Kind::Whole { least, most } => (least as f64, most as f64, true),
+        };
+        json!({"name": parameter.name, "min": least, "max": most, "whole": whole, "help": parameter.help})
+    };
+    PARAMETERS.iter().map(row).collect()
+}
+
+/// llama.cpp's `/props`, as far as its clients read it.
+pub(super) fn props(app: &App, call: &Call<'_>) -> Response {
+    let facts = &app.session.facts;
+    let mut params = json!({});
+    settings(app, &mut params);
+    let mut answer = json!({
+        "default_generation_settings": {"n_ctx": facts.context_length, "params": params},
+        "total_slots": facts.parallel,
+        "model_alias": facts.name,
+        "modalities": {"vision": false, "audio": false},
+        "build_info": concat!("satchel ", env!("CARGO_PKG_VERSION")),
+    });
+    if call.who.known {
+        answer["system_prompt"] = json!(app.session.defaults.system_prompt);
+    }
+    fresh(&answer)
+}
+
+/// llama.cpp's `/slots`, without what is in them.
+pub(super) fn slots(app: &App) -> Response {
+    let (running, context) = (app.session.engine.running(), app.session.facts.context_length);
+    let slot = |id: usize| json!({"id": id, "n_ctx": context, "is_processing": id < running});
+    fresh(&(0..app.session.facts.parallel).map(slot).collect())
+}
+
+/// `{"launch": SECRET}` to `{"session": SECRET}`, for the page that was opened with a link from the terminal.
+pub(super) fn session(app: &App, mut call: Call<'_>) -> Result<Response, ApiError> {
+    weigh(&mut call.body)?;
+    let mut fields = Fields::parse(&call.body.bytes)?;
+    let launch = fields.take_string("launch")?.unwrap_or_default();
+    fields.finish()?;
+    let refused = || ApiError::new(403, "this link was used before, or is of another server").code("launch_link");
+    let session = app.access.open_session(&launch).ok_or_else(refused)?;
+    Ok(fresh(&json!({ "session": session })))
+}
+
+fn fresh(value: &Value) -> Response {
+    Response::json(200, value).with("Cache-Control", "no-store")
+}
+
+fn count(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}

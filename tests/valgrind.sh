@@ -1,0 +1,57 @@
+#!/bin/sh
+# Runs tiny models under valgrind, which finds what `unsafe` code reads or writes outside its buffers, and what it reads before
+# anything was written there.
+#
+#     tests/valgrind.sh
+#
+# Kernels: scalar and AVX2, since valgrind knows no AVX-512. One thread: the pool's first clock reading, in rustix, asks for a
+# page that valgrind hides from the program; tests/loom has the pool. The program is that of the tests, optimised as they are;
+# tests/valgrind.supp has the one report that is none.
+set -eu
+cd "$(dirname "$0")/.."
+program=${SATCHEL_TEST_PROGRAM:-target/debug/satchel}
+models=tests/data
+[ -x "$program" ] || cargo build --locked -p satchel
+if ! command -v valgrind >/dev/null; then
+    [ "$(id -u)" = 0 ] || { echo "valgrind.sh: valgrind is missing; install it, or run this as root" >&2; exit 1; }
+    echo "installing valgrind"
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends valgrind libc6-dbg >/dev/null
+fi
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT INT TERM
+
+checked() { # WHAT ARGUMENTS…
+    what=$1
+    shift
+    if ! valgrind --quiet --error-exitcode=99 --leak-check=no --num-callers=30 --suppressions=tests/valgrind.supp \
+        "$program" "$@" >"$scratch/log" 2>&1; then
+        cat "$scratch/log"
+        echo "valgrind.sh: failed: $what" >&2
+        exit 1
+    fi
+    echo "clean: $what"
+}
+
+tables=scalar
+if grep -qw avx2 /proc/cpuinfo; then tables="scalar avx2"; else echo "SKIPPED avx2: this processor lacks it"; fi
+echo "SKIPPED avx2vnni, avx512, avx512vnni: valgrind does not know their instructions"
+seq 3 23 >"$scratch/tokens"
+for table in $tables; do
+    # Chunks of 7, then one by one: the paths of many tokens, of a few, of one.
+    for chunk in 7 1; do
+        checked "$table: logits in chunks of $chunk" logits -m $models/reference/llama-dense.gguf --isa "$table" -t 1 \
+            --chunk $chunk --tokens "$scratch/tokens" -o "$scratch/out"
+    done
+    checked "$table: a story" run -m $models/models/stories260K-f32.v3.gguf --isa "$table" -t 1 --raw --temp 0 --max-tokens 4 "Once"
+done
+# Block types whose readers differ most, and a quantised cache.
+for type in Q8_0 Q4_0 Q4_K Q6_K IQ2_XS IQ3_S TQ1_0 F16; do
+    "$program" random-model $type --width 256 --layers 1 --heads 4 --kv-heads 2 --feed-forward 256 \
+        --vocabulary $models/models/stories260K-f32.v3.gguf -o "$scratch/model" >/dev/null 2>&1
+    for table in $tables; do
+        checked "$table: $type" logits -m "$scratch/model" --isa "$table" -t 1 --chunk 17 \
+            --cache-type-k q8_0 --cache-type-v q4_0 --tokens "$scratch/tokens" -o "$scratch/out"
+    done
+    rm "$scratch/model"
+done

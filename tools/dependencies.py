@@ -1,0 +1,111 @@
+#!/usr/bin/env python3
+"""Checks licence and source of every crate that a Cargo.lock names, for all platforms, and that the workspace has no crate twice.
+
+    tools/dependencies.py               the workspace, the fuzz targets and the model of the thread pool
+    tools/dependencies.py Cargo.toml    one
+
+`cargo deny` checks the same and more, but compiling it takes longer than all other checks of a change together; this takes
+a second, so it runs on every change. What it leaves out are security advisories, which need a list from the network.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+MANIFESTS = ["Cargo.toml", "tests/fuzz/Cargo.toml", "tests/loom/Cargo.toml"]
+CRATES_IO = "registry+https://github.com/rust-lang/crates.io-index"
+
+# Licences that ask for no more than their text beside the program.
+LICENCES = {
+    "0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC0-1.0", "ISC", "MIT", "NCSA", "Unicode-3.0", "Unlicense",
+    "Zlib",
+}
+
+# Crates of which two versions are there, and why nothing can be done about it.
+DOUBLED = {
+    "syn": "only runs at build time: the macros of jiff and zerocopy take version 2, those of serde and clap version 3",
+}
+
+
+def allowed(expression: str) -> bool:
+    """Whether an SPDX expression can be satisfied: OR binds weaker than AND; `/` is how old manifests write OR."""
+    # An exception only gives permissions: Apache-2.0 WITH LLVM-exception is no worse than Apache-2.0.
+    plain = re.sub(r"\s+WITH\s+\S+?(?=\s|\)|$)", "", expression.replace("/", " OR "))
+    words = re.findall(r"[()]|[^\s()]+", plain)
+
+    def either() -> bool:
+        result = both()
+        while words and words[0] == "OR":
+            words.pop(0)
+            result = both() or result
+        return result
+
+    def both() -> bool:
+        result = one()
+        while words and words[0] == "AND":
+            words.pop(0)
+            result = one() and result
+        return result
+
+    def one() -> bool:
+        word = words.pop(0) if words else ""
+        if word != "(":
+            return word in LICENCES
+        result = either()
+        return bool(words) and words.pop(0) == ")" and result
+
+    return either() and not words
+
+
+def faults(manifest: Path) -> tuple[int, list[str]]:
+    """The number of crates, and what is wrong with them, a line each."""
+    command = ["cargo", "metadata", "--format-version", "1", "--manifest-path", str(manifest)]
+    # The fuzz targets' own lock follows that of the workspace, a little late at times.
+    if "fuzz" not in manifest.parts:
+        command.append("--locked")
+    packages = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)["packages"]
+    versions = defaultdict(list)
+    lines = []
+    for package in packages:
+        name = f"{package['name']} {package['version']}"
+        versions[package["name"]].append(package["version"])
+        licence = package["license"] or ""
+        if not allowed(licence):
+            lines.append(f"{name}: its licence is {licence or 'not given'}; allowed are {', '.join(sorted(LICENCES))}")
+        if package["source"] not in (None, CRATES_IO):
+            lines.append(f"{name}: comes from {package['source']}; crates come from crates.io")
+    for name, found in versions.items():
+        # What only tests are made of may be larger than it need be.
+        if len(found) > 1 and name not in DOUBLED and "tests" not in manifest.parts:
+            lines.append(
+                f"{name}: there are versions {' and '.join(found)}; `cargo tree -i {name}@VERSION` tells who wants which. "
+                "Agree on one, or give the reason in DOUBLED of tools/dependencies.py"
+            )
+    return len(packages), lines
+
+
+def main() -> int:
+    for expression, expected in [
+        ("MIT", True), ("GPL-3.0-only", False), ("MIT OR GPL-2.0", True), ("MIT AND GPL-2.0", False), ("", False),
+        ("(MIT OR Apache-2.0) AND Unicode-3.0", True), ("(MIT OR LGPL-2.1) AND MPL-2.0", False), ("MIT/Apache-2.0", True),
+        ("Apache-2.0 WITH LLVM-exception", True), ("GPL-3.0 OR (MIT", False),
+    ]:  # fmt: skip
+        assert allowed(expression) == expected, expression
+    manifests = [Path(path) for path in sys.argv[1:]] or [ROOT / path for path in MANIFESTS]
+    failed = False
+    for manifest in manifests:
+        count, lines = faults(manifest)
+        failed |= bool(lines)
+        name = manifest.relative_to(ROOT) if manifest.is_relative_to(ROOT) else manifest
+        for line in lines:
+            print(f"{name}: {line}", file=sys.stderr)
+        print(f"{name}: {count} crates, {len(lines)} faults")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
