@@ -123,6 +123,17 @@ pub(crate) fn open(path: &Path) -> Result<(Vec<Part>, Gguf), Error> {
     Ok((parts, Gguf::join(parsed).map_err(refused)?))
 }
 
+/// An adapter's file, as it will lie in the bundle.
+pub(crate) fn open_adapter(path: &Path) -> Result<Part, Error> {
+    let stem = path.file_stem().and_then(|stem| stem.to_str());
+    let stem = stem.ok_or_else(|| Error::unfit(path, "its name is not Unicode: rename it"))?;
+    let name = format!("adapters/{stem}.gguf");
+    satchel_container::name::check(&name).map_err(|reason| Error::unfit(path, reason))?;
+    let part = Part::open(path.to_owned(), name)?;
+    part.parse()?;
+    Ok(part)
+}
+
 /// What the manifest says about the model.
 pub(crate) fn facts(gguf: &Gguf) -> Result<ModelFacts, satchel_gguf::Error> {
     let text = |key| Ok::<_, satchel_gguf::Error>(gguf.metadata.get_str(key)?.map(str::to_owned));

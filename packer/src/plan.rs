@@ -18,6 +18,8 @@ use crate::{Error, Part, model};
 pub struct Request {
     /// A GGUF, or any part of a split one.
     pub model: PathBuf,
+    /// Adapters to carry, and what each is multiplied with.
+    pub adapters: Vec<(PathBuf, f32)>,
     /// What to call the model; by default what its file says.
     pub name: Option<String>,
     /// Used when a conversation has no system message.
@@ -63,7 +65,7 @@ impl Plan {
     /// # Errors
     /// One line about the first input that cannot be packed.
     pub fn new(request: &Request) -> Result<Self, Error> {
-        let (parts, gguf) = model::open(&request.model)?;
+        let (mut parts, gguf) = model::open(&request.model)?;
         let facts = model::facts(&gguf).map_err(|source| Error::Model { path: request.model.clone(), source })?;
         let name = request.name.clone().unwrap_or_else(|| model::name(&facts, &request.model));
         satchel_container::manifest::check_name(&name).map_err(Error::Unwritable)?;
@@ -71,12 +73,24 @@ impl Plan {
         let (small, read) = read_small(request)?;
         let mut inputs: Vec<_> = parts.iter().map(|part| part.path.clone()).collect();
         inputs.extend(read);
+        let models = parts.len();
+        for (path, _) in &request.adapters {
+            let adapter = model::open_adapter(path)?;
+            if parts.iter().any(|other| other.entry_name.eq_ignore_ascii_case(&adapter.entry_name)) {
+                return Err(Error::unfit(path, "there is another adapter of this name: rename it"));
+            }
+            inputs.push(path.clone());
+            parts.push(adapter);
+        }
         let unknown = Digest([0; 32]);
-        let models = parts.iter().map(|part| EntryRecord {
+        let scales = request.adapters.iter().map(|(_, scale)| Some(*scale).filter(|scale| *scale != 1.0));
+        let scales = std::iter::repeat_n(None, models).chain(scales);
+        let weights = parts.iter().zip(scales).enumerate().map(|(at, (part, scale))| EntryRecord {
             name: part.entry_name.clone(),
-            kind: EntryKind::Model,
+            kind: if at < models { EntryKind::Model } else { EntryKind::Adapter },
             size: part.bytes,
             sha256: unknown,
+            scale,
         });
         let manifest = Manifest {
             format: FORMAT,
@@ -85,7 +99,7 @@ impl Plan {
             model: Some(facts),
             defaults: Defaults { system_prompt: request.system_prompt.clone(), settings: request.settings.clone() },
             beside: None,
-            entries: models.chain(small.iter().map(|small| small.record.clone())).collect(),
+            entries: weights.chain(small.iter().map(|small| small.record.clone())).collect(),
         };
         // The manifest with any hashes is as long as the real one: whatever does not fit shows here.
         manifest.to_bytes().map_err(written_wrong)?;
@@ -102,14 +116,20 @@ impl Plan {
         if bundle.model_entries().is_empty() {
             return Err(Error::unfit(path, "carries no model: give a file that `satchel pack` made"));
         }
-        let parts = bundle.model_entries().iter().map(|entry| Part::of_entry(packed, entry));
+        let weights = bundle.model_entries().iter().chain(bundle.adapter_entries().map(|(entry, _)| entry));
+        let parts = weights.map(|entry| Part::of_entry(packed, entry));
         let parts = parts.collect::<Result<Vec<_>, _>>()?;
         let mut small = Vec::new();
         for entry in &bundle.entries()[parts.len()..] {
             let stored = packed.stored(entry).map_err(Error::file(path))?;
             let crc32 = crc32fast::hash(&entry.decode(&stored).map_err(Error::bundle(path))?);
-            let record =
-                EntryRecord { name: entry.name.clone(), kind: entry.kind, size: entry.size, sha256: entry.sha256 };
+            let record = EntryRecord {
+                name: entry.name.clone(),
+                kind: entry.kind,
+                size: entry.size,
+                sha256: entry.sha256,
+                scale: None,
+            };
             small.push(Small { record, crc32, method: entry.method, stored });
         }
         let manifest = bundle.manifest.clone();
@@ -224,7 +244,7 @@ fn read_small(request: &Request) -> Result<(Vec<Small>, Vec<PathBuf>), Error> {
 
 impl Small {
     pub(crate) fn new(name: String, kind: EntryKind, bytes: Vec<u8>) -> Self {
-        let record = EntryRecord { name, kind, size: bytes.len() as u64, sha256: Digest::of(&bytes) };
+        let record = EntryRecord { name, kind, size: bytes.len() as u64, sha256: Digest::of(&bytes), scale: None };
         let crc32 = crc32fast::hash(&bytes);
         let (method, stored) = layout::compress(bytes);
         Self { record, crc32, method, stored }

@@ -114,6 +114,13 @@ impl Bundle {
         &self.entries[..self.models]
     }
 
+    /// The adapters, and what each is multiplied with.
+    pub fn adapter_entries(&self) -> impl Iterator<Item = (&Entry, f32)> {
+        let listed = self.entries.iter().zip(&self.manifest.entries);
+        let adapters = listed.filter(|(entry, _)| entry.kind == EntryKind::Adapter);
+        adapters.map(|(entry, listed)| (entry, listed.scale.unwrap_or(1.0)))
+    }
+
     /// The programs for other platforms.
     pub fn runtime_entries(&self) -> impl Iterator<Item = &Entry> {
         self.entries.iter().filter(|entry| entry.kind == EntryKind::Runtime)
@@ -326,10 +333,10 @@ fn matched(manifest: &Manifest, records: &[Record]) -> Result<Vec<Entry>, Error>
     let matched = manifest.entries.iter().zip(records).map(|(listed, record)| {
         let stored = record.method == Method::Stored && record.stored_bytes == record.size;
         let deflated = record.method == Method::Deflated
-            && listed.kind != EntryKind::Model
+            && !listed.kind.is_weights()
             && record.stored_bytes <= record.size
             && record.size / DEFLATE_MAX_RATIO <= record.stored_bytes;
-        let placed = listed.kind != EntryKind::Model || record.data_offset().is_multiple_of(ALIGNMENT_BYTES);
+        let placed = !listed.kind.is_weights() || record.data_offset().is_multiple_of(ALIGNMENT_BYTES);
         if listed.name != record.name || listed.size != record.size || !(stored || deflated) || !placed {
             return Err(Error::Damaged(format!("manifest.json and the directory disagree on entry {}", listed.name)));
         }

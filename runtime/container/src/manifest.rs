@@ -115,6 +115,8 @@ pub struct Defaults {
 pub enum EntryKind {
     /// A GGUF, or one part of a split one. Stored and aligned.
     Model,
+    /// An adapter's GGUF, under `adapters/`. Stored and aligned, behind the model.
+    Adapter,
     /// A file of the page that replaces the built-in one, under `ui/`.
     Page,
     /// A licence text, under `licenses/`.
@@ -123,6 +125,13 @@ pub enum EntryKind {
     Runtime,
     /// `manifest.json`, which does not list itself.
     Manifest,
+}
+
+impl EntryKind {
+    /// Whether it is used where it lies in the file: stored as it is, and aligned.
+    pub fn is_weights(self) -> bool {
+        matches!(self, Self::Model | Self::Adapter)
+    }
 }
 
 /// An entry as the manifest lists it.
@@ -137,6 +146,9 @@ pub struct EntryRecord {
     pub size: u64,
     /// Its hash.
     pub sha256: Digest,
+    /// What an adapter is multiplied with; 1 where it is not said.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub scale: Option<f32>,
 }
 
 /// The error as one short line that is safe on a terminal: it quotes what the file says.
@@ -195,18 +207,25 @@ impl Manifest {
         self.check_sizes()?;
         let mut names = name::Names::default();
         names.add(MANIFEST_NAME)?;
-        let mut models_over = false;
+        let (mut models_over, mut adapters_over) = (false, false);
         for entry in &self.entries {
             name::check(&entry.name).map_err(|reason| format!("entry {:?}: {reason}", entry.name))?;
             names.add(&entry.name)?;
             let place = match entry.kind {
                 EntryKind::Model => entry.name.ends_with(".gguf") && !entry.name.contains('/') && !models_over,
+                EntryKind::Adapter => {
+                    entry.name.starts_with("adapters/") && entry.name.ends_with(".gguf") && !adapters_over
+                }
                 EntryKind::Page => entry.name.starts_with("ui/"),
                 EntryKind::License => entry.name.starts_with("licenses/"),
                 EntryKind::Runtime => entry.name.starts_with("runtimes/"),
                 EntryKind::Manifest => false,
             };
             models_over |= entry.kind != EntryKind::Model;
+            adapters_over |= !entry.kind.is_weights();
+            if entry.scale.is_some_and(|scale| entry.kind != EntryKind::Adapter || !scale.is_finite()) {
+                return Err(format!("entry {:?} has a scale that cannot be", entry.name));
+            }
             if !place {
                 return Err(format!("entry {:?} is not where a bundle has its {:?}", entry.name, entry.kind));
             }
@@ -229,7 +248,7 @@ impl Manifest {
                 EntryKind::Runtime if entry.size > RUNTIME_MAX_BYTES => {
                     return Err(format!("entry {:?} is too large for a runtime", entry.name));
                 }
-                EntryKind::Model | EntryKind::Runtime | EntryKind::Manifest => {}
+                EntryKind::Model | EntryKind::Adapter | EntryKind::Runtime | EntryKind::Manifest => {}
             }
         }
         if small_bytes > SMALL_ENTRIES_MAX_BYTES {

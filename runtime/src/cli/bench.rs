@@ -14,7 +14,7 @@ use super::out::{self, outln};
 use super::perplexity::{check_context, measure, read_text_to};
 use crate::engine::Evaluator;
 use crate::session::open::{Compute, load_model};
-use crate::session::{Demand, Memory, ModelSource};
+use crate::session::{Demand, Memory, ModelSource, OpenOptions};
 use crate::tokenizer::Tokenizer;
 
 mod report;
@@ -88,8 +88,10 @@ pub fn run(args: Args) -> Result<(), Failure> {
     // A file that cannot be read is told before the others are measured.
     let files =
         if args.files.is_empty() { vec![options.model] } else { args.files.iter().cloned().map(Some).collect() };
-    let sources: Vec<ModelSource> =
-        files.iter().map(|file| ModelSource::open(file.as_deref())).collect::<Result<_, _>>()?;
+    let sources: Vec<ModelSource> = files
+        .iter()
+        .map(|file| ModelSource::open(file.as_deref())?.with_adapters(&options.adapters))
+        .collect::<Result<_, _>>()?;
     let table = Table::new(&sources);
     let mut reports: Vec<Report> = Vec::new();
     for source in &sources {
@@ -115,8 +117,12 @@ pub fn run(args: Args) -> Result<(), Failure> {
 /// Everything about one model.
 fn measured(args: &Args, source: &ModelSource, compute: Compute, text: Option<&str>) -> Result<Report, Failure> {
     let loaded = load_model(source, compute, None)?;
+    if text.is_some() {
+        let options = OpenOptions { context: Some(args.context), ..OpenOptions::default() };
+        options.context_for(loaded.plan.trained_context)?;
+    }
     let positions = args.depth + args.prompt.max(args.generate);
-    let evaluator = Evaluator::new(loaded, positions.max(args.context));
+    let evaluator = Evaluator::new(loaded, positions.max(args.context)).with_adapters(source.all_adapters());
     let mut speed = Speed::new(evaluator, args.depth, args.repetitions);
     let tests = speed.tests(args.prompt, args.generate)?;
     let memory = speed.memory();

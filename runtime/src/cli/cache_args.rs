@@ -7,7 +7,7 @@ use crate::session::OpenOptions;
 #[derive(clap::Args, Clone, Copy, Debug, Default)]
 pub struct CacheArgs {
     /// How keys of the context are kept: f16, q8_0 (half the memory, nearly the same answers) or q4_0 (a quarter, answers that
-    /// are visibly worse, of small models above all) [default: f16]
+    /// are a little worse, of small models above all) [default: f16]
     #[arg(long, value_name = "TYPE", help_heading = "Model")]
     cache_type_k: Option<CacheType>,
     /// The same for values, which bear q4_0 better than keys do [default: f16]

@@ -21,7 +21,7 @@ use super::template_args::TemplateArgs;
 use crate::chat::RenderRequest;
 use crate::engine::Finished;
 use crate::sampling::SamplingParams;
-use crate::session::{ModelSource, OpenOptions, Session, StopReason, SubmitError, TextRequest};
+use crate::session::{Facts, ModelSource, OpenOptions, OverflowPolicy, Session, StopReason, SubmitError, TextRequest};
 use command::{Command, HELP};
 use conversation::Conversation;
 use input::{Input, Lines};
@@ -40,6 +40,10 @@ pub struct Args {
     /// Tokens that the conversation may hold [default: what the model was trained on, 32768 at most]
     #[arg(short, long, value_name = "TOKENS", help_heading = "Model")]
     context: Option<usize>,
+    /// What happens when the context is full: `stop` ends the answer, `shift` keeps the system prompt and drops the older half of
+    /// the rest, which is read again, and says so [default: stop]
+    #[arg(long, value_name = "POLICY", help_heading = "Model")]
+    overflow: Option<OverflowPolicy>,
     /// How the model should behave; an empty text takes the packed file's away
     #[arg(long, visible_alias = "system-prompt", value_name = "TEXT")]
     system: Option<String>,
@@ -60,8 +64,9 @@ pub struct Args {
 pub fn run(args: Args) -> Result<(), Failure> {
     let options = OpenOptions { context: args.context, parallel: Some(1), ..args.cache.apply(args.model.options()) };
     crate::mapping::go_on_when_damaged();
-    let mut session = args.check.open(ModelSource::open(options.model.as_deref())?, &options)?;
+    let mut session = args.check.open(ModelSource::of(&options)?, &options)?;
     args.template.apply(&mut session)?;
+    session.defaults.overflow = args.overflow.unwrap_or_default();
     if let Err(line) = &session.template {
         return Err(Failure::new(line.clone()));
     }
@@ -79,8 +84,10 @@ pub fn run(args: Args) -> Result<(), Failure> {
         conversation,
         interrupt: Interrupt::install()?,
         answers: 0,
+        told_shift: false,
         last: None,
     };
+    tell_context(&chat.session.facts);
     let mut input = Input::new(args.history.as_deref(), args.no_history)?;
     if input.is_terminal() {
         let facts = &chat.session.facts;
@@ -102,6 +109,16 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
 }
 
+/// Says on stderr what is not as it would be with more memory.
+pub(super) fn tell_context(facts: &Facts) {
+    if let Some(note) = &facts.context_note {
+        notice!("satchel: the context holds {} tokens, {note}", facts.context_length);
+    }
+    if let Some(line) = &facts.memory_warning {
+        notice!("satchel: {line}");
+    }
+}
+
 /// Whether the conversation goes on.
 #[derive(PartialEq)]
 enum Next {
@@ -117,6 +134,8 @@ struct Chat {
     interrupt: Interrupt,
     /// Answers asked for so far; moves a given seed on, so that /regen gives another answer.
     answers: u64,
+    /// It was said that messages are dropped.
+    told_shift: bool,
     /// Figures of the last answer.
     last: Option<Finished>,
 }
@@ -217,11 +236,19 @@ impl Chat {
         let messages = self.conversation.messages().to_vec();
         let request = RenderRequest { messages, add_generation_prompt: true, ..Default::default() };
         let prompt = self.session.chat_prompt(&request)?;
+        let overflow = self.session.chat_overflow(&request, &prompt);
         let mut sampling = self.sampling.clone();
         sampling.seed = sampling.seed.map(|seed| seed.wrapping_add(self.answers));
         self.answers += 1;
-        let request =
-            TextRequest { prompt, sampling, max_tokens: self.max_tokens, is_answer: true, ..Default::default() };
+        let request = TextRequest {
+            prompt,
+            sampling,
+            max_tokens: self.max_tokens,
+            is_answer: true,
+            adapters: self.session.all_adapters(),
+            overflow,
+            ..Default::default()
+        };
         self.session.generate(request).map_err(|error| match error {
             SubmitError::PromptTooLong { prompt, context } => Failure::new(format!(
                 "the conversation has {prompt} tokens, but the context holds {context}, the answer included: /undo or \
@@ -232,8 +259,15 @@ impl Chat {
     }
 
     /// Says why an answer is not whole.
-    fn report(&self, answer: &Answer) {
+    fn report(&mut self, answer: &Answer) {
         let context = self.session.facts.context_length;
+        let shifted = answer.finished.as_ref().map_or(0, |finished| finished.engine.shifted_tokens);
+        if shifted > 0 && !std::mem::replace(&mut self.told_shift, true) {
+            notice!(
+                "(the context of {context} tokens is full: the oldest {shifted} after the system prompt were dropped, and more \
+                 will be; /clear begins anew)"
+            );
+        }
         match answer.finished.as_ref().map(|finished| &finished.reason) {
             _ if answer.interrupted && answer.text.is_empty() => notice!("(stopped; the message is taken back)"),
             _ if answer.interrupted => notice!("(stopped)"),

@@ -42,11 +42,18 @@ pub fn run(args: Args) -> Result<(), Failure> {
         return Err(Failure::usage("--chunk must be at least 1"));
     }
     let options = args.cache.apply(args.model.options());
-    let source = ModelSource::open(options.model.as_deref())?;
+    let source = ModelSource::of(&options)?;
     let loaded = load_model(&source, options.compute()?, options.context)?;
     let tokens = parse_tokens(&read_text(&args.tokens)?, loaded.plan.vocabulary)?;
     let vocabulary = loaded.plan.vocabulary;
-    let mut evaluator = Evaluator::new(loaded, tokens.len());
+    let trained = loaded.plan.trained_context;
+    if tokens.len() > trained {
+        return Err(Failure::new(format!(
+            "{} tokens are more than the {trained} that the model was trained on, and its answers beyond them are nonsense",
+            tokens.len()
+        )));
+    }
+    let mut evaluator = Evaluator::new(loaded, tokens.len()).with_adapters(source.all_adapters());
 
     let output = Output::create_or_stream(&args.output, args.force)?;
     let bytes = 4 * tokens.len() as u64 * vocabulary as u64;

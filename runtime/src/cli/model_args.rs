@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::Failure;
 use crate::session::check::check_now;
-use crate::session::{Cpus, ModelSource, OpenOptions, Session};
+use crate::session::{AdapterOption, Cpus, ModelSource, OpenOptions, Session};
 
 /// Which model, and how it runs.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -12,6 +12,10 @@ pub struct ModelArgs {
     /// A GGUF file, any part of a split one, or a packed file [default: the model this program carries]
     #[arg(short, long, value_name = "FILE", help_heading = "Model")]
     pub model: Option<PathBuf>,
+    /// An adapter (LoRA) to load, a GGUF as llama.cpp writes it, and what to multiply it with [default: 1]; may be given again.
+    /// Commands of the terminal use all of them together, requests to the server choose one by the model's name
+    #[arg(long = "lora", value_name = "FILE[=SCALE]", help_heading = "Model")]
+    pub adapters: Vec<AdapterOption>,
     /// Threads that compute [default: the physical cores]
     #[arg(short, long, value_name = "N", help_heading = "Model")]
     pub threads: Option<usize>,
@@ -51,6 +55,7 @@ impl ModelArgs {
     pub fn options(&self) -> OpenOptions {
         OpenOptions {
             model: self.model.clone(),
+            adapters: self.adapters.clone(),
             threads: self.threads,
             cpus: self.cpus.clone(),
             isa: self.isa.clone(),

@@ -16,6 +16,7 @@ use super::trial::try_model;
 use super::writing::{PACKED_BY, Writing};
 use crate::own_file::own_file;
 use crate::server::page::PAGE;
+use crate::session::AdapterOption;
 
 /// Arguments of `pack`.
 #[derive(clap::Args, Debug, Default)]
@@ -42,6 +43,10 @@ pub struct Args {
     /// Used when a conversation has no system message
     #[arg(long, value_name = "TEXT")]
     pub system_prompt: Option<String>,
+
+    /// An adapter (LoRA) to carry, and what to multiply it with [default: 1]; may be repeated
+    #[arg(long = "lora", value_name = "FILE[=SCALE]")]
+    pub adapters: Vec<AdapterOption>,
 
     /// A default for sampling or serving; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE", long_help = settings_help())]
@@ -91,6 +96,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let settings = settings(&args.set)?;
     let plan = Plan::new(&Request {
         model: model.clone(),
+        adapters: args.adapters.iter().map(|adapter| (adapter.path.clone(), adapter.scale)).collect(),
         name: args.name,
         system_prompt: args.system_prompt,
         settings: settings.clone(),
@@ -104,7 +110,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let writing = Writing { plan: &plan, engine: &engine, force: args.force, quiet: args.quiet, verb: "packing" };
     let files = writing.files(args.forms.as_deref(), &output)?;
     writing.check(&files)?;
-    let notes = try_model(model, &settings)?;
+    let notes = try_model(model, args.adapters, &settings)?;
     let packed = writing.write(files)?;
     if !args.quiet {
         print_next(&packed)?;

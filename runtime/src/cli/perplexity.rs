@@ -13,8 +13,8 @@ use super::text_input::read_text;
 use crate::TokenId;
 use crate::engine::{EvaluateError, Evaluator, Wanted};
 use crate::sampling::log_softmax_at;
-use crate::session::ModelSource;
 use crate::session::open::load_model;
+use crate::session::{ModelSource, OpenOptions};
 use crate::tokenizer::Tokenizer;
 
 /// Arguments of `perplexity`.
@@ -41,12 +41,13 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), Failure> {
     check_context(args.context)?;
-    let options = args.cache.apply(args.model.options());
-    let source = ModelSource::open(options.model.as_deref())?;
+    let options = OpenOptions { context: Some(args.context), ..args.cache.apply(args.model.options()) };
+    let source = ModelSource::of(&options)?;
     let loaded = load_model(&source, options.compute()?, options.context)?;
+    options.context_for(loaded.plan.trained_context)?;
     let tokenizer = Tokenizer::from_gguf(&source.gguf.metadata)?;
     let text = read_text_to(&args.file, args.bytes)?;
-    let mut evaluator = Evaluator::new(loaded, args.context);
+    let mut evaluator = Evaluator::new(loaded, args.context).with_adapters(source.all_adapters());
     let measured = measure(&mut evaluator, &tokenizer, &text, args.context, |total, windows| {
         if !args.json {
             notice!("window {} of {windows}: perplexity {:.4}", total.windows, total.perplexity());

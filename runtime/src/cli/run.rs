@@ -15,7 +15,7 @@ use super::template_args::TemplateArgs;
 use super::text_input::read_text;
 use crate::TokenId;
 use crate::chat::RenderRequest;
-use crate::session::{ModelSource, OpenOptions, Session, StopReason, TextRequest};
+use crate::session::{ModelSource, OpenOptions, Overflow, OverflowPolicy, Session, StopReason, TextRequest};
 
 /// Exit status of a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
@@ -37,6 +37,10 @@ pub struct Args {
     /// Tokens that prompt and answer may hold together [default: what the model was trained on, 32768 at most]
     #[arg(short, long, value_name = "TOKENS", help_heading = "Model")]
     context: Option<usize>,
+    /// What happens when the context is full: `stop` ends the answer, `shift` keeps the system prompt and drops the older half of
+    /// the rest, which is read again, and says so [default: stop]
+    #[arg(long, value_name = "POLICY", help_heading = "Model")]
+    overflow: Option<OverflowPolicy>,
     /// How the model should behave
     #[arg(long, visible_alias = "system-prompt", value_name = "TEXT", conflicts_with = "raw")]
     system: Option<String>,
@@ -54,10 +58,15 @@ pub struct Args {
 pub fn run(args: Args) -> Result<(), Failure> {
     let prompt = read_prompt(args.prompt.as_deref())?;
     let options = OpenOptions { context: args.context, parallel: Some(1), ..args.cache.apply(args.model.options()) };
-    let mut session = args.check.open(ModelSource::open(options.model.as_deref())?, &options)?;
+    let mut session = args.check.open(ModelSource::of(&options)?, &options)?;
     args.template.apply(&mut session)?;
+    session.defaults.overflow = args.overflow.unwrap_or_default();
+    super::chat::tell_context(&session.facts);
+    let (prompt, overflow) = tokens(&session, &prompt, &args)?;
     let request = TextRequest {
-        prompt: tokens(&session, &prompt, &args)?,
+        prompt,
+        overflow,
+        adapters: session.all_adapters(),
         sampling: args.sampling.apply(&session.defaults.sampling)?,
         max_tokens: args.sampling.max_tokens.or(session.defaults.max_tokens),
         stop: args.stop,
@@ -73,8 +82,13 @@ pub fn run(args: Args) -> Result<(), Failure> {
     if answer.interrupted {
         return Err(Failure { message: "stopped by Ctrl-C".into(), code: INTERRUPTED });
     }
+    let context = session.facts.context_length;
+    if let Some(shifted) =
+        answer.finished.as_ref().map(|finished| finished.engine.shifted_tokens).filter(|count| *count > 0)
+    {
+        notice!("satchel: the context of {context} tokens was full; {shifted} of the oldest were dropped");
+    }
     if let Some(StopReason::ContextFull) = answer.finished.map(|finished| finished.reason) {
-        let context = session.facts.context_length;
         notice!("satchel: the answer ends here because the context of {context} tokens is full");
     }
     Ok(())
@@ -97,12 +111,16 @@ fn read_prompt(argument: Option<&str>) -> Result<String, Failure> {
     if prompt.is_empty() { Err(Failure::usage("the prompt is empty")) } else { Ok(prompt) }
 }
 
-fn tokens(session: &Session, prompt: &str, args: &Args) -> Result<Vec<TokenId>, Failure> {
+fn tokens(session: &Session, prompt: &str, args: &Args) -> Result<(Vec<TokenId>, Overflow), Failure> {
     if args.raw {
-        return Ok(session.text_prompt(prompt)?);
+        let tokens = session.text_prompt(prompt)?;
+        let overflow = session.text_overflow(&tokens);
+        return Ok((tokens, overflow));
     }
     let system = args.system.iter().map(|text| json!({"role": "system", "content": text}));
     let messages = system.chain([json!({"role": "user", "content": prompt})]).collect();
     let request = RenderRequest { messages, add_generation_prompt: true, ..Default::default() };
-    Ok(session.chat_prompt(&request)?)
+    let tokens = session.chat_prompt(&request)?;
+    let overflow = session.chat_overflow(&request, &tokens);
+    Ok((tokens, overflow))
 }

@@ -20,7 +20,7 @@ use super::template_args::TemplateArgs;
 use super::{Failure, browser, signals};
 use crate::server::page::PAGE;
 use crate::server::{Assets, Endpoint, Limits, Options, Server};
-use crate::session::{Facts, ModelSource, OpenOptions, Session, SourceError};
+use crate::session::{Facts, ModelSource, OpenOptions, OverflowPolicy, Session, SourceError};
 
 /// The port that is tried first when none is asked for, and how many after it.
 const FIRST_PORT: u16 = 8080;
@@ -52,6 +52,10 @@ pub struct Args {
     /// Tokens that one conversation may hold, prompt and answer together [default: what the model was trained on, 32768 at most]
     #[arg(short, long, value_name = "TOKENS", help_heading = "Model")]
     context: Option<usize>,
+    /// What happens when the context is full: `stop` ends the answer, `shift` keeps the system prompt and drops the older half of
+    /// the rest, which is read again, and says so [default: stop]
+    #[arg(long, value_name = "POLICY", help_heading = "Model")]
+    overflow: Option<OverflowPolicy>,
     /// Answers generated at once; more wait for their turn [default: 4]
     #[arg(long, value_name = "N", help_heading = "Model")]
     parallel: Option<usize>,
@@ -104,7 +108,7 @@ impl std::str::FromStr for Address {
 pub fn run(args: Args) -> Result<(), Failure> {
     let options =
         OpenOptions { context: args.context, parallel: args.parallel, ..args.cache.apply(args.model.options()) };
-    let source = ModelSource::open(options.model.as_deref()).map_err(|error| match error {
+    let source = ModelSource::of(&options).map_err(|error| match error {
         SourceError::NoModel => Failure::usage(NOTHING_TO_RUN),
         other => Failure::new(other.to_string()),
     })?;
@@ -120,9 +124,13 @@ pub fn run(args: Args) -> Result<(), Failure> {
         session.defaults.system_prompt = Some(system_prompt.clone()).filter(|text| !text.is_empty());
     }
     session.check.on_damage(|line| notice!("satchel: {line}"));
+    session.defaults.overflow = args.overflow.unwrap_or_default();
     let page = page(&session)?;
     let reach = Reach::of(&server, &args)?;
     announce(&session.facts, &server, &reach);
+    if let Some(line) = &session.facts.memory_warning {
+        notice!("satchel: {line}");
+    }
     if let Err(line) = &session.template {
         notice!("satchel: {}", shown_text(line));
     }
@@ -332,6 +340,7 @@ fn announce(facts: &Facts, server: &Server, reach: &Reach) {
         (None, path) => format!("socket    {}", path.unwrap_or_default()),
     };
     let cache = kept_in(facts.cache);
+    let note = facts.context_note.as_ref().map_or(String::new(), |note| format!(", {note}"));
     let trained = match facts.trained_context.cmp(&facts.context_length) {
         std::cmp::Ordering::Greater => format!(" (the model was trained on {})", facts.trained_context),
         _ => String::new(),
@@ -341,7 +350,7 @@ fn announce(facts: &Facts, server: &Server, reach: &Reach) {
          \n  model     {architecture}, {parameters} parameters, {size}\
          \n  memory    {memory}\
          \n  runs on   {isa}, {threads} {thread_word}\
-         \n  context   {context} tokens{trained}{cache}, {parallel} at once\
+         \n  context   {context} tokens{trained}{cache}, {parallel} at once{note}\
          \n  {places}\
          \n  reach     {reach}\
          \n\nCtrl-C stops it.\n\n",

@@ -11,7 +11,7 @@ use super::Failure;
 use super::template_args::stands_in;
 use crate::chat::RenderRequest;
 use crate::plan::CacheType;
-use crate::session::{OpenOptions, Session, StopReason, TextEvent, TextRequest};
+use crate::session::{AdapterOption, OpenOptions, Session, StopReason, TextEvent, TextRequest};
 
 /// Tokens of the trial's answer.
 const ANSWER_TOKENS: usize = 4;
@@ -21,9 +21,14 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 const LEAST_CONTEXT: usize = 128;
 
 /// Opens the model as the packed file will, and tries it. What comes back is no failure but worth knowing.
-pub(super) fn try_model(model: PathBuf, settings: &Settings) -> Result<Vec<String>, Failure> {
+pub(super) fn try_model(
+    model: PathBuf,
+    adapters: Vec<AdapterOption>,
+    settings: &Settings,
+) -> Result<Vec<String>, Failure> {
     let session = Session::open(&OpenOptions {
         model: Some(model),
+        adapters,
         context: settings.context.map(|tokens| tokens as usize),
         threads: settings.threads.map(|threads| threads as usize),
         cache_type_k: cache_type(&settings.cache_type_k)?,

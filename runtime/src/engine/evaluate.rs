@@ -3,7 +3,7 @@
 use super::Loaded;
 use crate::TokenId;
 use crate::device::{DeviceError, MemoryUse};
-use crate::plan::{Plan, Step};
+use crate::plan::{AdapterSet, Plan, Step};
 use crate::state::{Sequence, StateCache};
 
 /// One sequence, evaluated on the calling thread.
@@ -12,6 +12,7 @@ pub struct Evaluator {
     state: StateCache,
     sequence: Sequence,
     context: usize,
+    adapters: AdapterSet,
 }
 
 /// Which rows' logits an evaluation returns.
@@ -48,7 +49,13 @@ impl Evaluator {
     /// An evaluator with room for `context` positions.
     pub fn new(loaded: Loaded, context: usize) -> Self {
         let state = StateCache::new(&loaded.plan.state, 1, context, context);
-        Self { loaded, state, sequence: Sequence::default(), context }
+        Self { loaded, state, sequence: Sequence::default(), context, adapters: AdapterSet::default() }
+    }
+
+    /// The same with adapters in use.
+    #[must_use]
+    pub fn with_adapters(self, adapters: AdapterSet) -> Self {
+        Self { adapters, ..self }
     }
 
     /// The model.
@@ -90,6 +97,7 @@ impl Evaluator {
             self.state.push(program, &mut self.sequence, token)?;
         }
         step.states.push(self.sequence.pages().to_vec());
+        step.adapters.push(self.adapters);
         step.outputs = match wanted {
             Wanted::Nothing => Vec::new(),
             Wanted::Last => tokens.len().checked_sub(1).into_iter().collect(),

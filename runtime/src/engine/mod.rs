@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 
 use crate::TokenId;
 use crate::device::Program;
-use crate::plan::Plan;
+use crate::plan::{AdapterSet, Plan};
 use crate::sampling::{Constraint, SamplingParams};
 
 mod evaluate;
+mod overflow;
 mod scheduler;
 mod sequence;
 mod share;
@@ -23,6 +24,7 @@ mod share;
 mod tests;
 
 pub use evaluate::{EvaluateError, Evaluator, Wanted};
+pub use overflow::Overflow;
 
 use scheduler::{Scheduler, Submission};
 
@@ -128,7 +130,7 @@ impl Engine {
         if prompt == 0 {
             return Err(SubmitError::EmptyPrompt);
         }
-        if prompt >= context {
+        if prompt >= context && !request.overflow.makes_room(context) {
             return Err(SubmitError::PromptTooLong { prompt, context });
         }
         if let Some(&token) = request.prompt.iter().find(|&&token| token as usize >= self.vocabulary) {
@@ -218,12 +220,16 @@ pub struct Request {
     pub prompt: Vec<TokenId>,
     /// How tokens are sampled.
     pub sampling: SamplingParams,
+    /// What happens when the context is full.
+    pub overflow: Overflow,
     /// Stop after this many generated tokens; `None`: until the context is full.
     pub max_tokens: Option<usize>,
     /// Tokens that end the generation; they are not reported as `Event::Token`.
     pub end_tokens: Arc<[TokenId]>,
     /// Report the log-probability of each token and of this many most likely alternatives; `None`: none at all.
     pub logprobs: Option<usize>,
+    /// The adapters to use; none, where the model has none.
+    pub adapters: AdapterSet,
     /// Constrains the answer, e.g. to a grammar.
     pub constraint: Option<Box<dyn Constraint>>,
 }
@@ -279,9 +285,11 @@ pub enum FinishReason {
 pub struct Finished {
     /// Why it ended.
     pub reason: FinishReason,
-    /// Tokens of the prompt.
+    /// Tokens of the prompt that were read.
     pub prompt_tokens: usize,
-    /// Of these, tokens whose keys and values were still cached.
+    /// Tokens that were dropped to make room, of the prompt or of what was generated.
+    pub shifted_tokens: usize,
+    /// Of the prompt's, tokens whose keys and values were still cached.
     pub cached_tokens: usize,
     /// Generated tokens, without the end token.
     pub generated_tokens: usize,

@@ -1,6 +1,7 @@
 //! The engine's thread: admits requests, builds one batch per step, gives each sequence its logits.
 
 use std::collections::VecDeque;
+use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +13,7 @@ use super::share::{Pace, shares};
 use super::{EngineOptions, Event, FinishReason, Finished, Load, Loaded, Request};
 use crate::TokenId;
 use crate::mapping;
-use crate::plan::Step;
+use crate::plan::{AdapterSet, Step};
 use crate::state::{StateCache, StateError};
 
 /// A request on its way to the engine's thread.
@@ -29,6 +30,7 @@ impl Submission {
         let _ = self.events.send(Event::Finished(Finished {
             reason,
             prompt_tokens: self.request.prompt.len(),
+            shifted_tokens: 0,
             cached_tokens: 0,
             generated_tokens: 0,
             prefill_seconds: self.submitted.elapsed().as_secs_f64(),
@@ -36,6 +38,16 @@ impl Submission {
             seed: self.request.sampling.seed.unwrap_or(0),
         }));
     }
+}
+
+/// Whose prefixes a request may find: what was computed with one set of adapters is of no use with another.
+fn owner(caller: u64, adapters: AdapterSet) -> u64 {
+    if adapters.is_empty() {
+        return caller;
+    }
+    let mut hasher = std::hash::DefaultHasher::new();
+    (caller, adapters).hash(&mut hasher);
+    hasher.finish()
 }
 
 pub(super) struct Scheduler {
@@ -53,7 +65,10 @@ impl Scheduler {
     pub(super) fn new(loaded: Loaded, options: EngineOptions, shared: Vec<TokenId>, load: Arc<Load>) -> Self {
         let EngineOptions { context, parallel, batch_tokens } = options;
         let mut state = StateCache::new(&loaded.plan.state, parallel, context, batch_tokens);
-        state.share(shared);
+        // With adapters, what is computed of a text depends on which are used: nothing is everyone's.
+        if loaded.plan.adapted.is_empty() {
+            state.share(shared);
+        }
         Self {
             state,
             loaded,
@@ -131,10 +146,16 @@ impl Scheduler {
 
     fn admit(&mut self) {
         while self.running.len() < self.options.parallel {
-            let Some(Submission { request, events, cancelled, submitted }) = self.waiting.pop_front() else { return };
-            let sequence = self.state.begin(&mut *self.loaded.program, request.caller, &request.prompt);
-            self.running.push(Running::new(request, events, cancelled, sequence, submitted));
-            // In this order, so that a request is never seen neither running nor waiting.
+            let Some(Submission { mut request, events, cancelled, submitted }) = self.waiting.pop_front() else {
+                return;
+            };
+            let shifted = request.overflow.shift(&mut request.prompt, self.options.context);
+            let owner = owner(request.caller, request.adapters);
+            let sequence = self.state.begin(&mut *self.loaded.program, owner, &request.prompt);
+            let mut running = Running::new(request, events, cancelled, sequence, submitted);
+            running.shifted = shifted;
+            self.running.push(running);
+            // In this order, so that no one finds a request neither running nor waiting.
             self.publish_load();
             self.load.waiting.fetch_sub(1, Ordering::Relaxed);
         }
@@ -183,8 +204,17 @@ impl Scheduler {
                 _ => self.state.commit(program, &mut running.state),
             }
             let logits = logits.next().expect("a row of logits for each output");
-            if let Some(reason) = running.advance(logits, self.options.context) {
-                ended.push((index, reason));
+            match running.advance(logits, self.options.context) {
+                None => {}
+                Some(FinishReason::ContextFull) if running.shift(self.options.context) => {
+                    // What stays has other positions now: all but what is kept of its beginning is computed anew.
+                    let before = std::mem::take(&mut running.state);
+                    self.state.end(program, before);
+                    let owner = owner(running.caller(), running.adapters());
+                    let state = self.state.begin(program, owner, running.tokens());
+                    running.go_on_from(state);
+                }
+                Some(reason) => ended.push((index, reason)),
             }
         }
         self.end(ended);
@@ -262,6 +292,7 @@ impl Scheduler {
             }
         }
         step.states.push(running.state.pages().to_vec());
+        step.adapters.push(running.adapters());
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use super::{Event, FinishReason, Finished, GeneratedToken, Request};
 use crate::TokenId;
+use crate::plan::AdapterSet;
 use crate::sampling::{Sampler, SamplingError, log_softmax_at, top_logprobs};
 use crate::state::Sequence;
 
@@ -33,6 +34,8 @@ pub(super) struct Running {
     tokens: Vec<TokenId>,
     cached: usize,
     generated: usize,
+    /// Tokens that were dropped to make room.
+    pub(super) shifted: usize,
     started: Instant,
     first_token: Option<Instant>,
 }
@@ -63,6 +66,7 @@ impl Running {
             tokens,
             cached,
             generated: 0,
+            shifted: 0,
             started,
             first_token: None,
         };
@@ -82,7 +86,35 @@ impl Running {
 
     /// Whether prefill is done, so that it wants one token per step.
     pub(super) fn decoding(&self) -> bool {
-        self.generated > 0 || self.pending().len() == 1
+        self.pending().len() == 1
+    }
+
+    /// Who asks.
+    pub(super) fn caller(&self) -> u64 {
+        self.request.caller
+    }
+
+    /// All tokens that are not dropped.
+    pub(super) fn tokens(&self) -> &[TokenId] {
+        &self.tokens
+    }
+
+    /// Drops tokens to make room, where the request wants that.
+    pub(super) fn shift(&mut self, context: usize) -> bool {
+        let dropped = self.request.overflow.shift(&mut self.tokens, context);
+        self.shifted += dropped;
+        dropped > 0
+    }
+
+    /// Takes up after a shift, with what the cache still holds of the tokens.
+    pub(super) fn go_on_from(&mut self, state: Sequence) {
+        self.computed = state.len();
+        self.state = state;
+    }
+
+    /// The adapters it uses.
+    pub(super) fn adapters(&self) -> AdapterSet {
+        self.request.adapters
     }
 
     /// Tokens generated so far.
@@ -102,6 +134,9 @@ impl Running {
 
     /// Reports prefill progress.
     pub(super) fn report_prompt(&self) {
+        if self.generated > 0 {
+            return; // what is read again after a shift
+        }
         let total = self.request.prompt.len();
         let _ = self.events.send(Event::Prompt { done: self.state.len().min(total), total });
     }
@@ -157,6 +192,7 @@ impl Running {
         let _ = self.events.send(Event::Finished(Finished {
             reason,
             prompt_tokens: self.request.prompt.len(),
+            shifted_tokens: self.shifted,
             cached_tokens: self.cached,
             generated_tokens: self.generated,
             prefill_seconds: first.duration_since(self.started).as_secs_f64(),

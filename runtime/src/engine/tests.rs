@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 
-use super::{Engine, EngineOptions, Event, FinishReason, Finished, Request, SubmitError};
+use super::{Engine, EngineOptions, Event, FinishReason, Finished, Overflow, Request, SubmitError};
 use crate::TokenId;
 use crate::kernels::{self, Kernels};
-use crate::plan::{CacheType, CacheTypes};
+use crate::plan::{AdapterSet, CacheType, CacheTypes};
 use crate::sampling::SamplingParams;
 use crate::session::ModelSource;
 use crate::session::open::{Compute, load_model};
@@ -41,7 +41,40 @@ fn request(prompt: &[TokenId], temperature: f32, max_tokens: usize) -> Request {
         max_tokens: Some(max_tokens),
         end_tokens: Arc::from([]),
         logprobs: None,
+        adapters: AdapterSet::default(),
+        overflow: Overflow::Stop,
     }
+}
+
+#[test]
+fn a_full_context_makes_room_where_that_is_wanted() {
+    let engine = engine(EngineOptions { context: 64, ..EngineOptions::default() }, 2);
+    let prompt: Vec<TokenId> = (0..20).map(|at| 30 + at * 7 % 300).collect();
+    let ask = |overflow, count| {
+        let request = Request { overflow, ..request(&prompt, 0.0, count) };
+        finish(engine.submit(request).expect("taken"))
+    };
+    let (stopped, finished) = ask(Overflow::Stop, 100);
+    assert_eq!((stopped.len(), finished.reason, finished.shifted_tokens), (44, FinishReason::ContextFull, 0));
+    let (tokens, finished) = ask(Overflow::Shift { keep: 4 }, 100);
+    // 64 tokens become 4 and 30, after 44 and again after 30 more, 30 more.
+    assert_eq!((tokens.len(), finished.reason, finished.shifted_tokens), (100, FinishReason::MaxTokens, 60));
+    assert_eq!(tokens[..44], stopped[..], "nothing changes before it is full");
+    // What comes next is what a prompt of the kept tokens gives.
+    let mut kept = prompt[..4].to_vec();
+    kept.extend(prompt.iter().chain(&tokens[..44]).skip(34));
+    assert_eq!(kept.len(), 34);
+    let (again, _) = finish(engine.submit(request(&kept, 0.0, 30)).expect("taken"));
+    assert_eq!(tokens[44..74], again[..]);
+    // A prompt that is too long makes room in the same way; one whose beginning leaves none is refused.
+    let long: Vec<TokenId> = (0..200).map(|at| 30 + at * 11 % 300).collect();
+    let shifting = Request { overflow: Overflow::Shift { keep: 4 }, ..request(&long, 0.0, 5) };
+    let (tokens, finished) = finish(engine.submit(shifting.clone()).expect("taken"));
+    assert_eq!((finished.prompt_tokens, finished.shifted_tokens), (34, 166));
+    let kept = [&long[..4], &long[170..]].concat();
+    assert_eq!(finish(engine.submit(request(&kept, 0.0, 5)).expect("taken")).0, tokens);
+    let full = Request { overflow: Overflow::Shift { keep: 63 }, ..shifting };
+    assert!(matches!(engine.submit(full), Err(SubmitError::PromptTooLong { .. })));
 }
 
 fn finish(mut generation: super::Generation) -> (Vec<TokenId>, Finished) {

@@ -73,6 +73,7 @@ impl<'a> TensorTable<'a> {
             offset: info.offset,
             ty: info.ty,
             rows,
+            first_row: 0,
             columns,
             stack: dimensions[dimensions.len().min(2)..].iter().product(),
             stack_bytes: row_bytes * rows as u64,
@@ -125,7 +126,7 @@ impl<'a> TensorTable<'a> {
 /// Some rows of a matrix: of a fused one, a part. Of a stack, those of each.
 pub(super) fn rows_of(weight: &WeightUse, rows: std::ops::Range<usize>) -> WeightUse {
     let offset = weight.offset + weight.row_bytes() * rows.start as u64;
-    WeightUse { offset, rows: rows.len(), ..weight.clone() }
+    WeightUse { offset, first_row: weight.first_row + rows.start, rows: rows.len(), ..weight.clone() }
 }
 
 /// Some elements of a vector.

@@ -32,6 +32,7 @@ impl Op {
             | Self::Rope { x, .. }
             | Self::Activate { x, .. }
             | Self::Scale { x, .. }
+            | Self::Adapt { x, .. }
             | Self::Softcap { x, .. }
             | Self::Clamp { x, .. }
             | Self::Temperature { x, .. }
@@ -78,6 +79,7 @@ impl Op {
             | Self::Bias { x, .. }
             | Self::Rope { x, .. }
             | Self::Scale { x, .. }
+            | Self::Adapt { x, .. }
             | Self::Softcap { x, .. }
             | Self::Clamp { x, .. }
             | Self::Temperature { x, .. } => vec![*x],

@@ -264,6 +264,7 @@ impl PlanBuilder {
             buffers,
             state: StateLayout { groups },
             first_output_op: select.unwrap_or(ops.len()),
+            adapted: Vec::new(),
             ops,
             head,
         }

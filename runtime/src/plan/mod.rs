@@ -7,6 +7,7 @@
 //! The one idea: an operation reads and writes *slots*, each created by one operation and read by later ones. Slots get their
 //! memory once, when the plan is finished ([`buffers`]).
 
+mod adapt;
 mod buffers;
 mod builder;
 mod op;
@@ -16,6 +17,7 @@ mod state;
 mod step;
 mod weight;
 
+pub use adapt::{Adapter, AdapterOps, AdapterSet, LowRank};
 pub use buffers::Rows;
 pub use builder::{Linear, PlanBuilder};
 pub use op::{
@@ -97,6 +99,8 @@ pub struct Plan {
     pub ops: Vec<Op>,
     /// From this operation on there is a row only for each wanted row; a step that wants none ends before it.
     pub first_output_op: usize,
+    /// Which of them belong to adapters.
+    pub adapted: Vec<AdapterOps>,
     /// The result.
     pub head: Head,
 }

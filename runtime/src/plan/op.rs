@@ -280,6 +280,8 @@ pub enum Op {
     DivideVector { vector: Weight, to: Slot },
     /// `x *= factor`
     Scale { x: Slot, factor: f32 },
+    /// `x *= scale` in the rows whose sequence uses the adapter, 0 in the others.
+    Adapt { x: Slot, adapter: usize, scale: f32 },
     /// `x = cap * tanh(x / cap)`
     Softcap { x: Slot, cap: f32 },
     /// `x = min(max(x, -limit), limit)`

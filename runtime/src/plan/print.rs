@@ -188,6 +188,7 @@ impl Plan {
                 format!("multiply {} by runs of {width} *> {}", self.weight_name(*vector), n(to))
             }
             Op::DivideVector { vector, to } => format!("divide by {} /> {}", self.weight_name(*vector), n(to)),
+            Op::Adapt { x, adapter, scale } => format!("adapt({}) by adapter {adapter}, scale {scale}", n(x)),
             Op::Scale { x, factor } => format!("scale({}) {factor}", n(x)),
             Op::Softcap { x, cap } => format!("softcap({}) {cap}", n(x)),
             Op::Clamp { x, limit } => format!("clamp({}) {limit}", n(x)),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::PageId;
+use super::{AdapterSet, PageId};
 use crate::TokenId;
 
 /// A row's input.
@@ -26,6 +26,8 @@ pub struct Step {
     /// Each sequence's pages, by group of the plan's state, in order of position, covering every position above. `None`: a window
     /// has passed it. A recurrent group has a single page.
     pub states: Vec<Vec<Vec<Option<PageId>>>>,
+    /// Each sequence's adapters; none for those that are not named.
+    pub adapters: Vec<AdapterSet>,
     /// Wanted rows, ascending; possibly several per sequence.
     pub outputs: Vec<usize>,
 }
@@ -46,6 +48,11 @@ impl Step {
         self.inputs.push(RowInput::Token(token));
         self.positions.push(position);
         self.sequences.push(sequence);
+    }
+
+    /// Whether the sequence of a row uses an adapter.
+    pub fn adapts(&self, row: usize, adapter: usize) -> bool {
+        self.adapters.get(self.sequences[row]).is_some_and(|set| set.has(adapter))
     }
 
     /// Each sequence with its range of rows.

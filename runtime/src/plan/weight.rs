@@ -28,6 +28,8 @@ pub struct WeightUse {
     pub ty: TensorType,
     /// Rows per matrix.
     pub rows: usize,
+    /// The row of the tensor that is the first of them: a part of a fused tensor may be used.
+    pub first_row: usize,
     /// Elements per row.
     pub columns: usize,
     /// Number of such matrices, one per expert; 1 without experts.

@@ -65,19 +65,37 @@ pub(super) fn metrics(app: &App) -> Response {
         .with("Cache-Control", "no-store")
 }
 
-/// The one model, in a list.
+/// The model and each adapter, in a list.
 pub(super) fn models(app: &App) -> Response {
-    Response::json(200, &json!({"object": "list", "data": [model(app)]}))
+    Response::json(200, &json!({"object": "list", "data": all_models(app)}))
 }
 
 /// The model of that name.
 pub(super) fn one_model(app: &App, call: &Call<'_>) -> Result<Response, ApiError> {
-    let name = &app.session.facts.name;
-    if call.rest == name {
-        return Ok(Response::json(200, &model(app)));
-    }
-    let message = format!("there is no model `{}` here; the one here is `{name}`", shown(call.rest));
-    Err(ApiError { param: Some("model".into()), ..ApiError::new(404, message) }.code("model_not_found"))
+    let found = all_models(app).into_iter().find(|model| model["id"] == call.rest);
+    found.map(|model| Response::json(200, &model)).ok_or_else(|| no_model(app, call.rest))
+}
+
+/// 404 for a name that nothing here has.
+pub(super) fn no_model(app: &App, name: &str) -> ApiError {
+    let models = all_models(app);
+    let names: Vec<&str> = models.iter().filter_map(|model| model["id"].as_str()).collect();
+    let message = match &names[..] {
+        [one] => format!("there is no model `{}` here; the one here is `{one}`", shown(name)),
+        all => format!("there is no model `{}` here; those here are `{}`", shown(name), all.join("`, `")),
+    };
+    ApiError { param: Some("model".into()), ..ApiError::new(404, message) }.code("model_not_found")
+}
+
+/// The model, and the model with each of its adapters.
+fn all_models(app: &App) -> Vec<Value> {
+    let adapted = app.session.adapters.iter().map(|adapter| {
+        let mut model = model(app);
+        model["id"] = app.session.adapted_name(adapter).into();
+        model["meta"]["adapter"] = adapter.as_str().into();
+        model
+    });
+    std::iter::once(model(app)).chain(adapted).collect()
 }
 
 fn model(app: &App) -> Value {

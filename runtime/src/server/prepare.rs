@@ -2,6 +2,7 @@
 
 use super::App;
 use super::access::Caller;
+use super::describe::no_model;
 use super::generate::Work;
 use super::http::Body;
 use super::json::{MAX_VALUES, Weight};
@@ -9,7 +10,8 @@ use super::openai::{Answer, ApiError, Baseline, ChatRequest, Common, CompletionR
 use super::routes::Call;
 use crate::TokenId;
 use crate::chat::RenderRequest;
-use crate::session::TextRequest;
+use crate::plan::AdapterSet;
+use crate::session::{Overflow, TextRequest};
 
 /// Counts what parsing a body will cost before it begins.
 pub(super) fn weigh(body: &mut Body) -> Result<(), ApiError> {
@@ -42,17 +44,25 @@ pub(super) fn work(app: &App, endpoint: Endpoint, mut call: Call<'_>) -> Result<
             let prompt = session
                 .chat_prompt_until(&render, call.client_left)
                 .map_err(|error| ApiError::parameter("messages", error.to_string()).code("chat_template"))?;
-            (vec![prompt], request.common, request.logprobs)
+            let overflow = session.chat_overflow(&render, &prompt);
+            (vec![(prompt, overflow)], request.common, request.logprobs)
         }
         Endpoint::Completions => {
             let request = CompletionRequest::parse(&call.body.bytes, &baseline)?;
-            let prompts = request.prompts.into_iter().map(|prompt| tokens(app, prompt)).collect::<Result<_, _>>()?;
+            let with_overflow = |prompt: Vec<TokenId>| {
+                let overflow = session.text_overflow(&prompt);
+                (prompt, overflow)
+            };
+            let prompts = request.prompts.into_iter().map(|prompt| tokens(app, prompt).map(with_overflow));
+            let prompts = prompts.collect::<Result<Vec<_>, _>>()?;
             (prompts, request.common, request.logprobs)
         }
     };
-    let requests = requests(endpoint, prompts, &common, logprobs, call.who.caller);
+    let named = session.adapters_named(common.model.as_deref());
+    let adapters = named.ok_or_else(|| no_model(app, common.model.as_deref().unwrap_or_default()))?;
+    let requests = requests(endpoint, prompts, &common, logprobs, (call.who.caller, adapters));
     let facts = &session.facts;
-    let answer = Answer::new(endpoint, &facts.name, super::unix_seconds());
+    let answer = Answer::new(endpoint, &session.name_with(adapters), super::unix_seconds());
     Ok(Work {
         n: common.n,
         stream: common.stream,
@@ -75,13 +85,13 @@ fn tokens(app: &App, prompt: Prompt) -> Result<Vec<TokenId>, ApiError> {
 /// the first is the one that `n: 1` gives.
 fn requests(
     endpoint: Endpoint,
-    prompts: Vec<Vec<TokenId>>,
+    prompts: Vec<(Vec<TokenId>, Overflow)>,
     common: &Common,
     logprobs: Option<usize>,
-    caller: Caller,
+    (caller, adapters): (Caller, AdapterSet),
 ) -> Vec<TextRequest> {
     let mut requests = Vec::with_capacity(prompts.len() * common.n);
-    for prompt in prompts {
+    for (prompt, overflow) in prompts {
         for copy in 0..common.n {
             let mut sampling = common.sampling.clone();
             sampling.seed = sampling.seed.map(|seed| seed.wrapping_add(copy as u64));
@@ -94,6 +104,8 @@ fn requests(
                 ignore_end: common.ignore_end,
                 is_answer: endpoint == Endpoint::Chat,
                 caller: caller.0,
+                adapters,
+                overflow,
             });
         }
     }

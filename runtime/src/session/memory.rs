@@ -51,6 +51,11 @@ impl Demand {
         Self { sequences: 1, positions, keeps: false, step_tokens, outputs: 1, threads, cache }
     }
 
+    fn load(&self) -> cpu::Load {
+        let Self { positions, step_tokens: tokens, outputs, threads, cache, .. } = *self;
+        cpu::Load { tokens, outputs, positions, threads, cache }
+    }
+
     /// Bytes of what the sequences keep.
     ///
     /// # Errors
@@ -118,12 +123,12 @@ impl Memory {
     /// # Errors
     /// As [`Memory::predict`].
     pub fn of_plan(source: &ModelSource, plan: &Plan, demand: Demand) -> Result<Self, Unknown> {
-        let file_bytes = source.model_bytes();
-        let working = cpu::working(plan, demand.step_tokens, demand.outputs, demand.threads);
+        let file_bytes = source.mapped_bytes();
+        let working = cpu::working(plan, demand.load());
         // The engine has a copy of the logits.
         let logits = (plan.output_columns() * demand.outputs * size_of::<f32>()) as u64;
         // The vocabulary is held once as the file has it, and once more as tables to look texts and merges up in.
-        let header_bytes = file_bytes.saturating_sub(source.gguf.tensor_bytes());
+        let header_bytes = source.model_bytes().saturating_sub(source.gguf.tensor_bytes());
         Ok(Self {
             file_bytes,
             kv_bytes: demand.state_bytes(plan)?,

@@ -3,7 +3,10 @@
 //! `server` and the terminal commands stand on this. Below it there are only token ids; above it only text, messages
 //! and events.
 
+pub mod adapters;
+pub mod available;
 pub mod check;
+pub mod context;
 pub mod generation;
 pub mod hardware;
 pub mod memory;
@@ -17,18 +20,21 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::TokenId;
 use crate::chat::{ChatTemplate, builtin};
+pub use crate::engine::Overflow;
 use crate::engine::{Engine, EngineOptions, Request};
-use crate::plan::{CacheType, CacheTypes};
+use crate::plan::{AdapterSet, CacheType, CacheTypes};
 use crate::sampling::SamplingParams;
 use crate::tokenizer::Tokenizer;
 
 pub use crate::engine::SubmitError;
+pub use adapters::{AdapterFile, AdapterOption};
 pub use check::{WeightCheck, Weights};
 use generation::Stops;
 pub use generation::{StopReason, TextEvent, TextFinished, TextGeneration, TextPiece, TextToken};
 pub use hardware::Cpus;
 pub use memory::{Demand, Memory};
 pub use open::{OpenError, OpenOptions};
+pub use prompt::OverflowPolicy;
 pub use source::{ModelSource, Packed, SourceError};
 
 /// An open model, ready to answer.
@@ -49,6 +55,8 @@ pub struct Session {
     pub defaults: Defaults,
     /// The bundle it came from.
     pub packed: Option<Packed>,
+    /// Names of the adapters, in the order of an [`AdapterSet`].
+    pub adapters: Vec<String>,
     /// Whether the weights are those that were packed, as far as that is known.
     pub check: Arc<WeightCheck>,
 }
@@ -66,6 +74,10 @@ pub struct Facts {
     pub file_bytes: u64,
     /// Positions a sequence may hold.
     pub context_length: usize,
+    /// Why it is not what it would have been with more memory.
+    pub context_note: Option<String>,
+    /// A line about memory that is not there for what was asked for.
+    pub memory_warning: Option<String>,
     /// Positions the model was trained on.
     pub trained_context: usize,
     /// Name of the kernel table.
@@ -91,6 +103,8 @@ pub struct Defaults {
     pub sampling: SamplingParams,
     /// Longest answer.
     pub max_tokens: Option<usize>,
+    /// What happens when the context is full.
+    pub overflow: OverflowPolicy,
 }
 
 /// Why messages became no prompt. Each is one line for the person.
@@ -123,6 +137,10 @@ pub struct TextRequest {
     /// The prompt is a conversation, and what is generated an answer: it does not begin with the blank that SPM puts in
     /// front of a text.
     pub is_answer: bool,
+    /// The adapters to use.
+    pub adapters: AdapterSet,
+    /// What happens when the context is full.
+    pub overflow: Overflow,
     /// Whose request it is: what one caller wrote is never told to another. The server makes it of the API key, the page's
     /// session or the connection; 0 is everyone whom nothing tells apart.
     pub caller: u64,
@@ -131,7 +149,7 @@ pub struct TextRequest {
 impl Session {
     /// Opens a model. The tokenizer is read while the weights are placed.
     pub fn open(options: &OpenOptions) -> Result<Self, OpenError> {
-        let source = ModelSource::open(options.model.as_deref())?;
+        let source = ModelSource::of(options)?;
         Self::from_source(source, options)
     }
 
@@ -142,11 +160,18 @@ impl Session {
         let parallel = options.parallel()?;
         let (tokenizer, built) = beside(
             || Tokenizer::from_gguf(&source.gguf.metadata),
-            || open::load_model(&source, compute, options.context),
+            || -> Result<_, OpenError> {
+                let demand = |context| {
+                    let engine = EngineOptions { context, parallel, ..EngineOptions::default() };
+                    Demand::of_engine(&engine, compute.threads, compute.cache)
+                };
+                let (plan, chosen) = context::choose(&source, &options, &demand)?;
+                Ok((open::load_plan(&source, compute, plan)?, chosen))
+            },
         );
-        let loaded = built?;
+        let (loaded, chosen) = built?;
         let tokenizer = tokenizer.map_err(|error| OpenError::Tokenizer { path: source.path.clone(), error })?;
-        let context = options.context_for(loaded.plan.trained_context)?;
+        let context = chosen.context;
         let engine_options = EngineOptions { context, parallel, ..EngineOptions::default() };
         let facts = Facts {
             name: source.name(),
@@ -154,6 +179,8 @@ impl Session {
             parameters: source.gguf.tensors.iter().map(satchel_gguf::TensorInfo::elements).sum(),
             file_bytes: source.model_bytes(),
             context_length: context,
+            context_note: chosen.note,
+            memory_warning: chosen.warning,
             trained_context: loaded.plan.trained_context,
             isa: compute.kernels.name,
             threads: compute.threads,
@@ -180,9 +207,37 @@ impl Session {
             special_in_user_text: false,
             facts,
             defaults,
+            adapters: source.adapters.iter().map(|adapter| adapter.name.clone()).collect(),
             packed: source.packed,
             check,
         })
+    }
+
+    /// All adapters: what the terminal's commands use.
+    pub fn all_adapters(&self) -> AdapterSet {
+        AdapterSet::first(self.adapters.len())
+    }
+
+    /// What a request calls the model with one adapter.
+    pub fn adapted_name(&self, adapter: &str) -> String {
+        format!("{}:{adapter}", self.facts.name)
+    }
+
+    /// The name of the model with these adapters.
+    pub fn name_with(&self, adapters: AdapterSet) -> String {
+        let used = self.adapters.iter().enumerate().filter(|(at, _)| adapters.has(*at));
+        let names: Vec<&str> = used.map(|(_, name)| name.as_str()).collect();
+        if names.is_empty() { self.facts.name.clone() } else { self.adapted_name(&names.join("+")) }
+    }
+
+    /// The adapters that a model's name stands for: none for the model's own; `None` for a name that nothing here has. Without
+    /// adapters there is one model, and every name is its.
+    pub fn adapters_named(&self, model: Option<&str>) -> Option<AdapterSet> {
+        let Some(model) = model.filter(|name| !self.adapters.is_empty() && *name != self.facts.name) else {
+            return Some(AdapterSet::default());
+        };
+        let named = |adapter: &String| *adapter == *model || self.adapted_name(adapter) == *model;
+        self.adapters.iter().position(named).map(AdapterSet::one)
     }
 
     /// Starts to generate.
@@ -192,6 +247,8 @@ impl Session {
         end_tokens.extend(stop_tokens.iter().map(|(id, _)| *id));
         let generation = self.engine.submit(Request {
             caller: request.caller,
+            overflow: request.overflow,
+            adapters: request.adapters,
             constraint: None,
             prompt: request.prompt,
             sampling: request.sampling,

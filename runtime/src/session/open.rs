@@ -9,6 +9,7 @@ use crate::kernels::{self, Kernels};
 use crate::model::{DEFAULT_CONTEXT_MOST, ModelError, TensorTable, arch};
 use crate::plan::{CacheType, CacheTypes, Plan};
 
+use super::adapters::AdapterOption;
 use super::hardware::{Cpus, default_threads};
 use super::source::{ModelSource, SourceError};
 
@@ -17,6 +18,8 @@ use super::source::{ModelSource, SourceError};
 pub struct OpenOptions {
     /// A GGUF, one part of a split GGUF, or a packed file; `None`: the running executable's own.
     pub model: Option<PathBuf>,
+    /// Adapters to load beside those that the model's bundle carries.
+    pub adapters: Vec<AdapterOption>,
     /// Positions a sequence may hold.
     pub context: Option<usize>,
     /// Threads that compute.
@@ -39,6 +42,8 @@ pub struct OpenOptions {
 pub enum OpenError {
     #[error(transparent)]
     Source(#[from] SourceError),
+    #[error("{0}")]
+    Adapter(String),
     #[error("{path}: {error}")]
     Model { path: PathBuf, error: ModelError },
     #[error("{path}: {error}")]
@@ -78,6 +83,11 @@ pub struct Compute {
     pub cache: CacheTypes,
 }
 
+/// The context where nobody says: what the model was trained on, up to a most.
+pub(super) fn default_context(trained: usize) -> usize {
+    trained.clamp(2, DEFAULT_CONTEXT_MOST)
+}
+
 impl OpenOptions {
     /// Checks the wishes against the machine, and keeps this thread and those it starts on the processors asked for.
     pub fn compute(&self) -> Result<Compute, OpenError> {
@@ -114,7 +124,7 @@ impl OpenOptions {
     /// The context in force for a model trained on `trained` positions.
     pub fn context_for(&self, trained: usize) -> Result<usize, OpenError> {
         match self.context {
-            None => Ok(trained.clamp(2, DEFAULT_CONTEXT_MOST)),
+            None => Ok(default_context(trained)),
             Some(0 | 1) => Err(OpenError::ContextTooShort),
             Some(asked) if asked > trained => Err(OpenError::ContextTooLong { asked, trained }),
             Some(asked) => Ok(asked),
@@ -128,8 +138,15 @@ impl OpenOptions {
 /// Where the file is no model that can be run.
 pub fn plan_of(source: &ModelSource, context: Option<usize>) -> Result<Plan, OpenError> {
     let mut tensors = TensorTable::new(&source.gguf.tensors);
-    arch::plan(&source.gguf.metadata, context, &mut tensors)
-        .map_err(|error| OpenError::Model { path: source.path.clone(), error })
+    let plan = arch::plan(&source.gguf.metadata, context, &mut tensors)
+        .map_err(|error| OpenError::Model { path: source.path.clone(), error })?;
+    if source.adapters.is_empty() {
+        return Ok(plan);
+    }
+    let files = source.adapters.iter().enumerate();
+    let adapters = files.map(|(at, file)| file.adapter(&plan.architecture, source.parts.len() + at));
+    let adapters = adapters.collect::<Result<Vec<_>, _>>().map_err(OpenError::Adapter)?;
+    plan.with_adapters(&adapters).map_err(OpenError::Adapter)
 }
 
 /// Loads the source's model on the processor, for sequences of `context` positions where that was asked for.
@@ -137,10 +154,17 @@ pub fn plan_of(source: &ModelSource, context: Option<usize>) -> Result<Plan, Ope
 /// # Errors
 /// Where the file is no model that can be run, or the device cannot run it.
 pub fn load_model(source: &ModelSource, compute: Compute, context: Option<usize>) -> Result<Loaded, OpenError> {
-    let plan = plan_of(source, context)?;
+    load_plan(source, compute, plan_of(source, context)?)
+}
+
+/// Loads a plan of the source's model on the processor.
+///
+/// # Errors
+/// Where the device cannot run it.
+pub(super) fn load_plan(source: &ModelSource, compute: Compute, plan: Plan) -> Result<Loaded, OpenError> {
     let device = Cpu::new(compute.kernels, compute.threads, compute.cache);
     let program = device
-        .load(&plan, 0..plan.ops.len(), &source.parts)
+        .load(&plan, 0..plan.ops.len(), &source.mapped_parts())
         .map_err(|error| OpenError::Device { path: source.path.clone(), error })?;
     Ok(Loaded { plan, program })
 }

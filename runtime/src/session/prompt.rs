@@ -10,9 +10,61 @@ use serde_json::{Value, json};
 use super::{PromptError, Session};
 use crate::TokenId;
 use crate::chat::{ChatTemplate, RenderRequest, Rendered};
+use crate::engine::Overflow;
 use crate::tokenizer::{Piece, Tokenizer, TokenizerError};
 
+/// What happens when a conversation fills the context, by name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OverflowPolicy {
+    /// The answer ends, and a prompt that does not fit is refused.
+    #[default]
+    Stop,
+    /// The system prompt stays, the older half of the rest is dropped, as often as it takes.
+    Shift,
+}
+
+impl std::str::FromStr for OverflowPolicy {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "stop" => Ok(Self::Stop),
+            "shift" => Ok(Self::Shift),
+            _ => Err("it must be stop or shift".to_owned()),
+        }
+    }
+}
+
 impl Session {
+    /// What happens when the context is full with this conversation: what comes before the first user's message is kept.
+    pub fn chat_overflow(&self, request: &RenderRequest, prompt: &[TokenId]) -> Overflow {
+        match self.defaults.overflow {
+            OverflowPolicy::Stop => Overflow::Stop,
+            OverflowPolicy::Shift => Overflow::Shift { keep: self.kept(request, prompt) },
+        }
+    }
+
+    /// The same for a text that is continued: the token that begins it is kept.
+    pub fn text_overflow(&self, prompt: &[TokenId]) -> Overflow {
+        let begun = prompt.first().is_some_and(|first| self.tokenizer.bos() == Some(*first));
+        match self.defaults.overflow {
+            OverflowPolicy::Stop => Overflow::Stop,
+            OverflowPolicy::Shift => Overflow::Shift { keep: usize::from(begun) },
+        }
+    }
+
+    /// How many tokens of a prompt come before the first user's message: as many as it shares with the same conversation when
+    /// that message is another. A template is not asked for less than a whole conversation, which many refuse.
+    fn kept(&self, request: &RenderRequest, prompt: &[TokenId]) -> usize {
+        let mut other = request.clone();
+        let Some(first) = other.messages.iter().position(|message| message["role"] == "user") else { return 0 };
+        let begins_with_a = message_text(&other.messages[first]).is_some_and(|text| text.starts_with('a'));
+        other.messages.truncate(first + 1);
+        other.messages[first] = json!({ "role": "user", "content": if begins_with_a { "b" } else { "a" } });
+        let other = self.chat_prompt(&other).unwrap_or_default();
+        prompt.iter().zip(&other).take_while(|(own, other)| own == other).count()
+    }
+
     /// Messages to the prompt's tokens, with the default system prompt where they have none.
     pub fn chat_prompt(&self, request: &RenderRequest) -> Result<Vec<TokenId>, PromptError> {
         self.chat_prompt_until(request, &mut || false)
@@ -41,6 +93,11 @@ impl Session {
     pub fn text_prompt(&self, text: &str) -> Result<Vec<TokenId>, TokenizerError> {
         Ok(begun(&self.tokenizer, self.tokenizer.encode(text, false, true)?))
     }
+}
+
+/// A message's text, where it is one string or begins with one.
+fn message_text(message: &Value) -> Option<&str> {
+    message["content"].as_str().or_else(|| message["content"][0]["text"].as_str())
 }
 
 /// The tokens of a rendered conversation. `special_in_given`: control tokens are found in messages too.

@@ -7,9 +7,12 @@ use std::path::{Path, PathBuf};
 use satchel_container::{Beside, Bundle, Manifest};
 use satchel_gguf::{Gguf, PartName};
 
+use super::adapters::{AdapterFile, AdapterOption};
+use super::open::OpenOptions;
 use crate::device::MappedPart;
 use crate::mapping::MappedFile;
 use crate::own_file::own_file;
+use crate::plan::AdapterSet;
 
 /// A model that was found and whose headers are valid.
 #[derive(Debug)]
@@ -20,6 +23,8 @@ pub struct ModelSource {
     pub parts: Vec<MappedPart>,
     /// Metadata and tensor table of all parts.
     pub gguf: Gguf,
+    /// Adapters of the bundle, and those that were named.
+    pub adapters: Vec<AdapterFile>,
     /// The bundle around it, where there is one.
     pub packed: Option<Packed>,
 }
@@ -52,6 +57,8 @@ pub enum SourceError {
     Bundle { path: PathBuf, error: satchel_container::Error },
     #[error("{path}: {line}")]
     Beside { path: PathBuf, line: String },
+    #[error("{0}")]
+    Adapter(String),
     #[error("{path}: {line}")]
     Part { path: PathBuf, line: String },
     #[error("{path}: this packed file carries no model; pack one with: satchel pack MODEL.gguf -o FILE")]
@@ -103,6 +110,41 @@ impl ModelSource {
         }
     }
 
+    /// Opens what the options name: the model, and adapters beside those that it carries.
+    pub fn of(options: &OpenOptions) -> Result<Self, SourceError> {
+        Self::open(options.model.as_deref())?.with_adapters(&options.adapters)
+    }
+
+    /// The same with these adapters, too.
+    pub fn with_adapters(mut self, options: &[AdapterOption]) -> Result<Self, SourceError> {
+        for option in options {
+            let adapter = AdapterFile::open(option).map_err(SourceError::Adapter)?;
+            if self.adapters.iter().any(|other| other.name == adapter.name) {
+                let (path, name) = (option.path.display(), &adapter.name);
+                let line =
+                    format!("{path}: there is another adapter named `{name}`; requests choose by name: rename it");
+                return Err(SourceError::Adapter(line));
+            }
+            self.adapters.push(adapter);
+        }
+        Ok(self)
+    }
+
+    /// All adapters: what holds where nobody chooses one.
+    pub fn all_adapters(&self) -> AdapterSet {
+        AdapterSet::first(self.adapters.len().min(AdapterSet::MOST))
+    }
+
+    /// The mapped files, the model's and then the adapters', as a plan counts them.
+    pub fn mapped_parts(&self) -> Vec<MappedPart> {
+        self.parts.iter().chain(self.adapters.iter().map(|adapter| &adapter.part)).cloned().collect()
+    }
+
+    /// Bytes of all of them.
+    pub fn mapped_bytes(&self) -> u64 {
+        self.model_bytes() + self.adapters.iter().map(|adapter| adapter.part.length as u64).sum::<u64>()
+    }
+
     fn open_file(path: &Path) -> Result<Self, SourceError> {
         let file = MappedFile::open(path).map_err(|error| SourceError::Open { path: path.to_owned(), error })?;
         if !file.starts_with(b"GGUF")
@@ -116,7 +158,7 @@ impl ModelSource {
         let Some(split) = split.filter(|split| split.count > 1) else {
             let length = file.len();
             let parts = vec![MappedPart { file, start: 0, length }];
-            return Ok(Self { path: path.to_owned(), parts, gguf: first, packed: None });
+            return Ok(Self { path: path.to_owned(), parts, gguf: first, adapters: Vec::new(), packed: None });
         };
         let Some(name) = name.filter(|name| name.is_of(&split)) else {
             return Err(SourceError::Part { path: path.to_owned(), line: split.misnamed() });
@@ -152,7 +194,17 @@ impl ModelSource {
         if parts.is_empty() {
             return Err(SourceError::EmptyBundle { path });
         }
-        Self::from_parts(&path, parts, Some(packed))
+        let adapters: Vec<_> = packed
+            .bundle
+            .adapter_entries()
+            .map(|(entry, scale)| {
+                let name = entry.name.trim_start_matches("adapters/").trim_end_matches(".gguf").to_owned();
+                let (start, length) = (entry.offset as usize, entry.size as usize);
+                AdapterFile::of_part(name, &path, MappedPart { file: packed.file.clone(), start, length }, scale)
+            })
+            .collect::<Result<_, _>>()
+            .map_err(SourceError::Adapter)?;
+        Ok(Self { adapters, ..Self::from_parts(&path, parts, Some(packed))? })
     }
 
     fn from_parts(path: &Path, parts: Vec<MappedPart>, packed: Option<Packed>) -> Result<Self, SourceError> {
@@ -165,7 +217,7 @@ impl ModelSource {
             );
         }
         let gguf = if headers.len() == 1 { headers.remove(0) } else { Gguf::join(headers).map_err(fail)? };
-        Ok(Self { path: path.to_owned(), parts, gguf, packed })
+        Ok(Self { path: path.to_owned(), parts, gguf, adapters: Vec::new(), packed })
     }
 
     /// Bytes of all parts.

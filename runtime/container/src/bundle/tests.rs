@@ -18,7 +18,13 @@ fn built() -> (Vec<u8>, Vec<Record>) {
     let mut stored = Vec::new();
     let mut entries = Vec::new();
     for (name, kind, bytes) in contents {
-        entries.push(EntryRecord { name: name.to_owned(), kind, size: bytes.len() as u64, sha256: Digest::of(&bytes) });
+        entries.push(EntryRecord {
+            name: name.to_owned(),
+            kind,
+            size: bytes.len() as u64,
+            sha256: Digest::of(&bytes),
+            scale: None,
+        });
         let (crc32, size) = (crc32fast::hash(&bytes), bytes.len() as u64);
         let (method, bytes) = if kind == EntryKind::Model { (Method::Stored, bytes) } else { layout::compress(bytes) };
         stored.push((name, kind, crc32, size, method, bytes));

@@ -1,4 +1,8 @@
 //! Stores keys and values in the cache, and attends over them.
+//!
+//! What is cached in a quantised type is transformed first, head by head (`kernels::attention::hadamard`): an element far larger
+//! than the others would take the levels of its block. Queries then take the keys' transform, which leaves scores as they are;
+//! of transformed values, the result takes it back. In F16 there is nothing to gain, and nothing is transformed.
 
 use std::ops::Range;
 
@@ -6,14 +10,34 @@ use half::f16;
 
 use super::program::CpuProgram;
 use crate::kernels::attention::{self, Query};
-use crate::plan::{Attention, BLOCK_TOKENS, Kept, Slot, Window};
+use crate::plan::{Attention, BLOCK_TOKENS, CacheType, Kept, Slot, Window};
+
+/// Whether what is cached in this type is transformed.
+pub(super) fn turns(ty: CacheType) -> bool {
+    ty != CacheType::F16
+}
 
 impl CpuProgram {
+    /// A slot's values, heads of `dim` elements, as they go to or meet a cache of type `ty`: transformed in a copy, as later
+    /// operations may read the slot.
+    fn turned(&self, slot: Slot, ty: CacheType, dim: usize, copy: &mut Vec<f32>) {
+        copy.clear();
+        if turns(ty) {
+            copy.extend_from_slice(self.values(slot));
+            attention::hadamard(self.kernels, &self.threads, copy, dim);
+        }
+    }
+
     /// Stores the rows' keys and values at their positions.
     pub(super) fn store(&mut self, kept: Kept, key: Slot, value: Slot) {
         let shape = self.state.heads(kept.group);
+        let [mut turned_keys, mut turned_values] = std::mem::take(&mut self.turned);
+        self.turned(key, shape.cache.keys, shape.key_dim, &mut turned_keys);
+        self.turned(value, shape.cache.values, shape.value_dim, &mut turned_values);
+        let (key_buffer, value_buffer) = (self.take(key), self.take(value));
+        let keys = if turns(shape.cache.keys) { &turned_keys } else { &key_buffer };
+        let values = if turns(shape.cache.values) { &turned_values } else { &value_buffer };
         let (key_columns, value_columns) = (shape.kv_heads * shape.key_dim, shape.kv_heads * shape.value_dim);
-        let (keys, values) = (self.take(key), self.take(value));
         let rows = keys.chunks_exact(key_columns).zip(values.chunks_exact(value_columns));
         let places = self.step.sequences.iter().zip(&self.step.positions);
         for ((&sequence, &position), (key, value)) in places.zip(rows) {
@@ -21,8 +45,9 @@ impl CpuProgram {
             let memory = self.state.keys_and_values_mut(kept.group, kept.layer, page);
             attention::store_kv(self.kernels, &shape, memory, position % BLOCK_TOKENS, key, value);
         }
-        self.put(key, keys);
-        self.put(value, values);
+        self.put(key, key_buffer);
+        self.put(value, value_buffer);
+        self.turned = [turned_keys, turned_values];
     }
 
     /// Scales queries with the logarithm of their position.
@@ -39,6 +64,9 @@ impl CpuProgram {
 
     /// Attention of every row over its own sequence's positions.
     pub(super) fn attend(&mut self, kept: Kept, shape: &Attention, query: Slot, out: Slot) {
+        let cache = self.state.cache();
+        let [mut turned, spare] = std::mem::take(&mut self.turned);
+        self.turned(query, cache.keys, shape.key_dim, &mut turned);
         let mut buffer = self.take(out);
         let pages: Vec<Vec<&[f16]>> = self
             .step
@@ -66,13 +94,18 @@ impl CpuProgram {
             scale: shape.scale,
             softcap: shape.softcap,
             alibi: shape.alibi,
-            cache: self.state.cache(),
+            cache,
         };
         let sinks = shape.sinks.map(|sinks| self.weights.vector(sinks));
         let count = self.elements(out);
-        let (q, out_values) = (self.values(query), &mut buffer[..count]);
-        attention::attention(self.kernels, &self.threads, &heads, sinks, q, &queries, out_values);
+        let (kernels, threads) = (self.kernels, &self.threads);
+        let q = if turns(cache.keys) { &turned } else { self.values(query) };
+        attention::attention(kernels, threads, &heads, sinks, q, &queries, &mut buffer[..count]);
+        if turns(cache.values) {
+            attention::hadamard(kernels, threads, &mut buffer[..count], shape.value_dim);
+        }
         self.put(out, buffer);
+        self.turned = [turned, spare];
     }
 
     /// Positions of each sequence once this step's rows are there.

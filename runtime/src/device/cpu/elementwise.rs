@@ -3,7 +3,7 @@
 use super::program::CpuProgram;
 use super::rotation;
 use crate::kernels::elementwise::{self, Heads};
-use crate::plan::{Activation, Norm, NormKind, Rope, Slot, Weight};
+use crate::plan::{Activation, Norm, NormKind, Rope, Rows, Slot, Weight};
 
 impl CpuProgram {
     pub(super) fn norm(&mut self, x: Slot, norm: &Norm, out: Slot) {
@@ -78,6 +78,20 @@ impl CpuProgram {
 
     pub(super) fn scale(&mut self, x: Slot, factor: f32) {
         self.write(x, |program, x| elementwise::scale(program.kernels, &program.threads, x, factor));
+    }
+
+    /// Scales the rows whose sequence uses the adapter, and clears the others.
+    pub(super) fn adapt(&mut self, x: Slot, adapter: usize, scale: f32) {
+        let (columns, rows) = (self.columns(x), self.slot_rows(x));
+        self.write(x, |program, x| {
+            for (at, row) in x.chunks_exact_mut(columns).enumerate() {
+                let at = if rows == Rows::Outputs { program.step.outputs[at] } else { at };
+                match program.step.adapts(at, adapter) {
+                    true => row.iter_mut().for_each(|value| *value *= scale),
+                    false => row.fill(0.0),
+                }
+            }
+        });
     }
 
     pub(super) fn softcap(&mut self, x: Slot, cap: f32) {

@@ -1,9 +1,10 @@
 //! Predicts what a plan takes on the CPU besides weights and state, before anything is loaded. Sizes come from the code that
 //! allocates the buffers.
 
+use super::attend::turns;
 use crate::kernels::attention::{self, AttentionShape};
 use crate::kernels::matmul::{self, Activations};
-use crate::plan::{CacheTypes, Op, Plan, Role, Weight};
+use crate::plan::{Attention, CacheTypes, Op, Plan, Role, Weight};
 
 /// Bytes of working memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,8 +15,24 @@ pub struct Working {
     pub thread_bytes: u64,
 }
 
-/// Working memory of steps of at most `tokens` rows and `outputs` wanted ones on `threads` threads.
-pub fn working(plan: &Plan, tokens: usize, outputs: usize, threads: usize) -> Working {
+/// What a plan is to run for.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Rows of the largest step.
+    pub tokens: usize,
+    /// Rows of it whose result is wanted.
+    pub outputs: usize,
+    /// Positions of the longest sequence.
+    pub positions: usize,
+    /// Threads that compute.
+    pub threads: usize,
+    /// How keys and values are stored.
+    pub cache: CacheTypes,
+}
+
+/// What the steps of `load` take.
+pub fn working(plan: &Plan, load: Load) -> Working {
+    let Load { tokens, outputs, positions, threads, cache } = load;
     let layers = &plan.ops[..plan.first_output_op];
     let (quantised, plain) = (widest(plan, layers, true), widest(plan, layers, false));
     // Cosines and sines are as wide as the rotated part, once for each kind of rotation.
@@ -29,27 +46,34 @@ pub fn working(plan: &Plan, tokens: usize, outputs: usize, threads: usize) -> Wo
     }
     let rotations = (rotated.iter().sum::<usize>() * tokens * size_of::<f32>()) as u64;
     let converted = Activations::bytes_for(tokens, quantised, plain) as u64;
-    let attending = plan.attentions().map(|shape| {
-        attention::thread_bytes(&AttentionShape {
-            heads: shape.heads,
-            kv_heads: shape.kv_heads,
-            key_dim: shape.key_dim,
-            value_dim: shape.value_dim,
-            scale: shape.scale,
-            softcap: shape.softcap,
-            alibi: shape.alibi,
-            // Does not affect what threads need: pages are converted to f32.
-            cache: CacheTypes::default(),
-        })
-    });
-    let thread = matmul::thread_bytes(quantised, tokens) + attending.max().unwrap_or(0);
+    let shapes = || plan.attentions().map(|shape| heads(shape, cache));
+    let attending = shapes().map(|shape| attention::thread_bytes(&shape)).max().unwrap_or(0);
+    let waiting = shapes().map(|shape| attention::shared_bytes(&shape, threads, positions)).max().unwrap_or(0);
+    let thread = matmul::thread_bytes(quantised, tokens) + attending;
     Working {
-        activation_bytes: plan.activation_bytes(tokens, outputs) + rotations + converted,
-        thread_bytes: (threads * thread) as u64,
+        activation_bytes: plan.activation_bytes(tokens, outputs) + rotations + converted + turned_bytes(plan, load),
+        thread_bytes: (threads * thread + waiting) as u64,
     }
 }
 
-/// Columns of the widest matrix that operations multiply with, of quantised or of plain types; 0 if none.
+/// Heads as the kernels want them.
+fn heads(shape: &Attention, cache: CacheTypes) -> AttentionShape {
+    let Attention { heads, kv_heads, key_dim, value_dim, scale, softcap, alibi, .. } = *shape;
+    AttentionShape { heads, kv_heads, key_dim, value_dim, scale, softcap, alibi, cache }
+}
+
+/// Copies of queries or keys, and of values, for a cache that keeps them transformed.
+fn turned_bytes(plan: &Plan, load: Load) -> u64 {
+    let widest = |ty, columns: fn(&Attention) -> usize| match turns(ty) {
+        true => plan.attentions().map(columns).max().unwrap_or(0),
+        false => 0,
+    };
+    let keys = widest(load.cache.keys, |shape| shape.heads * shape.key_dim);
+    let values = widest(load.cache.values, |shape| shape.kv_heads * shape.value_dim);
+    ((keys + values) * load.tokens * size_of::<f32>()) as u64
+}
+
+/// Columns of the widest matrix that operations multiply with, of quantised types or of plain ones; 0 for none.
 fn widest(plan: &Plan, ops: &[Op], quantised: bool) -> usize {
     let used = ops.iter().flat_map(|op| -> Vec<Weight> {
         match op {

@@ -22,7 +22,7 @@ mod rows;
 mod state;
 mod weights;
 
-pub use memory::{Working, working};
+pub use memory::{Load, Working, working};
 use program::CpuProgram;
 
 /// The CPU device.

@@ -13,7 +13,7 @@ use crate::kernels::Kernels;
 use crate::kernels::experts::ExpertsBuffers;
 use crate::kernels::matmul::Activations;
 use crate::kernels::threads::Threads;
-use crate::plan::{CacheTypes, Op, PageId, Plan, Rows, Slot, SlotShape, Step};
+use crate::plan::{AdapterSet, CacheTypes, Op, PageId, Plan, Rows, Slot, SlotShape, Step};
 
 /// A plan loaded on the CPU.
 pub(super) struct CpuProgram {
@@ -27,9 +27,13 @@ pub(super) struct CpuProgram {
     /// For heads that are each multiplied by their own matrix.
     pub(super) head_activations: Vec<Activations>,
     pub(super) rotations: Rotations,
+    /// Copies of queries or keys, and of values, transformed for a quantised cache.
+    pub(super) turned: [Vec<f32>; 2],
     /// Number of positions, if they are learned.
     learned_positions: Option<usize>,
     ops: Arc<[Op]>,
+    /// The adapter that each operation belongs to.
+    adapters: Arc<[Option<usize>]>,
     /// Index in `ops` of the first operation that has a row only for each wanted row.
     first_output_op: usize,
     slots: Vec<SlotShape>,
@@ -38,6 +42,15 @@ pub(super) struct CpuProgram {
     /// At least as long as the step needs; the rest is left over from earlier steps.
     buffers: Vec<Vec<f32>>,
     result: Slot,
+}
+
+/// Of each of these operations, the adapter that it belongs to.
+fn adapters_of(plan: &Plan, ops: Range<usize>) -> Arc<[Option<usize>]> {
+    let mut adapters = vec![None; plan.ops.len()];
+    for adapted in &plan.adapted {
+        adapters[adapted.ops.clone()].fill(Some(adapted.adapter));
+    }
+    adapters[ops].into()
 }
 
 impl CpuProgram {
@@ -63,7 +76,9 @@ impl CpuProgram {
             experts_scratch: ExpertsBuffers::new(),
             head_activations: Vec::new(),
             rotations: Rotations::default(),
+            turned: Default::default(),
             first_output_op: plan.first_output_op.clamp(ops.start, ops.end) - ops.start,
+            adapters: adapters_of(plan, ops.clone()),
             ops: plan.ops[ops].into(),
             slots: plan.slots.clone(),
             shapes: plan.buffers.iter().map(|buffer| (buffer.columns, buffer.rows)).collect(),
@@ -77,6 +92,11 @@ impl CpuProgram {
             Rows::Tokens => self.step.len(),
             Rows::Outputs => self.step.outputs.len(),
         }
+    }
+
+    /// What has a row in a slot.
+    pub(super) fn slot_rows(&self, slot: Slot) -> Rows {
+        self.slots[slot.0].rows
     }
 
     /// Rows of a slot in this step.
@@ -159,6 +179,7 @@ impl CpuProgram {
             Op::MultiplyVector { vector, to, width } => self.multiply_vector(*vector, *to, *width),
             Op::DivideVector { vector, to } => self.divide_vector(*vector, *to),
             Op::Scale { x, factor } => self.scale(*x, *factor),
+            Op::Adapt { x, adapter, scale } => self.adapt(*x, *adapter, *scale),
             Op::Softcap { x, cap } => self.softcap(*x, *cap),
             Op::Clamp { x, limit } => self.clamp(*x, *limit),
             Op::Select { x, out } => self.select(*x, *out),
@@ -177,8 +198,12 @@ impl Program for CpuProgram {
         self.size_buffers()?;
         let ops = Arc::clone(&self.ops);
         let end = if step.outputs.is_empty() { self.first_output_op } else { ops.len() };
-        for op in &ops[..end] {
-            self.execute(op);
+        let adapters = Arc::clone(&self.adapters);
+        let used = step.adapters.iter().fold(AdapterSet::default(), |all, set| all.with(*set));
+        for (op, adapter) in ops[..end].iter().zip(&*adapters) {
+            if adapter.is_none_or(|adapter| used.has(adapter)) {
+                self.execute(op);
+            }
         }
         Ok(())
     }
@@ -201,9 +226,10 @@ impl Program for CpuProgram {
 
     fn memory(&self) -> MemoryUse {
         let buffers = self.buffers.iter().map(|buffer| buffer.capacity() * size_of::<f32>()).sum::<usize>();
+        let turned = self.turned.iter().map(|copy| copy.capacity() * size_of::<f32>()).sum::<usize>();
         MemoryUse {
             state_bytes: self.state.bytes(),
-            scratch_bytes: (buffers + self.activations.bytes() + self.experts_scratch.bytes()) as u64,
+            scratch_bytes: (buffers + turned + self.activations.bytes() + self.experts_scratch.bytes()) as u64,
         }
     }
 }

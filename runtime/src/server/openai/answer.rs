@@ -197,6 +197,7 @@ pub struct Tally {
     prefill_seconds: f64,
     decode_seconds: f64,
     context_used: usize,
+    shifted_tokens: usize,
 }
 
 impl Tally {
@@ -214,17 +215,23 @@ impl Tally {
         self.decode_steps += (engine.generated_tokens + ended).saturating_sub(1);
         self.prefill_seconds = self.prefill_seconds.max(engine.prefill_seconds);
         self.decode_seconds = self.decode_seconds.max(engine.decode_seconds);
+        self.shifted_tokens += engine.shifted_tokens;
         self.context_used = self.context_used.max(engine.prompt_tokens + engine.generated_tokens);
     }
 
     /// OpenAI's `usage`.
     pub fn usage(&self) -> Value {
-        json!({
+        let mut usage = json!({
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.generated_tokens,
             "total_tokens": self.prompt_tokens + self.generated_tokens,
             "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
-        })
+        });
+        // Ours: what the overflow policy `shift` has dropped.
+        if self.shifted_tokens > 0 {
+            usage["shifted_tokens"] = self.shifted_tokens.into();
+        }
+        usage
     }
 
     /// `timings`: speeds are over all choices of the request, null where there was nothing to measure.

@@ -30,6 +30,8 @@ pub struct Baseline {
 /// The shared part of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Common {
+    /// The model that is asked for: of several names where adapters are loaded.
+    pub model: Option<String>,
     /// How tokens are chosen.
     pub sampling: SamplingParams,
     /// Generated tokens at most; `None`: until the context is full.
@@ -52,12 +54,12 @@ impl Common {
     /// # Errors
     /// 400 that names the parameter.
     pub fn take(fields: &mut Fields, baseline: &Baseline) -> Result<Self, ApiError> {
-        // One process serves one model: any name is taken, and the answer says which model gave it.
-        fields.take_string("model")?;
+        let model = fields.take_string("model")?;
         fields.ignore(&HARMLESS);
         let (sampling, max_tokens) = take_sampling(fields, baseline)?;
         let stream = fields.take_bool("stream")?.unwrap_or(false);
         Ok(Self {
+            model,
             sampling,
             max_tokens: max_tokens.or(baseline.max_tokens),
             stop: take_stop(fields)?,

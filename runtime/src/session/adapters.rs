@@ -1,0 +1,157 @@
+//! Adapter files: LoRA in GGUF, as llama.cpp's converter writes it.
+//!
+//! A file names the architecture it was made for and has for each tensor that it changes two more, `NAME.lora_a` and
+//! `NAME.lora_b`. `plan::adapt` makes operations of them; here a file becomes what it takes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use satchel_gguf::{Gguf, Metadata};
+
+use crate::device::MappedPart;
+use crate::mapping::MappedFile;
+use crate::model::TensorTable;
+use crate::plan::{Adapter, LowRank};
+
+/// `FILE[=SCALE]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdapterOption {
+    /// The GGUF.
+    pub path: PathBuf,
+    /// What it is multiplied with.
+    pub scale: f32,
+}
+
+impl FromStr for AdapterOption {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let scaled = text.rsplit_once('=').and_then(|(path, scale)| Some((path, scale.trim().parse::<f32>().ok()?)));
+        let (path, scale) = scaled.unwrap_or((text, 1.0));
+        if path.is_empty() {
+            return Err("it must be FILE or FILE=SCALE".to_owned());
+        }
+        if !scale.is_finite() {
+            return Err(format!("the scale of {path} must be a finite number"));
+        }
+        Ok(Self { path: PathBuf::from(path), scale })
+    }
+}
+
+/// An adapter's file, opened: its headers are valid.
+#[derive(Debug)]
+pub struct AdapterFile {
+    /// What requests call it: the file's name without its ending.
+    pub name: String,
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Its bytes.
+    pub part: MappedPart,
+    /// What it is multiplied with.
+    pub scale: f32,
+    gguf: Gguf,
+}
+
+impl AdapterFile {
+    /// Opens the file of an option.
+    ///
+    /// # Errors
+    /// One line for the user.
+    pub fn open(option: &AdapterOption) -> Result<Self, String> {
+        let fail = |error: String| format!("{}: {error}", option.path.display());
+        let file = MappedFile::open(&option.path).map_err(|error| fail(error.to_string()))?;
+        let (start, length) = (0, file.len());
+        let name = option.path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        Self::of_part(name, &option.path, MappedPart { file, start, length }, option.scale)
+    }
+
+    /// The adapter in a part of a file.
+    ///
+    /// # Errors
+    /// One line for the user.
+    pub fn of_part(name: String, path: &Path, part: MappedPart, scale: f32) -> Result<Self, String> {
+        let gguf = Gguf::parse(part.bytes()).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(Self { name, path: path.to_owned(), part, scale, gguf })
+    }
+
+    /// What it changes, for a model of this architecture that has `parts` files.
+    ///
+    /// # Errors
+    /// One line for the user: it is no such adapter, or not whole.
+    pub fn adapter(&self, architecture: &str, parts: usize) -> Result<Adapter, String> {
+        let fail = |line: String| format!("{}: {line}", self.path.display());
+        let alpha = check(&self.gguf.metadata, architecture).map_err(fail)?;
+        let mut table = TensorTable::new(&self.gguf.tensors);
+        let mut tensors = BTreeMap::new();
+        for name in self.changed().map_err(fail)? {
+            let (a_name, b_name) = (format!("{name}.lora_a"), format!("{name}.lora_b"));
+            let size = |tensor: &str, at| table.dimension(tensor, at).unwrap_or(0) as usize;
+            let (inputs, rank, outputs) = (size(&a_name, 0), size(&a_name, 1), size(&b_name, 1));
+            let mut a = table.matrix(&a_name, rank, inputs).map_err(|error| fail(error.to_string()))?;
+            let mut b = table.matrix(&b_name, outputs, rank).map_err(|error| fail(error.to_string()))?;
+            (a.part, b.part) = (parts, parts);
+            // As llama.cpp counts it: an alpha of 0 says nothing.
+            let scale = if alpha == 0.0 { self.scale } else { self.scale * alpha / rank as f32 };
+            tensors.insert(name, LowRank { a, b, scale });
+        }
+        Ok(Adapter { name: self.name.clone(), tensors })
+    }
+
+    /// The names of the tensors that it changes.
+    fn changed(&self) -> Result<BTreeSet<String>, String> {
+        let mut changed = BTreeSet::new();
+        for tensor in &self.gguf.tensors {
+            let name = tensor.name.strip_suffix(".lora_a").or_else(|| tensor.name.strip_suffix(".lora_b"));
+            let Some(name) = name else {
+                return Err(format!("tensor `{}` is neither a .lora_a nor a .lora_b", tensor.name));
+            };
+            changed.insert(name.to_owned());
+        }
+        match changed.is_empty() {
+            true => Err("it has no tensors: it changes nothing".to_owned()),
+            false => Ok(changed),
+        }
+    }
+}
+
+/// Whether metadata are those of an adapter for the architecture; its alpha.
+fn check(metadata: &Metadata, architecture: &str) -> Result<f32, String> {
+    let text = |key| metadata.get_str(key).map_err(|error| error.to_string());
+    if text("general.type")? != Some("adapter") {
+        return Err("it is no adapter (general.type is not `adapter`); models are named with -m".to_owned());
+    }
+    match text("adapter.type")? {
+        Some("lora") => {}
+        other => {
+            return Err(format!("an adapter of type `{}`; only `lora` can be used", other.unwrap_or("unknown")));
+        }
+    }
+    let made_for = text("general.architecture")?.unwrap_or("");
+    if made_for != architecture {
+        return Err(format!("the adapter was made for `{made_for}`, the model is `{architecture}`"));
+    }
+    if metadata.contains("adapter.alora.invocation_tokens") {
+        return Err("it is to begin at its invocation tokens (aLoRA), which this build does not do yet".to_owned());
+    }
+    let alpha = metadata.get_f32("adapter.lora.alpha").map_err(|error| error.to_string())?.unwrap_or(0.0);
+    if !alpha.is_finite() {
+        return Err(format!("adapter.lora.alpha is {alpha}"));
+    }
+    Ok(alpha)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_option_is_a_file_and_perhaps_a_scale() {
+        let parse = |text: &str| text.parse::<AdapterOption>().map(|option| (option.path, option.scale));
+        assert_eq!(parse("a.gguf"), Ok(("a.gguf".into(), 1.0)));
+        assert_eq!(parse("a.gguf=-0.5"), Ok(("a.gguf".into(), -0.5)));
+        assert_eq!(parse("of=two.gguf"), Ok(("of=two.gguf".into(), 1.0)), "a name may have the sign, too");
+        assert_eq!(parse("of=two.gguf=2"), Ok(("of=two.gguf".into(), 2.0)));
+        assert!(parse("=1").is_err() && parse("").is_err() && parse("a.gguf=inf").is_err());
+    }
+}

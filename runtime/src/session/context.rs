@@ -1,0 +1,135 @@
+//! How long a context is: what was asked for, or as long as the model knows and memory holds.
+
+use super::available::Available;
+use super::memory::{Demand, Memory};
+use super::open::{OpenError, OpenOptions, default_context, plan_of};
+use super::source::ModelSource;
+use crate::plan::Plan;
+
+/// A context that nobody asked for is not made shorter than this for want of memory: less is of no use to a conversation.
+const SHORTEST: usize = 2048;
+
+/// Contexts that are chosen are multiples of it.
+const STEP: usize = 256;
+
+/// A context, and what is to be said of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Chosen {
+    pub(super) context: usize,
+    /// Why it is shorter than it could be.
+    pub(super) note: Option<String>,
+    /// What is wrong with it.
+    pub(super) warning: Option<String>,
+}
+
+/// The context for the options, and the model's plan with it.
+///
+/// # Errors
+/// Where the model cannot be planned, or the context that was asked for cannot be.
+pub(super) fn choose(
+    source: &ModelSource,
+    options: &OpenOptions,
+    demand: &dyn Fn(usize) -> Demand,
+) -> Result<(Plan, Chosen), OpenError> {
+    let plan = plan_of(source, options.context)?;
+    let asked = options.context_for(plan.trained_context)?;
+    let Some(available) = Available::now() else {
+        return Ok((plan, Chosen { context: asked, ..Chosen::default() }));
+    };
+    let takes = |context: usize| Some(needed(&Memory::of_plan(source, &plan, demand(context)).ok()?, available));
+    let chosen = match options.context {
+        Some(_) => checked(asked, available, &takes),
+        None => fitting(asked, available, &takes),
+    };
+    // Some rotations depend on how long the context is.
+    match chosen.context == default_context(plan.trained_context) || options.context.is_some() {
+        true => Ok((plan, chosen)),
+        false => Ok((plan_of(source, Some(chosen.context))?, chosen)),
+    }
+}
+
+/// Bytes that count against what is available.
+fn needed(memory: &Memory, available: Available) -> u64 {
+    let own = memory.kv_bytes + memory.working_bytes();
+    if available.counts_files { own + memory.file_bytes } else { own }
+}
+
+/// The context that was asked for, and a warning where it does not fit.
+fn checked(context: usize, available: Available, takes: &dyn Fn(usize) -> Option<u64>) -> Chosen {
+    let warning = takes(context).filter(|needed| *needed > available.bytes).map(|needed| {
+        format!(
+            "a context of {context} tokens takes {} in all, but {} of {} are left; it may fail when it fills up, a smaller --context will not",
+            shown(needed),
+            shown(available.bytes),
+            available.of
+        )
+    });
+    Chosen { context, note: None, warning }
+}
+
+/// The longest context up to `most` that fits.
+fn fitting(most: usize, available: Available, takes: &dyn Fn(usize) -> Option<u64>) -> Chosen {
+    let fits = |context: usize| takes(context).is_none_or(|needed| needed <= available.bytes);
+    if fits(most) {
+        return Chosen { context: most, ..Chosen::default() };
+    }
+    let shortest = SHORTEST.min(most);
+    // In steps: the shortest that is sure to be taken, and what is known not to fit.
+    let (mut low, mut high) = (shortest / STEP, most.div_ceil(STEP));
+    while low + 1 < high {
+        let middle = low.midpoint(high);
+        if fits(middle * STEP) { low = middle } else { high = middle }
+    }
+    let context = if low == shortest / STEP { shortest } else { low * STEP };
+    let left = format!("{} of {} are left", shown(available.bytes), available.of);
+    let chosen = checked(context, available, takes);
+    Chosen { note: Some(format!("shorter than {most}, since {left}")), ..chosen }
+}
+
+/// 94371840 -> "90.0 MiB"
+fn shown(bytes: u64) -> String {
+    let (mut value, mut unit) = (bytes as f64, 0);
+    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
+    while value >= 1024.0 && unit + 1 < units.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", units[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn available(bytes: u64) -> Available {
+        Available { bytes, of: "the machine's memory", counts_files: true }
+    }
+
+    /// 100 MiB, and 1 KiB a position.
+    fn takes(context: usize) -> Option<u64> {
+        Some((100 << 20) + ((context as u64) << 10))
+    }
+
+    #[test]
+    fn a_context_is_as_long_as_memory_holds() {
+        let chosen = |megabytes: u64| fitting(32768, available(megabytes << 20), &takes);
+        assert_eq!(chosen(200), Chosen { context: 32768, ..Chosen::default() });
+        let short = chosen(110);
+        assert_eq!((short.context, short.warning), (10240, None));
+        assert_eq!(short.note.as_deref(), Some("shorter than 32768, since 110.0 MiB of the machine's memory are left"));
+        let none = chosen(50);
+        assert_eq!(none.context, 2048);
+        let warning = none.warning.expect("not even that fits");
+        assert!(warning.contains("takes 102.0 MiB in all, but 50.0 MiB"), "{warning}");
+        assert_eq!(fitting(1000, available(1), &takes).context, 1000, "what the model knows is short enough");
+    }
+
+    #[test]
+    fn what_was_asked_for_is_taken_and_warned_of() {
+        assert_eq!(checked(4096, available(1 << 30), &takes), Chosen { context: 4096, ..Chosen::default() });
+        let chosen = checked(4096, available(1 << 20), &takes);
+        assert_eq!(chosen.context, 4096);
+        assert!(chosen.warning.is_some_and(|line| line.contains("4096 tokens takes 104.0 MiB")));
+        assert_eq!(checked(4096, available(1), &|_| None).warning, None, "nothing is known");
+    }
+}
