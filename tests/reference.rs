@@ -117,8 +117,8 @@ fn smollm2_with_a_cache_in_q8_0_predicts_as_its_weights_in_f32_do() {
     let [plain, eight, four] = ["f16", "q8_0", "q4_0"].map(|cache| distance(&model, isa, cache));
     // F16's limit. Three of the 114 most likely tokens differ, near ties: at most 0.12 behind in log-probability.
     assert!(eight.0 <= 0.0035 && eight.1 >= 0.96, "a cache in Q8_0 is {eight:?} from the reference, F16 {plain:?}");
-    // Measured 0.21 and 78 %: the cost of four-bit keys in a small model, and no more than that.
-    assert!(four.0 < 0.3 && four.1 > 0.7, "a cache in Q4_0 is {four:?} from the reference, F16 {plain:?}");
+    // Measured 0.072 and 89 %; 0.21 and 78 % without the rotation.
+    assert!(four.0 < 0.1 && four.1 > 0.84, "a cache in Q4_0 is {four:?} from the reference, F16 {plain:?}");
     assert!(four.0 > eight.0 && eight.0 != plain.0, "types make no difference: {plain:?}, {eight:?}, {four:?}");
 }
 

@@ -108,7 +108,8 @@ fn parts(packed: &Packed) -> Vec<Part> {
         length: entry.size as usize,
         sha256: entry.sha256,
     };
-    packed.bundle.model_entries().iter().map(part).collect()
+    let adapters = packed.bundle.adapter_entries().map(|(entry, _)| entry);
+    packed.bundle.model_entries().iter().chain(adapters).map(part).collect()
 }
 
 impl WeightCheck {
