@@ -86,9 +86,10 @@ impl Served {
             block.push_str(&line);
             block.push('\n');
             if let Some((_, rest)) = line.split_once("http://")
-                && line.trim_start().starts_with("chat ")
+                && ["chat ", "API "].iter().any(|begin| line.trim_start().starts_with(begin))
             {
-                port = rest.trim_end_matches('/').rsplit(':').next().and_then(|port| port.parse().ok());
+                let port_and_path = rest.split_once(':').map_or("", |(_, rest)| rest);
+                port = port_and_path.split('/').next().and_then(|port| port.parse().ok());
             }
             if line.contains("Ctrl-C") {
                 break;

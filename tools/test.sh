@@ -43,8 +43,9 @@ say "2 of 5: the OpenAI client, in .cache/venv"
 [ -x .cache/venv/bin/python ] || python3 -m venv .cache/venv
 .cache/venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
 
-say "3 of 5: the demo model"
+say "3 of 5: the demo model, and one that embeds"
 tools/model.sh
+tools/minilm.sh
 
 say "4 of 5: the chat page's own tests"
 tools/packages.sh web-ui tests/page

@@ -15,7 +15,8 @@ use super::writing::{PACKED_BY, Writing};
 use crate::own_file::own_file;
 use crate::plan::CacheType;
 use crate::server::page::PAGE;
-use crate::session::{OpenOptions, Session};
+use crate::session::embedding::{EmbeddingModel, is_embedding_model};
+use crate::session::{ModelSource, OpenOptions, Session};
 
 /// Arguments of `pack`.
 #[derive(clap::Args, Debug, Default)]
@@ -117,7 +118,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
 
 /// Opens the model as the packed file will. What comes back is no failure but worth knowing: no template, or a broken one.
 fn try_model(model: PathBuf, settings: &Settings) -> Result<Option<String>, Failure> {
-    let session = Session::open(&OpenOptions {
+    let options = OpenOptions {
         model: Some(model),
         context: settings.context.map(|tokens| tokens as usize),
         threads: settings.threads.map(|threads| threads as usize),
@@ -125,8 +126,13 @@ fn try_model(model: PathBuf, settings: &Settings) -> Result<Option<String>, Fail
         cache_type_v: cache_type(&settings.cache_type_v)?,
         parallel: Some(1),
         ..OpenOptions::default()
-    })?;
-    Ok(session.template.err())
+    };
+    let source = ModelSource::open(options.model.as_deref())?;
+    if is_embedding_model(&source) {
+        EmbeddingModel::open(&source, &options, None)?;
+        return Ok(Some("this is an embedding model: the file serves /v1/embeddings and has no chat".into()));
+    }
+    Ok(Session::from_source(source, &options)?.template.err())
 }
 
 fn cache_type(name: &Option<String>) -> Result<Option<CacheType>, Failure> {

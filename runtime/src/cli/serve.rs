@@ -3,6 +3,8 @@
 //! Everything it has to say is one block on stdout, written when the server can answer. Ctrl-C or SIGTERM ends running
 //! answers properly and exits with 0; a second one exits at once.
 
+mod embeddings;
+
 use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +20,7 @@ use super::template_args::TemplateArgs;
 use super::{Failure, browser, signals};
 use crate::server::page::PAGE;
 use crate::server::{Assets, Limits, Options, Server};
+use crate::session::embedding::is_embedding_model;
 use crate::session::{Facts, ModelSource, OpenOptions, Session, SourceError};
 
 /// The port that is tried first when none is asked for, and how many after it.
@@ -97,6 +100,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
     // Before the weights are placed: a port in use is said at once, and early clients wait in the socket's queue.
     let server = bind(&args, source.packed.as_ref().map(|packed| &packed.manifest().defaults.settings))?;
     stop_on_signals(&server)?;
+    if is_embedding_model(&source) {
+        return embeddings::serve(server, &source, &options);
+    }
     let mut session = Session::from_source(source, &options)?;
     args.template.apply(&mut session)?;
     session.defaults.sampling = args.sampling.apply(&session.defaults.sampling)?;

@@ -15,6 +15,7 @@ use crate::device::Program;
 use crate::plan::Plan;
 use crate::sampling::{Constraint, SamplingParams};
 
+mod embed;
 mod evaluate;
 mod scheduler;
 mod sequence;
@@ -22,6 +23,7 @@ mod share;
 #[cfg(test)]
 mod tests;
 
+pub use embed::{EmbedError, Embedder};
 pub use evaluate::{EvaluateError, Evaluator, Wanted};
 
 use scheduler::{Scheduler, Submission};

@@ -10,7 +10,7 @@ use super::{BufferShape, Op, Slot, SlotShape};
 pub enum Rows {
     /// Every row of the step.
     Tokens,
-    /// Every row whose result is wanted, or every sequence where rows are pooled.
+    /// Every row whose result is wanted. Where rows are pooled, it stands for its sequence (see [`super::Step::outputs`]).
     Outputs,
 }
 

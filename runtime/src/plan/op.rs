@@ -304,6 +304,6 @@ pub enum Op {
     Recur { kept: Kept, recurrence: Recurrence, out: Slot },
     /// Keeps the wanted rows.
     Select { x: Slot, out: Slot },
-    /// One row a sequence.
+    /// One row a sequence: of the rows of each wanted row's sequence in this step.
     Pool { pooling: Pooling, x: Slot, out: Slot },
 }

@@ -26,7 +26,8 @@ pub struct Step {
     /// The pages of each sequence, for each group of the plan's state, in order of position; they cover every position above.
     /// `None`: a window has passed it. Of a recurrent group it is the one page.
     pub states: Vec<Vec<Vec<Option<PageId>>>>,
-    /// Rows whose result is wanted, ascending; several of a sequence, perhaps.
+    /// Rows whose result is wanted, ascending; several of a sequence, perhaps. Where the plan pools rows, one row of each
+    /// sequence that is wanted (any of them, as all count), and all rows of the sequence are in this step.
     pub outputs: Vec<usize>,
 }
 

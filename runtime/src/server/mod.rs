@@ -10,6 +10,7 @@
 
 mod assets;
 mod choices;
+mod embeddings;
 mod generate;
 mod guard;
 pub mod http;

@@ -3,6 +3,7 @@
 //! `server` and the terminal commands stand on this. Below it there are only token ids; above it only text, messages
 //! and events.
 
+pub mod embedding;
 pub mod generation;
 pub mod hardware;
 pub mod memory;
@@ -17,7 +18,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::TokenId;
 use crate::chat::{ChatTemplate, builtin};
 use crate::engine::{Engine, EngineOptions, Request};
-use crate::plan::{CacheType, CacheTypes};
+use crate::plan::{CacheType, CacheTypes, Plan};
 use crate::sampling::SamplingParams;
 use crate::tokenizer::Tokenizer;
 
@@ -26,6 +27,7 @@ use generation::Stops;
 pub use generation::{StopReason, TextEvent, TextFinished, TextGeneration, TextPiece, TextToken};
 pub use hardware::Cpus;
 pub use memory::{Demand, Memory};
+use open::Compute;
 pub use open::{OpenError, OpenOptions};
 pub use source::{ModelSource, Packed, SourceError};
 
@@ -141,25 +143,9 @@ impl Session {
         let tokenizer = tokenizer.map_err(|error| OpenError::Tokenizer { path: source.path.clone(), error })?;
         let context = options.context_for(loaded.plan.trained_context)?;
         let engine_options = EngineOptions { context, parallel, ..EngineOptions::default() };
-        let facts = Facts {
-            name: source.name(),
-            architecture: source.gguf.metadata.get_str("general.architecture").ok().flatten().unwrap_or("").to_owned(),
-            parameters: source.gguf.tensors.iter().map(satchel_gguf::TensorInfo::elements).sum(),
-            file_bytes: source.model_bytes(),
-            context_length: context,
-            trained_context: loaded.plan.trained_context,
-            isa: compute.kernels.name,
-            threads: compute.threads,
-            parallel,
-            cache: compute.cache,
-            created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
-            memory: Memory::of_plan(
-                &source,
-                &loaded.plan,
-                Demand::of_engine(&engine_options, compute.threads, compute.cache),
-            )
-            .ok(),
-        };
+        let demand = Demand::of_engine(&engine_options, compute.threads, compute.cache);
+        let memory = Memory::of_plan(&source, &loaded.plan, demand).ok();
+        let facts = facts_of(&source, &loaded.plan, compute, (context, parallel), memory);
         let (template, built_in_template) = chat_template(&source.gguf.metadata, &tokenizer);
         let defaults = packed_defaults(&source);
         let engine = Engine::start(loaded, engine_options).map_err(OpenError::Thread)?;
@@ -203,6 +189,30 @@ impl Session {
             }
         }
         (tokens, texts)
+    }
+}
+
+/// The facts of a model that is loaded for `parallel` sequences of `context` positions.
+fn facts_of(
+    source: &ModelSource,
+    plan: &Plan,
+    compute: Compute,
+    (context, parallel): (usize, usize),
+    memory: Option<Memory>,
+) -> Facts {
+    Facts {
+        name: source.name(),
+        architecture: plan.architecture.clone(),
+        parameters: source.gguf.tensors.iter().map(satchel_gguf::TensorInfo::elements).sum(),
+        file_bytes: source.model_bytes(),
+        context_length: context,
+        trained_context: plan.trained_context,
+        isa: compute.kernels.name,
+        threads: compute.threads,
+        parallel,
+        cache: compute.cache,
+        created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        memory,
     }
 }
 

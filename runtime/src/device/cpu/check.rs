@@ -4,20 +4,6 @@ use super::weights::Weights;
 use crate::device::DeviceError;
 use crate::plan::{Op, Plan, Rope};
 
-/// An error where the processor does not have an operation.
-pub(super) fn operations(ops: &[Op]) -> Result<(), DeviceError> {
-    let lacking = ops.iter().find_map(|op| match op {
-        Op::Pool { .. } => Some("pooling"),
-        _ => None,
-    });
-    match lacking {
-        None => Ok(()),
-        Some(what) => {
-            Err(DeviceError::Unsupported(format!("the model takes {what}, which this build does not compute yet")))
-        }
-    }
-}
-
 /// An error where a rotation divides by what is no divisor.
 pub(super) fn rotations(ops: &[Op], weights: &Weights) -> Result<(), DeviceError> {
     let ropes = ops.iter().filter_map(|op| match op {

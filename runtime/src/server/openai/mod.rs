@@ -7,6 +7,7 @@ mod answer;
 mod chat;
 mod common;
 mod completions;
+mod embeddings;
 mod error;
 mod fields;
 #[cfg(test)]
@@ -16,4 +17,5 @@ pub use answer::{Answer, Endpoint, LogProbs, Tally};
 pub use chat::ChatRequest;
 pub use common::{Baseline, Common, MAX_CHOICES};
 pub use completions::{CompletionRequest, Prompt};
+pub use embeddings::{EmbeddingRequest, Input, embeddings_answer};
 pub use error::{ApiError, shown};
