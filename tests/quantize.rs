@@ -44,7 +44,7 @@ fn logits(scratch: &Scratch, model: &Path) -> Vec<f64> {
     let ids: Vec<String> = (0..40).map(|index| (index * 37 % 500 + 3).to_string()).collect();
     fs::write(&tokens, ids.join(" ")).expect("a scratch file");
     let [model, tokens, out] = [model, &tokens, &out].map(|path| path.to_str().expect("UTF-8"));
-    satchel(&["logits", "-m", model, "--tokens", tokens, "-o", out]).ok();
+    satchel(&["logits", "-m", model, "--tokens", tokens, "--force", "-o", out]).ok();
     let bytes = fs::read(out).expect("the logits");
     bytes.as_chunks::<4>().0.iter().map(|bytes| f64::from(f32::from_le_bytes(*bytes))).collect()
 }

@@ -88,7 +88,7 @@ impl Served {
             block.push_str(&line);
             block.push('\n');
             if let Some((_, rest)) = line.split_once("http://")
-                && line.trim_start().starts_with("chat ")
+                && ["chat ", "API "].iter().any(|begin| line.trim_start().starts_with(begin))
             {
                 let (address, fragment) = rest.split_once('/').expect("a path");
                 port = address.rsplit(':').next().and_then(|port| port.parse().ok());

@@ -56,8 +56,9 @@ say "2 of 5: the OpenAI client, in .cache/venv"
 [ -x .cache/venv/bin/python ] || python3 -m venv .cache/venv
 .cache/venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
 
-say "3 of 5: the demo model, and the packages of the chat page's tests"
+say "3 of 5: the demo model, one that embeds, and the packages of the chat page's tests"
 tools/model.sh
+tools/minilm.sh
 tools/packages.sh tests/page
 [ "${1:-}" != install ] || exit 0
 

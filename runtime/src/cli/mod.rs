@@ -15,6 +15,7 @@ pub mod cache_args;
 pub mod chat;
 mod console;
 pub mod detokenize;
+pub mod embed;
 mod environment;
 pub mod inspect;
 pub mod logits;
@@ -92,6 +93,8 @@ enum Command {
     Chat(chat::Args),
     /// Answer one prompt on stdout
     Run(run::Args),
+    /// Turn texts into vectors, or score documents beside a query
+    Embed(embed::Args),
     /// Make one executable of a model
     Pack(pack::Args),
     /// Take the model and the other entries out of a packed file
@@ -153,6 +156,7 @@ pub fn main() -> ExitCode {
         Some(Command::Serve(args)) => serve::run(args),
         Some(Command::Chat(args)) => chat::run(args),
         Some(Command::Run(args)) => run::run(args),
+        Some(Command::Embed(args)) => embed::run(args),
         Some(Command::Pack(args)) => pack::run(args),
         Some(Command::Unpack(args)) => unpack::run(args),
         Some(Command::Upgrade(args)) => repack::upgrade(args),

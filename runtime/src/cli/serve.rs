@@ -3,6 +3,8 @@
 //! Everything it has to say is one block on stdout, written when the server can answer. Ctrl-C or SIGTERM ends running
 //! answers properly and exits with 0; a second one exits at once.
 
+mod embeddings;
+
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -20,6 +22,7 @@ use super::template_args::TemplateArgs;
 use super::{Failure, browser, signals};
 use crate::server::page::PAGE;
 use crate::server::{Assets, Endpoint, Limits, Options, Server};
+use crate::session::embedding::is_embedding_model;
 use crate::session::{Facts, ModelSource, OpenOptions, OverflowPolicy, Session, SourceError};
 
 /// The port that is tried first when none is asked for, and how many after it.
@@ -116,6 +119,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let server = bind(&args, source.packed.as_ref().map(|packed| &packed.manifest().defaults.settings))?;
     stop_on_signals(&server)?;
     crate::mapping::go_on_when_damaged();
+    if is_embedding_model(&source) {
+        return embeddings::serve(server, &source, &options);
+    }
     let mut session = args.check.open(source, &options)?;
     args.template.apply(&mut session)?;
     session.defaults.sampling = args.sampling.apply(&session.defaults.sampling)?;

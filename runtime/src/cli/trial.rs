@@ -11,7 +11,8 @@ use super::Failure;
 use super::template_args::stands_in;
 use crate::chat::RenderRequest;
 use crate::plan::CacheType;
-use crate::session::{AdapterOption, OpenOptions, Session, StopReason, TextEvent, TextRequest};
+use crate::session::embedding::{EmbeddingModel, is_embedding_model};
+use crate::session::{AdapterOption, ModelSource, OpenOptions, Session, StopReason, TextEvent, TextRequest};
 
 /// Tokens of the trial's answer.
 const ANSWER_TOKENS: usize = 4;
@@ -26,7 +27,7 @@ pub(super) fn try_model(
     adapters: Vec<AdapterOption>,
     settings: &Settings,
 ) -> Result<Vec<String>, Failure> {
-    let session = Session::open(&OpenOptions {
+    let options = OpenOptions {
         model: Some(model),
         adapters,
         context: settings.context.map(|tokens| tokens as usize),
@@ -35,7 +36,13 @@ pub(super) fn try_model(
         cache_type_v: cache_type(&settings.cache_type_v)?,
         parallel: Some(1),
         ..OpenOptions::default()
-    })?;
+    };
+    let source = ModelSource::of(&options)?;
+    if is_embedding_model(&source) {
+        EmbeddingModel::open(&source, &options, None)?;
+        return Ok(vec!["this is an embedding model: the file serves /v1/embeddings and has no chat".into()]);
+    }
+    let session = Session::from_source(source, &options)?;
     let mut notes: Vec<String> = Vec::new();
     notes.extend(session.template.as_ref().err().cloned());
     notes.extend(session.built_in_template.map(stands_in));
@@ -100,7 +107,8 @@ fn answer_note(session: &Session) -> Result<Option<String>, Failure> {
     let mut sampling = session.defaults.sampling.clone();
     sampling.temperature = 0.0;
     let max_tokens = Some(ANSWER_TOKENS);
-    let request = TextRequest { prompt, sampling, max_tokens, ..TextRequest::default() };
+    let adapters = session.all_adapters();
+    let request = TextRequest { prompt, sampling, max_tokens, adapters, ..TextRequest::default() };
     let Ok(mut answer) = session.generate(request) else {
         return Ok(Some("the context is too small for a prompt of a few words".into()));
     };

@@ -15,6 +15,7 @@ use crate::device::Program;
 use crate::plan::{AdapterSet, Plan};
 use crate::sampling::{Constraint, SamplingParams};
 
+mod embed;
 mod evaluate;
 mod overflow;
 mod scheduler;
@@ -23,6 +24,7 @@ mod share;
 #[cfg(test)]
 mod tests;
 
+pub use embed::{EmbedError, Embedder};
 pub use evaluate::{EvaluateError, Evaluator, Wanted};
 pub use overflow::Overflow;
 

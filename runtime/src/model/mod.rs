@@ -8,9 +8,11 @@ pub mod blocks;
 mod error;
 mod hyperparameters;
 mod keys;
+mod purpose;
 mod tensors;
 
 pub use error::ModelError;
 pub use hyperparameters::{DEFAULT_CONTEXT_MOST, Hyperparameters};
 pub use keys::Keys;
+pub use purpose::{PoolingKind, Purpose};
 pub use tensors::TensorTable;

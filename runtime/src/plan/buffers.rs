@@ -10,7 +10,7 @@ use super::{BufferShape, Op, Slot, SlotShape};
 pub enum Rows {
     /// Every row of the step.
     Tokens,
-    /// Every wanted row, or every sequence if rows are pooled.
+    /// Every wanted row; if rows are pooled, each stands for its sequence (see [`super::Step::outputs`]).
     Outputs,
 }
 

@@ -92,6 +92,12 @@ impl PlanBuilder {
         }
     }
 
+    /// Whether any attention goes by the distance back: within a window, or with a bias.
+    pub fn looks_back_by_distance(&self) -> bool {
+        let by_distance = |shape: &Attention| shape.window.is_some() || shape.alibi.is_some();
+        self.ops.iter().any(|op| matches!(op, Op::Attend { shape, .. } if by_distance(shape)))
+    }
+
     /// `table[token] * scale`
     pub fn embed(&mut self, table: Weight, scale: f32) -> Slot {
         let columns = self.weights[table.0].columns;

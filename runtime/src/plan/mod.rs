@@ -65,13 +65,15 @@ pub enum Head {
     Logits(Slot),
     /// Embeddings, for each sequence or wanted row.
     Embeddings(Slot),
+    /// Scores of a pair of texts, a row for each sequence.
+    Scores(Slot),
 }
 
 impl Head {
     /// The slot that holds the result.
     pub fn slot(self) -> Slot {
         match self {
-            Self::Logits(slot) | Self::Embeddings(slot) => slot,
+            Self::Logits(slot) | Self::Embeddings(slot) | Self::Scores(slot) => slot,
         }
     }
 }

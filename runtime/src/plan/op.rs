@@ -307,6 +307,6 @@ pub enum Op {
     Recur { kept: Kept, recurrence: Recurrence, out: Slot },
     /// Keeps the wanted rows.
     Select { x: Slot, out: Slot },
-    /// Pools each sequence to one row.
+    /// One row per sequence, pooled from those rows of each wanted row's sequence that are in this step.
     Pool { pooling: Pooling, x: Slot, out: Slot },
 }

@@ -28,6 +28,7 @@ impl Display for Plan {
         match self.head {
             Head::Logits(slot) => writeln!(out, "logits: {}", self.name(slot)),
             Head::Embeddings(slot) => writeln!(out, "embeddings: {}", self.name(slot)),
+            Head::Scores(slot) => writeln!(out, "scores: {}", self.name(slot)),
         }
     }
 }

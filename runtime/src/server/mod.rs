@@ -11,6 +11,7 @@ mod assets;
 mod choices;
 mod describe;
 pub mod dialect;
+mod embeddings;
 mod generate;
 mod guard;
 pub mod http;

@@ -118,8 +118,7 @@ impl App {
     /// What speaks against a request whose path and method are right.
     fn check(&self, route: &Route, head: &Head, peer: &Peer) -> Result<(), ApiError> {
         if route.needs != Needs::Nothing && self.access.identify(head, peer).is_none() {
-            return Err(ApiError::new(401, "this server needs an API key: send it as `Authorization: Bearer KEY`")
-                .code("invalid_api_key"));
+            return Err(key_needed());
         }
         if route.method == Method::Post {
             check_coding(head)?;
@@ -128,8 +127,13 @@ impl App {
     }
 }
 
+/// What a request without a key is told where the server has keys.
+pub(super) fn key_needed() -> ApiError {
+    ApiError::new(401, "this server needs an API key: send it as `Authorization: Bearer KEY`").code("invalid_api_key")
+}
+
 /// A body is read as plain UTF-8. Whoever says that it is something else must not be misread.
-fn check_coding(head: &Head) -> Result<(), ApiError> {
+pub(super) fn check_coding(head: &Head) -> Result<(), ApiError> {
     let coded = head.header("content-encoding").filter(|coding| !coding.eq_ignore_ascii_case("identity"));
     if let Some(coding) = coded {
         let message = format!("the body is coded with `{}`; send it as it is", shown(coding));
@@ -188,6 +192,6 @@ impl Handler for App {
     }
 }
 
-fn common_headers() -> Headers {
+pub(super) fn common_headers() -> Headers {
     vec![("X-Content-Type-Options", "nosniff".to_string()), ("Referrer-Policy", "no-referrer".to_string())]
 }

@@ -7,6 +7,7 @@ pub mod adapters;
 pub mod available;
 pub mod check;
 pub mod context;
+pub mod embedding;
 pub mod generation;
 pub mod hardware;
 pub mod memory;
@@ -22,7 +23,7 @@ use crate::TokenId;
 use crate::chat::{ChatTemplate, builtin};
 pub use crate::engine::Overflow;
 use crate::engine::{Engine, EngineOptions, Request};
-use crate::plan::{AdapterSet, CacheType, CacheTypes};
+use crate::plan::{AdapterSet, CacheType, CacheTypes, Plan};
 use crate::sampling::SamplingParams;
 use crate::tokenizer::Tokenizer;
 
@@ -33,6 +34,7 @@ use generation::Stops;
 pub use generation::{StopReason, TextEvent, TextFinished, TextGeneration, TextPiece, TextToken};
 pub use hardware::Cpus;
 pub use memory::{Demand, Memory};
+use open::Compute;
 pub use open::{OpenError, OpenOptions};
 pub use prompt::OverflowPolicy;
 pub use source::{ModelSource, Packed, SourceError};
@@ -173,26 +175,12 @@ impl Session {
         let tokenizer = tokenizer.map_err(|error| OpenError::Tokenizer { path: source.path.clone(), error })?;
         let context = chosen.context;
         let engine_options = EngineOptions { context, parallel, ..EngineOptions::default() };
+        let demand = Demand::of_engine(&engine_options, compute.threads, compute.cache);
+        let memory = Memory::of_plan(&source, &loaded.plan, demand).ok();
         let facts = Facts {
-            name: source.name(),
-            architecture: source.gguf.metadata.get_str("general.architecture").ok().flatten().unwrap_or("").to_owned(),
-            parameters: source.gguf.tensors.iter().map(satchel_gguf::TensorInfo::elements).sum(),
-            file_bytes: source.model_bytes(),
-            context_length: context,
             context_note: chosen.note,
             memory_warning: chosen.warning,
-            trained_context: loaded.plan.trained_context,
-            isa: compute.kernels.name,
-            threads: compute.threads,
-            parallel,
-            cache: compute.cache,
-            created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
-            memory: Memory::of_plan(
-                &source,
-                &loaded.plan,
-                Demand::of_engine(&engine_options, compute.threads, compute.cache),
-            )
-            .ok(),
+            ..facts_of(&source, &loaded.plan, compute, (context, parallel), memory)
         };
         let (template, built_in_template) = chat_template(&source.gguf.metadata, &tokenizer);
         let defaults = packed_defaults(&source);
@@ -273,6 +261,32 @@ fn beside<A: Send, B>(aside: impl Fn() -> A + Sync, here: impl FnOnce() -> B) ->
         };
         (aside, here)
     })
+}
+
+/// The facts of a model that is loaded for `parallel` sequences of `context` positions.
+fn facts_of(
+    source: &ModelSource,
+    plan: &Plan,
+    compute: Compute,
+    (context, parallel): (usize, usize),
+    memory: Option<Memory>,
+) -> Facts {
+    Facts {
+        name: source.name(),
+        architecture: plan.architecture.clone(),
+        parameters: source.gguf.tensors.iter().map(satchel_gguf::TensorInfo::elements).sum(),
+        file_bytes: source.model_bytes(),
+        context_length: context,
+        context_note: None,
+        memory_warning: None,
+        trained_context: plan.trained_context,
+        isa: compute.kernels.name,
+        threads: compute.threads,
+        parallel,
+        cache: compute.cache,
+        created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        memory,
+    }
 }
 
 /// Fills what the flags left open with the bundle's settings.

@@ -6,8 +6,8 @@ use crate::device::cpu::Cpu;
 use crate::device::{Device, DeviceError};
 use crate::engine::Loaded;
 use crate::kernels::{self, Kernels};
-use crate::model::{DEFAULT_CONTEXT_MOST, ModelError, TensorTable, arch};
-use crate::plan::{CacheType, CacheTypes, Plan};
+use crate::model::{DEFAULT_CONTEXT_MOST, ModelError, PoolingKind, Purpose, TensorTable, arch};
+use crate::plan::{CacheType, CacheTypes, Head, Plan};
 
 use super::adapters::AdapterOption;
 use super::hardware::{Cpus, default_threads};
@@ -50,6 +50,10 @@ pub enum OpenError {
     Device { path: PathBuf, error: DeviceError },
     #[error("{path}: {error}")]
     Tokenizer { path: PathBuf, error: crate::tokenizer::TokenizerError },
+    #[error(
+        "{path}: this is an embedding model (architecture `{architecture}`), which writes no text; `satchel embed` gives its embeddings, `satchel serve` answers /v1/embeddings with them"
+    )]
+    EmbeddingModel { path: PathBuf, architecture: String },
     #[error("{0}")]
     Isa(String),
     #[error("{0}")]
@@ -137,8 +141,16 @@ impl OpenOptions {
 /// # Errors
 /// Where the file is no model that can be run.
 pub fn plan_of(source: &ModelSource, context: Option<usize>) -> Result<Plan, OpenError> {
+    plan_for(source, context, Purpose::Generate)
+}
+
+/// The same for any purpose.
+///
+/// # Errors
+/// As [`plan_of`].
+pub fn plan_for(source: &ModelSource, context: Option<usize>, purpose: Purpose) -> Result<Plan, OpenError> {
     let mut tensors = TensorTable::new(&source.gguf.tensors);
-    let plan = arch::plan(&source.gguf.metadata, context, &mut tensors)
+    let plan = arch::plan(&source.gguf.metadata, context, purpose, &mut tensors)
         .map_err(|error| OpenError::Model { path: source.path.clone(), error })?;
     if source.adapters.is_empty() {
         return Ok(plan);
@@ -149,19 +161,39 @@ pub fn plan_of(source: &ModelSource, context: Option<usize>) -> Result<Plan, Ope
     plan.with_adapters(&adapters).map_err(OpenError::Adapter)
 }
 
-/// Loads the source's model on the processor, for sequences of `context` positions where that was asked for.
+/// Loads the source's model on the processor to generate, for sequences of `context` positions where that was asked for.
 ///
 /// # Errors
-/// Where the file is no model that can be run, or the device cannot run it.
+/// Where the file is no model that can be run or generates nothing, or the device cannot run it.
 pub fn load_model(source: &ModelSource, compute: Compute, context: Option<usize>) -> Result<Loaded, OpenError> {
     load_plan(source, compute, plan_of(source, context)?)
 }
 
-/// Loads a plan of the source's model on the processor.
+/// Loads a plan of the source's model on the processor, to generate.
 ///
 /// # Errors
-/// Where the device cannot run it.
+/// Where the model generates nothing, or the device cannot run it.
 pub(super) fn load_plan(source: &ModelSource, compute: Compute, plan: Plan) -> Result<Loaded, OpenError> {
+    if !matches!(plan.head, Head::Logits(_)) || !plan.is_causal() {
+        return Err(OpenError::EmbeddingModel { path: source.path.clone(), architecture: plan.architecture });
+    }
+    load(source, plan, compute)
+}
+
+/// Loads it to make one vector of each sequence, pooled like this or as the file says.
+///
+/// # Errors
+/// As [`load_model`].
+pub fn load_to_embed(
+    source: &ModelSource,
+    compute: Compute,
+    context: Option<usize>,
+    pooling: Option<PoolingKind>,
+) -> Result<Loaded, OpenError> {
+    load(source, plan_for(source, context, Purpose::Embed(pooling))?, compute)
+}
+
+fn load(source: &ModelSource, plan: Plan, compute: Compute) -> Result<Loaded, OpenError> {
     let device = Cpu::new(compute.kernels, compute.threads, compute.cache);
     let program = device
         .load(&plan, 0..plan.ops.len(), &source.mapped_parts())

@@ -4,20 +4,6 @@ use super::weights::Weights;
 use crate::device::DeviceError;
 use crate::plan::{Op, Plan, Rope};
 
-/// An error if the CPU does not implement an operation.
-pub(super) fn operations(ops: &[Op]) -> Result<(), DeviceError> {
-    let lacking = ops.iter().find_map(|op| match op {
-        Op::Pool { .. } => Some("pooling"),
-        _ => None,
-    });
-    match lacking {
-        None => Ok(()),
-        Some(what) => {
-            Err(DeviceError::Unsupported(format!("the model takes {what}, which this build does not compute yet")))
-        }
-    }
-}
-
 /// An error if a rotation would divide by zero or a non-finite factor.
 pub(super) fn rotations(ops: &[Op], weights: &Weights) -> Result<(), DeviceError> {
     let ropes = ops.iter().filter_map(|op| match op {

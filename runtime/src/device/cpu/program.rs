@@ -62,7 +62,6 @@ impl CpuProgram {
         ops: Range<usize>,
         parts: &[MappedPart],
     ) -> Result<Self, DeviceError> {
-        check::operations(&plan.ops[ops.clone()])?;
         let weights = Weights::new(&plan.weights, parts);
         check::rotations(&plan.ops[ops.clone()], &weights)?;
         Ok(Self {
@@ -183,7 +182,7 @@ impl CpuProgram {
             Op::Softcap { x, cap } => self.softcap(*x, *cap),
             Op::Clamp { x, limit } => self.clamp(*x, *limit),
             Op::Select { x, out } => self.select(*x, *out),
-            other => unreachable!("{other:?} was refused when the plan was loaded"),
+            Op::Pool { pooling, x, out } => self.pool(*pooling, *x, *out),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Operations that move rows and columns: lookups at the start, parts of rows, the wanted rows at the end.
 
 use super::program::CpuProgram;
-use crate::plan::{RowInput, Slot, Weight};
+use crate::plan::{Pooling, RowInput, Slot, Weight};
 
 impl CpuProgram {
     pub(super) fn embed(&mut self, table: Weight, scale: f32, out: Slot) {
@@ -71,6 +71,33 @@ impl CpuProgram {
             let x = program.values(x);
             for (&row, target) in program.step.outputs.iter().zip(out.chunks_exact_mut(columns)) {
                 target.copy_from_slice(&x[row * columns..(row + 1) * columns]);
+            }
+        });
+    }
+
+    /// One row for each wanted row's sequence. A mean is added up in order of position, so that it does not depend on what
+    /// stands beside the sequence.
+    pub(super) fn pool(&mut self, pooling: Pooling, x: Slot, out: Slot) {
+        let columns = self.columns(x);
+        self.write(out, |program, out| {
+            let x = program.values(x);
+            let runs = program.step.runs();
+            for (&wanted, target) in program.step.outputs.iter().zip(out.chunks_exact_mut(columns)) {
+                let run = runs.iter().find(|(_, rows)| rows.contains(&wanted));
+                let rows = run.expect("a wanted row is a row of the step").1.clone();
+                let row = |row: usize| &x[row * columns..(row + 1) * columns];
+                match pooling {
+                    Pooling::First => target.copy_from_slice(row(rows.start)),
+                    Pooling::Last => target.copy_from_slice(row(rows.end - 1)),
+                    Pooling::Mean => {
+                        target.fill(0.0);
+                        let count = rows.len() as f32;
+                        for at in rows {
+                            target.iter_mut().zip(row(at)).for_each(|(sum, value)| *sum += value);
+                        }
+                        target.iter_mut().for_each(|sum| *sum /= count);
+                    }
+                }
             }
         });
     }

@@ -3,7 +3,7 @@
 
 use crate::model::ModelError;
 use crate::model::blocks::{Blocks, Mixture};
-use crate::plan::{Head, NormKind, Plan, RopePairs, Window};
+use crate::plan::{NormKind, Plan, RopePairs, Window};
 
 pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
     let window = model.keys.count("attention.sliding_window", 1 << 26)?;
@@ -30,10 +30,7 @@ pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
         let normed = model.norm(NormKind::Rms, x, "ffn_norm")?;
         model.feed_forward_add(normed, Mixture::default(), x)?;
     }
-    let last = model.plan.select(x);
     // Older files have the last norm under the name of one of the table.
     let name = if model.tensors.has("output_norm.weight") { "output_norm" } else { "token_embd_norm" };
-    let normed = model.outer_norm(NormKind::Rms, last, name)?;
-    let logits = model.logits(normed)?;
-    model.finish(Head::Logits(logits))
+    model.head_by_norm(NormKind::Rms, x, name)
 }

@@ -7,10 +7,11 @@ use satchel_gguf::Metadata;
 use super::blocks::Blocks;
 use super::error::shown;
 use super::keys::Keys;
-use super::{ModelError, TensorTable};
+use super::{ModelError, Purpose, TensorTable};
 use crate::plan::Plan;
 
 mod bailingmoe2;
+mod bert;
 mod bloom;
 mod command_r;
 mod deepseek;
@@ -61,6 +62,7 @@ type MakePlan = fn(Blocks<'_, '_>) -> Result<Plan, ModelError>;
 /// `general.architecture`, and who makes its plan.
 const ARCHITECTURES: &[(&str, MakePlan)] = &[
     ("bailingmoe2", bailingmoe2::plan),
+    ("bert", bert::plan),
     ("bloom", bloom::plan),
     ("cohere2", command_r::cohere2),
     ("command-r", command_r::plan),
@@ -98,6 +100,8 @@ const ARCHITECTURES: &[(&str, MakePlan)] = &[
     ("nemotron", starcoder2::nemotron),
     ("nemotron_h", nemotron_h::plan),
     ("nemotron_h_moe", nemotron_h::plan),
+    ("nomic-bert", bert::nomic),
+    ("nomic-bert-moe", bert::nomic),
     ("olmo2", olmo2::plan),
     ("olmoe", olmoe::plan),
     ("phi2", phi2::plan),
@@ -117,13 +121,18 @@ const ARCHITECTURES: &[(&str, MakePlan)] = &[
     ("starcoder2", starcoder2::plan),
 ];
 
-/// The plan of the model that the metadata describes, for sequences of `context` positions. Every tensor's shape is checked;
+/// The plan of the model that the metadata describes, for sequences of `context` positions and this purpose. Every tensor's shape is checked;
 /// a tensor that the architecture does not use is an error. Reads no weight.
-pub fn plan(metadata: &Metadata, context: Option<usize>, tensors: &mut TensorTable<'_>) -> Result<Plan, ModelError> {
+pub fn plan(
+    metadata: &Metadata,
+    context: Option<usize>,
+    purpose: Purpose,
+    tensors: &mut TensorTable<'_>,
+) -> Result<Plan, ModelError> {
     let keys = Keys::new(metadata, context)?;
     let Some((_, make)) = ARCHITECTURES.iter().find(|(name, _)| *name == keys.architecture) else {
         let known: Vec<&str> = ARCHITECTURES.iter().map(|(name, _)| *name).collect();
         return Err(ModelError::UnknownArchitecture { name: shown(keys.architecture), known: known.join(", ") });
     };
-    make(Blocks::new(&keys, tensors)?)
+    make(Blocks::new(&keys, purpose, tensors)?)
 }

@@ -31,7 +31,7 @@ impl Blocks<'_, '_> {
         Ok(Heads { query: outs[0], key: outs[1], value: outs[2] })
     }
 
-    /// Attention as the hyperparameters have it for the current layer: causal, over all positions.
+    /// Attention as the hyperparameters have it for the current layer, over all positions.
     pub fn attention_shape(&self) -> Attention {
         Attention {
             heads: self.hyper.heads[self.layer()],
@@ -43,7 +43,7 @@ impl Blocks<'_, '_> {
             softcap: None,
             alibi: None,
             sinks: None,
-            causal: true,
+            causal: self.causal,
         }
     }
 

@@ -12,6 +12,7 @@ mod linear;
 mod mamba;
 mod mixture;
 mod norms;
+mod pooled;
 mod rope;
 mod windows;
 
@@ -22,8 +23,9 @@ pub use windows::Windows;
 use super::ModelError;
 use super::hyperparameters::{Hyperparameters, MOST_COLUMNS};
 use super::keys::Keys;
-use super::tensors::TensorTable;
-use crate::plan::{Head, Linear, NormKind, Op, Plan, PlanBuilder, Slot, Weight};
+use super::purpose::{PoolingKind, Purpose};
+use super::tensors::{TensorTable, rows_of};
+use crate::plan::{Head, Linear, NormKind, Op, Plan, PlanBuilder, Role, Slot, Weight, WeightUse};
 
 /// A model on its way from names to a plan.
 pub struct Blocks<'a, 'b> {
@@ -40,15 +42,21 @@ pub struct Blocks<'a, 'b> {
     /// Which matrices' factors count (`attn_q.scale`), by a matrix's name in its layer. What a family's definition leaves out is
     /// left out here, too: [`factors_of_attention`] for most.
     pub factors: fn(&str) -> bool,
+    /// What the plan is to end in.
+    pub purpose: Purpose,
+    /// Positions see those before them only.
+    pub causal: bool,
     layer: usize,
 }
 
 impl<'a, 'b> Blocks<'a, 'b> {
     /// Nothing but the hyperparameters.
-    pub fn new(keys: &'a Keys<'a>, tensors: &'a mut TensorTable<'b>) -> Result<Self, ModelError> {
+    pub fn new(keys: &'a Keys<'a>, purpose: Purpose, tensors: &'a mut TensorTable<'b>) -> Result<Self, ModelError> {
         let hyper = Hyperparameters::read(keys)?;
         let vocabulary = vocabulary(tensors)?;
-        Ok(Self { keys, hyper, tensors, plan: PlanBuilder::new(), vocabulary, factors: factors_of_attention, layer: 0 })
+        let (plan, factors) = (PlanBuilder::new(), factors_of_attention);
+        let causal = keys.flag("attention.causal")?.unwrap_or(true);
+        Ok(Self { keys, hyper, tensors, plan, vocabulary, factors, purpose, causal, layer: 0 })
     }
 
     /// Takes the last layers away that predict further tokens (`nextn_predict_layers`), as nothing here uses them.
@@ -109,6 +117,17 @@ impl<'a, 'b> Blocks<'a, 'b> {
         Ok(())
     }
 
+    /// Adds the vector of the first kind of token (of the first text, where there are two), where the file has kinds.
+    pub fn token_type(&mut self, x: Slot) -> Result<(), ModelError> {
+        let name = "token_types.weight";
+        if let Some(kinds) = self.tensors.dimension(name, 1) {
+            let kinds = self.tensors.table(name, kinds as usize, self.hyper.embedding)?;
+            let first = self.plan.weight(WeightUse { role: Role::Vector, ..rows_of(&kinds, 0..1) });
+            self.plan.apply(Op::Bias { vector: first, x });
+        }
+        Ok(())
+    }
+
     /// A vector of the current layer, by its whole name after `blk.N.`.
     pub fn vector(&mut self, name: &str, length: usize) -> Result<Weight, ModelError> {
         self.vector_of(name, &[length])
@@ -127,11 +146,25 @@ impl<'a, 'b> Blocks<'a, 'b> {
 
     /// The end: wanted rows, norm, head. The head is the token table itself where the model ties them.
     pub fn head(self, kind: NormKind, x: Slot) -> Result<Plan, ModelError> {
-        self.scaled_head(kind, x, 1.0, None)
+        self.head_by_norm(kind, x, "output_norm")
+    }
+
+    /// The same with a norm of another name.
+    pub fn head_by_norm(mut self, kind: NormKind, x: Slot, norm: &str) -> Result<Plan, ModelError> {
+        if self.embeds() {
+            return self.normed_embeddings(kind, x, norm);
+        }
+        let last = self.plan.select(x);
+        let normed = self.outer_norm(kind, last, norm)?;
+        let logits = self.logits(normed)?;
+        self.finish(Head::Logits(logits))
     }
 
     /// The end of a model that scales its logits, or squashes them to `cap * tanh(logit / cap)`.
     pub fn scaled_head(mut self, kind: NormKind, x: Slot, scale: f32, cap: Option<f32>) -> Result<Plan, ModelError> {
+        if self.embeds() {
+            return self.normed_embeddings(kind, x, "output_norm");
+        }
         let last = self.plan.select(x);
         let normed = self.outer_norm(kind, last, "output_norm")?;
         let logits = self.logits(normed)?;
@@ -140,6 +173,14 @@ impl<'a, 'b> Blocks<'a, 'b> {
             self.plan.apply(Op::Softcap { x: logits, cap });
         }
         self.finish(Head::Logits(logits))
+    }
+
+    /// The end of a decoder that is to give embeddings: its normalised rows, pooled. Where positions look back only, the last
+    /// one alone has seen everything.
+    fn normed_embeddings(mut self, kind: NormKind, x: Slot, norm: &str) -> Result<Plan, ModelError> {
+        let normed = self.outer_norm(kind, x, norm)?;
+        let default = if self.causal { PoolingKind::Last } else { PoolingKind::Mean };
+        self.embeddings(normed, default)
     }
 
     /// Logits of normalised rows.
@@ -157,6 +198,10 @@ impl<'a, 'b> Blocks<'a, 'b> {
     /// The plan.
     pub fn finish(self, head: Head) -> Result<Plan, ModelError> {
         self.tensors.all_used(self.keys.architecture)?;
+        if !self.causal && self.plan.looks_back_by_distance() {
+            let what = "positions that see what comes after them, within a window or with a bias by distance, are not supported";
+            return Err(self.unsupported(what));
+        }
         Ok(self.plan.finish(self.keys.architecture, self.vocabulary, self.hyper.context, head))
     }
 }

@@ -1,0 +1,221 @@
+//! The server of an embedding model: `/v1/embeddings`, `/v1/models` and `/health`, and nothing that would generate.
+//!
+//! Requests take turns step by step, so that one with many texts does not keep the others waiting.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use super::access::Access;
+use super::http::{Body, Exchange, Handler, Head, Headers, Method, Peer, Refusal, Response};
+use super::openai::{ApiError, EmbeddingRequest, Input, embeddings_answer, shown};
+use super::prepare::weigh;
+use super::routes::{check_coding, common_headers, key_needed};
+use super::{Gauges, Guard, Server};
+use crate::TokenId;
+use crate::engine::EmbedError;
+use crate::session::Facts;
+use crate::session::embedding::{EmbeddingModel, TextEmbedError};
+use crate::tokenizer::Tokenizer;
+
+struct EmbeddingApp {
+    model: Mutex<EmbeddingModel>,
+    tokenizer: Arc<Tokenizer>,
+    facts: Facts,
+    width: usize,
+    guard: Guard,
+    access: Access,
+    gauges: Gauges,
+    stopping: AtomicBool,
+}
+
+impl Server {
+    /// Answers with embeddings until stopped.
+    pub fn run_embeddings(self, model: EmbeddingModel) {
+        let app = Arc::new(EmbeddingApp {
+            tokenizer: Arc::clone(&model.tokenizer),
+            facts: model.facts.clone(),
+            width: model.embedder.plan().output_columns(),
+            model: Mutex::new(model),
+            guard: self.guard,
+            access: self.access,
+            gauges: Gauges::default(),
+            stopping: AtomicBool::new(false),
+        });
+        self.listener.run(app.clone(), |grace_end: Instant| {
+            app.stopping.store(true, Ordering::SeqCst);
+            app.gauges.wait_idle(grace_end);
+        });
+    }
+}
+
+/// What is at a path, and the methods it takes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Route {
+    Embeddings,
+    Models,
+    Health,
+}
+
+impl Route {
+    fn of(path: &str, name: &str) -> Option<Self> {
+        match path {
+            "/v1/embeddings" => Some(Self::Embeddings),
+            "/v1/models" => Some(Self::Models),
+            "/health" => Some(Self::Health),
+            _ if path.strip_prefix("/v1/models/") == Some(name) => Some(Self::Models),
+            _ => None,
+        }
+    }
+
+    fn allow(self) -> &'static str {
+        if self == Self::Embeddings { "POST, OPTIONS" } else { "GET, HEAD, OPTIONS" }
+    }
+
+    fn takes(self, method: Method) -> bool {
+        match method {
+            Method::Options => true,
+            Method::Post => self == Self::Embeddings,
+            Method::Get | Method::Head => self != Self::Embeddings,
+            _ => false,
+        }
+    }
+}
+
+impl Handler for EmbeddingApp {
+    fn admit(&self, head: &Head, peer: &Peer) -> Result<Headers, Response> {
+        let mut headers = common_headers();
+        headers.extend(self.guard.admit(head).map_err(|refusal| self.refuse(&refusal))?);
+        self.check(head, peer).map_err(|(error, allow)| {
+            let mut response = error.response();
+            response.headers.extend(headers.iter().cloned());
+            match allow {
+                Some(allow) => response.with("Allow", allow),
+                None => response,
+            }
+        })?;
+        Ok(headers)
+    }
+
+    fn handle(&self, head: &Head, body: Body, exchange: &mut Exchange<'_>) -> io::Result<()> {
+        // It was there when the request was admitted.
+        let Some(route) = Route::of(&head.path, &self.facts.name) else {
+            return exchange.respond(&Response::empty(404));
+        };
+        let response = match route {
+            _ if head.method == Method::Options => self.guard.preflight(head, route.allow()),
+            Route::Embeddings => match self.embeddings(body, &mut || exchange.client_left()) {
+                Ok(Some(answer)) => Response::json(200, &answer),
+                Ok(None) => return Err(io::ErrorKind::BrokenPipe.into()),
+                Err(error) => error.response(),
+            },
+            Route::Models => match head.path.strip_prefix("/v1/models/") {
+                None => Response::json(200, &json!({"object": "list", "data": [self.model()]})),
+                Some(_) => Response::json(200, &self.model()),
+            },
+            Route::Health => {
+                let status = if self.stopping.load(Ordering::Relaxed) { "stopping" } else { "ok" };
+                Response::json(200, &json!({ "status": status })).with("Cache-Control", "no-store")
+            }
+        };
+        exchange.respond(&response)
+    }
+
+    fn refuse(&self, refusal: &Refusal) -> Response {
+        let mut response = ApiError::from(refusal).response();
+        response.headers.extend(common_headers());
+        response
+    }
+}
+
+impl EmbeddingApp {
+    /// An error for a request that is not answered, and the methods that would be.
+    fn check(&self, head: &Head, peer: &Peer) -> Result<(), (ApiError, Option<&'static str>)> {
+        let Some(route) = Route::of(&head.path, &self.facts.name) else {
+            let message = format!(
+                "there is nothing at `{}`: this is an embedding model, which answers at /v1/embeddings",
+                shown(&head.path)
+            );
+            return Err((ApiError::new(404, message), None));
+        };
+        if !route.takes(head.method) {
+            let message = format!("`{}` takes {} only", shown(&head.path), route.allow());
+            return Err((ApiError::new(405, message), Some(route.allow())));
+        }
+        if head.method == Method::Options || route == Route::Health {
+            return Ok(());
+        }
+        if self.access.identify(head, peer).is_none() {
+            return Err((key_needed(), None));
+        }
+        if head.method == Method::Post { check_coding(head).map_err(|error| (error, None)) } else { Ok(()) }
+    }
+
+    /// The answer; `None` where the client went away.
+    fn embeddings(&self, mut body: Body, client_left: &mut dyn FnMut() -> bool) -> Result<Option<Value>, ApiError> {
+        let _running = self.gauges.begin();
+        weigh(&mut body)?;
+        let request = EmbeddingRequest::parse(&body.bytes, self.width)?;
+        let sequences = request.inputs.into_iter().map(|input| self.tokens(input)).collect::<Result<Vec<_>, _>>()?;
+        let model = || self.model.lock().unwrap_or_else(PoisonError::into_inner);
+        model().embedder.check(&sequences).map_err(|error| refused(&error.into()))?;
+        let mut vectors = Vec::with_capacity(sequences.len());
+        while vectors.len() < sequences.len() {
+            if self.stopping.load(Ordering::Relaxed) {
+                return Err(ApiError::new(503, "the server is stopping").code("shutting_down"));
+            }
+            if client_left() {
+                return Ok(None);
+            }
+            let rest = &sequences[vectors.len()..];
+            let mut model = model();
+            let fitting = model.embedder.fitting(rest);
+            vectors.extend(model.embed(&rest[..fitting], true).map_err(|error| refused(&error))?);
+        }
+        let tokens = sequences.iter().map(Vec::len).sum();
+        Ok(Some(embeddings_answer(&self.facts.name, &vectors, request.base64, tokens)))
+    }
+
+    fn tokens(&self, input: Input) -> Result<Vec<TokenId>, ApiError> {
+        match input {
+            Input::Tokens(tokens) => Ok(tokens),
+            Input::Text(text) => self
+                .tokenizer
+                .encode(&text, true, false)
+                .map_err(|error| ApiError::parameter("input", error.to_string())),
+        }
+    }
+
+    fn model(&self) -> Value {
+        let facts = &self.facts;
+        json!({
+            "id": facts.name,
+            "object": "model",
+            "created": facts.created,
+            "owned_by": "satchel",
+            "meta": {
+                "architecture": facts.architecture,
+                "parameters": facts.parameters,
+                "size_bytes": facts.file_bytes,
+                "context_length": facts.context_length,
+                "trained_context_length": facts.trained_context,
+                "dimensions": self.width,
+            },
+        })
+    }
+}
+
+fn refused(error: &TextEmbedError) -> ApiError {
+    match error {
+        TextEmbedError::Embed(EmbedError::TooLong { .. }) => {
+            ApiError::parameter("input", error.to_string()).code("context_length_exceeded")
+        }
+        TextEmbedError::Embed(EmbedError::Empty { .. } | EmbedError::TokenOutOfRange { .. }) => {
+            ApiError::parameter("input", error.to_string())
+        }
+        _ => ApiError::new(500, error.to_string()),
+    }
+}
