@@ -270,6 +270,7 @@ mod tests {
             kind,
             size,
             sha256: Digest([0; 32]),
+            scale: None,
         };
         Manifest {
             format: FORMAT,

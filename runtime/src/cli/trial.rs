@@ -18,6 +18,8 @@ use crate::session::{AdapterOption, ModelSource, OpenOptions, Session, StopReaso
 const ANSWER_TOKENS: usize = 4;
 /// A model that has not answered by then is left alone: it may be larger than memory, and is read anew for each token.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+/// Larger models say nothing: the first step could not be ended in time.
+const ANSWER_MOST_BYTES: u64 = 4 << 30;
 /// A model trained on fewer positions is a toy, or its file is wrong.
 const LEAST_CONTEXT: usize = 128;
 
@@ -49,7 +51,9 @@ pub(super) fn try_model(
     notes.extend(context_note(&session));
     if session.tokenizer.require_text().is_ok() {
         notes.extend(stop_note(&session));
-        notes.extend(answer_note(&session)?);
+        if session.facts.file_bytes <= ANSWER_MOST_BYTES {
+            notes.extend(answer_note(&session)?);
+        }
     }
     Ok(notes)
 }

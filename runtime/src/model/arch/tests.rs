@@ -223,10 +223,10 @@ fn blocks_side_by_side_read_what_came_in() {
 fn pairs_are_those_of_the_family() {
     let pairs = |variant: Variant| rotations(&variant.plan())[0].as_ref().map(|rope| rope.pairs);
     for name in ["granite", "minicpm", "mistral3", "command-r", "cohere2", "smollm3"] {
-        assert_eq!(pairs(Variant::of(name, 1)), Some(RopePairs::Adjacent), "{name}");
+        assert_eq!(pairs(Variant::of(name, 2)), Some(RopePairs::Adjacent), "{name}");
     }
     for name in ["qwen2", "qwen3", "gemma", "phi2", "phi3", "falcon", "gptneox", "olmo2", "nemotron"] {
-        assert_eq!(pairs(Variant::of(name, 1)), Some(RopePairs::Halves), "{name}");
+        assert_eq!(pairs(Variant::of(name, 2)), Some(RopePairs::Halves), "{name}");
     }
     // Parts for time, height and width make halves of them.
     assert_eq!(pairs(Variant::of("glm4", 1)), Some(RopePairs::Halves));
