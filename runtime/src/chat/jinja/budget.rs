@@ -22,7 +22,7 @@ const MAX_HELD: usize = 256 << 20;
 /// Expressions and statements that a rendering may run. A long conversation takes some 100,000.
 const MAX_STEPS: u64 = if cfg!(fuzzing) { 100_000 } else { 10_000_000 };
 /// A rendering takes milliseconds; this is for the slow machine with the long conversation.
-const MAX_TIME: Duration = Duration::from_secs(if cfg!(any(fuzzing, test)) { 1 } else { 5 });
+const MAX_TIME: Duration = Duration::from_secs(if cfg!(fuzzing) { 1 } else { 5 });
 /// Work between two looks at the clock: well below a millisecond of copying.
 const WORK_PER_LOOK: usize = 1 << 16;
 /// Lists in lists; JSON is limited to 128 where it is read.

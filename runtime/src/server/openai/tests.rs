@@ -188,8 +188,8 @@ fn nulls_and_neutral_values_change_nothing() {
     .unwrap();
     assert_eq!(same.common, plain);
     let completion = completion_with(json!({"echo": false, "suffix": null, "best_of": 1})).unwrap();
-    // Completions are asked with the name of a model here.
-    assert_eq!(Common { model: None, ..completion.common }, plain);
+    // Only chats are asked with the name of a model here.
+    assert_eq!(Common { model: plain.model.clone(), ..completion.common }, plain);
 }
 
 /// What front ends send with every request: samplers that are switched off, and the knobs of those.
@@ -206,7 +206,7 @@ fn what_is_switched_off_changes_nothing() {
         "stop_token_ids": [], "max_new_tokens": null, "seed": -1, "logit_bias": [], "stop": [],
     });
     assert_eq!(chat_with(sent.clone()).unwrap().common, plain);
-    assert_eq!(Common { model: None, ..completion_with(sent).unwrap().common }, plain);
+    assert_eq!(Common { model: plain.model.clone(), ..completion_with(sent).unwrap().common }, plain);
     assert_eq!(chat_with(json!({"top_k": -1})).unwrap().common.sampling.top_k, usize::MAX);
     for (extra, name) in [
         (json!({"mirostat": 2, "mirostat_tau": 5.0}), "mirostat"),
