@@ -114,7 +114,8 @@ fn merged(model: &Path, out: &Path, adapters: &[(&Factors, f64)]) {
 fn logits(scratch: &Scratch, model: &Path, flags: &[&str]) -> Vec<f64> {
     let (tokens, out) = (scratch.path("tokens"), scratch.path("logits"));
     std::fs::write(&tokens, "1 7 22 90 41 3 100 64 12 5 77 33").expect("scratch");
-    let arguments = ["logits", "-m", text(model), "--tokens", text(&tokens), "-o", text(&out), "--chunk", "5"];
+    let arguments =
+        ["logits", "-m", text(model), "--tokens", text(&tokens), "--force", "-o", text(&out), "--chunk", "5"];
     satchel(&[&arguments[..], flags].concat()).ok();
     let bytes = std::fs::read(&out).expect("the logits");
     bytes.as_chunks::<4>().0.iter().map(|bytes| f64::from(f32::from_le_bytes(*bytes))).collect()

@@ -92,7 +92,8 @@ impl Served {
             {
                 let (address, fragment) = rest.split_once('/').expect("a path");
                 port = address.rsplit(':').next().and_then(|port| port.parse().ok());
-                launch = fragment.strip_prefix("#launch=").map(str::to_owned);
+                // The line of the API, which has none, follows that of the page.
+                launch = launch.or_else(|| fragment.strip_prefix("#launch=").map(str::to_owned));
             }
             if line.contains("Ctrl-C") {
                 break;

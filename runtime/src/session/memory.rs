@@ -52,8 +52,8 @@ impl Demand {
     }
 
     fn load(&self) -> cpu::Load {
-        let Self { positions, step_tokens: tokens, outputs, threads, cache, .. } = *self;
-        cpu::Load { tokens, outputs, positions, threads, cache }
+        let Self { step_tokens: tokens, outputs, threads, cache, .. } = *self;
+        cpu::Load { tokens, outputs, threads, cache }
     }
 
     /// Bytes of what the sequences keep.

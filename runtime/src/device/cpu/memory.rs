@@ -22,8 +22,6 @@ pub struct Load {
     pub tokens: usize,
     /// Rows of it whose result is wanted.
     pub outputs: usize,
-    /// Positions of the longest sequence.
-    pub positions: usize,
     /// Threads that compute.
     pub threads: usize,
     /// How keys and values are stored.
@@ -32,7 +30,7 @@ pub struct Load {
 
 /// What the steps of `load` take.
 pub fn working(plan: &Plan, load: Load) -> Working {
-    let Load { tokens, outputs, positions, threads, cache } = load;
+    let Load { tokens, outputs, threads, cache } = load;
     let layers = &plan.ops[..plan.first_output_op];
     let (quantised, plain) = (widest(plan, layers, true), widest(plan, layers, false));
     // Cosines and sines are as wide as the rotated part, once for each kind of rotation.
@@ -48,11 +46,11 @@ pub fn working(plan: &Plan, load: Load) -> Working {
     let converted = Activations::bytes_for(tokens, quantised, plain) as u64;
     let shapes = || plan.attentions().map(|shape| heads(shape, cache));
     let attending = shapes().map(|shape| attention::thread_bytes(&shape)).max().unwrap_or(0);
-    let waiting = shapes().map(|shape| attention::shared_bytes(&shape, threads, positions)).max().unwrap_or(0);
+    // Results that wait to be merged are left out: `attention::shared_bytes` bounds them at ten times what prompts and answers take.
     let thread = matmul::thread_bytes(quantised, tokens) + attending;
     Working {
         activation_bytes: plan.activation_bytes(tokens, outputs) + rotations + converted + turned_bytes(plan, load),
-        thread_bytes: (threads * thread + waiting) as u64,
+        thread_bytes: (threads * thread) as u64,
     }
 }
 
