@@ -69,14 +69,19 @@ fn compare(model: &Path, parallel: usize) {
     };
     let foretold_own = context + working - program;
     println!("foretold {total} KiB ({mapped} mapped, {foretold_own} own), peak {peak} KiB, own {own} KiB");
-    let off = |foretold: f64, found: u64| (foretold / found as f64 - 1.0).abs();
-    assert!(off(total, peak) < 0.05, "{total} KiB were foretold, the peak was {peak} KiB");
-    // The mapped file could hide an error in the rest, so that is checked to a tenth by itself.
-    assert!(off(foretold_own, own) < 0.1, "{foretold_own} KiB of its own were foretold, {own} KiB it was");
+    // A slow or busy machine reads prompts in steps of fewer tokens than memory is foretold for, so it may take less: a tenth of
+    // all, two fifths of its own. More than a twentieth over what was foretold would be a wrong promise.
+    let between = |foretold: f64, found: u64, spared: f64| {
+        let ratio = found as f64 / foretold;
+        ratio < 1.05 && ratio > 1.0 - spared
+    };
+    assert!(between(total, peak, 0.1), "{total} KiB were foretold, the peak was {peak} KiB");
+    // The mapped file could hide an error in the rest, so that is checked by itself.
+    assert!(between(foretold_own, own, 0.4), "{foretold_own} KiB of its own were foretold, {own} KiB it was");
 }
 
 #[test]
-fn peak_memory_is_foretold_within_five_percent() {
+fn peak_memory_is_what_was_foretold_or_less() {
     let Some(model) = smollm2() else { return };
     compare(&model, 1);
 }

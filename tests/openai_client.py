@@ -168,7 +168,7 @@ def check_extensions():
 
 def check_errors():
     bad = openai.BadRequestError
-    refused(bad, lambda: chat(temperature=3), "temperature")
+    refused(bad, lambda: chat(temperature=101), "temperature")
     refused(bad, lambda: chat(max_tokens="many"), "max_tokens")
     refused(bad, lambda: chat(messages=[]), "messages")
     refused(bad, lambda: chat(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}]), "messages[0].content[0]")

@@ -255,7 +255,8 @@ fn a_model_beyond_four_gigabytes_keeps_its_size_its_holes_and_its_end() {
     let begun = Instant::now();
     let bundle = Bundle::open_from(&mut counted).unwrap().unwrap();
     println!("opened a bundle of {model_bytes} bytes in {:?}", begun.elapsed());
-    assert!(counted.read_bytes < 16 << 10, "opening reads {} bytes", counted.read_bytes);
+    // The gap before the model is read, up to 64 KiB of it: it has to be zeros.
+    assert!(counted.read_bytes < 80 << 10, "opening reads {} bytes", counted.read_bytes);
     let entry = bundle.model_entries()[0].clone();
     assert_eq!((entry.size, entry.offset % 65536), (model_bytes, 0));
     let mut file = File::open(&packed).unwrap();
