@@ -5,7 +5,7 @@
 //! Nothing here computes.
 //!
 //! The one idea: an operation reads and writes *slots*, each created by one operation and read by later ones. Slots get their
-//! memory once, when the plan is finished ([`buffers`]).
+//! memory once, when the plan is finished (`buffers`).
 
 mod adapt;
 mod buffers;

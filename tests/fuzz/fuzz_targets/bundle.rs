@@ -91,7 +91,13 @@ fn bundle(contents: Vec<(&str, EntryKind, Vec<u8>)>) -> Vec<u8> {
     let mut file = vec![0; PROGRAM_BYTES];
     let (mut entries, mut records) = (Vec::new(), Vec::new());
     for (name, kind, bytes) in contents {
-        entries.push(EntryRecord { name: name.to_owned(), kind, size: bytes.len() as u64, sha256: Digest::of(&bytes), scale: None });
+        entries.push(EntryRecord {
+            name: name.to_owned(),
+            kind,
+            size: bytes.len() as u64,
+            sha256: Digest::of(&bytes),
+            scale: None,
+        });
         let (crc32, size) = (crc32fast::hash(&bytes), bytes.len() as u64);
         let aligned = kind == EntryKind::Model;
         let (method, stored) = if aligned { (Method::Stored, bytes) } else { layout::compress(bytes) };
