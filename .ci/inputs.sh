@@ -2,7 +2,8 @@
 #
 # A group of files has a fingerprint, the SHA-256 of their names and contents. Where a long check has passed, .ci/run writes
 # the fingerprint into .ci/passed, which is committed with the change; where that one is found again, the check is left out.
-# So a clone without history can tell, and what nobody has recorded is checked, never skipped.
+# So a clone without history can tell. Of what was never recorded a run says that it is not checked, until SATCHEL_PLATFORMS=all
+# has checked it once.
 
 # What each long check is about.
 files_of() {
@@ -28,6 +29,11 @@ fingerprint() {
 # Whether this state of the group has passed before.
 has_passed() {
     grep -qxF "$1 $(fingerprint "$1")" .ci/passed 2>/dev/null
+}
+
+# Whether any state of the group has.
+was_recorded() {
+    grep -q "^$1 " .ci/passed 2>/dev/null
 }
 
 # Records that it has.
