@@ -14,6 +14,8 @@ files_of() {
             tools/release.sh tools/platforms tests/platforms.rs tests/universal.rs tests/wine
         ;;
     dependencies) set -- Cargo.toml Cargo.lock ;;
+    # Whatever compiles or runs elsewhere, under valgrind or under the fuzzer: every change of the programs' sources.
+    types | valgrind | fuzz) set -- runtime packer tests/fuzz tests/valgrind.sh tools/platforms Cargo.lock ;;
     neon) set -- runtime/compute/src runtime/compute/Cargo.toml tools/neon.sh ;;
     *) echo "inputs.sh: there is no group $1" >&2; return 1 ;;
     esac

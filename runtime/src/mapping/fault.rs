@@ -95,7 +95,9 @@ fn records() -> impl Iterator<Item = &'static Record> {
 fn install() {
     static INSTALLED: OnceLock<()> = OnceLock::new();
     INSTALLED.get_or_init(|| {
-        PAGE_BYTES.store(rustix::param::page_size(), Ordering::Relaxed);
+        // SAFETY: it reads a constant of the system.
+        let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        PAGE_BYTES.store(usize::try_from(page_bytes).unwrap_or(4096), Ordering::Relaxed);
         // SAFETY: zeros are a valid value of the struct, both calls get valid pointers, and the handler is async-signal-safe.
         unsafe {
             let mut before: libc::sigaction = std::mem::zeroed();
