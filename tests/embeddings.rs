@@ -151,6 +151,28 @@ fn minilm_answers_openais_api() {
 }
 
 #[test]
+fn flags_of_serve_mean_the_same_for_an_embedding_model_or_are_refused() {
+    let scratch = Scratch::new();
+    let Some(model) = gguf(&scratch) else { return };
+    let path = model.to_str().expect("UTF-8");
+    for flags in [
+        &["--system-prompt", "Be brief."][..],
+        &["--overflow", "shift"],
+        &["--parallel", "2"],
+        &["--top-k", "3"],
+        &["--logit-bias", "3=-1"],
+        &["--special-in-user-text"],
+    ] {
+        let line = satchel(&[&["serve", "-m", path, "--port", "0"], flags].concat()).failed(2);
+        assert!(line.contains(flags[0]) && line.contains("embedding model"), "{line}");
+    }
+    let line = satchel(&["serve", "-m", path, "--port", "0", "--check"]).failed(1);
+    assert!(line.contains("carries no hash"), "{line}");
+    let open = Served::start(&model, &["--host", "0.0.0.0", "--no-auth"]);
+    assert!(open.block.contains("every network"), "{}", open.block);
+}
+
+#[test]
 fn a_decoder_embeds_its_last_position() {
     let model = stories();
     let model = model.to_str().expect("UTF-8");

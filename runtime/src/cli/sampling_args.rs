@@ -81,6 +81,12 @@ fn parse_bias(text: &str) -> Result<(TokenId, f32), String> {
 }
 
 impl SamplingArgs {
+    /// The flags that were given, without their dashes.
+    pub fn given_flags(&self) -> impl Iterator<Item = &'static str> {
+        let bias = (!self.logit_bias.is_empty()).then_some("logit-bias");
+        self.given.iter().map(|(parameter, _)| parameter.flag).chain(bias)
+    }
+
     fn value(&self, name: &str) -> Option<Result<Value, Failure>> {
         let (parameter, text) = self.given.iter().rev().find(|(parameter, _)| parameter.name == name)?;
         let read = parameter.parse(text);

@@ -4,6 +4,7 @@
 //! answers properly and exits with 0; a second one exits at once.
 
 mod embeddings;
+mod reach;
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -24,6 +25,7 @@ use crate::server::page::PAGE;
 use crate::server::{Assets, Endpoint, Limits, Options, Server};
 use crate::session::embedding::is_embedding_model;
 use crate::session::{Facts, ModelSource, OpenOptions, OverflowPolicy, Session, SourceError};
+use reach::Reach;
 
 /// The port that is tried first when none is asked for, and how many after it.
 const FIRST_PORT: u16 = 8080;
@@ -120,7 +122,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     stop_on_signals(&server)?;
     crate::mapping::go_on_when_damaged();
     if is_embedding_model(&source) {
-        return embeddings::serve(server, &source, &options);
+        return embeddings::serve(server, &source, &options, &args);
     }
     let mut session = args.check.open(source, &options)?;
     args.template.apply(&mut session)?;
@@ -140,9 +142,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     if let Err(line) = &session.template {
         notice!("satchel: {}", shown_text(line));
     }
-    for line in reach.warnings() {
-        notice!("satchel: {line}");
-    }
+    reach.warn();
     if let Some(address) = reach.address
         && !args.no_browser
         && has_display()
@@ -157,48 +157,6 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
     server.run(session, page);
     Ok(())
-}
-
-/// Who can reach a server, and what they need.
-struct Reach {
-    /// `None`: a Unix socket.
-    address: Option<SocketAddr>,
-    keys: bool,
-    no_auth: bool,
-    /// Web pages of all origins may use it.
-    all_pages: bool,
-}
-
-impl Reach {
-    fn of(server: &Server, args: &Args) -> Result<Self, Failure> {
-        Ok(Self {
-            address: server.local_addr()?,
-            keys: args.api_key_file.is_some(),
-            no_auth: args.no_auth,
-            all_pages: args.cors.iter().any(|origin| origin == "*"),
-        })
-    }
-
-    fn words(&self) -> String {
-        let who = match self.address.map(|address| address.ip()) {
-            None => "this user only",
-            Some(ip) if ip.is_loopback() => "this machine only",
-            Some(ip) if ip.is_unspecified() => "every network this machine is in",
-            Some(_) => "the network of this address",
-        };
-        let with = if self.keys { ", with a key" } else { "" };
-        format!("{who}{with}")
-    }
-
-    /// What must be said where strangers need no key.
-    fn warnings(&self) -> Vec<String> {
-        let beyond = self.address.is_some_and(|address| !address.ip().is_loopback());
-        let open = self.no_auth && beyond;
-        let pages = self.all_pages && !self.keys;
-        let network = || format!("anyone on {} can use this server, without a key (--no-auth)", self.words());
-        let web = || "any web page that is opened here can use this server, without a key (--cors '*')".to_owned();
-        open.then(network).into_iter().chain(pages.then(web)).collect()
-    }
 }
 
 /// The page: the bundle's own, or the one in this program.
@@ -371,8 +329,12 @@ fn announce(facts: &Facts, server: &Server, reach: &Reach) {
         parallel = facts.parallel,
         reach = reach.words(),
     );
-    // A full disk behind stdout is no reason not to serve.
-    if let Err(failure) = out::bytes(text.as_bytes()) {
+    say(&text);
+}
+
+/// Writes the first block. A full disk behind stdout is no reason not to serve.
+fn say(block: &str) {
+    if let Err(failure) = out::bytes(block.as_bytes()) {
         notice!("satchel: {}", failure.message);
     }
 }
@@ -408,18 +370,6 @@ mod tests {
         assert_eq!(parse("localhost").unwrap(), "127.0.0.1");
         assert_eq!(parse("[::1]").unwrap(), "::1");
         assert!(parse("example.com").unwrap_err().contains("IP address"));
-    }
-
-    #[test]
-    fn whoever_may_come_in_without_a_key_is_told_of() {
-        let reach = |address: &str, keys, no_auth, all_pages| {
-            let address = Some(address.parse().unwrap());
-            Reach { address, keys, no_auth, all_pages }.warnings()
-        };
-        assert_eq!(reach("127.0.0.1:1", false, true, false), [""; 0]);
-        assert_eq!(reach("0.0.0.0:1", true, false, true), [""; 0]);
-        assert!(reach("0.0.0.0:1", false, true, false)[0].contains("every network"));
-        assert!(reach("10.0.0.1:1", false, true, true)[1].contains("--cors"));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::openai::{ApiError, Fields, shown};
 use super::prepare::weigh;
 use super::routes::Call;
 use crate::mapping;
+use crate::session::Facts;
 
 /// A file of the page.
 pub(super) fn page(app: &App, call: &Call<'_>) -> Response {
@@ -100,6 +101,16 @@ fn all_models(app: &App) -> Vec<Value> {
 
 fn model(app: &App) -> Value {
     let facts = &app.session.facts;
+    let mut model = model_of(facts);
+    let meta = &mut model["meta"];
+    meta["cache_type_k"] = facts.cache.keys.to_string().into();
+    meta["cache_type_v"] = facts.cache.values.to_string().into();
+    meta["vocabulary"] = app.vocabulary.into();
+    model
+}
+
+/// What any model is, one that generates or one that embeds.
+pub(super) fn model_of(facts: &Facts) -> Value {
     json!({
         "id": facts.name,
         "object": "model",
@@ -111,9 +122,6 @@ fn model(app: &App) -> Value {
             "size_bytes": facts.file_bytes,
             "context_length": facts.context_length,
             "trained_context_length": facts.trained_context,
-            "cache_type_k": facts.cache.keys.to_string(),
-            "cache_type_v": facts.cache.values.to_string(),
-            "vocabulary": app.vocabulary,
         },
     })
 }

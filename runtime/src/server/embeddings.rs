@@ -10,6 +10,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::access::Access;
+use super::describe::model_of;
 use super::http::{Body, Exchange, Handler, Head, Headers, Method, Peer, Refusal, Response};
 use super::openai::{ApiError, EmbeddingRequest, Input, embeddings_answer, shown};
 use super::prepare::weigh;
@@ -190,21 +191,9 @@ impl EmbeddingApp {
     }
 
     fn model(&self) -> Value {
-        let facts = &self.facts;
-        json!({
-            "id": facts.name,
-            "object": "model",
-            "created": facts.created,
-            "owned_by": "satchel",
-            "meta": {
-                "architecture": facts.architecture,
-                "parameters": facts.parameters,
-                "size_bytes": facts.file_bytes,
-                "context_length": facts.context_length,
-                "trained_context_length": facts.trained_context,
-                "dimensions": self.width,
-            },
-        })
+        let mut model = model_of(&self.facts);
+        model["meta"]["dimensions"] = self.width.into();
+        model
     }
 }
 

@@ -1,14 +1,20 @@
 //! What `serve` does with an embedding model: no page and no chat, `/v1/embeddings` only.
 
-use super::{Failure, bytes, count, shown};
-use crate::cli::out;
+use super::reach::Reach;
+use super::{Args, Failure, bytes, count, say, shown};
+use crate::cli::out::notice;
 use crate::cli::shown::shown_on_one_line;
 use crate::server::Server;
+use crate::session::check::check_now;
 use crate::session::embedding::EmbeddingModel;
 use crate::session::{Facts, ModelSource, OpenOptions};
 
 /// Answers until stopped.
-pub(super) fn serve(server: Server, source: &ModelSource, options: &OpenOptions) -> Result<(), Failure> {
+pub(super) fn serve(server: Server, source: &ModelSource, options: &OpenOptions, args: &Args) -> Result<(), Failure> {
+    refuse_what_generates(args)?;
+    if args.check.check {
+        check_now(source).map_err(Failure::new)?;
+    }
     let model = EmbeddingModel::open(source, options, None)?;
     if model.scores_pairs() {
         let line = "this model scores documents beside a query, which the server has no path for; `satchel embed --query TEXT` does it";
@@ -19,18 +25,40 @@ pub(super) fn serve(server: Server, source: &ModelSource, options: &OpenOptions)
         (None, Some(path)) => format!("/v1/embeddings on the socket {path}"),
         (None, None) => "/v1/embeddings".to_owned(),
     };
-    announce(&model.facts, model.embedder.plan().output_columns(), &place)?;
+    let reach = Reach::of(&server, args)?;
+    announce(&model.facts, model.embedder.plan().output_columns(), &place, &reach);
+    if let Some(line) = &model.facts.memory_warning {
+        notice!("satchel: {line}");
+    }
+    reach.warn();
     server.run_embeddings(model);
     Ok(())
 }
 
-fn announce(facts: &Facts, dimensions: usize, place: &str) -> Result<(), Failure> {
+/// Flags that say how answers are written mean nothing here: better refused than ignored.
+fn refuse_what_generates(args: &Args) -> Result<(), Failure> {
+    let sampling = args.sampling.given_flags();
+    let given = [
+        ("system-prompt", args.system_prompt.is_some()),
+        ("overflow", args.overflow.is_some()),
+        ("parallel", args.parallel.is_some()),
+        ("chat-template", args.template.chat_template.is_some()),
+        ("special-in-user-text", args.template.special_in_user_text),
+    ];
+    let named = given.into_iter().filter_map(|(flag, given)| given.then_some(flag)).chain(sampling).next();
+    named.map_or(Ok(()), |flag| {
+        Err(Failure::usage(format!("--{flag} is about answers, and an embedding model writes none: leave it out")))
+    })
+}
+
+fn announce(facts: &Facts, dimensions: usize, place: &str, reach: &Reach) {
     let text = format!(
         "\n{name}\n\
          \n  model     {architecture}, {parameters} parameters, {size}\
          \n  runs on   {isa}, {threads} {thread_word}\
          \n  gives     embeddings of {dimensions} dimensions, of texts of up to {context} tokens\
          \n  API       {place}\
+         \n  reach     {reach}\
          \n\nCtrl-C stops it.\n\n",
         name = shown_on_one_line(&facts.name),
         architecture = shown_on_one_line(&facts.architecture),
@@ -40,6 +68,7 @@ fn announce(facts: &Facts, dimensions: usize, place: &str) -> Result<(), Failure
         threads = facts.threads,
         thread_word = if facts.threads == 1 { "thread" } else { "threads" },
         context = facts.context_length,
+        reach = reach.words(),
     );
-    out::bytes(text.as_bytes())
+    say(&text);
 }
