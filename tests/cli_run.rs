@@ -86,7 +86,8 @@ fn the_chat_template_is_used_and_can_be_replaced() {
     std::fs::write(&template, "Once upon a time{{ messages[0].content }}").unwrap();
     let options = ["--chat-template", text(&template), "--temp", "0", "-n", "20", ", there was"];
     let replaced = run(&stories(), &options, "").ok();
-    assert_eq!(format!(", there was{replaced}"), format!("{}\n", &STORY[..replaced.len() + 10]));
+    // An answer does not begin with the blank of its first token.
+    assert_eq!(format!(", there was {replaced}"), format!("{}\n", &STORY[..replaced.len() + 11]));
     std::fs::write(&template, "{{ raise_exception('Only haiku.') }}").unwrap();
     let refused = run(&stories(), &options, "").failed(1);
     assert_eq!(refused, "satchel: the chat template refuses this conversation: Only haiku.");
