@@ -41,7 +41,7 @@ for table in $tables; do
     # Chunks of 7, then one by one: the paths of many tokens, of a few, of one.
     for chunk in 7 1; do
         checked "$table: logits in chunks of $chunk" logits -m $models/reference/llama-dense.gguf --isa "$table" -t 1 \
-            --chunk $chunk --tokens "$scratch/tokens" -o "$scratch/out"
+            --chunk $chunk --tokens "$scratch/tokens" --force -o "$scratch/out"
     done
     checked "$table: a story" run -m $models/models/stories260K-f32.v3.gguf --isa "$table" -t 1 --raw --temp 0 --max-tokens 4 "Once"
 done
@@ -51,7 +51,14 @@ for type in Q8_0 Q4_0 Q4_K Q6_K IQ2_XS IQ3_S TQ1_0 F16; do
         --vocabulary $models/models/stories260K-f32.v3.gguf -o "$scratch/model" >/dev/null 2>&1
     for table in $tables; do
         checked "$table: $type" logits -m "$scratch/model" --isa "$table" -t 1 --chunk 17 \
-            --cache-type-k q8_0 --cache-type-v q4_0 --tokens "$scratch/tokens" -o "$scratch/out"
+            --cache-type-k q8_0 --cache-type-v q4_0 --tokens "$scratch/tokens" --force -o "$scratch/out"
     done
     rm "$scratch/model"
+done
+# What only some architectures run: convolution and scans of states, experts, sinks and windows, soft-capping, ALiBi.
+for model in jamba-dense qwen35-dense lfm2moe-moe gpt-oss-moe gemma2-dense mpt-dense; do
+    for table in $tables; do
+        checked "$table: $model" logits -m "$models/architectures/$model.gguf" --isa "$table" -t 1 --chunk 7 \
+            --tokens "$scratch/tokens" --force -o "$scratch/out"
+    done
 done

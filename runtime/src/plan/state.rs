@@ -1,6 +1,6 @@
 //! What a sequence keeps between steps: keys and values in pages, recurrent states whole.
 
-use satchel_compute::kernels::attention::{CacheType, CacheTypes, PAGE_TOKENS};
+use satchel_compute::kernels::attention::{CacheTypes, PAGE_TOKENS};
 
 /// Positions per page of a paged group.
 pub const BLOCK_TOKENS: usize = PAGE_TOKENS;
@@ -42,9 +42,7 @@ impl StateGroup {
         match *self {
             Self::Paged { layers, heads, key_dim, value_dim, .. } => {
                 cache.check(key_dim, value_dim)?;
-                let row = |ty: CacheType, dim| ty.row_bytes(dim).expect("the shape was checked");
-                let position = row(cache.keys, key_dim) + row(cache.values, value_dim);
-                Ok((layers * heads * BLOCK_TOKENS) as u64 * position)
+                Ok((layers * heads) as u64 * cache.page_bytes(key_dim, value_dim))
             }
             Self::Recurrent { layers, elements } => Ok((layers * elements * size_of::<f32>()) as u64),
         }

@@ -99,7 +99,7 @@ impl AttentionShape {
     /// # Panics
     /// If the types cannot store heads of this size.
     pub fn page(&self) -> usize {
-        self.kv_heads * (self.cache.keys.page(self.key_dim) + self.cache.values.page(self.value_dim))
+        self.kv_heads * self.cache.page(self.key_dim, self.value_dim)
     }
 
     fn check(&self) {
@@ -160,11 +160,11 @@ impl Block<'_> {
     /// The keys and values of a page for this head.
     pub(crate) fn page(&self, page: usize) -> (Head<'_>, Head<'_>) {
         let AttentionShape { kv_heads, key_dim, value_dim, cache: CacheTypes { keys, values }, .. } = *self.shape;
-        let (of_keys, of_values) = (keys.page(key_dim), values.page(value_dim));
+        let (of_keys, of_values) = (keys.page(Role::Keys, key_dim), values.page(Role::Values, value_dim));
         let (all_keys, all_values) = self.queries[0].pages[page].split_at(kv_heads * of_keys);
         (
-            Head::new(keys, key_dim, &all_keys[self.kv_head * of_keys..][..of_keys]),
-            Head::new(values, value_dim, &all_values[self.kv_head * of_values..][..of_values]),
+            Head::new(keys, Role::Keys, key_dim, &all_keys[self.kv_head * of_keys..][..of_keys]),
+            Head::new(values, Role::Values, value_dim, &all_values[self.kv_head * of_values..][..of_values]),
         )
     }
 
@@ -210,6 +210,24 @@ pub fn attention(
     Call::new(kernels, shape, sinks, q, queries, out).run(threads);
 }
 
+/// Prepares a page for the keys of its positions; call before [`store_kv`] for the page's first slot. `before` is the page of the
+/// positions before, complete, if there is one; `key` is the first key (`kv_heads * key_dim`).
+///
+/// # Panics
+/// If lengths do not match the shape.
+pub fn begin_page(shape: &AttentionShape, page: &mut [f16], before: Option<&[f16]>, key: &[f32]) {
+    shape.check();
+    let AttentionShape { kv_heads, key_dim, cache, .. } = *shape;
+    let lengths = [page.len(), before.map_or(page.len(), <[f16]>::len)];
+    assert_eq!(lengths, [shape.page(); 2], "elements of a page and of the one before");
+    assert!(key.len() == kv_heads * key_dim, "a key has {kv_heads} heads of {key_dim} columns");
+    let size = cache.keys.page(Role::Keys, key_dim);
+    for (head, (part, key)) in page.chunks_exact_mut(size).zip(key.chunks_exact(key_dim)).enumerate() {
+        let before = before.map(|before| &before[head * size..][..size]);
+        cache::set_centre(cache.keys, part, before, key);
+    }
+}
+
 /// Writes the key (`kv_heads * key_dim`) and value (`kv_heads * value_dim`) of one position into slot `slot` of a page. Values
 /// beyond the range of f16 are clamped to it, whatever the type, so that one outlier does not turn every later score into
 /// infinity. NaN stays NaN in F16 and becomes 0 in the quantised types.
@@ -223,10 +241,10 @@ pub fn store_kv(kernels: &Kernels, shape: &AttentionShape, page: &mut [f16], slo
     assert!(key.len() == kv_heads * key_dim, "a key has {kv_heads} heads of {key_dim} columns");
     assert!(value.len() == kv_heads * value_dim, "a value has {kv_heads} heads of {value_dim} columns");
     let convert = kernels.attention.store;
-    let (keys, values) = page.split_at_mut(kv_heads * cache.keys.page(key_dim));
+    let (keys, values) = page.split_at_mut(kv_heads * cache.keys.page(Role::Keys, key_dim));
     let sides = [(Role::Keys, cache.keys, key_dim, keys, key), (Role::Values, cache.values, value_dim, values, value)];
     for (role, ty, dim, memory, row) in sides {
-        for (part, row) in memory.chunks_exact_mut(ty.page(dim)).zip(row.chunks_exact(dim)) {
+        for (part, row) in memory.chunks_exact_mut(ty.page(role, dim)).zip(row.chunks_exact(dim)) {
             match ty {
                 // SAFETY: tables are handed out only on processors that support them; the slices have the same length.
                 CacheType::F16 => cache::store_f16(|from, to| unsafe { convert(from, to) }, role, part, slot, row),

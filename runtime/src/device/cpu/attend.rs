@@ -41,7 +41,12 @@ impl CpuProgram {
         let rows = keys.chunks_exact(key_columns).zip(values.chunks_exact(value_columns));
         let places = self.step.sequences.iter().zip(&self.step.positions);
         for ((&sequence, &position), (key, value)) in places.zip(rows) {
-            let page = self.step.states[sequence][kept.group][position / BLOCK_TOKENS].expect("the page is held");
+            let pages = &self.step.states[sequence][kept.group];
+            let page = pages[position / BLOCK_TOKENS].expect("the page is held");
+            if position % BLOCK_TOKENS == 0 {
+                let before = (position / BLOCK_TOKENS).checked_sub(1).and_then(|before| pages[before]);
+                self.state.begin_page(kept.group, kept.layer, page, before, key);
+            }
             let memory = self.state.keys_and_values_mut(kept.group, kept.layer, page);
             attention::store_kv(self.kernels, &shape, memory, position % BLOCK_TOKENS, key, value);
         }

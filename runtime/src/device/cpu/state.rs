@@ -3,7 +3,7 @@
 use half::f16;
 
 use crate::device::DeviceError;
-use crate::kernels::attention::AttentionShape;
+use crate::kernels::attention::{self, AttentionShape};
 use crate::plan::{CacheTypes, PageId, StateGroup, StateLayout};
 
 /// One page.
@@ -111,6 +111,18 @@ impl State {
             Page::Paged(elements) => &mut elements[layer * size..(layer + 1) * size],
             Page::Recurrent(_) => panic!("group {group} has no keys and values"),
         }
+    }
+
+    /// Prepares a layer's part of a page for its first key; `before` is the page of the positions before, unless a window has
+    /// passed it.
+    pub(super) fn begin_page(&mut self, group: usize, layer: usize, page: PageId, before: Option<PageId>, key: &[f32]) {
+        let shape = self.heads(group);
+        let taken = self.pages[group][page as usize].take();
+        let Some(Page::Paged(mut elements)) = taken else { panic!("group {group} has no keys and values") };
+        let before = before.map(|_| self.keys_and_values(group, layer, before));
+        let size = shape.page();
+        attention::begin_page(&shape, &mut elements[layer * size..(layer + 1) * size], before, key);
+        self.pages[group][page as usize] = Some(Page::Paged(elements));
     }
 
     /// Takes out a layer's recurrent state; [`State::put_recurrent`] puts it back.

@@ -6,9 +6,13 @@
 //!
 //! ```text
 //!             F16        quantised
-//!   keys      (d, 64)    scales (d / 32, 64), levels (d / 32 · L, 64)
+//!   keys      (d, 64)    centre (d) of Q4_0, scales (d / 32, 64), levels (d / 32 · L, 64)
 //!   values    (64, d)    scales (d / 32, 64), levels (64, d / 32 · L)
 //! ```
+//!
+//! Keys of a sequence have much in common, and four bits are too few to repeat it in every key: a page of Q4_0 keys stores what
+//! they differ by from its *centre*, which [`begin_page`] sets to the mean of the page before. That page is complete by then,
+//! so the centre depends on the sequence alone, however its prompt was cut into steps.
 //!
 //! Products read keys with positions adjacent and values with elements adjacent. They are stored in that order once, so that
 //! reading is only loads and multiplications. In return, storing a key touches one element in each of many cache lines: some
@@ -58,10 +62,15 @@ impl CacheType {
         self.blocks().block_bytes() - size_of::<f16>()
     }
 
+    /// f16 units of a page's centre for one head.
+    fn centre(self, role: Role, head_dim: usize) -> usize {
+        if self == Self::Q4_0 && role == Role::Keys { head_dim } else { 0 }
+    }
+
     /// f16 units that a page takes for one head.
-    pub(super) fn page(self, head_dim: usize) -> usize {
+    pub(super) fn page(self, role: Role, head_dim: usize) -> usize {
         let bytes = self.row_bytes(head_dim).expect("the shape was checked");
-        PAGE_TOKENS * bytes as usize / size_of::<f16>()
+        self.centre(role, head_dim) + PAGE_TOKENS * bytes as usize / size_of::<f16>()
     }
 }
 
@@ -93,6 +102,16 @@ impl CacheTypes {
     /// The same type for both.
     pub const fn both(ty: CacheType) -> Self {
         Self { keys: ty, values: ty }
+    }
+
+    /// f16 units that a page takes for one KV head.
+    pub(super) fn page(self, key_dim: usize, value_dim: usize) -> usize {
+        self.keys.page(Role::Keys, key_dim) + self.values.page(Role::Values, value_dim)
+    }
+
+    /// Bytes that a page takes for one KV head of sizes that [`CacheTypes::check`] accepts.
+    pub fn page_bytes(self, key_dim: usize, value_dim: usize) -> u64 {
+        (self.page(key_dim, value_dim) * size_of::<f16>()) as u64
     }
 
     /// Checks that heads of these sizes can be stored.
@@ -145,18 +164,21 @@ pub(crate) enum Head<'a> {
 /// Scales `(head_dim / 32, PAGE_TOKENS)` and levels, in the order of the [`Role`].
 #[derive(Clone, Copy)]
 pub(crate) struct Blocks<'a> {
+    /// `(head_dim)`, to be added to every row; empty if there is none.
+    pub(crate) centre: &'a [f16],
     pub(crate) scales: &'a [f16],
     pub(crate) levels: &'a [u8],
 }
 
 impl<'a> Head<'a> {
     /// A head's part of a page, as long as [`CacheType::page`] says.
-    pub(super) fn new(ty: CacheType, head_dim: usize, part: &'a [f16]) -> Self {
+    pub(super) fn new(ty: CacheType, role: Role, head_dim: usize, part: &'a [f16]) -> Self {
         let blocks = || {
+            let (centre, part) = part.split_at(ty.centre(role, head_dim));
             let (scales, levels) = part.split_at(head_dim / GROUP * PAGE_TOKENS);
             // SAFETY: the same memory; bytes need no alignment, and every byte value is valid.
             let levels = unsafe { std::slice::from_raw_parts(levels.as_ptr().cast(), size_of_val(levels)) };
-            Blocks { scales, levels }
+            Blocks { centre, scales, levels }
         };
         match ty {
             CacheType::F16 => Self::F16(part),
@@ -186,6 +208,7 @@ impl<'a> Head<'a> {
             }
             crate::quant::dequantize_row(ty.blocks(), &block[..2 + bytes], out);
         }
+        out.iter_mut().zip(blocks.centre).for_each(|(out, centre)| *out += centre.to_f32());
     }
 }
 
@@ -218,9 +241,13 @@ pub(super) fn store_f16(convert: impl Fn(&[f32], &mut [f16]), role: Role, part: 
 ///
 /// Plain code on every table: it is a hundredth of a prompt's work, and the cache is bit-identical on all of them.
 pub(super) fn store_blocks(ty: CacheType, role: Role, part: &mut [f16], slot: usize, row: &[f32]) {
-    let encode = encode::encoder(ty.blocks()).expect("quantised cache types can be written");
+    let encode = match ty {
+        CacheType::Q4_0 => encode::q4_0_fitted,
+        _ => encode::encoder(ty.blocks()).expect("quantised cache types can be written"),
+    };
     let bytes = ty.level_bytes();
     let row_bytes = row.len() / GROUP * bytes;
+    let (centre, part) = part.split_at_mut(ty.centre(role, row.len()));
     let (scales, levels) = part.split_at_mut(row.len() / GROUP * PAGE_TOKENS);
     // SAFETY: the same memory; bytes need no alignment, and any two of them are a valid f16.
     let levels: &mut [u8] =
@@ -228,12 +255,35 @@ pub(super) fn store_blocks(ty: CacheType, role: Role, part: &mut [f16], slot: us
     for (index, values) in row.as_chunks::<GROUP>().0.iter().enumerate() {
         let mut block = [0; BLOCK_BYTES_MOST];
         let block = &mut block[..2 + bytes];
-        encode(&values.map(storable), block);
+        let mut values = values.map(storable);
+        let centre = centre.iter().skip(index * GROUP);
+        values.iter_mut().zip(centre).for_each(|(value, centre)| *value = storable(*value - centre.to_f32()));
+        encode(&values, block);
         scales[index * PAGE_TOKENS + slot] = f16::from_le_bytes([block[0], block[1]]);
         for (at, &level) in block[2..].iter().enumerate() {
             levels[place(role, row_bytes, slot, index * bytes + at)] = level;
         }
     }
+}
+
+/// Sets the centre of a head's part of a page of Q4_0 keys: the mean of the page before, or the first key if there is none.
+/// Other types have no centre.
+pub(super) fn set_centre(ty: CacheType, part: &mut [f16], before: Option<&[f16]>, first: &[f32]) {
+    let dim = first.len();
+    let centre = &mut part[..ty.centre(Role::Keys, dim)];
+    if centre.is_empty() {
+        return;
+    }
+    let mut mean: Vec<f32> = first.iter().map(|&value| storable(value)).collect();
+    if let Some(before) = before {
+        let (keys, mut key) = (Head::new(ty, Role::Keys, dim, before), vec![0.0; dim]);
+        mean.fill(0.0);
+        for position in 0..PAGE_TOKENS {
+            keys.row(Role::Keys, position, &mut key);
+            mean.iter_mut().zip(&key).for_each(|(mean, key)| *mean += key / PAGE_TOKENS as f32);
+        }
+    }
+    centre.iter_mut().zip(mean).for_each(|(centre, mean)| *centre = f16::from_f32(storable(mean)));
 }
 
 /// The value to store: clamped to the range of F16, so that an infinity does not ruin its block's scale; NaN, which levels cannot

@@ -27,10 +27,37 @@ fn held(ty: CacheType, row: &[f32]) -> Vec<f32> {
         _ => satchel_gguf::TensorType::Q4_0,
     };
     let mut bytes = vec![0; ty.row_bytes(row.len()).expect("whole blocks") as usize];
-    encode::encoder(blocks).expect("it can be written")(&row, &mut bytes);
+    match ty {
+        CacheType::Q4_0 => encode::q4_0_fitted(&row, &mut bytes),
+        _ => encode::encoder(blocks).expect("it can be written")(&row, &mut bytes),
+    }
     let mut held = vec![f32::NAN; row.len()];
     dequantize_row(blocks, &bytes, &mut held);
     held
+}
+
+/// The same of a head's keys of consecutive positions from 0 on, with the centres of Q4_0 pages: the first key, then the mean of
+/// the page before.
+fn held_keys(ty: CacheType, keys: &[f32], dim: usize) -> Vec<f32> {
+    if ty != CacheType::Q4_0 {
+        return held(ty, keys);
+    }
+    let mut all: Vec<f32> = Vec::new();
+    let rounded =
+        |value: f32| f16::from_f32(if value.is_nan() { 0.0 } else { value.clamp(-65504.0, 65504.0) }).to_f32();
+    let mut centre: Vec<f32> = keys[..dim].iter().map(|&value| rounded(value)).collect();
+    for page in keys.chunks(PAGE_TOKENS * dim) {
+        let mut sums = vec![0.0; dim];
+        for key in page.chunks_exact(dim) {
+            let clean = |value: f32| if value.is_nan() { 0.0 } else { value.clamp(-65504.0, 65504.0) };
+            let apart: Vec<f32> = key.iter().zip(&centre).map(|(&key, centre)| clean(key) - centre).collect();
+            let key: Vec<f32> = held(ty, &apart).iter().zip(&centre).map(|(apart, centre)| apart + centre).collect();
+            sums.iter_mut().zip(&key).for_each(|(sum, key)| *sum += key / PAGE_TOKENS as f32);
+            all.extend(key);
+        }
+        centre = sums.into_iter().map(rounded).collect();
+    }
+    all
 }
 
 /// A deterministic sequence of numbers in -1..1.
@@ -67,11 +94,22 @@ impl Sequence {
         let mut pages = vec![vec![f16::NAN; shape.page()]; length.div_ceil(PAGE_TOKENS)];
         for position in 0..length {
             let (key, value) = (&keys[position * columns..][..columns], &values[position * value_columns..]);
-            let page = &mut pages[position / PAGE_TOKENS];
-            store_kv(kernels, shape, page, position % PAGE_TOKENS, key, &value[..value_columns]);
+            let (before, rest) = pages.split_at_mut(position / PAGE_TOKENS);
+            let slot = position % PAGE_TOKENS;
+            if slot == 0 {
+                begin_page(shape, &mut rest[0], before.last().map(Vec::as_slice), key);
+            }
+            store_kv(kernels, shape, &mut rest[0], slot, key, &value[..value_columns]);
         }
         let CacheTypes { keys: of_keys, values: of_values } = shape.cache;
-        Sequence { pages, keys: held(of_keys, &keys), values: held(of_values, &values) }
+        let dim = shape.key_dim;
+        let head = |head: usize| -> Vec<f32> {
+            keys.chunks_exact(dim).skip(head).step_by(shape.kv_heads).flatten().copied().collect()
+        };
+        let heads: Vec<Vec<f32>> = (0..shape.kv_heads).map(|at| held_keys(of_keys, &head(at), dim)).collect();
+        let row = |position: usize| heads.iter().flat_map(move |head| &head[position * dim..][..dim]).copied();
+        let keys = (0..length).flat_map(row).collect();
+        Sequence { pages, keys, values: held(of_values, &values) }
     }
 
     fn pages(&self) -> Vec<&[f16]> {

@@ -23,6 +23,35 @@ pub(super) fn q4_0(values: &[f32; GROUP], block: &mut [u8]) {
     nibbles(&levels, &mut block[2..]);
 }
 
+/// Q4_0 with the scale that fits best of a few, for rows that nobody else reads: `q4_0` gives the bytes that other writers give.
+///
+/// Clipping the farthest values makes all others finer. Each try clips further; for the levels it gives, the best scale is
+/// `mixed / second`, which reduces the squared error by `mixed² / second`.
+pub(super) fn q4_0_fitted(values: &[f32; GROUP], block: &mut [u8]) {
+    const TRIES: [f32; 4] = [1.0, 0.92, 0.84, 0.76];
+    let mut best = ([8; GROUP], 0.0, 0.0);
+    for share in TRIES {
+        let inverse = inverse(farthest(values) * share / -8.0);
+        let levels = values.map(|value| (value * inverse + 8.5).clamp(0.0, 15.0) as u8);
+        // By lanes, which the compiler turns into vectors.
+        let (mut mixed, mut second) = ([0.0f32; 8], [0.0f32; 8]);
+        for (values, levels) in values.as_chunks::<8>().0.iter().zip(levels.as_chunks::<8>().0) {
+            for at in 0..8 {
+                let level = f32::from(levels[at]) - 8.0;
+                mixed[at] += values[at] * level;
+                second[at] += level * level;
+            }
+        }
+        let (mixed, second): (f32, f32) = (mixed.iter().sum(), second.iter().sum());
+        let scale = if second > 0.0 { mixed / second } else { 0.0 };
+        if scale * mixed > best.1 {
+            best = (levels, scale * mixed, scale);
+        }
+    }
+    put_f16(block, 0, best.2);
+    nibbles(&best.0, &mut block[2..]);
+}
+
 pub(super) fn q5_0(values: &[f32; GROUP], block: &mut [u8]) {
     let levels = symmetric::<16>(values, block);
     fifth_bits(&levels, &mut block[2..6]);

@@ -39,6 +39,11 @@ pub fn encoder(ty: TensorType) -> Option<Encoder> {
     })
 }
 
+/// Q4_0 with the scale of each block chosen for the least squared error, see [`legacy::q4_0_fitted`].
+pub(crate) fn q4_0_fitted(values: &[f32], out: &mut [u8]) {
+    blocks(TensorType::Q4_0, values, out, legacy::q4_0_fitted);
+}
+
 /// Writes each value on its own.
 fn plain<const BYTES: usize>(values: &[f32], out: &mut [u8], bytes: impl Fn(f32) -> [u8; BYTES]) {
     let (out, rest) = out.as_chunks_mut::<BYTES>();

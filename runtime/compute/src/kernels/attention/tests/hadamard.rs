@@ -89,8 +89,8 @@ fn attention_of_transformed_heads_is_the_same_and_closer_in_few_bits() {
         let plain = shape(4, 2, 64);
         let few_bits = AttentionShape { cache: CacheTypes::both(CacheType::Q4_0), ..plain };
         let (mut keys, values) = (numbers.take(300 * 128, 1.0), numbers.take(300 * 128, 1.0));
-        // The same outlier element in every key, as in real models: it hardly distinguishes keys.
-        keys.iter_mut().skip(9).step_by(64).for_each(|key| *key += 30.0);
+        // An element far larger than the others. (One that is the same in every key goes into the centre of the pages.)
+        keys.iter_mut().skip(9).step_by(64).for_each(|key| *key *= 30.0);
         let q = numbers.take(20 * 256, 2.0);
         let run = |shape: &AttentionShape, turned: bool| {
             let turn = |x: &[f32]| {

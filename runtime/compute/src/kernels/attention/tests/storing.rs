@@ -49,6 +49,7 @@ fn every_slot_is_read_as_it_was_written() {
             let shape = AttentionShape { cache, ..shape(2, 2, 96) };
             let mut page = vec![f16::NAN; shape.page()];
             let rows: Vec<_> = (0..PAGE_TOKENS).map(|_| (numbers.take(192, 3.0), numbers.take(192, 5.0))).collect();
+            begin_page(&shape, &mut page, None, &rows[0].0);
             // Out of order and over old contents, as in a recycled block.
             for slot in (0..PAGE_TOKENS).rev().chain(0..PAGE_TOKENS) {
                 let (key, value) = &rows[if slot % 2 == 0 { slot } else { PAGE_TOKENS - slot }];
@@ -65,7 +66,12 @@ fn every_slot_is_read_as_it_was_written() {
                     for (head, role, ty, row) in sides {
                         let mut found = vec![f32::NAN; 96];
                         head.row(role, slot, &mut found);
-                        let expected = held(ty, &row[kv_head * 96..][..96]);
+                        // Slot 0 is first: it gives the centre.
+                        let row = [&rows[0].0[kv_head * 96..][..96], &row[kv_head * 96..][..96]];
+                        let expected = match role {
+                            Role::Keys => held_keys(ty, &row.concat(), 96)[96..].to_vec(),
+                            Role::Values => held(ty, row[1]),
+                        };
                         assert_eq!(found, expected, "{}: {role:?} in {ty}, slot {slot}", kernels.name);
                     }
                 }
