@@ -332,7 +332,7 @@ fn a_large_model_for_windows_lies_beside_its_program() {
     }
     satchel(&["pack", text(&stories()), "-o", text(&beside), "-q"]).ok();
     for command in ["inspect", "verify", "payload"] {
-        satchel(&[command, text(&exe)]).refused(1, &["payload of another program", "keep together"]);
+        satchel(&[command, text(&exe)]).refused(1, &["payload of another program", "keep the two files"]);
     }
     // What fails leaves neither file.
     let again = ["pack", text(&model), "-o", text(&exe), "--engine", text(&engine), "-q"];

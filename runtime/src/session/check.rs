@@ -94,7 +94,7 @@ struct Part {
 impl Part {
     fn damaged(&self) -> String {
         let (path, name) = (self.path.display(), &self.name);
-        format!("{path}: entry {name} does not have its SHA-256, the weights are damaged: get the file again")
+        format!("{path}: entry {name} does not match its SHA-256, the weights are damaged: get the file again")
     }
 }
 
