@@ -288,7 +288,7 @@ fn a_flipped_byte_anywhere_is_found() {
     assert!(out.read_dir().unwrap().next().is_none());
     flip(5000);
     pack(&stories(), &scratch.path("next"), &["--program", damaged.to_str().unwrap()])
-        .refused(1, &["the program in front of its bundle is damaged"]);
+        .refused(1, &["the program before its bundle is damaged"]);
     assert!(!scratch.path("next").exists());
 }
 
