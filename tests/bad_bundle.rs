@@ -154,10 +154,10 @@ fn an_output_that_exists_needs_force_and_an_input_is_never_replaced() {
     assert_eq!(fs::read_to_string(&out).unwrap(), "mine");
     pack(&model, &out, &["--force"]).ok();
     output(Command::new(&out).args(["verify", "-q"]), b"").ok();
-    pack(&model, &model, &["--force"]).refused(1, &["made from"]);
+    pack(&model, &model, &["--force"]).refused(1, &["its own input"]);
     fs::hard_link(&model, scratch.path("same.gguf")).unwrap();
-    pack(&model, &scratch.path("same.gguf"), &["--force"]).refused(1, &["made from"]);
-    pack(&model, &out, &["--force", "--program", out.to_str().unwrap()]).refused(1, &["made from"]);
+    pack(&model, &scratch.path("same.gguf"), &["--force"]).refused(1, &["its own input"]);
+    pack(&model, &out, &["--force", "--program", out.to_str().unwrap()]).refused(1, &["its own input"]);
     assert_eq!(fs::read(&model).unwrap(), fs::read(stories()).unwrap());
     assert_eq!(names(&scratch), ["model.gguf", "out", "same.gguf"]);
 }

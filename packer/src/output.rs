@@ -118,7 +118,7 @@ impl Output {
                 (options.open(&path).map_err(cannot_write(folder))?, Form::Named(Partial(path)))
             }
         };
-        // On a file system without locks, leftovers of other processes are not told from files in use; that is all.
+        // Locks may be unsupported; then leftovers are never removed, but everything else works.
         let _ = file.lock();
         if let Some(permissions) = replaced {
             keep_permissions(&file, &permissions, executable).map_err(Error::file(&target))?;

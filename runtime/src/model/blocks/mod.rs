@@ -39,8 +39,8 @@ pub struct Blocks<'a, 'b> {
     pub plan: PlanBuilder,
     /// Size of the vocabulary: rows of the token table.
     pub vocabulary: usize,
-    /// Whether a matrix's factor (`attn_q.scale`) is applied, by the matrix's name in its layer. As in llama.cpp, some families
-    /// ignore some factors: [`factors_of_attention`] for most.
+    /// Whether a matrix's factor (`attn_q.scale`) is applied, by the matrix's name in its layer. Some factors are ignored where
+    /// the family's definition ignores them: [`factors_of_attention`] for most.
     pub factors: fn(&str) -> bool,
     /// What the plan outputs.
     pub purpose: Purpose,
