@@ -7,7 +7,7 @@ use crate::plan::{Gating, Norm, NormKind, Op, Plan, RopePairs, Window};
 
 /// Positions per chunk, and the step of the query scale: the same in all models.
 const CHUNK: usize = 8192;
-/// The last of so many layers does not rotate.
+/// The last layer of each such period does not rotate.
 const PERIOD: usize = 4;
 
 pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {

@@ -4,7 +4,7 @@ use crate::model::ModelError;
 use crate::model::blocks::Blocks;
 use crate::plan::{Activation, NormKind, Plan, RopePairs};
 
-/// The last of so many layers does not rotate.
+/// The last layer of each such period does not rotate.
 const PERIOD: usize = 4;
 
 pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
