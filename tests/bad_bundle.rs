@@ -154,10 +154,10 @@ fn an_output_that_exists_needs_force_and_an_input_is_never_replaced() {
     assert_eq!(fs::read_to_string(&out).unwrap(), "mine");
     pack(&model, &out, &["--force"]).ok();
     output(Command::new(&out).args(["verify", "-q"]), b"").ok();
-    pack(&model, &model, &["--force"]).refused(1, &["made from"]);
+    pack(&model, &model, &["--force"]).refused(1, &["its own input"]);
     fs::hard_link(&model, scratch.path("same.gguf")).unwrap();
-    pack(&model, &scratch.path("same.gguf"), &["--force"]).refused(1, &["made from"]);
-    pack(&model, &out, &["--force", "--program", out.to_str().unwrap()]).refused(1, &["made from"]);
+    pack(&model, &scratch.path("same.gguf"), &["--force"]).refused(1, &["its own input"]);
+    pack(&model, &out, &["--force", "--program", out.to_str().unwrap()]).refused(1, &["its own input"]);
     assert_eq!(fs::read(&model).unwrap(), fs::read(stories()).unwrap());
     assert_eq!(names(&scratch), ["model.gguf", "out", "same.gguf"]);
 }
@@ -278,17 +278,17 @@ fn a_flipped_byte_anywhere_is_found() {
             .refused_with(&["damaged: model.gguf; get the file again"]);
         flip(within(0, bundle.program_bytes as usize)).refused_with(&["damaged: program; get the file again"]);
     }
-    flip(model.offset as usize - 40).refused_with(&["the header before entry model.gguf"]);
+    flip(model.offset as usize - 40).refused_with(&["the local header of entry model.gguf"]);
 
     // A damaged model is not taken out either, nor is a damaged program put in front of another model.
     flip(model.offset as usize + 5000);
     let out = scratch.path("out");
     let unpack: [&OsStr; 5] = ["unpack".as_ref(), damaged.as_os_str(), "-q".as_ref(), "-o".as_ref(), out.as_os_str()];
-    satchel(&unpack).refused(1, &["model.gguf does not have its SHA-256"]);
+    satchel(&unpack).refused(1, &["model.gguf does not match its SHA-256"]);
     assert!(out.read_dir().unwrap().next().is_none());
     flip(5000);
     pack(&stories(), &scratch.path("next"), &["--program", damaged.to_str().unwrap()])
-        .refused(1, &["the program in front of its bundle is damaged"]);
+        .refused(1, &["the program before its bundle is damaged"]);
     assert!(!scratch.path("next").exists());
 }
 
@@ -301,7 +301,7 @@ fn a_file_that_was_cut_short_is_told_from_one_without_a_model() {
     let end = bytes.len();
     for keep in [end - 1, end - 300, end - 2000, (model.offset + model.size) as usize, model.offset as usize + 1] {
         fs::write(&cut, &bytes[..keep]).unwrap();
-        satchel(&["verify".as_ref(), cut.as_os_str()]).refused_with(&["the bundle is damaged", "cut short"]);
+        satchel(&["verify".as_ref(), cut.as_os_str()]).refused_with(&["the bundle is damaged", "truncated"]);
     }
     satchel(&["verify", SATCHEL]).refused_with(&["carries no model"]);
     satchel(&["verify".as_ref(), stories().as_os_str()]).refused_with(&["carries no model"]);
@@ -310,6 +310,6 @@ fn a_file_that_was_cut_short_is_told_from_one_without_a_model() {
     let report = satchel(&["verify".as_ref(), cut.as_os_str(), "--json".as_ref()]);
     let json: serde_json::Value = serde_json::from_str(&report.stdout).unwrap();
     assert_eq!(json["good"], false);
-    assert!(json["error"].as_str().unwrap().contains("cut short"));
-    report.refused_with(&["cut short"]);
+    assert!(json["error"].as_str().unwrap().contains("truncated"));
+    report.refused_with(&["truncated"]);
 }

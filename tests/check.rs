@@ -23,7 +23,7 @@ fn packed(scratch: &Scratch) -> [PathBuf; 2] {
     [good, flipped]
 }
 
-const DAMAGED: &str = "model.gguf does not have its SHA-256, the weights are damaged: get the file again";
+const DAMAGED: &str = "model.gguf does not match its SHA-256, the weights are damaged: get the file again";
 
 #[test]
 fn a_check_that_was_asked_for_comes_before_the_answer() {

@@ -180,7 +180,7 @@ fn what_is_no_adapter_for_the_model_is_refused() {
     other[0].0 = "blk.0.ffn_down.weight".into();
     adapter(&path, &other, &[]);
     refused(&["64 inputs", "172"]);
-    assert!(told(text(&model)).contains("it is no adapter"));
+    assert!(told(text(&model)).contains("it is not an adapter"));
     assert!(told("nowhere.gguf").contains("nowhere.gguf"));
     adapter(&path, &factors, &[]);
     let twice = ["--lora", text(&path), "--lora", text(&path)];

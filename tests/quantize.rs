@@ -176,7 +176,7 @@ fn what_cannot_be_quantised_is_refused_and_nothing_is_left() {
     quantize(&changed, &out, "Q8_0", &[]).refused(1, &["row 2", "70000 is beyond what Q8_0 can hold", "BF16"]);
     quantize(&stories(), &scratch.path("no/such/folder"), "Q8_0", &[]).refused(1, &["does not exist"]);
     quantize(&stories(), &scratch.path("q4.gguf"), "Q8_0", &[]).refused(1, &["q4.gguf", "--force"]);
-    quantize(&changed, &changed, "BF16", &["--force"]).refused(1, &["made from"]);
+    quantize(&changed, &changed, "BF16", &["--force"]).refused(1, &["its own input"]);
     quantize(&stories(), &out, "Q8_0", &["-t", "0"]).refused(1, &["--threads"]);
     let unknown = quantize(&stories(), &out, "Q9_K", &[]);
     assert!(unknown.code == Some(2) && unknown.stderr.contains("Q9_K") && unknown.stderr.contains("Q4_K_M"));

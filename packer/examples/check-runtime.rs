@@ -1,6 +1,6 @@
-//! `check-runtime PLATFORM=FILE …`: checks built runtimes, and lists what each asks of its system.
+//! `check-runtime PLATFORM=FILE …`: checks built runtimes, and lists what each requires of its system.
 //!
-//! `tools/release.sh` ends with it. Exit status 1 when one of them cannot be given away.
+//! `tools/release.sh` ends with it. Exit status 1 if one of them is not fit for distribution.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a tool of the build, read by a person")]
 

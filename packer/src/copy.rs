@@ -1,9 +1,8 @@
-//! Copies a range of one file into another, and hashes what arrived.
+//! Copies a range of one file into another and hashes the copy.
 //!
-//! Two threads: one copies, the other reads the copy behind it and hashes, so that the hash is that of the bytes in the
-//! new file. On Linux the kernel copies (`copy_file_range`): a file system that can share blocks shares them, holes stay
-//! holes, and the bytes never pass through this process. Elsewhere, and between file systems that cannot, blocks are
-//! read and written.
+//! One thread copies; a second reads back the copy and hashes it, so that the hash is that of the bytes in the new file. On
+//! Linux the kernel copies (`copy_file_range`): blocks are shared where the file system supports it, holes are kept, and
+//! the data does not pass through this process. Otherwise blocks are read and written.
 
 use std::fs::File;
 use std::io;
@@ -15,11 +14,11 @@ use sha2::{Digest as _, Sha256};
 use crate::Observer;
 use crate::files::{read_exact_at, write_all_at};
 
-/// Bytes copied between two looks at whether to stop.
+/// Bytes copied between two checks for cancellation.
 const STEP_BYTES: u64 = 8 << 20;
-/// How many steps copying may be ahead of hashing: what it reads is still in the page cache then.
+/// How many steps copying may run ahead of hashing; bounded so that hashing reads from the page cache.
 const STEPS_AHEAD: usize = 8;
-/// Block of the copy by hand, and of hashing.
+/// Block size of read/write copies and of hashing.
 const BLOCK_BYTES: usize = 1 << 20;
 
 /// What was copied, in order.
@@ -27,7 +26,7 @@ const BLOCK_BYTES: usize = 1 << 20;
 enum Piece {
     /// Bytes to read back.
     Data(u64),
-    /// Bytes that neither file holds: zeros, hashed without reading.
+    /// A hole in both files: zeros, hashed without reading.
     Hole(u64),
 }
 
@@ -46,18 +45,18 @@ pub(crate) struct Hashes {
     pub(crate) crc32: u32,
 }
 
-/// What stopped a copy.
+/// Why a copy stopped.
 #[derive(Debug)]
 pub(crate) enum Stopped {
     /// Reading the source.
     Read(io::Error),
     /// Writing or reading back the copy.
     Write(io::Error),
-    /// The observer.
+    /// Cancelled by the observer.
     Interrupted,
 }
 
-/// Copies `from` to `offset` of `to`; the observer advances with the hashing.
+/// Copies `from` to `offset` of `to`; reported progress is that of the hashing.
 pub(crate) fn copy(from: Range<'_>, to: &File, offset: u64, observer: &dyn Observer) -> Result<Hashes, Stopped> {
     std::thread::scope(|scope| {
         let (sender, pieces) = mpsc::sync_channel::<Piece>(STEPS_AHEAD);
@@ -68,12 +67,12 @@ pub(crate) fn copy(from: Range<'_>, to: &File, offset: u64, observer: &dyn Obser
             Ok(hashing.hasher.finish())
         });
         let Ok(hashing) = hashing else {
-            // Without a second thread, each piece is hashed before the next is copied.
+            // The thread could not be started: hash each piece before copying the next.
             let mut hashing = Hashing::new(to, offset);
             copy_steps(from, to, offset, observer, |piece| hashing.take(piece, observer).map(|()| true))?;
             return Ok(hashing.hasher.finish());
         };
-        // A hashing thread that takes nothing more has failed, and has the reason.
+        // If sending fails, the hashing thread has stopped, and joining it gives the error.
         let copied = copy_steps(from, to, offset, observer, |piece| Ok(sender.send(piece).is_ok()));
         drop(sender);
         let hashes = hashing.join().map_err(|_| Stopped::Write(io::Error::other("the hashing thread ended")))?;
@@ -96,7 +95,7 @@ pub(crate) fn hash(range: Range<'_>, observer: &dyn Observer) -> Result<Hashes, 
     Ok(hasher.finish())
 }
 
-/// Copies step by step; `give` takes what was copied, and says whether to go on.
+/// Copies step by step; `give` receives each copied piece and returns whether to continue.
 fn copy_steps(
     from: Range<'_>,
     to: &File,
@@ -123,7 +122,7 @@ fn copy_steps(
     Ok(())
 }
 
-/// Reads what was copied, in order, and hashes it.
+/// Reads back the copied pieces, in order, and hashes them.
 struct Hashing<'a> {
     file: &'a File,
     offset: u64,
@@ -170,7 +169,7 @@ impl Hasher {
         self.blocks(bytes, observer, |_, _| Ok(()))
     }
 
-    /// Hashes `bytes` in blocks that `fill` provides, given the block's place from the first byte on.
+    /// Hashes `bytes` in blocks; `fill` gets each block and its offset from the first byte.
     fn blocks(
         &mut self,
         bytes: u64,
@@ -198,7 +197,7 @@ impl Hasher {
     }
 }
 
-/// Copies ranges by the best way that the two files allow, and remembers a way that failed.
+/// Copies ranges in the kernel if possible; after a failure, by read and write.
 #[derive(Default)]
 struct Copier {
     #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -207,12 +206,12 @@ struct Copier {
 }
 
 impl Copier {
-    /// Copies the hole or the data that `from` begins with.
+    /// Copies the hole or the data at the start of `from`.
     fn step(&mut self, from: Range<'_>, to: &File, offset: u64) -> Result<Piece, Stopped> {
         let end = from.offset + from.bytes;
         let data = next_data(from.file, from.offset).min(end);
         if data > from.offset {
-            // The new file was lengthened before and is a hole there itself.
+            // The new file was extended beforehand, so it has a hole there already.
             return Ok(Piece::Hole(data - from.offset));
         }
         let bytes = next_hole(from.file, data).clamp(data + 1, end) - data;
@@ -228,26 +227,26 @@ impl Copier {
         while from_at < end && !self.not_in_kernel {
             let rest = usize::try_from(end - from_at).unwrap_or(usize::MAX);
             match rustix::fs::copy_file_range(from.file, Some(&mut from_at), to, Some(&mut to_at), rest) {
-                // Some file systems (procfs, FUSE ones) answer 0 before the end; reading tells whether it is there.
+                // Some file systems (procfs, some FUSE) return 0 before the end of file; a read tells which it is.
                 Ok(0) => break,
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(Errno::NOSPC | Errno::DQUOT) => {
                     return Err(Stopped::Write(io::ErrorKind::StorageFull.into()));
                 }
-                // Another file system, an old kernel, a FUSE without it, a seccomp filter: by hand, or fail there with
-                // the reason.
+                // Different file systems, an old kernel, FUSE without support, a seccomp filter: fall back to read and
+                // write, which reports a real error if there is one.
                 Err(_) => self.not_in_kernel = true,
             }
         }
-        self.copy_by_hand(Range { file: from.file, offset: from_at, bytes: end - from_at }, to, to_at)
+        self.read_and_write(Range { file: from.file, offset: from_at, bytes: end - from_at }, to, to_at)
     }
 
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     fn copy_data(&mut self, from: Range<'_>, to: &File, offset: u64) -> Result<(), Stopped> {
-        self.copy_by_hand(from, to, offset)
+        self.read_and_write(from, to, offset)
     }
 
-    fn copy_by_hand(&mut self, from: Range<'_>, to: &File, offset: u64) -> Result<(), Stopped> {
+    fn read_and_write(&mut self, from: Range<'_>, to: &File, offset: u64) -> Result<(), Stopped> {
         if from.bytes > 0 {
             self.block.resize(BLOCK_BYTES, 0);
         }
@@ -263,12 +262,12 @@ impl Copier {
     }
 }
 
-/// Where the next byte outside a hole is, from `at` on; `at` itself where the platform does not know.
+/// Offset of the first data at or after `at`; `at` itself if the platform cannot report holes.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn next_data(file: &File, at: u64) -> u64 {
     match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(at)) {
         Ok(data) => data,
-        Err(rustix::io::Errno::NXIO) => u64::MAX, // a hole up to the end
+        Err(rustix::io::Errno::NXIO) => u64::MAX, // a hole up to the end of file
         Err(_) => at,
     }
 }

@@ -1,4 +1,4 @@
-//! Why a file cannot be packed, checked or taken apart: one line each, with the file it is about.
+//! Why a file cannot be packed, verified or extracted: one line each, naming the file.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,18 +6,18 @@ use std::path::{Path, PathBuf};
 /// A failure of the packer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file or folder that the work needs.
+    /// An I/O error on a file or folder.
     #[error("{}: {source}", path.display())]
     File {
-        /// Which one.
+        /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// A file that is not what it should be.
+    /// A file that cannot be used for its purpose.
     #[error("{}: {what}", path.display())]
     Unfit {
-        /// Which one.
+        /// The file.
         path: PathBuf,
         /// What is wrong, and what to do.
         what: String,
@@ -25,27 +25,27 @@ pub enum Error {
     /// The GGUF, or a part of it, is refused.
     #[error("{}: {source}", path.display())]
     Model {
-        /// Which one.
+        /// The GGUF.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: satchel_gguf::Error,
     },
     /// The bundle of a packed file cannot be used.
     #[error("{}: {source}", path.display())]
     Bundle {
-        /// Which one.
+        /// The packed file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: satchel_container::Error,
     },
-    /// What was asked for does not fit into a bundle.
+    /// The request cannot be expressed as a bundle.
     #[error("{0}")]
     Unwritable(String),
-    /// The output is there.
+    /// The output exists already.
     #[error("{} exists: choose another name, or replace it with --force", .0.display())]
     Exists(PathBuf),
     /// The output is one of the inputs.
-    #[error("{} would replace {}, which it is made from: choose another name", output.display(), input.display())]
+    #[error("{} would replace its own input {}: choose another name", output.display(), input.display())]
     OutputIsInput {
         /// The output.
         output: PathBuf,
@@ -54,26 +54,26 @@ pub enum Error {
     },
     /// The file system is too full.
     #[error(
-        "no space for {}: it needs {}, and {} are free in {}",
+        "no space for {}: it needs {}, but {} are free in {}",
         output.display(), shown_bytes(*needed_bytes), shown_bytes(*free_bytes), folder.display()
     )]
     NoSpace {
         /// The output.
         output: PathBuf,
-        /// Where it was to go.
+        /// Its folder.
         folder: PathBuf,
-        /// Bytes the output takes.
+        /// Size of the output on disk.
         needed_bytes: u64,
-        /// Bytes that are free.
+        /// Free bytes on the file system.
         free_bytes: u64,
     },
-    /// Ctrl-C, or a signal to end.
+    /// The user pressed Ctrl-C, or the process was asked to end.
     #[error("interrupted: nothing was left behind")]
     Interrupted,
 }
 
 impl Error {
-    /// For `map_err`: the file and what the system said.
+    /// For `map_err`: adds the path to an I/O error.
     pub(crate) fn file(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
         |source| Self::File { path: path.to_owned(), source }
     }
@@ -87,7 +87,7 @@ impl Error {
     }
 }
 
-/// Bytes for people: `92.1 MB`, in powers of 1000 as disks and downloads are labelled.
+/// A size for display: `92.1 MB`, in powers of 1000 as disks and downloads are labelled.
 pub fn shown_bytes(bytes: u64) -> String {
     let mut value = bytes as f64;
     for unit in ["B", "kB", "MB", "GB", "TB"] {
@@ -104,7 +104,7 @@ mod tests {
     use super::shown_bytes;
 
     #[test]
-    fn sizes_read_like_a_file_manager_s() {
+    fn sizes_are_shown_in_decimal_units() {
         for (bytes, text) in [
             (0, "0 B"),
             (999, "999 B"),

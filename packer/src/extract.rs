@@ -1,7 +1,7 @@
-//! Takes entries out of a packed file, each checked against its hash before it gets its name.
+//! Extracts entries of a packed file, each verified against its hash before it gets its name.
 //!
-//! Names were checked when the bundle was opened, so they stay below the folder; what is left is links that are already
-//! in the folder, and none is followed.
+//! Opening the bundle has checked that names stay below the folder. Links that already exist in the folder are not
+//! followed.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -18,10 +18,10 @@ use crate::{Error, Observer};
 const BLOCK_BYTES: usize = 1 << 20;
 
 impl PackedFile {
-    /// Writes `entries` below `folder`, which is made where it is missing. Returns the files written.
+    /// Writes `entries` below `folder`, which is created if missing. Returns the files written.
     ///
     /// # Errors
-    /// One line about the first entry that is damaged or cannot be written; those before it stay.
+    /// The first entry that is damaged or cannot be written; those extracted before it are kept.
     pub fn extract(
         &self,
         entries: &[&Entry],
@@ -29,7 +29,7 @@ impl PackedFile {
         force: bool,
         observer: &dyn Observer,
     ) -> Result<Vec<PathBuf>, Error> {
-        // Everything that would be in the way is found before the first byte.
+        // Report existing files before anything is written.
         let targets: Vec<_> = entries.iter().map(|entry| folder.join(&entry.name)).collect();
         if !force && let Some(target) = targets.iter().find(|target| target.symlink_metadata().is_ok()) {
             return Err(Error::Exists(target.clone()));
@@ -68,7 +68,7 @@ impl PackedFile {
         Ok(())
     }
 
-    /// Writes one entry to `out`, which cannot take anything back: a wrong hash is reported behind the bytes.
+    /// Writes one entry to `out`. Uncompressed entries are streamed, so a hash mismatch is reported only after the bytes.
     ///
     /// # Errors
     /// Reading or writing failed, or the entry is damaged.
@@ -99,10 +99,10 @@ impl PackedFile {
         Ok(())
     }
 
-    /// The entries of these names, each given once; all of them for no names. `manifest.json` is an entry, too.
+    /// The entries of these names, without duplicates; all entries if `names` is empty. `manifest.json` is an entry, too.
     ///
     /// # Errors
-    /// A name that the file does not have, with those it has.
+    /// An unknown name, with the list of known ones.
     pub fn select(&self, names: &[String]) -> Result<Vec<&Entry>, Error> {
         let all = || self.bundle.entries().iter().chain([&self.bundle.manifest_entry]);
         if names.is_empty() {
@@ -117,11 +117,11 @@ impl PackedFile {
 }
 
 fn damaged(path: &Path, entry: &Entry) -> Error {
-    let what = format!("entry {} does not have its SHA-256, it is damaged: get the file again", entry.name);
+    let what = format!("entry {} does not match its SHA-256, it is damaged: get the file again", entry.name);
     Error::unfit(path, what)
 }
 
-/// Makes the folders of an entry's name below `folder`, which must be folders and not links to some.
+/// Creates the folders of an entry's name below `folder`; existing ones must be folders, not links.
 fn make_folders(folder: &Path, name: &str) -> Result<(), Error> {
     let mut below = folder.to_owned();
     let Some((folders, _)) = name.rsplit_once('/') else { return Ok(()) };
@@ -129,7 +129,7 @@ fn make_folders(folder: &Path, name: &str) -> Result<(), Error> {
         below.push(part);
         match below.symlink_metadata() {
             Ok(facts) if facts.is_dir() => {}
-            Ok(_) => return Err(Error::unfit(&below, "is in the way: it is no folder, and links are not followed")),
+            Ok(_) => return Err(Error::unfit(&below, "is not a folder, and links are not followed: remove it")),
             Err(_) => std::fs::create_dir(&below).map_err(Error::file(folder_of(&below)))?,
         }
     }

@@ -1,6 +1,6 @@
-//! Positioned reads and writes, and whether two paths are one file: the same on every platform.
+//! Positioned reads and writes, and file identity, behind one interface for all platforms.
 //!
-//! Positioned access lets one thread copy into a file while another hashes what is there.
+//! Positioned access lets one thread copy into a file while another reads and hashes it.
 
 use std::fs::File;
 use std::io;
@@ -8,8 +8,8 @@ use std::path::Path;
 
 use crate::Error;
 
-/// Opens a file for reading. A pipe would hold the program up until somebody writes into it, and some devices do something
-/// when they are opened: neither is touched. `advice` says what to give in its place.
+/// Opens a regular file for reading. Opening a pipe could block, and opening a device can have side effects, so neither is
+/// opened. `advice` completes the error message: what to give instead.
 pub(crate) fn open_regular(path: &Path, advice: &str) -> Result<File, Error> {
     let unfit = || Error::unfit(path, format!("is not a regular file: {advice}"));
     if !path.metadata().map_err(Error::file(path))?.is_file() {
@@ -17,12 +17,12 @@ pub(crate) fn open_regular(path: &Path, advice: &str) -> Result<File, Error> {
     }
     let file = File::open(path).map_err(Error::file(path))?;
     if !file.metadata().map_err(Error::file(path))?.is_file() {
-        return Err(unfit()); // it was changed in between
+        return Err(unfit()); // replaced between the two checks
     }
     Ok(file)
 }
 
-/// Reads at `offset`; the file's own position means nothing afterwards.
+/// Reads at `offset`; the file's cursor is unspecified afterwards.
 pub(crate) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     #[cfg(unix)]
     return std::os::unix::fs::FileExt::read_at(file, buffer, offset);
@@ -30,7 +30,7 @@ pub(crate) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result
     return std::os::windows::fs::FileExt::seek_read(file, buffer, offset);
 }
 
-/// Fills `buffer` from `offset` on.
+/// Fills `buffer` from `offset`.
 pub(crate) fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
     while !buffer.is_empty() {
         match read_at(file, buffer, offset) {
@@ -60,7 +60,7 @@ pub(crate) fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result
     }
 }
 
-/// Bytes that a file takes on its disk: fewer than its length where it has holes.
+/// Bytes that a file occupies on disk: fewer than its length if it is sparse.
 pub(crate) fn disk_bytes(file: &File) -> io::Result<u64> {
     let facts = file.metadata()?;
     #[cfg(unix)]
@@ -69,7 +69,7 @@ pub(crate) fn disk_bytes(file: &File) -> io::Result<u64> {
     return Ok(facts.len());
 }
 
-/// Whether both paths lead to one file, also by way of links.
+/// Whether both paths resolve to the same file, following links.
 pub fn same_file(a: &Path, b: &Path) -> bool {
     #[cfg(unix)]
     {

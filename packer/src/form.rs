@@ -1,4 +1,4 @@
-//! What a payload is packed for: a platform's native form, or the one file for all of them.
+//! Output forms: an executable for one platform, or one file for all of them.
 
 use std::path::{Path, PathBuf};
 
@@ -14,20 +14,20 @@ pub enum Form {
     Native(Platform),
     /// A macOS executable with the payload in a segment of its own, to be signed with a certificate.
     Signable(Platform),
-    /// One file that starts on all of them.
+    /// One file that starts on every platform.
     Universal,
 }
 
 /// The name of the form for all platforms.
 const UNIVERSAL: &str = "universal";
-/// The name that stands for the native forms people download: every platform once.
+/// Stands for the native form of every platform.
 const ALL: &str = "all";
 
-/// What the name of a form to be signed ends with.
+/// Suffix of the signable forms' names.
 const SIGNABLE: &str = "-signable";
 
 impl Form {
-    /// The name it has on the command line and in file names.
+    /// The name used on the command line and in file names.
     pub fn name(self) -> &'static str {
         match self {
             Self::Native(platform) => platform.name(),
@@ -37,11 +37,11 @@ impl Form {
         }
     }
 
-    /// The forms of a list such as `linux-x86_64,windows-x86_64`, each once. `all` is every platform, in the form that
-    /// most of its users want: the static one for Linux is asked for by name.
+    /// Parses a list such as `linux-x86_64,windows-x86_64`; duplicates are dropped. `all` is every platform, except for the
+    /// static Linux form, which must be named.
     ///
     /// # Errors
-    /// A name that is unknown, with those that are known.
+    /// An unknown name, with the list of known ones.
     pub fn parse_list(list: &str) -> Result<Vec<Self>, String> {
         let mut forms = Vec::new();
         for name in list.split(',').map(str::trim) {
@@ -63,10 +63,10 @@ impl Form {
         Ok(forms)
     }
 
-    /// The program that stands in front of a payload in this form.
+    /// The program that precedes the payload in this form.
     ///
     /// # Errors
-    /// `runtimes` lacks it, or it is damaged.
+    /// `runtimes` lacks the program, or it is damaged.
     pub fn program(self, runtimes: &Runtimes, packed_by: &str) -> Result<Program, Error> {
         match self {
             Self::Native(platform) => runtimes.program(platform),
@@ -75,14 +75,14 @@ impl Form {
         }
     }
 
-    /// `base` as the name of this form's file among several: with the form's name, and the ending that Windows wants.
+    /// File name when several forms are written: `base`, the form's name, and `.exe` where Windows needs it.
     pub fn file_name(self, base: &Path) -> PathBuf {
         let name = base.file_name().unwrap_or_default().to_string_lossy();
         let stem = name.strip_suffix(EXE_SUFFIX).unwrap_or(&name);
         base.with_file_name(format!("{stem}-{}{}", self.name(), self.exe_suffix()))
     }
 
-    /// `path` as the name of this form's only file: Windows starts no other ending.
+    /// File name when only this form is written: `path`, with `.exe` added for Windows.
     pub fn only_name(self, path: PathBuf) -> PathBuf {
         let is_exe = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("exe"));
         if is_exe || self != Self::Native(Platform::WindowsX86_64) {
@@ -110,7 +110,7 @@ fn signable(name: &str) -> Result<Form, String> {
 
 fn unknown(name: &str) -> String {
     let known: Vec<_> = Platform::ALL.iter().map(|platform| platform.name()).collect();
-    format!("there is no target `{name}`; there are {}, {ALL}, {UNIVERSAL}, macos-…{SIGNABLE}", known.join(", "))
+    format!("unknown target `{name}`; known are {}, {ALL}, {UNIVERSAL}, macos-…{SIGNABLE}", known.join(", "))
 }
 
 #[cfg(test)]
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_are_read_each_form_once() {
+    fn lists_are_parsed_without_duplicates() {
         let names = |list| Form::parse_list(list).map(|forms| forms.iter().map(|form| form.name()).collect::<Vec<_>>());
         assert_eq!(names("linux-x86_64, universal,linux-x86_64"), Ok(vec!["linux-x86_64", "universal"]));
         let all = ["linux-x86_64", "linux-aarch64", "windows-x86_64", "macos-aarch64", "macos-x86_64"];

@@ -1,13 +1,13 @@
-//! Makes bundles, checks them, and takes them apart again.
+//! Writes, verifies and extracts bundles.
 //!
-//! [`Plan`] reads and validates everything before a byte is written; [`Plan::write`] makes the file behind a [`Program`]. [`verify`] and
-//! [`extract`] go the other way. The packer knows files, GGUF headers and the bundle's format, and never the engine:
-//! whether a model can be run is asked by whoever calls. Weights are copied inside the kernel where the platform can do
-//! that, and never held in memory.
+//! [`Plan`] opens and validates all inputs before a byte is written; [`Plan::write`] writes the payload after a [`Program`].
+//! [`verify`] and [`extract`] read packed files. The packer knows files, GGUF headers and the bundle format but not the
+//! engine: the caller checks whether a model can be run. Weights are copied in the kernel where the platform supports
+//! that, and are never held in memory.
 //!
-//! Figures, 2 GB model, ext4 with a warm cache: `copy_file_range` 0.9 to 1.3 s, read and write 4.0 to 6.9 s. On XFS and
-//! Btrfs the file shares the model's blocks and takes no room for it. Hashing beside it (SHA-256 and CRC-32) takes the
-//! longest, about 1.4 GB/s with SHA instructions.
+//! Measured with a 2 GB model on ext4, page cache warm: `copy_file_range` 0.9 to 1.3 s, read and write 4.0 to 6.9 s. On XFS
+//! and Btrfs the output shares the model's blocks and takes no extra space. Hashing (SHA-256 and CRC-32), which runs
+//! concurrently, takes longest: about 1.4 GB/s with SHA instructions.
 #![forbid(unsafe_code)]
 
 mod copy;

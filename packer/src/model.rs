@@ -1,7 +1,6 @@
-//! The model's files: found, opened, and their tables validated, before anything is written.
+//! Opens the model's files and validates their headers before anything is written.
 //!
-//! Only heads are read (metadata and tensor table); the tensors' bytes are not looked at. A split model is taken whole,
-//! whichever part was given.
+//! Only headers are read (metadata and tensor table), not tensor data. Any part of a split model stands for all of it.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -16,24 +15,24 @@ use crate::output::folder_of;
 use crate::verify::PackedFile;
 use crate::{Error, error};
 
-/// First guess at how long a head is; it grows until the table fits.
+/// First guess at a header's length; it grows until the tensor table fits.
 const HEAD_BYTES: u64 = 4 << 20;
-/// A byte more than any head may have: enough to be told so.
+/// One byte past the limit, so that the parser reports a header that exceeds it.
 const HEAD_MAX_BYTES: u64 = satchel_gguf::limits::HEADER_BYTES as u64 + 1;
 
 /// One file of the model.
 #[derive(Debug)]
 pub struct Part {
-    /// Where it lies.
+    /// The file it is read from.
     pub path: PathBuf,
     /// Name of its entry in the bundle.
     pub entry_name: String,
     pub(crate) file: File,
-    /// Where it begins in the file: 0 unless the file is a packed one.
+    /// Offset in the file: 0 unless the file is a packed one.
     pub(crate) offset: u64,
     pub(crate) bytes: u64,
     pub(crate) disk_bytes: u64,
-    /// What it must hash to, where that is known.
+    /// Expected hash, if known.
     pub(crate) sha256: Option<Digest>,
     file_bytes: u64,
     modified: Option<SystemTime>,
@@ -49,7 +48,7 @@ impl Part {
         Ok(Self { path, entry_name, file, offset: 0, bytes, disk_bytes, sha256: None, file_bytes: bytes, modified })
     }
 
-    /// A part that lies in a packed file.
+    /// A part that is an entry of a packed file.
     pub(crate) fn of_entry(packed: &PackedFile, entry: &Entry) -> Result<Self, Error> {
         let facts = packed.file.metadata().map_err(Error::file(&packed.path))?;
         let on_disk = disk_bytes(&packed.file).map_err(Error::file(&packed.path))?;
@@ -66,7 +65,7 @@ impl Part {
         })
     }
 
-    /// Reads and validates metadata and tensor table, without mapping and without reading the tensors.
+    /// Reads and validates metadata and tensor table, without mapping the file or reading tensor data.
     fn parse(&self) -> Result<Gguf, Error> {
         let mut head = Vec::new();
         let mut head_bytes = HEAD_BYTES;
@@ -84,17 +83,17 @@ impl Part {
         }
     }
 
-    /// Whether the file is still as it was when it was validated.
+    /// Checks that the file's length and modification time are those at validation.
     pub(crate) fn check_unchanged(&self) -> Result<(), Error> {
         let facts = self.path.metadata().map_err(Error::file(&self.path))?;
         if facts.len() != self.file_bytes || facts.modified().ok() != self.modified {
-            return Err(Error::unfit(&self.path, "was changed while it was being packed: pack it again"));
+            return Err(Error::unfit(&self.path, "changed while it was being packed: pack it again"));
         }
         Ok(())
     }
 }
 
-/// The parts of the model that `path` is or belongs to, and the model that they are together.
+/// All parts of the model that `path` belongs to, and their joined header.
 pub(crate) fn open(path: &Path) -> Result<(Vec<Part>, Gguf), Error> {
     let file_name = path.file_name().and_then(|name| name.to_str());
     let given = Part::open(path.to_owned(), "model.gguf".to_owned())?;
@@ -123,7 +122,7 @@ pub(crate) fn open(path: &Path) -> Result<(Vec<Part>, Gguf), Error> {
     Ok((parts, Gguf::join(parsed).map_err(refused)?))
 }
 
-/// An adapter's file, as it will lie in the bundle.
+/// Opens an adapter as the entry that it will be in the bundle.
 pub(crate) fn open_adapter(path: &Path) -> Result<Part, Error> {
     let stem = path.file_stem().and_then(|stem| stem.to_str());
     let stem = stem.ok_or_else(|| Error::unfit(path, "its name is not Unicode: rename it"))?;
@@ -153,7 +152,7 @@ pub(crate) fn facts(gguf: &Gguf) -> Result<ModelFacts, satchel_gguf::Error> {
     })
 }
 
-/// What to call the model when nobody says: `general.name`, or the file's name without its ending.
+/// Default name of the model: `general.name`, or the file's stem.
 pub(crate) fn name(facts: &ModelFacts, first: &Path) -> String {
     let printable = |name: &str| {
         name.chars().map(|c| if satchel_container::name::is_deceptive(c) { ' ' } else { c }).collect::<String>()
@@ -168,7 +167,7 @@ pub(crate) fn name(facts: &ModelFacts, first: &Path) -> String {
     fitting.find(|name| satchel_container::manifest::check_name(name).is_ok()).unwrap_or_default()
 }
 
-/// A text of the model's size for people.
+/// The model's total size for display.
 pub(crate) fn shown(parts: &[Part]) -> String {
     error::shown_bytes(parts.iter().map(|part| part.bytes).sum())
 }

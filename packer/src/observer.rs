@@ -1,22 +1,22 @@
-//! Who watches the work: told how far it is, and asked whether to stop.
+//! Progress reporting and cancellation.
 
-/// Watches copying and hashing. Called from several threads.
+/// Receives the progress of copying and hashing, and can cancel it. Called from several threads.
 pub trait Observer: Sync {
     /// Work of `total_bytes` begins.
     fn begin(&self, total_bytes: u64);
-    /// The work is now at the file or entry of this name.
+    /// Work on the file or entry of this name begins.
     fn at(&self, name: &str);
     /// `bytes` more are done.
     fn advance(&self, bytes: u64);
-    /// All bytes are done; what remains is up to the disk.
+    /// All bytes are written; flushing to disk remains.
     fn flushing(&self) {}
-    /// Whether to give up; asked every few milliseconds of work.
+    /// Whether to cancel; polled every few milliseconds of work.
     fn interrupted(&self) -> bool {
         false
     }
 }
 
-/// Watches nothing and never stops.
+/// Ignores progress and never cancels.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;
 

@@ -1,12 +1,11 @@
-//! A file that appears whole or not at all: what every command writes, it writes through here.
+//! Atomic output: a file appears complete or not at all. All commands write their files through this module.
 //!
-//! On Linux it is written without a name (`O_TMPFILE`) and linked when it is whole: whatever ends the process, even
-//! SIGKILL or a power cut, leaves nothing. Where that is not to be had it is written as `.NAME.PID.satchel-partial` beside
-//! the target, locked while it is written; dropping it removes it, and one that a killed process left is removed by the
-//! next that writes the same target.
+//! On Linux the file has no name (`O_TMPFILE`) until it is complete and linked, so nothing is left behind even after
+//! SIGKILL or power loss. Without `O_TMPFILE` it is written beside the target as `.NAME.PID.satchel-partial`, locked
+//! meanwhile; dropping it removes it, and the next write to the same target removes one left by a killed process.
 //!
-//! What is there already goes only with `force`, and only where it is a regular file: a symbolic link stays and the file
-//! that it leads to is replaced, a pipe or a terminal is written into by those who can stream, and a disk is never touched.
+//! An existing file is replaced only with `force`, and only if it is a regular file. A symbolic link is kept and its target
+//! replaced; a pipe or a terminal is written to by commands that can stream; block devices and sockets are refused.
 
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions, Permissions};
@@ -17,10 +16,10 @@ use crate::Error;
 
 const PARTIAL_SUFFIX: &str = ".satchel-partial";
 
-/// Most bytes of a target's name that its partial file repeats; the rest of the 255 that file systems allow is the suffix.
+/// How much of a target's name its partial file repeats: the prefix and suffix must fit into 255 bytes, too.
 const NAME_KEPT_BYTES: usize = 200;
 
-/// A file in the making. Dropped without [`Output::commit`], it is gone.
+/// A file being written. Dropping it without [`Output::commit`] discards it.
 pub struct Output {
     file: File,
     target: PathBuf,
@@ -28,13 +27,13 @@ pub struct Output {
     force: bool,
 }
 
-/// What the bytes go into until the file is whole.
+/// Where the bytes go until the file is complete.
 enum Form {
-    /// A file without a name.
+    /// A file without a name (`O_TMPFILE`).
     Nameless,
-    /// One with another name.
+    /// A file with a temporary name.
     Named(Partial),
-    /// A pipe or a device, which has them at once.
+    /// A pipe or a character device, written directly.
     Stream,
 }
 
@@ -43,25 +42,25 @@ struct Partial(PathBuf);
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        // Nobody can be told; what stays is removed by the next run.
+        // Errors cannot be reported here; the next run removes what stays.
         let _ = std::fs::remove_file(&self.0);
     }
 }
 
-/// What a path leads to.
+/// What exists at a target path.
 enum There {
     Nothing,
-    /// A regular file, by its path without links.
+    /// A regular file: its path with links resolved, and its permissions.
     File(PathBuf, Permissions),
-    /// Something that takes bytes one after the other.
+    /// A pipe or a character device.
     Stream,
 }
 
 impl Output {
-    /// Begins a file that will be `target`. Nothing is there under that name before [`Output::commit`].
+    /// Begins a file that [`Output::commit`] will place at `target`.
     ///
     /// # Errors
-    /// The target's folder is not there or cannot be written to; the target is no regular file, or exists and `force` is
+    /// The target's folder does not exist or is not writable; the target is not a regular file, or exists and `force` is
     /// false.
     pub fn create(target: &Path, executable: bool, force: bool) -> Result<Self, Error> {
         match look(target)? {
@@ -72,7 +71,7 @@ impl Output {
         }
     }
 
-    /// The same for bytes that are written in order: a pipe, a terminal or `/dev/null` takes them as they come.
+    /// The same for bytes written in order: a pipe, a terminal or `/dev/null` is written directly.
     ///
     /// # Errors
     /// As [`Output::create`].
@@ -82,30 +81,30 @@ impl Output {
         }
         let file = OpenOptions::new().write(true).open(target).map_err(Error::file(target))?;
         if file.metadata().map_err(Error::file(target))?.is_file() {
-            return Err(Error::Exists(target.to_owned())); // it was put there meanwhile
+            return Err(Error::Exists(target.to_owned())); // created since `look`
         }
         Ok(Self { file, target: target.to_owned(), form: Form::Stream, force })
     }
 
-    /// The same below a folder of somebody else's, where no link is followed.
+    /// The same, but refuses to follow a link: for targets below a folder that others may have filled.
     ///
     /// # Errors
     /// As [`Output::create`]; the target is a link.
     pub(crate) fn create_unlinked(target: &Path, force: bool) -> Result<Self, Error> {
         if target.is_symlink() {
-            return Err(Error::unfit(target, "is in the way: it is a link, and links are not followed"));
+            return Err(Error::unfit(target, "is a link, and links are not followed: remove it"));
         }
         Self::create(target, false, force)
     }
 
-    /// `replaced` are the permissions of the file that goes.
+    /// `replaced` are the permissions of the file to be replaced.
     fn begin(target: PathBuf, executable: bool, force: bool, replaced: Option<Permissions>) -> Result<Self, Error> {
         let folder = folder_of(&target);
         let Some(name) = target.file_name() else {
             return Err(Error::unfit(&target, "is a folder: give the file to write"));
         };
         if !folder.is_dir() {
-            return Err(Error::unfit(folder, "this folder does not exist: make it first"));
+            return Err(Error::unfit(folder, "this folder does not exist: create it first"));
         }
         remove_leftovers(folder, name);
         let (file, form) = match nameless(folder, executable).map_err(cannot_write(folder))? {
@@ -119,7 +118,7 @@ impl Output {
                 (options.open(&path).map_err(cannot_write(folder))?, Form::Named(Partial(path)))
             }
         };
-        // A file system without locks still writes; only the removal of leftovers is lost there.
+        // Locks may be unsupported; then leftovers are never removed, but everything else works.
         let _ = file.lock();
         if let Some(permissions) = replaced {
             keep_permissions(&file, &permissions, executable).map_err(Error::file(&target))?;
@@ -127,10 +126,10 @@ impl Output {
         Ok(Self { file, target, form, force })
     }
 
-    /// Checks that its file system has room for so many bytes.
+    /// Checks that its file system has `needed_bytes` free.
     ///
     /// # Errors
-    /// It has not, or does not say.
+    /// It has not, or the free space cannot be read.
     pub fn check_room(&self, needed_bytes: u64) -> Result<(), Error> {
         if matches!(self.form, Form::Stream) {
             return Ok(());
@@ -140,7 +139,7 @@ impl Output {
         if needed_bytes > free_bytes { Err(self.no_space(needed_bytes, free_bytes)) } else { Ok(()) }
     }
 
-    /// What a failure to write it means, where it takes so many bytes in all.
+    /// The error for a failed write; `needed_bytes` is the size of the whole output, shown if the disk is full.
     pub fn write_failed(&self, error: io::Error, needed_bytes: u64) -> Error {
         let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
         if is_full && !matches!(self.form, Form::Stream) {
@@ -155,22 +154,22 @@ impl Output {
         Error::NoSpace { output: self.target.clone(), folder, needed_bytes, free_bytes }
     }
 
-    /// The file, for reading and writing; a stream, for writing.
+    /// The open file, for reading and writing; a stream is write-only.
     pub fn file(&self) -> &File {
         &self.file
     }
 
-    /// Gives the whole file its name, its bytes being on the disk. With `force` it replaces what is there.
+    /// Syncs the file to disk and gives it its name. With `force` it replaces an existing file.
     ///
     /// # Errors
-    /// The bytes or the name cannot be written; without `force`, something has the name already.
+    /// Syncing or naming failed; without `force`, the target exists.
     pub fn commit(self) -> Result<(), Error> {
         let Self { file, target, form, force } = self;
         let done = match form {
             Form::Stream => return Ok(()),
             Form::Nameless => file.sync_all().and_then(|()| link_nameless(&file, &target, force)),
             Form::Named(partial) => file.sync_all().and_then(|()| {
-                // Windows renames no file that is open.
+                // Windows cannot rename an open file.
                 drop(file);
                 name_partial(&partial.0, &target, force)
             }),
@@ -182,7 +181,7 @@ impl Output {
     }
 }
 
-/// The path of what `target` leads to: another one where it is a link to a file.
+/// `target` with links resolved; `target` itself if that fails.
 pub(crate) fn without_links(target: &Path) -> PathBuf {
     match target.is_symlink() {
         true => target.canonicalize().unwrap_or_else(|_| target.to_owned()),
@@ -190,14 +189,14 @@ pub(crate) fn without_links(target: &Path) -> PathBuf {
     }
 }
 
-/// What `target` leads to; what nothing may be written to is an error.
+/// What exists at `target`; an error if it is something that must not be written.
 fn look(target: &Path) -> Result<There, Error> {
     let facts = match target.symlink_metadata() {
         Ok(facts) => facts,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(There::Nothing),
         Err(error) => return Err(Error::file(target)(error)),
     };
-    let linked = |error: io::Error| Error::unfit(target, format!("is a link that leads nowhere ({error}): remove it"));
+    let linked = |error: io::Error| Error::unfit(target, format!("is a broken link ({error}): remove it"));
     let facts = if facts.is_symlink() { target.metadata().map_err(linked)? } else { facts };
     if facts.is_dir() {
         return Err(Error::unfit(target, "is a folder: give the file to write"));
@@ -212,7 +211,7 @@ fn look(target: &Path) -> Result<There, Error> {
     Err(Error::unfit(target, "is neither a file nor a pipe: give another name"))
 }
 
-/// A pipe or a device of characters; a disk or a socket is not.
+/// Whether it is a pipe or a character device, as opposed to a block device or a socket.
 fn takes_bytes(facts: &std::fs::Metadata) -> bool {
     #[cfg(unix)]
     {
@@ -226,8 +225,8 @@ fn takes_bytes(facts: &std::fs::Metadata) -> bool {
     }
 }
 
-/// Gives the new file who may read and write the one that it replaces, so that what was private stays private. Whoever
-/// may read an executable may start it.
+/// Copies the permissions of the replaced file, so that a private file stays private. For an executable, each read bit
+/// also sets the execute bit.
 fn keep_permissions(file: &File, replaced: &Permissions, executable: bool) -> io::Result<()> {
     #[cfg(unix)]
     {
@@ -243,7 +242,7 @@ fn keep_permissions(file: &File, replaced: &Permissions, executable: bool) -> io
     }
 }
 
-/// The folder that a path lies in.
+/// The parent folder of a path, `.` for a bare name.
 pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
@@ -257,17 +256,17 @@ fn cannot_write(folder: &Path) -> impl FnOnce(io::Error) -> Error + '_ {
     move |error| Error::unfit(folder, format!("cannot write in this folder: {error}"))
 }
 
-/// A file without a name. `None` where the system or the file system has none.
+/// Opens a file without a name. `None` if the system or the file system does not support that.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn nameless(folder: &Path, executable: bool) -> io::Result<Option<File>> {
     use rustix::fs::{Mode, OFlags};
     use rustix::io::Errno;
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     match rustix::fs::open(folder, flags, Mode::from_raw_mode(mode(executable))) {
-        // It gets its name by way of /proc, which an empty container may lack.
+        // It is linked through /proc, which a minimal container may lack.
         Ok(fd) => Ok(proc_path(&fd).exists().then(|| File::from(fd))),
         Err(Errno::ACCESS | Errno::ROFS | Errno::NOSPC | Errno::PERM | Errno::DQUOT) => {
-            // The reason in the words of an ordinary open: some systems answer EACCES for a missing O_TMPFILE.
+            // Leave the error to an ordinary open: some systems report a missing O_TMPFILE as EACCES.
             Ok(None)
         }
         Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL | Errno::NOSYS) => Ok(None),
@@ -294,7 +293,7 @@ fn link_nameless(file: &File, target: &Path, force: bool) -> io::Result<()> {
     if !force {
         return link(target);
     }
-    // A link replaces nothing, a rename does; the name in between lives for an instant and the file is whole.
+    // A link cannot replace a file but a rename can, so the complete file gets a temporary name in between.
     let name = target.file_name().unwrap_or_default();
     let partial = Partial(folder_of(target).join(partial_name(name)));
     link(&partial.0)?;
@@ -308,7 +307,7 @@ fn link_nameless(_file: &File, _target: &Path, _force: bool) -> io::Result<()> {
 
 fn name_partial(partial: &Path, target: &Path, force: bool) -> io::Result<()> {
     if !force {
-        // A hard link fails where the target exists, at one stroke; the partial name is removed by its guard.
+        // A hard link fails atomically if the target exists; the partial name is removed by its guard.
         match std::fs::hard_link(partial, target) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 if target.symlink_metadata().is_ok() {
@@ -330,7 +329,7 @@ fn partial_prefix(target: &OsStr) -> String {
     format!(".{}.", &name[..name.floor_char_boundary(NAME_KEPT_BYTES)])
 }
 
-/// Removes partial files of this target that nobody holds a lock on.
+/// Removes partial files of this target that no process has locked.
 fn remove_leftovers(folder: &Path, target: &OsStr) {
     let prefix = partial_prefix(target);
     let Ok(entries) = folder.read_dir() else { return };
@@ -363,7 +362,7 @@ mod tests {
         folder.read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
 
-    /// An output of the named kind, whatever the file system offers.
+    /// An output with a temporary name, even if the file system supports `O_TMPFILE`.
     fn named(target: &Path) -> Output {
         let path = folder_of(target).join(partial_name(target.file_name().unwrap()));
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path).unwrap();
@@ -372,13 +371,13 @@ mod tests {
     }
 
     #[test]
-    fn both_kinds_appear_whole_and_replace_only_when_told() {
+    fn both_kinds_appear_complete_and_replace_only_with_force() {
         let folder = folder("commit");
         let target = folder.join("out");
         let makers: [fn(&Path) -> Output; 2] = [|target| Output::create(target, true, true).unwrap(), named];
         for make in makers {
             for (force, content, expected) in [(false, "one", "one"), (false, "two", "one"), (true, "three", "three")] {
-                // Without force, and what is there came while it was written.
+                // `force` is set after creation: the target appeared while the file was being written.
                 let output = Output { force, ..make(&target) };
                 write_all_at(output.file(), content.as_bytes(), 0).unwrap();
                 let done = output.commit();
@@ -394,31 +393,31 @@ mod tests {
     }
 
     #[test]
-    fn leftovers_of_the_same_target_go_and_those_at_work_stay() {
+    fn leftovers_of_the_same_target_are_removed_but_not_locked_files() {
         let folder = folder("leftovers");
         let stale = [".out.1.satchel-partial", ".out.x.satchel-partial", ".other.1.satchel-partial"];
         for name in stale {
             std::fs::write(folder.join(name), "").unwrap();
         }
-        let at_work = named(&folder.join("out"));
+        let in_use = named(&folder.join("out"));
         remove_leftovers(&folder, OsStr::new("out"));
         let left = names(&folder);
         assert!(!left.contains(&stale[0].to_owned()));
         assert!(left.contains(&stale[1].to_owned()) && left.contains(&stale[2].to_owned()) && left.len() == 3);
-        drop(at_work);
+        drop(in_use);
         std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]
     #[cfg(unix)]
-    fn what_is_no_regular_file_stays_what_it_is() {
+    fn links_and_devices_are_not_replaced() {
         use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
         let folder = folder("special");
         let write = |output: Output, text: &str| {
             io::Write::write_all(&mut output.file(), text.as_bytes()).unwrap();
             output.commit().unwrap();
         };
-        // A link stays, and the file behind it is replaced, with its permissions.
+        // A link is kept; the file it points to is replaced and keeps its permissions.
         let (file, link) = (folder.join("elsewhere"), folder.join("link"));
         std::fs::write(&file, "old").unwrap();
         std::fs::set_permissions(&file, Permissions::from_mode(0o640)).unwrap();
@@ -431,10 +430,10 @@ mod tests {
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o640);
         write(Output::create(&link, true, true).unwrap(), "program");
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o750);
-        // One that leads nowhere is neither followed nor replaced.
+        // A broken link is neither followed nor replaced.
         std::fs::remove_file(&file).unwrap();
-        assert!(Output::create(&link, false, true).err().unwrap().to_string().contains("leads nowhere"));
-        // A device takes a stream, and nothing else.
+        assert!(Output::create(&link, false, true).err().unwrap().to_string().contains("broken link"));
+        // A device can only be streamed to.
         let null = Path::new("/dev/null");
         write(Output::create_or_stream(null, false).unwrap(), "gone");
         assert!(Output::create(null, true, true).err().unwrap().to_string().contains("not a regular file"));
@@ -443,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_name_is_replaced_too() {
+    fn a_target_with_a_long_name_can_be_written_and_replaced() {
         let folder = folder("long");
         let target = folder.join("ü".repeat(127));
         for content in ["one", "two"] {
@@ -456,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn unusable_targets_are_named() {
+    fn unusable_targets_are_refused_with_the_reason() {
         let folder = folder("unusable");
         let line = |target: &Path| Output::create(target, true, false).err().unwrap().to_string();
         assert!(line(&folder).contains("is a folder"));

@@ -1,26 +1,26 @@
-//! Coarse work on several threads, or on as many as the system gives: with none to be had, the calling thread does it all.
+//! Coarse-grained parallel work, on as many threads as the system grants; if it grants none, on the calling thread.
 //!
-//! `rayon`'s own pool ends the program where its threads cannot be started (a limit on processes, no memory for stacks), so
-//! nothing here or above uses `rayon` outside of [`on_threads`].
+//! `rayon`'s global pool aborts the program if its threads cannot be started (a process limit, no memory for stacks), so
+//! neither this crate nor its callers use `rayon` outside of [`on_threads`] and [`on_some_threads`].
 
 use std::sync::OnceLock;
 use std::thread::available_parallelism;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-/// Runs `work`, in which `rayon` has a thread for each processor.
+/// Runs `work` in a `rayon` pool with one thread per processor.
 pub fn on_threads<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     static POOL: OnceLock<Option<ThreadPool>> = OnceLock::new();
     let pool = POOL.get_or_init(|| pool(available_parallelism().map_or(1, usize::from)));
     within(pool.as_ref(), work)
 }
 
-/// Runs `work`, in which `rayon` has so many threads, or fewer where the system refuses more.
+/// Runs `work` in a `rayon` pool of `threads` threads, or fewer if the system refuses more.
 pub fn on_some_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R {
     within(pool(threads).as_ref(), work)
 }
 
-/// A pool of so many threads, or fewer; `None` where not one can be started.
+/// A pool of `threads` threads, or fewer; `None` if none can be started.
 fn pool(threads: usize) -> Option<ThreadPool> {
     let halves = std::iter::successors(Some(threads.max(1)), |threads| (*threads > 1).then_some(threads / 2));
     halves.map(|threads| ThreadPoolBuilder::new().num_threads(threads).build()).find_map(Result::ok)
@@ -28,7 +28,7 @@ fn pool(threads: usize) -> Option<ThreadPool> {
 
 fn within<R: Send>(pool: Option<&ThreadPool>, work: impl FnOnce() -> R + Send) -> R {
     let Some(pool) = pool else {
-        // Makes this thread a pool of one, for good, unless it is in one already. That starts none and cannot fail otherwise.
+        // Makes the calling thread a permanent pool of one, which starts no thread. Fails only if it is in a pool already.
         let _ = ThreadPoolBuilder::new().num_threads(1).use_current_thread().build();
         return work();
     };
@@ -42,10 +42,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn work_is_done_with_and_without_threads() {
+    fn work_runs_with_and_without_threads() {
         let sum = || (0..1000_u32).into_par_iter().sum::<u32>();
         assert_eq!((on_threads(sum), on_some_threads(3, sum)), (499_500, 499_500));
-        // On a thread of its own: it stays a pool of one.
+        // On its own thread, since that becomes a pool of one for good.
         let alone = std::thread::spawn(move || {
             let here = std::thread::current().id();
             let elsewhere = || (0..1000).into_par_iter().any(|_| std::thread::current().id() != here);

@@ -1,5 +1,5 @@
-//! What will be packed: every input opened, read where it is small, and validated. Nothing is written here, and the
-//! program that will stand in front is not known yet: one payload goes behind any of them.
+//! What will be packed: every input opened and validated, small ones read. Nothing is written here, and the plan does not
+//! depend on the program: the same payload goes with any of them.
 
 use std::path::{Path, PathBuf};
 
@@ -18,34 +18,34 @@ use crate::{Error, Part, model};
 pub struct Request {
     /// A GGUF, or any part of a split one.
     pub model: PathBuf,
-    /// Adapters to carry, and what each is multiplied with.
+    /// Adapters to include, each with its scale.
     pub adapters: Vec<(PathBuf, f32)>,
-    /// What to call the model; by default what its file says.
+    /// Name of the model; taken from its file if `None`.
     pub name: Option<String>,
     /// Used when a conversation has no system message.
     pub system_prompt: Option<String>,
     /// Defaults for sampling and serving.
     pub settings: Settings,
-    /// Licence texts to carry, by their file names.
+    /// Licence files to include, under their file names.
     pub licenses: Vec<PathBuf>,
-    /// Licence texts that the caller has: name and text.
+    /// Licence texts held by the caller: name and text.
     pub own_licenses: Vec<(String, Vec<u8>)>,
     /// A folder with an `index.html` that replaces `own_page`.
     pub ui: Option<PathBuf>,
-    /// The page that the caller has: paths below the page's root, and content.
+    /// The page held by the caller: paths below the page's root, and content.
     pub own_page: Vec<(String, Vec<u8>)>,
     /// Program and version, for the manifest.
     pub packed_by: String,
 }
 
-/// A payload that can be written, behind any program.
+/// A payload ready to be written after any program.
 #[derive(Debug)]
 pub struct Plan {
     pub(crate) parts: Vec<Part>,
     pub(crate) small: Vec<Small>,
-    /// As it will be written, but for the hashes of the model's parts, which come with the copying.
+    /// Complete but for the hashes of the weights, which are computed while copying.
     manifest: Manifest,
-    /// The payload's hash where it is known before: it is that of a packed file.
+    /// Hash of the payload, if it is taken over from a packed file.
     kept: Option<Digest>,
     inputs: Vec<PathBuf>,
 }
@@ -63,7 +63,7 @@ impl Plan {
     /// Opens and validates everything that `request` names.
     ///
     /// # Errors
-    /// One line about the first input that cannot be packed.
+    /// The first input that cannot be packed.
     pub fn new(request: &Request) -> Result<Self, Error> {
         let (mut parts, gguf) = model::open(&request.model)?;
         let facts = model::facts(&gguf).map_err(|source| Error::Model { path: request.model.clone(), source })?;
@@ -101,15 +101,15 @@ impl Plan {
             beside: None,
             entries: weights.chain(small.iter().map(|small| small.record.clone())).collect(),
         };
-        // The manifest with any hashes is as long as the real one: whatever does not fit shows here.
+        // Hashes do not change the manifest's length, so its limits can be checked now.
         manifest.to_bytes().map_err(written_wrong)?;
         Ok(Self { parts, small, manifest, kept: None, inputs })
     }
 
-    /// The payload of a packed file, unchanged: to stand behind another program.
+    /// The unchanged payload of a packed file, for use with another program.
     ///
     /// # Errors
-    /// One line: the file cannot be read, its small entries are damaged, or it carries no model.
+    /// The file cannot be read, its small entries are damaged, or it carries no model.
     pub fn kept(packed: &PackedFile) -> Result<Self, Error> {
         let bundle = &packed.bundle;
         let path = &packed.path;
@@ -134,7 +134,10 @@ impl Plan {
         }
         let manifest = bundle.manifest.clone();
         if Digest::of(&manifest.to_bytes().map_err(written_wrong)?) != bundle.payload_sha256 {
-            return Err(Error::unfit(path, "its manifest was not written by satchel: its hash could not be kept"));
+            return Err(Error::unfit(
+                path,
+                "its manifest was not written by satchel, so the payload's hash cannot be preserved",
+            ));
         }
         Ok(Self { parts, small, manifest, kept: Some(bundle.payload_sha256), inputs: packed.files() })
     }
@@ -153,17 +156,17 @@ impl Plan {
         Self { parts: Vec::new(), small, manifest, kept: None, inputs: Vec::new() }
     }
 
-    /// What the model will be called.
+    /// Name that the model will have.
     pub fn name(&self) -> &str {
         &self.manifest.name
     }
 
-    /// Size of the model for people.
+    /// The model's size for display.
     pub fn shown_size(&self) -> String {
         model::shown(&self.parts)
     }
 
-    /// Every file that is read.
+    /// Every input file.
     pub(crate) fn inputs(&self) -> &[PathBuf] {
         &self.inputs
     }
@@ -183,7 +186,7 @@ impl Plan {
         parts.chain(small).collect()
     }
 
-    /// The manifest, with the hashes of the model's parts.
+    /// The manifest with the hashes of the weights, in the order of `parts`.
     pub(crate) fn manifest(&self, hashes: &[Digest]) -> Manifest {
         let mut manifest = self.manifest.clone();
         for (entry, sha256) in manifest.entries.iter_mut().zip(hashes) {
@@ -192,18 +195,18 @@ impl Plan {
         manifest
     }
 
-    /// Another manifest for the same entries.
+    /// Replaces the manifest; the entries stay the same.
     pub(crate) fn set_manifest(&mut self, manifest: Manifest) {
         self.manifest = manifest;
     }
 
-    /// The hash that the payload must have, where it is known.
+    /// The hash that the payload must have, if known.
     pub(crate) fn kept_sha256(&self) -> Option<Digest> {
         self.kept
     }
 }
 
-/// A refusal by the container crate of what is to be written.
+/// For `map_err`: the container crate refuses to write the bundle.
 pub(crate) fn written_wrong(error: satchel_container::Error) -> Error {
     Error::Unwritable(error.to_string())
 }
@@ -250,7 +253,7 @@ impl Small {
         Self { record, crc32, method, stored }
     }
 
-    /// Its record once it has its place.
+    /// Its directory record at `header_offset`.
     pub(crate) fn placed(&self, header_offset: u64) -> Record {
         Record {
             name: self.record.name.clone(),
@@ -295,13 +298,13 @@ fn collect(folder: &Path, prefix: &str, files: &mut Vec<(String, PathBuf)>) -> R
         let name = format!("{prefix}/{name}");
         satchel_container::name::check(&name).map_err(|reason| Error::unfit(&path, reason))?;
         let kind = entry.file_type().map_err(Error::file(&path))?;
-        // A link could lead out of the folder, and in a circle.
+        // A link could point outside of the folder, or form a cycle.
         if kind.is_dir() {
             collect(&path, &name, files)?;
         } else if kind.is_file() {
             files.push((name, path));
         } else {
-            return Err(Error::unfit(&path, "is neither a file nor a folder: a page holds no links"));
+            return Err(Error::unfit(&path, "is neither a file nor a folder: a page must not contain links"));
         }
         if files.len() >= satchel_container::ENTRIES_MAX {
             let most = satchel_container::ENTRIES_MAX;

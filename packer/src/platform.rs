@@ -1,7 +1,7 @@
-//! The platforms that Satchel makes executables for: their names, and which one a program is for.
+//! The platforms that Satchel makes executables for: names, and detection of a program's platform.
 //!
-//! A program says itself what it is for; [`Platform::detect`] reads that from its headers, which also serves a packed
-//! file, whose program stands in front. What makes a program fit to be given away is more, and is asked of [`check`].
+//! [`Platform::detect`] reads the platform from a program's headers, and so works on packed files, too. Whether a program is
+//! fit for distribution is a separate question; see [`check`].
 
 mod check;
 mod facts;
@@ -24,20 +24,20 @@ pub use signature::Signature;
 pub enum Platform {
     /// Linux on x86-64, with glibc 2.17 or newer.
     LinuxX86_64,
-    /// Linux on x86-64 without any library: musl systems, empty containers.
+    /// Linux on x86-64, statically linked: for musl systems and empty containers.
     LinuxX86_64Static,
     /// Linux on 64-bit ARM, with glibc 2.17 or newer.
     LinuxAarch64,
     /// Windows 10 or newer on x86-64.
     WindowsX86_64,
-    /// macOS 11 or newer on Apple's processors.
+    /// macOS 11 or newer on Apple silicon.
     MacosAarch64,
-    /// macOS 11 or newer on Intel's.
+    /// macOS 11 or newer on Intel processors.
     MacosX86_64,
 }
 
 impl Platform {
-    /// All of them, in the order in which they are listed.
+    /// All platforms, in display order.
     pub const ALL: [Self; 6] = [
         Self::LinuxX86_64,
         Self::LinuxX86_64Static,
@@ -47,7 +47,7 @@ impl Platform {
         Self::MacosX86_64,
     ];
 
-    /// The name it has on the command line and in file names.
+    /// The name used on the command line and in file names.
     pub fn name(self) -> &'static str {
         match self {
             Self::LinuxX86_64 => "linux-x86_64",
@@ -59,12 +59,12 @@ impl Platform {
         }
     }
 
-    /// What the name of an executable ends with there.
+    /// Suffix of an executable's file name.
     pub fn exe_suffix(self) -> &'static str {
         if self == Self::WindowsX86_64 { ".exe" } else { "" }
     }
 
-    /// What this code was compiled for; `None` where no runtime is made for it.
+    /// The platform this code was compiled for; `None` if Satchel makes no runtime for it.
     pub fn host() -> Option<Self> {
         match (std::env::consts::OS, std::env::consts::ARCH) {
             ("linux", "x86_64") if cfg!(target_env = "musl") => Some(Self::LinuxX86_64Static),
@@ -77,8 +77,8 @@ impl Platform {
         }
     }
 
-    /// What the program at the start of `bytes` is for, by its headers; nothing behind them is read. `None` for anything
-    /// that is no executable of these platforms.
+    /// Platform of the program at the start of `bytes`, from its headers alone. `None` if it is not an executable for any
+    /// of them.
     pub fn detect(bytes: &[u8]) -> Option<Self> {
         match FileKind::parse(bytes).ok()? {
             FileKind::Elf64 => detect_elf(bytes),
@@ -112,9 +112,9 @@ fn detect_elf(bytes: &[u8]) -> Option<Platform> {
         return None;
     }
     let segments = header.program_headers(endian, bytes).ok()?;
-    // Only a program that asks for libraries names a loader.
+    // Dynamically linked programs have an interpreter.
     let loaded = segments.iter().any(|segment| segment.p_type(endian) == elf::PT_INTERP);
-    // A shared library names none either, but is not entered at an address.
+    // A shared library has no entry point.
     if header.e_entry(endian) == 0 {
         return None;
     }
@@ -132,9 +132,9 @@ impl fmt::Display for Platform {
     }
 }
 
-/// A name that is no platform's.
+/// The name of no known platform.
 #[derive(Debug, thiserror::Error)]
-#[error("there is no platform `{0}`; there are {names}", names = Platform::ALL.map(Platform::name).join(", "))]
+#[error("unknown platform `{0}`; known are {names}", names = Platform::ALL.map(Platform::name).join(", "))]
 pub struct UnknownPlatform(String);
 
 impl FromStr for Platform {
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_say_what_a_program_is_for() {
+    fn the_platform_is_detected_from_headers() {
         use Platform::*;
         let (dynamic, load) = (elf::PT_INTERP, elf::PT_LOAD);
         let (x86, arm) = (macho::CPU_TYPE_X86_64, macho::CPU_TYPE_ARM64);
@@ -208,19 +208,19 @@ mod tests {
         ] {
             assert_eq!(Platform::detect(&bytes), expected, "{:02x?}", &bytes[..24.min(bytes.len())]);
             for end in 0..bytes.len() {
-                assert_eq!(Platform::detect(&bytes[..end]), None, "cut at {end}");
+                assert_eq!(Platform::detect(&bytes[..end]), None, "truncated to {end} bytes");
             }
         }
     }
 
     #[test]
-    fn this_program_is_for_the_platform_it_runs_on() {
+    fn the_running_program_is_detected_as_the_host_platform() {
         let program = std::fs::read(std::env::current_exe().unwrap()).unwrap();
         assert_eq!(Platform::detect(&program), Platform::host());
     }
 
     #[test]
-    fn names_are_read_back_and_others_are_refused_with_the_list() {
+    fn names_round_trip_and_unknown_ones_are_refused_with_the_list() {
         for platform in Platform::ALL {
             assert_eq!(platform.name().parse::<Platform>().unwrap(), platform);
         }

@@ -1,4 +1,4 @@
-//! What stands in front of a payload: an executable in a file, or one that was taken out of a bundle into memory.
+//! The executable that precedes a payload, in a file or in memory.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -8,26 +8,26 @@ use satchel_container::{Bundle, Digest};
 use crate::files::{disk_bytes, open_regular, read_at, read_exact_at};
 use crate::{Error, macho};
 
-/// Bytes at the start of a program that say what it is for: headers of every format fit.
+/// Enough of a program's start to hold the headers of every format.
 pub(crate) const HEAD_BYTES: usize = 64 * 1024;
-/// Largest program that is taken into memory: several times what any runtime has.
+/// Largest program that is read into memory: several times the size of any runtime.
 const IN_MEMORY_MAX_BYTES: u64 = 512 << 20;
 
 /// An executable without a payload.
 #[derive(Debug)]
 pub struct Program {
-    /// The file it is, or came from; for messages.
+    /// The file it comes from, for messages.
     pub(crate) path: PathBuf,
     pub(crate) source: Source,
     pub(crate) bytes: u64,
     pub(crate) disk_bytes: u64,
-    /// What it should hash to, where that is known.
+    /// Expected hash, if known.
     pub(crate) sha256: Option<Digest>,
-    /// Windows starts it as an executable image, which has its limit of size.
+    /// A PE image, which Windows limits in size.
     pub(crate) is_pe: bool,
-    /// The payload goes into a segment of this Mach-O, and this behind it.
+    /// For a Mach-O with the payload in a segment: what follows the payload.
     pub(crate) ending: Option<macho::Ending>,
-    /// It shall get such a segment once the payload's length is known.
+    /// A Mach-O that gets such a segment once the payload's length is known.
     pub(crate) signable: bool,
 }
 
@@ -40,10 +40,10 @@ pub(crate) enum Source {
 }
 
 impl Program {
-    /// The executable at `path`; of a packed file, the program in front.
+    /// The executable at `path`; for a packed file, its program without the payload.
     ///
     /// # Errors
-    /// It cannot be read, is no executable, or its bundle is damaged.
+    /// The file cannot be read, is not an executable, or its bundle is damaged.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let mut file = open_regular(path, "give a satchel, or a file that satchel packed")?;
         let facts = file.metadata().map_err(Error::file(path))?;
@@ -55,7 +55,7 @@ impl Program {
         let bundle = Bundle::open_from(&mut file).map_err(Error::bundle(path))?;
         if bundle.as_ref().is_some_and(|bundle| bundle.in_segment) {
             let what =
-                "is in the form for signing, whose program goes with its payload alone: name another with --engine";
+                "is in the signable form, whose program only works with its own payload: name another with --engine";
             return Err(Error::unfit(path, what));
         }
         let (bytes, sha256) = match &bundle {
@@ -104,7 +104,7 @@ impl Program {
         match &self.source {
             Source::Memory(content) => Ok(content.clone()),
             Source::File(_) if self.bytes > IN_MEMORY_MAX_BYTES => {
-                Err(Error::unfit(&self.path, "is far larger than a satchel: give another program"))
+                Err(Error::unfit(&self.path, "is too large to be a satchel: give another program"))
             }
             Source::File(file) => {
                 let mut content = vec![0; self.bytes as usize];
@@ -118,6 +118,6 @@ impl Program {
     }
 
     pub(crate) fn damaged(&self) -> Error {
-        Error::unfit(&self.path, "the program in front of its bundle is damaged: get the file again")
+        Error::unfit(&self.path, "the program before its bundle is damaged: get the file again")
     }
 }

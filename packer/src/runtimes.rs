@@ -1,7 +1,7 @@
-//! The programs that one file has to give: its own, and those of other platforms that it carries.
+//! The programs available in one file: its own, and those it carries for other platforms.
 //!
-//! A release of satchel carries the others' runtimes as entries of its own bundle, `runtimes/PLATFORM`; a universal file
-//! carries them in the bundle of its program, before the payload. A development build has only itself.
+//! A release of satchel carries the runtimes of other platforms as entries of its own bundle, `runtimes/PLATFORM`; a
+//! universal file carries them in its program's bundle, before the payload. A development build has only itself.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -15,21 +15,21 @@ use crate::platform::Platform;
 use crate::program::HEAD_BYTES;
 use crate::{Error, Program};
 
-/// What a file has to give.
+/// The programs available in one file.
 #[derive(Debug)]
 pub struct Runtimes {
     path: PathBuf,
     file: File,
-    /// The program in front, where it is one for a single platform.
+    /// The file's own program, if it is for a single platform.
     own: Option<(Platform, Program)>,
     carried: Vec<(Platform, Entry)>,
 }
 
 impl Runtimes {
-    /// Those of the executable at `path`: a satchel, or a packed file.
+    /// The programs in the executable at `path`: a satchel, or a packed file.
     ///
     /// # Errors
-    /// It cannot be read, or its bundle is damaged.
+    /// The file cannot be read, or its bundle is damaged.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let mut file = open_regular(path, "give a satchel, or a file that satchel packed")?;
         let file_bytes = file.metadata().map_err(Error::file(path))?.len();
@@ -38,7 +38,7 @@ impl Runtimes {
         let mut carried: Vec<_> = bundle.iter().flat_map(carried).collect();
         let mut sha256 = bundle.as_ref().map(|bundle| bundle.program_sha256);
         let mut own_bytes = program_bytes;
-        // A universal file's program is a bundle itself, which the payload stands behind.
+        // A universal file's program ends with a bundle of its own, before the payload.
         let inner = match &bundle {
             Some(_) => Bundle::open_within(&mut file, program_bytes).map_err(Error::bundle(path))?,
             None => None,
@@ -50,7 +50,7 @@ impl Runtimes {
         let mut head = vec![0; HEAD_BYTES];
         let read = read_at(&file, &mut head, 0).map_err(Error::file(path))?;
         let platform = Platform::detect(&head[..read]);
-        // What is carried for the same platform is its native form, and what is in front a universal one.
+        // If the file also carries a runtime for the platform that its head shows, the head is that of a universal program.
         let in_front = platform
             .filter(|platform| carried.iter().all(|(other, _)| other != platform))
             .filter(|_| bundle.as_ref().is_none_or(|bundle| !bundle.in_segment));
@@ -64,12 +64,12 @@ impl Runtimes {
         Ok(Self { path: path.to_owned(), file, own, carried })
     }
 
-    /// The file.
+    /// Path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The platforms there is a program for, in the order of [`Platform::ALL`].
+    /// Platforms with a program, in the order of [`Platform::ALL`].
     pub fn platforms(&self) -> Vec<Platform> {
         let has = |platform: &Platform| {
             self.own.as_ref().is_some_and(|(own, _)| own == platform)
@@ -78,10 +78,10 @@ impl Runtimes {
         Platform::ALL.into_iter().filter(has).collect()
     }
 
-    /// The program for `platform`, checked against its hash and its own headers.
+    /// The program for `platform`. A carried one is verified against its hash and headers.
     ///
     /// # Errors
-    /// There is none, or it is damaged.
+    /// There is no program for `platform`, or it is damaged.
     pub fn program(&self, platform: Platform) -> Result<Program, Error> {
         if let Some((_, entry)) = self.carried.iter().find(|(carried, _)| *carried == platform) {
             return Ok(Program::in_memory(&self.path, self.inflate(platform, entry)?));
@@ -98,12 +98,12 @@ impl Runtimes {
     }
 
     fn inflate(&self, platform: Platform, entry: &Entry) -> Result<Vec<u8>, Error> {
-        // Of a size that opening the bundle has limited.
+        // Opening the bundle has limited the size.
         let mut stored = vec![0; entry.stored_bytes as usize];
         read_exact_at(&self.file, &mut stored, entry.offset).map_err(Error::file(&self.path))?;
         let content = entry.decode(&stored).map_err(Error::bundle(&self.path))?.into_owned();
         if Platform::detect(&content) != Some(platform) {
-            return Err(Error::unfit(&self.path, format!("entry {} is no program for {platform}", entry.name)));
+            return Err(Error::unfit(&self.path, format!("entry {} is not a program for {platform}", entry.name)));
         }
         Ok(content)
     }
@@ -113,10 +113,10 @@ impl Runtimes {
         let has = if has.is_empty() { "none".to_owned() } else { has.join(", ") };
         let advice =
             "a release of satchel carries all of them, a development build only itself: name a release with --engine";
-        Error::unfit(&self.path, format!("carries no program for {platform}, it has {has}; {advice}"))
+        Error::unfit(&self.path, format!("carries no program for {platform}, only for: {has}; {advice}"))
     }
 
-    /// The carried form of `programs`: entries for the bundle of a release, or of a universal file.
+    /// `programs` as entries for the bundle of a release or of a universal file.
     pub(crate) fn entries(programs: &[(Platform, Vec<u8>)]) -> Vec<Small> {
         use rayon::prelude::*;
         let one = |(platform, content): &(Platform, Vec<u8>)| {
@@ -130,7 +130,7 @@ fn entry_name(platform: Platform) -> String {
     format!("runtimes/{platform}")
 }
 
-/// Runtimes of platforms that this version does not know are another version's; they are passed over.
+/// Runtimes in a bundle; those of unknown platforms, from another version of satchel, are skipped.
 fn carried(bundle: &Bundle) -> impl Iterator<Item = (Platform, Entry)> {
     bundle.runtime_entries().filter_map(|entry| {
         let platform = Platform::ALL.into_iter().find(|platform| entry.name == entry_name(*platform))?;

@@ -1,4 +1,4 @@
-//! Checks every hash of a packed file: its program's, its manifest's, and each entry's.
+//! Verifies every hash of a packed file: program, manifest, and each entry.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -12,27 +12,27 @@ use crate::files::{open_regular, read_exact_at};
 use crate::parallel::on_threads;
 use crate::{Error, Observer};
 
-/// What was found of one piece of the file.
+/// Result for one piece of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checked {
     /// `program`, or the entry's name.
     pub name: String,
-    /// Its size in bytes.
+    /// Uncompressed size in bytes.
     pub size: u64,
-    /// The hash it should have.
+    /// Hash from the bundle.
     pub expected: Digest,
-    /// The hash it has; `None` where it cannot be inflated to what was packed.
+    /// Computed hash; `None` if a compressed entry does not decompress to the packed content.
     pub actual: Option<Digest>,
 }
 
 impl Checked {
-    /// Whether it is as it was packed.
+    /// Whether the hash matches.
     pub fn is_good(&self) -> bool {
         self.actual == Some(self.expected)
     }
 }
 
-/// A packed file, opened for checking or for taking out entries.
+/// A packed file, opened for verification or extraction.
 #[derive(Debug)]
 pub struct PackedFile {
     /// The file that holds the payload.
@@ -40,16 +40,16 @@ pub struct PackedFile {
     pub(crate) file: File,
     /// Its bundle.
     pub bundle: Bundle,
-    /// The program whose payload lies beside it: that file was named.
+    /// The program, if it is a separate file.
     program: Option<Box<PackedFile>>,
 }
 
 impl PackedFile {
-    /// Opens the packed file at `path`. A program whose payload lies beside it stands for both.
+    /// Opens the packed file at `path`. If that is a program whose payload is a separate file, both are opened.
     ///
     /// # Errors
-    /// It cannot be read, holds no bundle, or one that is damaged or newer than this program; the payload beside it is
-    /// missing, or another.
+    /// The file cannot be read, or holds no bundle or one that is damaged or too new; a separate payload is missing or
+    /// belongs to another program.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let program = Self::open_one(path)?;
         let Some(beside) = program.bundle.manifest.beside.clone() else { return Ok(program) };
@@ -72,20 +72,20 @@ impl PackedFile {
         Ok(Self { path: path.to_owned(), file, bundle, program: None })
     }
 
-    /// The file that holds the payload: the one that was named, or the one beside it.
+    /// The file that holds the payload: the one that was opened, or the one beside it.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Every file it is made of.
+    /// Its files: the payload's, preceded by the program if that is separate.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         self.program.iter().flat_map(|program| program.files()).chain([self.path.clone()]).collect()
     }
 
-    /// Hashes everything, pieces in parallel. The rows come in the file's order.
+    /// Hashes everything, pieces in parallel. Rows are in file order.
     ///
     /// # Errors
-    /// Reading failed, or the observer stopped it. A wrong hash is no error but a row that is not good.
+    /// Reading failed, or the observer cancelled. A hash mismatch is not an error; see [`Checked::is_good`].
     pub fn verify(&self, observer: &dyn Observer) -> Result<Vec<Checked>, Error> {
         let mut rows = match &self.program {
             None => Vec::new(),
@@ -134,7 +134,7 @@ impl PackedFile {
         Ok(Checked { name: entry.name.clone(), size: entry.size, expected: entry.sha256, actual })
     }
 
-    /// The bytes that the file holds of an entry; for small ones.
+    /// An entry's stored bytes; for small entries.
     pub(crate) fn stored(&self, entry: &Entry) -> std::io::Result<Vec<u8>> {
         let bytes = usize::try_from(entry.stored_bytes).map_err(std::io::Error::other)?;
         let mut stored = vec![0; bytes];

@@ -1,8 +1,8 @@
-//! Writes a planned payload behind a program: program, entries, and what closes the file, each at the offset that the
-//! layout gives it.
+//! Writes a program followed by a planned payload: entries, manifest, directory and tail, at the offsets that the layout
+//! computed.
 //!
-//! Windows starts no executable image of 4 GiB. Where a file for it would be that large, two are written: the program
-//! with a bundle that names the payload's hash, and the payload beside it.
+//! Windows does not start an executable of 4 GiB or more. If a file for it would be that large, two are written: the
+//! program with a bundle that names the payload's hash, and the payload beside it.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -17,19 +17,19 @@ use crate::plan::{Plan, written_wrong};
 use crate::program::{Program, Source};
 use crate::{Error, Observer, macho};
 
-/// Windows' loader refuses executable files from this size on.
+/// The Windows loader refuses executable files of this size or larger.
 const PE_MAX_BYTES: u64 = u32::MAX as u64;
 
-/// What stands at the beginning of a payload file that has no program.
+/// Takes the program's place in a separate payload file, for a reader of its first bytes.
 const PAYLOAD_NOTE: &[u8] =
     b"This file is the payload of the Satchel program of the same name: keep both in one folder, and start that one.\n";
 
-/// Where the bundle goes.
+/// Where the bundle is written.
 #[derive(Clone, Copy, Debug)]
 pub struct Target<'a> {
     /// The file.
     pub path: &'a Path,
-    /// Whether it may replace one that is there.
+    /// Whether it may replace an existing file.
     pub force: bool,
 }
 
@@ -38,21 +38,21 @@ pub struct Target<'a> {
 pub struct Packed {
     /// The file to start.
     pub path: PathBuf,
-    /// The file that holds the payload, where the first cannot.
+    /// The file that holds the payload, if it is separate.
     pub beside: Option<PathBuf>,
-    /// Size of all.
+    /// Total size of the files.
     pub bytes: u64,
     /// Hash of everything but the program.
     pub payload_sha256: Digest,
-    /// Hashes of the model's parts, in order.
+    /// Hashes of the model's parts and of the adapters, in order.
     pub model_sha256: Vec<Digest>,
 }
 
 impl Plan {
-    /// Checks what can be checked of `target` before the work: it may be written, is no input, and has room.
+    /// Checks before packing that `target` can be written, is not an input, and has enough space.
     ///
     /// # Errors
-    /// One line; nothing was written.
+    /// The first check that fails; nothing was written.
     pub fn check_target(&self, program: &Program, target: Target<'_>) -> Result<(), Error> {
         for path in [Some(target.path.to_owned()), self.payload_path(program, target)?].into_iter().flatten() {
             let mut inputs = self.inputs().iter().chain([&program.path]);
@@ -62,8 +62,8 @@ impl Plan {
             let trial = Output::create(&path, true, target.force)?;
             let folder = folder_of(&path);
             let free_bytes = fs4::available_space(folder).map_err(Error::file(folder))?;
-            // Where the file system lets two files share blocks, the model takes no room. To find out costs little, but
-            // is only of use when there is not enough.
+            // If the file system can share blocks between files, the model takes no extra space. Tested only when space is
+            // short.
             if self.needed_bytes(program) > free_bytes
                 && !self.parts.iter().all(|part| shares_blocks(&part.file, trial.file()))
             {
@@ -73,10 +73,10 @@ impl Plan {
         Ok(())
     }
 
-    /// Writes the bundle. It has its name only when it is whole; until then, and after any failure, nothing is there.
+    /// Writes the bundle. The target appears only when it is complete; after a failure nothing is left.
     ///
     /// # Errors
-    /// One line: an input cannot be read or changed meanwhile, the target cannot be written, or the observer stopped it.
+    /// An input cannot be read or has changed, the target cannot be written, or the observer cancelled.
     pub fn write(&self, program: &Program, target: Target<'_>, observer: &dyn Observer) -> Result<Packed, Error> {
         if program.signable {
             let made = macho::with_segment(program, self.bundle_end(macho::program_bytes(program)?)?)?;
@@ -97,13 +97,13 @@ impl Plan {
         observer.flushing();
         payload.commit()?;
         output.commit().inspect_err(|_| {
-            // Without its program nobody would know what it is.
+            // A payload without its program is of no use.
             let _ = std::fs::remove_file(&payload_path);
         })?;
         Ok(Packed { path: started.path, beside: Some(payload_path), bytes: started.bytes + written.bytes, ..written })
     }
 
-    /// The bundle behind a program whose payload lies beside it.
+    /// The bundle of a program whose payload is a separate file.
     fn pointer(&self, payload_sha256: Digest) -> Self {
         let mut pointer = Self::of_runtimes(Vec::new(), &self.manifest(&[]).packed_by);
         pointer.set_manifest(Manifest {
@@ -116,29 +116,29 @@ impl Plan {
         pointer
     }
 
-    /// Where the payload goes when it cannot go behind the program.
+    /// Path of a separate payload file; `None` if the payload goes into the program's file.
     fn payload_path(&self, program: &Program, target: Target<'_>) -> Result<Option<PathBuf>, Error> {
         let beside = program.is_pe && self.file_bytes(program)? >= PE_MAX_BYTES;
-        // Beside the file itself: that is where the program looks for it, by whatever link it was started.
+        // Beside the file that a link resolves to: the program looks for it there, whichever link started it.
         Ok(beside.then(|| Beside::path(&without_links(target.path))))
     }
 
-    /// Size of the file behind this program.
+    /// Size of the packed file with this program.
     ///
     /// # Errors
-    /// It would be larger than any file.
+    /// It would exceed the largest possible file.
     pub fn file_bytes(&self, program: &Program) -> Result<u64, Error> {
         self.bundle_end(program.bytes)
     }
 
-    /// Where the bundle ends behind a program of this length.
+    /// End offset of the bundle after a program of this length.
     fn bundle_end(&self, program_bytes: u64) -> Result<u64, Error> {
         let items = self.items();
         let offsets = layout::place(program_bytes, &items).map_err(written_wrong)?;
         let end = offsets.iter().zip(&items).next_back().map_or(program_bytes, |(offset, item)| {
             offset.saturating_add(directory::local_header_bytes(&item.name)).saturating_add(item.stored_bytes)
         });
-        // What closes it has one length, whatever the hashes are.
+        // The closing records' length does not depend on the hashes.
         let unknown = Digest([0; 32]);
         let records = self.records(&offsets, &vec![(unknown, 0); self.parts.len()]);
         let manifest = self.manifest(&vec![unknown; self.parts.len()]);
@@ -146,7 +146,7 @@ impl Plan {
         Ok(end.saturating_add(closing.len() as u64))
     }
 
-    /// Every entry's record, in the file's order; `hashes` are the model's parts'.
+    /// Records of all entries, in file order; `hashes` are those of the weights.
     fn records(&self, offsets: &[u64], hashes: &[(Digest, u32)]) -> Vec<Record> {
         let parts = self.parts.iter().zip(hashes).zip(offsets).map(|((part, (_, crc32)), offset)| Record {
             name: part.entry_name.clone(),
@@ -172,7 +172,7 @@ impl Plan {
         Ok((output, packed))
     }
 
-    /// Bytes that the file will take: less than its size where the model's file has holes.
+    /// Bytes that the file will occupy on disk: less than its size if the model's file is sparse.
     fn needed_bytes(&self, program: &Program) -> u64 {
         let parts = self.parts.iter().map(|part| part.disk_bytes.saturating_add(satchel_container::ALIGNMENT_BYTES));
         let small = self.small.iter().map(|small| small.stored.len() as u64 + 1024);
@@ -190,7 +190,7 @@ impl Plan {
     }
 }
 
-/// Passes on the wish to stop, and nothing of the progress: a second, small file of one work.
+/// Forwards cancellation but not progress: for the second, small file of one job.
 struct Unwatched<'a>(&'a dyn Observer);
 
 impl Observer for Unwatched<'_> {
@@ -202,7 +202,7 @@ impl Observer for Unwatched<'_> {
     }
 }
 
-/// Whether the file system lets `to`, which is empty, share the blocks of `from`. Leaves `to` with them.
+/// Whether the empty file `to` can share the blocks of `from`. On success `to` holds them.
 fn shares_blocks(from: &File, to: &File) -> bool {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     return rustix::fs::ioctl_ficlone(to, from).is_ok();
@@ -236,7 +236,7 @@ impl Writing<'_> {
             part.check_unchanged()?;
             if part.sha256.is_some_and(|expected| expected != copied.sha256) {
                 let name = &part.entry_name;
-                let what = format!("entry {name} does not have its SHA-256, it is damaged: get the file again");
+                let what = format!("entry {name} does not match its SHA-256, it is damaged: get the file again");
                 return Err(Error::unfit(&part.path, what));
             }
             hashes.push((copied.sha256, copied.crc32));
@@ -285,7 +285,7 @@ impl Writing<'_> {
     }
 
     fn copy(&self, from: Range<'_>, path: &Path, offset: u64) -> Result<Hashes, Error> {
-        // The file gets its length first, so that holes of the source can stay holes.
+        // Extend the file first, so that holes of the source can stay holes.
         self.file.set_len(offset + from.bytes).map_err(|error| self.write_failed(error))?;
         copy(from, self.file, offset, self.observer).map_err(|stopped| self.stopped(stopped, path))
     }

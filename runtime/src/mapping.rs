@@ -1,8 +1,8 @@
-//! Memory-mapped files: the one place that maps, and why that is sound.
+//! Memory-mapped files: the only module that maps, and why that is sound.
 //!
-//! A mapping is shared and read-only, so two processes on the same file share one page cache and the weights are never copied. A
-//! file truncated while mapped faults beyond its end: `fault.rs` turns that into a line that names it. Nothing here knows what
-//! the bytes mean.
+//! A mapping is shared and read-only, so two processes on the same file share one page cache and the weights are never copied.
+//! A file truncated while mapped faults beyond its end: `fault.rs` turns that into a line that names it. Nothing here knows
+//! what the bytes mean.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -61,7 +61,7 @@ impl MappedFile {
         Ok(Self { path: path.to_owned(), map: Arc::new(map) })
     }
 
-    /// The path it was opened by.
+    /// The path it was opened with.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     #[cfg(unix)]
-    fn a_pipe_is_refused_at_once() {
+    fn a_pipe_is_refused_without_blocking() {
         let folder = tempfile::tempdir().unwrap();
         let pipe = folder.path().join("pipe");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());

@@ -1,4 +1,4 @@
-//! The load commands of a 64-bit little-endian Mach-O: what refers to `__LINKEDIT`, and room for one segment more.
+//! The load commands of a 64-bit little-endian Mach-O: moves everything that refers to `__LINKEDIT`, and adds a segment.
 
 use super::PAGE_BYTES;
 
@@ -13,16 +13,16 @@ const DYLD_INFO: u32 = 0x22;
 const DYLD_INFO_ONLY: u32 = 0x8000_0022;
 const CODE_SIGNATURE: u32 = 0x1d;
 const CHAINED_FIXUPS: u32 = 0x8000_0034;
-/// Commands of the form `linkedit_data_command`, the signature aside: split info, function starts, data in code,
+/// Commands of the form `linkedit_data_command`, except the signature: split info, function starts, data in code,
 /// designated requirements, optimisation hints, exports trie.
 const LINKEDIT_DATA: [u32; 6] = [0x1e, 0x26, 0x29, 0x2b, 0x2e, 0x8000_0033];
-/// Read, and nothing else: `VM_PROT_READ`.
+/// `VM_PROT_READ`.
 const READ_ONLY: u32 = 1;
 
 /// The segment's name; `satchel_container` looks for it.
 const SEGMENT_NAME: &[u8] = satchel_container::MACHO_SEGMENT;
 
-/// A range of the file and of memory.
+/// Where `__LINKEDIT` lies: its load command, its address, and its range in the file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Linkedit {
     command: usize,
@@ -31,26 +31,26 @@ pub(super) struct Linkedit {
     pub(super) bytes: u64,
 }
 
-/// What has to change, and where it is.
+/// The fields that have to change, by offset in the file.
 #[derive(Debug)]
 pub(super) struct Commands {
     pub(super) linkedit: Linkedit,
-    /// Where the old signature begins.
+    /// File offset of the old signature.
     pub(super) signature: Option<u64>,
     /// Length of `__TEXT` in the file.
     pub(super) text_bytes: u64,
-    /// Places of 32-bit file offsets into `__LINKEDIT`.
+    /// Positions of 32-bit file offsets that point into `__LINKEDIT`.
     offsets: Vec<usize>,
     signature_command: Option<usize>,
     end: usize,
-    /// Where the first section's bytes begin: commands may grow up to there.
+    /// File offset of the first section's data: load commands may grow up to there.
     room_end: u64,
 }
 
 impl Commands {
     pub(super) fn read(content: &[u8]) -> Result<Self, String> {
         if u32_at(content, 0)? != MAGIC_64 {
-            return Err("it is no 64-bit Mach-O program".to_owned());
+            return Err("it is not a 64-bit Mach-O program".to_owned());
         }
         let mut found = Self {
             linkedit: Linkedit { command: 0, address: 0, offset: 0, bytes: 0 },
@@ -62,7 +62,7 @@ impl Commands {
             room_end: u64::MAX,
         };
         if found.end > content.len() {
-            return Err("its load commands are cut short".to_owned());
+            return Err("its load commands are truncated".to_owned());
         }
         let mut at = HEADER_BYTES;
         for _ in 0..u32_at(content, 16)? {
@@ -85,15 +85,17 @@ impl Commands {
         Ok(found)
     }
 
-    /// Takes down what matters of the command that lies at `at` and has these bytes.
+    /// Records the relevant fields of `command`, which lies at `at`.
     fn command(&mut self, command: &[u8], at: usize) -> Result<(), String> {
         let fields: &[usize] = match u32_at(command, 0)? {
             SEGMENT_64 => return self.segment(command, at),
             CHAINED_FIXUPS => {
-                return Err("it has chained fixups, which count segments: link it without them".to_owned());
+                return Err(
+                    "it has chained fixups, which depend on the number of segments: link it without them".to_owned()
+                );
             }
             CODE_SIGNATURE => {
-                u32_at(command, 12)?; // its length, which is written again
+                u32_at(command, 12)?; // bounds check: `write` updates the length
                 self.signature = Some(u64::from(u32_at(command, 8)?));
                 self.signature_command = Some(at);
                 return Ok(());
@@ -105,7 +107,7 @@ impl Commands {
             _ => &[],
         };
         for field in fields {
-            // Zero: it has no such table.
+            // Zero means there is no such table.
             if u32_at(command, *field)? != 0 {
                 self.offsets.push(at + field);
             }
@@ -114,7 +116,7 @@ impl Commands {
     }
 
     fn segment(&mut self, command: &[u8], at: usize) -> Result<(), String> {
-        let name = command.get(8..24).ok_or("its load commands are cut short")?;
+        let name = command.get(8..24).ok_or("its load commands are truncated")?;
         let (address, offset, bytes) = (u64_at(command, 24)?, u64_at(command, 40)?, u64_at(command, 48)?);
         if name.starts_with(b"__LINKEDIT\0") {
             self.linkedit = Linkedit { command: at, address, offset, bytes };
@@ -131,7 +133,7 @@ impl Commands {
         Ok(())
     }
 
-    /// Writes the commands for a payload segment from `begin` to `end`, with `__LINKEDIT` behind it at `offset`.
+    /// Updates the commands for a payload segment from `begin` to `end`, with `__LINKEDIT` moved to `offset` after it.
     pub(super) fn write(
         &self,
         content: &mut [u8],
@@ -160,7 +162,7 @@ impl Commands {
         put_u64(content, at + 32, linkedit_bytes.next_multiple_of(PAGE_BYTES));
         put_u64(content, at + 40, offset);
         put_u64(content, at + 48, linkedit_bytes);
-        // The new command goes in front of __LINKEDIT's, which must stay the last segment.
+        // The new command goes before that of __LINKEDIT, which must stay the last segment.
         content.copy_within(at..self.end, at + SEGMENT_BYTES);
         let command = &mut content[at..at + SEGMENT_BYTES];
         command.fill(0);
@@ -181,7 +183,7 @@ impl Commands {
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Result<u32, String> {
-    let field = bytes.get(at..at + 4).ok_or("its load commands are cut short")?;
+    let field = bytes.get(at..at + 4).ok_or("its load commands are truncated")?;
     Ok(u32::from_le_bytes([field[0], field[1], field[2], field[3]]))
 }
 

@@ -3,11 +3,11 @@
 //! ```text
 //! 0           headers, __TEXT, __DATA…   of the runtime, with one load command more
 //! segment     __SATCHEL                  the bundle, its offsets counted from the start of the file
-//! behind it   __LINKEDIT                 moved; the signature is its end, as `codesign` wants it
+//! after it    __LINKEDIT                 moved; ends with the signature, as `codesign` requires
 //! ```
 //!
-//! `codesign` and notarisation refuse a file with bytes that no segment holds, which is what a payload behind the program
-//! is. Zip tools look for their directory at the end of a file and do not find it here: this form is not for `unzip`.
+//! `codesign` and notarisation refuse a file with bytes outside of any segment, such as a payload appended to the program.
+//! Zip tools look for their directory at the end of a file and do not find it in this form.
 //! Formats: Apple's `mach-o/loader.h` and `kern/cs_blobs.h`.
 
 mod commands;
@@ -20,35 +20,35 @@ use crate::files::write_all_at;
 use crate::{Error, Observer, Program};
 use commands::Commands;
 
-/// Segments begin on pages; arm64 has the larger ones.
+/// Segment alignment: the page size of arm64, the larger of the two.
 pub(crate) const PAGE_BYTES: u64 = 16 * 1024;
 
 /// What follows the payload's segment.
 #[derive(Clone, Debug)]
 pub(crate) struct Ending {
-    /// `__LINKEDIT` without a signature.
+    /// `__LINKEDIT` without its signature.
     linkedit: Vec<u8>,
-    /// Where it goes.
+    /// Its new file offset.
     offset: u64,
-    /// Length of `__TEXT` in the file, which the signature names.
+    /// Length of `__TEXT` in the file, which the signature contains.
     text_bytes: u64,
     identifier: String,
 }
 
-/// Bytes of the program in front of a payload in this form.
+/// Length of the program before the payload in this form.
 ///
 /// # Errors
-/// The program is no Mach-O that can be built upon.
+/// The program is not a Mach-O that can be extended.
 pub(crate) fn program_bytes(program: &Program) -> Result<u64, Error> {
     let content = program.content()?;
     let commands = Commands::read(&content).map_err(|line| unfit(program, line))?;
     Ok(commands.linkedit.offset.next_multiple_of(PAGE_BYTES))
 }
 
-/// The program with a segment that holds the bundle up to `bundle_end`.
+/// The program with a segment for a bundle that ends at `bundle_end`.
 ///
 /// # Errors
-/// The program is no Mach-O that can be built upon, or the file would be too large for one.
+/// The program is not a Mach-O that can be extended, or the file would exceed the format's limit.
 pub(crate) fn with_segment(program: &Program, bundle_end: u64) -> Result<Program, Error> {
     let mut content = program.content()?;
     let parts = build(&mut content, bundle_end).map_err(|line| unfit(program, line))?;
@@ -58,7 +58,7 @@ pub(crate) fn with_segment(program: &Program, bundle_end: u64) -> Result<Program
 }
 
 fn unfit(program: &Program, line: String) -> Error {
-    Error::unfit(&program.path, format!("the signable form cannot be made of it: {line}"))
+    Error::unfit(&program.path, format!("cannot be made into the signable form: {line}"))
 }
 
 fn build(content: &mut Vec<u8>, bundle_end: u64) -> Result<Ending, String> {
@@ -74,8 +74,8 @@ fn build(content: &mut Vec<u8>, bundle_end: u64) -> Result<Ending, String> {
     let identifier = "satchel".to_owned();
     let signature_bytes = signature::bytes(signed_end, &identifier);
     if signed_end + signature_bytes > u64::from(u32::MAX) {
-        return Err("with this model the file has 4 GiB or more, which a Mach-O cannot refer to; \
-                    take the plain form, or a smaller model"
+        return Err("with this model the file would have 4 GiB or more, beyond the offsets of a Mach-O; \
+                    use the native form, or a smaller model"
             .to_owned());
     }
     content.truncate(commands.linkedit.offset as usize);
@@ -84,10 +84,10 @@ fn build(content: &mut Vec<u8>, bundle_end: u64) -> Result<Ending, String> {
     Ok(Ending { linkedit, offset, text_bytes: commands.text_bytes, identifier })
 }
 
-/// For the fuzz targets: the program's head in this form, for a bundle of so many bytes.
+/// For the fuzz targets: the program's head in this form, for a bundle of `bundle_bytes`.
 ///
 /// # Errors
-/// The program is no Mach-O that can be built upon.
+/// The program is not a Mach-O that can be extended.
 #[cfg(fuzzing)]
 pub fn head_for_signing(program: &[u8], bundle_bytes: u64) -> Result<Vec<u8>, String> {
     let mut content = program.to_vec();

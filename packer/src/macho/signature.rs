@@ -1,6 +1,6 @@
-//! An ad-hoc code signature: a directory with the SHA-256 of every page, big-endian as all of Apple's blobs are.
+//! Writes an ad-hoc code signature: a big-endian directory with the SHA-256 of every page.
 //!
-//! It is what `codesign -s -` makes, and what a certificate's signature replaces. Format: Apple's `kern/cs_blobs.h`.
+//! It corresponds to `codesign -s -`; signing with a certificate replaces it. Format: Apple's `kern/cs_blobs.h`.
 
 use std::fs::File;
 
@@ -14,7 +14,7 @@ use crate::parallel::on_threads;
 
 const EMBEDDED_SIGNATURE: u32 = 0xfade_0cc0;
 const CODE_DIRECTORY: u32 = 0xfade_0c02;
-/// The version with the executable segment's place.
+/// The first version with the executable segment's range.
 const VERSION: u32 = 0x2_0400;
 const ADHOC: u32 = 0x2;
 const MAIN_BINARY: u64 = 0x1;
@@ -22,26 +22,26 @@ const SHA256: u8 = 2;
 const HASH_BYTES: usize = 32;
 const PAGE_LOG2: u8 = 12;
 const PAGE_BYTES: usize = 1 << PAGE_LOG2;
-/// The outer blob: its header and one index entry.
+/// Length of the outer blob's header and its one index entry.
 const SUPER_BLOB_BYTES: usize = 20;
 const DIRECTORY_BYTES: usize = 88;
-/// Where a signature begins: on a multiple of this.
+/// Alignment of a signature in the file.
 const ALIGNMENT_BYTES: u64 = 16;
-/// Pages hashed at a time.
+/// Bytes hashed at a time.
 const BLOCK_BYTES: usize = 4 << 20;
 
-/// Where the signature goes in a file whose other bytes end at `end`.
+/// Offset of the signature in a file whose other bytes end at `end`.
 pub(super) fn begin(end: u64) -> u64 {
     end.next_multiple_of(ALIGNMENT_BYTES)
 }
 
-/// Length of the signature of the first `signed_bytes` bytes.
+/// Length of a signature over the first `signed_bytes` bytes.
 pub(super) fn bytes(signed_bytes: u64, identifier: &str) -> u64 {
     let hashes = signed_bytes.div_ceil(PAGE_BYTES as u64) * HASH_BYTES as u64;
     ((SUPER_BLOB_BYTES + DIRECTORY_BYTES + identifier.len() + 1) as u64 + hashes).next_multiple_of(ALIGNMENT_BYTES)
 }
 
-/// The signature of the first `signed_bytes` bytes of a file.
+/// The signature over the first `signed_bytes` bytes of a file.
 pub(super) fn of_file(
     file: &File,
     signed_bytes: u64,
@@ -75,10 +75,10 @@ fn blob(hashes: &[[u8; HASH_BYTES]], signed_bytes: u64, identifier: &str, text_b
     let mut words = |values: &[u32]| values.iter().for_each(|value| out.extend_from_slice(&value.to_be_bytes()));
     words(&[EMBEDDED_SIGNATURE, (SUPER_BLOB_BYTES + directory_bytes) as u32, 1, 0, SUPER_BLOB_BYTES as u32]);
     words(&[CODE_DIRECTORY, directory_bytes as u32, VERSION, ADHOC]);
-    // Hashes, identifier, special slots, code slots, end of what is signed.
+    // Offset of the hashes, offset of the identifier, special slots, code slots, signed length.
     words(&[hashes_at as u32, DIRECTORY_BYTES as u32, 0, hashes.len() as u32, signed_bytes as u32]);
     out.extend_from_slice(&[HASH_BYTES as u8, SHA256, 0, PAGE_LOG2]);
-    // Spare, scatter, team, spare; then the 64-bit end, unused below 4 GiB.
+    // Spare, scatter, team, spare; then the 64-bit signed length, unused below 4 GiB.
     out.extend_from_slice(&[0; 4 * 4 + 8]);
     for value in [0, text_bytes, MAIN_BINARY] {
         out.extend_from_slice(&value.to_be_bytes());
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_signature_is_as_long_as_it_was_said_to_be() {
+    fn a_signature_has_the_predicted_length() {
         for signed in [0_u64, 1, 4095, 4096, 4097, 1 << 20] {
             let pages = vec![[7; 32]; signed.div_ceil(4096) as usize];
             let made = blob(&pages, signed, "satchel", 4096);

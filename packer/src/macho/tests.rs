@@ -1,4 +1,4 @@
-//! The signable form of a small Mach-O: what `codesign` and the loader look at, and that the payload is found again.
+//! The signable form of a small Mach-O: the fields that `codesign` and the loader read, and the payload.
 
 use std::path::{Path, PathBuf};
 
@@ -66,7 +66,7 @@ fn pack(folder: &Path) -> Result<Packed, crate::Error> {
 }
 
 #[test]
-fn the_payload_is_under_the_signature_and_is_found_again() {
+fn the_signature_covers_the_payload_and_the_bundle_opens() {
     let folder = folder("signed", &program(0x1000));
     let packed = pack(&folder).unwrap();
     let bytes = std::fs::read(&packed.path).unwrap();
@@ -82,7 +82,7 @@ fn the_payload_is_under_the_signature_and_is_found_again() {
     let rows = PackedFile::open(&packed.path).unwrap().verify(&Silent).unwrap();
     assert!(rows.iter().all(|row| row.is_good()), "{rows:?}");
 
-    // The symbol table is where its command says, behind the payload.
+    // The symbol table is at the offset in its command, after the payload.
     let command = bytes.windows(8).position(|window| window == [2, 0, 0, 0, 24, 0, 0, 0]).unwrap();
     let symbols = u32::from_le_bytes(bytes[command + 8..command + 12].try_into().unwrap()) as usize;
     assert!(symbols as u64 > entry.offset + entry.size && bytes[symbols..].starts_with(SYMBOLS));
@@ -104,7 +104,7 @@ fn a_program_without_room_is_refused() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
-/// Whatever a word of the headers says, there is an answer.
+/// Any value in the headers gives a result or a one-line error, never a panic.
 #[test]
 fn damaged_headers_are_refused() {
     let sound = program(0x1000);
@@ -121,9 +121,9 @@ fn damaged_headers_are_refused() {
         }
     }
     for end in 0..headers {
-        assert!(super::build(&mut sound[..end].to_vec(), bundle_end).is_err(), "cut at {end}");
+        assert!(super::build(&mut sound[..end].to_vec(), bundle_end).is_err(), "truncated to {end} bytes");
     }
-    // __LINKEDIT over the commands: they would be cut off, then written to.
+    // __LINKEDIT overlapping the load commands: truncating there would cut off bytes that are then written.
     let command = sound.windows(10).position(|window| window == b"__LINKEDIT").unwrap() - 8;
     let mut damaged = sound;
     damaged[command + 40..command + 48].copy_from_slice(&40_u64.to_le_bytes());

@@ -1,18 +1,18 @@
-//! Whether a program can be given to everyone who has its platform: it asks only for what each such system has.
+//! Whether a program is fit for distribution: it must require only what every system of its platform provides.
 //!
-//! `tools/release.sh` calls this for every runtime that it built. It judges a program without a bundle.
+//! `tools/release.sh` runs this on every runtime it builds. Input is a program without a bundle.
 
 use super::Platform;
 use super::facts::Facts;
 
-/// The newest glibc that a program may ask for: RHEL 7, Debian 8 and everything since have it.
+/// The newest glibc that a program may require: RHEL 7, Debian 8 and everything since have it.
 const NEWEST_GLIBC: (u32, u32) = (2, 17);
-/// The newest macOS that a program may ask for: the first on Apple's own processors.
+/// The newest macOS that a program may require: the first on Apple silicon.
 const NEWEST_MACOS: (u16, u8) = (11, 0);
-/// A runtime without a model stays below this.
+/// Upper limit for a runtime without a model, exclusive.
 pub const RUNTIME_MAX_BYTES: usize = 8_000_000;
 
-/// Parts of glibc. Whatever else a program wants, it opens when it runs, and does without where it is missing.
+/// Libraries of glibc. A program loads any other library at run time, and works without it.
 const GLIBC: [&str; 7] = [
     "libc.so.6",
     "libm.so.6",
@@ -22,7 +22,7 @@ const GLIBC: [&str; 7] = [
     "ld-linux-x86-64.so.2",
     "ld-linux-aarch64.so.1",
 ];
-/// Libraries of every Windows 10, in lower case; the parts of the C runtime, `api-ms-win-…`, are known by their prefix.
+/// Libraries of every Windows 10, in lower case; the C runtime's `api-ms-win-…` libraries are matched by prefix.
 const WINDOWS: [&str; 10] = [
     "advapi32.dll",
     "bcrypt.dll",
@@ -37,20 +37,20 @@ const WINDOWS: [&str; 10] = [
 ];
 const MACOS: [&str; 1] = ["/usr/lib/libSystem.B.dylib"];
 
-/// Checks that `program`, all of it and nothing behind it, fits `platform`.
+/// Checks that `program`, complete and without a bundle, is fit for `platform`.
 ///
 /// # Errors
-/// Everything that is wrong with it, a line each.
+/// All faults, a line each.
 pub fn check(platform: Platform, program: &[u8]) -> Result<Facts, Vec<String>> {
     match Platform::detect(program) {
         Some(found) if found == platform => {}
         Some(found) => return Err(vec![format!("it is for {found}")]),
-        None => return Err(vec!["it is no program for any platform that Satchel knows".to_owned()]),
+        None => return Err(vec!["it is not a program for a platform that Satchel knows".to_owned()]),
     }
     let facts = Facts::read(platform, program).map_err(|line| vec![line])?;
     let mut faults = faults(platform, &facts);
     if program.len() >= RUNTIME_MAX_BYTES {
-        faults.push(format!("it has {} bytes; {RUNTIME_MAX_BYTES} are too many", program.len()));
+        faults.push(format!("it has {} bytes; it must stay below {RUNTIME_MAX_BYTES}", program.len()));
     }
     if let Some(signature) = facts.signature.as_ref().filter(|signature| signature.end != program.len() as u64) {
         faults.push(format!("{} bytes follow its signature", program.len() as u64 - signature.end));
@@ -72,7 +72,7 @@ fn faults(platform: Platform, facts: &Facts) -> Vec<String> {
     }
     if let Some((major, minor)) = facts.newest_glibc.filter(|version| *version > NEWEST_GLIBC) {
         let (most, most_minor) = NEWEST_GLIBC;
-        faults.push(format!("it needs glibc {major}.{minor}; {most}.{most_minor} must do"));
+        faults.push(format!("it needs glibc {major}.{minor}; {most}.{most_minor} must be enough"));
     }
     if matches!(platform, Platform::MacosAarch64 | Platform::MacosX86_64) {
         mac_faults(facts, &mut faults);
@@ -106,7 +106,7 @@ fn mac_faults(facts: &Facts, faults: &mut Vec<String>) {
         faults.push("its signature claims a certificate".to_owned());
     }
     if signature.covered_bytes != signature.offset {
-        faults.push("its signature does not cover all that stands in front of it".to_owned());
+        faults.push("its signature does not cover everything before it".to_owned());
     }
     if let Some(page) = signature.wrong_pages.first() {
         let wrong = signature.wrong_pages.len();
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_every_system_has_is_no_fault() {
+    fn requirements_that_every_system_meets_are_accepted() {
         assert!(faults(Platform::LinuxX86_64, &linux()).is_empty());
         assert!(faults(Platform::LinuxX86_64Static, &Facts::default()).is_empty());
         assert!(faults(Platform::MacosAarch64, &mac()).is_empty());
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_is_named() {
+    fn each_fault_is_reported() {
         use Platform::*;
         assert_fault(LinuxX86_64, &Facts { newest_glibc: Some((2, 34)), ..linux() }, "glibc 2.34");
         assert_fault(LinuxX86_64, &Facts { loader: None, ..linux() }, "the system alone");
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn the_program_of_this_test_shows_what_it_was_linked_to() {
+    fn facts_of_the_test_program_list_its_libraries() {
         let Some(host) = Platform::host() else { return };
         let program = std::fs::read(std::env::current_exe().unwrap()).unwrap();
         let facts = Facts::read(host, &program).unwrap();

@@ -1,7 +1,6 @@
-//! What a program asks of the system that runs it, read from its headers.
+//! What a program requires of the system, read from its headers.
 //!
-//! Facts only: whether they are what they should be is judged in `check.rs`. The whole program must be given, and
-//! nothing behind it: a bundle is no part of it.
+//! This file only reports; `check.rs` judges. Input is the whole program without a bundle.
 
 use object::read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _};
 use object::read::macho::{MachHeader as _, MachOFile64};
@@ -11,20 +10,20 @@ use object::{Endianness, LittleEndian, elf, macho, pe};
 use super::Platform;
 use super::signature::{self, Signature};
 
-/// What a program asks for.
+/// A program's requirements.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// Libraries that must be there when it starts, sorted: names on Linux and Windows, paths on macOS.
+    /// Libraries needed at start-up, sorted: names on Linux and Windows, paths on macOS.
     pub libraries: Vec<String>,
-    /// Linux: the program that loads it.
+    /// Linux: the dynamic loader (`PT_INTERP`).
     pub loader: Option<String>,
-    /// Linux: the highest version of glibc that a symbol of it is bound to.
+    /// Linux: the newest glibc symbol version that is needed.
     pub newest_glibc: Option<(u32, u32)>,
-    /// macOS: the oldest version it is made for, by its load command.
+    /// macOS: the minimum version, from its load command.
     pub oldest_macos: Option<(u16, u8)>,
     /// macOS: the signature at its end.
     pub signature: Option<Signature>,
-    /// Properties that it should not have, each as a line.
+    /// Undesirable properties, a line each.
     pub oddities: Vec<String>,
 }
 
@@ -32,7 +31,7 @@ impl Facts {
     /// Reads the facts of a program for `platform`.
     ///
     /// # Errors
-    /// Headers that cannot be read, in one line.
+    /// Headers that cannot be parsed, in one line.
     pub fn read(platform: Platform, program: &[u8]) -> Result<Self, String> {
         let mut facts = match platform {
             Platform::LinuxX86_64 | Platform::LinuxX86_64Static | Platform::LinuxAarch64 => read_elf(program),
@@ -59,13 +58,13 @@ fn read_elf(program: &[u8]) -> object::Result<Facts> {
         }
         let flags = segment.p_flags(endian);
         if segment.p_type(endian) == elf::PT_GNU_STACK && flags.contains(elf::PF_X) {
-            facts.oddities.push("its stack can be executed".to_owned());
+            facts.oddities.push("its stack is executable".to_owned());
         }
         if segment.p_type(endian) == elf::PT_LOAD && flags.contains(elf::PF_W) && flags.contains(elf::PF_X) {
-            facts.oddities.push("a segment can be written and executed".to_owned());
+            facts.oddities.push("a segment is both writable and executable".to_owned());
         }
     }
-    // A program without a loader would have to move itself: those that zig links do not.
+    // Static programs are exempt: they would have to relocate themselves, which those linked by zig do not.
     if facts.loader.is_some() && file.elf_header().e_type(endian) != elf::ET_DYN {
         facts.oddities.push("it is loaded at a fixed address".to_owned());
     }
@@ -90,7 +89,7 @@ fn read_elf(program: &[u8]) -> object::Result<Facts> {
     Ok(facts)
 }
 
-/// `GLIBC_2.17` as numbers; a third number, as in `GLIBC_2.2.5`, orders nothing that matters here.
+/// `GLIBC_2.17` as numbers; a third number, as in `GLIBC_2.2.5`, is ignored.
 fn glibc_version(name: &[u8]) -> Option<(u32, u32)> {
     let mut numbers = std::str::from_utf8(name).ok()?.strip_prefix("GLIBC_")?.split('.').map_while(|n| n.parse().ok());
     Some((numbers.next()?, numbers.next()?))
@@ -109,21 +108,21 @@ fn read_pe(program: &[u8]) -> object::Result<Facts> {
     let flags = header.optional_header.dll_characteristics.get(LittleEndian);
     for (flag, what) in [
         (pe::IMAGE_DLLCHARACTERISTICS_DYNAMIC_BASE, "it is loaded at a fixed address"),
-        (pe::IMAGE_DLLCHARACTERISTICS_HIGH_ENTROPY_VA, "its address is chosen within 2 GB only"),
-        (pe::IMAGE_DLLCHARACTERISTICS_NX_COMPAT, "its data can be executed"),
+        (pe::IMAGE_DLLCHARACTERISTICS_HIGH_ENTROPY_VA, "its address is randomised within 2 GB only"),
+        (pe::IMAGE_DLLCHARACTERISTICS_NX_COMPAT, "its data is executable"),
     ] {
         if !flags.contains(flag) {
             facts.oddities.push(what.to_owned());
         }
     }
     if header.optional_header.subsystem.get(LittleEndian) != pe::IMAGE_SUBSYSTEM_WINDOWS_CUI {
-        facts.oddities.push("it does not run in a console".to_owned());
+        facts.oddities.push("it is not a console program".to_owned());
     }
     if file.data_directory(pe::IMAGE_DIRECTORY_ENTRY_RESOURCE).is_none_or(|part| part.size.get(LittleEndian) == 0) {
         facts.oddities.push("it has neither icon nor version block".to_owned());
     }
     if header.file_header.time_date_stamp.get(LittleEndian) != 0 {
-        facts.oddities.push("it carries a time stamp, so it cannot be built again to the same bytes".to_owned());
+        facts.oddities.push("it carries a time stamp, so its build is not reproducible".to_owned());
     }
     Ok(facts)
 }
@@ -137,7 +136,7 @@ fn read_mach(program: &[u8]) -> Result<Facts, String> {
     Ok(facts)
 }
 
-/// The facts without the signature, and where that lies: offset and length.
+/// The facts without the signature, and the signature's offset and length.
 fn read_mach_commands(program: &[u8]) -> object::Result<(Facts, Option<(u32, u32)>)> {
     let file = MachOFile64::<Endianness>::parse(program)?;
     let endian = file.endian();
@@ -152,7 +151,7 @@ fn read_mach_commands(program: &[u8]) -> object::Result<(Facts, Option<(u32, u32
             let oldest = version.minos.get(endian);
             facts.oldest_macos = Some((oldest.major(), oldest.minor()));
             if version.platform.get(endian) != macho::PLATFORM_MACOS {
-                facts.oddities.push("it is made for another system of Apple's".to_owned());
+                facts.oddities.push("it is built for another Apple system than macOS".to_owned());
             }
         }
         if command.cmd() == macho::LC_CODE_SIGNATURE {
@@ -160,7 +159,7 @@ fn read_mach_commands(program: &[u8]) -> object::Result<(Facts, Option<(u32, u32
             signature = Some((place.dataoff.get(endian), place.datasize.get(endian)));
         }
         if command.cmd() == macho::LC_RPATH {
-            facts.oddities.push("it looks for libraries in folders of its own".to_owned());
+            facts.oddities.push("it has an LC_RPATH, which adds library folders".to_owned());
         }
     }
     if !file.macho_header().flags(endian).contains(macho::MH_PIE) {

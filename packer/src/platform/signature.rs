@@ -1,10 +1,10 @@
-//! The signature of a Mach-O program: SHA-256 of each of its pages, as the linker writes it without a certificate.
+//! Reads an ad-hoc signature of a Mach-O program: SHA-256 of each page, as the linker writes it without a certificate.
 //!
-//! macOS on Apple's processors runs no program without one, and ends a program at the first page whose hash is wrong.
-//! The format is that of Apple's published sources: `osfmk/kern/cs_blobs.h` in xnu (`CS_SuperBlob`, `CS_BlobIndex`,
-//! `CS_CodeDirectory`). Every number is big-endian; offsets within a blob count from its first byte.
+//! macOS on Apple silicon does not run unsigned programs, and kills a program at the first page whose hash is wrong. The
+//! format is that of Apple's published sources: `osfmk/kern/cs_blobs.h` in xnu (`CS_SuperBlob`, `CS_BlobIndex`,
+//! `CS_CodeDirectory`). Numbers are big-endian; offsets are relative to the start of their blob.
 //!
-//! Not here: signatures with a certificate, whose other blobs only the system can judge.
+//! Not here: verifying a certificate, which is up to the system.
 
 use sha2::{Digest as _, Sha256};
 
@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 const SUPER_BLOB: u32 = 0xfade_0cc0;
 /// `CSMAGIC_CODEDIRECTORY`.
 const CODE_DIRECTORY: u32 = 0xfade_0c02;
-/// `CSSLOT_CODEDIRECTORY`: the slot of the directory that counts.
+/// `CSSLOT_CODEDIRECTORY`: the slot of the primary code directory.
 const DIRECTORY_SLOT: u32 = 0;
 /// `CS_ADHOC`: signed without a certificate.
 const AD_HOC: u32 = 2;
@@ -20,36 +20,36 @@ const AD_HOC: u32 = 2;
 const SHA_256: u8 = 2;
 const HASH_BYTES: usize = 32;
 
-/// What a signature says, and whether it is true.
+/// A signature's contents, verified against the program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signature {
-    /// No certificate is behind it.
+    /// Made without a certificate.
     pub ad_hoc: bool,
-    /// Bytes of the program that it covers, from the first on.
+    /// Number of bytes it covers, from the start of the file.
     pub covered_bytes: u64,
-    /// Where the signature itself begins.
+    /// Offset of the signature itself.
     pub offset: u64,
-    /// Where it ends.
+    /// End offset of the signature.
     pub end: u64,
-    /// Pages that have a hash.
+    /// Number of hashed pages.
     pub pages: usize,
-    /// Pages whose bytes have another hash.
+    /// Indices of pages whose hash does not match.
     pub wrong_pages: Vec<usize>,
 }
 
 /// Reads the signature at `offset` and hashes the pages it covers.
 ///
 /// # Errors
-/// One line: it lies outside the program, is cut short, or is of a kind that is not known here.
+/// One line: the signature lies outside the program, is truncated, or is of an unknown kind.
 pub(super) fn read(program: &[u8], offset: u32, bytes: u32) -> Result<Signature, String> {
     let (from, length) = (offset as usize, bytes as usize);
     let blobs = part(program, from, length).ok_or("its signature lies outside the file")?;
     let directory = directory(blobs).ok_or("its signature has no code directory")?;
-    let hashes = Hashes::read(directory).ok_or("the code directory of its signature is cut short or not SHA-256")?;
+    let hashes = Hashes::read(directory).ok_or("the code directory of its signature is truncated or not SHA-256")?;
     let covered = part(program, 0, hashes.covered).ok_or("its signature covers more than the file")?;
     let pages = covered.chunks(hashes.page_bytes);
     if pages.len() != hashes.slots.len() / HASH_BYTES {
-        return Err("its signature has not one hash for each page".to_owned());
+        return Err("its signature does not have one hash per page".to_owned());
     }
     let wrong = |(page, hash): (&[u8], &[u8])| Sha256::digest(page)[..] != *hash;
     let wrong_pages = pages.zip(hashes.slots.chunks(HASH_BYTES)).map(wrong).enumerate();
@@ -71,7 +71,7 @@ fn number(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(part(bytes, at, 4)?.try_into().ok()?))
 }
 
-/// The code directory among the blobs: each has a type and an offset in the index.
+/// Finds the code directory among the blobs; the index gives each blob's type and offset.
 fn directory(blobs: &[u8]) -> Option<&[u8]> {
     if number(blobs, 0)? != SUPER_BLOB {
         return None;
@@ -86,7 +86,7 @@ fn directory(blobs: &[u8]) -> Option<&[u8]> {
     None
 }
 
-/// The parts of a code directory that matter here.
+/// The fields of a code directory that are checked.
 struct Hashes<'a> {
     flags: u32,
     covered: usize,
@@ -122,7 +122,7 @@ impl<'a> Hashes<'a> {
 mod tests {
     use super::*;
 
-    /// `covered` bytes of code, then a signature of them; also where the signature begins.
+    /// `covered` bytes of code followed by their signature, and the signature's offset.
     fn signed(covered: usize) -> (Vec<u8>, u32) {
         let mut program: Vec<u8> = (0..covered).map(|index| (index / 7) as u8).collect();
         let hashes: Vec<u8> = program.chunks(4096).flat_map(Sha256::digest).collect();
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn every_page_is_hashed_the_last_one_as_far_as_it_goes() {
+    fn every_page_is_hashed_including_a_partial_last_one() {
         for covered in [1, 4096, 4097, 10_000] {
             let (program, offset) = signed(covered);
             let signature = check(&program, offset).unwrap();
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_byte_is_found_in_its_page() {
+    fn a_changed_byte_is_reported_with_its_page() {
         let (mut program, offset) = signed(10_000);
         program[4100] ^= 1;
         program[9999] ^= 1;
@@ -163,15 +163,15 @@ mod tests {
     fn damaged_signatures_are_refused() {
         let (program, offset) = signed(5000);
         for end in offset as usize..program.len() {
-            assert!(check(&program[..end], offset).is_err(), "cut at {end}");
+            assert!(check(&program[..end], offset).is_err(), "truncated to {end} bytes");
         }
-        // The magic, the entry of the index, the directory's magic, length, hash offset, slots, limit, and the bytes
-        // after it: none can change unseen.
+        // The magic, the index entry, the directory's magic, length, hash offset, slots, limit, and the bytes after it:
+        // a change in any of them is detected.
         for at in [0, 12, 16, 19, 20, 24, 36, 39, 48, 51, 52, 55, 56, 57, 59] {
             let mut damaged = program.clone();
             damaged[offset as usize + at] ^= 0xff;
-            let seen = check(&damaged, offset).map_or(true, |signature| !signature.wrong_pages.is_empty());
-            assert!(seen, "byte {at}");
+            let detected = check(&damaged, offset).map_or(true, |signature| !signature.wrong_pages.is_empty());
+            assert!(detected, "byte {at}");
         }
         assert!(read(&program, u32::MAX, u32::MAX).is_err());
     }

@@ -3,12 +3,12 @@
 //! ```text
 //! 0        MZsatchel='…'   the DOS header, which is a quotation to a shell
 //! 64       the script      ends with `exec`; a shell reads no further
-//! < 4096   PE headers      of the Windows runtime, its sections behind them
+//! < 4096   PE headers      of the Windows runtime, followed by its sections
 //! ...      runtimes/…      a bundle without a model: the native programs of all platforms, deflated
 //! ```
 //!
-//! A payload stands behind it as behind any program, so the payload's hash is that of the native files, and the native
-//! form of each platform can be had again from the file itself.
+//! A payload follows it as it follows any program, so its hash is the same as in native files, and the native form for each
+//! platform can be made from the file itself.
 
 mod pe;
 mod script;
@@ -24,17 +24,17 @@ use crate::runtimes::Runtimes;
 use crate::{Error, Program};
 use script::Carried;
 
-/// The first bytes. The shells that look at a file before they take it for a script want a lower-case letter and no NUL
-/// in its first line.
+/// The first bytes. Shells that inspect a file before running it as a script require a lower-case letter and no NUL in the
+/// first line.
 const OPENING: &[u8] = b"MZsatchel='\n";
 
-/// What the other half of a universal file's name should end with: Windows starts nothing else.
+/// Suffix of a universal file's name: Windows starts nothing else.
 pub const EXE_SUFFIX: &str = ".exe";
 
-/// The universal program out of the runtimes of all platforms.
+/// The universal program, made of the runtimes of all platforms.
 ///
 /// # Errors
-/// A runtime is missing or damaged, or cannot be built upon.
+/// A runtime is missing, damaged, or cannot be extended.
 pub fn program(runtimes: &Runtimes, packed_by: &str) -> Result<Program, Error> {
     let all = Platform::ALL.map(|platform| Ok((platform, runtimes.program(platform)?.content()?)));
     let programs = all.into_iter().collect::<Result<Vec<_>, Error>>()?;
@@ -46,7 +46,7 @@ fn assemble(programs: &[(Platform, Vec<u8>)], packed_by: &str) -> Result<Vec<u8>
     let windows = programs.iter().find(|(platform, _)| *platform == Platform::WindowsX86_64);
     let (_, windows) = windows.ok_or("there is no program for Windows")?;
     let plan = Plan::of_runtimes(Runtimes::entries(programs), packed_by);
-    // The script says where the programs lie, and does not change the image's length: measure first, then write.
+    // The script contains the programs' offsets but does not change the image's length: measure first, then write.
     let image_bytes = pe::with_script(windows, OPENING, "")?.len() as u64;
     let line = |error: satchel_container::Error| error.to_string();
     let offsets = layout::place(image_bytes, &plan.items()).map_err(line)?;
@@ -78,7 +78,7 @@ fn assemble(programs: &[(Platform, Vec<u8>)], packed_by: &str) -> Result<Vec<u8>
 fn carried(small: &Small, platform: Platform, header_offset: u64) -> Result<Carried, String> {
     let record = small.placed(header_offset);
     if record.method != Method::Deflated {
-        return Err(format!("the runtime for {platform} does not deflate, as programs do"));
+        return Err(format!("the runtime for {platform} is not compressible, as a program should be"));
     }
     Ok(Carried {
         platform,
@@ -93,21 +93,21 @@ fn carried(small: &Small, platform: Platform, header_offset: u64) -> Result<Carr
 /// For the fuzz targets: the image for Windows with a script, without runtimes.
 ///
 /// # Errors
-/// The image cannot be built upon.
+/// The image cannot be extended.
 #[cfg(fuzzing)]
 pub fn image_with_script(image: &[u8], script: &str) -> Result<Vec<u8>, String> {
     pe::with_script(image, OPENING, script)
 }
 
-/// Whether the program at the start of a file is a universal one.
+/// Whether a file that begins with `head` starts with a universal program.
 pub fn is_universal(head: &[u8]) -> bool {
     head.starts_with(OPENING)
 }
 
-/// The executable of a release: the runtime of `platform`, carrying the others'.
+/// The executable of a release: the runtime for `platform`, carrying those for the other platforms.
 ///
 /// # Errors
-/// One of them is missing, or the file cannot be written.
+/// The runtime for `platform` is missing, or the bundle cannot be written.
 pub fn release(
     programs: &[(Platform, Vec<u8>)],
     platform: Platform,

@@ -1,29 +1,29 @@
-//! Makes room at the start of a PE image: its headers move towards the first page's end, and a shell script goes between
-//! the DOS header and them.
+//! Inserts a shell script at the start of a PE image: between the DOS header and the other headers, which move towards the
+//! end of the first page.
 //!
-//! Format: Microsoft's "PE Format". The DOS header says where the PE header is (`e_lfanew`), nothing else of it matters
-//! to Windows. Whatever lies behind the headers moves by one distance, and every file offset with it; addresses stay.
+//! Format: Microsoft's "PE Format". Windows uses only one field of the DOS header: the PE header's offset (`e_lfanew`).
+//! Everything after the headers moves by the same distance, and so does every file offset; addresses do not change.
 
-/// Where the PE header's place is written.
+/// Position of `e_lfanew`, the PE header's offset.
 const LFANEW_AT: usize = 0x3c;
-/// The DOS header's length; what follows is free up to the PE header.
+/// Length of the DOS header; the bytes from there to the PE header are free.
 const DOS_HEADER_BYTES: usize = 0x40;
 const COFF_BYTES: usize = 24;
 const SECTION_BYTES: usize = 40;
-/// Offsets within the PE header: the optional header begins behind the COFF header.
+/// Offsets within the PE header: the optional header follows the COFF header.
 const SIZE_OF_HEADERS_AT: usize = COFF_BYTES + 60;
 const CHECKSUM_AT: usize = COFF_BYTES + 64;
 const DIRECTORIES_AT: usize = COFF_BYTES + 112;
 const SECURITY_DIRECTORY: usize = 4;
 const DEBUG_DIRECTORY: usize = 6;
-/// Headers fill one page: sections are mapped from the next one on.
+/// The headers fill one page: sections are mapped from the next page on.
 const PAGE_BYTES: usize = 0x1000;
 
-/// The image with `opening` as its first bytes (which begin with `MZ` and leave the header's place alone) and `script`
-/// behind its DOS header.
+/// The image with `opening` as its first bytes (beginning with `MZ` and ending before `e_lfanew`) and `script` after its
+/// DOS header.
 ///
 /// # Errors
-/// What of the image is not as expected, or that the script is too long.
+/// The image does not have the expected structure, or the script is too long.
 pub(super) fn with_script(image: &[u8], opening: &[u8], script: &str) -> Result<Vec<u8>, String> {
     let old = u32_at(image, LFANEW_AT)? as usize;
     let coff = image.get(old..old + COFF_BYTES).ok_or("its PE header is outside the file")?;
@@ -33,7 +33,7 @@ pub(super) fn with_script(image: &[u8], opening: &[u8], script: &str) -> Result<
     let mut header = image.get(old..old + header_bytes).ok_or("its headers are outside the file")?.to_vec();
     let old_size = u32_at(&header, SIZE_OF_HEADERS_AT)? as usize;
     let added = PAGE_BYTES.checked_sub(old_size).ok_or("its headers fill more than a page")?;
-    // A place whose lowest byte is 0: the header's place is inside a quotation and must not end it.
+    // A multiple of 256: `e_lfanew` lies within a shell quotation, and its low byte must not be a closing quote.
     let new = PAGE_BYTES.checked_sub(header_bytes).ok_or("its headers fill more than a page")? & !0xff;
     let end = DOS_HEADER_BYTES + script.len();
     if end > new || opening.len() > LFANEW_AT {
@@ -55,13 +55,13 @@ pub(super) fn with_script(image: &[u8], opening: &[u8], script: &str) -> Result<
 /// Adds the distance to every file offset of the headers.
 fn move_header(header: &mut [u8], added: u32, optional_bytes: usize, sections: usize) -> Result<(), String> {
     if u32_at(header, directory(SECURITY_DIRECTORY))? != 0 {
-        return Err("it is signed: a signature does not survive".to_owned());
+        return Err("it is signed, and the signature would become invalid".to_owned());
     }
     if u32_at(header, 12)? != 0 {
         return Err("it has a symbol table: strip it".to_owned());
     }
     put(header, SIZE_OF_HEADERS_AT, PAGE_BYTES as u32);
-    put(header, CHECKSUM_AT, 0); // only drivers' are looked at
+    put(header, CHECKSUM_AT, 0); // Windows only checks it for drivers
     for index in 0..sections {
         let at = COFF_BYTES + optional_bytes + index * SECTION_BYTES;
         let (address, offset) = (u32_at(header, at + 12)?, u32_at(header, at + 20)?);
@@ -75,7 +75,7 @@ fn move_header(header: &mut [u8], added: u32, optional_bytes: usize, sections: u
     Ok(())
 }
 
-/// The debug directory's entries hold file offsets of their own.
+/// Adjusts the debug directory, whose entries contain file offsets.
 fn move_debug(out: &mut [u8], new: usize, sections: usize, optional_bytes: usize, added: u32) -> Result<(), String> {
     let address = u32_at(out, new + directory(DEBUG_DIRECTORY))?;
     let bytes = u32_at(out, new + directory(DEBUG_DIRECTORY) + 4)?;
@@ -97,18 +97,18 @@ fn move_debug(out: &mut [u8], new: usize, sections: usize, optional_bytes: usize
     Ok(())
 }
 
-/// A file offset, moved.
+/// A file offset moved by `added`.
 fn moved(offset: u32, added: u32) -> Result<u32, String> {
     offset.checked_add(added).ok_or_else(|| "it refers to bytes beyond 4 GiB".to_owned())
 }
 
-/// Where the PE header has a data directory.
+/// Offset of a data directory within the PE header.
 fn directory(index: usize) -> usize {
     DIRECTORIES_AT + index * 8
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Result<u32, String> {
-    let field = bytes.get(at..at + 4).ok_or("its headers are cut short")?;
+    let field = bytes.get(at..at + 4).ok_or("its headers are truncated")?;
     Ok(u32::from_le_bytes([field[0], field[1], field[2], field[3]]))
 }
 
@@ -125,7 +125,7 @@ mod tests {
     const SECTION: usize = OPTIONAL + 240;
     const BODY: usize = 0x200;
 
-    /// An image with one section, which holds a debug entry.
+    /// An image with one section that contains a debug entry.
     fn image() -> Vec<u8> {
         let mut image = vec![0; BODY + 0x100];
         image[..2].copy_from_slice(b"MZ");
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_behind_the_headers_moves_by_one_distance() {
+    fn everything_after_the_headers_moves_by_the_same_distance() {
         let moved = with_script(&image(), b"MZx='\n", "'\n").unwrap();
         let header = u32_at(&moved, LFANEW_AT).unwrap() as usize;
         assert!(header.is_multiple_of(256) && moved[header..].starts_with(b"PE\0\0"));
@@ -154,7 +154,7 @@ mod tests {
         assert_eq!(moved.len(), PAGE_BYTES + 0x100);
     }
 
-    /// Whatever a word of the headers says, there is an answer.
+    /// Any value in the headers gives a result or a one-line error, never a panic.
     #[test]
     fn damaged_headers_are_refused() {
         for at in (0..SECTION + SECTION_BYTES).step_by(2).chain([BODY + 0x80 + 24]) {
@@ -173,7 +173,7 @@ mod tests {
         }
         let whole = image();
         for end in 0..SECTION + SECTION_BYTES {
-            assert!(with_script(&whole[..end], b"MZx='\n", "'\n").is_err(), "cut at {end}");
+            assert!(with_script(&whole[..end], b"MZx='\n", "'\n").is_err(), "truncated to {end} bytes");
         }
     }
 }

@@ -1,19 +1,20 @@
-//! The shell's half of a universal file: it places the right program in a cache folder and starts it on the file.
+//! The shell script of a universal file: it extracts the right program into a cache folder and starts it on the file.
 //!
-//! It has to run in every POSIX shell (dash, bash, zsh, mksh, busybox), so it uses nothing newer, and to fit into the
-//! head of a PE image, so it is terse. ksh93 takes no file with zero bytes for a script, and a PE header cannot be without;
-//! mksh starts none that begins with MZ. There, and in programs that call `exec` without a shell, `sh FILE` starts it. The program's bytes are a raw deflate stream in the file's bundle; a gzip header
-//! and trailer around them make a stream that `gzip` reads. A program in the cache is named by its SHA-256, checked at
-//! every start, and appears by a rename: any number of starts at once see it whole or not at all.
+//! It must run in every POSIX shell (dash, bash, zsh, mksh, busybox), so it is plain POSIX, and fit into the head of a PE
+//! image, so it is terse. ksh93 refuses scripts with zero bytes, which a PE header always has, and mksh refuses files that
+//! begin with MZ; there, and for programs that call `exec` without a shell, start it with `sh FILE`. The program is a raw
+//! deflate stream in the file's bundle; the script adds a gzip header and trailer so that `gzip` can decompress it. In the
+//! cache it is named by its SHA-256, verified at every start, and put in place by a rename, so that concurrent starts see
+//! it complete or not at all.
 
 use std::fmt::Write as _;
 
 use crate::platform::Platform;
 
-/// A program in the file, as the script finds it.
+/// What the script needs to know about a program in the file.
 pub(super) struct Carried {
     pub(super) platform: Platform,
-    /// Where its deflate stream begins, from the start of the file.
+    /// Offset of its deflate stream from the start of the file.
     pub(super) offset: u64,
     pub(super) stored_bytes: u64,
     pub(super) size: u64,
@@ -21,7 +22,7 @@ pub(super) struct Carried {
     pub(super) sha256: String,
 }
 
-/// What closes the quotation that the PE image's first bytes are, and the script up to its end.
+/// The script, beginning with the end of the quotation that the PE image's first bytes open.
 pub(super) fn script(carried: &[Carried]) -> String {
     let mut script = String::from(HEAD);
     script.push_str("case $k in\n");

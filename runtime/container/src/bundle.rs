@@ -1,9 +1,9 @@
 //! Opening a bundle: from the file's last bytes to a checked list of entries, without touching the model's data.
 //!
-//! Nothing read is believed. The seal (a SHA-256 in the zip comment) covers every byte from the central directory to the
-//! end of the file, and the manifest's SHA-256 with it, so a flipped byte there is found at once; CRC-32 alone would
-//! leave the directory itself unprotected. Against files made with intent, every record is written again from what was
-//! read and must give the same bytes, and entries must lie inside the file, in order, apart from each other.
+//! The file is untrusted. The seal (a SHA-256 in the zip comment) covers everything from the central directory to the end
+//! of the file, including the manifest's SHA-256, so corruption there is detected on opening; zip's CRC-32 does not cover
+//! the directory. Against crafted files, every record is re-encoded from its parsed fields and must give the same bytes,
+//! and entries must lie inside the file, in order, without overlap.
 
 use std::borrow::Cow;
 use std::io::{Cursor, Read, Seek, SeekFrom};
@@ -14,52 +14,52 @@ use crate::{
     MANIFEST_NAME, Manifest, program,
 };
 
-/// A bundle that was opened: its manifest, and where its entries lie.
+/// An opened bundle: its manifest and the location of its entries.
 #[derive(Clone, Debug)]
 pub struct Bundle {
     /// The manifest.
     pub manifest: Manifest,
-    /// Length of the program: the file's first bytes.
+    /// Length of the program, which starts at offset 0.
     pub program_bytes: u64,
-    /// SHA-256 of the program as it was packed; [`Bundle::open`] does not compare it.
+    /// SHA-256 of the program as packed; [`Bundle::open`] does not verify it.
     pub program_sha256: Digest,
-    /// SHA-256 of the manifest, and so of the whole payload. Compared at opening.
+    /// SHA-256 of the manifest, and so of the whole payload. Verified by [`Bundle::open`].
     pub payload_sha256: Digest,
-    /// It lies in a segment of its program, which therefore goes on behind it.
+    /// Whether it lies in a Mach-O segment, so that the program continues after it.
     pub in_segment: bool,
-    /// Where `manifest.json` itself lies.
+    /// The entry of `manifest.json` itself.
     pub manifest_entry: Entry,
     entries: Vec<Entry>,
     models: usize,
 }
 
-/// An entry of an opened bundle. Its place lies inside the file.
+/// An entry of an opened bundle. Its range is known to lie inside the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Name in the zip directory.
     pub name: String,
     /// What it is for.
     pub kind: EntryKind,
-    /// Where its bytes begin, from the start of the file.
+    /// Offset of its data from the start of the file.
     pub offset: u64,
     /// Bytes in the file; the same as `size` unless deflated.
     pub stored_bytes: u64,
-    /// Bytes once taken out.
+    /// Uncompressed size in bytes.
     pub size: u64,
-    /// How the bytes are kept; a model's are stored.
+    /// How the bytes are stored; a model is never compressed.
     pub method: Method,
-    /// SHA-256 of the entry once taken out, from the manifest.
+    /// SHA-256 of the uncompressed bytes, from the manifest.
     pub sha256: Digest,
 }
 
-/// A deflated byte stands for at most this many; a directory that claims more lies.
+/// Deflate's maximum compression ratio; a larger claimed size is refused.
 const DEFLATE_MAX_RATIO: u64 = 1032;
 
 impl Bundle {
-    /// Opens the bundle of a file's bytes. `Ok(None)`: there is none.
+    /// Opens the bundle in a file's bytes. `Ok(None)`: the file has no bundle.
     ///
     /// # Errors
-    /// [`Error::Damaged`] and [`Error::Newer`] when there is one that cannot be used.
+    /// [`Error::Damaged`] and [`Error::Newer`] when there is a bundle that cannot be used.
     pub fn open(bytes: &[u8]) -> Result<Option<Self>, Error> {
         Self::open_from(&mut Cursor::new(bytes))
     }
@@ -73,7 +73,7 @@ impl Bundle {
         Self::open_within(file, file_bytes)
     }
 
-    /// The same, taking the file to end after `file_bytes`.
+    /// The same for a bundle that ends at `file_bytes`, whatever follows it in the file.
     ///
     /// # Errors
     /// As [`Bundle::open_from`].
@@ -82,7 +82,7 @@ impl Bundle {
         let Some(end) = read_end(file, in_segment.unwrap_or(file_bytes))? else {
             return match program::cut_short(file, file_bytes)? {
                 true => Err(Error::damaged(
-                    "a bundle begins behind the program and its end is missing, the file was cut short",
+                    "a bundle begins after the program but its end is missing; the file is truncated",
                 )),
                 false => Ok(None),
             };
@@ -104,17 +104,17 @@ impl Bundle {
         }))
     }
 
-    /// Every entry but the manifest, in the file's order.
+    /// Every entry but the manifest, in file order.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
-    /// The model's parts, in their order. Empty for a bundle without a model.
+    /// The model's parts, in order. Empty for a bundle without a model.
     pub fn model_entries(&self) -> &[Entry] {
         &self.entries[..self.models]
     }
 
-    /// The adapters, and what each is multiplied with.
+    /// The adapters, each with its scale.
     pub fn adapter_entries(&self) -> impl Iterator<Item = (&Entry, f32)> {
         let listed = self.entries.iter().zip(&self.manifest.entries);
         let adapters = listed.filter(|(entry, _)| entry.kind == EntryKind::Adapter);
@@ -131,10 +131,10 @@ impl Bundle {
         self.entries.iter().find(|entry| entry.name == name)
     }
 
-    /// The bytes of an entry other than the model, decoded and checked against its hash. `bytes` is the whole file.
+    /// The content of an entry other than the model, decompressed and checked against its hash. `bytes` is the whole file.
     ///
     /// # Errors
-    /// [`Error::Damaged`] when the bytes are not those that were packed.
+    /// [`Error::Damaged`] when the content is not what was packed.
     pub fn read<'a>(&self, bytes: &'a [u8], entry: &Entry) -> Result<Cow<'a, [u8]>, Error> {
         let stored = entry.stored_in(bytes).ok_or_else(|| entry.damaged("lies outside the file"))?;
         entry.decode(stored)
@@ -154,14 +154,14 @@ impl Entry {
         }
     }
 
-    /// The entry's bytes as the file holds them. `None` when `bytes` is not the whole file.
+    /// The entry's bytes as stored in the file. `None` when `bytes` is not the whole file.
     pub fn stored_in<'a>(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
         let begin = usize::try_from(self.offset).ok()?;
         let end = begin.checked_add(usize::try_from(self.stored_bytes).ok()?)?;
         bytes.get(begin..end)
     }
 
-    /// The entry's content out of the bytes that the file holds of it, checked against its hash.
+    /// Decompresses the entry's `stored` bytes and checks the content against its hash.
     ///
     /// # Errors
     /// [`Error::Damaged`] when it is not what was packed.
@@ -171,14 +171,14 @@ impl Entry {
             Method::Deflated => Cow::Owned(self.inflated(stored)?),
         };
         if content.len() as u64 != self.size || Digest::of(&content) != self.sha256 {
-            return Err(self.damaged("does not have its SHA-256"));
+            return Err(self.damaged("does not match its SHA-256"));
         }
         Ok(content)
     }
 
     fn inflated(&self, stored: &[u8]) -> Result<Vec<u8>, Error> {
         let mut content = Vec::new();
-        // One byte more than promised is enough to see that there are more.
+        // One byte past the declared size is enough for the caller to see the mismatch.
         let mut limited = flate2::read::DeflateDecoder::new(stored).take(self.size.saturating_add(1));
         limited.read_to_end(&mut content).map_err(|_| self.damaged("cannot be inflated"))?;
         if limited.get_ref().total_in() != stored.len() as u64 {
@@ -192,7 +192,7 @@ impl Entry {
     }
 }
 
-/// Central directory and tail, as read.
+/// Central directory and tail as read from the file.
 struct End {
     directory: Vec<u8>,
     directory_offset: u64,
@@ -200,7 +200,7 @@ struct End {
     tail: Vec<u8>,
 }
 
-/// Reads directory and tail. `None` when no record of the tail is where a bundle has it.
+/// Reads directory and tail. `None` when none of the tail's signatures is in place.
 fn read_end<R: Read + Seek>(file: &mut R, file_bytes: u64) -> Result<Option<End>, Error> {
     let Some(tail_offset) = file_bytes.checked_sub(TAIL_BYTES as u64) else { return Ok(None) };
     let tail = read_at(file, tail_offset, TAIL_BYTES)?;
@@ -220,18 +220,18 @@ fn read_end<R: Read + Seek>(file: &mut R, file_bytes: u64) -> Result<Option<End>
         || entries > ENTRIES_MAX as u64
         || directory_offset.checked_add(directory_bytes) != Some(tail_offset)
     {
-        return Err(Error::damaged("the record at its end does not say where the directory lies"));
+        return Err(Error::damaged("the zip64 record does not give a valid place for the directory"));
     }
     let directory = read_at(file, directory_offset, directory_bytes as usize)?;
     Ok(Some(End { directory, directory_offset, entries, tail }))
 }
 
 impl End {
-    /// Checks the hash that seals directory and tail, then the tail's form.
+    /// Verifies the seal's hash over directory and tail, then the tail's fields.
     fn checked_seal(&self) -> Result<directory::Seal, Error> {
         let (sealed, hash) = self.tail.split_at(directory::SEALED_TAIL_BYTES);
         if hash != format!("{}\n", directory::seal_hash(&self.directory, sealed)).as_bytes() {
-            return Err(Error::damaged("directory and seal do not belong together"));
+            return Err(Error::damaged("the directory does not match the seal"));
         }
         let seal = directory::parse_seal(&self.tail).ok_or_else(|| Error::damaged("the seal cannot be read"))?;
         if seal.format > FORMAT {
@@ -244,7 +244,7 @@ impl End {
         Ok(seal)
     }
 
-    /// Reads the directory and checks every record: its form, its place, its local header.
+    /// Parses the directory and checks every record: its encoding, its range, its local header.
     fn checked_records<R: Read + Seek>(&self, file: &mut R, program_bytes: u64) -> Result<Vec<Record>, Error> {
         let records = self.records()?;
         if records.len() as u64 != self.entries || directory::central_directory(&records) != self.directory {
@@ -255,30 +255,30 @@ impl End {
             let name = &record.name;
             crate::name::check(name).map_err(|reason| Error::Damaged(format!("entry {name:?}: {reason}")))?;
             let data_end = record.data_offset().checked_add(record.stored_bytes);
-            // Entries follow one another at once, but for what brings one to its boundary.
+            // Entries are adjacent, except for alignment padding.
             let gap = record.header_offset.checked_sub(end);
             let placed =
                 |gap: u64| gap == 0 || gap < ALIGNMENT_BYTES && record.data_offset().is_multiple_of(ALIGNMENT_BYTES);
             let Some(gap) =
                 gap.filter(|&gap| placed(gap) && data_end.is_some_and(|data_end| data_end <= self.directory_offset))
             else {
-                return Err(Error::Damaged(format!("entry {name} lies outside its place")));
+                return Err(Error::Damaged(format!("entry {name} has an invalid offset or size")));
             };
             if read_at(file, end, gap as usize)?.iter().any(|&byte| byte != 0) {
-                // No hash covers it, so that nothing may be there.
+                // No hash covers the padding, so it must not carry data.
                 return Err(Error::Damaged(format!("the gap before entry {name} is not all zeros")));
             }
             let header = directory::local_header(record);
             if read_at(file, record.header_offset, header.len())? != header {
-                return Err(Error::Damaged(format!("the header before entry {name} is not the directory's")));
+                return Err(Error::Damaged(format!("the local header of entry {name} differs from the directory")));
             }
             end = data_end.unwrap_or(u64::MAX);
         }
         Ok(records)
     }
 
-    /// The `zip` crate's reading of the directory. It sees the end of the file only, so whatever the records say, it
-    /// cannot be led to search gigabytes.
+    /// The directory as the `zip` crate parses it. It sees only the end of the file, so crafted records cannot make it
+    /// search gigabytes.
     fn records(&self) -> Result<Vec<Record>, Error> {
         let unreadable = |_| Error::damaged("the directory cannot be read");
         let mut end = self.directory.clone();
@@ -318,18 +318,18 @@ fn read_manifest<R: Read + Seek>(
         .ok_or_else(|| Error::damaged("manifest.json is not its last entry"))?;
     let bytes = read_at(file, record.data_offset(), record.size as usize)?;
     if Digest::of(&bytes) != payload {
-        return Err(Error::damaged("manifest.json does not have its SHA-256"));
+        return Err(Error::damaged("manifest.json does not match its SHA-256"));
     }
     let manifest = Manifest::parse(&bytes).map_err(|reason| Error::Damaged(format!("manifest.json: {reason}")))?;
     Ok((Entry::new(record, EntryKind::Manifest, payload), manifest))
 }
 
-/// The entries of the manifest with their places in the directory; both must list the same.
+/// Joins the manifest's entries with the directory's records; both must list the same entries.
 fn matched(manifest: &Manifest, records: &[Record]) -> Result<Vec<Entry>, Error> {
     if manifest.entries.len() + 1 != records.len() {
         return Err(Error::damaged("manifest.json and the directory list different entries"));
     }
-    // What is held in memory has a limit (`Manifest::parse` checks its size); stored and inflated are within it alike.
+    // `Manifest::parse` limits `size` of entries that are read into memory; the checks below bound `stored_bytes` by it.
     let matched = manifest.entries.iter().zip(records).map(|(listed, record)| {
         let stored = record.method == Method::Stored && record.stored_bytes == record.size;
         let deflated = record.method == Method::Deflated
@@ -358,8 +358,8 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(value)
 }
 
-/// A file of which only the end is there. The `zip` crate looks for its records in blocks that reach before the
-/// directory; it finds zeros in [`EndOfFile::MARGIN_BYTES`] there, and an error further on.
+/// A view of the file's end. The `zip` crate searches for its records in blocks that reach before the directory; it reads
+/// zeros up to [`EndOfFile::MARGIN_BYTES`] before it, and gets an error further back.
 struct EndOfFile {
     begin: u64,
     bytes: Vec<u8>,
@@ -367,7 +367,7 @@ struct EndOfFile {
 }
 
 impl EndOfFile {
-    /// A zip comment's greatest length and the record before it: as far as that search goes back.
+    /// How far that search goes back: more than the longest zip comment and the record before it.
     const MARGIN_BYTES: u64 = 128 * 1024;
 }
 

@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_form_goes_both_ways_and_refuses_the_rest() {
+    fn text_form_round_trips_and_malformed_text_is_refused() {
         let digest = Digest::of(b"abc");
         let text = digest.to_string();
         assert_eq!(text, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");

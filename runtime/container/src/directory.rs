@@ -1,47 +1,47 @@
 //! Zip records of a bundle, in their one permitted form: local headers, central directory, zip64 records, comment.
 //!
-//! Written here and not by the `zip` crate, which reads them: its alignment is an extra field of at most 65 535 bytes, so
-//! 64 KiB is out of its reach, and it writes an entry's data through itself, which rules out `copy_file_range`. Here a
-//! header ends where its aligned data begins, and the gap before it is in no record. Every size and offset is in its
-//! zip64 form, whatever the size, so that a bundle of 5 GB and one of 5 MB are written and read by the same code.
-//! Times are 1980-01-01, the zip format's zero: the same input gives the same bytes.
+//! The `zip` crate reads these records but cannot write them: it aligns with an extra field of at most 65 535 bytes, which
+//! is short of 64 KiB, and it writes an entry's data itself, which rules out `copy_file_range`. Here the padding goes
+//! before the local header, outside any record, so that the data after the header is aligned. Sizes and offsets always use
+//! zip64, so that small and large bundles take the same code path. Timestamps are 1980-01-01, the zip epoch: the same
+//! input gives the same bytes.
 
 use crate::{Digest, FORMAT};
 
-/// How an entry's bytes are kept.
+/// How an entry's bytes are stored in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
-    /// As they are.
+    /// Uncompressed.
     Stored,
     /// Raw deflate.
     Deflated,
 }
 
-/// An entry as the zip directory knows it.
+/// An entry of the zip directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// Name, checked by [`crate::name::check`].
     pub name: String,
-    /// How the bytes are kept.
+    /// How the bytes are stored.
     pub method: Method,
-    /// CRC-32 of the entry's bytes, which zip tools check.
+    /// CRC-32 of the uncompressed bytes, which zip tools check.
     pub crc32: u32,
     /// Bytes in the file.
     pub stored_bytes: u64,
-    /// Bytes once taken out.
+    /// Uncompressed size in bytes.
     pub size: u64,
-    /// Where its local header begins.
+    /// Offset of the local header.
     pub header_offset: u64,
 }
 
 impl Record {
-    /// Where the entry's bytes begin.
+    /// Offset of the entry's data.
     pub fn data_offset(&self) -> u64 {
         self.header_offset.saturating_add(local_header_bytes(&self.name))
     }
 }
 
-/// What the comment at the end of the file states.
+/// Contents of the zip comment at the end of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seal {
     /// Format version.
@@ -50,7 +50,7 @@ pub struct Seal {
     pub payload: Digest,
     /// SHA-256 of the program's bytes.
     pub program: Digest,
-    /// Length of the program: it is the file's first bytes.
+    /// Length of the program, which starts at offset 0.
     pub program_bytes: u64,
 }
 
@@ -69,15 +69,15 @@ pub(crate) const END_SIGNATURE: &[u8; 4] = b"PK\x05\x06";
 pub(crate) const LOCAL_SIGNATURE: &[u8; 4] = b"PK\x03\x04";
 pub(crate) const COMMENT_SIGNATURE: &[u8; 15] = b"Satchel bundle,";
 
-/// Offsets of the records within the tail, the last [`TAIL_BYTES`] of the file.
+// Offsets of the records within the tail, the last `TAIL_BYTES` of the file.
 pub(crate) const LOCATOR_AT: usize = 56;
 pub(crate) const END_AT: usize = LOCATOR_AT + 20;
 pub(crate) const COMMENT_AT: usize = END_AT + 22;
-/// Length of the comment. It stays the same in every format version: it is how the end of a bundle is found.
+/// Length of the comment. Fixed for all format versions, so that any version finds the tail.
 const COMMENT_BYTES: usize = 28 + 80 + 107 + 77;
-/// Length of everything behind the central directory.
+/// Length of everything after the central directory.
 pub const TAIL_BYTES: usize = COMMENT_AT + COMMENT_BYTES;
-/// The hash in the comment's last line covers everything from the central directory's first byte up to here.
+/// The hash in the comment's last line covers the central directory and this much of the tail.
 pub(crate) const SEALED_TAIL_BYTES: usize = TAIL_BYTES - SHA256_HEX_BYTES - 1;
 
 /// Length of an entry's local header.
@@ -85,7 +85,7 @@ pub fn local_header_bytes(name: &str) -> u64 {
     30 + name.len() as u64 + 20
 }
 
-/// An entry's local header; its bytes follow at once.
+/// An entry's local header; the data follows immediately.
 pub fn local_header(record: &Record) -> Vec<u8> {
     let mut out = LOCAL_SIGNATURE.to_vec();
     push_u16(&mut out, VERSION_NEEDED);
@@ -121,8 +121,8 @@ pub fn central_directory(records: &[Record]) -> Vec<u8> {
     out
 }
 
-/// Everything behind the central directory: [`TAIL_BYTES`] bytes, the last of them the hash that seals directory and
-/// tail. `offset` is where `directory` begins in the file.
+/// Everything after the central directory: [`TAIL_BYTES`] bytes that end with the hash of directory and tail.
+/// `offset` is where `directory` begins in the file.
 pub fn tail(directory: &[u8], entries: u64, offset: u64, seal: &Seal) -> Vec<u8> {
     let directory_bytes = directory.len() as u64;
     let mut out = END64_SIGNATURE.to_vec();
@@ -168,13 +168,13 @@ pub(crate) fn seal_hash(directory: &[u8], sealed_tail: &[u8]) -> Digest {
     Digest(Sha256::new().chain_update(directory).chain_update(sealed_tail).finalize().into())
 }
 
-/// Reads the seal out of a tail whose hash is right. `None` when the text is not as [`tail`] writes it.
+/// Parses the seal of a tail whose hash was verified. `None` when the text is not as [`tail`] writes it.
 pub(crate) fn parse_seal(tail: &[u8]) -> Option<Seal> {
     let text = std::str::from_utf8(tail.get(COMMENT_AT..)?).ok()?;
     let mut lines = text.lines();
     let format = lines.next()?.strip_prefix("Satchel bundle, format ")?.trim_end().parse().ok()?;
     if format > FORMAT {
-        // What the other lines say is the newer format's affair.
+        // A newer format may change the remaining lines.
         return Some(Seal { format, payload: Digest([0; 32]), program: Digest([0; 32]), program_bytes: 0 });
     }
     let payload = lines.next()?.strip_prefix("payload sha256 ")?.parse().ok()?;
@@ -182,7 +182,7 @@ pub(crate) fn parse_seal(tail: &[u8]) -> Option<Seal> {
     Some(Seal { format, payload, program: program.parse().ok()?, program_bytes: bytes.parse().ok()? })
 }
 
-/// The fields that local header and central directory share, from the flags to the extra field's length.
+/// Appends the fields that local header and central directory share, from the flags to the extra field's length.
 fn push_common(out: &mut Vec<u8>, record: &Record, extra_bytes: u16) {
     push_u16(out, NAME_IS_UTF8);
     push_u16(out, if record.method == Method::Stored { 0 } else { 8 });
@@ -212,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tail_has_its_length_and_gives_the_seal_back() {
+    fn tail_has_fixed_length_and_its_seal_parses_back() {
         let seal = Seal { format: 1, payload: Digest::of(b"a"), program: Digest::of(b"b"), program_bytes: u64::MAX };
         let bytes = tail(b"directory", 3, 1 << 40, &seal);
         assert_eq!(bytes.len(), TAIL_BYTES);

@@ -1,9 +1,9 @@
-//! What can be wrong with a bundle. A file without a bundle is no error: [`crate::Bundle::open`] answers `None`.
+//! What can be wrong with a bundle. A file without a bundle is not an error: [`crate::Bundle::open`] returns `None`.
 
-/// Why a bundle cannot be used. Texts name no file: whoever opened it does.
+/// Why a bundle cannot be used. Messages do not name the file; the caller adds it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// There is a bundle, and some byte of it is not as it was written.
+    /// There is a bundle, but its bytes are not those that were written.
     #[error("the bundle is damaged: {0}; get the file again")]
     Damaged(String),
     /// Written by a later version.
@@ -16,7 +16,7 @@ pub enum Error {
         /// Newest format known here.
         known: u32,
     },
-    /// The bundle asked for cannot be written.
+    /// The requested bundle cannot be written.
     #[error("{0}")]
     Unwritable(String),
     /// Reading failed.

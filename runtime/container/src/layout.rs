@@ -1,10 +1,10 @@
-//! Where the entries of a new bundle go, and the bytes that close it. Pure arithmetic: whoever writes the file copies
-//! the data to the offsets given here.
+//! Where the entries of a new bundle go, and the bytes that follow the last one. Pure arithmetic: the caller copies the
+//! data to the offsets computed here.
 
 use crate::directory::{self, Method, Record, Seal};
 use crate::{ALIGNMENT_BYTES, DIRECTORY_MAX_BYTES, Digest, Error, MANIFEST_NAME, Manifest};
 
-/// What places an entry.
+/// What determines where an entry goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
     /// Name in the zip directory.
@@ -15,7 +15,7 @@ pub struct Item {
     pub aligned: bool,
 }
 
-/// Offsets of the local headers of `items`, in their order, behind a program of `program_bytes`.
+/// Offsets of the local headers of `items`, in the same order, after a program of `program_bytes`.
 ///
 /// # Errors
 /// [`Error::Unwritable`] when the file would have 2^63 bytes or more.
@@ -40,10 +40,10 @@ fn too_large() -> Error {
 
 /// The bytes that follow the last entry's data: `manifest.json`, the central directory and the tail.
 ///
-/// `records` are the entries in the file's order; `end` is where the last one's data ends.
+/// `records` are the entries in file order; `end` is where the last one's data ends.
 ///
 /// # Errors
-/// [`Error::Unwritable`] for a manifest or a directory beyond the caps of the format.
+/// [`Error::Unwritable`] for a manifest or a directory that exceeds the format's limits.
 pub fn closing(
     manifest: &Manifest,
     mut records: Vec<Record>,
@@ -78,7 +78,7 @@ pub fn closing(
     Ok(out)
 }
 
-/// Deflates `bytes` where that saves a tenth at least; otherwise they are stored. For entries other than the model.
+/// Deflates `bytes` if that saves at least a tenth; otherwise they are stored. Not for weights.
 pub fn compress(bytes: Vec<u8>) -> (Method, Vec<u8>) {
     use std::io::Write;
     let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());

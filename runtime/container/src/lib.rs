@@ -8,12 +8,12 @@
 //!               directory      zip central directory, zip64 records, and a comment of fixed length: the seal
 //! ```
 //!
-//! All offsets count from the start of the file, so that any zip tool lists it and takes the model out again. The one
-//! idea to know: there is exactly one way to write a given bundle. The reader writes the records again from what it
-//! read and compares bytes, so nothing that another zip tool would read differently gets through.
+//! All offsets count from the start of the file, so that any zip tool can list and extract it. The one idea to know:
+//! there is exactly one way to write a given bundle. The reader re-encodes the records it parsed and compares bytes, so
+//! it rejects anything that another zip tool might read differently.
 //!
-//! This crate does no file-system work; it reads from `Read + Seek` or a slice and gives bytes to write. Where it does
-//! itself what the `zip` crate could do, [`directory`] has the reason.
+//! This crate does no file-system work; it reads from `Read + Seek` or a slice and returns bytes to write. [`directory`]
+//! says why it writes zip records itself instead of using the `zip` crate.
 #![forbid(unsafe_code)]
 
 pub mod bundle;
@@ -36,8 +36,8 @@ pub use settings::Settings;
 
 /// Format version written, and the newest one read.
 pub const FORMAT: u32 = 1;
-/// Model data begins on a multiple of this: the largest page of the platforms (macOS 16 KiB, some ARM 64 KiB) and the
-/// granularity of Windows' mappings.
+/// Model data begins on a multiple of this: the largest page size of any platform (macOS 16 KiB, some ARM 64 KiB) and
+/// the allocation granularity of mapped files on Windows.
 pub const ALIGNMENT_BYTES: u64 = 64 * 1024;
 /// Name of the Mach-O segment that holds a bundle in the form that can be signed.
 pub const MACHO_SEGMENT: &[u8] = b"__SATCHEL";
@@ -47,9 +47,9 @@ pub const MANIFEST_NAME: &str = "manifest.json";
 pub const MANIFEST_MAX_BYTES: u64 = 4 << 20;
 /// Largest central directory read or written.
 pub const DIRECTORY_MAX_BYTES: u64 = 4 << 20;
-/// Most bytes of the page and the licences together, taken out: they are held in memory.
+/// Most bytes of the page and the licences together, decompressed: they are held in memory.
 pub const SMALL_ENTRIES_MAX_BYTES: u64 = 64 << 20;
-/// Most bytes of one carried runtime, taken out.
+/// Most bytes of one carried runtime, decompressed.
 pub const RUNTIME_MAX_BYTES: u64 = 256 << 20;
-/// Most entries of a bundle, the manifest among them.
+/// Most entries of a bundle, including the manifest.
 pub const ENTRIES_MAX: usize = 10_000;

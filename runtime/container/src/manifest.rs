@@ -1,7 +1,7 @@
-//! `manifest.json`: what a bundle holds, written once by `pack`, the same whatever program it stands behind.
+//! `manifest.json`: what a bundle holds. Independent of the program that carries it.
 //!
 //! It lists the SHA-256 of every entry, so its own SHA-256 is the hash of the whole payload. Unknown fields are errors:
-//! a field that this version does not know belongs to a newer format.
+//! they belong to a newer format.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,23 +19,23 @@ use crate::{
 pub struct Manifest {
     /// Format version, the same as the seal's.
     pub format: u32,
-    /// What the model is called: in the page's title and in `/v1/models`.
+    /// The model's name, shown in the page's title and in `/v1/models`.
     pub name: String,
     /// Program and version that wrote it.
     pub packed_by: String,
-    /// What the GGUF says about the model; `None` for a bundle without one.
+    /// What the GGUF says about the model; `None` for a bundle without a model.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub model: Option<ModelFacts>,
-    /// What applies when a request or a flag says nothing else.
+    /// Used unless a request or a flag overrides them.
     pub defaults: Defaults,
-    /// The payload lies in a file beside this one, whose own bundle is a pointer; see [`Beside`].
+    /// Set when the payload is a separate file beside this one; see [`Beside`].
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub beside: Option<Beside>,
-    /// Every other entry, in the file's order: the model's parts first.
+    /// Every other entry, in file order: the model's parts first.
     pub entries: Vec<EntryRecord>,
 }
 
-/// What the GGUF says about the model, for people and for listings; the engine reads the GGUF itself.
+/// What the GGUF says about the model, for display only; the engine reads the GGUF itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelFacts {
@@ -44,39 +44,39 @@ pub struct ModelFacts {
     /// `general.name`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub name: Option<String>,
-    /// Elements of all tensors.
+    /// Number of elements of all tensors.
     pub parameters: u64,
     /// Context length it was trained for, in tokens.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub context_length: Option<u64>,
-    /// Tensors of each type, by GGML's name of the type.
+    /// Number of tensors by GGML type name.
     pub block_types: BTreeMap<String, u64>,
     /// `general.license`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub license: Option<String>,
-    /// Bytes of all parts.
+    /// Total size of the model's parts.
     pub size_bytes: u64,
 }
 
-/// Where the payload is when it cannot be behind its program: in a file of the program's name that ends in
-/// [`Beside::EXTENSION`]. Windows starts no executable of 4 GiB or more.
+/// A payload in a file of its own, named like the program but with [`Beside::EXTENSION`]: Windows does not start an
+/// executable of 4 GiB or more.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Beside {
-    /// SHA-256 of that file's payload: of its manifest.
+    /// SHA-256 of that file's manifest.
     pub payload_sha256: Digest,
 }
 
 impl Beside {
-    /// The ending of the file's name, in place of `.exe`.
+    /// File extension, in place of `exe`.
     pub const EXTENSION: &str = "satchel";
 
-    /// Where the payload of the program at `program` lies.
+    /// Path of the payload of the program at `program`.
     pub fn path(program: &Path) -> PathBuf {
         program.with_extension(Self::EXTENSION)
     }
 
-    /// Whether this bundle is the payload.
+    /// Checks that `payload` is the one that belongs to this program.
     ///
     /// # Errors
     /// What is wrong, and what to do.
@@ -87,17 +87,17 @@ impl Beside {
         }
         let wanted = self.payload_sha256;
         Err(format!(
-            "this is the payload of another program (payload {found}, wanted {wanted}): keep together the two files that were packed together"
+            "this is the payload of another program (payload {found}, expected {wanted}): keep the two files that were packed together in one folder"
         ))
     }
 
-    /// The line for a payload that is not there.
+    /// Error message for a missing payload.
     pub fn missing(path: &Path) -> String {
-        format!("its payload is missing: put {} beside it, it was packed together with this file", path.display())
+        format!("its payload is missing: put {}, which was packed together with this file, beside it", path.display())
     }
 }
 
-/// Defaults chosen at packing.
+/// Defaults chosen when packing.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Defaults {
@@ -113,22 +113,22 @@ pub struct Defaults {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EntryKind {
-    /// A GGUF, or one part of a split one. Stored and aligned.
+    /// A GGUF, or one part of a split GGUF. Stored and aligned.
     Model,
-    /// An adapter's GGUF, under `adapters/`. Stored and aligned, behind the model.
+    /// An adapter's GGUF, under `adapters/`. Stored and aligned, after the model.
     Adapter,
     /// A file of the page that replaces the built-in one, under `ui/`.
     Page,
     /// A licence text, under `licenses/`.
     License,
-    /// A program for another platform, under `runtimes/` by the platform's name.
+    /// A program for another platform, `runtimes/PLATFORM`.
     Runtime,
     /// `manifest.json`, which does not list itself.
     Manifest,
 }
 
 impl EntryKind {
-    /// Whether it is used where it lies in the file: stored as it is, and aligned.
+    /// Whether it is used through a mapped file, and so must be stored uncompressed and aligned.
     pub fn is_weights(self) -> bool {
         matches!(self, Self::Model | Self::Adapter)
     }
@@ -142,22 +142,22 @@ pub struct EntryRecord {
     pub name: String,
     /// What it is for.
     pub kind: EntryKind,
-    /// Size in bytes once taken out.
+    /// Uncompressed size in bytes.
     pub size: u64,
-    /// Its hash.
+    /// SHA-256 of the uncompressed bytes.
     pub sha256: Digest,
-    /// What an adapter is multiplied with; 1 where it is not said.
+    /// An adapter's scale; 1 if absent.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub scale: Option<f32>,
 }
 
-/// The error as one short line that is safe on a terminal: it quotes what the file says.
+/// The error as one short line. It quotes the file, so control characters are replaced before it reaches a terminal.
 fn shown(error: &serde_json::Error) -> String {
     let printable = |c: char| if c.is_control() { ' ' } else { c };
     error.to_string().chars().map(printable).take(200).collect()
 }
 
-/// Whether a model may be called this: it is shown in titles, lists and terminals.
+/// Checks a model's name, which is shown in titles, lists and terminals.
 ///
 /// # Errors
 /// What is wrong with the name.
@@ -171,7 +171,7 @@ impl Manifest {
     /// The bytes of `manifest.json`.
     ///
     /// # Errors
-    /// [`Error::Unwritable`] for a manifest that [`Manifest::parse`] would not read.
+    /// [`Error::Unwritable`] for a manifest that [`Manifest::parse`] would refuse.
     pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
         self.check().map_err(Error::Unwritable)?;
         let mut bytes = serde_json::to_vec_pretty(self).map_err(|error| Error::Unwritable(error.to_string()))?;
@@ -185,10 +185,10 @@ impl Manifest {
         Ok(bytes)
     }
 
-    /// Reads `manifest.json`.
+    /// Parses `manifest.json`.
     ///
     /// # Errors
-    /// What is wrong with it: not JSON, unknown fields, names that may not be in a bundle.
+    /// What is wrong with it: not JSON, unknown fields, forbidden names.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         let manifest: Self = serde_json::from_slice(bytes).map_err(|error| shown(&error))?;
         if manifest.format != FORMAT {
@@ -224,22 +224,22 @@ impl Manifest {
             models_over |= entry.kind != EntryKind::Model;
             adapters_over |= !entry.kind.is_weights();
             if entry.scale.is_some_and(|scale| entry.kind != EntryKind::Adapter || !scale.is_finite()) {
-                return Err(format!("entry {:?} has a scale that cannot be", entry.name));
+                return Err(format!("entry {:?} has an invalid scale", entry.name));
             }
             if !place {
-                return Err(format!("entry {:?} is not where a bundle has its {:?}", entry.name, entry.kind));
+                return Err(format!("entry {:?} is not where an entry of kind {:?} belongs", entry.name, entry.kind));
             }
         }
         if self.model.is_some() != self.entries.iter().any(|entry| entry.kind == EntryKind::Model) {
-            return Err("model facts and model entries go together".to_owned());
+            return Err("model facts without a model entry, or the reverse".to_owned());
         }
         if self.beside.is_some() && !self.entries.is_empty() {
-            return Err("a bundle whose payload lies beside it has no entries".to_owned());
+            return Err("a bundle whose payload is a separate file must have no entries".to_owned());
         }
         Ok(())
     }
 
-    /// Whether what is taken into memory is small enough for that.
+    /// Checks the limits of entries that are read into memory.
     fn check_sizes(&self) -> Result<(), String> {
         let mut small_bytes = 0_u64;
         for entry in &self.entries {
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_taken_out_or_held_in_memory_is_refused() {
+    fn entries_that_cannot_be_extracted_or_held_in_memory_are_refused() {
         use EntryKind::{License, Page, Runtime};
         const MOST: u64 = SMALL_ENTRIES_MAX_BYTES;
         assert_eq!(with(&[("ui/a", Page, MOST - 1), ("licenses/a", License, 1)]).check(), Ok(()));
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bundle_opens_no_network() {
+    fn a_bundle_can_only_set_a_loopback_host() {
         for (host, good) in
             [("127.0.0.1", true), ("localhost", true), ("::1", true), ("0.0.0.0", false), ("10.0.0.1", false)]
         {

@@ -1,46 +1,44 @@
-//! Names of entries: which ones a bundle may hold, so that taking them out can touch nothing but the chosen folder.
+//! Which entry names a bundle may hold, so that extraction writes only inside the chosen folder.
 //!
-//! One rule for every platform: a name that is safe on one system and not on another would make a file that works
-//! here and not there.
+//! The same rules hold on every platform, so that a bundle packed on one system can be extracted on all others.
 
 use std::collections::HashSet;
 
 /// Longest name, in bytes.
 pub const NAME_MAX_BYTES: usize = 512;
 
-/// Longest part of a name, in bytes: what file systems allow.
+/// Longest path component, in bytes: the limit of common file systems.
 const PART_MAX_BYTES: usize = 255;
 
-/// Device names that Windows reserves in every folder, with any extension.
+/// Device names that Windows reserves in every folder, whatever the extension.
 const RESERVED: [&str; 22] = [
     "con", "prn", "aux", "nul", "com1", "com2", "com3", "com4", "com5", "com6", "com7", "com8", "com9", "lpt1", "lpt2",
     "lpt3", "lpt4", "lpt5", "lpt6", "lpt7", "lpt8", "lpt9",
 ];
 
-/// Whether `name` is a relative path with `/` between its parts that stays inside the folder it is written to, on
-/// every platform.
+/// Checks that `name` is a `/`-separated relative path that stays inside the folder it is extracted to, on every platform.
 ///
 /// # Errors
 /// What is wrong with the name.
 pub fn check(name: &str) -> Result<(), &'static str> {
     if name.is_empty() || name.len() > NAME_MAX_BYTES {
-        return Err("a name has 1 to 512 bytes");
+        return Err("a name must have 1 to 512 bytes");
     }
     if name.chars().any(|c| is_deceptive(c) || matches!(c, '\\' | ':' | '*' | '?' | '"' | '<' | '>' | '|')) {
-        return Err("a name holds no control characters and none of \\ : * ? \" < > |");
+        return Err("a name must have no control characters and none of \\ : * ? \" < > |");
     }
     name.split('/').try_for_each(check_part)
 }
 
 fn check_part(part: &str) -> Result<(), &'static str> {
     if part.is_empty() || part == "." || part == ".." {
-        return Err("a name is a relative path without empty parts, `.` or `..`");
+        return Err("a name must be a relative path without empty parts, `.` or `..`");
     }
     if part.len() > PART_MAX_BYTES {
-        return Err("no part of a name has more than 255 bytes");
+        return Err("no part of a name may have more than 255 bytes");
     }
     if part.ends_with('.') || part.ends_with(' ') {
-        return Err("no part of a name ends with a dot or a space");
+        return Err("no part of a name may end with a dot or a space");
     }
     let stem = part.split('.').next().unwrap_or(part).trim_end();
     if RESERVED.iter().any(|reserved| stem.eq_ignore_ascii_case(reserved)) {
@@ -49,22 +47,22 @@ fn check_part(part: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Whether a character makes a text look like another one, or moves what is printed around it: control characters, marks
-/// that turn the direction of writing, and what has no width at all. Joiners, which scripts and emoji need, are none.
+/// Whether a character can disguise text or disturb a terminal: control characters, bidirectional controls and
+/// zero-width characters, except for the joiners that scripts and emoji need.
 pub fn is_deceptive(c: char) -> bool {
     c.is_control()
         || matches!(c,
-            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{206f}' // direction
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{206f}' // bidirectional
             | '\u{200b}' | '\u{2028}' | '\u{2029}' | '\u{2060}'..='\u{2064}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
             | '\u{e0000}'..='\u{e007f}')
 }
 
-/// The form in which two names are the same file on some platform.
+/// Case-folded form: names that are equal in it may be the same file on some platform.
 pub fn folded(name: &str) -> String {
     name.to_lowercase()
 }
 
-/// The names of one bundle, which all can be taken out into one folder, on every platform.
+/// The names of one bundle, checked for collisions when all are extracted into one folder, on every platform.
 #[derive(Default)]
 pub(crate) struct Names {
     files: HashSet<String>,
@@ -75,7 +73,7 @@ impl Names {
     /// Adds a name.
     ///
     /// # Errors
-    /// Another file has it, or one of the two would have to be both a file and a folder.
+    /// The name is taken, or a path would have to be both a file and a folder.
     pub(crate) fn add(&mut self, name: &str) -> Result<(), String> {
         let folded = folded(name);
         let both = |folder: &str| Err(format!("entry {name:?} needs {folder:?} to be both a file and a folder"));
@@ -140,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_cannot_lie_in_one_folder_are_refused() {
+    fn names_that_collide_in_one_folder_are_refused() {
         for (names, part) in [
             (&["ui/icon.svg", "ui/icon.svg/x"][..], "\"ui/icon.svg\" to be both"),
             (&["ui/a/b/c", "ui/A"], "\"ui/a\" to be both"),

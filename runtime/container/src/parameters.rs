@@ -1,8 +1,8 @@
 //! The table of sampling parameters: name, kind, range, default, help.
 //!
-//! Command line, HTTP API, packed settings and chat page all read it, so that a value that one of them takes is taken by
-//! the others, with the same words where it is not. It lives here, below all of them. What a parameter does to the
-//! logits is the sampler's; this file only knows which values there are.
+//! Command line, HTTP API, packed settings and chat page all read it, so that they accept the same values and refuse the
+//! rest with the same message. It lives here because all of them depend on this crate. The sampler defines what a
+//! parameter does to the logits; this file only defines which values are valid.
 
 use std::fmt;
 
@@ -13,21 +13,21 @@ pub struct Parameter {
     pub name: &'static str,
     /// As the command line writes it: dashes for the underscores.
     pub flag: &'static str,
-    /// Which values there are.
+    /// Type and range.
     pub kind: Kind,
-    /// What holds where nobody says anything; `None`: no limit, or another seed each time.
+    /// Used when none is given; `None`: no limit, or a random seed.
     pub default: Option<f64>,
     /// One sentence, for `--help` and the page.
     pub help: &'static str,
     /// The default in words, where `default` is `None`.
     pub unset: &'static str,
-    /// Another name on the command line.
+    /// Another name of the flag.
     pub alias: Option<&'static str>,
-    /// The letter on the command line.
+    /// One-letter flag.
     pub short: Option<char>,
 }
 
-/// Which values a parameter takes, both ends included.
+/// Type and range of a parameter, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub enum Kind {
@@ -43,7 +43,7 @@ pub enum Value {
     Whole(i128),
 }
 
-/// Whole numbers without an upper limit of their own.
+/// Upper end of whole numbers that have no limit.
 const UNLIMITED: i128 = i64::MAX as i128;
 
 const fn real(
@@ -152,10 +152,10 @@ impl Parameter {
         PARAMETERS.iter().find(|parameter| parameter.name == name)
     }
 
-    /// Checks a value's range and kind.
+    /// Checks a value's type and range.
     ///
     /// # Errors
-    /// What it must be and what it is; the caller puts the name before it.
+    /// What it must be and what it is; the caller prepends the name.
     pub fn check(&self, value: Value) -> Result<(), String> {
         let inside = match (self.kind, value) {
             // NaN is in no range.
@@ -167,7 +167,7 @@ impl Parameter {
         if inside { Ok(()) } else { Err(format!("must be {} (it is {value})", self.kind)) }
     }
 
-    /// Reads a value from text, in its range.
+    /// Parses a value and checks its range.
     ///
     /// # Errors
     /// As [`Parameter::check`].
@@ -199,8 +199,7 @@ impl Value {
         }
     }
 
-    /// As a seed: negative ones are seeds like any other, but for -1, by which llama.cpp's and vLLM's clients ask for another
-    /// one each time.
+    /// As a seed. Negative seeds are valid, except for -1: clients of llama.cpp and vLLM use it to ask for a random seed.
     pub fn as_seed(self) -> Option<u64> {
         match self {
             Self::Real(value) => Some(value as u64),
@@ -241,7 +240,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn defaults_lie_in_their_ranges_and_names_are_their_own() {
+    fn defaults_lie_in_their_ranges_and_names_are_unique() {
         for (index, parameter) in PARAMETERS.iter().enumerate() {
             if let Some(default) = parameter.default {
                 let value = match parameter.kind {
@@ -258,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_read_in_their_kind_and_range() {
+    fn values_are_parsed_by_type_and_range() {
         let parse = |name: &str, text: &str| Parameter::named(name).expect(name).parse(text);
         assert_eq!(parse("temperature", " 3 "), Ok(Value::Real(3.0)));
         assert_eq!(parse("repeat_last_n", "-1").map(Value::as_count), Ok(usize::MAX));
@@ -279,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_32_bit_figure_keeps_its_digits() {
+    fn a_32_bit_float_keeps_its_decimal_digits() {
         assert_eq!(Value::from(0.7_f32), Value::Real(0.7));
         assert!(Parameter::named("top_p").unwrap().check(Value::from(f32::NAN)).is_err());
     }

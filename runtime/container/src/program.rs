@@ -1,7 +1,7 @@
-//! Where the program of a file ends, asked only when no bundle's end was found: a packed file that was cut short (a
-//! download that broke off) still starts, and must not pass for a program without a model.
+//! Finds the end of the executable in a file without a bundle tail: a truncated packed file (an interrupted download)
+//! still starts, and must not be mistaken for a program without a model.
 //!
-//! The executable's own headers say how long it is; a bundle's first local header follows within one alignment step.
+//! The executable's own headers give its length; a bundle's first local header follows within one alignment step.
 
 use std::io::{Read, Seek, SeekFrom};
 
@@ -12,14 +12,14 @@ use crate::{
     ALIGNMENT_BYTES, MACHO_SEGMENT, directory::LOCAL_SIGNATURE, directory::local_header_bytes, name::NAME_MAX_BYTES,
 };
 
-/// Whether a bundle's first entry follows the program although the bundle's end is not there.
+/// Whether a bundle's first entry follows the program; the caller has found that the bundle's tail is missing.
 pub(crate) fn cut_short<R: Read + Seek>(file: &mut R, file_bytes: u64) -> std::io::Result<bool> {
     let Some(program_bytes) = program_bytes(file).filter(|end| *end < file_bytes) else { return Ok(false) };
     let mut window = Vec::new();
     file.seek(SeekFrom::Start(program_bytes))?;
     let window_bytes = (ALIGNMENT_BYTES + NAME_MAX_BYTES as u64 + 64).min(file_bytes - program_bytes);
     file.take(window_bytes).read_to_end(&mut window)?;
-    // Zeros, then the header; anything else was not written by us.
+    // Padding zeros, then a local header; anything else is not a bundle.
     let Some(at) = window.iter().position(|byte| *byte != 0) else { return Ok(false) };
     let header = &window[at..];
     let Some(name_bytes) = header.get(26..28) else { return Ok(header.starts_with(LOCAL_SIGNATURE)) };
@@ -28,13 +28,13 @@ pub(crate) fn cut_short<R: Read + Seek>(file: &mut R, file_bytes: u64) -> std::i
     Ok(header.starts_with(LOCAL_SIGNATURE) && data_offset.is_multiple_of(ALIGNMENT_BYTES))
 }
 
-/// Whether a file that begins with `head` (16 bytes at least) is an executable of a platform that Satchel knows.
+/// Whether a file that begins with `head` (at least 16 bytes) is a 64-bit ELF, PE or Mach-O executable.
 pub fn is_executable(head: &[u8]) -> bool {
     use object::FileKind;
     matches!(FileKind::parse(head), Ok(FileKind::Elf64 | FileKind::Pe64 | FileKind::MachO64 | FileKind::MachOFat64))
 }
 
-/// Where the bundle ends that lies in a segment of a Mach-O; `None` for every other file.
+/// End offset of the bundle in a Mach-O segment; `None` if the file has no such segment.
 pub(crate) fn segment_end<R: Read + Seek>(file: &mut R) -> Option<u64> {
     let mut magic = [0; 4];
     file.seek(SeekFrom::Start(0)).and_then(|_| file.read_exact(&mut magic)).ok()?;
@@ -48,7 +48,7 @@ pub(crate) fn segment_end<R: Read + Seek>(file: &mut R) -> Option<u64> {
     offset.checked_add(bytes)
 }
 
-/// Length of the executable by its own headers; `None` for a file that is none.
+/// Length of the executable according to its headers; `None` if the file is not an executable.
 fn program_bytes<R: Read + Seek>(file: &mut R) -> Option<u64> {
     let cache = ReadCache::new(file);
     let parsed = object::File::parse(&cache).ok()?;
@@ -57,7 +57,7 @@ fn program_bytes<R: Read + Seek>(file: &mut R) -> Option<u64> {
         let (offset, bytes) = segment.file_range();
         end = end.max(offset.checked_add(bytes)?);
     }
-    // The section table is in no segment, and stands behind them.
+    // The section header table follows the segments and belongs to none of them.
     if let object::File::Elf64(elf) = &parsed {
         let (header, endian) = (elf.elf_header(), elf.endian());
         let table = u64::from(header.e_shnum(endian)) * u64::from(header.e_shentsize(endian));

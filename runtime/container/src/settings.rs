@@ -1,7 +1,7 @@
 //! Settings that a bundle carries as its defaults (`pack --set key=value`).
 //!
-//! A closed list with types and ranges: a key or a value that this version does not know is an error, never ignored,
-//! since it would change the answers. Ranges of sampling parameters are those of `parameters`.
+//! A closed list with types and ranges: an unknown key or value is an error rather than ignored, since it would change
+//! the answers. Ranges of sampling parameters are those of `parameters`.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::parameters::{Parameter, Value};
 
-/// Defaults for sampling and serving. `None` leaves the program's own default in force.
+/// Defaults for sampling and serving. `None` means the program's own default.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// 0 always takes the most likely token.
+    /// 0 is greedy decoding.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f32>,
     /// Keep this many most likely tokens; 0 keeps all.
@@ -31,7 +31,7 @@ pub struct Settings {
     /// 1 is off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repeat_penalty: Option<f32>,
-    /// How many of the last tokens the penalties look at; 0 none, -1 all.
+    /// How many of the last tokens the penalties apply to; 0 none, -1 all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repeat_last_n: Option<i32>,
     /// 0 is off.
@@ -40,7 +40,7 @@ pub struct Settings {
     /// 0 is off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frequency_penalty: Option<f32>,
-    /// Seed of the sampler; a negative one is kept as the 64 bits that it is.
+    /// Seed of the sampler; a negative one is stored as its two's complement.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
     /// Longest answer, in tokens.
@@ -55,22 +55,22 @@ pub struct Settings {
     /// The same for values.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache_type_v: Option<String>,
-    /// Threads that compute.
+    /// Number of compute threads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<u32>,
-    /// Port the server asks for first.
+    /// Port the server tries first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// Address the server listens on: one of this machine alone. Only the person who starts it can open it to others.
+    /// Address the server listens on; must be a loopback address. Only the user can open the server to others, by flag.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
 }
 
-/// The types that a KV cache can have.
+/// Storage types of a KV cache.
 const CACHE_TYPES: [&str; 3] = ["f16", "q8_0", "q4_0"];
 
 impl Settings {
-    /// Every key, in the order of the documentation.
+    /// Every key, in documentation order.
     pub const KEYS: [&'static str; 17] = [
         "temperature",
         "top_k",
@@ -112,13 +112,13 @@ impl Settings {
         self.check()
     }
 
-    /// Sets a sampling parameter to a value that was checked. Seeds are kept as the 64 bits that they are.
+    /// Sets a sampling parameter to a checked value. A negative seed is stored as its two's complement.
     fn set_sampling(&mut self, parameter: &Parameter, value: Value) -> Result<(), String> {
         let narrow = || format!("`{}` does not fit into 32 bits", parameter.name);
         let count = || u32::try_from(value.as_count()).map_err(|_| narrow());
         match parameter.name {
             "temperature" => self.temperature = Some(value.as_f32()),
-            // All of them is 0 here.
+            // -1 (all) is stored as 0.
             "top_k" => self.top_k = Some(u32::try_from(value.as_count()).unwrap_or(0)),
             "top_p" => self.top_p = Some(value.as_f32()),
             "min_p" => self.min_p = Some(value.as_f32()),
@@ -177,19 +177,18 @@ impl Settings {
     }
 }
 
-/// An address that only this machine reaches.
+/// `text`, if it is a loopback address.
 fn checked_host(text: &str) -> Result<&str, String> {
     match host_address(text) {
         Some(ip) if ip.is_loopback() => Ok(text.trim()),
         Some(ip) => Err(format!(
-            "`host` is an address of this machine alone, such as 127.0.0.1; whoever starts the file may open it to others \
-             with --host {ip}"
+            "`host` must be a loopback address, such as 127.0.0.1; the user can open the server to others with --host {ip}"
         )),
-        None => Err(format!("`host` is an IP address of this machine alone, such as 127.0.0.1, not `{text}`")),
+        None => Err(format!("`host` must be the IP address of a loopback interface, such as 127.0.0.1, not `{text}`")),
     }
 }
 
-/// The address that a `host` means; `localhost` is one too, without asking a name server.
+/// Parses a `host`; `localhost` is accepted without a name lookup.
 pub fn host_address(text: &str) -> Option<IpAddr> {
     let text = text.trim();
     if text.eq_ignore_ascii_case("localhost") {
@@ -207,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_key_is_set_kept_in_json_and_known_by_its_field_name() {
+    fn every_key_can_be_set_round_trips_in_json_and_is_its_field_name() {
         let mut settings = Settings::default();
         for key in Settings::KEYS {
             let value = match key {
@@ -224,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_keys_types_and_ranges_are_each_a_line() {
+    fn wrong_keys_types_and_ranges_each_give_a_one_line_error() {
         for (key, value, part) in [
             ("temprature", "1", "known are temperature, top_k"),
             ("temperature", "warm", "a number"),
@@ -235,10 +234,10 @@ mod tests {
             ("context", "0", "1 or more"),
             ("cache_type_k", "q5_0", "f16, q8_0, q4_0, not `q5_0`"),
             ("port", "70000", "a port"),
-            ("host", "a b", "an IP address"),
-            ("host", "example.com", "an IP address"),
+            ("host", "a b", "the IP address"),
+            ("host", "example.com", "the IP address"),
             ("host", "0.0.0.0", "--host 0.0.0.0"),
-            ("host", "::", "this machine alone"),
+            ("host", "::", "a loopback address"),
             ("seed", "1.5", "a whole number"),
             ("max_tokens", "99999999999", "32 bits"),
         ] {
@@ -249,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn every_parameter_of_the_table_can_be_packed_and_is_found_again() {
+    fn every_parameter_of_the_table_can_be_set_and_is_listed() {
         let mut settings = Settings::default();
         for parameter in &crate::parameters::PARAMETERS {
             assert!(Settings::KEYS.contains(&parameter.name), "{}", parameter.name);

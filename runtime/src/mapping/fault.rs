@@ -1,11 +1,11 @@
 //! SIGBUS inside a mapped file: it was truncated while in use, or its disk cannot be read.
 //!
 //! A command ends with a line that names the file. A server goes on: the rest of the mapping is replaced by zeros, so that the
-//! computation in progress completes, and [`damaged`] reports that its result is invalid. Faults anywhere else go to the previous
-//! SIGBUS handler, the standard library's.
+//! computation in progress completes, and [`damaged`] reports that its result is invalid. Faults anywhere else go to the
+//! previous SIGBUS handler, the standard library's.
 //!
-//! The handler may interrupt anything, so it neither locks nor allocates: mapped files are in an append-only list of records that
-//! are never freed (a hundred bytes each), with the message prepared in advance.
+//! The handler may interrupt anything, so it neither locks nor allocates: mapped files are in an append-only list of records
+//! that are never freed (a hundred bytes each), with the message prepared in advance.
 
 use std::ffi::{c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
@@ -121,10 +121,10 @@ extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_
         address.checked_sub(record.start).is_some_and(|at| at < record.length.load(Ordering::Acquire))
     };
     let Some(record) = records().find(within).filter(|_| code > 0) else {
-        return hand_on(signal, info, context);
+        return forward(signal, info, context);
     };
     record.damaged.store(true, Ordering::Release);
-    if GO_ON.load(Ordering::SeqCst) && becomes_zeros(record, address) {
+    if GO_ON.load(Ordering::SeqCst) && map_zeros(record, address) {
         return;
     }
     // SAFETY: both are async-signal-safe, and the line outlives the call.
@@ -134,9 +134,9 @@ extern "C" fn handle(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_
     }
 }
 
-/// Replaces the mapping from the page of `address` on by zeros. A truncated file has nothing there; one whose disk fails is not
-/// used any more.
-fn becomes_zeros(record: &Record, address: usize) -> bool {
+/// Maps zeros over the mapping from the page of `address` on. A truncated file has no data there; one whose disk fails is no
+/// longer used.
+fn map_zeros(record: &Record, address: usize) -> bool {
     let page_bytes = PAGE_BYTES.load(Ordering::Relaxed);
     let page = address - address % page_bytes;
     let length = record.start + record.length.load(Ordering::Acquire) - page;
@@ -148,8 +148,8 @@ fn becomes_zeros(record: &Record, address: usize) -> bool {
     mapped != libc::MAP_FAILED
 }
 
-/// Forwards the signal to the previous handler.
-fn hand_on(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+/// Passes the signal to the previous handler.
+fn forward(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     let before = BEFORE.get();
     let handler = before.map_or(libc::SIG_DFL, |before| before.sa_sigaction);
     if handler == libc::SIG_DFL || handler == libc::SIG_IGN {

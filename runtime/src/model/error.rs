@@ -1,6 +1,6 @@
-//! Why a file that is valid GGUF is no model that can be run.
+//! Why a valid GGUF cannot be run as a model.
 
-/// Each is one line for the person who named the file.
+/// Each message is one line for the user.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum ModelError {
@@ -12,19 +12,19 @@ pub enum ModelError {
     MissingTensor { name: String },
     #[error("tensor `{name}` has shape {found}, expected {expected} from the hyperparameters")]
     WrongShape { name: String, found: String, expected: String },
-    #[error("tensor `{name}` is stored as {ty}, which this build does not compute with; it does: {known}")]
+    #[error("tensor `{name}` is stored as {ty}, which this build does not support; it supports: {known}")]
     UnsupportedType { name: String, ty: String, known: String },
     #[error(
-        "the file holds tensors that architecture `{architecture}` does not use, so the answer would be wrong: {names}"
+        "the file has tensors that architecture `{architecture}` does not use, so the output would be wrong: {names}"
     )]
     UnusedTensors { architecture: String, names: String },
-    #[error("{key} is {value}, which cannot be: {why}")]
+    #[error("{key} is {value}, which is invalid: {why}")]
     Hyperparameter { key: String, value: String, why: String },
     #[error("{0}")]
     Metadata(String),
 }
 
-/// Text out of a file, fit for the line: escaped, and cut after 80 characters.
+/// Text from a file for an error line: escaped, and truncated after 80 characters.
 pub(super) fn shown(text: &str) -> String {
     const MOST: usize = 80;
     let mut shown: String = text.chars().take(MOST).flat_map(char::escape_debug).collect();

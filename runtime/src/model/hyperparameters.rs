@@ -1,43 +1,43 @@
-//! The numbers that describe a model, read from GGUF metadata and checked before anything is allocated by them.
+//! A model's hyperparameters, read from GGUF metadata and checked before any allocation depends on them.
 
 use super::ModelError;
 use super::keys::Keys;
 use crate::plan::{Rope, RopePairs, RopeScaling, Weight};
 
-/// Caps on what a file may claim: well above any model there is, well below what would exhaust memory by itself.
+/// Limits on what a file may claim: well above any existing model, and too low to exhaust memory by themselves.
 const MOST_LAYERS: u64 = 1024;
 pub(super) const MOST_COLUMNS: u64 = 1 << 20;
 const MOST_HEADS: u64 = 1024;
 const MOST_HEAD_DIM: u64 = 1024;
 const MOST_CONTEXT: u64 = 1 << 26;
 
-/// The longest context taken without being asked for: a model trained on more says so, and `--context` has it.
+/// Limit for the default context length; `--context` allows more, up to the trained length.
 pub const DEFAULT_CONTEXT_MOST: usize = 32_768;
 
-/// Hyperparameters common to all architectures. What differs from layer to layer has a number for each.
+/// Hyperparameters common to all architectures. Those that vary by layer have a number for each.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hyperparameters {
     /// Positions the model was trained on.
     pub context: usize,
-    /// Columns of the residual stream.
+    /// Width of the residual stream.
     pub embedding: usize,
-    /// Layers.
+    /// Number of layers.
     pub layers: usize,
-    /// Columns between the two projections of a feed-forward block; 0 in layers without one.
+    /// Hidden width of the feed-forward block; 0 in layers without one.
     pub feed_forward: Vec<usize>,
     /// Query heads; 0 in layers without attention.
     pub heads: Vec<usize>,
     /// Key and value heads; divides `heads`.
     pub kv_heads: Vec<usize>,
-    /// Columns of a query's and a key's head.
+    /// Width of a query or key head.
     pub key_dim: usize,
-    /// Columns of a value's head.
+    /// Width of a value head.
     pub value_dim: usize,
     /// Added to the mean square in RMS norms.
     pub rms_epsilon: f32,
     /// Added to the variance in layer norms.
     pub layer_epsilon: f32,
-    /// What attention scores are multiplied by before the softmax.
+    /// Factor for attention scores before the softmax.
     pub attention_scale: f32,
 }
 
@@ -82,7 +82,7 @@ impl Hyperparameters {
         })
     }
 
-    /// The rotation that the `rope.*` keys describe. `factors` divide the frequencies, one a pair.
+    /// The rotation that the `rope.*` keys describe. `factors` divide the frequencies, one per pair.
     pub fn rope(&self, keys: &Keys<'_>, pairs: RopePairs, factors: Option<Weight>) -> Result<Rope, ModelError> {
         let scaling = self.rope_scaling(keys)?;
         Ok(Rope {
@@ -95,7 +95,7 @@ impl Hyperparameters {
         })
     }
 
-    /// Elements of a head that turn.
+    /// Number of rotated elements of a head.
     pub fn rope_dimensions(&self, keys: &Keys<'_>) -> Result<usize, ModelError> {
         let dimensions = keys.count("rope.dimension_count", MOST_HEAD_DIM)?.unwrap_or(self.key_dim);
         if dimensions % 2 != 0 || dimensions > self.key_dim {
@@ -105,29 +105,29 @@ impl Hyperparameters {
         Ok(dimensions)
     }
 
-    /// Positions that a sequence may hold: what was asked for, or what the model was trained on and this build takes unasked.
+    /// The context length: the requested one, or the default for this model.
     fn context_in_force(&self, keys: &Keys<'_>) -> usize {
         keys.context().unwrap_or(self.context.clamp(2, DEFAULT_CONTEXT_MOST))
     }
 
-    /// Whether positions beyond the original context have frequencies of their own.
+    /// Whether the file uses longrope: separate frequency divisors for contexts beyond the original one.
     pub fn is_longrope(&self, keys: &Keys<'_>) -> Result<bool, ModelError> {
         Ok(keys.text("rope.scaling.type")? == Some("longrope"))
     }
 
-    /// Whether sequences may be longer than the context before it was extended: what decides between longrope's two tensors of
-    /// divisors. The choice is llama.cpp's: by the room there is, not by what fills it, so that a conversation does not change
-    /// its rotation on the way.
+    /// Whether the context exceeds the one before extension, which selects one of longrope's two divisor tensors. As in
+    /// llama.cpp, the context length decides, not the length of the sequence, so that the rotation does not change in
+    /// mid-conversation.
     pub fn exceeds_original_context(&self, keys: &Keys<'_>) -> Result<bool, ModelError> {
         Ok(self.context_in_force(keys) > self.original_context(keys)?)
     }
 
-    /// Positions before the context was extended.
+    /// Context length before it was extended.
     pub fn original_context(&self, keys: &Keys<'_>) -> Result<usize, ModelError> {
         Ok(keys.count("rope.scaling.original_context_length", MOST_CONTEXT)?.unwrap_or(self.context))
     }
 
-    /// What cosine and sine are multiplied by beside YaRN's own `1 + 0.1 ln factor`.
+    /// Factor for cosines and sines, in addition to YaRN's own `1 + 0.1 ln factor`.
     fn rope_magnitude(&self, keys: &Keys<'_>, scaling: RopeScaling) -> Result<f32, ModelError> {
         let asked = keys.positive("rope.scaling.attn_factor", 1.0)?;
         let RopeScaling::Yarn { factor, .. } = scaling else {
@@ -140,15 +140,15 @@ impl Hyperparameters {
     }
 
     fn rope_scaling(&self, keys: &Keys<'_>) -> Result<RopeScaling, ModelError> {
-        // `rope.scale_linear` is the key that files of 2023 have.
+        // `rope.scale_linear` is the key in files of 2023.
         let legacy = keys.positive("rope.scale_linear", 1.0)?;
         let factor = keys.positive("rope.scaling.factor", legacy)?;
         let kind = keys.text("rope.scaling.type")?.unwrap_or("linear");
         if !["none", "linear", "longrope", "yarn"].contains(&kind) {
-            return Err(keys.wrong("rope.scaling.type", kind, "this build knows none, linear, yarn and longrope"));
+            return Err(keys.wrong("rope.scaling.type", kind, "this build supports none, linear, yarn and longrope"));
         }
         let factor = if kind == "none" { 1.0 } else { factor };
-        // Negative: not set.
+        // Negative means not set.
         let extrapolation = keys.number("rope.scaling.yarn_ext_factor")?.filter(|&share| share >= 0.0);
         let extrapolation = extrapolation.unwrap_or(if kind == "yarn" { 1.0 } else { 0.0 });
         if extrapolation > 0.0 {
@@ -160,7 +160,7 @@ impl Hyperparameters {
                 beta_slow: keys.positive("rope.scaling.yarn_beta_slow", 1.0)?,
             });
         }
-        // What is long about longrope is in its divisors.
+        // Longrope needs no scaling here: it is in the divisors.
         Ok(if factor == 1.0 { RopeScaling::None } else { RopeScaling::Linear { factor } })
     }
 }

@@ -10,29 +10,29 @@ pub struct Keys<'a> {
     metadata: &'a Metadata,
     /// The architecture's name, the prefix of its keys.
     pub architecture: &'a str,
-    /// Positions that a sequence may hold, where they were asked for.
+    /// The requested context length, if any.
     context: Option<usize>,
 }
 
 impl<'a> Keys<'a> {
-    /// Keys of the architecture that the file names. `context` is what was asked for of the positions a sequence may hold.
+    /// Keys of the architecture that the file names. `context` is the requested context length, if any.
     pub fn new(metadata: &'a Metadata, context: Option<usize>) -> Result<Self, ModelError> {
         match metadata.get("general.architecture") {
             Some(Value::String(architecture)) => Ok(Self { metadata, architecture, context }),
-            Some(_) => Err(ModelError::Metadata("general.architecture is not a text".into())),
+            Some(_) => Err(ModelError::Metadata("general.architecture is not a string".into())),
             None => Err(ModelError::Metadata(
-                "the metadata key general.architecture is missing: this is no model file (an adapter or a vocabulary?)"
+                "the metadata key general.architecture is missing: this is not a model (an adapter or a vocabulary?)"
                     .into(),
             )),
         }
     }
 
-    /// The whole key.
+    /// The full key: `<architecture>.<name>`.
     pub fn full(&self, name: &str) -> String {
         format!("{}.{name}", self.architecture)
     }
 
-    /// Whether the key is there.
+    /// Whether the key exists.
     pub fn has(&self, name: &str) -> bool {
         self.metadata.get(&self.full(name)).is_some()
     }
@@ -42,8 +42,8 @@ impl<'a> Keys<'a> {
         ModelError::Hyperparameter { key: self.full(name), value: shown(&value.to_string()), why: why.into() }
     }
 
-    /// A whole number within `1..=most`, or `None` where the key is missing or 0, which is how writers say "unset". An array whose elements are all equal
-    /// counts as that number; one that differs from layer to layer is refused.
+    /// A whole number within `1..=most`, or `None` if the key is missing or 0, which writers use for "unset". An array whose
+    /// elements are all equal counts as that number; one that varies by layer is refused.
     pub fn count(&self, name: &str, most: u64) -> Result<Option<usize>, ModelError> {
         let Some(value) = self.metadata.get(&self.full(name)) else { return Ok(None) };
         let number = match value {
@@ -54,7 +54,7 @@ impl<'a> Keys<'a> {
                     return Err(self.wrong(
                         name,
                         "different from layer to layer",
-                        "this build needs one value for all",
+                        "this build supports only one value for all layers",
                     ));
                 }
                 first
@@ -73,13 +73,13 @@ impl<'a> Keys<'a> {
         Ok(Some(number as usize))
     }
 
-    /// Like [`Keys::count`], where the model cannot do without.
+    /// Like [`Keys::count`], but an error if it is `None`.
     pub fn required_count(&self, name: &str, most: u64) -> Result<usize, ModelError> {
         self.count(name, most)?
             .ok_or_else(|| ModelError::Metadata(format!("the metadata key {} is missing", self.full(name))))
     }
 
-    /// A finite number, or `None` where the key is missing.
+    /// A finite number, or `None` if the key is missing.
     pub fn number(&self, name: &str) -> Result<Option<f32>, ModelError> {
         let number = match self.metadata.get(&self.full(name)) {
             None => return Ok(None),
@@ -93,7 +93,7 @@ impl<'a> Keys<'a> {
         if number.is_finite() { Ok(Some(number)) } else { Err(self.wrong(name, number, "a finite number is expected")) }
     }
 
-    /// A number above zero, or `default` where the key is missing or 0.
+    /// A number above zero, or `default` if the key is missing or 0.
     pub fn positive(&self, name: &str, default: f32) -> Result<f32, ModelError> {
         match self.number(name)? {
             None | Some(0.0) => Ok(default),
@@ -102,17 +102,17 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// A text, or `None` where the key is missing.
+    /// A string, or `None` if the key is missing.
     pub fn text(&self, name: &str) -> Result<Option<&'a str>, ModelError> {
         match self.metadata.get(&self.full(name)) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(self.wrong(name, "not a text", "a text is expected")),
+            Some(_) => Err(self.wrong(name, "not a string", "a string is expected")),
         }
     }
 
-    /// A whole number of at most `most` for each of `layers` layers, 0 among them perhaps: the key holds one for all, or an
-    /// array with one each. `None` where the key is missing, or 0 for all, which is how writers say "unset".
+    /// A whole number within `0..=most` for each of `layers` layers: the key holds one for all layers, or an array with one
+    /// each. `None` if the key is missing, or 0 for all layers, which writers use for "unset".
     pub fn per_layer(&self, name: &str, layers: usize, most: u64) -> Result<Option<Vec<usize>>, ModelError> {
         let numbers = self.metadata.get_u32_per_layer(&self.full(name), layers);
         let numbers = numbers.map_err(|error| ModelError::Metadata(error.to_string()))?;
@@ -123,7 +123,7 @@ impl<'a> Keys<'a> {
         Ok(Some(numbers.into_iter().map(|number| number as usize).collect()))
     }
 
-    /// A yes or no for each layer: an array, or `None` where there is none.
+    /// A flag for each layer, or `None` if the key is not an array.
     pub fn layer_flags(&self, name: &str, layers: usize) -> Result<Option<Vec<bool>>, ModelError> {
         let key = self.full(name);
         let flags = match self.metadata.get(&key) {
@@ -142,7 +142,7 @@ impl<'a> Keys<'a> {
         Ok(Some(flags))
     }
 
-    /// Four whole numbers, 0 among them perhaps, or `None` where the key is missing; fewer are filled up with 0.
+    /// Four whole numbers, possibly 0, or `None` if the key is missing; shorter arrays are padded with 0.
     pub fn sections(&self, name: &str) -> Result<Option<[usize; 4]>, ModelError> {
         let Some(value) = self.metadata.get(&self.full(name)) else { return Ok(None) };
         let wrong = || self.wrong(name, "something else", "an array of at most four counts is expected");
@@ -158,16 +158,16 @@ impl<'a> Keys<'a> {
         Ok(Some(sections))
     }
 
-    /// A yes or no, or `None` where the key is missing.
+    /// A flag, or `None` if the key is missing.
     pub fn flag(&self, name: &str) -> Result<Option<bool>, ModelError> {
         match self.metadata.get(&self.full(name)) {
             None => Ok(None),
             Some(Value::Bool(flag)) => Ok(Some(*flag)),
-            Some(_) => Err(self.wrong(name, "not a yes or no", "a truth value is expected")),
+            Some(_) => Err(self.wrong(name, "not a boolean", "a boolean is expected")),
         }
     }
 
-    /// Limits on activations (one for all layers, or one each) that nothing here applies: an error where there are any.
+    /// Refuses limits on activations (one for all layers, or one each), which are not implemented: an error if any is set.
     pub fn refuse_limits(&self, name: &str) -> Result<(), ModelError> {
         let number = |value: &Value| match value {
             Value::F32(number) => f64::from(*number),
@@ -180,12 +180,12 @@ impl<'a> Keys<'a> {
             Some(value) => vec![number(value)],
         };
         match limits.into_iter().find(|&limit| limit != 0.0) {
-            Some(limit) => Err(self.wrong(name, limit, "this build does not limit activations")),
+            Some(limit) => Err(self.wrong(name, limit, "this build does not support limits on activations")),
             None => Ok(()),
         }
     }
 
-    /// Positions that a sequence may hold, where they were asked for.
+    /// The requested context length, if any.
     pub fn context(&self) -> Option<usize> {
         self.context
     }

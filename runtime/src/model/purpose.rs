@@ -1,37 +1,37 @@
-//! What a model is planned for: to go on with a text, or to make one vector of it.
+//! What a model is planned for: generation, or one embedding per sequence.
 
 use super::ModelError;
 use super::keys::Keys;
 use crate::plan::Pooling;
 
-/// What a plan is to end in.
+/// What a plan outputs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Purpose {
-    /// Logits of the next token. An encoder has none, and ends in embeddings all the same.
+    /// Logits of the next token. An encoder has none; its plan outputs embeddings anyway.
     #[default]
     Generate,
-    /// One embedding, or one score, for each sequence: pooled like this, or as the file says.
+    /// One embedding, or one score, per sequence: with this pooling, or the file's if `None`.
     Embed(Option<PoolingKind>),
 }
 
-/// How the rows of a sequence become one result.
+/// How the rows of a sequence are reduced to one result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PoolingKind {
-    /// Their mean.
+    /// The mean of all rows.
     Mean,
-    /// The first row, where BERT has its `[CLS]`.
+    /// The first row, which is BERT's `[CLS]`.
     Cls,
-    /// The last row, which alone has seen everything where positions look back only.
+    /// The last row, the only one that attends to the whole text under a causal mask.
     Last,
-    /// The score of a pair of texts, by the file's classifier.
+    /// The score of a pair of texts, from the file's classifier.
     Rank,
 }
 
 impl PoolingKind {
-    /// What `pooling_type` asks for; `None` where the file says nothing, or that rows are not pooled.
+    /// The file's `pooling_type`; `None` if it is missing or 0 (no pooling).
     ///
     /// # Errors
-    /// Where it is none of those that are known.
+    /// An unknown value.
     pub fn of_file(keys: &Keys<'_>) -> Result<Option<Self>, ModelError> {
         Ok(match keys.count("pooling_type", 4)? {
             None => None,
@@ -42,7 +42,7 @@ impl PoolingKind {
         })
     }
 
-    /// The operation. A classifier looks at the first row.
+    /// The pooling operation. A classifier uses the first row.
     pub(super) fn pooling(self) -> Pooling {
         match self {
             Self::Mean => Pooling::Mean,

@@ -1,4 +1,4 @@
-//! A file's tensors by name, handed out as weights with their shape checked, and a note of which were asked for.
+//! A file's tensors by name: gives them out as weights with checked shapes, and records which ones are used.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -20,7 +20,7 @@ fn shape_text(dimensions: &[u64]) -> String {
     format!("[{}]", numbers.join(", "))
 }
 
-/// Whether two shapes are the same but for trailing dimensions of 1, which say nothing.
+/// Whether two shapes are equal, ignoring trailing dimensions of 1.
 fn same_shape(found: &[u64], expected: &[u64]) -> bool {
     let at = |shape: &[u64], index: usize| shape.get(index).copied().unwrap_or(1);
     (0..found.len().max(expected.len())).all(|index| at(found, index) == at(expected, index))
@@ -40,7 +40,7 @@ impl<'a> TensorTable<'a> {
         self.by_name.contains_key(name)
     }
 
-    /// The size of one dimension of a tensor (0: columns), where it is there; 1 past its last.
+    /// Size of one dimension of a tensor (0: columns), 1 past the last; `None` if there is no such tensor.
     pub fn dimension(&self, name: &str, at: usize) -> Option<u64> {
         Some(self.by_name.get(name)?.dimensions.get(at).copied().unwrap_or(1))
     }
@@ -80,7 +80,7 @@ impl<'a> TensorTable<'a> {
         })
     }
 
-    /// A matrix of `rows` outputs and `columns` inputs.
+    /// A matrix with `rows` outputs and `columns` inputs.
     pub fn matrix(&mut self, name: &str, rows: usize, columns: usize) -> Result<WeightUse, ModelError> {
         self.find(name, &[columns, rows], Role::Matrix)
     }
@@ -90,46 +90,46 @@ impl<'a> TensorTable<'a> {
         self.find(name, &[columns, rows, stack], Role::Matrix)
     }
 
-    /// A table of `rows` rows.
+    /// A lookup table `(rows, columns)`.
     pub fn table(&mut self, name: &str, rows: usize, columns: usize) -> Result<WeightUse, ModelError> {
         self.find(name, &[columns, rows], Role::Table)
     }
 
-    /// Numbers that are needed as f32, with these dimensions (columns first).
+    /// A tensor that is used as f32, with these dimensions (columns first).
     pub fn vector(&mut self, name: &str, dimensions: &[usize]) -> Result<WeightUse, ModelError> {
         self.find(name, dimensions, Role::Vector)
     }
 
-    /// Marks a tensor as known although nothing computes with it.
+    /// Marks a tensor as deliberately unused.
     pub fn ignore(&mut self, name: &str) {
         self.unused.remove(name);
     }
 
-    /// Marks all tensors whose name begins so as known although nothing computes with them.
+    /// Marks all tensors whose name begins with `prefix` as deliberately unused.
     pub fn ignore_all(&mut self, prefix: &str) {
         self.unused.retain(|name| !name.starts_with(prefix));
     }
 
-    /// An error that names tensors nobody asked for: the architecture would give wrong answers without them.
+    /// An error that names unused tensors: without them the output would be wrong.
     pub fn all_used(&self, architecture: &str) -> Result<(), ModelError> {
         let mut names: Vec<String> = self.unused.iter().take(4).map(|name| shown(name)).collect();
         if names.is_empty() {
             return Ok(());
         }
         if self.unused.len() > names.len() {
-            names.push(format!("… {} in all", self.unused.len()));
+            names.push(format!("… {} in total", self.unused.len()));
         }
         Err(ModelError::UnusedTensors { architecture: architecture.to_owned(), names: names.join(", ") })
     }
 }
 
-/// Some rows of a matrix: of a fused one, a part. Of a stack, those of each.
+/// Some rows of a matrix, such as a part of a fused one. For a stack, these rows of each matrix.
 pub(super) fn rows_of(weight: &WeightUse, rows: std::ops::Range<usize>) -> WeightUse {
     let offset = weight.offset + weight.row_bytes() * rows.start as u64;
     WeightUse { offset, first_row: weight.first_row + rows.start, rows: rows.len(), ..weight.clone() }
 }
 
-/// Some elements of a vector.
+/// Some elements of a vector; `None` if the range does not consist of whole blocks.
 pub(super) fn elements_of(weight: &WeightUse, elements: std::ops::Range<usize>) -> Option<WeightUse> {
     let block = weight.ty.block_elements();
     let whole = elements.start.is_multiple_of(block) && elements.len().is_multiple_of(block);

@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mask_leaves_what_it_allows_and_nothing_else() {
+    fn a_mask_keeps_allowed_tokens_only() {
         let mut mask = TokenMask::none(70);
         for token in [0, 31, 32, 69] {
             mask.allow(token);

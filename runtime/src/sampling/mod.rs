@@ -1,7 +1,7 @@
 //! Logits to a token: a request's sampling settings, and the sampler that applies them.
 //!
-//! Knows token ids and numbers only. A `Sampler` belongs to one sequence and holds its random state and recent tokens, so that a
-//! sequence gives the same tokens whatever runs beside it.
+//! Knows token ids and numbers only. A `Sampler` belongs to one sequence and holds its random state and recent tokens, so that
+//! a sequence gives the same tokens whatever runs beside it.
 //!
 //! The one idea to know: no stage sorts the vocabulary. `select` finds the few tokens that can still win, and later stages work
 //! on those.
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn every_parameter_of_the_table_has_a_field_or_is_the_length() {
+    fn every_parameter_of_the_table_but_max_tokens_has_a_field() {
         for parameter in PARAMETERS.iter().filter(|parameter| parameter.name != "max_tokens") {
             let mut params = SamplingParams::default();
             assert!(params.set(parameter, Value::Whole(1)), "{}", parameter.name);

@@ -1,7 +1,7 @@
 //! The most likely tokens of a whole vocabulary, without sorting it.
 //!
-//! `select_top` reads the logits once, against a rising threshold: values below it are dropped, whole runs at a time, at the
-//! price of one comparison; values above go into a small buffer that `select_nth_unstable` cuts down when full. Ties: the smaller
+//! `select_top` reads the logits once, against a rising threshold: values below it are dropped a run at a time, for one
+//! comparison each; values above go into a small buffer, which `select_nth_unstable` trims when it is full. Ties: the smaller
 //! token id always wins, so that results do not depend on the path taken.
 
 use std::cmp::Ordering;

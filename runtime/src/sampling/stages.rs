@@ -1,8 +1,8 @@
 //! The stages that reduce the candidates: typical, top-p, min-p, and the final draw.
 //!
-//! Each keeps at least one candidate; all but typical and the draw expect them sorted, most likely first. Probabilities are those
-//! of the remaining candidates, renormalised at each stage, as in llama.cpp; sums are f64, so that 250,000 small ones still add
-//! up.
+//! Each keeps at least one candidate; all but typical and the draw expect them sorted, most likely first. Probabilities are
+//! those of the remaining candidates, renormalised at each stage, as in llama.cpp; sums are f64, so that 250,000 small ones
+//! still add up.
 
 use super::select::Candidate;
 
@@ -17,8 +17,8 @@ fn weights(candidates: &[Candidate]) -> (Vec<f64>, f64) {
 /// How many candidates `typical` sorts first; eight times as many each time that is not enough.
 const FIRST_TYPICAL: usize = 256;
 
-/// Keeps the tokens whose surprisal is nearest to the entropy, until their probabilities exceed `mass` (Meister et al., "Locally
-/// Typical Sampling", 2022). Candidates need not be sorted, and keep their order.
+/// Keeps the tokens whose surprisal is nearest to the entropy, until their probabilities exceed `mass` (Meister et al.,
+/// "Locally Typical Sampling", 2022). Candidates need not be sorted, and keep their order.
 pub(super) fn typical(candidates: &mut Vec<Candidate>, mass: f32) {
     if mass >= 1.0 || candidates.len() < 2 {
         return;
@@ -100,5 +100,5 @@ pub(super) fn draw(candidates: &[Candidate], largest: f32, temperature: f32, ran
             }
         }
     }
-    last // rounding can leave a hair: the last possible one then
+    last // rounding can leave a remainder: take the last possible token
 }

@@ -1,7 +1,7 @@
 //! Adapter files: LoRA in GGUF, as llama.cpp's converter writes it.
 //!
-//! A file names the architecture it was made for and has for each tensor that it changes two more, `NAME.lora_a` and
-//! `NAME.lora_b`. `plan::adapt` makes operations of them; here a file becomes what it takes.
+//! A file names its architecture and has two tensors for each one that it changes, `NAME.lora_a` and `NAME.lora_b`. This module
+//! checks them and makes the [`Adapter`] from which `plan::adapt` creates operations.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use crate::plan::{Adapter, LowRank};
 pub struct AdapterOption {
     /// The GGUF.
     pub path: PathBuf,
-    /// What it is multiplied with.
+    /// Factor for the adapter's output.
     pub scale: f32,
 }
 
@@ -39,22 +39,22 @@ impl FromStr for AdapterOption {
     }
 }
 
-/// An adapter's file, opened: its headers are valid.
+/// An open adapter file with valid headers.
 #[derive(Debug)]
 pub struct AdapterFile {
-    /// What requests call it: the file's name without its ending.
+    /// Name used in requests: the file's stem.
     pub name: String,
-    /// Where it lies.
+    /// The file.
     pub path: PathBuf,
-    /// Its bytes.
+    /// Its mapped bytes.
     pub part: MappedPart,
-    /// What it is multiplied with.
+    /// Factor for the adapter's output.
     pub scale: f32,
     gguf: Gguf,
 }
 
 impl AdapterFile {
-    /// Opens the file of an option.
+    /// Opens the file that an option names.
     ///
     /// # Errors
     /// One line for the user.
@@ -75,11 +75,11 @@ impl AdapterFile {
         Ok(Self { name, path: path.to_owned(), part, scale, gguf })
     }
 
-    /// What it changes, for a model of this architecture that has `parts` files.
+    /// The adapter's tensors, for a model of this architecture; `part` is the file's index among the mapped parts.
     ///
     /// # Errors
-    /// One line for the user: it is no such adapter, or not whole.
-    pub fn adapter(&self, architecture: &str, parts: usize) -> Result<Adapter, String> {
+    /// One line for the user: the file is not an adapter for the architecture, or is incomplete.
+    pub fn adapter(&self, architecture: &str, part: usize) -> Result<Adapter, String> {
         let fail = |line: String| format!("{}: {line}", self.path.display());
         let alpha = check(&self.gguf.metadata, architecture).map_err(fail)?;
         let mut table = TensorTable::new(&self.gguf.tensors);
@@ -90,15 +90,15 @@ impl AdapterFile {
             let (inputs, rank, outputs) = (size(&a_name, 0), size(&a_name, 1), size(&b_name, 1));
             let mut a = table.matrix(&a_name, rank, inputs).map_err(|error| fail(error.to_string()))?;
             let mut b = table.matrix(&b_name, outputs, rank).map_err(|error| fail(error.to_string()))?;
-            (a.part, b.part) = (parts, parts);
-            // As llama.cpp counts it: an alpha of 0 says nothing.
+            (a.part, b.part) = (part, part);
+            // As in llama.cpp, an alpha of 0 means it is not set.
             let scale = if alpha == 0.0 { self.scale } else { self.scale * alpha / rank as f32 };
             tensors.insert(name, LowRank { a, b, scale });
         }
         Ok(Adapter { name: self.name.clone(), tensors })
     }
 
-    /// The names of the tensors that it changes.
+    /// Names of the tensors that it changes.
     fn changed(&self) -> Result<BTreeSet<String>, String> {
         let mut changed = BTreeSet::new();
         for tensor in &self.gguf.tensors {
@@ -109,22 +109,22 @@ impl AdapterFile {
             changed.insert(name.to_owned());
         }
         match changed.is_empty() {
-            true => Err("it has no tensors: it changes nothing".to_owned()),
+            true => Err("the adapter has no tensors".to_owned()),
             false => Ok(changed),
         }
     }
 }
 
-/// Whether metadata are those of an adapter for the architecture; its alpha.
+/// Checks that the metadata are those of an adapter for the architecture, and returns its alpha.
 fn check(metadata: &Metadata, architecture: &str) -> Result<f32, String> {
     let text = |key| metadata.get_str(key).map_err(|error| error.to_string());
     if text("general.type")? != Some("adapter") {
-        return Err("it is no adapter (general.type is not `adapter`); models are named with -m".to_owned());
+        return Err("it is not an adapter (general.type is not `adapter`); name models with -m".to_owned());
     }
     match text("adapter.type")? {
         Some("lora") => {}
         other => {
-            return Err(format!("an adapter of type `{}`; only `lora` can be used", other.unwrap_or("unknown")));
+            return Err(format!("the adapter has type `{}`; only `lora` is supported", other.unwrap_or("unknown")));
         }
     }
     let made_for = text("general.architecture")?.unwrap_or("");
@@ -132,7 +132,7 @@ fn check(metadata: &Metadata, architecture: &str) -> Result<f32, String> {
         return Err(format!("the adapter was made for `{made_for}`, the model is `{architecture}`"));
     }
     if metadata.contains("adapter.alora.invocation_tokens") {
-        return Err("it is to begin at its invocation tokens (aLoRA), which this build does not do yet".to_owned());
+        return Err("the adapter is activated by invocation tokens (aLoRA), which is not supported yet".to_owned());
     }
     let alpha = metadata.get_f32("adapter.lora.alpha").map_err(|error| error.to_string())?.unwrap_or(0.0);
     if !alpha.is_finite() {
@@ -146,11 +146,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_option_is_a_file_and_perhaps_a_scale() {
+    fn an_option_is_a_file_with_an_optional_scale() {
         let parse = |text: &str| text.parse::<AdapterOption>().map(|option| (option.path, option.scale));
         assert_eq!(parse("a.gguf"), Ok(("a.gguf".into(), 1.0)));
         assert_eq!(parse("a.gguf=-0.5"), Ok(("a.gguf".into(), -0.5)));
-        assert_eq!(parse("of=two.gguf"), Ok(("of=two.gguf".into(), 1.0)), "a name may have the sign, too");
+        assert_eq!(parse("of=two.gguf"), Ok(("of=two.gguf".into(), 1.0)), "a file name may contain `=`");
         assert_eq!(parse("of=two.gguf=2"), Ok(("of=two.gguf".into(), 2.0)));
         assert!(parse("=1").is_err() && parse("").is_err() && parse("a.gguf=inf").is_err());
     }

@@ -1,22 +1,22 @@
-//! How much memory this process may still take: of the machine, of its control group, of its address space.
+//! How much memory this process may still allocate: of the machine, of its control group, of its address space.
 //!
-//! Read where Linux tells it; other systems give no bound. Pages of files count as free: the system takes them back.
+//! Linux only; unknown on other systems. Page cache counts as free, since the system reclaims it.
 
 use std::path::Path;
 
-/// The tightest of the bounds.
+/// The tightest of the limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Available {
-    /// Bytes that are left.
+    /// Bytes left.
     pub bytes: u64,
-    /// What bounds them, to stand behind "of" in a line.
+    /// What the limit is on, to follow "of" in a message.
     pub of: &'static str,
     /// Whether mapped files count against it.
     pub counts_files: bool,
 }
 
 impl Available {
-    /// What is left for this process; `None` where the system does not tell.
+    /// Memory left for this process; `None` if the system does not report it.
     pub fn now() -> Option<Self> {
         let read = |path: &str| std::fs::read_to_string(path).ok();
         let machine = read("/proc/meminfo").and_then(|text| machine(&text));
@@ -27,7 +27,7 @@ impl Available {
     }
 }
 
-/// A figure in kB behind a name, in bytes.
+/// The value in kB that follows `name` at the start of a line, in bytes.
 fn kilobytes(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
@@ -38,14 +38,14 @@ fn machine(meminfo: &str) -> Option<Available> {
     Some(Available { bytes, of: "the machine's memory", counts_files: true })
 }
 
-/// The tightest limit of the control group (version 2) and those around it.
+/// The tightest limit of the control group (version 2) and its ancestors.
 fn group(root: &Path, membership: &str) -> Option<Available> {
     let own = membership.lines().find_map(|line| line.strip_prefix("0::/"))?;
     let folders = Path::new(own).ancestors().map(|folder| root.join(folder));
     let left = folders.filter_map(|folder| {
         let read = |name: &str| std::fs::read_to_string(folder.join(name)).ok();
         let most: u64 = read("memory.max")?.trim().parse().ok()?;
-        // What files take is given back under pressure.
+        // Only anonymous memory: the page cache is reclaimed under pressure.
         let stat = read("memory.stat")?;
         let own = stat.lines().find_map(|line| line.strip_prefix("anon "))?.trim().parse().ok()?;
         Some(most.saturating_sub(own))
@@ -53,10 +53,10 @@ fn group(root: &Path, membership: &str) -> Option<Available> {
     Some(Available { bytes: left.min()?, of: "the control group's memory", counts_files: true })
 }
 
-/// What a limit of the address space leaves (`ulimit -v`).
+/// What is left of an address-space limit (`ulimit -v`).
 fn address_space(limits: &str, status: &str) -> Option<Available> {
     let most = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
-    // `unlimited` is no number.
+    // Fails to parse if it is `unlimited`.
     let most: u64 = most.split_whitespace().next()?.parse().ok()?;
     let bytes = most.saturating_sub(kilobytes(status, "VmSize:")?);
     // The model is mapped already.
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_are_found_where_linux_writes_them() {
+    fn limits_are_parsed_from_proc_files() {
         let meminfo = "MemTotal:       24683520 kB\nMemFree:  1 kB\nMemAvailable:   20480 kB\n";
         assert_eq!(machine(meminfo).map(|available| available.bytes), Some(20 << 20));
         let limits = "Limit        Soft Limit   Hard Limit   Units\nMax address space         1073741824           unlimited            bytes\n";
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tightest_group_counts() {
+    fn the_tightest_control_group_limit_is_used() {
         let root = tempfile::tempdir().expect("a folder");
         let write = |folder: &str, max: &str, anon: u64| {
             let folder = root.path().join(folder);
@@ -91,6 +91,6 @@ mod tests {
         assert_eq!(group(root.path(), "0::/a/b\n").map(|available| available.bytes), Some(700));
         write("a/b", "600\n", 200);
         assert_eq!(group(root.path(), "0::/a/b\n").map(|available| available.bytes), Some(400));
-        assert_eq!(group(root.path(), "3:memory:/x\n"), None, "version 1 tells it elsewhere");
+        assert_eq!(group(root.path(), "3:memory:/x\n"), None, "version 1 is not supported");
     }
 }

@@ -1,7 +1,7 @@
-//! Whether a packed model's weights are those that were packed: the SHA-256 of each part against the manifest's.
+//! Verifies a packed model's weights: the SHA-256 of each part against the manifest's.
 //!
-//! [`check_now`] reads everything before the model is used. [`WeightCheck`] does the same in the background, once the first
-//! answer is given and the file is in memory anyway, on one thread that rests half of its time. A plain GGUF carries no hash.
+//! [`check_now`] reads everything before the model is used. [`WeightCheck`] does the same in the background after the first
+//! answer, when the file is in the page cache anyway, on one thread that sleeps half of the time. A plain GGUF has no hash.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -16,27 +16,27 @@ use sha2::Digest as _;
 use super::source::{ModelSource, Packed};
 use crate::mapping::MappedFile;
 
-/// Bytes that are hashed between two looks at whether anybody wants to know.
+/// Bytes hashed between two checks whether the session still exists.
 const STEP_BYTES: usize = 8 << 20;
 
-/// What is known of the weights.
+/// Result of verifying the weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Weights {
-    /// They come without a hash.
+    /// There is no hash to compare with.
     Unknown,
-    /// They have one, and it was not compared yet.
+    /// Not verified yet.
     Unchecked,
-    /// It is being compared.
+    /// Verification is running.
     Checking,
-    /// They are as they were packed.
+    /// The hashes match.
     Good,
-    /// They are not.
+    /// A hash does not match.
     Damaged,
 }
 
 impl Weights {
-    /// How `/health` calls it.
+    /// Name in `/health`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",
@@ -48,14 +48,14 @@ impl Weights {
     }
 }
 
-/// Compares the weights with the manifest before they are used, all parts at once.
+/// Verifies the weights before they are used, all parts in parallel.
 ///
 /// # Errors
 /// One line: the weights are damaged, or there is no hash to compare them with.
 pub fn check_now(source: &ModelSource) -> Result<(), String> {
     let Some(packed) = &source.packed else {
         return Err(format!(
-            "{}: a plain GGUF carries no hash to check it by: compare the SHA-256 that `satchel inspect` shows with its \
+            "{}: a plain GGUF carries no hash to verify: compare the SHA-256 that `satchel inspect` shows with its \
              publisher's, or pack it",
             source.path.display()
         ));
@@ -70,7 +70,7 @@ pub fn check_now(source: &ModelSource) -> Result<(), String> {
     wrong.map_or(Ok(()), |part| Err(part.damaged()))
 }
 
-/// A check in the background.
+/// Verification in the background.
 #[derive(Debug)]
 pub struct WeightCheck {
     state: AtomicU8,
@@ -80,7 +80,7 @@ pub struct WeightCheck {
     on_damage: OnceLock<fn(&str)>,
 }
 
-/// A part of the model, in the file that carries it.
+/// A part of the model or an adapter, in the packed file.
 #[derive(Clone, Debug)]
 struct Part {
     path: PathBuf,
@@ -94,7 +94,7 @@ struct Part {
 impl Part {
     fn damaged(&self) -> String {
         let (path, name) = (self.path.display(), &self.name);
-        format!("{path}: entry {name} does not have its SHA-256, the weights are damaged: get the file again")
+        format!("{path}: entry {name} does not match its SHA-256, the weights are damaged: get the file again")
     }
 }
 
@@ -103,7 +103,7 @@ fn parts(packed: &Packed) -> Vec<Part> {
         path: packed.file.path().to_owned(),
         name: entry.name.clone(),
         file: packed.file.clone(),
-        // Inside the mapped file: opening the bundle checked it.
+        // Opening the bundle checked that the range lies inside the file.
         start: entry.offset as usize,
         length: entry.size as usize,
         sha256: entry.sha256,
@@ -113,7 +113,7 @@ fn parts(packed: &Packed) -> Vec<Part> {
 }
 
 impl WeightCheck {
-    /// A check of what this file carries, not begun yet.
+    /// A check of this file's weights, not started yet.
     pub(super) fn new(packed: Option<&Packed>) -> Arc<Self> {
         let parts = packed.map(parts).unwrap_or_default();
         let state = if parts.is_empty() { Weights::Unknown } else { Weights::Unchecked };
@@ -126,30 +126,30 @@ impl WeightCheck {
         })
     }
 
-    /// What is known by now.
+    /// The current result.
     pub fn state(&self) -> Weights {
         let states = [Weights::Unknown, Weights::Unchecked, Weights::Checking, Weights::Good];
         let state = self.state.load(Ordering::Acquire);
         states.into_iter().find(|known| *known as u8 == state).unwrap_or(Weights::Damaged)
     }
 
-    /// What is wrong with the weights, in a line.
+    /// The error line, if the weights are damaged.
     pub fn damage(&self) -> Option<&str> {
         self.damage.get().map(String::as_str)
     }
 
-    /// Whom to tell when they turn out to be damaged.
+    /// Sets the function to call if the weights turn out to be damaged.
     pub fn on_damage(&self, tell: fn(&str)) {
         let _ = self.on_damage.set(tell);
     }
 
-    /// Takes it as done: the weights were compared before.
+    /// Records that the weights were verified before, so that they are not read again.
     pub fn checked_before(&self) {
         self.begun.store(true, Ordering::Release);
         self.set(Weights::Good);
     }
 
-    /// Begins, once. It ends early when nobody holds the check any more.
+    /// Starts the check, once. It ends early when the last owner drops it.
     pub(super) fn begin(self: &Arc<Self>) {
         if self.parts.is_empty() || self.begun.swap(true, Ordering::AcqRel) {
             return;
@@ -158,7 +158,7 @@ impl WeightCheck {
         self.set(Weights::Checking);
         let thread = std::thread::Builder::new().name("check".to_owned());
         if thread.spawn(move || run(&check, &parts)).is_err() {
-            // Without a thread they stay unchecked, and the next answer tries again.
+            // If no thread can be started, the next answer tries again.
             self.set(Weights::Unchecked);
             self.begun.store(false, Ordering::Release);
         }
@@ -179,7 +179,7 @@ fn run(check: &Weak<WeightCheck>, parts: &[Part]) {
             }
             let begun = Instant::now();
             hasher.update(step);
-            // Half of one processor at the most: what answers comes first.
+            // At most half of one processor: generation has priority.
             std::thread::sleep(begun.elapsed());
         }
         let Some(check) = check.upgrade() else { return };

@@ -1,4 +1,4 @@
-//! How long a context is: what was asked for, or as long as the model knows and memory holds.
+//! Chooses the context length: the requested one, or the longest that the model supports and memory holds.
 
 use super::available::Available;
 use super::memory::{Demand, Memory};
@@ -6,26 +6,26 @@ use super::open::{OpenError, OpenOptions, default_context, plan_of};
 use super::source::ModelSource;
 use crate::plan::Plan;
 
-/// A context that nobody asked for is not made shorter than this for want of memory: less is of no use to a conversation.
+/// Lack of memory does not reduce a default context below this: less is of no use for a conversation.
 const SHORTEST: usize = 2048;
 
-/// Contexts that are chosen are multiples of it.
+/// Granularity of chosen contexts.
 const STEP: usize = 256;
 
-/// A context, and what is to be said of it.
+/// A context length, with remarks for the user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Chosen {
     pub(super) context: usize,
-    /// Why it is shorter than it could be.
+    /// Why it is shorter than the default.
     pub(super) note: Option<String>,
-    /// What is wrong with it.
+    /// That it may not fit into memory.
     pub(super) warning: Option<String>,
 }
 
-/// The context for the options, and the model's plan with it.
+/// Chooses the context length, and plans the model for it.
 ///
 /// # Errors
-/// Where the model cannot be planned, or the context that was asked for cannot be.
+/// The model cannot be planned, or the requested context is invalid.
 pub(super) fn choose(
     source: &ModelSource,
     options: &OpenOptions,
@@ -41,7 +41,7 @@ pub(super) fn choose(
         Some(_) => checked(asked, available, &takes),
         None => fitting(asked, available, &takes),
     };
-    // Some rotations depend on how long the context is.
+    // Some rotary embeddings depend on the context length.
     match chosen.context == default_context(plan.trained_context) || options.context.is_some() {
         true => Ok((plan, chosen)),
         false => Ok((plan_of(source, Some(chosen.context))?, chosen)),
@@ -54,11 +54,11 @@ fn needed(memory: &Memory, available: Available) -> u64 {
     if available.counts_files { own + memory.file_bytes } else { own }
 }
 
-/// The context that was asked for, and a warning where it does not fit.
+/// The given context, with a warning if it does not fit.
 fn checked(context: usize, available: Available, takes: &dyn Fn(usize) -> Option<u64>) -> Chosen {
     let warning = takes(context).filter(|needed| *needed > available.bytes).map(|needed| {
         format!(
-            "a context of {context} tokens takes {} in all, but {} of {} are left; it may fail when it fills up, a smaller --context will not",
+            "a context of {context} tokens needs {} in total, but {} of {} are left: requests may fail as it fills up; choose a smaller --context",
             shown(needed),
             shown(available.bytes),
             available.of
@@ -74,7 +74,7 @@ fn fitting(most: usize, available: Available, takes: &dyn Fn(usize) -> Option<u6
         return Chosen { context: most, ..Chosen::default() };
     }
     let shortest = SHORTEST.min(most);
-    // In steps: the shortest that is sure to be taken, and what is known not to fit.
+    // Binary search in steps: `low` is taken even if it does not fit, `high` does not fit.
     let (mut low, mut high) = (shortest / STEP, most.div_ceil(STEP));
     while low + 1 < high {
         let middle = low.midpoint(high);
@@ -105,13 +105,13 @@ mod tests {
         Available { bytes, of: "the machine's memory", counts_files: true }
     }
 
-    /// 100 MiB, and 1 KiB a position.
+    /// 100 MiB plus 1 KiB per position.
     fn takes(context: usize) -> Option<u64> {
         Some((100 << 20) + ((context as u64) << 10))
     }
 
     #[test]
-    fn a_context_is_as_long_as_memory_holds() {
+    fn the_default_context_is_as_long_as_memory_holds() {
         let chosen = |megabytes: u64| fitting(32768, available(megabytes << 20), &takes);
         assert_eq!(chosen(200), Chosen { context: 32768, ..Chosen::default() });
         let short = chosen(110);
@@ -120,16 +120,16 @@ mod tests {
         let none = chosen(50);
         assert_eq!(none.context, 2048);
         let warning = none.warning.expect("not even that fits");
-        assert!(warning.contains("takes 102.0 MiB in all, but 50.0 MiB"), "{warning}");
-        assert_eq!(fitting(1000, available(1), &takes).context, 1000, "what the model knows is short enough");
+        assert!(warning.contains("needs 102.0 MiB in total, but 50.0 MiB"), "{warning}");
+        assert_eq!(fitting(1000, available(1), &takes).context, 1000, "a short trained context is not reduced");
     }
 
     #[test]
-    fn what_was_asked_for_is_taken_and_warned_of() {
+    fn a_requested_context_is_kept_with_a_warning() {
         assert_eq!(checked(4096, available(1 << 30), &takes), Chosen { context: 4096, ..Chosen::default() });
         let chosen = checked(4096, available(1 << 20), &takes);
         assert_eq!(chosen.context, 4096);
-        assert!(chosen.warning.is_some_and(|line| line.contains("4096 tokens takes 104.0 MiB")));
-        assert_eq!(checked(4096, available(1), &|_| None).warning, None, "nothing is known");
+        assert!(chosen.warning.is_some_and(|line| line.contains("4096 tokens needs 104.0 MiB")));
+        assert_eq!(checked(4096, available(1), &|_| None).warning, None, "the size is unknown");
     }
 }

@@ -1,4 +1,4 @@
-//! An open embedding model in words: texts to vectors, pairs of texts to scores.
+//! An open embedding model with its tokenizer: texts to vectors, pairs of texts to scores.
 
 use std::sync::Arc;
 
@@ -12,19 +12,19 @@ use crate::model::{Keys, PoolingKind};
 use crate::plan::Head;
 use crate::tokenizer::{Tokenizer, TokenizerError};
 
-/// A model that makes a vector of a text.
+/// A model that turns texts into vectors, or pairs of texts into scores.
 pub struct EmbeddingModel {
     /// Tokens to vectors.
     pub embedder: Embedder,
     /// Texts to tokens.
     pub tokenizer: Arc<Tokenizer>,
-    /// What it is and how it runs.
+    /// Properties of the model and its configuration.
     pub facts: Facts,
-    /// A token of its own stands between the two texts of a pair, beside those that end the first and begin the second.
+    /// Whether an additional separator token goes between the two texts of a pair.
     separates_pairs: bool,
 }
 
-/// Why texts got no vectors. Each is one line for the person.
+/// Why texts could not be embedded. Each message is one line for the user.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum TextEmbedError {
@@ -32,11 +32,11 @@ pub enum TextEmbedError {
     Tokenizer { number: usize, error: TokenizerError },
     #[error(transparent)]
     Embed(#[from] EmbedError),
-    #[error("text {number}: the model answered with something that is not a number; its file may be damaged")]
+    #[error("text {number}: the model's output is not finite; its file may be damaged")]
     NotFinite { number: usize },
 }
 
-/// Whether a model is there for embeddings: it generates nothing, or says how it pools.
+/// Whether a model is meant for embeddings: it cannot generate, or its metadata name a pooling.
 pub fn is_embedding_model(source: &ModelSource) -> bool {
     let pools = || {
         let keys = Keys::new(&source.gguf.metadata, None)?;
@@ -47,7 +47,7 @@ pub fn is_embedding_model(source: &ModelSource) -> bool {
 }
 
 impl EmbeddingModel {
-    /// Opens a model, to pool as asked or as its file says.
+    /// Opens a model. `pooling` overrides the file's.
     ///
     /// # Errors
     /// One line for the user.
@@ -65,22 +65,22 @@ impl EmbeddingModel {
         let demand = Demand::of_one(context as u64, batch_tokens, compute.threads, compute.cache);
         let memory = Memory::of_plan(source, &loaded.plan, demand).ok();
         let facts = facts_of(source, &loaded.plan, compute, (context, 1), memory);
-        // WordPiece's own token that ends a text is the one that divides two.
+        // A WordPiece text ends with [SEP], which separates the pair already.
         let written = source.gguf.metadata.get_bool("tokenizer.ggml.add_sep_token").ok().flatten();
         let separates_pairs = tokenizer.kind() != "bert" && written.unwrap_or(true);
         let embedder = Embedder::new(loaded, context);
         Ok(Self { embedder, tokenizer: Arc::new(tokenizer), facts, separates_pairs })
     }
 
-    /// Whether it scores pairs, where others give vectors of texts.
+    /// Whether it is a reranker: it scores pairs instead of embedding texts.
     pub fn scores_pairs(&self) -> bool {
         matches!(self.embedder.plan().head, Head::Scores(_))
     }
 
-    /// The tokens of texts, with those that begin and end one. Control tokens in a text are text.
+    /// Tokenizes texts, with begin and end tokens. Spelled-out control tokens are encoded as plain text.
     ///
     /// # Errors
-    /// Where a text cannot be encoded.
+    /// A text cannot be encoded.
     pub fn tokens<'a>(&self, texts: impl IntoIterator<Item = &'a str>) -> Result<Vec<Vec<TokenId>>, TextEmbedError> {
         let texts = texts.into_iter().enumerate();
         texts.map(|(at, text)| self.encode(at, text)).collect()
@@ -91,7 +91,7 @@ impl EmbeddingModel {
         tokens.map_err(|error| TextEmbedError::Tokenizer { number: at + 1, error })
     }
 
-    /// The tokens of a query beside each document: `[CLS] query [SEP] document [SEP]`, or `<s> query </s></s> document </s>`.
+    /// Tokenizes a query paired with each document: `[CLS] query [SEP] document [SEP]`, or `<s> query </s></s> document </s>`.
     ///
     /// # Errors
     /// As [`EmbeddingModel::tokens`].
@@ -112,7 +112,7 @@ impl EmbeddingModel {
         pair.collect()
     }
 
-    /// A vector for each sequence. `normalise`: of length 1, as they are compared; scores stay as they are.
+    /// A vector for each sequence. `normalise` scales vectors to length 1, but leaves scores as they are.
     ///
     /// # Errors
     /// One line that names the text.
@@ -122,14 +122,14 @@ impl EmbeddingModel {
             return Err(TextEmbedError::NotFinite { number: at + 1 });
         }
         if normalise && !self.scores_pairs() {
-            vectors.iter_mut().for_each(|vector| to_length_one(vector));
+            vectors.iter_mut().for_each(|vector| normalise_l2(vector));
         }
         Ok(vectors)
     }
 }
 
-/// Divides a vector by its length; one of zeros stays.
-fn to_length_one(vector: &mut [f32]) {
+/// Divides a vector by its length; a zero vector is unchanged.
+fn normalise_l2(vector: &mut [f32]) {
     let length = vector.iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>().sqrt();
     if length > 0.0 {
         vector.iter_mut().for_each(|value| *value = (f64::from(*value) / length) as f32);
@@ -141,12 +141,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn vectors_have_length_one() {
+    fn vectors_are_normalised_to_length_one() {
         let mut vector = [3.0, 0.0, -4.0];
-        to_length_one(&mut vector);
+        normalise_l2(&mut vector);
         assert_eq!(vector, [0.6, 0.0, -0.8]);
         let mut nothing = [0.0; 3];
-        to_length_one(&mut nothing);
+        normalise_l2(&mut nothing);
         assert_eq!(nothing, [0.0; 3]);
     }
 }

@@ -1,4 +1,4 @@
-//! A running answer as text: whole characters, stop strings cut off, tokens with their log-probabilities.
+//! A running answer as text: complete characters, stop strings removed, tokens with their log-probabilities.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub enum TextEvent {
 /// A piece of the answer.
 #[derive(Clone, Debug, Default)]
 pub struct TextPiece {
-    /// Whole characters, never part of a stop string; empty while text is held back.
+    /// Complete characters, never part of a stop string; empty while text is held back.
     pub text: String,
     /// The tokens that came with it.
     pub tokens: Vec<TextToken>,
@@ -42,39 +42,39 @@ pub struct TextPiece {
 pub struct TextToken {
     /// Its id.
     pub id: TokenId,
-    /// Its bytes, not always whole characters; a control token's are its name.
+    /// Its bytes, possibly part of a character; for a control token, its name.
     pub bytes: Vec<u8>,
-    /// It is structure: its bytes are no part of the text.
+    /// Whether it is a control token, which is not part of the text.
     pub control: bool,
-    /// Its log-probability, where asked for.
+    /// Its log-probability, if requested.
     pub logprob: Option<f32>,
-    /// The most likely tokens, their bytes and log-probabilities, where asked for.
+    /// The most likely tokens with their bytes and log-probabilities, if requested.
     pub top: Vec<(TokenId, Vec<u8>, f32)>,
 }
 
 /// Why an answer ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StopReason {
-    /// The model ended it.
+    /// The model generated an end token.
     EndToken,
-    /// A stop string came up; it is not part of the text.
+    /// A stop string was generated; it is not part of the text.
     StopString(String),
-    /// The longest answer that was asked for.
+    /// The requested maximum length was reached.
     MaxTokens,
     /// The context is full.
     ContextFull,
-    /// It was cancelled.
+    /// The request was cancelled.
     Cancelled,
-    /// The engine could not go on.
+    /// The engine failed.
     Failed(String),
-    /// The machine cannot: no memory is to be had, or the model's file was changed under way.
+    /// Out of memory, or the model's file changed while mapped.
     Unavailable(String),
-    /// What was asked for leaves nothing to answer with.
+    /// The request leaves no token to sample.
     Refused(String),
 }
 
 impl StopReason {
-    /// The line that says why there is no whole answer, where that is so.
+    /// The error line, if the answer ended with an error.
     pub fn failure(&self) -> Option<&str> {
         match self {
             Self::Failed(line) | Self::Unavailable(line) | Self::Refused(line) => Some(line),
@@ -86,24 +86,24 @@ impl StopReason {
 /// The end of an answer.
 #[derive(Clone, Debug)]
 pub struct TextFinished {
-    /// Why.
+    /// Why it ended.
     pub reason: StopReason,
-    /// The engine's figures; `generated_tokens` counts the tokens reported here.
+    /// The engine's statistics; `generated_tokens` counts the tokens reported here.
     pub engine: Finished,
 }
 
-/// What ends an answer, and how it begins.
+/// What ends an answer, and how its first token is decoded.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Stops {
     /// Stop strings that name a control token.
     pub(super) tokens: Vec<(TokenId, String)>,
     /// Stop strings to find in the text.
     pub(super) texts: Vec<String>,
-    /// Leave out the blank that SPM puts in front of a text.
+    /// Drop the space that SPM adds before the first word.
     pub(super) drops_blank: bool,
 }
 
-/// A running answer. Dropping it cancels it within a token.
+/// A running answer. Dropping it cancels generation within one token.
 pub struct TextGeneration {
     generation: Generation,
     tokenizer: Arc<Tokenizer>,
@@ -112,7 +112,7 @@ pub struct TextGeneration {
     ready: VecDeque<TextEvent>,
     stopped_by: Option<String>,
     stop_tokens: Vec<(TokenId, String)>,
-    /// The next token is the first of an answer, whose blank in front is SPM's and not the model's.
+    /// The next token is the first of an answer; SPM, not the model, adds its leading space.
     drops_blank: bool,
     tokens: usize,
     ended: bool,
@@ -177,9 +177,9 @@ impl TextGeneration {
     fn take(&mut self, event: Option<Event>) {
         match event {
             Some(Event::Prompt { done, total }) => self.ready.push_back(TextEvent::Prompt { done, total }),
-            // Tokens that the engine gave before it heard of the stop string are not part of the answer.
+            // Tokens that were generated before the cancellation took effect are not part of the answer.
             Some(Event::Token(_)) if self.stopped_by.is_some() => {}
-            // What came of weights that are gone is no answer.
+            // A token computed from damaged weights is invalid.
             Some(Event::Token(_)) if mapping::damaged().is_some() => self.generation.cancel(),
             Some(Event::Token(token)) => self.take_token(token),
             Some(Event::Finished(mut finished)) => {
@@ -195,14 +195,14 @@ impl TextGeneration {
     fn take_token(&mut self, token: GeneratedToken) {
         let Some(assembler) = &mut self.assembler else { return };
         self.tokens += 1;
-        // What decodes a whole text knows about the blank in front.
+        // `decode_bytes` removes the leading space, `token_bytes` does not.
         let bytes = match self.drops_blank {
             true => self.tokenizer.decode_bytes(&[token.id], false),
             false => self.tokenizer.token_bytes(token.id, false).into_owned(),
         };
         self.drops_blank &= self.tokenizer.is_control(token.id);
         let assembled = assembler.push(&bytes);
-        // Log-probabilities name control tokens, which have no text.
+        // Log-probabilities show control tokens by name, since they have no text.
         let control = self.tokenizer.is_control(token.id);
         let bytes = if control { self.tokenizer.token_bytes(token.id, true).into_owned() } else { bytes };
         let with_bytes =
@@ -219,7 +219,7 @@ impl TextGeneration {
 
     fn finish(&mut self, mut finished: Finished) {
         self.ended = true;
-        // The weights are in memory now, and the answer has not waited for it.
+        // The weights are in the page cache now, and the check does not delay an answer.
         self.check.begin();
         if let Some(assembler) = self.assembler.take() {
             let text = assembler.finish();

@@ -1,18 +1,18 @@
-//! What the machine offers: how many threads pay.
+//! Processors: the default number of threads, and pinning.
 
-/// Threads that compute at once: physical cores, within what the process may use (affinity, container limits).
+/// Default number of compute threads: physical cores, limited to what the process may use (affinity, container limits).
 ///
-/// Two threads of one core share its multipliers and its cache, and the kernels keep both busy with one.
+/// Two threads of a core share its multipliers and its cache, which the kernels saturate with one thread.
 pub fn default_threads() -> usize {
     let allowed = std::thread::available_parallelism().map_or(1, usize::from);
     num_cpus::get_physical().clamp(1, allowed)
 }
 
-/// Processors, as their numbers: `0-3,8`.
+/// A set of processor numbers, such as `0-3,8`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cpus(Vec<usize>);
 
-/// The largest number that a set of processors has room for, and one more.
+/// Upper bound for processor numbers, exclusive: the size of the system's processor set.
 const CPUS_MOST: usize = 1024;
 
 impl std::str::FromStr for Cpus {
@@ -25,7 +25,7 @@ impl std::str::FromStr for Cpus {
             let (first, last) = part.split_once('-').unwrap_or((part, part));
             match (number(first), number(last)) {
                 (Some(first), Some(last)) if first <= last => cpus.extend(first..=last),
-                _ => return Err("it must be numbers of processors, such as 0-3 or 0,2".to_owned()),
+                _ => return Err("it must be processor numbers, such as 0-3 or 0,2".to_owned()),
             }
         }
         Ok(Self(cpus))
@@ -33,17 +33,17 @@ impl std::str::FromStr for Cpus {
 }
 
 impl Cpus {
-    /// Keeps this thread, and all that it starts from now on, on these processors.
+    /// Pins this thread, and all threads that it starts from now on, to these processors.
     ///
     /// # Errors
-    /// One line for the user: the machine has none of them, or the system gives no such choice.
+    /// One line for the user: none of the processors is available, or the system does not support pinning.
     #[cfg(target_os = "linux")]
     pub fn stay(&self) -> Result<(), String> {
         let mut set = rustix::thread::CpuSet::new();
         self.0.iter().for_each(|cpu| set.set(*cpu));
         rustix::thread::sched_setaffinity(None, &set).map_err(|error| {
             let allowed = std::thread::available_parallelism().map_or(1, usize::from);
-            format!("--cpus: this process may use none of these processors ({error}); it has {allowed}")
+            format!("--cpus: this process may use none of these processors ({error}), only {allowed} others")
         })
     }
 
@@ -73,9 +73,9 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn a_thread_stays_where_it_was_told() {
-        // On a thread of its own: the other tests keep all processors.
-        let told = std::thread::spawn(|| {
+    fn a_thread_is_pinned_and_unknown_processors_are_refused() {
+        // On its own thread, so that other tests are not pinned.
+        let pinned = std::thread::spawn(|| {
             let had = rustix::thread::sched_getaffinity(None).expect("is known");
             let first = (0..CPUS_MOST).find(|cpu| had.is_set(*cpu)).expect("one at least");
             Cpus(vec![first]).stay().expect("it may");
@@ -83,7 +83,7 @@ mod tests {
             let none = (0..CPUS_MOST).rev().find(|cpu| !had.is_set(*cpu)).expect("fewer than can be named");
             Cpus(vec![none]).stay().expect_err("there is no such processor")
         });
-        let line = told.join().expect("no panic");
+        let line = pinned.join().expect("no panic");
         assert!(line.starts_with("--cpus: this process may use none of these processors"), "{line}");
     }
 }

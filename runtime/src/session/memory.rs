@@ -1,8 +1,8 @@
-//! How much memory a model takes, predicted from its plan: what stays resident once every weight has been read, the context is
-//! full and a whole step has run.
+//! Predicts a model's memory from its plan: the resident set once every weight has been read, the context is full and a step of
+//! full size has run.
 //!
-//! Sizes of buffers are asked of those who make them; vocabulary and program are estimates. Weights are pages of the
-//! mapped file, which the system may take back and read again; the rest is the process's own.
+//! Buffer sizes come from the modules that allocate them; vocabulary and program are estimates. Weights are pages of the mapped
+//! file, which the system can reclaim and read again; the rest is private memory.
 
 use super::open::plan_of;
 use super::source::ModelSource;
@@ -15,31 +15,31 @@ use crate::state::StateCache;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unknown(pub String);
 
-/// Pages of the program and the system's libraries that a server touches, and small allocations: measured, 7 MiB of a release,
-/// 9 MiB of a build for development.
+/// Pages of the program and the system's libraries that a server touches, and small allocations: measured as 7 MiB for a
+/// release and 9 MiB for a development build.
 const PROGRAM_BYTES: u64 = 8 << 20;
 
-/// What a model is to run for.
+/// The load that a model is to run.
 #[derive(Clone, Copy, Debug)]
 pub struct Demand {
-    /// Sequences at once.
+    /// Concurrent sequences.
     sequences: usize,
-    /// Positions of each.
+    /// Positions per sequence.
     positions: usize,
-    /// Whether states are kept for later prompts.
+    /// Whether prefixes are kept for later prompts.
     keeps: bool,
     /// Rows of the largest step.
     step_tokens: usize,
-    /// Rows of it whose logits are wanted.
+    /// How many of these rows need logits.
     outputs: usize,
-    /// Threads that compute.
+    /// Number of compute threads.
     threads: usize,
     /// How keys and values are stored.
     cache: CacheTypes,
 }
 
 impl Demand {
-    /// An engine with all its sequences at the end of their context.
+    /// An engine whose sequences have all filled their context.
     pub fn of_engine(options: &EngineOptions, threads: usize, cache: CacheTypes) -> Self {
         let EngineOptions { context: positions, parallel: sequences, batch_tokens: step_tokens } = *options;
         Self { sequences, positions, keeps: true, step_tokens, outputs: sequences, threads, cache }
@@ -56,10 +56,10 @@ impl Demand {
         cpu::Load { tokens, outputs, threads, cache }
     }
 
-    /// Bytes of what the sequences keep.
+    /// Bytes of KV cache and recurrent states.
     ///
     /// # Errors
-    /// Where heads do not fit the types of the cache, or no machine has so much.
+    /// The head size does not fit the cache types, or the total exceeds any machine's memory.
     fn state_bytes(&self, plan: &Plan) -> Result<u64, Unknown> {
         let Self { sequences, positions, step_tokens, .. } = *self;
         let pages = match self.keeps {
@@ -72,13 +72,13 @@ impl Demand {
             total = bytes
                 .and_then(|bytes| total.checked_add(bytes))
                 .filter(|bytes| *bytes < 1 << 62)
-                .ok_or_else(|| Unknown("the context takes more than any machine has".into()))?;
+                .ok_or_else(|| Unknown("the context needs more memory than any machine has".into()))?;
         }
         Ok(total)
     }
 }
 
-/// What keys and values take for each position, where no window bounds them, bytes.
+/// Bytes of keys and values per position, in layers without a sliding window.
 pub fn kv_bytes_per_token(plan: &Plan, cache: CacheTypes) -> Result<u64, Unknown> {
     let unbounded = |group: &&StateGroup| matches!(group, StateGroup::Paged { window: None, .. });
     let groups = plan.state.groups.iter().filter(unbounded);
@@ -86,39 +86,39 @@ pub fn kv_bytes_per_token(plan: &Plan, cache: CacheTypes) -> Result<u64, Unknown
     bytes.sum()
 }
 
-/// What one sequence of `context` positions keeps, bytes.
+/// Bytes of KV cache and recurrent states for one sequence of `context` positions.
 pub fn state_bytes(plan: &Plan, context: u64, cache: CacheTypes) -> Result<u64, Unknown> {
     Demand::of_one(context, EngineOptions::default().batch_tokens, 1, cache).state_bytes(plan)
 }
 
-/// Bytes, by what they are for.
+/// Predicted memory by purpose, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
-    /// The model's files, as mapped.
+    /// The mapped files.
     pub file_bytes: u64,
     /// Keys and values of a full context.
     pub kv_bytes: u64,
     /// Activations of a full batch, and logits.
     pub activation_bytes: u64,
-    /// What every thread keeps to itself, all of them together.
+    /// Per-thread scratch memory, all threads together.
     pub scratch_bytes: u64,
-    /// Tokens and merges, and the tables over them: an estimate.
+    /// Tokens and merges, and their lookup tables: an estimate.
     pub vocabulary_bytes: u64,
-    /// The program and the system's libraries, as far as they are used: an estimate.
+    /// The touched pages of the program and the system's libraries: an estimate.
     pub program_bytes: u64,
 }
 
 impl Memory {
-    /// What the model in `source` takes.
+    /// Memory of the model in `source`.
     ///
     /// # Errors
-    /// Where it cannot be planned, or claims more than a machine can have.
+    /// The model cannot be planned, or needs more memory than any machine has.
     pub fn predict(source: &ModelSource, demand: Demand) -> Result<Self, Unknown> {
         let plan = plan_of(source, None).map_err(|error| Unknown(error.to_string()))?;
         Self::of_plan(source, &plan, demand)
     }
 
-    /// The same with the plan at hand.
+    /// The same for an existing plan.
     ///
     /// # Errors
     /// As [`Memory::predict`].
@@ -127,7 +127,7 @@ impl Memory {
         let working = cpu::working(plan, demand.load());
         // The engine has a copy of the logits.
         let logits = (plan.output_columns() * demand.outputs * size_of::<f32>()) as u64;
-        // The vocabulary is held once as the file has it, and once more as tables to look texts and merges up in.
+        // The vocabulary is held twice: as in the file, and as tables for looking up texts and merges.
         let header_bytes = source.model_bytes().saturating_sub(source.gguf.tensor_bytes());
         Ok(Self {
             file_bytes,
@@ -139,12 +139,12 @@ impl Memory {
         })
     }
 
-    /// All but weights and KV cache.
+    /// All but the mapped files and the KV cache.
     pub fn working_bytes(&self) -> u64 {
         self.activation_bytes + self.scratch_bytes + self.vocabulary_bytes + self.program_bytes
     }
 
-    /// The peak of the resident set.
+    /// Peak resident set size.
     pub fn total_bytes(&self) -> u64 {
         self.file_bytes + self.kv_bytes + self.working_bytes()
     }

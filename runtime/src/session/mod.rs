@@ -1,7 +1,7 @@
-//! A model in words: an engine with the tokenizer, the chat template and the defaults that belong to it.
+//! An open model at the level of text: an engine with its tokenizer, chat template and defaults.
 //!
-//! `server` and the terminal commands stand on this. Below it there are only token ids; above it only text, messages
-//! and events.
+//! `server` and the terminal commands build on this. Below it there are only token ids; above it only text, messages and
+//! events.
 
 pub mod adapters;
 pub mod available;
@@ -45,71 +45,71 @@ pub struct Session {
     pub engine: Engine,
     /// Text to ids and back.
     pub tokenizer: Arc<Tokenizer>,
-    /// Messages to text; an error line where the model has none that works.
+    /// Messages to text; an error line if the model has no usable template.
     pub template: Result<ChatTemplate, String>,
-    /// The name of the built-in template that stands in for the model's own, where it has none.
+    /// Name of the built-in template used because the model has none.
     pub built_in_template: Option<&'static str>,
-    /// Control tokens that messages spell count as such.
+    /// Whether control tokens spelled out in messages are encoded as such.
     pub special_in_user_text: bool,
-    /// What it is and how it runs.
+    /// Properties of the model and its configuration.
     pub facts: Facts,
-    /// What holds where a request says nothing.
+    /// Used where a request sets nothing.
     pub defaults: Defaults,
     /// The bundle it came from.
     pub packed: Option<Packed>,
     /// Names of the adapters, in the order of an [`AdapterSet`].
     pub adapters: Vec<String>,
-    /// Whether the weights are those that were packed, as far as that is known.
+    /// Verification of the weights against the manifest.
     pub check: Arc<WeightCheck>,
 }
 
-/// What a session is and how it runs.
+/// Properties of a session's model and its configuration.
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// The model's name.
     pub name: String,
     /// `general.architecture`
     pub architecture: String,
-    /// Elements of all tensors.
+    /// Number of elements of all tensors.
     pub parameters: u64,
-    /// Bytes of the GGUF.
+    /// Size of the GGUF.
     pub file_bytes: u64,
-    /// Positions a sequence may hold.
+    /// Context length of a sequence, in tokens.
     pub context_length: usize,
-    /// Why it is not what it would have been with more memory.
+    /// Why memory made it shorter than the default.
     pub context_note: Option<String>,
-    /// A line about memory that is not there for what was asked for.
+    /// That memory may not suffice.
     pub memory_warning: Option<String>,
     /// Positions the model was trained on.
     pub trained_context: usize,
     /// Name of the kernel table.
     pub isa: &'static str,
-    /// Threads that compute.
+    /// Number of compute threads.
     pub threads: usize,
-    /// Sequences that run at once.
+    /// Maximum number of concurrent sequences.
     pub parallel: usize,
     /// How keys and values are stored.
     pub cache: CacheTypes,
-    /// Unix seconds of opening.
+    /// Time of opening, in Unix seconds.
     pub created: u64,
-    /// What it takes at the most, as foretold from its headers.
+    /// Predicted peak memory.
     pub memory: Option<Memory>,
 }
 
-/// What holds where a request says nothing.
+/// Used where a request sets nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Defaults {
     /// Put before conversations that have no system message.
     pub system_prompt: Option<String>,
-    /// Sampling.
+    /// Sampling parameters.
     pub sampling: SamplingParams,
-    /// Longest answer.
+    /// Maximum length of an answer, in tokens.
     pub max_tokens: Option<usize>,
     /// What happens when the context is full.
     pub overflow: OverflowPolicy,
 }
 
-/// Why messages became no prompt. Each is one line for the person.
+/// Why messages could not be turned into a prompt. Each message is one line for the user.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum PromptError {
@@ -121,46 +121,46 @@ pub enum PromptError {
     Tokenizer(#[from] crate::tokenizer::TokenizerError),
 }
 
-/// What to generate, in text terms.
+/// A request for generation.
 #[derive(Clone, Debug, Default)]
 pub struct TextRequest {
     /// The prompt.
     pub prompt: Vec<TokenId>,
-    /// How tokens are chosen.
+    /// Sampling parameters.
     pub sampling: SamplingParams,
-    /// Longest answer in tokens; `None`: what the context holds.
+    /// Maximum length of the answer, in tokens; `None`: what the context holds.
     pub max_tokens: Option<usize>,
-    /// Texts that end the answer and are not part of it.
+    /// Stop strings: they end the answer and are not part of it.
     pub stop: Vec<String>,
     /// Report log-probabilities, with this many alternatives.
     pub logprobs: Option<usize>,
-    /// Go on past the model's end tokens.
+    /// Continue past the model's end tokens.
     pub ignore_end: bool,
-    /// The prompt is a conversation, and what is generated an answer: it does not begin with the blank that SPM puts in
-    /// front of a text.
+    /// The output is an answer in a conversation rather than a continued text, so the space that SPM adds before the first
+    /// word is dropped.
     pub is_answer: bool,
     /// The adapters to use.
     pub adapters: AdapterSet,
     /// What happens when the context is full.
     pub overflow: Overflow,
-    /// Whose request it is: what one caller wrote is never told to another. The server makes it of the API key, the page's
-    /// session or the connection; 0 is everyone whom nothing tells apart.
+    /// Identifies the caller; no state is shared between callers. The server derives it from the API key, the page's session
+    /// or the connection; callers that cannot be distinguished share 0.
     pub caller: u64,
 }
 
 impl Session {
-    /// Opens a model. The tokenizer is read while the weights are placed.
+    /// Opens a model. The tokenizer is built while the weights are loaded.
     pub fn open(options: &OpenOptions) -> Result<Self, OpenError> {
         let source = ModelSource::of(options)?;
         Self::from_source(source, options)
     }
 
-    /// Opens a model that was found before. Settings of its bundle hold where `options` are silent.
+    /// Opens a model from an open source. Settings of its bundle apply where `options` sets nothing.
     pub fn from_source(source: ModelSource, options: &OpenOptions) -> Result<Self, OpenError> {
         let options = with_packed_settings(&source, options);
         let compute = options.compute()?;
         let parallel = options.parallel()?;
-        let (tokenizer, built) = beside(
+        let (tokenizer, built) = concurrently(
             || Tokenizer::from_gguf(&source.gguf.metadata),
             || -> Result<_, OpenError> {
                 let demand = |context| {
@@ -184,7 +184,7 @@ impl Session {
         };
         let (template, built_in_template) = chat_template(&source.gguf.metadata, &tokenizer);
         let defaults = packed_defaults(&source);
-        let shared = prompt::shared_beginning(template.as_ref().ok(), &tokenizer, defaults.system_prompt.as_deref());
+        let shared = prompt::shared_prefix(template.as_ref().ok(), &tokenizer, defaults.system_prompt.as_deref());
         let engine = Engine::start(loaded, engine_options, shared).map_err(OpenError::Thread)?;
         let check = WeightCheck::new(source.packed.as_ref());
         Ok(Self {
@@ -201,25 +201,25 @@ impl Session {
         })
     }
 
-    /// All adapters: what the terminal's commands use.
+    /// All adapters: the terminal commands use them.
     pub fn all_adapters(&self) -> AdapterSet {
         AdapterSet::first(self.adapters.len())
     }
 
-    /// What a request calls the model with one adapter.
+    /// Name by which a request selects the model with one adapter.
     pub fn adapted_name(&self, adapter: &str) -> String {
         format!("{}:{adapter}", self.facts.name)
     }
 
-    /// The name of the model with these adapters.
+    /// Name of the model with these adapters.
     pub fn name_with(&self, adapters: AdapterSet) -> String {
         let used = self.adapters.iter().enumerate().filter(|(at, _)| adapters.has(*at));
         let names: Vec<&str> = used.map(|(_, name)| name.as_str()).collect();
         if names.is_empty() { self.facts.name.clone() } else { self.adapted_name(&names.join("+")) }
     }
 
-    /// The adapters that a model's name stands for: none for the model's own; `None` for a name that nothing here has. Without
-    /// adapters there is one model, and every name is its.
+    /// The adapters that a model name in a request selects: an empty set for the model's own name, `None` for an unknown name.
+    /// If the session has no adapters, every name selects the model.
     pub fn adapters_named(&self, model: Option<&str>) -> Option<AdapterSet> {
         let Some(model) = model.filter(|name| !self.adapters.is_empty() && *name != self.facts.name) else {
             return Some(AdapterSet::default());
@@ -228,9 +228,9 @@ impl Session {
         self.adapters.iter().position(named).map(AdapterSet::one)
     }
 
-    /// Starts to generate.
+    /// Starts generation.
     pub fn generate(&self, request: TextRequest) -> Result<TextGeneration, SubmitError> {
-        let (stop_tokens, stop) = prompt::stops(&self.tokenizer, request.stop);
+        let (stop_tokens, stop) = prompt::split_stops(&self.tokenizer, request.stop);
         let mut end_tokens = if request.ignore_end { Vec::new() } else { self.tokenizer.end_tokens().to_vec() };
         end_tokens.extend(stop_tokens.iter().map(|(id, _)| *id));
         let generation = self.engine.submit(Request {
@@ -249,10 +249,10 @@ impl Session {
     }
 }
 
-/// Does `aside` on a thread of its own while this one does `here`; afterwards, where no thread is to be had.
-fn beside<A: Send, B>(aside: impl Fn() -> A + Sync, here: impl FnOnce() -> B) -> (A, B) {
+/// Runs `aside` on a new thread and `here` on this one; if no thread can be started, one after the other.
+fn concurrently<A: Send, B>(aside: impl Fn() -> A + Sync, here: impl FnOnce() -> B) -> (A, B) {
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("beside".to_owned()).spawn_scoped(scope, &aside);
+        let thread = std::thread::Builder::new().name("aside".to_owned()).spawn_scoped(scope, &aside);
         let here = here();
         let aside = match thread.map(|thread| thread.join()) {
             Ok(Ok(aside)) => aside,
@@ -263,7 +263,7 @@ fn beside<A: Send, B>(aside: impl Fn() -> A + Sync, here: impl FnOnce() -> B) ->
     })
 }
 
-/// The facts of a model that is loaded for `parallel` sequences of `context` positions.
+/// Facts of a model loaded for `parallel` sequences of `context` positions.
 fn facts_of(
     source: &ModelSource,
     plan: &Plan,
@@ -289,14 +289,14 @@ fn facts_of(
     }
 }
 
-/// Fills what the flags left open with the bundle's settings.
+/// Fills unset options with the bundle's settings.
 fn with_packed_settings(source: &ModelSource, options: &OpenOptions) -> OpenOptions {
     let mut options = options.clone();
     if let Some(packed) = &source.packed {
         let settings = &packed.manifest().defaults.settings;
         options.context = options.context.or(settings.context.map(|value| value as usize));
         options.threads = options.threads.or(settings.threads.map(|value| value as usize));
-        // The manifest was checked when it was read.
+        // Parsing the manifest has checked the names.
         let named = |name: &Option<String>| name.as_ref().and_then(|name| name.parse::<CacheType>().ok());
         options.cache_type_k = options.cache_type_k.or(named(&settings.cache_type_k));
         options.cache_type_v = options.cache_type_v.or(named(&settings.cache_type_v));
@@ -304,7 +304,7 @@ fn with_packed_settings(source: &ModelSource, options: &OpenOptions) -> OpenOpti
     options
 }
 
-/// What the packer chose, over the program's own defaults.
+/// The program's defaults, overridden by the bundle's settings.
 fn packed_defaults(source: &ModelSource) -> Defaults {
     let mut defaults = Defaults { sampling: SamplingParams::for_answers(), ..Defaults::default() };
     let Some(packed) = &source.packed else { return defaults };
@@ -317,7 +317,7 @@ fn packed_defaults(source: &ModelSource) -> Defaults {
     defaults
 }
 
-/// The model's template, or the built-in one that its vocabulary tells, with its name.
+/// The model's template, or a built-in one chosen by the vocabulary, with the built-in's name.
 pub fn chat_template(
     metadata: &satchel_gguf::Metadata,
     tokenizer: &Tokenizer,
@@ -325,7 +325,7 @@ pub fn chat_template(
     let text = |token: Option<TokenId>| token.map_or("", |token| tokenizer.token_text(token));
     let template = |source: &str| {
         ChatTemplate::new(source, text(tokenizer.bos()), text(tokenizer.eos()))
-            .map_err(|error| format!("the model's chat template does not work: {error}"))
+            .map_err(|error| format!("the model's chat template cannot be used: {error}"))
     };
     let is_special = |text: &str| {
         let ids = tokenizer.encode(text, false, true);

@@ -1,4 +1,4 @@
-//! Opening: from a file and a few wishes to a model on a device.
+//! Opening a model: from a file and options to a plan loaded on a device.
 
 use std::path::PathBuf;
 
@@ -13,22 +13,22 @@ use super::adapters::AdapterOption;
 use super::hardware::{Cpus, default_threads};
 use super::source::{ModelSource, SourceError};
 
-/// What to open, and how. `None` leaves the choice to the model and the machine.
+/// What to open, and how. `None` means a default that depends on the model and the machine.
 #[derive(Clone, Debug, Default)]
 pub struct OpenOptions {
     /// A GGUF, one part of a split GGUF, or a packed file; `None`: the running executable's own.
     pub model: Option<PathBuf>,
-    /// Adapters to load beside those that the model's bundle carries.
+    /// Adapters to load in addition to those of the model's bundle.
     pub adapters: Vec<AdapterOption>,
-    /// Positions a sequence may hold.
+    /// Context length of a sequence, in tokens.
     pub context: Option<usize>,
-    /// Threads that compute.
+    /// Number of compute threads.
     pub threads: Option<usize>,
-    /// Processors to stay on.
+    /// Processors to pin the threads to.
     pub cpus: Option<Cpus>,
     /// Name of the kernel table.
     pub isa: Option<String>,
-    /// Sequences that run at once.
+    /// Maximum number of concurrent sequences.
     pub parallel: Option<usize>,
     /// How keys of the KV cache are stored.
     pub cache_type_k: Option<CacheType>,
@@ -36,7 +36,7 @@ pub struct OpenOptions {
     pub cache_type_v: Option<CacheType>,
 }
 
-/// Why a model could not be opened. Each is one line for the person.
+/// Why a model could not be opened. Each message is one line for the user.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum OpenError {
@@ -51,7 +51,7 @@ pub enum OpenError {
     #[error("{path}: {error}")]
     Tokenizer { path: PathBuf, error: crate::tokenizer::TokenizerError },
     #[error(
-        "{path}: this is an embedding model (architecture `{architecture}`), which writes no text; `satchel embed` gives its embeddings, `satchel serve` answers /v1/embeddings with them"
+        "{path}: this is an embedding model (architecture `{architecture}`), which generates no text; `satchel embed` prints embeddings, `satchel serve` serves them at /v1/embeddings"
     )]
     EmbeddingModel { path: PathBuf, architecture: String },
     #[error("{0}")]
@@ -63,23 +63,23 @@ pub enum OpenError {
     #[error("--parallel must be between 1 and {most}; {asked} were asked for")]
     Parallel { asked: usize, most: usize },
     #[error(
-        "--context {asked}: the model was trained on {trained} tokens and answers nonsense beyond them; ask for {trained} or fewer"
+        "--context {asked}: the model was trained on {trained} tokens and produces nonsense beyond them; use {trained} or fewer"
     )]
     ContextTooLong { asked: usize, trained: usize },
-    #[error("--context must be at least 2: a token of prompt and one of answer")]
+    #[error("--context must be at least 2: one token of prompt and one of answer")]
     ContextTooShort,
-    #[error("cannot start the engine's thread: {0}")]
+    #[error("cannot start the engine thread: {0}")]
     Thread(std::io::Error),
 }
 
-/// More threads than this are a slip of the keyboard.
+/// More threads than this are taken for a typing error.
 const MOST_THREADS: usize = 1024;
 const MOST_PARALLEL: usize = 1024;
 
 /// The kernel table, the number of threads and the types of the KV cache to use.
 #[derive(Clone, Copy)]
 pub struct Compute {
-    /// The table.
+    /// The kernel table.
     pub kernels: &'static Kernels,
     /// At least 1.
     pub threads: usize,
@@ -87,13 +87,13 @@ pub struct Compute {
     pub cache: CacheTypes,
 }
 
-/// The context where nobody says: what the model was trained on, up to a most.
+/// The context length if none is given: the trained length, up to [`DEFAULT_CONTEXT_MOST`].
 pub(super) fn default_context(trained: usize) -> usize {
     trained.clamp(2, DEFAULT_CONTEXT_MOST)
 }
 
 impl OpenOptions {
-    /// Checks the wishes against the machine, and keeps this thread and those it starts on the processors asked for.
+    /// Checks the options against the machine, and pins this thread and those it starts to the chosen processors.
     pub fn compute(&self) -> Result<Compute, OpenError> {
         if let Some(cpus) = &self.cpus {
             cpus.stay().map_err(OpenError::Cpus)?;
@@ -110,13 +110,13 @@ impl OpenOptions {
         Ok(Compute { kernels, threads, cache: self.cache() })
     }
 
-    /// How keys and values are stored: in F16 where nothing else is asked for.
+    /// How keys and values are stored; F16 by default.
     pub fn cache(&self) -> CacheTypes {
         let (keys, values) = (self.cache_type_k, self.cache_type_v);
         CacheTypes { keys: keys.unwrap_or_default(), values: values.unwrap_or_default() }
     }
 
-    /// Sequences that run at once.
+    /// Maximum number of concurrent sequences.
     pub(super) fn parallel(&self) -> Result<usize, OpenError> {
         match self.parallel {
             None => Ok(4),
@@ -125,7 +125,7 @@ impl OpenOptions {
         }
     }
 
-    /// The context in force for a model trained on `trained` positions.
+    /// The context length for a model trained on `trained` positions, in tokens.
     pub fn context_for(&self, trained: usize) -> Result<usize, OpenError> {
         match self.context {
             None => Ok(default_context(trained)),
@@ -136,10 +136,10 @@ impl OpenOptions {
     }
 }
 
-/// The plan of the source's model, for sequences of `context` positions where that was asked for.
+/// The plan of the source's model, for sequences of `context` positions if given.
 ///
 /// # Errors
-/// Where the file is no model that can be run.
+/// The file is not a model that can be run.
 pub fn plan_of(source: &ModelSource, context: Option<usize>) -> Result<Plan, OpenError> {
     plan_for(source, context, Purpose::Generate)
 }
@@ -161,18 +161,18 @@ pub fn plan_for(source: &ModelSource, context: Option<usize>, purpose: Purpose) 
     plan.with_adapters(&adapters).map_err(OpenError::Adapter)
 }
 
-/// Loads the source's model on the processor to generate, for sequences of `context` positions where that was asked for.
+/// Loads the source's model on the CPU for generation, for sequences of `context` positions if given.
 ///
 /// # Errors
-/// Where the file is no model that can be run or generates nothing, or the device cannot run it.
+/// The file is not a model that can be run, or is an embedding model, or the device cannot run it.
 pub fn load_model(source: &ModelSource, compute: Compute, context: Option<usize>) -> Result<Loaded, OpenError> {
     load_plan(source, compute, plan_of(source, context)?)
 }
 
-/// Loads a plan of the source's model on the processor, to generate.
+/// Loads a plan of the source's model on the CPU for generation.
 ///
 /// # Errors
-/// Where the model generates nothing, or the device cannot run it.
+/// The model is an embedding model, or the device cannot run it.
 pub(super) fn load_plan(source: &ModelSource, compute: Compute, plan: Plan) -> Result<Loaded, OpenError> {
     if !matches!(plan.head, Head::Logits(_)) || !plan.is_causal() {
         return Err(OpenError::EmbeddingModel { path: source.path.clone(), architecture: plan.architecture });
@@ -180,7 +180,7 @@ pub(super) fn load_plan(source: &ModelSource, compute: Compute, plan: Plan) -> R
     load(source, plan, compute)
 }
 
-/// Loads it to make one vector of each sequence, pooled like this or as the file says.
+/// Loads the source's model for embeddings: one vector per sequence. `pooling` overrides the file's.
 ///
 /// # Errors
 /// As [`load_model`].

@@ -1,4 +1,4 @@
-//! Where a model comes from: a GGUF, the parts of a split one, or the bundle behind an executable.
+//! Where a model comes from: a GGUF, the parts of a split GGUF, or the bundle of a packed file.
 //!
 //! Opening maps files and reads their headers; no weight is touched.
 
@@ -14,25 +14,25 @@ use crate::mapping::MappedFile;
 use crate::own_file::own_file;
 use crate::plan::AdapterSet;
 
-/// A model that was found and whose headers are valid.
+/// A model whose files are mapped and whose headers are valid.
 #[derive(Debug)]
 pub struct ModelSource {
-    /// The file that was named, or the running executable.
+    /// The given file, or the running executable.
     pub path: PathBuf,
     /// The files (or parts of one) that hold the tensors, in the order of `TensorInfo::part`.
     pub parts: Vec<MappedPart>,
     /// Metadata and tensor table of all parts.
     pub gguf: Gguf,
-    /// Adapters of the bundle, and those that were named.
+    /// Adapters of the bundle, followed by those given as options.
     pub adapters: Vec<AdapterFile>,
-    /// The bundle around it, where there is one.
+    /// The bundle that contains it, if any.
     pub packed: Option<Packed>,
 }
 
 /// A bundle and the file that carries it.
 #[derive(Debug)]
 pub struct Packed {
-    /// The executable.
+    /// The file that holds the payload.
     pub file: MappedFile,
     /// Its directory and manifest.
     pub bundle: Bundle,
@@ -45,7 +45,7 @@ impl Packed {
     }
 }
 
-/// Why no model could be opened. Each is one line for the person.
+/// Why no model could be opened. Each message is one line for the user.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum SourceError {
@@ -69,14 +69,14 @@ pub enum SourceError {
     NoModel,
 }
 
-/// The bundle of the running program, where it has one.
+/// The bundle of the running program, if it has one.
 pub fn own_bundle() -> Result<Option<Packed>, SourceError> {
     let path = own_file().map_err(|error| SourceError::Open { path: PathBuf::from("the running program"), error })?;
     Packed::of(MappedFile::open(&path).map_err(|error| SourceError::Open { path, error })?)
 }
 
 impl Packed {
-    /// The bundle of a file, or of the payload that it says lies beside it.
+    /// The bundle of a file, or of its payload if that is a separate file.
     fn of(file: MappedFile) -> Result<Option<Self>, SourceError> {
         let refused = |path: &Path| {
             let path = path.to_owned();
@@ -91,18 +91,18 @@ impl Packed {
             _ => SourceError::Open { path: path.clone(), error },
         })?;
         let found = Bundle::open(&payload).map_err(refused(&path))?;
-        let found = found.ok_or_else(|| unusable(format!("{} is no payload", path.display())))?;
+        let found = found.ok_or_else(|| unusable(format!("{} is not a payload", path.display())))?;
         beside.check(&found).map_err(|line| unusable(format!("{}: {line}", path.display())))?;
         Ok(Some(Self { file: payload, bundle: found }))
     }
 }
 
 impl ModelSource {
-    /// Opens the model at `path`, or the one behind the running executable.
+    /// Opens the model at `path`, or the running executable's own.
     pub fn open(path: Option<&Path>) -> Result<Self, SourceError> {
         match path {
             Some(path) => Self::open_file(path),
-            // A release carries other platforms' programs in a bundle of its own; that is no packed model.
+            // A release has a bundle of runtimes for other platforms, but no model.
             None => own_bundle()?
                 .filter(|packed| packed.manifest().model.is_some())
                 .ok_or(SourceError::NoModel)
@@ -110,12 +110,12 @@ impl ModelSource {
         }
     }
 
-    /// Opens what the options name: the model, and adapters beside those that it carries.
+    /// Opens the model and the adapters that the options name.
     pub fn of(options: &OpenOptions) -> Result<Self, SourceError> {
         Self::open(options.model.as_deref())?.with_adapters(&options.adapters)
     }
 
-    /// The same with these adapters, too.
+    /// Adds adapters.
     pub fn with_adapters(mut self, options: &[AdapterOption]) -> Result<Self, SourceError> {
         for option in options {
             let adapter = AdapterFile::open(option).map_err(SourceError::Adapter)?;
@@ -130,17 +130,17 @@ impl ModelSource {
         Ok(self)
     }
 
-    /// All adapters: what holds where nobody chooses one.
+    /// All adapters: the default when none is chosen.
     pub fn all_adapters(&self) -> AdapterSet {
         AdapterSet::first(self.adapters.len().min(AdapterSet::MOST))
     }
 
-    /// The mapped files, the model's and then the adapters', as a plan counts them.
+    /// The mapped parts of the model, then of the adapters, in the order of a plan's part indices.
     pub fn mapped_parts(&self) -> Vec<MappedPart> {
         self.parts.iter().chain(self.adapters.iter().map(|adapter| &adapter.part)).cloned().collect()
     }
 
-    /// Bytes of all of them.
+    /// Total bytes of [`Self::mapped_parts`].
     pub fn mapped_bytes(&self) -> u64 {
         self.model_bytes() + self.adapters.iter().map(|adapter| adapter.part.length as u64).sum::<u64>()
     }
@@ -186,7 +186,7 @@ impl ModelSource {
             .iter()
             .map(|entry| MappedPart {
                 file: packed.file.clone(),
-                // Inside the mapped file: `Bundle::open` checked it.
+                // `Bundle::open` checked that the range lies inside the file.
                 start: entry.offset as usize,
                 length: entry.size as usize,
             })
@@ -220,12 +220,12 @@ impl ModelSource {
         Ok(Self { path: path.to_owned(), parts, gguf, adapters: Vec::new(), packed })
     }
 
-    /// Bytes of all parts.
+    /// Total bytes of the model's parts.
     pub fn model_bytes(&self) -> u64 {
         self.parts.iter().map(|part| part.length as u64).sum()
     }
 
-    /// What the model is called: by its packer, by its metadata, or by its file.
+    /// The model's name: from the manifest, its metadata, or its file name.
     pub fn name(&self) -> String {
         if let Some(packed) = &self.packed {
             return packed.manifest().name.clone();

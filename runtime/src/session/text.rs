@@ -1,21 +1,21 @@
-//! Bytes of tokens to text that can be shown: whole characters only, and never a piece of a stop string.
+//! Bytes of tokens to displayable text: complete characters only, and never part of a stop string.
 //!
-//! Pure: no model, no tokenizer, no thread. The one idea to know: what is held back is the shortest tail that a later
-//! token could still turn into something else, namely an unfinished UTF-8 character, or the longest suffix of the text
-//! that begins a stop string. The result does not depend on where the tokens' boundaries lie.
+//! Pure: no model, no tokenizer, no thread. The one idea to know: it holds back the shortest tail whose meaning a later
+//! token could change, which is an incomplete UTF-8 character, or the longest suffix that is a prefix of a stop string. The
+//! result does not depend on token boundaries.
 
-/// Puts a stream's text together.
+/// Assembles the text of a token stream.
 pub struct TextAssembler {
     stop: Vec<String>,
-    /// At most three bytes: the beginning of a character.
+    /// At most three bytes of an incomplete character.
     unfinished: Vec<u8>,
-    /// Whole characters that may be the beginning of a stop string.
+    /// Complete characters that may be the beginning of a stop string.
     held: String,
-    /// A stop string was completed; whatever comes after it is dropped.
+    /// A stop string was completed; all later text is dropped.
     stopped: bool,
 }
 
-/// What one push released.
+/// What one push released for display.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Assembled {
     /// Text to show now; may be empty.
@@ -25,15 +25,14 @@ pub struct Assembled {
 }
 
 impl TextAssembler {
-    /// An assembler that ends at the first completion of any string in `stop`. Empty ones are passed over: they would
-    /// end every text before it begins.
+    /// An assembler that ends when any string in `stop` is completed. Empty strings are ignored: they would end every text
+    /// at once.
     pub fn new(stop: &[String]) -> Self {
         let stop = stop.iter().filter(|s| !s.is_empty()).cloned().collect();
         Self { stop, unfinished: Vec::new(), held: String::new(), stopped: false }
     }
 
-    /// Adds a token's bytes. The stop string that is completed first wins; of those completed by the same character,
-    /// the longest.
+    /// Adds a token's bytes. The stop string that is completed first wins; if one character completes several, the longest.
     pub fn push(&mut self, bytes: &[u8]) -> Assembled {
         if self.stopped {
             return Assembled::default();
@@ -45,11 +44,11 @@ impl TextAssembler {
             self.held.truncate(start);
             return Assembled { text: std::mem::take(&mut self.held), stop: Some(stop) };
         }
-        let tail = self.held.split_off(self.held.len() - self.longest_beginning());
+        let tail = self.held.split_off(self.held.len() - self.longest_stop_prefix());
         Assembled { text: std::mem::replace(&mut self.held, tail), stop: None }
     }
 
-    /// What was held back, when nothing more comes: an unfinished character becomes U+FFFD.
+    /// Releases what was held back at the end of the stream; an incomplete character becomes U+FFFD.
     pub fn finish(mut self) -> String {
         if !self.unfinished.is_empty() && !self.stopped {
             self.held.push(char::REPLACEMENT_CHARACTER);
@@ -60,8 +59,8 @@ impl TextAssembler {
         self.held
     }
 
-    /// Moves whole characters to `held`. Bytes that are no UTF-8 become U+FFFD, by the same rule as
-    /// `String::from_utf8_lossy`: one for each longest beginning of a character.
+    /// Moves complete characters to `held`. Invalid UTF-8 becomes U+FFFD by the rule of `String::from_utf8_lossy`: one for
+    /// each maximal prefix of a character.
     fn decode(&mut self, bytes: &[u8]) {
         self.unfinished.extend_from_slice(bytes);
         let all = std::mem::take(&mut self.unfinished);
@@ -84,7 +83,7 @@ impl TextAssembler {
         }
     }
 
-    /// Where in `held` the stop string begins that is completed first, and its index.
+    /// Finds the stop string in `held` that is completed first: its offset, and its index in `stop`.
     fn find_stop(&self) -> Option<(usize, usize)> {
         let found = self.stop.iter().enumerate().filter_map(|(i, stop)| {
             let start = self.held.find(stop.as_str())?;
@@ -93,16 +92,16 @@ impl TextAssembler {
         found.min().map(|(_, start, i)| (start, i))
     }
 
-    /// Length of the longest suffix of `held` with which a stop string begins. It begins at a character's first byte,
-    /// since the stop string does.
-    fn longest_beginning(&self) -> usize {
+    /// Length in bytes of the longest suffix of `held` that is a prefix of a stop string. It starts at a character
+    /// boundary, since the stop string does.
+    fn longest_stop_prefix(&self) -> usize {
         let held = self.held.as_bytes();
-        let beginning = |stop: &String| {
+        let prefix = |stop: &String| {
             let stop = stop.as_bytes();
             let longest = held.len().min(stop.len() - 1);
             (1..=longest).rev().find(|&n| held.ends_with(&stop[..n])).unwrap_or(0)
         };
-        self.stop.iter().map(beginning).max().unwrap_or(0)
+        self.stop.iter().map(prefix).max().unwrap_or(0)
     }
 }
 
@@ -114,7 +113,7 @@ mod tests {
         stop.iter().map(|s| s.to_string()).collect()
     }
 
-    /// Pushes pieces and checks what every piece must keep: no cut character can be seen, as `text` is a `String`.
+    /// Pushes pieces and returns all text. That no character is split needs no check, since `text` is a `String`.
     fn assemble(stop: &[String], pieces: &[&[u8]]) -> (String, Option<String>) {
         let mut assembler = TextAssembler::new(stop);
         let mut text = String::new();
@@ -131,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn characters_are_whole_and_nothing_is_held_without_need() {
+    fn characters_are_complete_and_released_at_once() {
         let mut assembler = TextAssembler::new(&[]);
         let euro = "€".as_bytes();
         assert_eq!(assembler.push(b"a").text, "a");
@@ -157,14 +156,14 @@ mod tests {
     }
 
     #[test]
-    fn the_first_completed_wins_then_the_longest() {
+    fn the_first_completed_stop_string_wins_then_the_longest() {
         assert_eq!(assemble(&strings(&["abc", "b"]), &[b"xabc"]), ("xa".into(), Some("b".into())));
         assert_eq!(assemble(&strings(&["c", "abc"]), &[b"xab", b"c"]), ("x".into(), Some("abc".into())));
         assert_eq!(assemble(&strings(&["aab"]), &[b"a", b"a", b"a", b"b"]), ("a".into(), Some("aab".into())));
         assert_eq!(assemble(&strings(&["", "é"]), &[b"x\xc3", b"\xa9y"]), ("x".into(), Some("é".into())));
     }
 
-    /// The whole text at once, character by character.
+    /// Reference: tests every stop string after each character of the whole text.
     fn naive(stop: &[String], bytes: &[u8]) -> (String, Option<String>) {
         let whole = String::from_utf8_lossy(bytes).into_owned();
         let ends = whole.char_indices().map(|(i, c)| i + c.len_utf8());
@@ -178,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn any_split_gives_what_the_whole_text_gives() {
+    fn the_result_does_not_depend_on_token_boundaries() {
         let mut random = oorandom::Rand32::new(11);
         let alphabet: [&[u8]; 8] =
             [b"a", b"b", b"ab", "é".as_bytes(), "€".as_bytes(), "🦀".as_bytes(), b"\xff", b"\xe2\x82"];

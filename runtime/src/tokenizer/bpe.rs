@@ -1,11 +1,12 @@
 //! Byte-pair encoding (`tokenizer.ggml.model` = `gpt2` or `gemma4`).
 //!
-//! Text is cut into words by the pre-tokeniser, each word is written in the byte alphabet, and its letters merge by
-//! the ranks of `tokenizer.ggml.merges`, the lowest first. Merges are looked up by their texts as they stand in the
-//! file, so opening a model does no more than index them.
+//! The pre-tokeniser cuts text into words, each word is written in the byte alphabet, and its letters merge by their rank in
+//! `tokenizer.ggml.merges`, the lowest first. Merges are looked up by their texts as stored in the file, so that opening a
+//! model only has to index them.
 //!
-//! Gemma 4 and few others do without the alphabet: words are UTF-8 with `▁` for a space, as SentencePiece has them, and what is
-//! no token is written as bytes, `<0xE2>`. There a word is all of a line, cut finer where no merge would cross the cut.
+//! Gemma 4 and a few others do not use the alphabet: words are UTF-8 with `▁` for a space, as in SentencePiece, and text
+//! without a token is written as byte tokens, `<0xE2>`. There a word is a whole line, cut further where no merge would cross
+//! the cut.
 
 use std::convert::Infallible;
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -29,14 +30,14 @@ const MERGES: &str = "tokenizer.ggml.merges";
 pub(super) struct Bpe {
     pub(super) words: &'static PreTokenizer,
     merges: Merges,
-    /// Where the byte alphabet is not used: the tokens of single bytes.
+    /// Without the byte alphabet: the tokens of single bytes.
     bytes: Option<ByteTokens>,
-    /// Where the byte alphabet is not used: no merge goes on where a word begins.
+    /// Without the byte alphabet: no merge crosses the start of a word.
     has_words: bool,
 }
 
 impl Bpe {
-    /// Reads the merges; one that is not two texts divided by a space is an error.
+    /// Reads the merges; one that is not two texts separated by a space is an error.
     pub(super) fn from_gguf(
         metadata: &Metadata,
         vocabulary: &Vocabulary,
@@ -48,7 +49,7 @@ impl Bpe {
         Ok(Self { words, merges, bytes, has_words })
     }
 
-    /// Appends the tokens of `text`, in which special tokens have no meaning.
+    /// Appends the tokens of `text`, without recognising special tokens.
     pub(super) fn encode(&self, vocabulary: &Vocabulary, text: &str, tokens: &mut Vec<TokenId>) {
         let (mut merger, mut seen, mut letters) = (Merger::default(), WordCache::default(), String::new());
         let mut encode = |word| {
@@ -81,8 +82,8 @@ impl Bpe {
             let symbol = text(pair[0], pair[1]);
             match (vocabulary.id(symbol), &self.bytes) {
                 (Some(id), _) => tokens.push(id),
-                // A merge whose result is no token: its letters one by one. A byte that the vocabulary has no letter
-                // for is left out, as the reference implementations do.
+                // The result of a merge is not a token: use its letters. Letters missing in the vocabulary are dropped, as
+                // in the reference implementations.
                 (None, None) => tokens.extend(symbol.chars().filter_map(|c| vocabulary.id(c.encode_utf8(&mut [0; 4])))),
                 (None, Some(bytes)) => tokens.extend(symbol.bytes().filter_map(|byte| bytes.id(byte))),
             }
@@ -90,7 +91,7 @@ impl Bpe {
     }
 }
 
-/// Ranks of pairs: their places in the list of merges.
+/// Ranks of pairs: their indices in the list of merges.
 #[derive(Debug)]
 struct Merges {
     /// "left right"
@@ -113,13 +114,13 @@ impl Merges {
             let same = |&other: &u32| pairs.get(other as usize) == Some(pair);
             let hash_again =
                 |&other: &u32| pairs.get(other as usize).and_then(halves).map_or(0, |(l, r)| hash(&hasher, l, r));
-            // Of two merges of one pair the first counts.
+            // The first of duplicate merges counts.
             ranks.entry(hash(&hasher, left, right), same, hash_again).or_insert(rank);
         }
         Ok(Self { pairs, ranks, hasher, longest_bytes })
     }
 
-    /// Whether no merge goes on behind the start of a word.
+    /// Whether no merge crosses the start of a word.
     fn stay_in_words(&self) -> bool {
         let mut both = String::new();
         self.pairs.iter().filter_map(halves).all(|(left, right)| {

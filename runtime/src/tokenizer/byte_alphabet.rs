@@ -1,16 +1,16 @@
-//! GPT-2's byte alphabet: every byte as one printable character, so that any text is a string of 256 letters.
+//! GPT-2's byte alphabet: a printable character for every byte, so that any text is a string of 256 letters.
 //!
-//! Byte-level BPE vocabularies and their merges are written in it: a space is `Ġ`, a line end `Ċ`. Printable Latin-1
-//! stands for itself; the other 68 bytes take the code points from 256 on, in order.
+//! Byte-level BPE vocabularies and their merges are written in it: a space is `Ġ`, a line end `Ċ`. Printable Latin-1 maps to
+//! itself; the other 68 bytes map to the code points from 256 on, in order.
 //! Source: `bytes_to_unicode` of OpenAI's GPT-2 (encoder.py).
 
-/// Code points of the alphabet end before this one.
+/// End of the alphabet's code points, exclusive.
 const END: usize = 256 + 68;
 
 static CHAR_OF_BYTE: [char; 256] = chars();
 static BYTE_OF_CHAR: [Option<u8>; END] = bytes();
 
-const fn stands_for_itself(byte: u8) -> bool {
+const fn maps_to_itself(byte: u8) -> bool {
     matches!(byte, 0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF)
 }
 
@@ -19,7 +19,7 @@ const fn chars() -> [char; 256] {
     let mut next = 256_u32;
     let mut byte = 0_usize;
     while byte < 256 {
-        table[byte] = if stands_for_itself(byte as u8) {
+        table[byte] = if maps_to_itself(byte as u8) {
             byte as u8 as char
         } else {
             next += 1;
@@ -53,8 +53,7 @@ pub(super) fn byte(letter: char) -> Option<u8> {
     BYTE_OF_CHAR.get(letter as usize).copied().flatten()
 }
 
-/// The bytes that a token's text stands for. A character outside the alphabet (added tokens have them) stands for
-/// itself.
+/// The bytes that a token's text encodes. A character outside the alphabet, as in added tokens, encodes itself.
 pub(super) fn decode(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     for c in text.chars() {
@@ -71,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_byte_has_a_letter_of_its_own() {
+    fn every_byte_has_a_unique_printable_letter() {
         for value in 0..=255 {
             assert_eq!(byte(letter(value)), Some(value));
             assert!(!letter(value).is_whitespace() && !letter(value).is_control());

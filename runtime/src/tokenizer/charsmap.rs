@@ -1,11 +1,12 @@
 //! `tokenizer.ggml.precompiled_charsmap`: SentencePiece's normalisation rules (NFKC and what a model adds) as one table.
 //!
-//! Four bytes give the size of a double array, little-endian words follow, then replacement texts, each ended by a zero byte.
-//! The double array is Darts-clone's: a unit has its byte label in bits 0 to 7 (bit 31 marks a value), whether a key ends there
-//! in bit 8, and the offset to its children in bits 10 to 30, shifted left by eight where bit 9 is set. A child is at the parent's
-//! place XOR offset XOR byte; where a key ends, the unit at place XOR offset holds where its replacement begins.
+//! Format: the size of a double array in bytes (4 bytes), the array as little-endian words, and replacement texts, each
+//! ending with a zero byte. The double array is Darts-clone's: a unit has its byte label in bits 0 to 7 (bit 31 marks a
+//! value), whether a key ends there in bit 8, and the offset to its children in bits 10 to 30, shifted left by eight if bit 9
+//! is set. A child is at index (parent XOR offset XOR byte); where a key ends, the unit at (index XOR offset) has the offset
+//! of its replacement.
 //!
-//! Nothing in the table is trusted: what points outside it matches nothing, or is an error where a replacement is missing.
+//! The table is untrusted: an index outside of it matches nothing, and a missing replacement is an error.
 
 use satchel_gguf::Metadata;
 
@@ -13,7 +14,7 @@ use super::TokenizerError;
 
 const KEY: &str = "tokenizer.ggml.precompiled_charsmap";
 
-/// Keys are a few characters; a table that leads on in circles must not be followed through a whole text.
+/// Keys are a few characters; the limit keeps a cyclic table from being followed through a whole text.
 const KEY_BYTES: usize = 256;
 
 /// Normalisation rules.
@@ -24,7 +25,7 @@ pub(super) struct Charsmap {
 }
 
 impl Charsmap {
-    /// Reads the rules; none where the file has none.
+    /// Reads the rules; empty if the file has none.
     pub(super) fn from_gguf(metadata: &Metadata) -> Result<Self, TokenizerError> {
         let Some(bytes) = metadata.get_byte_array(KEY)? else { return Ok(Self::default()) };
         if bytes.is_empty() {
@@ -36,14 +37,14 @@ impl Charsmap {
     fn parse(bytes: &[u8]) -> Option<Self> {
         let (size, rest) = bytes.split_first_chunk::<4>()?;
         let size = u32::from_le_bytes(*size) as usize;
-        // At least one replacement, so that a table without any is not taken for one.
+        // A valid table has at least one replacement.
         let (units, replacements) = rest.split_at_checked(size).filter(|(_, rest)| !rest.is_empty())?;
         let (units, odd) = units.as_chunks::<4>();
         let units = units.iter().map(|unit| u32::from_le_bytes(*unit)).collect();
         odd.is_empty().then(|| Self { units, replacements: replacements.to_owned() })
     }
 
-    /// The longest start of `text` that has a replacement: its length, and what stands for it.
+    /// The longest prefix of `text` that has a replacement: its length in bytes, and the replacement.
     pub(super) fn replacement(&self, text: &[u8]) -> Option<(usize, Result<&str, TokenizerError>)> {
         let mut place = offset(*self.units.first()?);
         let mut longest = None;

@@ -1,7 +1,7 @@
 //! Which tokens end a generation.
 //!
-//! The metadata name an end-of-sequence token, but chat models end a turn with another one, and files differ in which
-//! of the two they name. So the well-known texts count as well, as they do in llama.cpp (`special_eog_ids`).
+//! The metadata name an end-of-sequence token, but chat models end a turn with another one, and files differ in which of the
+//! two they name. So tokens with well-known texts count, too, as in llama.cpp (`special_eog_ids`).
 
 use satchel_gguf::Metadata;
 
@@ -20,8 +20,8 @@ const KEYS: [&str; 6] = [
     "tokenizer.ggml.fim_sep_token_id",
 ];
 
-/// Texts that mean an end and nothing else. Some files give them another kind by mistake; they are made control
-/// tokens, so that a chat template's markers are found.
+/// Texts that can only mean an end. Some files give them another kind by mistake; they are made control tokens, so that they
+/// are recognised in a chat template.
 const ALWAYS: [&str; 19] = [
     "<|im_end|>",
     "<|eot_id|>",
@@ -44,8 +44,8 @@ const ALWAYS: [&str; 19] = [
     "<|file_sep|>",
 ];
 
-/// Texts that mean an end if they are control tokens, or user-defined ones, which are then made control tokens, as Phi-3's `</s>`.
-/// `</s>` is also HTML for struck-out text, and an ordinary token of vocabularies that have seen the web.
+/// Texts that mean an end only if they are control tokens or user-defined ones (Phi-3's `</s>`), which become control tokens.
+/// `</s>` is also HTML for struck-out text, and an ordinary token in some vocabularies.
 const IF_SPECIAL: [&str; 14] = [
     "</s>",
     "<eos>",
@@ -63,8 +63,7 @@ const IF_SPECIAL: [&str; 14] = [
     "<fim-repo>",
 ];
 
-/// The tokens that end a generation, in ascending order; `eos` is the one that holds where no key is given. Makes
-/// control tokens of those that must be.
+/// The tokens that end a generation, in ascending order, including `eos`. Changes their kind to control where needed.
 pub(super) fn find(
     metadata: &Metadata,
     vocabulary: &mut Vocabulary,
@@ -85,7 +84,7 @@ pub(super) fn find(
         }
     }
 
-    // Where a message may have several parts, `<|end|>` ends a part and others end the turn.
+    // In formats with messages of several parts, `<|end|>` ends a part and other tokens end the turn.
     let has = |text| vocabulary.id(text).is_some();
     if (has("<|return|>") && has("<|call|>")) || (has("<|calls|>") && has("<|flush|>")) {
         let part_end = vocabulary.id("<|end|>").filter(|&id| Some(id) != eos);

@@ -1,49 +1,48 @@
 //! Greedy pair merging, the algorithm that byte-level BPE and SPM share.
 //!
-//! A word begins as a row of symbols. As long as two neighbours may merge, the pair of the lowest rank does, the
-//! leftmost one where ranks are equal. Symbols are stretches of one text, so all there is to keep are the places
-//! between them. Short words scan for the lowest rank; long ones keep the candidates in a heap, so that a megabyte
-//! without a space costs n log n.
+//! A word begins as a sequence of symbols. While any neighbours can merge, the pair with the lowest rank does, the leftmost one
+//! in case of a tie. Symbols are ranges of one text, so it is enough to store the bounds between them. Short words scan for the
+//! lowest rank; long ones keep candidates in a heap, so that a megabyte without a space costs n log n.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// Words of up to this many symbols are scanned: measured, a heap costs more below.
+/// Words of up to this many symbols are scanned; measured to be faster than a heap.
 const SCANNED_SYMBOLS: usize = 48;
 
-/// The rank of merging the stretches `[start, middle)` and `[middle, end)`; `None` where they do not merge.
+/// The rank of merging the ranges `[start, middle)` and `[middle, end)`; `None` if they do not merge.
 pub(super) trait Rank: Fn(u32, u32, u32) -> Option<u32> {}
 impl<F: Fn(u32, u32, u32) -> Option<u32>> Rank for F {}
 
-/// Work space, kept from word to word.
+/// Buffers, reused for all words.
 #[derive(Debug, Default)]
 pub(super) struct Merger {
-    /// The places between symbols, with the start of the first and the end of the last.
+    /// Offsets between symbols, including the start of the first and the end of the last.
     bounds: Vec<u32>,
-    /// The rank of the symbol that begins at a bound with the one behind it.
+    /// For each bound, the rank of merging the symbol that begins there with the next.
     ranks: Vec<Option<u32>>,
     links: Vec<Links>,
     candidates: BinaryHeap<Reverse<u64>>,
 }
 
-/// The neighbours of a bound that is still one.
+/// The neighbours of a bound that has not been merged away.
 #[derive(Clone, Copy, Debug)]
 struct Links {
     before: u32,
     after: u32,
 }
 
-/// A candidate: the rank above, the index of the bound where its left symbol begins below, so that candidates
-/// compare in the order of merging.
+/// A candidate: the rank in the high bits, the index of its left symbol's bound in the low bits, so that candidates are ordered
+/// as they are merged.
 fn candidate(rank: u32, left: u32) -> Reverse<u64> {
     Reverse(u64::from(rank) << 32 | u64::from(left))
 }
 
-/// No bound: before the first, behind the last, and behind one that has been merged away.
+/// No bound: before the first, after the last, and after one that has been merged away.
 const NONE: u32 = u32::MAX;
 
 impl Merger {
-    /// Begins a word whose symbols end at `ends`, and merges. Gives the bounds that remain.
+    /// Merges a word whose symbols end at `ends`. Returns the remaining bounds.
     pub(super) fn merge(&mut self, ends: impl Iterator<Item = u32>, rank: impl Rank) -> &[u32] {
         self.bounds.clear();
         self.bounds.push(0);
@@ -86,14 +85,14 @@ impl Merger {
         ranks.clear();
         ranks.extend(bounds.windows(3).map(|at| rank(at[0], at[1], at[2])));
         ranks.resize(bounds.len(), None);
-        // A heap made of all at once is linear; pushed one by one it is not.
+        // Building a heap from a vector is linear; pushing one by one is not.
         let mut first = std::mem::take(candidates).into_vec();
         first.extend((0..).zip(&*ranks).filter_map(|(left, rank)| Some(candidate((*rank)?, left))));
         *candidates = first.into();
 
         while let Some(Reverse(key)) = candidates.pop() {
             let (lowest, left) = ((key >> 32) as u32, key as u32);
-            // Overtaken by another merge, unless the pair that begins here still has this rank.
+            // Stale if the pair that begins here no longer has this rank.
             if ranks[left as usize] != Some(lowest) {
                 continue;
             }
@@ -125,7 +124,7 @@ impl Merger {
 mod tests {
     use super::*;
 
-    /// Ranks by the length and the letters of the pair, with many ties.
+    /// Ranks that depend on the length and letters of the pair, with many ties.
     fn rank_in(text: &str, modulus: u32) -> impl Fn(u32, u32, u32) -> Option<u32> {
         move |start, middle, end| {
             let letters =

@@ -1,11 +1,11 @@
 //! Text to token ids and back, as the model's own tokenizer does it.
 //!
-//! All there is to know comes from the GGUF: [`Tokenizer::from_gguf`] reads the vocabulary and picks the algorithm,
-//! BPE (`bpe`), SentencePiece with scores (`spm`), WordPiece (`wpm`) or Unigram (`ugm`). Whatever the algorithm, special tokens
-//! are cut out first, and what lies between them is encoded on its own. A kind of tokenizer or a pre-tokeniser that is not
-//! known is an error: near enough would only make the model worse without a trace.
+//! Everything comes from the GGUF: [`Tokenizer::from_gguf`] reads the vocabulary and picks the algorithm, BPE (`bpe`),
+//! SentencePiece with scores (`spm`), WordPiece (`wpm`) or Unigram (`ugm`). Whatever the algorithm, special tokens are cut out
+//! first, and the text between them is encoded piece by piece. An unknown kind of tokenizer or pre-tokeniser is an error: an
+//! approximation would silently make the model worse.
 //!
-//! Chat templates, streams of partial characters and stop strings are not here; they stand on top.
+//! Not here: chat templates, partial characters in streams, and stop strings; they build on this.
 
 mod bpe;
 mod byte_alphabet;
@@ -40,7 +40,7 @@ use crate::TokenId;
 
 pub use self::vocabulary::TokenKind;
 
-/// Texts beyond this are refused: places inside them are kept in 32 bits, after every byte may have grown to three.
+/// Longer texts are refused: offsets are 32 bits, and escaping may grow every byte to three.
 const MAX_TEXT_BYTES: usize = 1 << 30;
 
 /// Why a tokenizer cannot be made, or a text not be encoded.
@@ -50,10 +50,10 @@ pub enum TokenizerError {
     #[error(transparent)]
     Metadata(#[from] satchel_gguf::Error),
     #[error(
-        "tokenizer.ggml.model is {0:?}, a kind that this version does not know; it knows gpt2, llama, gemma4, bert and t5"
+        "tokenizer.ggml.model is {0:?}, which this version does not support; it supports gpt2, llama, gemma4, bert and t5"
     )]
     UnknownKind(String),
-    #[error("tokenizer.ggml.pre is {name:?}, a pre-tokeniser that this version does not know; it knows {known}")]
+    #[error("tokenizer.ggml.pre is {name:?}, a pre-tokeniser that this version does not support; it supports {known}")]
     UnknownPreTokenizer { name: String, known: String },
     #[error("{key} has {found} elements, but there are {tokens} tokens")]
     WrongLength { key: &'static str, tokens: usize, found: usize },
@@ -64,14 +64,14 @@ pub enum TokenizerError {
     #[error("tokenizer.ggml.scores: the score of token {id} is NaN")]
     NotAScore { id: TokenId },
     #[error(
-        "tokenizer.ggml.tokens: token {id} has {bytes} bytes; this kind of tokenizer takes {SEARCHED_TOKEN_BYTES} at most"
+        "tokenizer.ggml.tokens: token {id} has {bytes} bytes; this kind of tokenizer supports at most {SEARCHED_TOKEN_BYTES}"
     )]
     LongToken { id: TokenId, bytes: usize },
-    #[error("tokenizer.ggml.precompiled_charsmap: {bytes} bytes that are not a table and its texts")]
+    #[error("tokenizer.ggml.precompiled_charsmap: its {bytes} bytes are not a table followed by texts")]
     BadCharsmap { bytes: usize },
-    #[error("tokenizer.ggml.precompiled_charsmap: there is no text at {start}, to which the table points")]
+    #[error("tokenizer.ggml.precompiled_charsmap: the table points to {start}, where there is no text")]
     BadReplacement { start: usize },
-    #[error("tokenizer.ggml.merges: merge {rank} is {text:?}, not two texts divided by a space")]
+    #[error("tokenizer.ggml.merges: merge {rank} is {text:?}, not two texts separated by a space")]
     BadMerge { rank: u32, text: String },
     #[error("{key} is {id}, but there are {tokens} tokens")]
     IdOutOfRange { key: &'static str, id: TokenId, tokens: usize },
@@ -79,18 +79,18 @@ pub enum TokenizerError {
     NoSuchRole { key: &'static str, role: &'static str },
     #[error("this model takes token ids only: its tokenizer is of kind {0:?}, which has no text form")]
     NoText(String),
-    #[error("the text has {bytes} bytes; a tokenizer takes {MAX_TEXT_BYTES} at most")]
+    #[error("the text has {bytes} bytes; at most {MAX_TEXT_BYTES} are supported")]
     TextTooLong { bytes: usize },
     #[error("the vocabulary has no token for {text:?}, none for its bytes, and none for unknown text")]
     NoToken { text: String },
 }
 
-/// A stretch of a text and who wrote it: see [`Tokenizer::encode_pieces`].
+/// Part of a text, and whether it may contain control tokens: see [`Tokenizer::encode_pieces`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Piece<'a> {
-    /// What is written.
+    /// The text.
     pub text: &'a str,
-    /// Whether a control token written here is meant as one: true for a chat template's own words, false for a user's.
+    /// Whether control tokens are recognised in it: true for text of a chat template, false for text of a user.
     pub special: bool,
 }
 
@@ -101,7 +101,7 @@ enum Algorithm {
     Spm(Spm),
     Wpm(Wpm),
     Ugm(Ugm),
-    /// A vocabulary without a text form: ids only.
+    /// The model takes token ids only; its vocabulary has no text form.
     None,
 }
 
@@ -118,8 +118,8 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Reads the tokenizer of a model. A model of kind `none`, `no_vocab`, `test`, or without one opens, and answers every
-    /// [`Tokenizer::encode`] with an error.
+    /// Reads the tokenizer of a model. Kinds `none`, `no_vocab`, `test`, and a missing one open, but [`Tokenizer::encode`]
+    /// then always returns an error.
     pub fn from_gguf(metadata: &Metadata) -> Result<Self, TokenizerError> {
         match metadata.get_str("tokenizer.ggml.model")? {
             Some("gpt2") => Self::bpe(metadata),
@@ -134,7 +134,7 @@ impl Tokenizer {
     }
 
     fn bpe(metadata: &Metadata) -> Result<Self, TokenizerError> {
-        // Without a name llama.cpp takes `default` and warns: old files, whose answers are worse for it.
+        // As in llama.cpp: old files without a name get `default`, with a warning.
         let name = metadata.get_str("tokenizer.ggml.pre")?;
         let words = PreTokenizer::by_name(name.unwrap_or("default")).ok_or_else(|| {
             let known = PreTokenizer::known_names();
@@ -142,13 +142,13 @@ impl Tokenizer {
         })?;
         let warning = name.is_none().then(|| {
             "the model does not name its pre-tokeniser (tokenizer.ggml.pre), so `default` is used; answers may be worse \
-             than the model's own, convert it anew"
+             than they should be: convert the model again"
                 .to_owned()
         });
         Self::bpe_with(metadata, "gpt2", words, warning)
     }
 
-    /// Gemma 4's files name no pre-tokeniser.
+    /// Gemma 4's files do not name a pre-tokeniser.
     fn gemma_4(metadata: &Metadata) -> Result<Self, TokenizerError> {
         let words = PreTokenizer::by_name("gemma4").expect("in the table");
         Self::bpe_with(metadata, "gemma4", words, None)
@@ -163,7 +163,7 @@ impl Tokenizer {
         let defaults = RoleDefaults { add_bos: words.add_bos, ..RoleDefaults::default() };
         let vocabulary = Vocabulary::from_gguf(metadata)?;
         let mut roles = Roles::from_gguf(metadata, &vocabulary, defaults)?;
-        // Files of Gemma 4 that say otherwise are wrong; without it the model answers nonsense.
+        // Some files of Gemma 4 wrongly say false; without the token the model produces nonsense.
         roles.add_bos |= words.whole_line_ends && roles.bos.is_some();
         let algorithm = Algorithm::Bpe(Bpe::from_gguf(metadata, &vocabulary, words)?);
         Self::assemble(metadata, kind, vocabulary, roles, algorithm, warning)
@@ -202,7 +202,7 @@ impl Tokenizer {
         Self::assemble(metadata, "t5", vocabulary, roles, algorithm, None)
     }
 
-    /// The vocabulary is kept for its size; what its texts mean is not known.
+    /// The vocabulary is only kept for its size; the meaning of its texts is unknown.
     fn ids_only(metadata: &Metadata, kind: &str) -> Result<Self, TokenizerError> {
         let vocabulary = match metadata.contains("tokenizer.ggml.tokens") {
             true => Vocabulary::from_gguf(metadata)?,
@@ -229,17 +229,16 @@ impl Tokenizer {
         Ok(Self { kind: kind.to_owned(), algorithm, vocabulary, special, roles, end_tokens, warning })
     }
 
-    /// The tokens of `text`. `add_special`: with the tokens that begin and end a sequence, as the model says.
-    /// `parse_special`: control tokens written in the text, such as `<|im_start|>`, become those tokens; else they
-    /// are text like any other.
+    /// The tokens of `text`. `add_special`: add the tokens that begin and end a sequence, if the model wants them.
+    /// `parse_special`: recognise control tokens in the text, such as `<|im_start|>`; otherwise they are encoded as plain text.
     pub fn encode(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<TokenId>, TokenizerError> {
         let all = 0..text.len();
         self.encode_trusting(text, if parse_special { std::slice::from_ref(&all) } else { &[] }, add_special)
     }
 
-    /// The tokens of one text in pieces. Control tokens are found only in what [`Piece::special`] pieces say: one that a user
-    /// wrote, or that begins or ends in what a user wrote, is text. Apart from that the result is that of the whole text:
-    /// the seams between pieces cut nothing.
+    /// The tokens of one text in pieces. Control tokens are recognised only within [`Piece::special`] pieces: one that lies in
+    /// or overlaps text of a user is encoded as plain text. Otherwise the result is that of the whole text; boundaries between
+    /// pieces do not affect it.
     pub fn encode_pieces(&self, pieces: &[Piece<'_>], add_special: bool) -> Result<Vec<TokenId>, TokenizerError> {
         let (mut text, mut trusted) = (String::new(), Vec::<Range<usize>>::new());
         for piece in pieces {
@@ -268,7 +267,7 @@ impl Tokenizer {
         }
         let mut tokens = Vec::with_capacity(text.len() / 4 + 2);
         tokens.extend(self.roles.bos.filter(|_| add_special && self.roles.add_bos));
-        // SPM writes a space before text that nothing, or a special token, stands before.
+        // SPM adds a space before text at the start and after a special token.
         let mut begins = true;
         for fragment in self.special.split(text, trusted) {
             match fragment {
@@ -281,7 +280,7 @@ impl Tokenizer {
         Ok(tokens)
     }
 
-    /// The token that [`Tokenizer::encode`] puts last when asked for special tokens.
+    /// The token that [`Tokenizer::encode`] appends with `add_special`.
     fn last_token(&self) -> Option<TokenId> {
         match self.algorithm {
             Algorithm::Wpm(_) => self.roles.separator,
@@ -300,7 +299,7 @@ impl Tokenizer {
         Ok(())
     }
 
-    /// An error where the vocabulary has no text form, so that no text can be encoded.
+    /// An error if the vocabulary has no text form, so that text cannot be encoded.
     pub fn require_text(&self) -> Result<(), TokenizerError> {
         match self.algorithm {
             Algorithm::None => Err(TokenizerError::NoText(self.kind.clone())),
@@ -308,8 +307,8 @@ impl Tokenizer {
         }
     }
 
-    /// The bytes that a token stands for: part of a character at times. Control and unknown tokens, unused ones and ids out of range
-    /// stand for nothing; `render_special` gives the texts of control and unknown tokens.
+    /// The bytes that a token decodes to, possibly part of a character. Empty for control, unknown and unused tokens and ids
+    /// out of range; with `render_special`, control and unknown tokens give their texts.
     pub fn token_bytes(&self, id: TokenId, render_special: bool) -> Cow<'_, [u8]> {
         let text = self.vocabulary.text(id);
         match (self.vocabulary.kind(id), &self.algorithm) {
@@ -325,12 +324,12 @@ impl Tokenizer {
         }
     }
 
-    /// The text of tokens. Bytes that are no UTF-8 become U+FFFD.
+    /// The text of tokens. Invalid UTF-8 becomes U+FFFD.
     pub fn decode(&self, tokens: &[TokenId], render_special: bool) -> String {
         String::from_utf8_lossy(&self.decode_bytes(tokens, render_special)).into_owned()
     }
 
-    /// The bytes of tokens. The space that SPM and others put in front of a text is taken away again, if the first token has it.
+    /// The bytes of tokens. Removes the leading space that SPM and others add, if the first token has it.
     pub fn decode_bytes(&self, tokens: &[TokenId], render_special: bool) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(tokens.len() * 4);
         for (at, &id) in tokens.iter().enumerate() {
@@ -360,18 +359,18 @@ impl Tokenizer {
         self.roles.bos
     }
 
-    /// The token that ends a sequence. Chat models end a turn with others too: [`Tokenizer::end_tokens`].
+    /// The token that ends a sequence. Chat models may end a turn with others: [`Tokenizer::end_tokens`].
     pub fn eos(&self) -> Option<TokenId> {
         self.roles.eos
     }
 
-    /// The token that stands between two texts, such as a query and a document.
+    /// The token that separates two texts, such as a query and a document.
     pub fn separator(&self) -> Option<TokenId> {
         self.roles.separator
     }
 
-    /// Whether [`Tokenizer::encode`] puts [`Tokenizer::bos`] first when asked for special tokens. A chat template that writes
-    /// it too would give two.
+    /// Whether [`Tokenizer::encode`] prepends [`Tokenizer::bos`] with `add_special`. If a chat template writes it, too, there
+    /// would be two.
     pub fn adds_bos(&self) -> bool {
         self.roles.add_bos
     }
@@ -381,7 +380,7 @@ impl Tokenizer {
         self.end_tokens.clone()
     }
 
-    /// Whether a token is structure, not text.
+    /// Whether a token is a control token, which is not text.
     pub fn is_control(&self, id: TokenId) -> bool {
         self.vocabulary.kind(id) == TokenKind::Control
     }
@@ -391,7 +390,7 @@ impl Tokenizer {
         self.vocabulary.kind(id)
     }
 
-    /// A token as it is written in the vocabulary; empty for an id out of range.
+    /// A token's text as in the vocabulary; empty for an id out of range.
     pub fn token_text(&self, id: TokenId) -> &str {
         self.vocabulary.text(id)
     }
@@ -401,7 +400,7 @@ impl Tokenizer {
         &self.kind
     }
 
-    /// What the user should know about this tokenizer: one line, where there is something.
+    /// A one-line warning for the user about this tokenizer, if any.
     pub fn warning(&self) -> Option<&str> {
         self.warning.as_deref()
     }

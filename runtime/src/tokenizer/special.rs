@@ -1,8 +1,7 @@
-//! Special tokens: found in the text before anything else is cut, and the rules for the ids that begin and end a
-//! sequence.
+//! Special tokens, which are recognised before any other processing of the text, and the ids that begin and end a sequence.
 //!
-//! Control and unknown tokens are found only where the caller says so (what a chat template itself wrote), user-defined
-//! ones always. Of several that match at one place the longest counts, as in Hugging Face's tokenizers.
+//! Control and unknown tokens are recognised only in ranges that the caller trusts (text of a chat template), user-defined
+//! ones everywhere. Of several that match at one position the longest wins, as in Hugging Face's tokenizers.
 
 use std::ops::Range;
 
@@ -13,10 +12,10 @@ use super::trie::Trie;
 use super::vocabulary::{TokenKind, Vocabulary, check_token_bytes};
 use crate::TokenId;
 
-/// A stretch of the text.
+/// A part of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fragment<'a> {
-    /// Text to be cut into tokens.
+    /// Text to be tokenized.
     Text(&'a str),
     /// A special token.
     Token(TokenId),
@@ -26,9 +25,9 @@ pub(super) enum Fragment<'a> {
 #[derive(Clone, Copy, Debug)]
 struct Special {
     id: TokenId,
-    /// Takes the white space before it.
+    /// Removes white space before it.
     left_strip: bool,
-    /// Takes the white space behind it.
+    /// Removes white space after it.
     right_strip: bool,
 }
 
@@ -42,7 +41,7 @@ pub(super) struct SpecialTokens {
 #[derive(Debug)]
 struct Finder {
     trie: Trie,
-    /// Whether a token begins with this byte: few do, so most of a text is passed at one look a byte.
+    /// First bytes of the tokens: there are few, so that most of a text is skipped with one lookup per byte.
     begins: Box<[bool; 256]>,
     /// In ascending order of their ids.
     tokens: Vec<Special>,
@@ -63,11 +62,11 @@ impl SpecialTokens {
         })
     }
 
-    /// Cuts `text` at its special tokens. Control and unknown tokens count only inside `trusted`: ranges of the text in
-    /// ascending order that do not touch.
+    /// Cuts `text` at its special tokens. Control and unknown tokens count only inside `trusted`: ranges in ascending order
+    /// that are not adjacent.
     pub(super) fn split<'a>(&self, text: &'a str, trusted: &[Range<usize>]) -> Vec<Fragment<'a>> {
         let (mut fragments, mut at) = (Vec::new(), 0);
-        // Where all of the text is trusted, the finder of all tokens finds the user-defined ones as well.
+        // If all of the text is trusted, the finder of all tokens covers user-defined ones, too.
         let everywhere = matches!(trusted, [all] if *all == (0..text.len()));
         let mut anywhere =
             if everywhere { Search::default() } else { Search::over(&self.user_defined, text, 0..text.len()) };
@@ -103,11 +102,11 @@ struct Found {
     token: Special,
 }
 
-/// A search through a stretch of the text that remembers what it found until the cut has passed it, so that two searches side
-/// by side read everything once.
+/// A search through part of the text. It keeps a match until the cut has passed it, so that two interleaved searches each read
+/// the text once.
 #[derive(Default)]
 struct Search<'a> {
-    /// Nothing more to be found without it.
+    /// `None` once nothing is left to find.
     finder: Option<&'a Finder>,
     text: &'a str,
     range: Range<usize>,
@@ -119,7 +118,7 @@ impl<'a> Search<'a> {
         Self { finder: Some(finder), text, range, found: None }
     }
 
-    /// The first token that begins at `at` or behind.
+    /// The first token that begins at or after `at`.
     fn next_from(&mut self, at: usize) -> Option<Found> {
         if self.found.is_none_or(|found| found.start < at) {
             self.range.start = self.range.start.max(at);
@@ -141,7 +140,7 @@ impl Finder {
         Ok(Self { trie: Trie::new(vocabulary, ids()), begins, tokens })
     }
 
-    /// The first token wholly inside a range, the longest of those that begin there.
+    /// The first token that lies entirely inside a range; the longest, if several begin there.
     fn find(&self, text: &str, range: Range<usize>) -> Option<Found> {
         let text = text.as_bytes().get(..range.end)?;
         let mut start = range.start;
@@ -156,15 +155,15 @@ impl Finder {
     }
 }
 
-/// White space that a stripping token takes: C's `isspace`.
+/// White space that a stripping token removes: C's `isspace`.
 fn is_stripped(c: char) -> bool {
     matches!(c, ' ' | '\t'..='\r')
 }
 
-/// Which tokens strip. GGUF has no field for it; llama.cpp knows these models by name, and so must we.
+/// Which tokens strip white space. GGUF has no field for it; as in llama.cpp, the models are recognised by name.
 struct Strips {
     phi_3: bool,
-    /// The token that takes the white space before it.
+    /// The token that removes white space before it.
     mask: Option<&'static str>,
 }
 
@@ -190,21 +189,21 @@ impl Strips {
     }
 }
 
-/// The ids that the metadata give a role.
+/// Ids with a role, from the metadata.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Roles {
     pub(super) bos: Option<TokenId>,
     pub(super) eos: Option<TokenId>,
     pub(super) unknown: Option<TokenId>,
-    /// Between two texts, and behind the last (BERT).
+    /// Between two texts, and after the last (BERT).
     pub(super) separator: Option<TokenId>,
-    /// The beginning-of-sequence token goes first.
+    /// Prepend the beginning-of-sequence token.
     pub(super) add_bos: bool,
-    /// The end-of-sequence token goes last.
+    /// Append the end-of-sequence token.
     pub(super) add_eos: bool,
 }
 
-/// What holds where the metadata do not say.
+/// Roles if the metadata do not set them.
 #[derive(Default)]
 pub(super) struct RoleDefaults {
     pub(super) bos: Option<TokenId>,
@@ -230,7 +229,7 @@ impl Roles {
         let bos = id("tokenizer.ggml.bos_token_id", defaults.bos)?;
         let eos = id("tokenizer.ggml.eos_token_id", defaults.eos)?;
         let unknown = id("tokenizer.ggml.unknown_token_id", defaults.unknown)?;
-        // The first is how files spell it.
+        // Files spell it as in the first key.
         let separator = id_of_key(metadata, "tokenizer.ggml.seperator_token_id", vocabulary)?;
         let separator =
             separator.map_or_else(|| id("tokenizer.ggml.separator_token_id", defaults.separator), |id| Ok(Some(id)))?;

@@ -1,10 +1,10 @@
-//! SentencePiece with scores, as Llama 2 has it (`tokenizer.ggml.model` = `llama`).
+//! SentencePiece with scores, as in Llama 2 (`tokenizer.ggml.model` = `llama`).
 //!
-//! The text is one row of characters, with `▁` for a space. Two neighbours may merge where what they make together is
-//! a token, the one of the highest score first. What remains and is no token is written as bytes, `<0xE2>`.
+//! The text is one sequence of characters, with `▁` for a space. Two neighbours merge if the result is a token, the highest
+//! score first. Remaining symbols that are not tokens are written as byte tokens, `<0xE2>`.
 //!
-//! SentencePiece knows no words, but where no token has a `▁` behind another character, as is usual, nothing can
-//! merge across the start of a word, so each may be encoded on its own with the same result.
+//! SentencePiece has no notion of words, but if no token has a `▁` after another character, as is usual, nothing can merge
+//! across the start of a word, so that words can be encoded separately with the same result.
 
 use super::TokenizerError;
 use super::merge::Merger;
@@ -12,15 +12,15 @@ use super::vocabulary::{TokenKind, Vocabulary};
 use super::word_cache::WordCache;
 use crate::TokenId;
 
-/// What a space is written as.
+/// Replaces a space in vocabularies.
 pub(super) const SPACE: char = '▁';
 
 /// The rules of an SPM tokenizer.
 #[derive(Debug)]
 pub(super) struct Spm {
-    /// Text at the start, or behind a special token, gets a space in front.
+    /// Text at the start, or after a special token, gets a leading space.
     pub(super) add_space_prefix: bool,
-    /// No token goes on where a word begins.
+    /// No token crosses the start of a word.
     has_words: bool,
     bytes: ByteTokens,
     unknown: Option<TokenId>,
@@ -32,8 +32,8 @@ impl Spm {
         Self { add_space_prefix, has_words: has_words(vocabulary), bytes: ByteTokens::new(vocabulary), unknown }
     }
 
-    /// Appends the tokens of `text`, in which special tokens have no meaning. `begins` where it is at the start of
-    /// everything or behind a special token.
+    /// Appends the tokens of `text`, without recognising special tokens. `begins`: it is at the start of the whole text or
+    /// after a special token.
     pub(super) fn encode(
         &self,
         vocabulary: &Vocabulary,
@@ -52,7 +52,7 @@ impl Spm {
                 letters.extend(word.chars().map(escape));
                 self.encode_word(vocabulary, &letters, &mut merger, tokens)
             };
-            // The first word may have a prefix, which the others have not.
+            // Only the first word may have a prefix, so it is not cached.
             if rest.len() == text.len() {
                 encode(tokens)?;
             } else {
@@ -98,7 +98,7 @@ impl Spm {
 pub(super) struct ByteTokens(Box<[Option<TokenId>; 256]>);
 
 impl ByteTokens {
-    /// Those that the vocabulary has.
+    /// The byte tokens of a vocabulary.
     pub(super) fn new(vocabulary: &Vocabulary) -> Self {
         Self(Box::new(std::array::from_fn(|byte| vocabulary.id(&format!("<0x{byte:02X}>")))))
     }
@@ -109,18 +109,18 @@ impl ByteTokens {
     }
 }
 
-/// A space as the vocabulary writes it; other characters stay.
+/// Replaces a space by `▁`; keeps other characters.
 pub(super) fn escape(c: char) -> char {
     if c == ' ' { SPACE } else { c }
 }
 
-/// Whether no token of the vocabulary goes on behind the start of a word.
+/// Whether no token of the vocabulary crosses the start of a word.
 pub(super) fn has_words(vocabulary: &Vocabulary) -> bool {
     let one_word = |(id, _)| first_word_bytes(vocabulary.text(id)) == vocabulary.text(id).len();
     vocabulary.kinds().all(one_word)
 }
 
-/// The words of a text: spaces and what stands behind them up to the next.
+/// The words of a text: spaces, and the characters after them up to the next space.
 pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -130,22 +130,22 @@ pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Bytes before the first space, written either way, that stands behind another character.
+/// Bytes before the first space (or `▁`) that follows another character.
 pub(super) fn first_word_bytes(text: &str) -> usize {
     let is_space = |c| c == ' ' || c == SPACE;
     let letters = text.len() - text.trim_start_matches(is_space).len();
     text[letters..].find(is_space).map_or(text.len(), |at| letters + at)
 }
 
-/// A rank that is lower the higher the score is.
+/// A rank that decreases with the score.
 fn rank(score: f32) -> u32 {
-    // -0.0 and 0.0 are one score; total order puts NaN beyond the infinities.
+    // Adding 0.0 turns -0.0 into 0.0. Flipping bits makes integers order like floats.
     let bits = (score + 0.0).to_bits();
     let ascending = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
     !ascending
 }
 
-/// The bytes that a token stands for, special tokens aside.
+/// The bytes that a token decodes to, unless it is a special token.
 pub(super) fn decode(text: &str, kind: TokenKind) -> Vec<u8> {
     if kind == TokenKind::Byte
         && let Some(byte) = byte_value(text)

@@ -1,7 +1,7 @@
-//! The texts of a vocabulary as a tree of bytes, to find all tokens, or the longest, that a text begins with.
+//! The texts of a vocabulary as a trie over bytes, to find all tokens that are a prefix of a text.
 //!
-//! Nodes are numbered level by level, so that the children of one lie side by side in order of their bytes and a node needs
-//! no more than the number of its first child.
+//! Nodes are numbered level by level, so that the children of a node are adjacent and sorted by byte, and a node only has to
+//! store the number of its first child.
 
 use super::vocabulary::Vocabulary;
 use crate::TokenId;
@@ -12,21 +12,21 @@ const NONE: TokenId = TokenId::MAX;
 /// Tokens by their bytes.
 #[derive(Debug)]
 pub(super) struct Trie {
-    /// The byte that leads to each node; the root's has no meaning.
+    /// The byte that leads to each node; unused for the root.
     bytes: Vec<u8>,
-    /// The first child of each node; those of the last end where the nodes do.
+    /// The first child of each node, then the number of nodes, which ends the children of the last.
     first_child: Vec<u32>,
     tokens: Vec<TokenId>,
 }
 
 impl Trie {
-    /// A tree of the given tokens, whose texts differ.
+    /// A trie of the given tokens, whose texts must be distinct.
     pub(super) fn new(vocabulary: &Vocabulary, ids: impl Iterator<Item = TokenId>) -> Self {
         let mut texts: Vec<(&[u8], TokenId)> = ids.map(|id| (vocabulary.text(id).as_bytes(), id)).collect();
         texts.retain(|(text, _)| !text.is_empty());
         texts.sort_unstable();
         let (mut bytes, mut first_child, mut tokens) = (vec![0], Vec::new(), vec![NONE]);
-        // The texts below each node of a level, all of which are longer than the level is deep.
+        // The texts below each node of a level, all of which are longer than the depth.
         let mut level = vec![&texts[..]];
         let mut depth = 0;
         while !level.is_empty() {
@@ -47,7 +47,7 @@ impl Trie {
         Self { bytes, first_child, tokens }
     }
 
-    /// The tokens that `text` begins with, the shortest first, each with its length.
+    /// The tokens that are a prefix of `text`, shortest first, each with its length in bytes.
     pub(super) fn prefixes(&self, text: &[u8]) -> impl Iterator<Item = (usize, TokenId)> {
         let (mut node, mut at) = (0, 0);
         std::iter::from_fn(move || {

@@ -1,11 +1,10 @@
-//! Unigram, as T5 and XLM-RoBERTa have it (`tokenizer.ggml.model` = `t5`).
+//! Unigram, as in T5 and XLM-RoBERTa (`tokenizer.ggml.model` = `t5`).
 //!
-//! Text is normalised by the model's own table (`charsmap`), spaces become `▁`, and of all ways to write the text in tokens the
-//! one with the highest sum of scores is taken: the best way to each place is known once those to all places before it are.
-//! A character that no token begins with counts as unknown, at a score below every token's; unknown ones side by side are one.
+//! Text is normalised by the model's table (`charsmap`), spaces become `▁`, and dynamic programming (Viterbi) finds the
+//! segmentation with the highest sum of scores. A character that is not itself a token can be unknown, at a score below every
+//! token's; adjacent unknown tokens become one.
 //!
-//! Where no token goes on behind the start of a word, as is usual, the best way through a text is that through each of its
-//! words, and words that come again are looked up.
+//! If no token crosses the start of a word, as is usual, words can be segmented separately, and repeated ones are cached.
 
 use satchel_gguf::Metadata;
 
@@ -17,15 +16,15 @@ use super::vocabulary::{TokenKind, Vocabulary, check_token_bytes};
 use super::word_cache::WordCache;
 use crate::TokenId;
 
-/// How far below the lowest score of a token an unknown character is.
+/// How far an unknown character's score lies below the lowest score of a token.
 const UNKNOWN_PENALTY: f64 = 10.0;
 
 /// The rules of a Unigram tokenizer.
 #[derive(Debug)]
 pub(super) struct Ugm {
-    /// The first word of a text gets a space in front.
+    /// The text gets a leading space.
     pub(super) add_space_prefix: bool,
-    /// Spaces side by side are one, and those at both ends none.
+    /// Collapse repeated spaces, and remove those at both ends.
     remove_extra_whitespaces: bool,
     charsmap: Charsmap,
     trie: Trie,
@@ -34,18 +33,18 @@ pub(super) struct Ugm {
     unknown_score: f64,
 }
 
-/// The best way to a place in the text.
+/// The best segmentation of the text up to some offset.
 #[derive(Clone, Copy)]
 struct Best {
     score: f64,
-    /// Where the last token begins.
+    /// Start offset of its last token.
     start: u32,
-    /// The last token; none for unknown text.
+    /// Its last token; `None` for unknown text.
     token: Option<TokenId>,
 }
 
 impl Ugm {
-    /// Reads how text is normalised, and the tokens that take part.
+    /// Reads the normalisation settings, and the tokens to segment into.
     pub(super) fn from_gguf(
         metadata: &Metadata,
         vocabulary: &Vocabulary,
@@ -69,7 +68,7 @@ impl Ugm {
         })
     }
 
-    /// Appends the tokens of `text`, in which special tokens have no meaning.
+    /// Appends the tokens of `text`, without recognising special tokens.
     pub(super) fn encode(
         &self,
         vocabulary: &Vocabulary,
@@ -114,7 +113,7 @@ impl Ugm {
         let mut rest = text;
         while let Some(c) = rest.chars().next() {
             let bytes = match self.charsmap.replacement(rest.as_bytes()) {
-                // What a damaged table matches may end inside a character.
+                // A match of a damaged table may end inside a character.
                 Some((bytes, replacement)) if rest.is_char_boundary(bytes) => {
                     push(replacement?);
                     bytes
@@ -140,7 +139,7 @@ impl Ugm {
         ways.resize(word.len() + 1, None);
         ways[0] = Some(Best { score: 0.0, start: 0, token: None });
         for (start, c) in word.char_indices() {
-            // Each place between characters can be reached: by an unknown character, if by nothing else.
+            // Always reachable: at least through unknown characters.
             let Some(before) = ways[start] else { continue };
             let mut offer = |bytes: usize, token: Option<TokenId>, score: f64| {
                 let (score, way) = (before.score + score, &mut ways[start + bytes]);
@@ -169,7 +168,7 @@ impl Ugm {
     }
 }
 
-/// A token's score, finite, so that sums compare.
+/// A token's score, clamped to finite values, so that sums can be compared.
 fn score(vocabulary: &Vocabulary, id: TokenId) -> f64 {
     f64::from(vocabulary.score(id).clamp(f32::MIN, f32::MAX))
 }

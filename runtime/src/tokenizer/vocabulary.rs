@@ -1,7 +1,7 @@
-//! The vocabulary: what each token id is called, of which kind it is, and which id a text has.
+//! The vocabulary: text, kind and score of each token id, and the id of a text.
 //!
-//! The texts lie back to back as they came from the file, and the index over them holds ids only: opening a
-//! vocabulary of 150,000 tokens costs a handful of allocations.
+//! Texts are stored back to back as in the file, and the index over them holds only ids, so that opening a vocabulary of
+//! 150,000 tokens takes few allocations.
 
 use std::hash::BuildHasher;
 
@@ -13,24 +13,24 @@ use crate::TokenId;
 
 const TOKENS: &str = "tokenizer.ggml.tokens";
 
-/// The longest special token, and the longest of any kind for WPM and UGM: texts are searched at every place for all tokens that
-/// begin there, which takes time in proportion.
+/// Longest special token, and longest token of any kind for WPM and UGM: every position of a text is searched for all tokens
+/// that begin there, which takes time in proportion to their length.
 pub(super) const SEARCHED_TOKEN_BYTES: usize = 1024;
 
 /// What a token is for. The discriminants are those of `tokenizer.ggml.token_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenKind {
-    /// Nothing known; treated as [`TokenKind::Normal`].
+    /// No kind given; treated as [`TokenKind::Normal`].
     Undefined = 0,
     /// A piece of text.
     Normal = 1,
-    /// Stands for what the vocabulary cannot say.
+    /// Replaces text that the vocabulary cannot represent.
     Unknown = 2,
-    /// Structure, such as the end of a sequence: no text.
+    /// Structure rather than text, such as the end of a sequence.
     Control = 3,
-    /// A piece of text that is found before anything else is cut.
+    /// A piece of text that is recognised before any other processing.
     UserDefined = 4,
-    /// A place kept free.
+    /// A reserved id.
     Unused = 5,
     /// One byte, `<0x0A>`.
     Byte = 6,
@@ -56,7 +56,7 @@ impl TokenKind {
 pub(super) struct Vocabulary {
     texts: StringArray,
     kinds: Vec<TokenKind>,
-    /// Empty where the file has none.
+    /// Empty if the file has none.
     scores: Vec<f32>,
     ids: HashTable<TokenId>,
     hasher: DefaultHashBuilder,
@@ -64,7 +64,7 @@ pub(super) struct Vocabulary {
 }
 
 impl Vocabulary {
-    /// Reads tokens, scores and kinds, which must be as many; two tokens of one text are an error.
+    /// Reads tokens, scores and kinds, which must be equal in number; two tokens with the same text are an error.
     pub(super) fn from_gguf(metadata: &Metadata) -> Result<Self, TokenizerError> {
         let texts = metadata.require_str_array(TOKENS)?.clone();
         let kinds = kinds(metadata, texts.len())?;
@@ -89,7 +89,7 @@ impl Vocabulary {
         let hasher = DefaultHashBuilder::default();
         let mut longest_bytes = 0;
         for (id, text) in (0..).zip(texts.iter()) {
-            // No text is cut into nothing; several such tokens do no harm.
+            // Empty tokens never match a text, so duplicates are harmless.
             if text.is_empty() {
                 continue;
             }
@@ -134,12 +134,12 @@ impl Vocabulary {
         }
     }
 
-    /// The score of a token, 0 where the file has none.
+    /// The score of a token; 0 if the file has none.
     pub(super) fn score(&self, id: TokenId) -> f32 {
         self.scores.get(id as usize).copied().unwrap_or(0.0)
     }
 
-    /// The token of exactly this text.
+    /// The token with exactly this text.
     pub(super) fn id(&self, text: &str) -> Option<TokenId> {
         if text.len() > self.longest_bytes {
             return None;
@@ -169,7 +169,7 @@ fn kinds(metadata: &Metadata, tokens: usize) -> Result<Vec<TokenKind>, Tokenizer
     (0..).zip(&types).map(kind).collect()
 }
 
-/// Empty where the file has none.
+/// Empty if the file has none.
 fn scores(metadata: &Metadata, tokens: usize) -> Result<Vec<f32>, TokenizerError> {
     const KEY: &str = "tokenizer.ggml.scores";
     let scores = match metadata.get_array(KEY)? {
@@ -185,7 +185,7 @@ fn scores(metadata: &Metadata, tokens: usize) -> Result<Vec<f32>, TokenizerError
     }
 }
 
-/// Refuses tokens so long that looking for them at every place of a text would take minutes.
+/// Refuses tokens so long that searching for them at every position of a text would take minutes.
 pub(super) fn check_token_bytes(
     vocabulary: &Vocabulary,
     mut ids: impl Iterator<Item = TokenId>,

@@ -1,25 +1,25 @@
-//! What words became earlier in the same text: prose repeats itself.
+//! Caches the tokens of words within one text.
 //!
-//! A word that has been seen is not merged again; its tokens are copied from where they already stand in the output.
+//! A repeated word is not merged again; its tokens are copied from their earlier position in the output.
 
 use hashbrown::HashMap;
 
 use crate::TokenId;
 
-/// Words remembered at most, so that a text without repetition costs no more memory than its tokens do.
+/// Maximum number of cached words, which bounds the memory for a text without repetition.
 const WORDS: usize = 1 << 16;
-/// Longer words are rarely the same.
+/// Longer words are not cached, since they rarely repeat.
 const WORD_BYTES: usize = 64;
 
-/// Words of a text and where their tokens are.
+/// Words of a text and the ranges of their tokens in the output.
 #[derive(Default)]
 pub(super) struct WordCache<'a> {
     seen: HashMap<&'a str, (usize, usize)>,
 }
 
 impl<'a> WordCache<'a> {
-    /// Appends the tokens of `word`: those it had before, or what `encode` appends. `tokens` is the same from call
-    /// to call and only grows.
+    /// Appends the tokens of `word`: cached ones, or those that `encode` appends. `tokens` must be the same vector in all
+    /// calls, and only be appended to.
     pub(super) fn append<E>(
         &mut self,
         word: &'a str,
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_word_is_encoded_once() {
+    fn a_repeated_word_is_encoded_once_unless_it_is_long() {
         let long = "x".repeat(WORD_BYTES + 1);
         let words = ["ab", "c", "ab", "", "ab", &long, &long];
         let (mut cache, mut tokens, mut encoded) = (WordCache::default(), Vec::new(), Vec::new());

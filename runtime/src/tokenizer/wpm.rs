@@ -1,11 +1,11 @@
-//! WordPiece, as BERT has it (`tokenizer.ggml.model` = `bert`).
+//! WordPiece, as in BERT (`tokenizer.ggml.model` = `bert`).
 //!
-//! Text is normalised and cut into words at white space and around punctuation and ideographs; a word is written with a `▁` in
-//! front, which llama.cpp's converter gives to the tokens that begin a word in place of the `##` of the others, and taken apart
-//! from its start, the longest token first. A word that cannot be taken apart to its end is unknown as a whole.
+//! Text is normalised and cut into words at white space and around punctuation and ideographs. A word gets a `▁` prefix, since
+//! llama.cpp's converter marks tokens at the start of a word with `▁` instead of others with `##`, and is matched greedily from
+//! its start, the longest token first. A word that cannot be matched to its end is unknown as a whole.
 //!
-//! Normalising is llama.cpp's, whose answers files and embeddings are compared with: of a canonical decomposition the first
-//! character stays, and marks go.
+//! Normalisation is that of llama.cpp, whose tokens and embeddings ours are compared with: it keeps the first character of a
+//! canonical decomposition, and drops marks.
 
 use satchel_gguf::Metadata;
 use unicode_general_category::{GeneralCategory as Category, get_general_category};
@@ -28,7 +28,7 @@ pub(super) struct Wpm {
 }
 
 impl Wpm {
-    /// Reads how text is normalised.
+    /// Reads the normalisation settings.
     pub(super) fn from_gguf(
         metadata: &Metadata,
         vocabulary: &Vocabulary,
@@ -41,7 +41,7 @@ impl Wpm {
         Ok(Self { trie: Trie::new(vocabulary, ids()), unknown, lowercase, strip_accents })
     }
 
-    /// Appends the tokens of `text`, in which special tokens have no meaning.
+    /// Appends the tokens of `text`, without recognising special tokens.
     pub(super) fn encode(&self, text: &str, tokens: &mut Vec<TokenId>) -> Result<(), TokenizerError> {
         let mut word = Word::default();
         for c in text.chars() {
@@ -61,7 +61,7 @@ impl Wpm {
         self.finish(&mut word, tokens)
     }
 
-    /// The character that stands for `c`, if one does.
+    /// The normalised form of `c`; `None` if it is dropped.
     fn normalised(&self, c: char) -> Option<char> {
         let mut base = c;
         if self.strip_accents {
@@ -80,7 +80,7 @@ impl Wpm {
         Some(if self.lowercase && lower.len() == 1 { lower.next()? } else { base })
     }
 
-    /// Appends the tokens of a word and begins another.
+    /// Appends the tokens of a word, and clears it.
     fn finish(&self, word: &mut Word, tokens: &mut Vec<TokenId>) -> Result<(), TokenizerError> {
         if word.0.is_empty() {
             return Ok(());
@@ -101,7 +101,7 @@ impl Wpm {
     }
 }
 
-/// A word as it is looked up: `▁`, then its characters; or nothing.
+/// A word in the form of the vocabulary: `▁`, then its characters; or empty.
 #[derive(Default)]
 struct Word(String);
 
@@ -114,7 +114,7 @@ impl Word {
     }
 }
 
-/// Whether BERT takes a character for a word of its own: CJK ideographs, in the ranges of Hugging Face's tokenizers.
+/// Whether BERT treats a character as a word: CJK ideographs, in the ranges of Hugging Face's tokenizers.
 fn is_ideograph(c: char) -> bool {
     matches!(c,
         '\u{4E00}'..='\u{9FFF}'

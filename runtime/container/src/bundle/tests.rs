@@ -68,7 +68,7 @@ fn built() -> (Vec<u8>, Vec<Record>) {
     (file, end.records().unwrap())
 }
 
-/// Replaces directory and tail by ones that are sealed rightly, so that only what `change` did can be refused.
+/// Applies `change` and writes directory and tail anew with a valid seal, so that only the change can be refused.
 fn forged(change: impl FnOnce(&mut Vec<u8>, &mut Vec<Record>, &mut Seal)) -> Vec<u8> {
     let (mut file, mut records) = built();
     let bundle = Bundle::open(&file).unwrap().unwrap();
@@ -113,7 +113,7 @@ fn opens_and_gives_back_what_was_packed() {
 }
 
 #[test]
-fn a_file_without_a_bundle_is_told_from_a_damaged_one() {
+fn a_file_without_a_bundle_is_distinguished_from_a_damaged_one() {
     assert!(Bundle::open(b"").unwrap().is_none());
     assert!(Bundle::open(PROGRAM).unwrap().is_none());
     assert!(Bundle::open(&vec![0; 100_000]).unwrap().is_none());
@@ -121,7 +121,7 @@ fn a_file_without_a_bundle_is_told_from_a_damaged_one() {
 }
 
 #[test]
-fn every_flipped_bit_of_headers_manifest_directory_and_seal_is_found() {
+fn every_flipped_bit_of_headers_manifest_directory_and_seal_is_detected() {
     let (file, records) = built();
     let mut covered = Vec::new();
     for record in &records {
@@ -142,12 +142,12 @@ fn every_flipped_bit_of_headers_manifest_directory_and_seal_is_found() {
 }
 
 #[test]
-fn a_flipped_byte_of_an_entry_is_found_when_it_is_read() {
+fn a_flipped_byte_of_an_entry_is_detected_when_it_is_read() {
     let (mut file, _) = built();
     let bundle = Bundle::open(&file).unwrap().unwrap();
     for name in ["ui/index.html", "licenses/LICENSE"] {
         let entry = bundle.entry(name).unwrap();
-        // The last bits of a deflated stream may stand for nothing, so its last byte is left out.
+        // The last byte of a deflated stream may contain padding bits, so it is skipped.
         let padding_bytes = u64::from(entry.method == Method::Deflated);
         for at in entry.offset..entry.offset + entry.stored_bytes - padding_bytes {
             file[at as usize] ^= 0x10;
@@ -158,7 +158,7 @@ fn a_flipped_byte_of_an_entry_is_found_when_it_is_read() {
 }
 
 #[test]
-fn no_cut_passes_for_a_whole_bundle() {
+fn no_truncated_file_opens_as_a_bundle() {
     let (file, _) = built();
     for keep in 0..file.len() {
         let opened = Bundle::open(&file[..keep]);
@@ -167,21 +167,21 @@ fn no_cut_passes_for_a_whole_bundle() {
 }
 
 #[test]
-fn a_newer_format_is_named() {
+fn a_newer_format_is_reported_with_its_number() {
     let file = forged(|_, _, seal| seal.format = 7);
     assert!(matches!(Bundle::open(&file), Err(Error::Newer { found: 7, known: FORMAT })));
 }
 
 #[test]
-fn forged_directories_with_a_right_seal_are_refused() {
-    let outside = "lies outside its place";
+fn forged_directories_with_a_valid_seal_are_refused() {
+    let outside = "has an invalid offset or size";
     assert!(refused(&forged(|_, records, _| records[1].header_offset = records[0].header_offset)).contains(outside));
     assert!(refused(&forged(|_, records, _| records[3].stored_bytes = 1 << 40)).contains(outside));
     assert!(refused(&forged(|_, records, _| records[3].stored_bytes = u64::MAX)).contains(outside));
     assert!(refused(&forged(|_, records, _| records[0].header_offset = 3)).contains(outside));
     assert!(refused(&forged(|_, records, _| records.swap(0, 1))).contains(outside));
-    assert!(refused(&forged(|_, records, _| records[2].size += 1)).contains("header before entry ui/index.html"));
-    assert!(refused(&forged(|_, records, _| records[0].crc32 ^= 1)).contains("header before entry"));
+    assert!(refused(&forged(|_, records, _| records[2].size += 1)).contains("header of entry ui/index.html"));
+    assert!(refused(&forged(|_, records, _| records[0].crc32 ^= 1)).contains("header of entry"));
     assert!(refused(&forged(|_, records, _| records[2].name = "../index.html".to_owned())).contains("relative path"));
     assert!(
         refused(&forged(|_, records, _| records[3].name = records[2].name.clone())).contains("as satchel writes it")
@@ -202,11 +202,11 @@ fn a_model_that_is_not_aligned_is_refused() {
         file.copy_within(begin..end, begin + 1);
         first.header_offset += 1;
     });
-    assert!(refused(&file).contains("entry model-00001-of-00002.gguf lies outside its place"));
+    assert!(refused(&file).contains("entry model-00001-of-00002.gguf has an invalid offset or size"));
 }
 
 #[test]
-fn a_gap_in_front_of_a_model_is_all_zeros_and_no_longer_than_it_must_be() {
+fn padding_before_a_model_must_be_zeros_and_shorter_than_the_alignment() {
     let (file, _) = built();
     let bundle = Bundle::open(&file).unwrap().unwrap();
     let header = bundle.model_entries()[0].offset - directory::local_header_bytes("model-00001-of-00002.gguf");
@@ -217,11 +217,11 @@ fn a_gap_in_front_of_a_model_is_all_zeros_and_no_longer_than_it_must_be() {
         assert!(refused(&file).contains("the gap before entry model-00001-of-00002.gguf is not all zeros"));
     }
     let early = forged(|_, _, seal| seal.program_bytes -= 1);
-    assert!(refused(&early).contains("is not all zeros"), "the program's last byte counts as a gap");
+    assert!(refused(&early).contains("is not all zeros"), "the program's last byte counts as padding");
 }
 
 #[test]
-fn a_small_entry_that_claims_to_inflate_without_end_is_refused() {
+fn a_small_entry_that_claims_an_impossible_inflated_size_is_refused() {
     let file = forged(|file, records, _| {
         records[2].size = 1 << 50;
         let (at, header) = (records[2].header_offset as usize, directory::local_header(&records[2]));
@@ -231,7 +231,7 @@ fn a_small_entry_that_claims_to_inflate_without_end_is_refused() {
 }
 
 #[test]
-fn a_manifest_is_held_to_the_rules_even_when_its_hash_is_right() {
+fn a_manifest_is_validated_even_when_its_hash_matches() {
     let with_manifest = |from: &str, to: &str| {
         assert_eq!(from.len(), to.len());
         forged(|file, records, seal| {

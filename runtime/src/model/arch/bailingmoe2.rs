@@ -1,5 +1,5 @@
-//! `bailingmoe2` (Ling 2): norms of each head's queries and keys; the first layers dense, then experts chosen in groups by
-//! sigmoids and a bias.
+//! `bailingmoe2` (Ling 2): per-head norms of queries and keys; the first layers dense, then grouped experts, selected by
+//! sigmoid scores and a bias.
 
 use crate::model::ModelError;
 use crate::model::blocks::{Blocks, Mixture};

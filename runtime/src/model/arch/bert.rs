@@ -1,13 +1,13 @@
-//! `bert`, and `nomic-bert` with a rotation in place of learned positions and a gated feed-forward: encoders, in which every
-//! position sees all others, with norms behind both blocks. `nomic-bert-moe` has experts in some layers.
+//! `bert`, and `nomic-bert` with rotary positions and a gated feed-forward: bidirectional encoders with norms after both
+//! blocks. `nomic-bert-moe` has experts in some layers.
 
 use crate::model::ModelError;
 use crate::model::blocks::{Blocks, Mixture};
 use crate::model::purpose::PoolingKind;
 use crate::plan::{Activation, NormKind, Plan, Rope, RopePairs, Slot};
 
-/// The form by tanh, as llama.cpp has it, whose embeddings files are compared with. BERT's own has erf; the two differ by 5e-4
-/// at the most.
+/// The tanh approximation, as in llama.cpp, whose embeddings ours are compared with. BERT itself uses erf; the two differ by at
+/// most 5e-4.
 const GELU: Activation = Activation::Gelu;
 
 pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
@@ -26,14 +26,14 @@ pub(super) fn nomic(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
     layers(model, x, Some(rope))
 }
 
-/// All positions see each other unless the file says otherwise.
+/// Attention is bidirectional unless the file says otherwise.
 fn begin(model: &mut Blocks<'_, '_>) -> Result<(), ModelError> {
     model.causal = model.keys.flag("attention.causal")?.unwrap_or(false);
     Ok(())
 }
 
 fn layers(mut model: Blocks<'_, '_>, x: Slot, rope: Option<Rope>) -> Result<Plan, ModelError> {
-    // Of `n` layers the second has experts.
+    // The second of every `experts_every` layers has experts.
     let experts_every = model.keys.count("moe_every_n_layers", 1 << 16)?;
     let mut x = model.outer_norm(NormKind::Layer, x, "token_embd_norm")?;
     for layer in 0..model.hyper.layers {

@@ -1,11 +1,11 @@
-//! `bloom`: scores fall with distance in place of positions; embeddings are normalised first.
+//! `bloom`: ALiBi in place of position embeddings; normalised token embeddings.
 
 use crate::model::ModelError;
 use crate::model::blocks::Blocks;
 use crate::plan::{Activation, Attention, NormKind, Plan};
 
 pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
-    // Files do not say, or say the same.
+    // Missing in files, or the same value.
     let alibi = Some(8.0);
     let x = model.embed(1.0)?;
     let x = model.outer_norm(NormKind::Layer, x, "token_embd_norm")?;

@@ -1,4 +1,4 @@
-//! `command-r`, `cohere2`: one norm for attention and feed-forward, which both add to what came in; scaled logits.
+//! `command-r`, `cohere2`: parallel attention and feed-forward with one norm; scaled logits.
 
 use crate::model::ModelError;
 use crate::model::blocks::{Blocks, factors_of_all};
@@ -22,7 +22,7 @@ pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
     model.scaled_head(NormKind::Layer, x, scale, None)
 }
 
-/// Of every four layers three see a window, and only they have positions.
+/// Three of every four layers have a window, and only they rotate.
 pub(super) fn cohere2(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
     model.factors = factors_of_all;
     let windows = model.windows(None, 4)?;

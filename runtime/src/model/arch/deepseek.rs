@@ -1,4 +1,4 @@
-//! `deepseek`: the first layers dense, then many small experts beside shared ones.
+//! `deepseek`: the first layers dense, then many small experts and shared ones.
 
 use crate::model::ModelError;
 use crate::model::blocks::{Blocks, Mixture};

@@ -1,8 +1,9 @@
-//! `deepseek2` (DeepSeek V2, V3, Kimi K2, GigaChat): latent attention, whose keys and values come from one short vector that
-//! is all that is cached; the first layers dense, then experts chosen in groups, beside shared ones.
+//! `deepseek2` (DeepSeek V2, V3, Kimi K2, GigaChat): latent attention (MLA), which caches one short vector per position in
+//! place of keys and values; the first layers are dense, the others have grouped experts and shared ones.
 //!
-//! Source: arXiv:2405.04434, section 2.1. Where the file has the matrices apart (`attn_k_b`, `attn_v_b`), queries are brought into
-//! the latent space and attend there, on one head; where it has them in one (`attn_kv_b`), keys and values are made whole.
+//! Source: arXiv:2405.04434, section 2.1. If the file has separate matrices (`attn_k_b`, `attn_v_b`), queries are projected
+//! into the latent space and attend there with one key head; if they are fused (`attn_kv_b`), full keys and values are
+//! computed.
 
 use crate::model::ModelError;
 use crate::model::blocks::{Blocks, Mixture};
@@ -11,7 +12,7 @@ use crate::plan::{Attention, Gating, NormKind, Op, Plan, Rope, RopePairs, RopeSc
 /// Widths of a head, and of the latent vector.
 struct Widths {
     heads: usize,
-    /// Of a query's head: `plain` and then `rotated` elements.
+    /// Width of a query head: `plain`, then `rotated` elements.
     key: usize,
     plain: usize,
     rotated: usize,
@@ -34,7 +35,7 @@ pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
     let rope = model.rope_without_factors(RopePairs::Adjacent)?;
     let rotated = rope.dimensions;
     if rotated >= key {
-        return Err(model.unsupported(format!("{rotated} rotated elements leave nothing of a head of {key}")));
+        return Err(model.unsupported(format!("{rotated} rotated elements leave no others in a head of {key}")));
     }
     let (rope, scale) = scaled(&model, rope, key)?;
     let mixture = Mixture { gating: Gating::Softmax, normalise: model.normalises(false)?, ..Mixture::default() };
@@ -47,7 +48,7 @@ pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
         let mixed = if absorbed {
             latent_attention(&mut model, normed, &widths, &rope, scale)?
         } else {
-            whole_attention(&mut model, normed, &widths, &rope, scale)?
+            full_attention(&mut model, normed, &widths, &rope, scale)?
         };
         let output = model.linear("attn_output", model.hyper.embedding, heads * value)?;
         model.plan.linear_add(mixed, output, x);
@@ -58,7 +59,7 @@ pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
     model.head(NormKind::Rms, x)
 }
 
-/// YaRN's temperature goes into the scores, not into cosines and sines, by a factor of its own.
+/// Moves YaRN's temperature from cosines and sines into the score scale, with this family's own multiplier.
 fn scaled(model: &Blocks<'_, '_>, mut rope: Rope, key: usize) -> Result<(Rope, f32), ModelError> {
     let plain = 1.0 / (key as f32).sqrt();
     let RopeScaling::Yarn { factor, extrapolation, .. } = rope.scaling else {
@@ -66,14 +67,14 @@ fn scaled(model: &Blocks<'_, '_>, mut rope: Rope, key: usize) -> Result<(Rope, f
     };
     let log = model.keys.number("rope.scaling.yarn_log_multiplier")?.unwrap_or(0.0);
     let temperature = rope.magnitude * (1.0 + 0.1 * log * factor.ln());
-    // Takes back what YaRN multiplies cosines and sines with.
+    // Cancels the factor that YaRN applies to cosines and sines.
     if extrapolation != 0.0 {
         rope.magnitude /= 1.0 + 0.1 * factor.ln();
     }
     Ok((rope, temperature * temperature * plain))
 }
 
-/// Queries, through a short vector in the larger models: `(heads, plain + rotated)`.
+/// Queries `(heads, plain + rotated)`, low-rank in the larger models.
 fn queries(model: &mut Blocks<'_, '_>, x: Slot, widths: &Widths) -> Result<Slot, ModelError> {
     let (inputs, outputs) = (model.hyper.embedding, widths.heads * widths.key);
     if model.has("attn_q.weight") {
@@ -88,7 +89,7 @@ fn queries(model: &mut Blocks<'_, '_>, x: Slot, widths: &Widths) -> Result<Slot,
     Ok(model.plan.linear(short, up))
 }
 
-/// The latent vector, normalised, and the rotated part of the keys, one for all heads.
+/// The normalised latent vector, and the rotated part of the keys, which all heads share.
 fn latent(model: &mut Blocks<'_, '_>, x: Slot, widths: &Widths, rope: &Rope) -> Result<(Slot, Slot), ModelError> {
     let parts = model.fused("attn_kv_a_mqa", &[widths.latent, widths.rotated], model.hyper.embedding)?;
     let outs = model.plan.linears(x, &parts);
@@ -139,7 +140,7 @@ fn latent_attention(
     Ok(model.plan.linear_heads(mixed, out))
 }
 
-fn whole_attention(
+fn full_attention(
     model: &mut Blocks<'_, '_>,
     x: Slot,
     widths: &Widths,

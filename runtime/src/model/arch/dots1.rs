@@ -1,4 +1,4 @@
-//! `dots1`: norms of each head's queries and keys; the first layers dense, then experts chosen by sigmoids and a bias.
+//! `dots1`: per-head norms of queries and keys; the first layers dense, then experts selected by sigmoid scores and a bias.
 
 use crate::model::ModelError;
 use crate::model::blocks::{Blocks, Mixture};

@@ -1,4 +1,4 @@
-//! `ernie4_5-moe`: some layers dense, the others with experts chosen by a softmax and a bias, beside shared ones.
+//! `ernie4_5-moe`: some layers dense, the others with experts selected by softmax and a bias, and shared ones.
 
 use crate::model::ModelError;
 use crate::model::blocks::{Blocks, Mixture};

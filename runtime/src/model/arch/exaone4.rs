@@ -1,11 +1,11 @@
-//! `exaone4`: norms after both blocks instead of before, and of each head's queries and keys. The model of 32B has windows, and
-//! positions only within them.
+//! `exaone4`: norms after both blocks instead of before, and per-head norms of queries and keys. The 32B model has windows, and
+//! rotates only in layers that have one.
 
 use crate::model::ModelError;
 use crate::model::blocks::Blocks;
 use crate::plan::{Activation, Attention, NormKind, Plan, RopePairs};
 
-/// Layers of the 32B model, by which it is told from those without windows.
+/// Number of layers of the 32B model, which distinguishes it from models without windows.
 const LAYERS_WITH_WINDOWS: usize = 64;
 
 pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {

@@ -1,4 +1,4 @@
-//! `falcon`: attention and feed-forward both add to what came in; the larger model has a norm for each of them.
+//! `falcon`: parallel attention and feed-forward; the larger model has a separate norm for each.
 
 use crate::model::ModelError;
 use crate::model::blocks::Blocks;

@@ -1,11 +1,11 @@
-//! `falcon-h1`: attention and a state space mixer beside each other in every layer.
+//! `falcon-h1`: attention and a state space mixer in parallel in every layer.
 
 use crate::model::ModelError;
 use crate::model::blocks::{Blocks, Mixture};
 use crate::plan::{Norm, NormKind, Plan, RopePairs};
 
 pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
-    // The reference rotates without the divisors that such files may carry.
+    // The reference implementation ignores the frequency divisors in these files.
     let rope = model.rope_without_factors(RopePairs::Halves)?;
     model.tensors.ignore("rope_freqs.weight");
     let x = model.embed(1.0)?;
@@ -18,7 +18,7 @@ pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
         model.attention_onto_without_bias(&heads, model.attention_shape(), x)?;
         model.plan.linear_add(mixed, output, x);
 
-        // Its name lacks the usual ending.
+        // The tensor's name lacks `.weight`.
         let weight = Some(model.vector("ffn_norm", model.hyper.embedding)?);
         let (width, epsilon) = (model.hyper.embedding, model.hyper.rms_epsilon);
         let normed = model.plan.norm(x, Norm { kind: NormKind::Rms, width, weight, bias: None, epsilon });

@@ -1,4 +1,4 @@
-//! `gemma`: scaled embeddings, a GELU gate, heads of a width of their own. What its successors share is here too.
+//! `gemma`: scaled embeddings, a GELU gate, an independent head width. Also contains what its successors share.
 
 use crate::model::ModelError;
 use crate::model::blocks::{Blocks, Heads};
@@ -20,19 +20,19 @@ pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
     model.head(NormKind::Rms, x)
 }
 
-/// Embeddings times the square root of their width.
+/// Embeddings scaled by the square root of their width.
 pub(super) fn embed(model: &mut Blocks<'_, '_>) -> Result<Slot, ModelError> {
     model.embed((model.hyper.embedding as f32).sqrt())
 }
 
-/// What the largest model of a generation (`layers` of them) multiplies scores by: it goes by the width that heads would have
-/// if they made up the embedding.
+/// Score scale of the largest model of a generation, which has `layers` layers: from embedding width / heads instead of the
+/// head width. `None` for the other models.
 pub(super) fn attention_scale(model: &Blocks<'_, '_>, layers: usize) -> Option<f32> {
     let heads = model.hyper.heads[0];
     (model.hyper.layers == layers && heads > 0).then(|| 1.0 / ((model.hyper.embedding / heads) as f32).sqrt())
 }
 
-/// Attention and feed-forward, each normalised before and after.
+/// Attention and feed-forward with norms before and after each; `heads` come from the first norm.
 pub(super) fn between_norms(
     model: &mut Blocks<'_, '_>,
     heads: &Heads,

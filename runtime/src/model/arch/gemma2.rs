@@ -1,4 +1,4 @@
-//! `gemma2`: Gemma with norms after both blocks too, every other layer in a window, and scores and logits that are squashed.
+//! `gemma2`: Gemma with norms after both blocks too, a window in every other layer, and softcapped scores and logits.
 
 use super::gemma;
 use crate::model::ModelError;

@@ -1,4 +1,4 @@
-//! `gemma3`: five of six layers in a window, with a rotation of their own; queries and keys of each head are normalised.
+//! `gemma3`: five of six layers have a window and their own rotation; per-head norms of queries and keys.
 
 use super::gemma;
 use crate::model::ModelError;

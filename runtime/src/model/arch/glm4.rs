@@ -1,4 +1,4 @@
-//! `glm4`: norms before and after both blocks, a gate and its other half in one matrix.
+//! `glm4`: norms before and after both blocks, fused gate and up matrices.
 
 use crate::model::ModelError;
 use crate::model::blocks::Blocks;

@@ -1,5 +1,5 @@
-//! `glm4moe` (GLM 4.5): a part of each head rotated, norms of queries and keys in some sizes; the first layers dense, then
-//! experts chosen by sigmoids and a bias.
+//! `glm4moe` (GLM 4.5): partial rotation, norms of queries and keys in some sizes; the first layers dense, then experts
+//! selected by sigmoid scores and a bias.
 
 use crate::model::ModelError;
 use crate::model::blocks::{Blocks, Mixture};

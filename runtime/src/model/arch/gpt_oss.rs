@@ -1,4 +1,4 @@
-//! `gpt-oss`: every other layer over a window, sinks in every softmax, biases everywhere, experts with a clamped gate.
+//! `gpt-oss`: a window in every other layer, attention sinks, biases everywhere, experts with a clamped gate.
 
 use crate::model::ModelError;
 use crate::model::blocks::{Blocks, Mixture};

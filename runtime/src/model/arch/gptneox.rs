@@ -1,5 +1,5 @@
-//! `gptneox`: layer norms, a plain feed-forward, a rotation of a part of each head; attention and feed-forward one after the
-//! other or, where the file says so, both on what came in.
+//! `gptneox`: layer norms, a plain feed-forward, partial rotation; attention and feed-forward in sequence or, if the file says
+//! so, in parallel.
 
 use crate::model::ModelError;
 use crate::model::blocks::Blocks;
@@ -12,11 +12,11 @@ pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
     for layer in 0..model.hyper.layers {
         model.at(layer);
         let normed = model.norm(NormKind::Layer, x, "attn_norm")?;
-        let beside = if parallel { Some(model.norm(NormKind::Layer, x, "ffn_norm")?) } else { None };
+        let parallel_normed = if parallel { Some(model.norm(NormKind::Layer, x, "ffn_norm")?) } else { None };
         let heads = model.qkv(normed)?;
         model.rotate(&heads, &rope);
         model.attention_onto(&heads, model.attention_shape(), x)?;
-        let normed = match beside {
+        let normed = match parallel_normed {
             Some(normed) => normed,
             None => model.norm(NormKind::Layer, x, "ffn_norm")?,
         };

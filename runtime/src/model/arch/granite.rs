@@ -1,10 +1,11 @@
-//! `granite`, `granitemoe`, `granitehybrid`, `minicpm`: Llama's layers, or state space mixers in the place of attention, between scales: of the embeddings, of what each block adds, of the logits.
+//! `granite`, `granitemoe`, `granitehybrid`, `minicpm`: Llama's layers, some with a state space mixer in place of attention,
+//! and scales on embeddings, residual branches and logits.
 
 use crate::model::ModelError;
 use crate::model::blocks::{Blocks, Mixture};
 use crate::plan::{Activation, NormKind, Plan, RopePairs};
 
-/// What is multiplied; 1 for nothing.
+/// Scale factors; 1 has no effect.
 struct Scales {
     embedding: f32,
     residual: f32,
@@ -12,7 +13,7 @@ struct Scales {
     logit: f32,
 }
 
-/// Granite, whose files say all: `rope.scaling.finetuned` whether there are positions.
+/// Granite; `rope.scaling.finetuned` says whether it rotates.
 pub(super) fn plan(model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
     let rotates = model.keys.flag("rope.scaling.finetuned")?.unwrap_or(true);
     granite(model, rotates)
@@ -30,7 +31,7 @@ fn granite(model: Blocks<'_, '_>, rotates: bool) -> Result<Plan, ModelError> {
     layers(model, &scales, rotates)
 }
 
-/// MiniCPM, whose older files leave the scales to the program.
+/// MiniCPM, whose older files lack the scales.
 pub(super) fn minicpm(model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
     let (layers_count, embedding) = (model.hyper.layers as f32, model.hyper.embedding as f32);
     let key = |name, default| match model.keys.number(name)? {

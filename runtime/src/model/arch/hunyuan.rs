@@ -1,4 +1,4 @@
-//! `hunyuan-dense`: Llama's layers with a norm of each head's queries and keys after the rotation.
+//! `hunyuan-dense`: Llama's layers with per-head norms of queries and keys after the rotation.
 
 use crate::model::ModelError;
 use crate::model::blocks::Blocks;

@@ -1,4 +1,4 @@
-//! `jamba`: state space mixers, and attention without positions in some layers; dense or with experts.
+//! `jamba`: state space mixers, and attention without rotation in some layers; dense or with experts.
 
 use crate::model::ModelError;
 use crate::model::blocks::{Blocks, Mixture};

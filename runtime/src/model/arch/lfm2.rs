@@ -1,5 +1,5 @@
-//! `lfm2`, `lfm2moe`: short gated convolutions, and attention with norms of queries and keys in some layers; the first layers
-//! dense, then experts in the larger ones.
+//! `lfm2`, `lfm2moe`: short gated convolutions, and in some layers attention with norms of queries and keys; larger models have
+//! experts after the first, dense layers.
 
 use crate::model::ModelError;
 use crate::model::blocks::{Blocks, Mixture};
@@ -30,7 +30,7 @@ pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
         let normed = model.norm(NormKind::Rms, x, "ffn_norm")?;
         model.feed_forward_add(normed, Mixture::default(), x)?;
     }
-    // Older files have the last norm under the name of one of the table.
+    // Older files name the last norm like one of the token table.
     let name = if model.tensors.has("output_norm.weight") { "output_norm" } else { "token_embd_norm" };
     model.head_by_norm(NormKind::Rms, x, name)
 }

@@ -1,5 +1,4 @@
-//! `llama`, `mistral3`: grouped-query attention with rope on adjacent pairs, SiLU-gated feed-forward or experts, RMS norms
-//! before both.
+//! `llama`: grouped-query attention with rope on adjacent pairs, SiLU-gated feed-forward or experts, RMS norms before both.
 
 use crate::model::ModelError;
 use crate::model::blocks::{Blocks, Mixture, factors_of_all};

@@ -1,13 +1,13 @@
-//! `llama4`: most layers look back within chunks and rotate, every fourth looks at everything, has no positions and queries
-//! that grow with their position; experts weighed before they compute, beside a shared one.
+//! `llama4`: most layers rotate and attend within chunks; every fourth has full attention, no rotation, and queries scaled by
+//! position; experts whose inputs are weighted, and a shared one.
 
 use crate::model::ModelError;
 use crate::model::blocks::{Blocks, Heads, Mixture};
 use crate::plan::{Gating, Norm, NormKind, Op, Plan, RopePairs, Window};
 
-/// Positions of a chunk, and how far positions go before queries grow: the same in all models.
+/// Positions per chunk, and the step of the query scale: the same in all models.
 const CHUNK: usize = 8192;
-/// Every so many layers one has no positions.
+/// The last layer of each such period does not rotate.
 const PERIOD: usize = 4;
 
 pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
@@ -15,7 +15,7 @@ pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
     let has_chunks =
         model.keys.count("attention.sliding_window", 1 << 26)?.is_some() || !model.keys.has("attention.sliding_window");
     let chunked = if has_chunks { model.windowed_layers(PERIOD, false)? } else { vec![false; layers] };
-    // The largest of the family, of 128 experts, does without.
+    // The largest of the family, with 128 experts, has no norms of queries and keys.
     let has_norms = model.experts()? != Some(128);
     let rope = model.rope(RopePairs::Adjacent)?;
     let mixture =
@@ -43,7 +43,7 @@ pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
     model.head(NormKind::Rms, x)
 }
 
-/// RMS norms of each head without weights.
+/// Per-head RMS norms without weights.
 fn plain_norms(model: &mut Blocks<'_, '_>, heads: Heads) -> Heads {
     let (width, epsilon) = (model.hyper.key_dim, model.hyper.rms_epsilon);
     let norm = Norm { kind: NormKind::Rms, width, weight: None, bias: None, epsilon };

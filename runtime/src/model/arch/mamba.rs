@@ -1,4 +1,4 @@
-//! `mamba` (FalconMamba, too): a state space mixer a layer and nothing else.
+//! `mamba` (also FalconMamba): one state space mixer per layer, nothing else.
 
 use crate::model::ModelError;
 use crate::model::blocks::Blocks;

@@ -1,4 +1,4 @@
-//! `mamba2`: a state space mixer with heads a layer and nothing else.
+//! `mamba2`: one state space mixer with heads per layer, nothing else.
 
 use crate::model::ModelError;
 use crate::model::blocks::Blocks;

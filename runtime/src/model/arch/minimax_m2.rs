@@ -1,4 +1,4 @@
-//! `minimax-m2`: norms over all queries and over all keys, a part of each head rotated; experts chosen by sigmoids and a bias.
+//! `minimax-m2`: norms of queries and keys across heads, partial rotation; experts selected by sigmoid scores and a bias.
 
 use crate::model::ModelError;
 use crate::model::blocks::{Blocks, Mixture};

@@ -1,4 +1,4 @@
-//! `mistral3`: Llama's layers; queries may grow with the logarithm of their position.
+//! `mistral3`: Llama's layers; queries may be scaled by the logarithm of their position.
 
 use crate::model::ModelError;
 use crate::model::blocks::{Blocks, Mixture, factors_of_all};

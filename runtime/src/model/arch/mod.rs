@@ -1,4 +1,4 @@
-//! Architectures: each maps a family's GGUF names to blocks. A table, so that adding one is a file and a row.
+//! Architectures: each maps a family's GGUF names to blocks. Adding one takes a file and a row in the table.
 
 #![allow(clippy::needless_range_loop, reason = "a layer is a number to every block, not only to the list")]
 
@@ -59,7 +59,7 @@ mod trunk;
 
 type MakePlan = fn(Blocks<'_, '_>) -> Result<Plan, ModelError>;
 
-/// `general.architecture`, and who makes its plan.
+/// `general.architecture`, and the function that makes its plan.
 const ARCHITECTURES: &[(&str, MakePlan)] = &[
     ("bailingmoe2", bailingmoe2::plan),
     ("bert", bert::plan),
@@ -121,8 +121,8 @@ const ARCHITECTURES: &[(&str, MakePlan)] = &[
     ("starcoder2", starcoder2::plan),
 ];
 
-/// The plan of the model that the metadata describes, for sequences of `context` positions and this purpose. Every tensor's shape is checked;
-/// a tensor that the architecture does not use is an error. Reads no weight.
+/// The plan of the model that the metadata describes, for sequences of `context` positions and this purpose. Every tensor's
+/// shape is checked; a tensor that the architecture does not use is an error. Reads no weight.
 pub fn plan(
     metadata: &Metadata,
     context: Option<usize>,

@@ -1,5 +1,4 @@
-//! `mpt`: scores fall with distance, queries, keys and values may be clamped, and there may be learned positions and norms of
-//! queries and keys.
+//! `mpt`: ALiBi; optional clamping of queries, keys and values, learned positions, and norms of queries and keys.
 
 use crate::model::ModelError;
 use crate::model::blocks::Blocks;
@@ -20,7 +19,7 @@ pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
         if model.has_query_norm() {
             heads = model.norms_across_heads(NormKind::Layer, heads)?;
         } else {
-            // Of no use alone.
+            // Unused without the norm of queries.
             ["attn_k_norm.weight", "attn_k_norm.bias"].iter().for_each(|name| model.tensors.ignore(&model.name(name)));
         }
         model.attention_onto(&heads, Attention { alibi, ..model.attention_shape() }, x)?;

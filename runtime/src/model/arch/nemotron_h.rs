@@ -1,4 +1,4 @@
-//! `nemotron_h`: each layer is one thing: a state space mixer, attention without positions, or a feed-forward block with ReLU²,
+//! `nemotron_h`: each layer is either a state space mixer, attention without rotation, or a feed-forward block with ReLU²,
 //! dense or with experts.
 
 use crate::model::ModelError;

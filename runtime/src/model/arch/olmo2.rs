@@ -1,5 +1,5 @@
-//! `olmo2`: norms after both blocks instead of before, and of all heads' queries and keys together. Olmo 3 adds windows, whose
-//! layers rotate without the stretching of the others.
+//! `olmo2`: norms after both blocks instead of before, and norms of queries and keys across heads. Olmo 3 adds windows; layers
+//! that have one rotate without YaRN.
 
 use crate::model::ModelError;
 use crate::model::blocks::Blocks;

@@ -1,4 +1,4 @@
-//! `olmoe`: norms over all queries and over all keys; experts weighed by a softmax over all of them.
+//! `olmoe`: norms of queries and keys across heads; experts weighted by a softmax over all of them.
 
 use crate::model::ModelError;
 use crate::model::blocks::{Blocks, Mixture};

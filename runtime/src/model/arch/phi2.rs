@@ -1,4 +1,4 @@
-//! `phi2`: one layer norm for attention and a plain feed-forward, which both add to what came in.
+//! `phi2`: parallel attention and plain feed-forward with one layer norm.
 
 use crate::model::ModelError;
 use crate::model::blocks::Blocks;

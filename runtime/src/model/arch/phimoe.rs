@@ -1,4 +1,4 @@
-//! `phimoe`: RMS norms with biases, longrope; experts weighed by a softmax.
+//! `phimoe`: RMS norms with biases, longrope; experts weighted by a softmax.
 
 use crate::model::ModelError;
 use crate::model::blocks::{Blocks, Mixture};

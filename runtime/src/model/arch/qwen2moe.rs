@@ -1,4 +1,4 @@
-//! `qwen2moe`: biases on queries, keys and values; many small experts beside a shared one that has a gate of its own.
+//! `qwen2moe`: biases on queries, keys and values; many small experts, and a shared one with its own gate.
 
 use crate::model::ModelError;
 use crate::model::blocks::{Blocks, Mixture};

@@ -1,4 +1,4 @@
-//! `qwen3`: Llama's layers with a norm of each head's queries and keys before the rotation.
+//! `qwen3`: Llama's layers with per-head norms of queries and keys before the rotation.
 
 use crate::model::ModelError;
 use crate::model::blocks::{Blocks, factors_of_all};
@@ -6,7 +6,7 @@ use crate::plan::{Activation, NormKind, Plan, RopePairs};
 
 pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
     model.factors = factors_of_all;
-    // The head of a reranker, beside the one of the language model.
+    // A reranker's head, in addition to that of the language model.
     model.tensors.ignore("cls.output.weight");
     model.tensors.ignore("cls.output.bias");
     let rope = model.rope(RopePairs::Halves)?;

@@ -1,4 +1,4 @@
-//! `qwen3moe`: norms of each head's queries and keys; experts, the chosen ones' weights adding up to 1.
+//! `qwen3moe`: per-head norms of queries and keys; experts with normalised weights.
 
 use crate::model::ModelError;
 use crate::model::blocks::{Blocks, Mixture, factors_of_all};

@@ -1,18 +1,18 @@
-//! `qwen3next`, `qwen35`, `qwen35moe`: gated delta nets, and in every fourth layer attention with a gate; many small experts
-//! beside a gated shared one, or dense.
+//! `qwen3next`, `qwen35`, `qwen35moe`: gated delta nets, and gated attention in every fourth layer; many small experts and a
+//! gated shared one, or dense.
 
 use super::qwen2moe::experts_add;
 use crate::model::ModelError;
 use crate::model::blocks::{Blocks, Mixture, factors_of_all};
 use crate::plan::{NormKind, Plan, RopePairs};
 
-/// Value heads of one key head stand together.
+/// The value heads of a key head are adjacent.
 pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
     model.factors = |name| !name.starts_with("ssm_") && !matches!(name, "attn_qkv" | "attn_gate");
     plan_with(model, true)
 }
 
-/// Key heads take turns.
+/// Value head `v` uses key head `v % key_heads`.
 pub(super) fn plan_qwen35(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
     model.factors = factors_of_all;
     plan_with(model, false)

@@ -1,12 +1,11 @@
-//! `smallthinker`: the router reads what the layer begins with; windowed layers rotate, the others have no positions; experts
-//! gated by ReLU.
+//! `smallthinker`: the router reads the layer's input; layers with a window rotate, the others do not; experts gated by ReLU.
 
 use crate::model::ModelError;
 use crate::model::blocks::{Blocks, Mixture};
 use crate::plan::{Activation, NormKind, Plan, RopePairs, Window};
 
 pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
-    // Where there are windows they are this long, whatever the file says; every fourth layer then has neither window nor positions.
+    // Windows have this length whatever the file says; every fourth layer then has neither window nor rotation.
     const WINDOW: usize = 4096;
     const PERIOD: usize = 4;
     let layers = model.hyper.layers;

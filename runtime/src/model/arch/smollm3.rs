@@ -1,10 +1,10 @@
-//! `smollm3`: Llama's layers, of which every fourth has no positions.
+//! `smollm3`: Llama's layers, of which every fourth does not rotate.
 
 use crate::model::ModelError;
 use crate::model::blocks::Blocks;
 use crate::plan::{Activation, NormKind, Plan, RopePairs};
 
-/// Of so many layers the last does not rotate.
+/// The last layer of each such period does not rotate.
 const PERIOD: usize = 4;
 
 pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {

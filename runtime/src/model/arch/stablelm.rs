@@ -1,5 +1,5 @@
-//! `stablelm`: layer norms and a gated feed-forward. The larger model normalises each head's queries and keys, and has no second
-//! norm: both blocks add to what came in.
+//! `stablelm`: layer norms and a gated feed-forward. The larger model has per-head norms of queries and keys, and one norm for
+//! parallel attention and feed-forward.
 
 use crate::model::ModelError;
 use crate::model::blocks::Blocks;

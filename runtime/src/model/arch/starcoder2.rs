@@ -1,4 +1,4 @@
-//! `starcoder2`, `nemotron`: layer norms, a rotation, a plain feed-forward; biases follow from the file.
+//! `starcoder2`, `nemotron`: layer norms, rotary positions, a plain feed-forward; biases follow from the file.
 
 use crate::model::ModelError;
 use crate::model::blocks::Blocks;
@@ -8,7 +8,7 @@ pub(super) fn plan(model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
     layers(model, Activation::Gelu)
 }
 
-/// Nemotron, whose feed-forward squares ReLU.
+/// Nemotron, with squared ReLU.
 pub(super) fn nemotron(model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
     layers(model, Activation::ReluSquared)
 }

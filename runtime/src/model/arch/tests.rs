@@ -1,5 +1,5 @@
-//! What the tiny models of `tests/architectures.rs` do not show: deeper models, missing keys and other values of those there
-//! are. Plans need no weights, so that a layer's tensors stand for those of any number of layers.
+//! Cases that the tiny models of `tests/architectures.rs` do not cover: deeper models, missing keys and other values. Plans
+//! read no weights, so one layer's tensor infos can stand for any number of layers.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::plan;
 use crate::model::{ModelError, Purpose, TensorTable};
 use crate::plan::{Attention, Op, Plan, Rope, RopePairs, RopeScaling, Window};
 
-/// A model of the test data with another number of layers, all like its second, and keys changed or left out.
+/// A model of the test data with a different number of layers, all copies of its second, and keys changed or removed.
 struct Variant {
     keys: BTreeMap<String, Value>,
     tensors: Vec<TensorInfo>,
@@ -42,7 +42,7 @@ impl Variant {
         self
     }
 
-    /// Without the tensors whose name holds `part`.
+    /// Removes the tensors whose name contains `part`.
     fn without_tensors(mut self, part: &str) -> Self {
         self.tensors.retain(|tensor| !tensor.name.contains(part));
         self
@@ -66,7 +66,7 @@ fn first_attention(plan: &Plan) -> Attention {
     *plan.attentions().next().expect("a layer")
 }
 
-/// The rotation of each layer's queries; `None` where there is none.
+/// The rotation of each layer's queries; `None` if it has none.
 fn rotations(plan: &Plan) -> Vec<Option<Rope>> {
     let mut rotations = vec![None];
     for op in &plan.ops {
@@ -106,21 +106,21 @@ fn windows_follow_the_pattern_or_the_familys_period() {
 }
 
 #[test]
-fn exaone4_of_64_layers_has_windows_and_positions_only_there() {
+fn exaone4_of_64_layers_has_windows_and_rotates_only_there() {
     let large = Variant::of("exaone4", 64).plan();
     assert!(windows(&large).iter().enumerate().all(|(layer, window)| window.is_some() == (layer % 4 != 3)));
     let rotations_of = rotations(&large);
     assert!(rotations_of.iter().zip(windows(&large)).all(|(rope, window)| rope.is_some() == window.is_some()));
     let small = Variant::of("exaone4", 30).plan();
     assert!(windows(&small).iter().all(Option::is_none) && rotations(&small).iter().all(Option::is_some));
-    // Layers that predict further tokens are none of the model's.
+    // Multi-token prediction layers are dropped.
     let predicting = Variant::of("exaone4", 31).set("nextn_predict_layers", Value::U32(1)).plan();
     assert_eq!(predicting.attentions().count(), 30);
     assert!(Variant::of("exaone4", 2).set("nextn_predict_layers", Value::U32(2)).result().is_err());
 }
 
 #[test]
-fn some_layers_have_no_positions() {
+fn some_layers_have_no_rotation() {
     let rotated = |plan: &Plan| rotations(plan).iter().map(Option::is_some).collect::<Vec<_>>();
     let smollm3 = Variant::of("smollm3", 9).plan();
     assert_eq!(rotated(&smollm3), [true, true, true, false, true, true, true, false, true]);
@@ -133,7 +133,7 @@ fn some_layers_have_no_positions() {
 }
 
 #[test]
-fn windowed_layers_may_rotate_otherwise() {
+fn windowed_layers_may_have_another_rotation() {
     let long = |name| {
         Variant::of(name, 6)
             .without("attention.sliding_window_pattern")
@@ -157,7 +157,7 @@ fn windowed_layers_may_rotate_otherwise() {
 }
 
 #[test]
-fn the_largest_gemmas_scale_scores_by_another_width() {
+fn the_largest_gemmas_scale_scores_by_embedding_per_head() {
     // Four heads of 32 on an embedding of 64.
     let narrow = |name, layers| {
         let variant = Variant::of(name, layers).without("attention.scale").without("attention.sliding_window_pattern");
@@ -181,7 +181,7 @@ fn the_largest_gemmas_scale_scores_by_another_width() {
 }
 
 #[test]
-fn scales_that_a_file_leaves_out() {
+fn missing_scales_have_the_familys_defaults() {
     let scales = |plan: &Plan| {
         let factors = plan.ops.iter().filter_map(|op| match op {
             Op::Scale { factor, .. } | Op::Embed { scale: factor, .. } => Some(*factor),
@@ -191,7 +191,7 @@ fn scales_that_a_file_leaves_out() {
     };
     let minicpm = ["embedding_scale", "residual_scale", "logit_scale"].into_iter();
     let minicpm = minicpm.fold(Variant::of("minicpm", 4), Variant::without).plan();
-    // Of the embeddings; of both blocks of four layers; of the logits, which are divided by 256 / 64.
+    // Embeddings, two blocks in each of four layers, and logits, which are divided by 256 / 64.
     assert_eq!(scales(&minicpm), [&[12.0][..], &[0.7; 8], &[0.25]].concat());
     let granite = Variant::of("granite", 1).set("residual_scale", Value::F32(0.0)).set("logit_scale", Value::F32(8.0));
     assert_eq!(scales(&granite.plan()), [1.0, 0.125]);
@@ -202,8 +202,8 @@ fn scales_that_a_file_leaves_out() {
 }
 
 #[test]
-fn blocks_side_by_side_read_what_came_in() {
-    // Of the norms before the attention, how many are of a whole row of 64.
+fn parallel_blocks_both_read_the_layers_input() {
+    // Number of norms over a whole row of 64 before the first attention.
     let norms_before = |plan: &Plan| {
         let before = plan.ops.iter().take_while(|op| !matches!(op, Op::Attend { .. }));
         before.filter(|op| matches!(op, Op::Norm { norm, .. } if norm.width == 64)).count()
@@ -220,7 +220,7 @@ fn blocks_side_by_side_read_what_came_in() {
 }
 
 #[test]
-fn pairs_are_those_of_the_family() {
+fn the_layout_of_rotated_pairs_depends_on_the_family() {
     let pairs = |variant: Variant| rotations(&variant.plan())[0].as_ref().map(|rope| rope.pairs);
     for name in ["granite", "minicpm", "mistral3", "command-r", "cohere2", "smollm3"] {
         assert_eq!(pairs(Variant::of(name, 2)), Some(RopePairs::Adjacent), "{name}");
@@ -228,16 +228,16 @@ fn pairs_are_those_of_the_family() {
     for name in ["qwen2", "qwen3", "gemma", "phi2", "phi3", "falcon", "gptneox", "olmo2", "nemotron"] {
         assert_eq!(pairs(Variant::of(name, 2)), Some(RopePairs::Halves), "{name}");
     }
-    // Parts for time, height and width make halves of them.
+    // Sections for time, height and width imply halves.
     assert_eq!(pairs(Variant::of("glm4", 1)), Some(RopePairs::Halves));
     let none = Value::Array(Array::U32(vec![0; 4]));
     assert_eq!(pairs(Variant::of("glm4", 1).set("rope.dimension_sections", none)), Some(RopePairs::Adjacent));
-    let still = Value::Array(Array::U32(vec![4, 4, 0, 8]));
-    assert!(Variant::of("glm4", 1).set("rope.dimension_sections", still).result().is_err());
+    let unrotated = Value::Array(Array::U32(vec![4, 4, 0, 8]));
+    assert!(Variant::of("glm4", 1).set("rope.dimension_sections", unrotated).result().is_err());
 }
 
 #[test]
-fn stretched_rotations_have_the_magnitude_that_llama_cpp_gives_them() {
+fn scaled_rotations_have_the_same_magnitude_as_in_llama_cpp() {
     let rope = |changes: &[(&str, Value)]| {
         let variant =
             changes.iter().fold(Variant::of("mistral3", 1), |variant, (key, value)| variant.set(key, value.clone()));
@@ -246,15 +246,15 @@ fn stretched_rotations_have_the_magnitude_that_llama_cpp_gives_them() {
     let text = |text: &str| Value::String(text.into());
     let yarn = ("rope.scaling.type", text("yarn"));
     let sixteen = ("rope.scaling.factor", Value::F32(16.0));
-    // YaRN's own warmth is the device's.
+    // The device applies YaRN's own `1 + 0.1 ln factor`.
     assert_eq!(rope(&[yarn.clone(), sixteen.clone()]).magnitude, 1.0);
     let attention = ("rope.scaling.attn_factor", Value::F32(1.5));
     assert_eq!(rope(&[yarn.clone(), sixteen.clone(), attention.clone()]).magnitude, 1.5);
-    // With the logarithm's multiplier the two cancel.
+    // `yarn_log_multiplier` cancels it.
     let multiplier = ("rope.scaling.yarn_log_multiplier", Value::F32(1.0));
     let cancelled = rope(&[yarn.clone(), sixteen.clone(), multiplier]).magnitude;
     assert!((cancelled * (1.0 + 0.1 * 16f32.ln()) - 1.0).abs() < 1e-6, "{cancelled}");
-    // A share of 0 makes it linear; a share makes anything YaRN.
+    // An extrapolation factor of 0 makes it linear; any other makes it YaRN.
     let share = |share| ("rope.scaling.yarn_ext_factor", Value::F32(share));
     assert_eq!(rope(&[yarn, sixteen.clone(), share(0.0)]).scaling, RopeScaling::Linear { factor: 16.0 });
     assert!(matches!(rope(&[sixteen.clone(), share(0.5)]).scaling, RopeScaling::Yarn { extrapolation: 0.5, .. }));

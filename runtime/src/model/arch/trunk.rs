@@ -1,5 +1,5 @@
-//! `qwen2`, `internlm2`, `phi3`, `seed_oss`: Llama's layers with other pairs of the rotation, or another name of a norm. Biases
-//! and fused matrices follow from the file.
+//! `qwen2`, `internlm2`, `phi3`, `seed_oss`: Llama's layers with another pair layout in the rotation, or another norm name.
+//! Biases and fused matrices follow from the file.
 
 use crate::model::ModelError;
 use crate::model::blocks::Blocks;
@@ -13,12 +13,12 @@ pub(super) fn internlm2(model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
     trunk(model, RopePairs::Adjacent, "ffn_norm")
 }
 
-/// Phi 3, whose windows are left out as llama.cpp leaves them: files do not say which layers have one.
+/// Phi 3. Windows are ignored, as in llama.cpp, since files do not say which layers have one.
 pub(super) fn phi3(model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
     trunk(model, RopePairs::Halves, "ffn_norm")
 }
 
-/// Seed-OSS: what is called the attention's post-norm stands before the feed-forward block.
+/// Seed-OSS: the tensor named as the attention's post-norm is the norm before the feed-forward block.
 pub(super) fn seed_oss(model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
     trunk(model, RopePairs::Halves, "post_attention_norm")
 }

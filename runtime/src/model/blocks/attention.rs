@@ -16,7 +16,7 @@ pub struct Heads {
 }
 
 impl Blocks<'_, '_> {
-    /// The projections of the current layer: `attn_q`, `attn_k`, `attn_v`, or the three of them in one `attn_qkv`.
+    /// The projections of the current layer: `attn_q`, `attn_k`, `attn_v`, or all three fused in `attn_qkv`.
     pub fn qkv(&mut self, x: Slot) -> Result<Heads, ModelError> {
         let shape = self.attention_shape();
         let widths = [shape.heads * shape.key_dim, shape.kv_heads * shape.key_dim, shape.kv_heads * shape.value_dim];
@@ -31,7 +31,7 @@ impl Blocks<'_, '_> {
         Ok(Heads { query: outs[0], key: outs[1], value: outs[2] })
     }
 
-    /// Attention as the hyperparameters have it for the current layer, over all positions.
+    /// Attention of the current layer by the hyperparameters, without a window.
     pub fn attention_shape(&self) -> Attention {
         Attention {
             heads: self.hyper.heads[self.layer()],
@@ -54,14 +54,14 @@ impl Blocks<'_, '_> {
         self.plan.rope(heads.key, rope, shape.kv_heads, 0);
     }
 
-    /// Keeps queries, keys and values within `-limit..=limit`.
+    /// Clamps queries, keys and values to `-limit..=limit`.
     pub fn clamp(&mut self, heads: &Heads, limit: f32) {
         for x in [heads.query, heads.key, heads.value] {
             self.plan.apply(Op::Clamp { x, limit });
         }
     }
 
-    /// The place of the current layer's keys and values.
+    /// Reserves KV cache for the current layer.
     pub fn keep(&mut self, shape: &Attention) -> Kept {
         self.plan.keep(StateGroup::Paged {
             layers: 1,
@@ -72,20 +72,20 @@ impl Blocks<'_, '_> {
         })
     }
 
-    /// What the heads gather, before the output projection.
+    /// Attention without the output projection.
     pub fn attend(&mut self, heads: &Heads, shape: Attention) -> Slot {
         let kept = self.keep(&shape);
         self.plan.attend(kept, shape, heads.query, heads.key, heads.value)
     }
 
-    /// Attention and its output projection.
+    /// Attention with the output projection.
     pub fn attention(&mut self, heads: &Heads, shape: Attention) -> Result<Slot, ModelError> {
         let mixed = self.attend(heads, shape);
         let output = self.attention_output()?;
         Ok(self.plan.linear(mixed, output))
     }
 
-    /// The same, added to the residual stream `x` as it is.
+    /// The same, added to the residual stream `x`.
     pub fn attention_onto(&mut self, heads: &Heads, shape: Attention, x: Slot) -> Result<(), ModelError> {
         let mixed = self.attend(heads, shape);
         let output = self.attention_output()?;
@@ -93,7 +93,7 @@ impl Blocks<'_, '_> {
         Ok(())
     }
 
-    /// The output projection of the current layer where the family's definition leaves its bias out, whatever the file has.
+    /// The same without the output projection's bias: some families ignore it even if the file has one.
     pub fn attention_onto_without_bias(&mut self, heads: &Heads, shape: Attention, x: Slot) -> Result<(), ModelError> {
         let mixed = self.attend(heads, shape);
         let output = Linear { bias: None, ..self.attention_output()? };

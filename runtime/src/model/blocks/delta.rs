@@ -1,10 +1,10 @@
-//! Gated delta net (arXiv:2412.06464), as Qwen3-Next and Qwen3.5 have it, and the gated attention beside it.
+//! Gated delta net (arXiv:2412.06464) as in Qwen3-Next and Qwen3.5, and the gated attention of their other layers.
 
 use super::{Blocks, Heads};
 use crate::model::ModelError;
 use crate::plan::{Activation, Linear, Norm, NormKind, Op, Recurrence, Rope, Slot};
 
-/// Widths of a gated delta net.
+/// Shape of a gated delta net.
 #[derive(Clone, Copy, Debug)]
 struct Delta {
     key_dim: usize,
@@ -23,7 +23,7 @@ impl Delta {
         self.value_dim * self.value_heads
     }
 
-    /// Value heads to a key head.
+    /// Value heads per key head.
     fn group(&self) -> usize {
         self.value_heads / self.key_heads
     }
@@ -35,15 +35,15 @@ impl Blocks<'_, '_> {
         let (inner, key_heads, value_heads) = (shape.inner, shape.groups, shape.rank);
         if inner % value_heads != 0 || value_heads % key_heads != 0 {
             return Err(self.unsupported(format!(
-                "{inner} columns, {value_heads} value heads and {key_heads} key heads of a delta net do not divide each other"
+                "a delta net of {inner} columns cannot be split into {value_heads} value heads and {key_heads} key heads"
             )));
         }
         let value_dim = inner / value_heads;
         Ok(Delta { key_dim: shape.state, key_heads, value_dim, value_heads, kernel: shape.kernel })
     }
 
-    /// A gated delta net, before its last projection, which comes with it. `interleaved`: value heads of one key head stand
-    /// together; otherwise key heads take turns.
+    /// A gated delta net: the input of its last projection, and that projection. `interleaved`: the value heads of a key head
+    /// are adjacent (value head `v` uses key head `v / group`); otherwise it uses key head `v % key_heads`.
     pub fn delta_net(&mut self, x: Slot, interleaved: bool) -> Result<(Slot, Linear), ModelError> {
         let delta = self.delta()?;
         let embedding = self.plan.columns(x);
@@ -75,7 +75,7 @@ impl Blocks<'_, '_> {
         Ok((gated, self.linear("ssm_out", embedding, delta.values())?))
     }
 
-    /// What is convolved `(queries, keys, values)`, and the gate `(values)`. Older files have all of it in one matrix, key head
+    /// The convolution's input `(queries, keys, values)`, and the gate `(values)`. Older files have both in one matrix, ordered
     /// by key head.
     fn delta_inputs(&mut self, x: Slot, delta: &Delta) -> Result<(Slot, Slot), ModelError> {
         let embedding = self.plan.columns(x);
@@ -101,7 +101,7 @@ impl Blocks<'_, '_> {
         Ok((mixed, self.plan.split(all, 2 * key + value, value, stride)))
     }
 
-    /// How much each head learns, and the logarithm of what it keeps.
+    /// Each value head's learning rate (β), and the logarithm of its decay.
     fn delta_rates(&mut self, x: Slot, delta: &Delta) -> Result<(Slot, Slot), ModelError> {
         let embedding = self.plan.columns(x);
         let heads = delta.value_heads;
@@ -125,7 +125,8 @@ impl Blocks<'_, '_> {
         Ok((beta, decay))
     }
 
-    /// Attention whose result is multiplied by a gate that comes with the queries, head by head; before its last projection.
+    /// Attention whose result is multiplied by a gate, which is interleaved with the queries by head. Without the output
+    /// projection.
     pub fn gated_attention(&mut self, x: Slot, rope: &Rope) -> Result<Slot, ModelError> {
         let shape = self.attention_shape();
         let inputs = self.plan.columns(x);

@@ -1,12 +1,12 @@
-//! Feed-forward blocks. Each gives what goes into the last projection, and that projection: its result is added to the residual
-//! stream right away, or normalised or scaled first.
+//! Feed-forward blocks. Each returns the input of its last projection and that projection, whose result is then added to the
+//! residual stream, possibly after a norm or a scale.
 
 use super::{Blocks, Mixture};
 use crate::model::ModelError;
 use crate::plan::{Activation, Linear, Slot};
 
 impl Blocks<'_, '_> {
-    /// `x += feed_forward(normed)` of the current layer: experts where it has them, or a gated block.
+    /// `x += feed_forward(normed)` of the current layer: experts if it has them, else a gated block.
     pub fn feed_forward_add(&mut self, normed: Slot, mixture: Mixture, x: Slot) -> Result<(), ModelError> {
         if self.has_experts() {
             let routed = self.routed_and_shared(normed, mixture)?;
@@ -29,7 +29,7 @@ impl Blocks<'_, '_> {
         linear
     }
 
-    /// `activation(gate(x)) * up(x)` by `ffn_gate` and `ffn_up`, or by an `ffn_up` that is both, gate first.
+    /// `activation(gate(x)) * up(x)` with `ffn_gate` and `ffn_up`, or a fused `ffn_up`, gate first.
     pub fn gated(&mut self, x: Slot, activation: Activation) -> Result<(Slot, Linear), ModelError> {
         let (inputs, width) = (self.plan.columns(x), self.hyper.feed_forward[self.layer()]);
         let linears = if self.has("ffn_gate.weight") {
@@ -44,7 +44,7 @@ impl Blocks<'_, '_> {
         Ok((gated, self.down(width)?))
     }
 
-    /// `activation(up(x))` by `ffn_up`.
+    /// `activation(up(x))` with `ffn_up`.
     pub fn plain(&mut self, x: Slot, activation: Activation) -> Result<(Slot, Linear), ModelError> {
         let (inputs, width) = (self.plan.columns(x), self.hyper.feed_forward[self.layer()]);
         let up = self.feed_forward_linear("ffn_up", width, inputs)?;

@@ -1,11 +1,11 @@
-//! What differs from layer to layer: which have a window, which rotate, which are no part of the model's own pass.
+//! Which layers have a sliding window.
 
 use super::Blocks;
 use crate::model::ModelError;
 
 impl Blocks<'_, '_> {
-    /// Which layers look back over a window only: `attention.sliding_window_pattern`, one flag for each layer or the period of
-    /// the pattern, in which the last layer (or the first, where `full_first`) looks back over everything.
+    /// Which layers attend within a window, by `attention.sliding_window_pattern`: one flag per layer, or the period of the
+    /// pattern, whose last layer (the first if `full_first`) has full attention. `period` is the default.
     pub fn windowed_layers(&self, period: usize, full_first: bool) -> Result<Vec<bool>, ModelError> {
         let layers = self.hyper.layers;
         let key = "attention.sliding_window_pattern";

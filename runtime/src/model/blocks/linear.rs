@@ -1,4 +1,4 @@
-//! Linear layers by name, with what belongs to them: biases, factors, parts of fused matrices.
+//! Linear layers by name, with biases, factors, and parts of fused matrices.
 
 use super::Blocks;
 use crate::model::ModelError;
@@ -6,7 +6,7 @@ use crate::model::tensors::{elements_of, rows_of};
 use crate::plan::{Factor, Linear, WeightUse};
 
 impl Blocks<'_, '_> {
-    /// A linear layer of the current layer: `name.weight`, `name.bias` and `name.scale` where they are there.
+    /// A linear map of the current layer: `name.weight`, and `name.bias` and `name.scale` if present.
     pub fn linear(&mut self, name: &str, outputs: usize, inputs: usize) -> Result<Linear, ModelError> {
         let full = self.name(name);
         self.linear_named(&full, outputs, inputs)
@@ -37,9 +37,9 @@ impl Blocks<'_, '_> {
         Linear { weight, bias: bias.map(|bias| self.plan.weight(bias)), factor }
     }
 
-    /// The factor of a whole matrix that files made from scaled formats carry.
+    /// The factor of a matrix, present in files made from scaled formats.
     fn factor(&mut self, name: &str) -> Result<Option<Factor>, ModelError> {
-        // What activations were divided by where they are quantised to four bits; nothing here does that.
+        // A scale for activations quantised to four bits, which are not used here.
         self.tensors.ignore(&format!("{name}.input_scale"));
         let scale = format!("{name}.scale");
         let in_layer = name.strip_prefix(&self.name("")).unwrap_or(name);
@@ -54,7 +54,7 @@ impl Blocks<'_, '_> {
         Ok(Some(Factor { weight: self.plan.weight(weight), covers_bias: false }))
     }
 
-    /// A fused linear layer of the current layer, taken apart by rows. `widths` add up to its outputs.
+    /// A fused linear map of the current layer, split by rows. `widths` add up to its outputs.
     pub fn fused(&mut self, name: &str, widths: &[usize], inputs: usize) -> Result<Vec<Linear>, ModelError> {
         let full = self.name(name);
         let (weight, bias, factor) = self.find_linear(&full, widths.iter().sum(), inputs)?;
@@ -65,7 +65,7 @@ impl Blocks<'_, '_> {
             let bias = match &bias {
                 None => None,
                 Some(bias) => Some(elements_of(bias, rows.clone()).ok_or_else(|| {
-                    self.unsupported(format!("{full}.bias is stored in blocks that do not fall apart into {widths:?}"))
+                    self.unsupported(format!("{full}.bias is stored in blocks that cannot be split into {widths:?}"))
                 })?),
             };
             Ok(self.add_linear(rows_of(&weight, rows), bias, factor))

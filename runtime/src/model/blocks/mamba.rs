@@ -4,14 +4,14 @@ use super::Blocks;
 use crate::model::ModelError;
 use crate::plan::{Activation, Linear, Norm, NormKind, Op, Recurrence, Slot};
 
-/// Widths of a state space mixer, from `ssm.*`.
+/// Shape of a state space mixer, from `ssm.*`.
 #[derive(Clone, Copy, Debug)]
 pub struct StateSpace {
-    /// Columns of the mixer.
+    /// Inner width.
     pub inner: usize,
-    /// Rows that a convolution spans.
+    /// Length of the convolution kernel, in rows.
     pub kernel: usize,
-    /// State of a column.
+    /// State elements per column.
     pub state: usize,
     /// Rank of the time step in Mamba; heads in Mamba 2.
     pub rank: usize,
@@ -20,7 +20,7 @@ pub struct StateSpace {
 }
 
 impl Blocks<'_, '_> {
-    /// The widths, checked against each other.
+    /// Reads the shape.
     pub fn state_space(&self) -> Result<StateSpace, ModelError> {
         let count = |name: &str| self.keys.required_count(&format!("ssm.{name}"), super::WIDEST);
         let shape = StateSpace {
@@ -37,7 +37,7 @@ impl Blocks<'_, '_> {
     fn check_kernel(&self, name: &str, rows: usize) -> Result<(), ModelError> {
         match rows {
             2..=8 => Ok(()),
-            _ => Err(self.keys.wrong(name, rows, "this build convolves over 2 to 8 rows")),
+            _ => Err(self.keys.wrong(name, rows, "this build supports kernels of 2 to 8 rows")),
         }
     }
 
@@ -54,7 +54,7 @@ impl Blocks<'_, '_> {
         Ok(self.plan.convolve(x, kernel, weight, bias, activation))
     }
 
-    /// A norm of RMS with `name.weight`, or where `plain`, without a weight; none where there is neither.
+    /// An RMS norm with `name.weight`; if that is missing, without weights if `plain`, else no norm.
     fn state_norm(&mut self, x: Slot, name: &str, plain: bool) -> Result<Slot, ModelError> {
         let width = self.plan.columns(x);
         let norm = if self.has(&format!("{name}.weight")) {
@@ -67,7 +67,7 @@ impl Blocks<'_, '_> {
         Ok(self.plan.norm(x, norm))
     }
 
-    /// A Mamba mixer, before its last projection, which comes with it.
+    /// A Mamba mixer: the input of its last projection, and that projection.
     pub fn mamba(&mut self, x: Slot) -> Result<(Slot, Linear), ModelError> {
         let StateSpace { inner, kernel, state, rank, .. } = self.state_space()?;
         let embedding = self.plan.columns(x);
@@ -90,12 +90,12 @@ impl Blocks<'_, '_> {
         Ok((gated, self.linear("ssm_out", embedding, inner)?))
     }
 
-    /// A Mamba 2 mixer, before its last projection, which comes with it.
+    /// A Mamba 2 mixer: the input of its last projection, and that projection.
     pub fn mamba2(&mut self, x: Slot) -> Result<(Slot, Linear), ModelError> {
         let StateSpace { inner, kernel, state, rank: heads, groups } = self.state_space()?;
         if inner % heads != 0 || heads % groups != 0 || inner % groups != 0 {
             return Err(self.unsupported(format!(
-                "{inner} columns, {heads} heads and {groups} groups of a state space mixer do not divide each other"
+                "a state space mixer of {inner} columns cannot be split into {heads} heads and {groups} groups"
             )));
         }
         let embedding = self.plan.columns(x);
@@ -122,7 +122,7 @@ impl Blocks<'_, '_> {
         Ok((gated, self.linear("ssm_out", embedding, inner)?))
     }
 
-    /// A gated convolution over a few rows, before its last projection, which comes with it.
+    /// A gated convolution over a few rows: the input of its last projection, and that projection.
     pub fn short_convolution(&mut self, x: Slot) -> Result<(Slot, Linear), ModelError> {
         let kernel = self.keys.required_count("shortconv.l_cache", super::WIDEST)?;
         self.check_kernel("shortconv.l_cache", kernel)?;

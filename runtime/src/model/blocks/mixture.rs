@@ -1,29 +1,29 @@
-//! Mixtures of experts: a router, the experts that it chooses, and those that every row uses.
+//! Mixtures of experts: a router, the experts that it selects, and shared experts.
 
 use super::Blocks;
 use crate::model::ModelError;
 use crate::model::tensors::rows_of;
 use crate::plan::{Activation, ExpertActivation, Experts, Gating, Linear, Router, Slot, Weight};
 
-/// How a family's experts are chosen and weighed, where its files do not say.
+/// How a family selects and weights its experts, unless the file says otherwise.
 #[derive(Clone, Copy, Debug)]
 pub struct Mixture {
-    /// Weights out of scores, unless `expert_gating_func` says otherwise.
+    /// From scores to weights, unless `expert_gating_func` says otherwise.
     pub gating: Gating,
-    /// Divide the chosen weights by their sum.
+    /// Divide the selected weights by their sum.
     pub normalise: bool,
-    /// Choose by scores, not by weights.
+    /// Select by scores instead of weights.
     pub by_score: bool,
-    /// Weights multiply what goes in.
+    /// Multiply the experts' input by the weights instead of their output.
     pub weigh_input: bool,
     /// The nonlinearity.
     pub activation: Activation,
-    /// Steepness and limit of the gate of gpt-oss's experts, which takes the activation's place.
+    /// Steepness and limit of gpt-oss's gate, which replaces the activation.
     pub limited: Option<(f32, f32)>,
 }
 
 impl Default for Mixture {
-    /// What most have: softmax over all, weights that add up to 1, SiLU.
+    /// The most common choice: softmax over all experts, weights normalised to a sum of 1, SiLU.
     fn default() -> Self {
         Self {
             gating: Gating::Softmax,
@@ -37,7 +37,7 @@ impl Default for Mixture {
 }
 
 impl Blocks<'_, '_> {
-    /// Experts of the model; `None` where it is dense.
+    /// Number of experts; `None` if the model is dense.
     pub fn experts(&self) -> Result<Option<usize>, ModelError> {
         self.keys.count("expert_count", u64::from(u16::MAX))
     }
@@ -47,19 +47,19 @@ impl Blocks<'_, '_> {
         self.has("ffn_gate_inp.weight") || self.has("ffn_down_exps.weight")
     }
 
-    /// The family's way with its weights, where files say it: `expert_weights_norm`, or `default`.
+    /// Whether weights are normalised: `expert_weights_norm`, or `default`.
     pub fn normalises(&self, default: bool) -> Result<bool, ModelError> {
         Ok(self.keys.flag("expert_weights_norm")?.unwrap_or(default))
     }
 
-    /// A score for each expert, by `ffn_gate_inp`.
+    /// A score for each expert, from `ffn_gate_inp`.
     pub fn scores(&mut self, x: Slot) -> Result<Slot, ModelError> {
         let experts = self.experts()?.ok_or_else(|| self.unsupported("expert_count is missing"))?;
         let router = self.linear("ffn_gate_inp", experts, self.plan.columns(x))?;
         Ok(self.plan.linear(x, router))
     }
 
-    /// The chosen experts of `x`, weighed and added up.
+    /// Weighted sum of the selected experts' outputs for `x`.
     pub fn mixture(&mut self, x: Slot, scores: Slot, mixture: Mixture) -> Result<Slot, ModelError> {
         let router = self.router(&mixture, self.plan.columns(scores))?;
         let routes = self.plan.route(scores, router);
@@ -82,7 +82,7 @@ impl Blocks<'_, '_> {
             || groups_used * (experts / groups) < used
         {
             return Err(self.unsupported(format!(
-                "{experts} experts in {groups} groups, of which {groups_used} are used, do not give {used} experts"
+                "cannot select {used} of {experts} experts from {groups_used} of {groups} groups"
             )));
         }
         let gating = match self.keys.count("expert_gating_func", 3)? {
@@ -104,7 +104,7 @@ impl Blocks<'_, '_> {
         })
     }
 
-    /// The matrices of all experts of the current layer; gate and up may be one.
+    /// The matrices of all experts of the current layer; gate and up may be fused.
     fn expert_stacks(&mut self, experts: usize, mixture: &Mixture) -> Result<Experts, ModelError> {
         self.keys.refuse_limits("swiglu_clamp_exp")?;
         let embedding = self.hyper.embedding;
@@ -161,8 +161,8 @@ impl Blocks<'_, '_> {
         self.stack_vector(&scale, &[experts])
     }
 
-    /// What every row uses beside the chosen experts, before its last projection, which comes with it: `ffn_gate_shexp`,
-    /// `ffn_up_shexp`, `ffn_down_shexp`. `None` where the layer has none.
+    /// The shared expert (`ffn_gate_shexp`, `ffn_up_shexp`, `ffn_down_shexp`): the input of its last projection, and that
+    /// projection. `None` if the layer has none.
     pub fn shared_expert(&mut self, x: Slot, activation: Activation) -> Result<Option<(Slot, Linear)>, ModelError> {
         if !self.has("ffn_down_shexp.weight") {
             return Ok(None);
@@ -181,7 +181,7 @@ impl Blocks<'_, '_> {
         Ok(Some((self.plan.gate(activation, outs[0], outs[1]), down)))
     }
 
-    /// Chosen and shared experts of `x`, added up.
+    /// Sum of routed and shared experts for `x`.
     pub fn routed_and_shared(&mut self, x: Slot, mixture: Mixture) -> Result<Slot, ModelError> {
         let routed = self.routed(x, mixture)?;
         if let Some((shared, down)) = self.shared_expert(x, mixture.activation)? {

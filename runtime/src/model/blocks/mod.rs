@@ -1,8 +1,8 @@
-//! What architectures are composed of: blocks that find their tensors under the names GGUF gives them and add operations to a
-//! plan. An architecture's file reads like its paper: one call a block.
+//! Building blocks of architectures: they find tensors by GGUF name and add operations to a plan. An architecture's file reads
+//! like its paper: one call per block.
 //!
-//! Blocks hold no numbers of a family. What differs (which norm, what rotation, which gate) is an argument, or follows from
-//! which tensors the file has. The current layer is set once by [`Blocks::at`], and names without `blk.` belong to it.
+//! Blocks contain no constants of a family. What differs (which norm, what rotation, which gate) is an argument, or follows
+//! from the tensors in the file. [`Blocks::at`] sets the current layer; names without `blk.` refer to it.
 
 mod attention;
 mod delta;
@@ -27,30 +27,30 @@ use super::purpose::{PoolingKind, Purpose};
 use super::tensors::{TensorTable, rows_of};
 use crate::plan::{Head, Linear, NormKind, Op, Plan, PlanBuilder, Role, Slot, Weight, WeightUse};
 
-/// A model on its way from names to a plan.
+/// A plan under construction.
 pub struct Blocks<'a, 'b> {
     /// The architecture's metadata keys.
     pub keys: &'a Keys<'a>,
-    /// The common ones, read and checked.
+    /// The common hyperparameters.
     pub hyper: Hyperparameters,
     /// Tensors by name.
     pub tensors: &'a mut TensorTable<'b>,
     /// The plan so far.
     pub plan: PlanBuilder,
-    /// Rows of the token table: the file's own word on the vocabulary's size.
+    /// Size of the vocabulary: rows of the token table.
     pub vocabulary: usize,
-    /// Which matrices' factors count (`attn_q.scale`), by a matrix's name in its layer. What a family's definition leaves out is
-    /// left out here, too: [`factors_of_attention`] for most.
+    /// Whether a matrix's factor (`attn_q.scale`) is applied, by the matrix's name in its layer. Some factors are ignored where
+    /// the family's definition ignores them: [`factors_of_attention`] for most.
     pub factors: fn(&str) -> bool,
-    /// What the plan is to end in.
+    /// What the plan outputs.
     pub purpose: Purpose,
-    /// Positions see those before them only.
+    /// Causal attention.
     pub causal: bool,
     layer: usize,
 }
 
 impl<'a, 'b> Blocks<'a, 'b> {
-    /// Nothing but the hyperparameters.
+    /// An empty plan, with the hyperparameters read.
     pub fn new(keys: &'a Keys<'a>, purpose: Purpose, tensors: &'a mut TensorTable<'b>) -> Result<Self, ModelError> {
         let hyper = Hyperparameters::read(keys)?;
         let vocabulary = vocabulary(tensors)?;
@@ -59,7 +59,7 @@ impl<'a, 'b> Blocks<'a, 'b> {
         Ok(Self { keys, hyper, tensors, plan, vocabulary, factors, purpose, causal, layer: 0 })
     }
 
-    /// Takes the last layers away that predict further tokens (`nextn_predict_layers`), as nothing here uses them.
+    /// Drops the multi-token prediction layers at the end (`nextn_predict_layers`), which are not used.
     pub fn leave_out_prediction_layers(&mut self) -> Result<(), ModelError> {
         let name = "nextn_predict_layers";
         let count = self.keys.count(name, u64::from(u16::MAX))?.unwrap_or(0);
@@ -72,10 +72,10 @@ impl<'a, 'b> Blocks<'a, 'b> {
         Ok(())
     }
 
-    /// From here on, names are of this layer.
+    /// Sets the current layer.
     pub fn at(&mut self, layer: usize) {
         self.layer = layer;
-        // Rotation frequencies that files of 2023 carry; the hyperparameters say the same.
+        // Rotation frequencies in files of 2023, redundant with the hyperparameters.
         self.tensors.ignore(&format!("blk.{layer}.attn_rot_embd"));
     }
 
@@ -84,7 +84,7 @@ impl<'a, 'b> Blocks<'a, 'b> {
         self.layer
     }
 
-    /// A tensor's whole name in the current layer.
+    /// A tensor's full name in the current layer.
     pub fn name(&self, name: &str) -> String {
         format!("blk.{}.{name}", self.layer)
     }
@@ -99,14 +99,14 @@ impl<'a, 'b> Blocks<'a, 'b> {
         ModelError::Unsupported { architecture: self.keys.architecture.to_owned(), what: what.into() }
     }
 
-    /// The residual stream's beginning: `table[token] * scale`.
+    /// Starts the residual stream: `table[token] * scale`.
     pub fn embed(&mut self, scale: f32) -> Result<Slot, ModelError> {
         let table = self.tensors.table("token_embd.weight", self.vocabulary, self.hyper.embedding)?;
         let table = self.plan.weight(table);
         Ok(self.plan.embed(table, scale))
     }
 
-    /// Adds the positions' rows of the learned table `position_embd`, where the file has one.
+    /// Adds learned position embeddings (`position_embd`), if the file has them.
     pub fn learned_positions(&mut self, x: Slot) -> Result<(), ModelError> {
         let name = "position_embd.weight";
         if self.tensors.has(name) {
@@ -117,7 +117,7 @@ impl<'a, 'b> Blocks<'a, 'b> {
         Ok(())
     }
 
-    /// Adds the vector of the first kind of token (of the first text, where there are two), where the file has kinds.
+    /// Adds the embedding of token type 0 (the first text), if the file has token types.
     pub fn token_type(&mut self, x: Slot) -> Result<(), ModelError> {
         let name = "token_types.weight";
         if let Some(kinds) = self.tensors.dimension(name, 1) {
@@ -128,7 +128,7 @@ impl<'a, 'b> Blocks<'a, 'b> {
         Ok(())
     }
 
-    /// A vector of the current layer, by its whole name after `blk.N.`.
+    /// A vector of the current layer, by its name after `blk.N.`.
     pub fn vector(&mut self, name: &str, length: usize) -> Result<Weight, ModelError> {
         self.vector_of(name, &[length])
     }
@@ -139,12 +139,12 @@ impl<'a, 'b> Blocks<'a, 'b> {
         Ok(self.plan.weight(vector))
     }
 
-    /// A vector of the current layer that a model may lack.
+    /// An optional vector of the current layer.
     pub fn optional_vector(&mut self, name: &str, length: usize) -> Result<Option<Weight>, ModelError> {
         if self.has(name) { self.vector(name, length).map(Some) } else { Ok(None) }
     }
 
-    /// The end: wanted rows, norm, head. The head is the token table itself where the model ties them.
+    /// The end of the plan: row selection, norm, output projection. Tied models use the token table for the latter.
     pub fn head(self, kind: NormKind, x: Slot) -> Result<Plan, ModelError> {
         self.head_by_norm(kind, x, "output_norm")
     }
@@ -175,8 +175,8 @@ impl<'a, 'b> Blocks<'a, 'b> {
         self.finish(Head::Logits(logits))
     }
 
-    /// The end of a decoder that is to give embeddings: its normalised rows, pooled. Where positions look back only, the last
-    /// one alone has seen everything.
+    /// The end of a decoder used for embeddings: normalised rows, pooled. With causal attention, only the last row depends on
+    /// the whole text.
     fn normed_embeddings(mut self, kind: NormKind, x: Slot, norm: &str) -> Result<Plan, ModelError> {
         let normed = self.outer_norm(kind, x, norm)?;
         let default = if self.causal { PoolingKind::Last } else { PoolingKind::Mean };
@@ -195,18 +195,18 @@ impl<'a, 'b> Blocks<'a, 'b> {
         Ok(self.plan.linear(normed, output))
     }
 
-    /// The plan.
+    /// Completes the plan; an error if tensors are left unused.
     pub fn finish(self, head: Head) -> Result<Plan, ModelError> {
         self.tensors.all_used(self.keys.architecture)?;
         if !self.causal && self.plan.looks_back_by_distance() {
-            let what = "positions that see what comes after them, within a window or with a bias by distance, are not supported";
+            let what = "bidirectional attention with a sliding window or ALiBi is not supported";
             return Err(self.unsupported(what));
         }
         Ok(self.plan.finish(self.keys.architecture, self.vocabulary, self.hyper.context, head))
     }
 }
 
-/// Factors of all matrices but the feed-forward parts'.
+/// Factors of all matrices except feed-forward ones.
 pub fn factors_of_attention(name: &str) -> bool {
     !name.starts_with("ffn_")
 }
@@ -227,10 +227,10 @@ fn vocabulary(tensors: &TensorTable<'_>) -> Result<usize, ModelError> {
         _ => Err(ModelError::WrongShape {
             name: name.into(),
             found: format!("{rows} rows"),
-            expected: "a row a token, at least two".into(),
+            expected: "a row per token, at least two".into(),
         }),
     }
 }
 
-/// The largest width that a file may claim.
+/// Largest width that a file may claim.
 pub const WIDEST: u64 = MOST_COLUMNS;

@@ -1,17 +1,17 @@
-//! Norms: of whole rows, of each head, before or after a block.
+//! Norms: over whole rows, per head, before or after a block.
 
 use super::{Blocks, Heads};
 use crate::model::ModelError;
 use crate::plan::{Norm, NormKind, Slot};
 
 impl Blocks<'_, '_> {
-    /// A norm over `width` columns with the tensors `name.weight` and, where it is there, `name.bias`.
+    /// A norm over `width` columns with the tensors `name.weight` and, if present, `name.bias`.
     pub fn norm_weights(&mut self, kind: NormKind, name: &str, width: usize) -> Result<Norm, ModelError> {
         let full = self.name(name);
         self.norm_named(kind, &full, width, &[width])
     }
 
-    /// A norm over `width` columns whose tensors have these dimensions, columns first: weights of several groups.
+    /// A norm over `width` columns whose tensors have dimensions `shape`, columns first: possibly separate weights per group.
     fn norm_named(&mut self, kind: NormKind, name: &str, width: usize, shape: &[usize]) -> Result<Norm, ModelError> {
         let weight = self.tensors.vector(&format!("{name}.weight"), shape)?;
         let weight = Some(self.plan.weight(weight));
@@ -32,32 +32,32 @@ impl Blocks<'_, '_> {
         }
     }
 
-    /// `norm(x)` over all columns, by the tensors of the current layer.
+    /// `norm(x)` over all columns, with tensors of the current layer.
     pub fn norm(&mut self, kind: NormKind, x: Slot, name: &str) -> Result<Slot, ModelError> {
         let norm = self.norm_weights(kind, name, self.plan.columns(x))?;
         Ok(self.plan.norm(x, norm))
     }
 
-    /// `norm(x)` by tensors of no layer.
+    /// `norm(x)` over all columns, with tensors outside of any layer.
     pub fn outer_norm(&mut self, kind: NormKind, x: Slot, name: &str) -> Result<Slot, ModelError> {
         let columns = self.plan.columns(x);
         let norm = self.norm_named(kind, name, columns, &[columns])?;
         Ok(self.plan.norm(x, norm))
     }
 
-    /// Norms of each head's queries and keys: `attn_q_norm`, `attn_k_norm`, one weight for all heads.
+    /// Per-head norms of queries and keys: `attn_q_norm`, `attn_k_norm`, with weights shared by all heads.
     pub fn head_norms(&mut self, kind: NormKind, heads: Heads) -> Result<Heads, ModelError> {
         let width = self.hyper.key_dim;
         self.query_and_key_norms(kind, heads, width, |_| vec![width])
     }
 
-    /// The same with weights for each head.
+    /// The same with separate weights for each head.
     pub fn norms_of_each_head(&mut self, kind: NormKind, heads: Heads) -> Result<Heads, ModelError> {
         let width = self.hyper.key_dim;
         self.query_and_key_norms(kind, heads, width, |columns| vec![width, columns / width])
     }
 
-    /// Norms of all heads' queries together, and of all keys.
+    /// Norms of queries and keys across all heads.
     pub fn norms_across_heads(&mut self, kind: NormKind, heads: Heads) -> Result<Heads, ModelError> {
         let mut normed = heads;
         for (slot, name) in [(&mut normed.query, "attn_q_norm"), (&mut normed.key, "attn_k_norm")] {

@@ -1,4 +1,4 @@
-//! The end of a model that makes one vector of a sequence, or one score.
+//! The end of a plan that outputs one embedding or one score per sequence.
 
 use super::Blocks;
 use crate::model::ModelError;
@@ -6,13 +6,12 @@ use crate::model::purpose::{PoolingKind, Purpose};
 use crate::plan::{Activation, Head, Plan, Slot};
 
 impl Blocks<'_, '_> {
-    /// Whether the plan is to end in embeddings.
+    /// Whether the plan outputs embeddings or scores.
     pub fn embeds(&self) -> bool {
         matches!(self.purpose, Purpose::Embed(_))
     }
 
-    /// The end: rows are pooled as was asked for, as the file says, or as `default` has it. What only generating takes is
-    /// left out.
+    /// The end of the plan: pooling as requested, else as in the file, else `default`. The output projection is left out.
     pub fn embeddings(mut self, x: Slot, default: PoolingKind) -> Result<Plan, ModelError> {
         let of_file = PoolingKind::of_file(self.keys)?;
         let asked = match self.purpose {
@@ -29,13 +28,12 @@ impl Blocks<'_, '_> {
         self.finish(Head::Embeddings(pooled))
     }
 
-    /// A classifier over the first row: a layer with a tanh where the file has it, and the projection to scores; or that
-    /// projection alone.
+    /// A classifier over the first row: an optional dense layer with tanh, and the projection to scores.
     fn scores_of_pairs(mut self, x: Slot) -> Result<Plan, ModelError> {
         if self.causal {
-            return Err(self.unsupported(
-                "models that look back only score pairs by a template of their own, which this build does not have",
-            ));
+            return Err(
+                self.unsupported("causal models score pairs with a prompt template, which this build does not support")
+            );
         }
         let width = self.plan.columns(x);
         let mut row = self.plan.pool(PoolingKind::Rank.pooling(), x);
@@ -50,7 +48,7 @@ impl Blocks<'_, '_> {
             row = self.plan.linear(row, output);
         } else if !self.tensors.has("cls.weight") {
             return Err(
-                self.unsupported("the file has no classifier (cls.weight, cls.output.weight), so it gives no scores")
+                self.unsupported("the file has no classifier (cls.weight, cls.output.weight), so it cannot score")
             );
         }
         self.finish(Head::Scores(row))

@@ -1,12 +1,12 @@
-//! Rotary positions: of a whole model, and of the layers that have others.
+//! Rotary position embeddings: a model's default, and those of layers with a window.
 
 use super::Blocks;
 use crate::model::ModelError;
 use crate::plan::{Rope, RopePairs, RopeScaling};
 
 impl Blocks<'_, '_> {
-    /// The rotation that the `rope.*` keys describe, with the divisors that the file has: longrope's for the context in force,
-    /// or those of Llama 3.1.
+    /// The rotation that the `rope.*` keys describe, with the file's frequency divisors: longrope's for the context length, or
+    /// those of Llama 3.1.
     pub fn rope(&mut self, pairs: RopePairs) -> Result<Rope, ModelError> {
         let count = self.hyper.rope_dimensions(self.keys)? / 2;
         let (long, short) = ("rope_factors_long.weight", "rope_factors_short.weight");
@@ -26,20 +26,20 @@ impl Blocks<'_, '_> {
         self.hyper.rope(self.keys, pairs, factors)
     }
 
-    /// The rotation that the `rope.*` keys describe, where no divisors belong to it.
+    /// The rotation that the `rope.*` keys describe, without frequency divisors.
     pub fn rope_without_factors(&mut self, pairs: RopePairs) -> Result<Rope, ModelError> {
         self.hyper.rope(self.keys, pairs, None)
     }
 
-    /// The rotation of layers with a window where theirs has a base of its own (`rope.freq_base_swa`) and is not stretched.
-    /// `base` is theirs where the file does not say.
+    /// The rotation of layers with a window: unscaled, with their own base (`rope.freq_base_swa`, by default `base`).
     pub fn windowed_rope(&self, rope: &Rope, base: f32) -> Result<Rope, ModelError> {
         let base = self.keys.positive("rope.freq_base_swa", base)?;
         Ok(Rope { base, scaling: RopeScaling::None, ..rope.clone() })
     }
 
-    /// How pairs lie where `rope.dimension_sections` parts them between time, height and width, which makes them halves. A
-    /// text's positions are the same in all three, so that nothing else is to be done; a fourth part would stand still.
+    /// Layout of the pairs: halves if `rope.dimension_sections` divides them between time, height and width, else `without`.
+    /// For text, positions are the same in all three sections, so that the layout is all that matters; a fourth section would
+    /// not be rotated.
     pub fn sectioned_pairs(&self, without: RopePairs) -> Result<RopePairs, ModelError> {
         let name = "rope.dimension_sections";
         let Some(sections) = self.keys.sections(name)? else { return Ok(without) };
@@ -50,7 +50,7 @@ impl Blocks<'_, '_> {
         let turning: usize = sections[..3].iter().sum();
         if sections[3] > 0 && pairs > turning {
             return Err(
-                self.unsupported(format!("{name} leaves pairs out of the rotation, which this build does not do"))
+                self.unsupported(format!("{name} excludes pairs from the rotation, which this build does not support"))
             );
         }
         Ok(RopePairs::Halves)

@@ -1,24 +1,24 @@
-//! The family of GPT-4o's and Tekken's pattern: words are cut where a capital follows a small letter, and take a contraction
-//! along.
+//! The family of GPT-4o's and Tekken's pattern: words are cut where an upper-case letter follows a lower-case one, and include
+//! a contraction.
 //!
 //! `[^\r\n\p{L}\p{N}]?B*C+S?|[^\r\n\p{L}\p{N}]?B+C*S?|\p{N}{1,digits}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`,
 //! where B is `[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]`, C is `[\p{Ll}\p{Lm}\p{Lo}\p{M}]` and S is `(?i:'s|'t|'re|'ve|'m|'ll|'d)`.
-//! These are the models' own patterns; llama.cpp comes near them with look-aheads that know ASCII's cases only.
+//! These are the models' own patterns; llama.cpp approximates them with look-aheads that only know the case of ASCII.
 
 use super::classes::{begins_cased, continues_cased, is_letter, is_line_end, is_number, is_other, is_space};
 use super::rules::{contraction, numbers, run, some, spaces};
 use super::scripts;
 
-/// What the patterns of the family differ in.
+/// How the patterns of the family differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cased {
-    /// Whether a word takes a contraction along.
+    /// Whether a word includes a following contraction.
     pub(super) contractions: bool,
-    /// How many digits a piece takes at most.
+    /// Maximum number of digits in a piece.
     pub(super) digits: usize,
-    /// Whether punctuation takes slashes along as it does line ends.
+    /// Whether punctuation includes following slashes, as it does line ends.
     pub(super) slashes: bool,
-    /// Whether runs of Han are pieces of their own, and no part of words (Kimi K2).
+    /// Whether runs of Han are separate pieces rather than part of words (Kimi K2).
     pub(super) han_apart: bool,
 }
 
@@ -26,7 +26,7 @@ pub(super) struct Cased {
 pub(super) const GPT_4O: Cased = Cased { contractions: true, digits: 3, slashes: true, han_apart: false };
 
 impl Cased {
-    /// Bytes of the match at the start of a text that begins with `first`: there always is one.
+    /// Bytes of the match at the start of a text that begins with `first`; there always is one.
     pub(super) fn matched(self, text: &str, first: char) -> usize {
         if self.is_han(first) {
             return run(text, |c| self.is_han(c));
@@ -51,7 +51,7 @@ impl Cased {
         }
     }
 
-    /// The two alternatives of a word, each with the leading character tried first.
+    /// The two alternatives for a word; each is tried with the optional leading character first.
     fn word(self, text: &str, first: char) -> Option<usize> {
         let leads = !is_line_end(first) && !is_letter(first) && !is_number(first);
         let lead = leads.then_some(first.len_utf8());
@@ -67,7 +67,7 @@ impl Cased {
         if small > 0 {
             return Some(large + small);
         }
-        // Given back until the last letter that may be either is the ending.
+        // Backtrack to the last letter that is in both classes.
         let (at, c) = text[..large].char_indices().rfind(|&(_, c)| self.continues(c))?;
         Some(at + c.len_utf8())
     }

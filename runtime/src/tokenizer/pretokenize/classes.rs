@@ -1,7 +1,7 @@
-//! Character classes of the pre-tokeniser patterns: `\p{L}`, `\p{N}`, `\p{P}`, `\s` and their kin.
+//! Character classes of the pre-tokeniser patterns: `\p{L}`, `\p{N}`, `\p{P}`, `\s` and related ones.
 //!
-//! They are Unicode's general categories, not the standard library's `is_alphabetic` (which also takes marks and
-//! some numbers). ASCII, nearly all text, is answered without the table.
+//! They are Unicode's general categories, not the standard library's `is_alphabetic` (which includes marks and some numbers).
+//! ASCII, the most frequent case, does not need the table.
 
 use unicode_general_category::{GeneralCategory as Category, get_general_category};
 
@@ -26,7 +26,7 @@ pub(super) enum Class {
     LineEnd,
     /// `\n`
     Newline,
-    /// Everything but what ends a word for BLOOM: `[^(\s|.,!?…。，、।۔،)]`
+    /// All characters except those that end a word in BLOOM: `[^(\s|.,!?…。，、।۔،)]`
     Unbroken,
     /// A list of ranges.
     Of(&'static [(char, char)]),
@@ -124,12 +124,12 @@ pub(super) fn is_punctuation_or_symbol(c: char) -> bool {
         )
 }
 
-/// `[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]`: what a word may begin with where case cuts.
+/// `[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]`: how a word can begin in patterns that cut by case.
 pub(super) fn begins_cased(c: char) -> bool {
     if c.is_ascii() { c.is_ascii_uppercase() } else { is_letter_or_mark(c) && !is_lowercase(c) }
 }
 
-/// `[\p{Ll}\p{Lm}\p{Lo}\p{M}]`: what a word may go on with where case cuts.
+/// `[\p{Ll}\p{Lm}\p{Lo}\p{M}]`: how a word can continue in patterns that cut by case.
 pub(super) fn continues_cased(c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_lowercase();
@@ -147,7 +147,7 @@ pub(super) fn is_space(c: char) -> bool {
     c.is_whitespace()
 }
 
-/// `[^\s\p{L}\p{N}]`: punctuation, symbols, marks, controls, and what Unicode has not assigned.
+/// `[^\s\p{L}\p{N}]`: punctuation, symbols, marks, controls, and unassigned code points.
 pub(super) fn is_other(c: char) -> bool {
     !is_space(c) && !is_letter(c) && !is_number(c)
 }

@@ -1,20 +1,19 @@
-//! Numbers in groups of three that are counted from their end, as people write thousands.
+//! Numbers in groups of three digits counted from the end, like thousands.
 
 use super::classes::{is_digit, is_number, is_word};
 
 /// How a pattern groups digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Groups {
-    /// AFMoE: all of `\p{N}+`, the first group being the short one.
+    /// AFMoE: all of `\p{N}+`; the first group may be shorter.
     Numbers,
-    /// Tiny Aya: `\d{1,3}(?=(?:\d{3})*\b)`. Digits that a letter follows stay with it.
+    /// Tiny Aya: `\d{1,3}(?=(?:\d{3})*\b)`. Digits followed by a letter are not cut.
     Words,
-    /// SuperBPE: `(?=(\d{3})+(?!\d))`, which matches places, not digits.
+    /// SuperBPE: `(?=(\d{3})+(?!\d))`, which matches positions, not digits.
     Places,
 }
 
-/// Calls `piece` with the pieces of `text`. It reads to the end of a number once, where a look-ahead would read it from each
-/// digit on.
+/// Calls `piece` with the pieces of `text`. Reads to the end of a number once, where a look-ahead would do so for each digit.
 pub(super) fn cut<'a>(groups: Groups, text: &'a str, piece: &mut impl FnMut(&'a str)) {
     let counts = if groups == Groups::Numbers { is_number } else { is_digit };
     let mut emit = |start: usize, end: usize| {

@@ -1,5 +1,5 @@
-//! The family of Llama 3's and Qwen 2's pattern: words with one leading character, groups of digits, punctuation with the line
-//! ends behind it, and white space up to its last line end.
+//! The family of Llama 3's and Qwen 2's pattern: words with an optional leading character, groups of digits, punctuation with
+//! the line ends that follow it, and white space up to its last line end.
 
 use super::classes::{is_letter, is_letter_or_mark, is_line_end, is_mark, is_number, is_other, is_space};
 use super::rules::{contraction, numbers, run, spaces};
@@ -7,28 +7,28 @@ use super::rules::{contraction, numbers, run, spaces};
 /// `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?LETTERS|\p{N}{1,digits}| ?[^\s\p{L}\p{N}]+BEHIND|\s*[\r\n]+|\s+(?!\S)|\s+`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Lines {
-    /// Whether English contractions are pieces of their own.
+    /// Whether English contractions are separate pieces.
     pub(super) contractions: bool,
-    /// What a word is made of.
+    /// What a word consists of.
     pub(super) letters: Letters,
-    /// How many digits a piece takes at most.
+    /// Maximum number of digits in a piece.
     pub(super) digits: usize,
-    /// What punctuation takes along.
+    /// What punctuation includes after it.
     pub(super) behind: Behind,
 }
 
-/// What a word is made of.
+/// What a word consists of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Letters {
     /// `\p{L}+`
     Plain,
-    /// `[\p{L}\p{M}]+`, and marks are no punctuation.
+    /// `[\p{L}\p{M}]+`; marks do not count as punctuation.
     WithMarks,
-    /// Words with one blank between them: `(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+`
+    /// Words with single spaces between them: `(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+`
     Phrases,
 }
 
-/// What punctuation takes along.
+/// What punctuation includes after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Behind {
     /// Nothing.
@@ -39,15 +39,15 @@ pub(super) enum Behind {
     OneLineEndOrSlash,
 }
 
-/// Llama 3's; the others change a part of it.
+/// Llama 3's; others are variations of it.
 pub(super) const LLAMA_3: Lines =
     Lines { contractions: true, letters: Letters::Plain, digits: 3, behind: Behind::LineEnds };
 
-/// Qwen 2's: each digit alone.
+/// Qwen 2's: single digits.
 pub(super) const QWEN_2: Lines = Lines { digits: 1, ..LLAMA_3 };
 
 impl Lines {
-    /// Bytes of the match at the start of a text that begins with `first`: there always is one.
+    /// Bytes of the match at the start of a text that begins with `first`; there always is one.
     pub(super) fn matched(self, text: &str, first: char) -> usize {
         if self.contractions
             && let Some(bytes) = contraction(text, true)

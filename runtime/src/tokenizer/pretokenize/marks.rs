@@ -1,5 +1,5 @@
-//! The family of DeepSeek V3's pattern: punctuation and symbols go with ASCII letters behind them, and numbers, controls and
-//! what Unicode has not assigned match nothing.
+//! The family of DeepSeek V3's pattern: ASCII punctuation joins ASCII letters that follow it, and numbers, controls and
+//! unassigned code points match nothing.
 
 use super::classes::{is_letter, is_letter_or_mark, is_line_end, is_punctuation_or_symbol, is_space};
 use super::rules::{run, spaces};
@@ -8,7 +8,7 @@ use super::rules::{run, spaces};
 /// `\s*[\r\n]+|\s+(?!\S)|\s+`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Marks {
-    /// `[\r\n]` in place of `\s*[\r\n]+`, and no line end goes with punctuation.
+    /// `[\r\n]` in place of `\s*[\r\n]+`, and punctuation does not include line ends.
     pub(super) single_lines: bool,
 }
 
@@ -19,7 +19,7 @@ impl Marks {
         if first.is_ascii_punctuation() && rest.starts_with(|c: char| c.is_ascii_alphabetic()) {
             return Some(1 + run(rest, |c| c.is_ascii_alphabetic()));
         }
-        // A leading mark is one of the word's letters as well.
+        // An optional leading mark needs no special case: it is in `[\p{L}\p{M}]`.
         if is_letter_or_mark(first) {
             return Some(run(text, is_letter_or_mark));
         }

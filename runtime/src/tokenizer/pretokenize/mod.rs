@@ -1,9 +1,9 @@
 //! Pre-tokenisers: how text is cut into words before byte-pair merges, none of which crosses a cut.
 //!
-//! A GGUF names its pre-tokeniser in `tokenizer.ggml.pre`. A name stands for a chain of patterns, each applied to the
-//! pieces of the one before (`names`). A name that is not in the table is an error: a wrong guess gives other tokens, and the
-//! model worse answers, with nothing to see. Names are those of llama.cpp (llama-vocab.cpp), and so are the patterns, but
-//! where llama.cpp's regex engine cannot run a model's own, which is then what stands here.
+//! A GGUF names its pre-tokeniser in `tokenizer.ggml.pre`. A name stands for a chain of patterns, each applied to the pieces of
+//! the one before (`names`). An unknown name is an error: a wrong guess would silently give different tokens and make the model
+//! worse. Names and patterns are those of llama.cpp (llama-vocab.cpp); where its regex engine cannot run a model's pattern and
+//! approximates it, the model's own is used.
 
 mod cased;
 pub(super) mod classes;
@@ -23,13 +23,13 @@ use rules::Rule;
 pub(super) struct PreTokenizer {
     names: &'static [&'static str],
     rules: &'static [Rule],
-    /// A word that is a token as it stands is taken whole, without merges.
+    /// A word that is a token is used as it is, without merges.
     pub(super) ignore_merges: bool,
-    /// A word of nothing but line ends is taken whole where it is a token.
+    /// The same for a word that consists of line ends only.
     pub(super) whole_line_ends: bool,
-    /// Whether a beginning-of-sequence token goes first where the metadata do not say.
+    /// Whether to prepend a beginning-of-sequence token if the metadata do not say.
     pub(super) add_bos: bool,
-    /// Whether words are written in the byte alphabet; else they are UTF-8 with `▁` for a space, as SentencePiece has them.
+    /// Whether words are written in the byte alphabet; otherwise they are UTF-8 with `▁` for a space, as in SentencePiece.
     pub(super) byte_level: bool,
 }
 
@@ -45,7 +45,7 @@ impl PreTokenizer {
         names.join(", ")
     }
 
-    /// Calls `word` with the words of `text` in order; together they are the text.
+    /// Calls `word` with the words of `text` in order; concatenated they give the text.
     pub(super) fn for_each_word<'a>(&self, text: &'a str, word: &mut dyn FnMut(&'a str)) {
         split(self.rules, text, word);
     }

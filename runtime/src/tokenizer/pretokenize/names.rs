@@ -1,4 +1,4 @@
-//! The names known in `tokenizer.ggml.pre`, by what they stand for.
+//! The known names in `tokenizer.ggml.pre`, and their rules.
 
 use super::PreTokenizer;
 use super::cased::{Cased, GPT_4O};
@@ -15,7 +15,7 @@ const DEEPSEEK_3: Rule = Rule::Marks(Marks { single_lines: false });
 const HAN_AND_KANA: Rule = Rule::Runs(Class::Of(scripts::HAN_AND_KANA));
 const TEKKEN: Cased = Cased { contractions: false, digits: 1, ..GPT_4O };
 
-/// A byte-level pre-tokeniser without further rules; the others change a part of it.
+/// A byte-level pre-tokeniser without special settings; others are variations of it.
 const fn plain(names: &'static [&'static str], rules: &'static [Rule]) -> PreTokenizer {
     PreTokenizer { names, rules, ignore_merges: false, whole_line_ends: false, add_bos: false, byte_level: true }
 }
@@ -53,7 +53,7 @@ pub(super) static KNOWN: &[PreTokenizer] = &[
         &["exaone-moe"],
         &[Rule::Lines(Lines { letters: Letters::Phrases, behind: Behind::OneLineEndOrSlash, ..QWEN_2 })],
     ),
-    // Groups of digits are cut before the pattern, so that white space before them is as at the end of a text.
+    // Digits are cut first, so that white space before them counts as being at the end of a text.
     PreTokenizer {
         ignore_merges: true,
         ..plain(&["minicpm5"], &[Rule::Numbers { most: 3 }, Rule::Lines(Lines { digits: usize::MAX, ..LLAMA_3 })])

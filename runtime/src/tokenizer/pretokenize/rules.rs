@@ -1,7 +1,7 @@
-//! The patterns that names stand for in chains: what each matches at the start of a text.
+//! The patterns of which pre-tokenisers are chains: what each matches at the start of a text.
 //!
-//! Every scanner looks at each character a bounded number of times, so a megabyte of spaces costs what a megabyte of prose
-//! costs, where a backtracking regex engine gives up or takes minutes. The tests hold every scanner against its pattern in a
+//! Every scanner looks at each character a bounded number of times, so a megabyte of spaces takes as long as a megabyte of
+//! prose, where a backtracking regex engine gives up or takes minutes. The tests compare every scanner with its pattern in a
 //! regex engine on random text.
 
 use super::cased::Cased;
@@ -10,7 +10,7 @@ use super::digits::{self, Groups};
 use super::lines::Lines;
 use super::marks::Marks;
 
-/// A pattern that cuts text into pieces: what it matches, and what lies between two matches.
+/// A pattern that cuts text into pieces: its matches, and the text between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rule {
     /// `[class]`
@@ -19,7 +19,7 @@ pub(super) enum Rule {
     Runs(Class),
     /// `\p{N}{1,most}`
     Numbers {
-        /// How many digits a piece takes at most.
+        /// Maximum number of digits in a piece.
         most: usize,
     },
     /// `\s?[class]+`
@@ -28,19 +28,19 @@ pub(super) enum Rule {
     AfterBlank(Class),
     /// GPT-2: `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
     Words,
-    /// Llama 3, Qwen 2 and their like.
+    /// Llama 3, Qwen 2 and similar ones.
     Lines(Lines),
-    /// GPT-4o, Tekken and their like.
+    /// GPT-4o, Tekken and similar ones.
     Cased(Cased),
-    /// DeepSeek V3 and its like.
+    /// DeepSeek V3 and similar ones.
     Marks(Marks),
     /// `[0-9][0-9][0-9]`
     ThreeDigits,
-    /// Numbers in groups counted from their end.
+    /// Numbers in groups of three digits counted from the end.
     Groups(Groups),
     /// `\s+$`
     TrailingSpace,
-    /// Jais 2, behind Llama 3's: pieces of white space without line ends, in powers of two.
+    /// Jais 2, after Llama 3's: white space without line ends, in pieces of powers of two.
     /// `\s{512}(?!\S)|\s{256}(?!\S)|\s{128}(?!\S)|…|\s{4}(?!\S)|\s{1,2}(?!\S)|\s{1}`
     PowersOfTwo,
     /// Chameleon: `<sentinel:[0-9]+>`
@@ -52,7 +52,7 @@ pub(super) enum Rule {
 }
 
 impl Rule {
-    /// Calls `piece` with the pieces of `text` in order; together they are the text.
+    /// Calls `piece` with the pieces of `text` in order; concatenated they give the text.
     pub(super) fn cut<'a>(self, text: &'a str, piece: &mut impl FnMut(&'a str)) {
         match self {
             Self::Groups(groups) => return digits::cut(groups, text, piece),
@@ -81,7 +81,7 @@ impl Rule {
         }
     }
 
-    /// Bytes of the match that begins where `text` does, at least one; `first` is its first character.
+    /// Bytes of the match at the start of `text`, at least one; `first` is its first character.
     fn matched(self, text: &str, first: char) -> Option<usize> {
         match self {
             Self::Each(class) => class.contains(first).then_some(first.len_utf8()),
@@ -97,7 +97,7 @@ impl Rule {
                 let digits = text.as_bytes().iter().take(3).filter(|b| b.is_ascii_digit());
                 (digits.count() == 3).then_some(3)
             }
-            // They look ahead without bounds, and have ways of their own.
+            // Unbounded look-ahead: handled in `cut`.
             Self::TrailingSpace | Self::PowersOfTwo | Self::Groups(_) => None,
             Self::Sentinel => {
                 let digits = text.strip_prefix("<sentinel:")?;
@@ -117,12 +117,12 @@ impl Rule {
     }
 }
 
-/// Bytes of the longest start of `text` whose characters are all in `class`.
+/// Bytes of the longest prefix of `text` whose characters are all in `class`.
 pub(super) fn run(text: &str, class: impl Fn(char) -> bool) -> usize {
     text.find(|c| !class(c)).unwrap_or(text.len())
 }
 
-/// A length that is a match, unless it is none.
+/// The length of a match, `None` for 0.
 pub(super) fn some(bytes: usize) -> Option<usize> {
     (bytes > 0).then_some(bytes)
 }
@@ -147,7 +147,7 @@ pub(super) fn numbers(text: &str, most: usize) -> Option<usize> {
     numbers.last().map(|(at, c)| at + c.len_utf8())
 }
 
-/// A run of a class, with the first character before it if that one `leads`.
+/// A run of a class, optionally after the character `first` if it `leads`.
 fn after(leads: bool, class: Class, text: &str, first: char) -> Option<usize> {
     let lead = first.len_utf8();
     let behind = if leads { run(&text[lead..], |c| class.contains(c)) } else { 0 };
@@ -164,8 +164,8 @@ pub(super) fn contraction(text: &str, any_case: bool) -> Option<usize> {
     }
 }
 
-/// `\s+(?!\S)|\s+` at the start of a text that begins with white space: the whole run at the end of the text;
-/// before a word all but its last character, which may belong to the word.
+/// `\s+(?!\S)|\s+` at the start of a text that begins with white space: the whole run if it ends the text, else all but its
+/// last character, which may belong to the next word.
 pub(super) fn spaces(text: &str) -> usize {
     let all = run(text, is_space);
     if all == text.len() {

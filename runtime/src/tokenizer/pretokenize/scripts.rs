@@ -1,6 +1,6 @@
-//! The scripts that pre-tokenisers name by ranges of code points, as their patterns write them.
+//! Scripts that pre-tokenisers name by ranges of code points, as in their patterns.
 
-/// Whether `c` is in one of the ranges, each from the first to the last of a pair, in ascending order.
+/// Whether `c` is in one of the ranges, which are inclusive and in ascending order.
 pub(super) fn contains(ranges: &[(char, char)], c: char) -> bool {
     let at = ranges.partition_point(|&(_, last)| last < c);
     ranges.get(at).is_some_and(|&(first, _)| first <= c)
@@ -9,7 +9,7 @@ pub(super) fn contains(ranges: &[(char, char)], c: char) -> bool {
 /// `[一-龥぀-ゟ゠-ヿ]`: DeepSeek V3.
 pub(super) static HAN_AND_KANA: &[(char, char)] = &[('\u{3040}', '\u{30FF}'), ('一', '龥')];
 
-/// `[一-龥ࠀ-一가-퟿]`: DeepSeek LLM and Coder. All from Samaritan to Han is in it.
+/// `[一-龥ࠀ-一가-퟿]`: DeepSeek LLM and Coder. Includes everything from Samaritan to Han.
 pub(super) static FAR_EAST: &[(char, char)] = &[('\u{800}', '龥'), ('\u{AC00}', '\u{D7FF}')];
 
 /// `[!-/:-~！-／：-～‘-‟　-。]`: DeepSeek LLM.
@@ -35,8 +35,8 @@ pub(super) static CHINESE_MARKS: &[(char, char)] = &[
 /// `[ㄅ-ㄯ]`: Youtu.
 pub(super) static BOPOMOFO: &[(char, char)] = &[('ㄅ', 'ㄯ')];
 
-/// `[一-鿿㐀-䶿豈-﫿぀-ゟ゠-ヿ･-ﾟ⼀-⿟เ-๿຀-໿ក-៿က-႟ꩠ-ꩿꧠ-꧿가-힯ᄀ-ᇿ]`: AFMoE. `豈` is U+F900, which text that has been
-/// normalised, llama.cpp's included, writes as U+8C48.
+/// `[一-鿿㐀-䶿豈-﫿぀-ゟ゠-ヿ･-ﾟ⼀-⿟เ-๿຀-໿ក-៿က-႟ꩠ-ꩿꧠ-꧿가-힯ᄀ-ᇿ]`: AFMoE. `豈` is U+F900, which
+/// normalised copies of the pattern, such as llama.cpp's, replace by U+8C48.
 pub(super) static WITHOUT_SPACES: &[(char, char)] = &[
     ('\u{E40}', '\u{EFF}'),
     ('\u{1000}', '\u{109F}'),
@@ -53,7 +53,7 @@ pub(super) static WITHOUT_SPACES: &[(char, char)] = &[
     ('\u{FF65}', '\u{FF9F}'),
 ];
 
-/// Han as Kimi K2 has it: the ideographs, their extensions A to F and the compatibility forms.
+/// Han as defined by Kimi K2: ideographs, extensions A to F, and compatibility forms.
 pub(super) static HAN: &[(char, char)] = &[
     ('\u{3400}', '\u{4DBF}'),
     ('\u{4E00}', '\u{9FFF}'),
@@ -63,10 +63,10 @@ pub(super) static HAN: &[(char, char)] = &[
     ('\u{2F800}', '\u{2FA1F}'),
 ];
 
-/// What BLOOM breaks words at, white space aside: `(|.,!?…。，、।۔،)`
+/// Characters at which BLOOM breaks words, besides white space: `(|.,!?…。，、।۔،)`
 pub(super) static BLOOM_BREAKS: &[char] = &['(', '|', '.', ',', '!', '?', '…', '。', '，', '、', '।', '۔', '،', ')'];
 
-/// The letters that have case, as DeepSeek LLM lists them: those of an older Unicode.
+/// Cased letters as listed by DeepSeek LLM, from an older version of Unicode.
 #[rustfmt::skip]
 pub(super) static CASED_LETTERS: &[(char, char)] = &[
     ('A', 'Z'), ('a', 'z'), ('\u{B5}', '\u{B5}'), ('\u{C0}', '\u{D6}'), ('\u{D8}', '\u{F6}'), ('\u{F8}', '\u{1BA}'),

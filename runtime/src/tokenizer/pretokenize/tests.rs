@@ -1,11 +1,11 @@
-//! Every scanner against its pattern in a regex engine, on text made to be awkward.
+//! Compares every scanner with its pattern in a regex engine, on adversarial text.
 
 use fancy_regex::Regex;
 
 use super::*;
 
-/// The patterns as the models have them, by the names that stand for them. llama.cpp's writing is followed but where it replaces
-/// what its regex engine cannot run.
+// The patterns of the models. They are written as in llama.cpp, except where it approximates what its regex engine cannot run.
+
 const WORDS: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 
 const CONTRACTIONS: &str = "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])";
@@ -15,7 +15,7 @@ const SPACES: &str = r"\s*[\r\n]+|\s+(?!\S)|\s+";
 const FAR_EAST: &str = r"[一-龥\u{800}-一가-\u{d7ff}]+";
 const HAN_AND_KANA: &str = r"[一-龥\u{3040}-\u{309f}\u{30a0}-\u{30ff}]+";
 
-/// Llama 3's pattern with other parts.
+/// Llama 3's pattern with some parts replaced.
 fn lines(contractions: &str, letters: &str, number: &str, marks: &str, spaces: &str) -> String {
     let parts = [contractions, letters, number, marks, spaces];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("|")
@@ -25,7 +25,7 @@ fn llama_3(number: &str) -> String {
     lines(CONTRACTIONS, LETTERS, number, MARKS, SPACES)
 }
 
-/// GPT-4o's pattern with other parts.
+/// GPT-4o's pattern with some parts replaced.
 fn cased(suffix: &str, number: &str, marks: &str) -> String {
     let (begin, go_on) = (r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]");
     format!(
@@ -44,7 +44,7 @@ fn deepseek_3(behind: &str, spaces: &str) -> String {
     )
 }
 
-/// Kimi K2's, in the writing of an engine that can leave Han out of a class.
+/// Kimi K2's, in the syntax of an engine that can exclude Han from a class.
 fn kimi() -> String {
     let han =
         r"\u{4e00}-\u{9fff}\u{3400}-\u{4dbf}\u{20000}-\u{2a6df}\u{2a700}-\u{2ebef}\u{f900}-\u{faff}\u{2f800}-\u{2fa1f}";
@@ -58,7 +58,7 @@ fn kimi() -> String {
     )
 }
 
-/// Which patterns each name stands for.
+/// The patterns of each name.
 fn patterns() -> Vec<(&'static [&'static str], Vec<String>)> {
     let one = |pattern: &str| vec![pattern.to_owned()];
     let many = |patterns: &[&str]| patterns.iter().map(|&pattern| pattern.to_owned()).collect::<Vec<_>>();
@@ -152,7 +152,7 @@ fn patterns() -> Vec<(&'static [&'static str], Vec<String>)> {
     ]
 }
 
-/// The pieces that a pattern cuts, text between matches being pieces too.
+/// The pieces that a pattern cuts; the text between matches counts, too.
 fn pieces_of_pattern<'a>(pattern: &Regex, text: &'a str) -> Vec<&'a str> {
     let (mut pieces, mut at) = (Vec::new(), 0);
     for found in pattern.find_iter(text) {
@@ -172,7 +172,7 @@ fn pieces_of_patterns<'a>(patterns: &[Regex], text: &'a str) -> Vec<&'a str> {
     })
 }
 
-/// Texts that mix what the patterns tell apart, and characters from all of Unicode.
+/// Texts that mix all cases that the patterns distinguish with characters from all of Unicode.
 fn awkward_texts(count: usize) -> impl Iterator<Item = String> {
     const SPECIMENS: [&str; 60] = [
         " ",
@@ -251,7 +251,7 @@ fn awkward_texts(count: usize) -> impl Iterator<Item = String> {
 }
 
 #[test]
-fn names_cut_as_their_patterns_do() {
+fn scanners_cut_like_their_patterns() {
     for (names, patterns) in patterns() {
         let patterns: Vec<_> = patterns.iter().map(|pattern| Regex::new(pattern).expect("a valid pattern")).collect();
         for text in awkward_texts(2_000) {
@@ -265,9 +265,9 @@ fn names_cut_as_their_patterns_do() {
     }
 }
 
-/// Every name, so that a new one is held against its pattern, too.
+/// Fails if a new name is added without a pattern to compare with.
 #[test]
-fn every_name_has_its_pattern_here() {
+fn every_name_is_compared_with_a_pattern() {
     let tested: Vec<_> =
         patterns().iter().flat_map(|(names, _)| names.iter().map(|name| PreTokenizer::by_name(name))).collect();
     for known in names::KNOWN {
@@ -277,7 +277,7 @@ fn every_name_has_its_pattern_here() {
 }
 
 #[test]
-fn ranges_are_in_order() {
+fn ranges_are_ascending_and_disjoint() {
     use scripts::*;
     for ranges in
         [HAN_AND_KANA, FAR_EAST, DEEPSEEK_MARKS, HANGUL, CHINESE_MARKS, BOPOMOFO, WITHOUT_SPACES, HAN, CASED_LETTERS]
@@ -288,7 +288,7 @@ fn ranges_are_in_order() {
 }
 
 #[test]
-fn every_character_is_classed_as_in_the_patterns() {
+fn character_classes_match_the_regex_engine() {
     let class = |pattern: &str| Regex::new(pattern).expect("a valid pattern");
     let (letter, number, mark, space) = (class(r"^\p{L}$"), class(r"^\p{N}$"), class(r"^\p{P}$"), class(r"^\s$"));
     for c in '\0'..=char::MAX {
@@ -308,7 +308,7 @@ fn words_of<'a>(name: &str, text: &'a str) -> Vec<&'a str> {
 }
 
 #[test]
-fn chains_cut_the_pieces_of_the_rule_before() {
+fn each_rule_of_a_chain_cuts_the_pieces_of_the_one_before() {
     let text = "I've 1234  apples\r\n\r\n";
     assert_eq!(words_of("gpt-2", text), ["I", "'ve", " 1234", " ", " apples", "\r\n\r\n"]);
     assert_eq!(words_of("smollm", text), ["I", "'ve", " ", "1", "2", "3", "4", " ", " apples", "\r\n\r\n"]);
@@ -318,7 +318,7 @@ fn chains_cut_the_pieces_of_the_rule_before() {
 }
 
 #[test]
-fn no_name_comes_twice() {
+fn names_are_unique() {
     let mut names: Vec<_> = names::KNOWN.iter().flat_map(|known| known.names).collect();
     names.sort_unstable();
     assert!(names.is_sorted_by(|a, b| a < b), "{names:?}");
@@ -326,9 +326,9 @@ fn no_name_comes_twice() {
     assert!(PreTokenizer::known_names().contains("smollm"));
 }
 
-/// What made other implementations give up or take minutes.
+/// Text on which backtracking engines give up or take minutes.
 #[test]
-fn long_runs_are_cut_in_one_go() {
+fn long_runs_are_cut_in_linear_time() {
     const BYTES: usize = 1 << 18;
     for unit in [" ", "\n", "\r\n", "\t", "a", "1", "!", "é", "中", " \n", "'", "a ", "\u{301}", "  a"] {
         let text = unit.repeat(BYTES / unit.len());

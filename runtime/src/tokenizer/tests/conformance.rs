@@ -1,4 +1,4 @@
-//! Hugging Face's tokenizers (`NAME.out`) and llama.cpp (`NAME.llama-cpp.json.gz`) on the same vocabularies.
+//! Comparison with Hugging Face's tokenizers (`NAME.out`) and llama.cpp (`NAME.llama-cpp.json.gz`) on the same vocabularies.
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -15,7 +15,7 @@ fn answers(name: &str) -> Value {
     serde_json::from_slice(&data(&format!("{name}.llama-cpp.json.gz"))).expect("sound JSON")
 }
 
-/// Holds a tokenizer against the ids that Hugging Face's have for each case of a file.
+/// Compares a tokenizer with Hugging Face's ids for each case of a file.
 fn compare_with_hugging_face(name: &str, tokenizer: &Tokenizer, cases: &str) {
     let cases = String::from_utf8(data(cases)).expect("UTF-8");
     let cases: Vec<_> = cases.split_terminator("\n__ggml_vocab_test__\n").collect();
@@ -37,13 +37,13 @@ fn hugging_face_cases() {
     }
 }
 
-/// Qwen 3.5's vocabulary is Qwen 2's with another name for the pre-tokeniser.
+/// Qwen 2's vocabulary with Qwen 3.5's pre-tokeniser.
 #[test]
 fn hugging_face_cases_of_qwen_3_5() {
     let bytes = vocabulary("qwen2");
     let key = b"tokenizer.ggml.pre".as_slice();
     let at = bytes.windows(key.len()).position(|window| window == key).expect("the key") + key.len();
-    // The type of the value (a string), its length, and it.
+    // The key is followed by the value's type (a string), its length, and the value.
     let value = at + 4..at + 4 + 8 + "qwen2".len();
     assert!(bytes[value.clone()].ends_with(b"qwen2"));
     let named = [&bytes[..value.start], &6_u64.to_le_bytes(), b"qwen35", &bytes[value.end..]].concat();
@@ -60,7 +60,7 @@ fn llama_cpp_ids() {
         assert!(cases.len() > 100);
         for case in cases {
             let text = case[0].as_str().expect("a text");
-            // llama.cpp makes a control token of any `</s>`, also where the file says that it is ordinary text.
+            // llama.cpp makes any `</s>` a control token, even if the file says that it is ordinary text.
             if text.contains("</s>") && !tokenizer.vocabulary.id("</s>").is_none_or(|id| tokenizer.is_control(id)) {
                 continue;
             }
@@ -94,7 +94,7 @@ fn llama_cpp_bytes_of_every_token() {
 
 #[test]
 fn llama_cpp_texts() {
-    // With the other two llama.cpp takes spaces before punctuation away (`clean_up_tokenization_spaces`).
+    // For the other two, llama.cpp removes spaces before punctuation (`clean_up_tokenization_spaces`).
     for name in ["llama-spm", "phi-3", "qwen2", "smollm2"] {
         let (tokenizer, answers) = (tokenizer(name), answers(name));
         let left_out = ids(&answers["pieces_left_out"]);
@@ -120,8 +120,8 @@ fn llama_cpp_roles() {
         let (tokenizer, answers) = (tokenizer(name), answers(name));
         let id = |key: &str| answers[key].as_u64().map(|id| id as TokenId);
         assert_eq!((tokenizer.bos(), tokenizer.eos()), (id("bos"), id("eos")), "{name}");
-        assert_eq!(tokenizer.adds_bos(), answers["add_bos"].as_bool().expect("a truth value"), "{name}");
-        // `</s>` that is no control token ends nothing here.
+        assert_eq!(tokenizer.adds_bos(), answers["add_bos"].as_bool().expect("a boolean"), "{name}");
+        // Unlike in llama.cpp, `</s>` is not an end token unless it is a control token.
         let is_text = |id: &TokenId| ids(&answers["pieces_left_out"]).contains(id) && !tokenizer.is_control(*id);
         let expected: Vec<_> = ids(&answers["end_tokens"]).into_iter().filter(|id| !is_text(id)).collect();
         assert_eq!(*tokenizer.end_tokens(), *expected, "{name}");

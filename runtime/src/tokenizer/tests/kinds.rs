@@ -1,4 +1,4 @@
-//! WordPiece and Unigram on vocabularies of a few tokens, and tokens that are too long.
+//! WordPiece and Unigram on tiny vocabularies, and overlong tokens.
 
 use satchel_gguf::{Array, Value};
 
@@ -15,7 +15,7 @@ fn unigram(scores: &[f32]) -> Vec<(&'static str, Value)> {
 
 const SCORES: [f32; 9] = [0.0, 0.0, 0.0, -2.0, -1.0, -3.0, -3.0, -2.5, -4.0];
 
-/// A table whose one rule is `A` -> the text at `start`.
+/// A table with one rule: `A` -> the text at `start`.
 fn charsmap(start: u32) -> Vec<u8> {
     let mut units = [0_u32; 0x42];
     units[0] = 1 << 10;
@@ -27,13 +27,13 @@ fn charsmap(start: u32) -> Vec<u8> {
 }
 
 #[test]
-fn the_best_way_through_a_text() {
+fn unigram_finds_the_segmentation_with_the_highest_score() {
     let mut entries = unigram(&SCORES);
     assert_eq!(encode(&open(&entries), "ab"), [7]);
     assert_eq!(encode(&open(&entries), "abab b"), [7, 7, 3, 6]);
     entries.push(("add_space_prefix", Value::Bool(true)));
     let tokenizer = open(&entries);
-    assert_eq!(encode(&tokenizer, "abxx c"), [4, 2, 3, 8], "unknown characters side by side are one");
+    assert_eq!(encode(&tokenizer, "abxx c"), [4, 2, 3, 8], "adjacent unknown characters are one token");
     assert_eq!(encode(&tokenizer, "ab  ab"), [4, 3, 4]);
     assert_eq!(tokenizer.encode("ab", true, false).expect("ids"), [4, 1]);
     assert_eq!(tokenizer.decode(&[4, 4], false), "ab ab");
@@ -42,14 +42,14 @@ fn the_best_way_through_a_text() {
 }
 
 #[test]
-fn normalisation_rules_are_the_models_own() {
+fn unigram_normalises_by_the_models_charsmap() {
     let mut entries = unigram(&SCORES);
     entries.push(("precompiled_charsmap", Value::Array(Array::U8(charsmap(0)))));
     assert_eq!(encode(&open(&entries), "Ac"), [7, 8]);
     entries.pop();
     entries.push(("precompiled_charsmap", Value::Array(Array::U8(charsmap(9)))));
     let missing = open(&entries).encode("A", false, false).expect_err("no such text").to_string();
-    assert!(missing.contains("precompiled_charsmap") && missing.contains("at 9"), "{missing}");
+    assert!(missing.contains("precompiled_charsmap") && missing.contains("to 9"), "{missing}");
     for damaged in [vec![1], vec![255; 64], vec![3, 0, 0, 0, 1, 2, 3, 4], charsmap(0)[..8].to_vec()] {
         let line = error(&unigram(&SCORES), "precompiled_charsmap", Value::Array(Array::U8(damaged)));
         assert!(line.contains("precompiled_charsmap") && !line.contains('\n'), "{line}");
@@ -57,17 +57,17 @@ fn normalisation_rules_are_the_models_own() {
 }
 
 #[test]
-fn scores_that_are_none_are_refused() {
+fn nan_scores_are_refused() {
     let mut scores = SCORES;
     scores[4] = f32::NAN;
     let line = error(&unigram(&SCORES), "scores", Value::Array(Array::F32(scores.to_vec())));
     assert!(line.contains("the score of token 4 is NaN"), "{line}");
     scores[4] = f32::NEG_INFINITY;
-    assert_eq!(encode(&open(&unigram(&scores)), "ab"), [7], "the lowest there is");
+    assert_eq!(encode(&open(&unigram(&scores)), "ab"), [7], "the lowest possible score");
 }
 
 #[test]
-fn words_are_taken_apart_from_their_start() {
+fn wordpiece_matches_words_greedily_from_their_start() {
     let entries = [
         ("model", text("bert")),
         ("tokens", texts(&["[UNK]", "[CLS]", "[SEP]", "▁ab", "c", "▁.", "▁中"])),
@@ -85,7 +85,7 @@ fn words_are_taken_apart_from_their_start() {
 }
 
 #[test]
-fn tokens_too_long_to_be_searched_for_are_refused() {
+fn overlong_tokens_are_refused() {
     let kinds: Vec<i32> = (0..257).map(|id| if id == 256 { 3 } else { 1 }).collect();
     let of = |bytes: usize| [byte_level(&[&"a".repeat(bytes)], &[]), vec![("token_type", types(&kinds))]].concat();
     assert_eq!(encode(&open(&of(1024)), &"a".repeat(2049)), [256, 256, 97]);

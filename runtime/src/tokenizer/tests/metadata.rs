@@ -1,4 +1,4 @@
-//! What a file may say wrongly, and what follows from what it says.
+//! Invalid metadata, and how valid metadata determine behaviour.
 
 use satchel_gguf::{Array, GgufWriter, Metadata, Value};
 
@@ -19,7 +19,7 @@ pub(super) fn types(types: &[i32]) -> Value {
     Value::Array(Array::I32(types.to_vec()))
 }
 
-/// Entries by name, `tokenizer.ggml.` left out; a later one takes the place of an earlier one.
+/// Entries by name without `tokenizer.ggml.`; a later entry replaces an earlier one.
 pub(super) fn metadata(entries: &[(&str, Value)]) -> Metadata {
     let mut all: Vec<(String, Value)> = Vec::new();
     for (name, value) in entries {
@@ -57,7 +57,7 @@ pub(super) fn open(entries: &[(&str, Value)]) -> Tokenizer {
     Tokenizer::from_gguf(&metadata(entries)).expect("a tokenizer")
 }
 
-/// The error of opening `base` with one entry more.
+/// The error of opening `base` with one more entry.
 pub(super) fn error(base: &[(&'static str, Value)], name: &'static str, value: Value) -> String {
     let mut entries = base.to_vec();
     entries.push((name, value));
@@ -69,7 +69,7 @@ pub(super) fn encode(tokenizer: &Tokenizer, text: &str) -> Vec<TokenId> {
 }
 
 #[test]
-fn what_is_not_known_is_named() {
+fn unknown_kinds_and_pre_tokenisers_are_refused_with_the_known_ones() {
     let base = byte_level(&[], &[]);
     let unknown = error(&base, "pre", text("my-own"));
     assert!(unknown.contains("\"my-own\"") && unknown.contains("smollm") && unknown.contains("qwen2"), "{unknown}");
@@ -80,7 +80,7 @@ fn what_is_not_known_is_named() {
 }
 
 #[test]
-fn a_missing_pre_tokeniser_is_told() {
+fn a_missing_pre_tokeniser_gives_a_warning() {
     let mut base = byte_level(&[], &[]);
     assert_eq!(open(&base).warning(), None);
     base.retain(|(name, _)| *name != "pre");
@@ -90,7 +90,7 @@ fn a_missing_pre_tokeniser_is_told() {
 }
 
 #[test]
-fn arrays_that_do_not_fit_are_refused() {
+fn invalid_entries_are_refused_with_their_key() {
     let base = byte_level(&["ab"], &["a b"]);
     let cases = [
         ("token_type", types(&[1; 256]), "tokenizer.ggml.token_type has 256 elements, but there are 257 tokens"),
@@ -132,8 +132,8 @@ fn models_without_text_open() {
 }
 
 #[test]
-fn merges_beyond_the_vocabulary_do_no_harm() {
-    // "abc" is no token: its letters; (x, y) are merged though "xy" is none, as a step to "xyz".
+fn merges_whose_result_is_not_a_token_are_harmless() {
+    // "abc" is not a token, so its letters are used; (x, y) merge although "xy" is not a token, as a step to "xyz".
     let tokenizer = open(&byte_level(&["ab", "xyz"], &["a b", "ab c", "x y", "xy z", "a b"]));
     assert_eq!(encode(&tokenizer, "ab"), [256]);
     assert_eq!(encode(&tokenizer, "abc"), [97, 98, 99]);
@@ -142,14 +142,14 @@ fn merges_beyond_the_vocabulary_do_no_harm() {
 }
 
 #[test]
-fn a_byte_without_a_letter_is_left_out() {
+fn a_byte_without_a_letter_is_dropped() {
     let entries =
         [("model", text("gpt2")), ("pre", text("gpt-2")), ("tokens", texts(&["a"])), ("merges", texts::<&str>(&[]))];
     assert_eq!(encode(&open(&entries), "abä a"), [0, 0]);
 }
 
 #[test]
-fn ids_out_of_range_stand_for_nothing() {
+fn ids_out_of_range_decode_to_nothing() {
     for tokenizer in [open(&byte_level(&[], &[])), open(&spm(&[]))] {
         for id in [256, 1 << 20, u32::MAX] {
             assert!(tokenizer.token_bytes(id, true).is_empty() && tokenizer.token_text(id).is_empty());
@@ -159,7 +159,7 @@ fn ids_out_of_range_stand_for_nothing() {
 }
 
 #[test]
-fn beginning_and_end() {
+fn begin_and_end_tokens_are_added_as_the_metadata_say() {
     let mut entries = byte_level(&["<s>", "</s>"], &[]);
     entries.extend([("bos_token_id", Value::U32(256)), ("eos_token_id", Value::U32(257))]);
     assert_eq!(open(&entries).encode("a", true, false).expect("ids"), [97]);
@@ -167,7 +167,7 @@ fn beginning_and_end() {
     assert_eq!(open(&entries).encode("a", true, false).expect("ids"), [256, 97, 257]);
     assert_eq!(open(&entries).encode("", true, false).expect("ids"), [256, 257]);
     assert_eq!(open(&entries).encode("a", false, false).expect("ids"), [97]);
-    // Llama 3's pre-tokeniser brings it along, but only where there is such a token.
+    // Llama 3's pre-tokeniser implies a begin token, if there is one.
     let llama = byte_level(&["<s>"], &[]).into_iter().chain([("pre", text("llama-bpe"))]).collect::<Vec<_>>();
     assert!(!open(&llama).adds_bos());
     let with_bos: Vec<_> = llama.into_iter().chain([("bos_token_id", Value::U32(256))]).collect();
@@ -175,7 +175,7 @@ fn beginning_and_end() {
 }
 
 #[test]
-fn what_ends_a_generation() {
+fn end_tokens_are_found_by_key_and_text() {
     let names = ["</s>", "<|im_end|>", "<|end|>", "<eos>"];
     let mut entries = byte_level(&names, &[]);
     let mut kinds = vec![1; 260];
@@ -193,12 +193,12 @@ fn what_ends_a_generation() {
 }
 
 #[test]
-fn special_tokens_that_take_white_space() {
+fn some_special_tokens_strip_white_space() {
     let phi = spm(&[("<|end|>", 0.0, 3), ("<|user|>", 0.0, 4), ("▁", -1.0, 1), ("a", -2.0, 1), ("\n", -3.0, 1)]);
     let named: Vec<_> = phi.iter().cloned().chain([("general.name", text("Phi-3 mini"))]).collect();
     assert_eq!(encode(&open(&phi), "<|end|>\n a"), [3, 5, 7, 5, 6]);
     assert_eq!(encode(&open(&named), "<|end|>\n a"), [3, 5, 6]);
-    assert_eq!(encode(&open(&named), "<s> a"), [1, 5, 5, 6], "not this one");
+    assert_eq!(encode(&open(&named), "<s> a"), [1, 5, 5, 6], "`<s>` does not strip");
 
     let mut jina = byte_level(&["<mask>"], &[]);
     let kinds: Vec<i32> = (0..257).map(|id| if id == 256 { 3 } else { 1 }).collect();
@@ -207,7 +207,7 @@ fn special_tokens_that_take_white_space() {
 }
 
 #[test]
-fn special_tokens_only_where_asked_for() {
+fn control_tokens_are_recognised_only_if_requested() {
     let mut entries = byte_level(&["<c>", "<u>", "<c><c>"], &[]);
     let mut kinds = vec![1; 259];
     (kinds[256], kinds[257], kinds[258]) = (3, 4, 3);
@@ -219,9 +219,8 @@ fn special_tokens_only_where_asked_for() {
     assert_eq!(&*tokenizer.token_bytes(257, false), b"<u>");
 }
 
-/// A token that is user-defined and no control token is one wherever it is written, as in plain text.
 #[test]
-fn user_defined_tokens_whoever_writes_them() {
+fn user_defined_tokens_are_recognised_in_any_piece() {
     let mut entries = byte_level(&["<c>", "<u>", "<u><c>"], &[]);
     let kinds: Vec<i32> =
         (0..259).map(|id| [3, 4, 3].get(usize::wrapping_sub(id, 256)).copied().unwrap_or(1)).collect();
@@ -235,21 +234,21 @@ fn user_defined_tokens_whoever_writes_them() {
     assert_eq!(encode(&[("<u", false), ("><c>", true)]), [257, 256]);
     assert_eq!(encode(&[("<c><u>", false)]), [60, 99, 62, 257]);
     assert_eq!(encode(&[("<u><c>", true)]), [258]);
-    assert_eq!(encode(&[("<u>", false), ("<c>", true)]), [257, 256], "the longer one is not wholly the template's");
+    assert_eq!(encode(&[("<u>", false), ("<c>", true)]), [257, 256], "the longer one overlaps user text");
 }
 
 #[test]
-fn spm_without_a_token_for_a_byte() {
+fn spm_uses_the_unknown_token_for_bytes_without_a_token() {
     let bytes = spm(&[("▁", -1.0, 1), ("<0xC3>", 0.0, 6), ("<0xA4>", 0.0, 6)]);
-    assert_eq!(encode(&open(&bytes), "ä?"), [3, 4, 5, 0], "bytes, and unknown where there is none");
+    assert_eq!(encode(&open(&bytes), "ä?"), [3, 4, 5, 0], "byte tokens, or the unknown token");
     let mut without_unknown = spm(&[("▁", -1.0, 1)]);
     without_unknown.retain(|(name, _)| *name != "tokens");
     without_unknown.push(("tokens", texts(&["<unk>", "<s>", "</s>", "▁"])));
-    assert_eq!(encode(&open(&without_unknown), "ä"), [3, 0, 0], "id 0 is unknown where the file does not say");
+    assert_eq!(encode(&open(&without_unknown), "ä"), [3, 0, 0], "the unknown token is 0 by default");
 }
 
 #[test]
-fn spm_merges_across_words_where_a_token_does() {
+fn spm_merges_across_words_if_a_token_spans_them() {
     let tokens = [("▁", -9.0, 1), ("a", -9.0, 1), ("b", -9.0, 1), ("▁b", -2.0, 1)];
     let across = [("a▁", -1.0, 1), ("a▁b", -1.0, 1)];
     assert_eq!(encode(&open(&spm(&tokens)), "a b"), [3, 4, 6]);
@@ -257,22 +256,22 @@ fn spm_merges_across_words_where_a_token_does() {
 }
 
 #[test]
-fn spm_space_in_front() {
+fn spm_adds_and_removes_a_leading_space() {
     let mut entries = spm(&[("▁", -1.0, 1), ("a", -2.0, 1), ("▁a", 0.0, 1)]);
     let tokenizer = open(&entries);
     assert_eq!(encode(&tokenizer, "a"), [5]);
     assert!(encode(&tokenizer, "").is_empty());
     assert_eq!(tokenizer.decode(&[5, 5], false), "a a");
-    assert_eq!(tokenizer.decode(&[1, 5], false), " a", "behind another token it is a space like any other");
+    assert_eq!(tokenizer.decode(&[1, 5], false), " a", "after another token it is an ordinary space");
     entries.push(("add_space_prefix", Value::Bool(false)));
     let tokenizer = open(&entries);
     assert_eq!(encode(&tokenizer, "a"), [4]);
     assert_eq!(tokenizer.decode(&[5], false), " a");
 }
 
-/// Whatever a damaged file says, it opens or is refused; and what opens can be used.
+/// A damaged file either opens and can be used, or is refused.
 #[test]
-fn damage_does_no_more_than_an_error() {
+fn damaged_metadata_never_panic() {
     let bases = [
         byte_level(&["ab", "<|im_end|>", "abc"], &["a b", "ab c"]),
         spm(&[("▁", -1.0, 1), ("a", -2.0, 1), ("<0x0A>", 0.0, 6), ("<|u|>", 0.0, 4)]),
@@ -299,5 +298,5 @@ fn damage_does_no_more_than_an_error() {
             }
         }
     }
-    assert!(opened > 100 && refused > 10, "{opened} opened, {refused} refused: the test tests nothing");
+    assert!(opened > 100 && refused > 10, "{opened} opened, {refused} refused: the test does not cover both");
 }

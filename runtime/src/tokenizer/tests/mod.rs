@@ -1,5 +1,5 @@
-//! The tokenizer against the answers of others, on whole vocabularies of real models (tests/data/tokenizers), and
-//! against damaged metadata.
+//! Compares the tokenizer with other implementations on complete vocabularies of real models (tests/data/tokenizers), and feeds
+//! it damaged metadata.
 
 mod conformance;
 mod kinds;

@@ -1,4 +1,4 @@
-//! What holds for any text.
+//! Round trips through encoding and decoding.
 
 use super::*;
 
@@ -24,10 +24,10 @@ fn byte_level_round_trip() {
     }
 }
 
-/// Vocabularies that lose something: SentencePiece's write a space and `▁` alike, some have no letter for bytes that hardly any
-/// text has, and Unigram and BERT normalise. What they keep, they keep.
+/// Lossy vocabularies: SentencePiece does not distinguish a space from `▁`, some have no letter for bytes that are very rare in
+/// text, and Unigram and BERT normalise. Other text survives.
 #[test]
-fn round_trip_of_what_a_vocabulary_can_say() {
+fn lossy_vocabularies_round_trip_representable_text() {
     let text = "Hello there, 12 apples;  naïve Ünïcode and 中文 text";
     for name in ["llama-spm", "phi-3", "falcon", "starcoder"] {
         let tokenizer = tokenizer(name);
