@@ -167,7 +167,8 @@ fn what_cannot_be_quantised_is_refused_and_nothing_is_left() {
         quantize(&scratch.path(input), &out, "Q8_0", &[]).refused(1, &[input, part]);
     }
     quantize(&scratch.path("q4.gguf"), &out, "Q8_0", &[]).refused(1, &["q4.gguf", "Q4_0", "--allow-requantize"]);
-    for (value, ty, part) in [(f32::NAN, "Q4_K_M", "NaN is no weight"), (f32::NEG_INFINITY, "F16", "-inf is no weight")]
+    for (value, ty, part) in
+        [(f32::NAN, "Q4_K_M", "NaN is not a weight"), (f32::NEG_INFINITY, "F16", "-inf is not a weight")]
     {
         with_weight(&scratch, value);
         quantize(&changed, &out, ty, &[]).refused(1, &["changed.gguf", "blk.3.ffn_up.weight, row 2", part]);

@@ -1,6 +1,6 @@
-//! `satchel template`: what a conversation becomes before it is tokenised.
+//! `satchel template`: renders a conversation to the text that is tokenised.
 //!
-//! Prints the rendering and nothing else, not even a line break at its end, so that it can be compared byte for byte.
+//! Prints exactly the rendering, without a trailing newline, so that it can be compared byte for byte.
 
 use std::path::PathBuf;
 
@@ -21,14 +21,14 @@ use crate::tokenizer::Tokenizer;
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// A JSON object with `messages`, and if wanted `tools` and `add_generation_prompt` (false unless given); its other
+    /// A JSON object with `messages`, and optionally `tools` and `add_generation_prompt` (false unless given); its other
     /// keys are variables of the template; - reads stdin
     #[arg(long, value_name = "FILE.json")]
     messages: PathBuf,
-    /// A Jinja file to render in place of the model's template; needs no model then
+    /// A Jinja file to render in place of the model's template; with it, no model is needed
     #[arg(long, value_name = "FILE.jinja")]
     template: Option<PathBuf>,
-    /// The time that the template sees, for a rendering that stays the same [default: now]
+    /// The time that the template sees, for a reproducible rendering [default: now]
     #[arg(long, value_name = "YYYY-MM-DD HH:MM:SS")]
     now: Option<String>,
 }
@@ -67,7 +67,7 @@ fn find_template(args: &Args) -> Result<ChatTemplate, Failure> {
     }
 }
 
-/// Reads the object and takes out what is no variable.
+/// Reads the object; keys without a meaning of their own are variables.
 fn read_request(path: &std::path::Path) -> Result<RenderRequest, Failure> {
     let text = read_text(path)?;
     let name = if path == std::path::Path::new("-") { "stdin".to_owned() } else { path.display().to_string() };
