@@ -80,7 +80,7 @@ fn what_is_wrong_is_one_line() {
         (
             "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
             good,
-            "the chat template was stopped: it does not come to an end",
+            "the chat template was stopped: it runs without end",
         ),
     ] {
         let printed = render(template, object).failed(1);
