@@ -53,7 +53,7 @@ export const checks = {
     assert.equal(await ground(), light);
     await page.reload();
     assert.equal(await ground(), light);
-    await button(page, "Theme of the system").click();
+    await button(page, "System theme").click();
     assert.equal(await ground(), dark);
     await page.emulateMedia({ colorScheme: "light" });
   },
