@@ -61,7 +61,7 @@ pub(super) fn admit(app: &App) -> Result<(), ApiError> {
     let engine = &app.session.engine;
     if engine.running() + engine.waiting() >= app.session.facts.parallel + app.max_waiting {
         let message =
-            format!("{} requests are waiting already, the most this server takes; try again soon", app.max_waiting);
+            format!("{} requests are waiting already, the most this server allows; try again soon", app.max_waiting);
         return Err(ApiError::new(503, message).code("overloaded"));
     }
     Ok(())
