@@ -26,7 +26,7 @@ fn a_line_is_a_message_and_only_answers_are_on_stdout() {
     let scratch = Scratch::new();
     let printed = stories_chat(&scratch, &["-n", "8"], "Once upon a time\n\n/stats\nThe end.\n");
     let notices: Vec<&str> = printed.stderr.lines().collect();
-    assert_eq!(notices[0], "(stopped at the most tokens an answer may have)");
+    assert_eq!(notices[0], "(stopped at the answer's limit of tokens)");
     assert!(notices[1].starts_with("context: ") && notices[1].ends_with(" of 512 tokens"), "{}", notices[1]);
     assert!(notices[3].starts_with("last answer: 8 tokens; "), "{}", notices[3]);
     assert_eq!(printed.ok().lines().count(), 2);
@@ -47,7 +47,7 @@ fn conversations_are_undone_repeated_saved_and_loaded() {
     let answers: Vec<&str> = stdout.lines().collect();
     assert_eq!(answers.len(), 3, "{answers:?}");
     assert_eq!(answers[0], answers[1], "the same question at temperature 0");
-    let stopped = "(stopped at the most tokens an answer may have)";
+    let stopped = "(stopped at the answer's limit of tokens)";
     let expected = [
         "there is nothing to take back",
         "there is nothing to answer again yet",

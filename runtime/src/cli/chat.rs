@@ -271,7 +271,7 @@ impl Chat {
         match answer.finished.as_ref().map(|finished| &finished.reason) {
             _ if answer.interrupted && answer.text.is_empty() => notice!("(stopped; the message is taken back)"),
             _ if answer.interrupted => notice!("(stopped)"),
-            Some(StopReason::MaxTokens) => notice!("(stopped at the most tokens an answer may have)"),
+            Some(StopReason::MaxTokens) => notice!("(stopped at the answer's limit of tokens)"),
             Some(StopReason::ContextFull) => {
                 notice!("(the context of {context} tokens is full: the answer stops here; /undo or /clear makes room)");
             }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::model_args::ModelArgs;
 use super::out::notice;
-use super::template_args::{read_template, stands_in};
+use super::template_args::{built_in_notice, read_template};
 use super::text_input::read_text;
 use super::{Failure, out};
 use crate::chat::{ChatTemplate, RenderRequest};
@@ -54,7 +54,7 @@ fn find_template(args: &Args) -> Result<ChatTemplate, Failure> {
             let tokenizer = tokenizer.as_ref().ok_or_else(|| failed("there is no tokenizer"))?;
             let (template, built_in) = chat_template(&source.gguf.metadata, tokenizer);
             if let Some(name) = built_in {
-                notice!("satchel: {}", stands_in(name));
+                notice!("satchel: {}", built_in_notice(name));
             }
             match template {
                 Err(_) if !source.gguf.metadata.contains("tokenizer.chat_template") => {

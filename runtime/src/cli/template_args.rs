@@ -26,7 +26,7 @@ impl TemplateArgs {
         if let Some(path) = &self.chat_template {
             session.template = Ok(read_template(path, Some(&session.tokenizer))?);
         } else if let Some(name) = session.built_in_template {
-            notice!("satchel: {}", stands_in(name));
+            notice!("satchel: {}", built_in_notice(name));
         }
         session.special_in_user_text = self.special_in_user_text;
         Ok(())
@@ -34,8 +34,8 @@ impl TemplateArgs {
 }
 
 /// The notice about a built-in template.
-pub fn stands_in(name: &str) -> String {
-    format!("the model has no chat template; the built-in {name:?}, which its tokens tell, stands in for it")
+pub fn built_in_notice(name: &str) -> String {
+    format!("the model has no chat template; using the built-in {name:?}, which matches its special tokens")
 }
 
 /// Reads a template from a file; the begin and end tokens' texts come from the tokenizer, if any.

@@ -8,7 +8,7 @@ use satchel_container::Settings;
 use serde_json::{Value, json};
 
 use super::Failure;
-use super::template_args::stands_in;
+use super::template_args::built_in_notice;
 use crate::chat::RenderRequest;
 use crate::plan::CacheType;
 use crate::session::embedding::{EmbeddingModel, is_embedding_model};
@@ -47,7 +47,7 @@ pub(super) fn try_model(
     let session = Session::from_source(source, &options)?;
     let mut notes: Vec<String> = Vec::new();
     notes.extend(session.template.as_ref().err().cloned());
-    notes.extend(session.built_in_template.map(stands_in));
+    notes.extend(session.built_in_template.map(built_in_notice));
     notes.extend(context_note(&session));
     if session.tokenizer.require_text().is_ok() {
         notes.extend(stop_note(&session));

@@ -14,7 +14,7 @@ use super::shown::shown_on_one_line;
 /// The manifest's `packed_by`.
 pub(super) const PACKED_BY: &str = concat!("satchel ", env!("CARGO_PKG_VERSION"));
 
-/// What is to be written.
+/// A plan, and how to write its files.
 pub(super) struct Writing<'a> {
     pub(super) plan: &'a Plan,
     /// The file that programs are taken from.
