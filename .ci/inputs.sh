@@ -1,23 +1,23 @@
-# Sourced by .ci/run: which long checks need no second run, since nothing that they are about has changed.
+# Sourced by .ci/run: which long checks can be left out because their input files have not changed since they passed.
 #
-# A group of files has a fingerprint, the SHA-256 of their names and contents. Where a long check has passed, .ci/run writes
-# the fingerprint into .ci/passed, which is committed with the change; where that one is found again, the check is left out.
-# So a clone without history can tell. Of what was never recorded a run says that it is not checked, until SATCHEL_PLATFORMS=all
-# has checked it once.
+# The fingerprint of a group of files is the SHA-256 of their names and contents. When a long check passes, .ci/run writes its
+# group's fingerprint to .ci/passed, which is committed with the change; while the fingerprint stays the same, the check is left
+# out. This works in a clone without history. A group that has no line there is reported as NOT CHECKED, until
+# SATCHEL_PLATFORMS=all has checked it once.
 
-# What each long check is about.
+# The input files of each long check.
 files_of() {
     case $1 in
-    # The programs for other platforms: what makes them, and what packs, finds and takes apart what they carry.
+    # The programs for other platforms: the code and scripts that build them, and those that pack and read their payload.
     platforms)
         set -- packer runtime/container runtime/build.rs runtime/windows runtime/src/own_file.rs runtime/src/cli/console.rs \
             tools/release.sh tools/platforms tests/platforms.rs tests/universal.rs tests/wine
         ;;
     dependencies) set -- Cargo.toml Cargo.lock ;;
-    # Whatever compiles or runs elsewhere, under valgrind or under the fuzzer: every change of the programs' sources.
+    # All sources of the programs, for the checks that compile them for other platforms or run them under valgrind or the fuzzer.
     types | valgrind | fuzz) set -- runtime packer tests/fuzz tests/valgrind.sh tools/platforms Cargo.lock ;;
     neon) set -- runtime/compute/src runtime/compute/Cargo.toml tools/neon.sh ;;
-    *) echo "inputs.sh: there is no group $1" >&2; return 1 ;;
+    *) echo "inputs.sh: unknown group $1" >&2; return 1 ;;
     esac
     git ls-files -z --cached --others --exclude-standard -- "$@" | sort -z
 }
@@ -28,17 +28,17 @@ fingerprint() {
     done | sha256sum | cut -d ' ' -f 1
 }
 
-# Whether this state of the group has passed before.
+# Whether the check has passed with the group's current files.
 has_passed() {
     grep -qxF "$1 $(fingerprint "$1")" .ci/passed 2>/dev/null
 }
 
-# Whether any state of the group has.
+# Whether the check has ever passed.
 was_recorded() {
     grep -q "^$1 " .ci/passed 2>/dev/null
 }
 
-# Records that it has.
+# Records that the check has passed with the group's current files.
 record_pass() {
     local kept
     kept=$(grep -v "^$1 " .ci/passed 2>/dev/null || true)

@@ -1,18 +1,18 @@
-# Sourced by .ci/run: stages with their times. Each prints its own when it ends, and a table of all of them comes last,
-# whether the run passed or not. Processor time counts programs that have ended, those in the background included.
+# Sourced by .ci/run: stages with their times. Each stage prints its times when it ends, and a table of all of them comes last,
+# whether the run passed or not. CPU time counts programs that have exited, including those in the background.
 
 stage=
 table=
 times_file=$(mktemp)
 
-# Sets `processor`: seconds of processor time of all programs that this shell has waited for. Neither a pipe nor `$(…)` would
-# do, which are another shell.
+# Sets `processor` to the CPU seconds of all programs that this shell has waited for. `times` writes to a file because a pipe or
+# `$(…)` would run it in a subshell, which has waited for none.
 count_processor() {
     times >"$times_file"
     processor=$(awk 'NR == 2 { gsub(/[ms]/, " "); print int($1 * 60 + $2 + $3 * 60 + $4) }' "$times_file")
 }
 
-# Begins a stage, and ends the one before.
+# Begins a stage; ends the previous one.
 begin() {
     end_stage
     stage=$*
@@ -27,7 +27,7 @@ end_stage() {
     count_processor
     local wall=$((SECONDS - begun)) used=$((processor - begun_processor))
     table+=$(printf '%6d  %9d   %s' "$wall" "$used" "$stage${1:-}")$'\n'
-    printf -- '--- %s: %d s, of a processor %d s\n' "$stage" "$wall" "$used"
+    printf -- '--- %s: %d s, %d s of CPU time\n' "$stage" "$wall" "$used"
     stage=
 }
 
@@ -38,7 +38,7 @@ finish() {
     [ -z "$left" ] || kill $left 2>/dev/null || true
     if [ "$status" = 0 ]; then end_stage; else end_stage ": FAILED"; fi
     rm -f "$times_file"
-    printf '\n wall s  processor s   stage\n%s%6d               all\n' "$table" "$SECONDS"
+    printf '\nwall s      CPU s   stage\n%s%6d              all\n' "$table" "$SECONDS"
     exit "$status"
 }
 trap finish EXIT

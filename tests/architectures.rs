@@ -1,6 +1,7 @@
-//! Every architecture against llama.cpp: logits of tiny models with random weights, whatever the table and the chunks.
+//! Every architecture against llama.cpp: logits of tiny models with random weights, on every kernel table and in several
+//! chunk sizes.
 //!
-//! In this process, by the library: a program for each model, table and way of prefilling would take minutes to start.
+//! Calls the library in this process: starting the executable for each combination would take minutes.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +14,7 @@ use serde::Deserialize;
 
 use crate::support;
 
-/// A model, and what llama.cpp answers.
+/// A model, and llama.cpp's logits for it.
 #[derive(Deserialize)]
 struct Reference {
     model: String,
@@ -31,7 +32,7 @@ fn references() -> Vec<Reference> {
     serde_json::from_slice(&manifest).expect("the manifest is JSON")
 }
 
-/// Logits of all tokens, `chunk` of them a step.
+/// Logits of all tokens, prefilled `chunk` at a time.
 fn logits(path: &Path, kernels: &'static Kernels, tokens: &[TokenId], chunk: usize) -> Result<Vec<f32>, OpenError> {
     let source = ModelSource::open(Some(path))?;
     let loaded = load_model(&source, Compute { kernels, threads: 2, cache: Default::default() }, None)?;
@@ -50,7 +51,7 @@ fn nmse(found: &[f32], expected: &[f32]) -> f64 {
     pairs.clone().map(|(a, b)| (a - b).powi(2)).sum::<f64>() / pairs.map(|(_, b)| b * b).sum::<f64>()
 }
 
-/// What is wrong with a model, if anything.
+/// Checks one model on one table; the error says what is wrong.
 fn fault(reference: &Reference, kernels: &'static Kernels) -> Result<(), String> {
     let path = folder().join(&reference.model);
     let expected = std::fs::read(folder().join(&reference.logits)).expect("the logits");

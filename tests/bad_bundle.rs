@@ -1,4 +1,4 @@
-//! What goes wrong when packing, and with packed files: each is one line, and leaves nothing behind.
+//! Failures of packing, and of packed files: each is one line on stderr, and leaves no files behind.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -13,11 +13,11 @@ use satchel_gguf::{Gguf, GgufWriter, Value};
 use crate::pack::sparse_model;
 use crate::support::{Printed, SATCHEL, Scratch, output, satchel, skip, stories};
 
-/// How the tests of bundles look at a failure.
+/// Assertions about a command that failed.
 pub(crate) trait Refused {
-    /// Asserts this status and one line on stderr, by the program, that contains all of `parts`.
+    /// Asserts this exit status and a single line on stderr that contains all of `parts`.
     fn refused(self, code: i32, parts: &[&str]);
-    /// The same with status 1 behind the progress of `verify`.
+    /// As `refused(1, …)`, ignoring the progress lines of `verify`.
     fn refused_with(self, parts: &[&str]);
 }
 
@@ -39,7 +39,7 @@ impl Refused for Printed {
     }
 }
 
-/// The names in a folder, sorted.
+/// The names in the scratch folder, sorted.
 pub(crate) fn names(scratch: &Scratch) -> Vec<String> {
     let entries = scratch.folder().read_dir().unwrap();
     let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -47,7 +47,7 @@ pub(crate) fn names(scratch: &Scratch) -> Vec<String> {
     names
 }
 
-/// A shell of the system in a mount namespace of its own, where a test may mount; `None` where that is not allowed.
+/// A shell in its own mount namespace; `None` if this user may not mount.
 fn mount_shell() -> Option<Command> {
     for flags in [&["-m"][..], &["-rm"]] {
         let works = Command::new("unshare").args(flags).args(["sh", "-c", "mount -t tmpfs none /mnt"]).output();
@@ -73,9 +73,9 @@ fn packed(scratch: &Scratch) -> (std::path::PathBuf, Vec<u8>, Bundle) {
     (path, bytes, bundle)
 }
 
-/// No hash covers what lies between the program and the model.
+/// No hash covers the gap between the program and the model, so it must be zeros.
 #[test]
-fn a_gap_that_is_not_empty_is_damage() {
+fn a_nonzero_gap_is_damage() {
     let scratch = Scratch::new();
     let (path, mut bytes, bundle) = packed(&scratch);
     let header = bundle.model_entries()[0].offset - directory::local_header_bytes("model.gguf");
@@ -89,7 +89,7 @@ fn a_gap_that_is_not_empty_is_damage() {
 }
 
 #[test]
-fn what_cannot_be_packed_is_refused_before_anything_is_written() {
+fn invalid_input_is_refused_before_anything_is_written() {
     let scratch = Scratch::new();
     let out = scratch.path("out");
     let model = fs::read(stories()).unwrap();
@@ -162,13 +162,13 @@ fn an_output_that_exists_needs_force_and_an_input_is_never_replaced() {
     assert_eq!(names(&scratch), ["model.gguf", "out", "same.gguf"]);
 }
 
-/// Runs `pack` of the small model to `here/out` after `prepare` in a mount namespace, in the folder `scratch`.
+/// Packs the small model to `here/out` in a mount namespace, after running `prepare` there.
 fn pack_mounted(scratch: &Scratch, prepare: &str) -> Option<Printed> {
     run_mounted(scratch, prepare, "\"$1\" pack \"$2\" -q -o here/out")
 }
 
-/// Runs a shell command after `prepare` in a mount namespace; $1 is the program, $2 the small model. What is in `here`
-/// afterwards is written to `listing`. `None`: this user may not mount.
+/// Runs a shell command in a mount namespace, after `prepare`; $1 is the program, $2 the small model. Afterwards, `listing`
+/// has the contents of `here`. `None` if this user may not mount.
 pub(crate) fn run_mounted(scratch: &Scratch, prepare: &str, command: &str) -> Option<Printed> {
     let mut shell = mount_shell()?;
     let script = format!("exec 3>listing\n{prepare}\n({command}) || code=$?\nls -A here >&3\nexit ${{code:-0}}");
@@ -178,7 +178,7 @@ pub(crate) fn run_mounted(scratch: &Scratch, prepare: &str, command: &str) -> Op
 }
 
 #[test]
-fn a_full_file_system_is_told_before_anything_is_written() {
+fn a_full_file_system_is_detected_before_anything_is_written() {
     let scratch = Scratch::new();
     match pack_mounted(&scratch, "mount -t tmpfs -o size=2m none here") {
         Some(run) => run.refused(1, &["no space for here/out", "MB are free"]),
@@ -200,7 +200,7 @@ fn a_read_only_folder_is_named() {
 #[test]
 fn a_write_that_fails_halfway_leaves_nothing() {
     let scratch = Scratch::new();
-    // Files may have 4 MB: less than the program, so the first write beyond fails.
+    // A file size limit of 4 MB: less than the program, so a write fails midway.
     let script = "trap '' XFSZ; ulimit -f 8000; exec \"$1\" pack \"$2\" -q -o out";
     let mut shell = Command::new("sh");
     shell.args(["-c", script, "sh", SATCHEL]).arg(stories()).current_dir(scratch.folder()).stdin(Stdio::null());
@@ -217,7 +217,7 @@ pub(crate) fn signal(child: &Child, name: &str) {
 fn an_interrupted_pack_leaves_nothing_behind() {
     let scratch = Scratch::new();
     let model = scratch.path("endless.gguf");
-    // 64 GB of zeros, which take no room: packing them takes a minute.
+    // 64 GB of zeros, as a sparse file: packing it takes a minute.
     sparse_model(&model, 150);
     for (name, code) in [("INT", Some(130)), ("TERM", Some(130)), ("KILL", None)] {
         for force in [false, true] {
@@ -238,13 +238,13 @@ fn an_interrupted_pack_leaves_nothing_behind() {
             let sent = Instant::now();
             stderr.read_to_string(&mut said).unwrap();
             assert_eq!(child.wait().unwrap().code(), code, "{name}: {said}");
-            assert!(sent.elapsed() < Duration::from_secs(10), "{name} is heard at once");
+            assert!(sent.elapsed() < Duration::from_secs(10), "{name} must end it at once");
             assert!(code.is_none() || said.ends_with("satchel: interrupted: nothing was left behind\n"), "{said}");
             if force {
-                assert_eq!(fs::read_to_string(&out).unwrap(), "before", "what was there stays");
+                assert_eq!(fs::read_to_string(&out).unwrap(), "before", "the old file must stay");
                 fs::remove_file(&out).unwrap();
             }
-            // Where no file can do without a name, SIGKILL leaves one that the next pack of this name removes.
+            // Without O_TMPFILE, SIGKILL leaves a temporary file, which the next pack to this path removes.
             if names(&scratch) != ["endless.gguf"] {
                 assert_eq!(name, "KILL");
                 skip("nothing left behind by SIGKILL", "the temporary folder's file system has no O_TMPFILE");
@@ -280,7 +280,7 @@ fn a_flipped_byte_anywhere_is_found() {
     }
     flip(model.offset as usize - 40).refused_with(&["the local header of entry model.gguf"]);
 
-    // A damaged model is not taken out either, nor is a damaged program put in front of another model.
+    // A damaged model is not unpacked, and a damaged program is not used to pack another model.
     flip(model.offset as usize + 5000);
     let out = scratch.path("out");
     let unpack: [&OsStr; 5] = ["unpack".as_ref(), damaged.as_os_str(), "-q".as_ref(), "-o".as_ref(), out.as_os_str()];
@@ -293,7 +293,7 @@ fn a_flipped_byte_anywhere_is_found() {
 }
 
 #[test]
-fn a_file_that_was_cut_short_is_told_from_one_without_a_model() {
+fn a_truncated_file_is_distinguished_from_one_without_a_model() {
     let scratch = Scratch::new();
     let (_, bytes, bundle) = packed(&scratch);
     let cut = scratch.path("cut");

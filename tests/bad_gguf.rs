@@ -1,4 +1,4 @@
-//! GGUF files that are wrong in one place: each is rejected with its own line and exit status 1, using little memory.
+//! GGUF files with a single defect: each is rejected with its own message and exit status 1, using little memory.
 
 use std::path::Path;
 use std::process::Command;
@@ -25,7 +25,7 @@ fn assert_line(bytes: &[u8], words: &str) {
 }
 
 /// A small valid model file.
-fn sound() -> Vec<u8> {
+fn valid() -> Vec<u8> {
     let mut writer = GgufWriter::new();
     writer.set("general.architecture", Value::String("llama".into()));
     writer.tensor("a.weight", &[32, 2], TensorType::Q8_0).expect("whole blocks");
@@ -66,7 +66,7 @@ fn a_model_cut_off_anywhere_is_refused() {
 }
 
 #[test]
-fn other_files_are_called_what_they_are() {
+fn other_file_formats_are_recognised() {
     assert_line(b"PK\x03\x04 and so on", "not a GGUF file: it is a zip archive");
     assert_line(b"<!DOCTYPE html><html></html>", "web page");
     assert_line(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull");
@@ -83,7 +83,7 @@ fn other_versions_are_named() {
         (4, "GGUF version 4 is not known here"),
         (3u32.swap_bytes(), "a big-endian GGUF (version 3)"),
     ] {
-        let mut file = sound();
+        let mut file = valid();
         file[4..8].copy_from_slice(&version.to_le_bytes());
         assert_line(&file, words);
     }
@@ -110,10 +110,10 @@ fn unknown_block_types_are_named() {
     assert_line(&with_tensors(&[("t", &[32], 1000, 0)]), "tensor 't' has block type 1000, which is not known here");
 }
 
-/// Address space for a run on a bad file: enough to start, far less than what the files below claim.
+/// Address space for a run on a bad file: enough to start, far less than the sizes declared in the files below.
 const ADDRESS_SPACE_KIB: u64 = 512 * 1024;
 
-/// Runs `inspect` with so little address space that trusting a claimed size would abort it.
+/// Runs `inspect` with so little address space that allocating a declared size would abort it.
 #[cfg(unix)]
 fn inspect_confined(path: &Path, address_space_kib: u64) -> support::Printed {
     let script = format!("ulimit -v {address_space_kib} && exec \"$0\" inspect --no-hash \"$1\"");
@@ -125,8 +125,8 @@ fn inspect_confined(path: &Path, address_space_kib: u64) -> support::Printed {
 fn absurd_counts_and_lengths_cost_no_memory() {
     let scratch = Scratch::new();
     let path = scratch.path("absurd.gguf");
-    // The limit works: the valid file can be read within it, and nothing within a hundredth of it.
-    std::fs::write(&path, sound()).expect("a scratch file");
+    // The limit works: a valid file can be read within it, but not within a hundredth of it.
+    std::fs::write(&path, valid()).expect("a scratch file");
     inspect_confined(&path, ADDRESS_SPACE_KIB).ok();
     assert_ne!(inspect_confined(&path, ADDRESS_SPACE_KIB / 100).code, Some(0));
 
@@ -173,15 +173,15 @@ fn absurd_counts_and_lengths_cost_no_memory() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_large_file_of_empty_claims_costs_no_memory() {
-    // 8 GiB that take no disk space: every count below is covered by existing bytes, all of them zero.
+fn large_counts_in_a_sparse_file_cost_no_memory() {
+    // A sparse file of 8 GiB: the declared counts fit its size, and all their bytes are zero.
     let scratch = Scratch::new();
     let path = scratch.path("sparse.gguf");
     let mut head = Vec::new();
     build::head(&mut head, 3, 1 << 18, 1 << 16);
     std::fs::write(&path, head).expect("a scratch file");
     let file = std::fs::OpenOptions::new().write(true).open(&path).expect("the scratch file");
-    file.set_len(8 << 30).expect("the file system knows sparse files");
+    file.set_len(8 << 30).expect("the file system supports sparse files");
     // The mapping itself takes address space too.
     let line = inspect_confined(&path, (8 << 20) + ADDRESS_SPACE_KIB).failed(1);
     assert!(line.contains("the metadata key '' is there twice"), "{line}");
@@ -216,9 +216,9 @@ fn a_part_under_another_name_says_which_part_it_is() {
     }
 }
 
-/// Counts in a header that allocations could be sized by.
+/// Metadata counts that could size an allocation.
 #[test]
-fn counts_beyond_reason_cost_no_memory() {
+fn absurd_layer_counts_cost_no_memory() {
     let scratch = Scratch::new();
     let model = scratch.path("deep.gguf");
     let mut writer = GgufWriter::new();
@@ -229,7 +229,7 @@ fn counts_beyond_reason_cost_no_memory() {
     let bytes = writer.layout().expect("a sound file").to_bytes(&[&[0; 2048]]).expect("memory can be written");
     std::fs::write(&model, bytes).expect("a scratch file");
     let (model, out) = (model.to_str().expect("UTF-8"), scratch.path("out.gguf"));
-    // Half a gigabyte of address space; an array with this many numbers takes 17.
+    // Half a gigabyte of address space; an array of this length takes 17.
     let limited = |arguments: &[&str]| {
         let mut command = Command::new("prlimit");
         output(command.args(["--as=536870912", SATCHEL]).args(arguments), b"")

@@ -1,4 +1,4 @@
-//! `satchel bench`: one row a model, the same figures as JSON, and perplexity as `satchel perplexity` has it.
+//! `satchel bench`: one row per model, the same figures as JSON, and the same perplexity as `satchel perplexity`.
 
 use serde_json::Value;
 
@@ -52,7 +52,7 @@ fn a_table_has_a_row_for_each_model() {
 }
 
 #[test]
-fn json_has_the_same_and_adds_up() {
+fn json_has_the_same_figures_and_they_add_up() {
     let scratch = Scratch::new();
     let [model, small, text] = files(&scratch);
     let windows = ["-f", &text, "--context", "64", "--bytes", "600"];
@@ -79,7 +79,7 @@ fn json_has_the_same_and_adds_up() {
 }
 
 #[test]
-fn memory_is_the_most_that_any_test_took() {
+fn memory_is_the_peak_over_all_tests() {
     let model = stories().into_os_string().into_string().expect("UTF-8");
     let printed = satchel(&["bench", "-p", "200", "-n", "4", "-r", "1", "--json", &model]).ok();
     let reports: Vec<Value> = serde_json::from_str(&printed).expect("JSON");
@@ -89,7 +89,7 @@ fn memory_is_the_most_that_any_test_took() {
 }
 
 #[test]
-fn a_line_for_each_test_says_what_it_was_measured_on() {
+fn jsonl_has_a_line_per_test_with_its_settings() {
     let model = stories().into_os_string().into_string().expect("UTF-8");
     let printed = satchel(&[&SHORT[..], &["-m", &model, "-d", "32", "-o", "jsonl", "-t", "1"]].concat()).ok();
     let lines: Vec<Value> = printed.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
@@ -99,7 +99,7 @@ fn a_line_for_each_test_says_what_it_was_measured_on() {
 }
 
 #[test]
-fn a_model_that_is_not_there_is_told_before_any_is_measured() {
+fn a_missing_model_is_reported_before_any_is_measured() {
     let model = stories().into_os_string().into_string().expect("UTF-8");
     let printed = satchel(&[&SHORT[..], &[&model, "missing.gguf"]].concat());
     assert_eq!(printed.stdout, "");

@@ -37,8 +37,8 @@ fn logits(scratch: &Scratch, model: &str, table: &str) -> Option<Vec<f32>> {
     Some(bytes.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().expect("four bytes"))).collect())
 }
 
-/// Tables differ by f32 rounding. Occasionally that moves an activation to the next of its 127 levels, which changes what follows
-/// as much as quantising does: some 1e-4 of the power. A wrong reader differs by about all of it.
+/// Tables differ by f32 rounding. Occasionally that moves a quantised activation by one of its 127 levels, with an effect on
+/// the order of quantisation error: some 1e-4 of the logits' power. A wrong kernel is off by about the whole power.
 #[test]
 fn every_block_type_gives_the_same_logits_on_every_table() {
     let scratch = Scratch::new();

@@ -25,7 +25,7 @@ fn model(scratch: &Scratch) -> PathBuf {
 const BLOCK_BYTES: u64 = 64 * 2 * 2 * (2 * 34 + 2 * 18);
 
 #[test]
-fn what_cannot_be_is_refused() {
+fn unsupported_types_are_refused() {
     let scratch = Scratch::new();
     let small = stories().into_os_string().into_string().expect("UTF-8");
     // Heads of 8 elements, but blocks of 32.
@@ -42,7 +42,7 @@ fn what_cannot_be_is_refused() {
 }
 
 #[test]
-fn the_types_of_a_packed_file_hold_where_flags_are_silent() {
+fn a_packed_files_types_apply_unless_a_flag_overrides_them() {
     let scratch = Scratch::new();
     let (model, packed) = (model(&scratch), scratch.path("packed"));
     let mut arguments: Vec<OsString> = vec!["pack".into(), model.into(), "-o".into(), packed.clone().into()];
@@ -66,11 +66,11 @@ fn the_types_of_a_packed_file_hold_where_flags_are_silent() {
     assert_eq!(first["choices"][0]["text"], second["choices"][0]["text"]);
     drop(server);
     let plain = Served::run(Command::new(&packed).args(["--no-browser", "--cache-type-k", "f16"]));
-    assert_eq!(types(&plain), ["F16", "Q4_0"], "flags win");
+    assert_eq!(types(&plain), ["F16", "Q4_0"], "the flag overrides");
 }
 
 #[test]
-fn memory_is_foretold_and_told_with_the_types() {
+fn memory_is_predicted_and_reported_with_the_types() {
     let scratch = Scratch::new();
     let model = model(&scratch).into_os_string().into_string().expect("UTF-8");
     let types = ["--cache-type-k", "q8_0", "--cache-type-v", "q4_0"];

@@ -1,4 +1,4 @@
-//! Weights against the hash that they were packed with: before the first answer with `--check`, after it without.
+//! Checking the weights against their packed hash: before the first answer with `--check`, after it without.
 
 use std::path::{Path, PathBuf};
 
@@ -26,7 +26,7 @@ fn packed(scratch: &Scratch) -> [PathBuf; 2] {
 const DAMAGED: &str = "model.gguf does not match its SHA-256, the weights are damaged: get the file again";
 
 #[test]
-fn a_check_that_was_asked_for_comes_before_the_answer() {
+fn with_check_the_weights_are_verified_before_the_answer() {
     let scratch = Scratch::new();
     let [good, flipped] = packed(&scratch);
     let run = |model: &Path| satchel(&["run", "-m", text(model), "--check", "--raw", "Once", "-n", "2"]);
@@ -42,7 +42,7 @@ fn a_check_that_was_asked_for_comes_before_the_answer() {
 }
 
 #[test]
-fn without_it_a_server_finds_out_after_its_first_answer() {
+fn without_check_a_server_detects_damage_after_its_first_answer() {
     let scratch = Scratch::new();
     let [good, flipped] = packed(&scratch);
     let ask = json!({"prompt": "Once", "max_tokens": 2});
@@ -58,7 +58,7 @@ fn without_it_a_server_finds_out_after_its_first_answer() {
     let server = Served::start(&flipped, &[]);
     assert_eq!(server.post("/v1/completions", &ask).status, 200);
     server.until("the damage is found", |health| health["weights"] == "damaged");
-    // The page shows what a refusal says.
+    // The page shows this message.
     let line = server.post("/v1/completions", &ask).error(503, None, Some("model_damaged"));
     assert!(line.ends_with(DAMAGED), "{line}");
 }

@@ -26,7 +26,7 @@ fn a_line_is_a_message_and_only_answers_are_on_stdout() {
     let scratch = Scratch::new();
     let printed = stories_chat(&scratch, &["-n", "8"], "Once upon a time\n\n/stats\nThe end.\n");
     let notices: Vec<&str> = printed.stderr.lines().collect();
-    assert_eq!(notices[0], "(stopped at the most tokens an answer may have)");
+    assert_eq!(notices[0], "(stopped at the answer's limit of tokens)");
     assert!(notices[1].starts_with("context: ") && notices[1].ends_with(" of 512 tokens"), "{}", notices[1]);
     assert!(notices[3].starts_with("last answer: 8 tokens; "), "{}", notices[3]);
     assert_eq!(printed.ok().lines().count(), 2);
@@ -47,7 +47,7 @@ fn conversations_are_undone_repeated_saved_and_loaded() {
     let answers: Vec<&str> = stdout.lines().collect();
     assert_eq!(answers.len(), 3, "{answers:?}");
     assert_eq!(answers[0], answers[1], "the same question at temperature 0");
-    let stopped = "(stopped at the most tokens an answer may have)";
+    let stopped = "(stopped at the answer's limit of tokens)";
     let expected = [
         "there is nothing to take back",
         "there is nothing to answer again yet",
@@ -80,13 +80,13 @@ fn conversations_are_undone_repeated_saved_and_loaded() {
 }
 
 #[test]
-fn bytes_that_are_no_text_are_refused_and_the_conversation_goes_on() {
+fn invalid_utf_8_is_refused_and_the_conversation_goes_on() {
     let scratch = Scratch::new();
     let template = scratch.path("plain.jinja");
     std::fs::write(&template, "{% for m in messages %}{{ m.content }} {% endfor %}").unwrap();
     let mut command = Command::new(SATCHEL);
     command.args(["chat", "-m", text(&stories()), "--chat-template", text(&template), "-n", "3"]);
-    // A byte-order mark before the first line is no part of it.
+    // A byte-order mark before the first line is stripped.
     let printed = output(&mut command, b"\xef\xbb\xbf/system Be kind.\na\xffb\n/system\n");
     let notices: Vec<&str> = printed.stderr.lines().collect();
     assert_eq!(notices, ["the system prompt is set", "(this was not UTF-8 text; it was not sent)", "Be kind."]);
@@ -97,7 +97,7 @@ fn bytes_that_are_no_text_are_refused_and_the_conversation_goes_on() {
     assert_eq!(loaded.stderr, "taken back: Hi\n");
 }
 
-/// A chat in a terminal of its own; `None` where there is no way to one.
+/// A chat in its own pseudo-terminal; `None` without a `script` program.
 fn in_terminal(options: &str) -> Option<Running> {
     if Command::new("script").arg("--version").output().is_err() {
         support::skip("the chat in a terminal", "there is no `script` program (Debian: bsdutils)");
@@ -121,7 +121,7 @@ fn a_terminal_loses_no_pasted_line_and_survives_a_stray_byte() {
     for _ in 0..3 {
         chat.wait_for("the system prompt is set");
     }
-    // Lines behind a message that is being answered are not lost either.
+    // Lines typed while a message is being answered are not lost either.
     chat.send(b"Once upon\r/system four\r/system\r");
     chat.wait_for("the system prompt is set");
     chat.wait_for("four\r\n");
@@ -132,14 +132,14 @@ fn a_terminal_loses_no_pasted_line_and_survives_a_stray_byte() {
     chat.send(b"\x04");
     assert_eq!(chat.child.wait().expect("it ends").code(), Some(0));
 
-    // What cannot be kept is said before the first line, not at it.
+    // An unusable history file is reported before the first line.
     let Some(mut chat) = in_terminal(&format!("{options} --history {}", text(&history))) else { return };
     chat.wait_for("its folder does not exist: make it first");
     assert_eq!(chat.child.wait().expect("it ends").code(), Some(1));
 }
 
 #[test]
-fn a_full_context_is_said_and_the_message_taken_back() {
+fn a_message_that_does_not_fit_is_taken_back_with_a_notice() {
     let scratch = Scratch::new();
     let long = "one two three four five six seven eight nine ten ".repeat(5);
     let file = scratch.path("talk.json");
@@ -156,7 +156,7 @@ fn a_full_context_is_said_and_the_message_taken_back() {
 }
 
 #[test]
-fn what_is_wrong_at_the_start_is_one_line() {
+fn errors_at_startup_are_one_line() {
     let scratch = Scratch::new();
     let mut plain = Command::new(SATCHEL);
     plain.args(["chat", "-m", text(&stories())]);
@@ -168,7 +168,7 @@ fn what_is_wrong_at_the_start_is_one_line() {
     let refusing = scratch.path("refusing.jinja");
     std::fs::write(&refusing, "{{ raise_exception('Say please.') }}").unwrap();
     let printed = stories_chat(&scratch, &["--chat-template", text(&refusing)], "x\n");
-    // clap takes a flag once; the second one is refused, not ignored.
+    // A repeated flag is refused by clap, not ignored.
     assert_eq!(printed.code, Some(2));
     let mut command = Command::new(SATCHEL);
     command.args(["chat", "-m", text(&stories()), "--chat-template", text(&refusing)]);
@@ -177,7 +177,7 @@ fn what_is_wrong_at_the_start_is_one_line() {
     assert_eq!(printed.ok(), "");
 }
 
-/// A program whose output is read as it comes.
+/// A running program whose output is read as it arrives.
 struct Running {
     child: Child,
     output: Receiver<Vec<u8>>,
@@ -210,7 +210,7 @@ impl Running {
         stdin.write_all(bytes).and_then(|()| stdin.flush()).expect("it reads its input");
     }
 
-    /// Waits until `text` has come since the last wait.
+    /// Waits until `text` has been printed since the last wait.
     #[track_caller]
     fn wait_for(&mut self, text: &str) {
         let end = Instant::now() + Duration::from_secs(120);
@@ -253,20 +253,20 @@ fn an_interrupt_ends_the_answer_and_not_the_program() {
 #[cfg(unix)]
 fn in_a_terminal_lines_are_edited_and_ctrl_c_stops_an_answer() {
     let Some(model) = smollm2() else { return };
-    // util-linux's `script` gives it a terminal of its own.
+    // `script` runs it in a pseudo-terminal.
     if Command::new("script").arg("--version").output().is_err() {
         return support::skip("the chat in a terminal", "there is no `script` program (Debian: bsdutils)");
     }
     let scratch = Scratch::new();
     let history = scratch.path("history");
-    // `exec`: a shell that stays in between takes the Ctrl-C of the terminal too, and some then end with 130 themselves.
+    // `exec`: an intermediate shell would receive the terminal's Ctrl-C, too, and some then exit with 130 themselves.
     let line = format!("exec {SATCHEL} chat -m {} --temp 0 --history {}", text(&model), text(&history));
     let mut script = Command::new("script");
     let mut chat = Running::start(script.env("SHELL", "/bin/sh").args(["-q", "-e", "-c", &line, "/dev/null"]));
     chat.wait_for("/help lists the commands.");
     chat.wait_for("> ");
     chat.send(b"Tell me a very long story about a dragon.\r");
-    // What is typed comes back as an echo; this comes with the answer, whatever its words.
+    // Input is echoed, so wait for something that only the answer contains.
     chat.wait_for(" the ");
     chat.send(b"\x03");
     chat.wait_for("(stopped)");

@@ -1,4 +1,4 @@
-//! `satchel run`: only the answer on stdout, prompts from everywhere, clean ends.
+//! `satchel run`: only the answer on stdout, prompts from arguments and stdin, clean exits.
 
 use std::io::Read;
 use std::path::Path;
@@ -16,13 +16,13 @@ fn run(model: &Path, arguments: &[&str], input: &str) -> crate::support::Printed
     output(&mut command, input.as_bytes())
 }
 
-/// What llama.cpp writes after "Once upon a time", greedy, 120 tokens.
+/// llama.cpp's continuation of "Once upon a time", greedy, 120 tokens.
 const STORY: &str = ", there was a little girl named Lily. She loved to play outside in the park. One day, she saw a big, \
 red ball. She wanted to play with it, but it was too high.\nLily's mom said, \"Lily, let's go to the park.\" Lily was sad \
 and didn't know what to do. She said, \"I want to play with your ball, but I can'";
 
 #[test]
-fn raw_text_goes_on_as_llama_cpp_goes_on() {
+fn raw_text_continues_as_in_llama_cpp() {
     let model = stories();
     let options = ["--raw", "--temp", "0", "-n", "120"];
     let named = run(&model, &[&options[..], &["Once upon a time"]].concat(), "");
@@ -32,9 +32,9 @@ fn raw_text_goes_on_as_llama_cpp_goes_on() {
     }
 }
 
-/// SPM puts a blank in front of every word: between prompt and answer it is none that the model wrote.
+/// SPM tokens carry a leading space, which is not part of a chat answer.
 #[test]
-fn an_answer_does_not_begin_with_a_blank() {
+fn an_answer_does_not_begin_with_a_space() {
     let scratch = Scratch::new();
     let template = scratch.path("plain.jinja");
     std::fs::write(&template, "{{ messages[0].content }}").unwrap();
@@ -46,12 +46,12 @@ fn an_answer_does_not_begin_with_a_blank() {
 }
 
 #[test]
-fn what_is_piped_in_follows_the_prompt() {
+fn piped_text_follows_the_prompt() {
     let model = stories();
     let options = ["--raw", "--temp", "0", "-n", "10"];
     let whole = run(&model, &[&options[..], &["Once upon\na time"]].concat(), "").ok();
     assert_eq!(run(&model, &[&options[..], &["Once upon"]].concat(), "a time\n").ok(), whole);
-    // A byte-order mark is no text, on stdin as in a file.
+    // A byte-order mark is stripped, on stdin as in a file.
     assert_eq!(run(&model, &[&options[..], &["Once upon"]].concat(), "\u{feff}a time\n").ok(), whole);
     let scratch = Scratch::new();
     let template = scratch.path("t.jinja");
@@ -94,7 +94,7 @@ fn the_chat_template_is_used_and_can_be_replaced() {
 }
 
 #[test]
-fn what_is_wrong_is_one_line() {
+fn errors_are_one_line() {
     let model = stories();
     for (arguments, input, code, part) in [
         (
@@ -123,7 +123,7 @@ fn what_is_wrong_is_one_line() {
 
 #[test]
 #[cfg(unix)]
-fn a_closed_pipe_and_ctrl_c_end_it_cleanly() {
+fn a_broken_pipe_and_ctrl_c_end_it_cleanly() {
     let Some(model) = smollm2() else { return };
     let start = || {
         Command::new(SATCHEL)

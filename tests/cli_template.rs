@@ -1,4 +1,4 @@
-//! `satchel template`: renderings to the byte, and one line for each thing that can be wrong.
+//! `satchel template`: renderings byte for byte, and a one-line message for each error.
 
 use std::path::Path;
 use std::process::Command;
@@ -24,7 +24,7 @@ fn render(template: &str, object: &str) -> crate::support::Printed {
 #[test]
 fn it_prints_what_python_renders_and_nothing_else() {
     let cases: Value = serde_json::from_slice(&std::fs::read(data("chat-templates/cases.json")).unwrap()).unwrap();
-    // Every fortieth of them: all run as a unit test of the renderer.
+    // Every fortieth case: the renderer's unit tests run all of them.
     for case in cases["cases"].as_array().unwrap().iter().step_by(40) {
         let template = std::fs::read_to_string(data("chat-templates").join(case[0].as_str().unwrap())).unwrap();
         let mut object = cases["conversations"][case[1].as_str().unwrap()].clone();
@@ -62,7 +62,7 @@ fn the_models_own_template_is_the_default() {
 }
 
 #[test]
-fn what_is_wrong_is_one_line() {
+fn errors_are_one_line() {
     let good = r#"{"messages": []}"#;
     for (template, object, line) in [
         ("", "{\"messages\":\n [}", "stdin: this is not JSON: expected value at line 2 column 3"),
@@ -80,7 +80,7 @@ fn what_is_wrong_is_one_line() {
         (
             "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
             good,
-            "the chat template was stopped: it does not come to an end",
+            "the chat template was stopped: it runs without end",
         ),
     ] {
         let printed = render(template, object).failed(1);

@@ -1,4 +1,4 @@
-//! How long a context is, and what happens when it is full.
+//! The context's default length, and what happens when it is full.
 
 use std::process::Command;
 
@@ -12,7 +12,7 @@ fn model() -> String {
 }
 
 #[test]
-fn more_than_was_trained_on_is_refused_where_text_is_measured() {
+fn measurements_refuse_a_context_beyond_the_trained_one() {
     let (scratch, model) = (Scratch::new(), model());
     let text = scratch.path("text");
     std::fs::write(&text, "Once upon a time there was a dragon. ".repeat(200)).expect("scratch");
@@ -30,16 +30,16 @@ fn more_than_was_trained_on_is_refused_where_text_is_measured() {
     assert!(line.contains("513 tokens") && line.contains("512"), "{line}");
 }
 
-/// The line of a server's block about the context.
-fn told(server: &Served) -> String {
+/// The context line of a server's block.
+fn context_line(server: &Served) -> String {
     let line = server.block.lines().find_map(|line| line.trim().strip_prefix("context "));
-    line.expect("it is told").trim().to_owned()
+    line.expect("a context line").trim().to_owned()
 }
 
-/// A model whose context of 32,768 for eight takes gigabytes, under limits of the address space that hold much less.
+/// A model whose eight contexts of 32,768 tokens take gigabytes, under a much smaller address space limit.
 #[test]
 #[cfg(target_os = "linux")]
-fn a_context_nobody_asked_for_is_as_long_as_memory_holds() {
+fn the_default_context_is_limited_by_memory() {
     let scratch = Scratch::new();
     let path = scratch.path("wide.gguf");
     let path = path.to_str().expect("UTF-8");
@@ -52,22 +52,22 @@ fn a_context_nobody_asked_for_is_as_long_as_memory_holds() {
         Served::run(Command::new("sh").args(["-c", &limited, SATCHEL]).args(flags).args(more))
     };
     let short = serve("1500000", &[]);
-    let line = told(&short);
+    let line = context_line(&short);
     let context: usize = line.split(' ').next().and_then(|count| count.parse().ok()).expect("a number");
     assert!((2048..32768).contains(&context) && context.is_multiple_of(256), "{line}");
     assert!(line.contains("shorter than 32768") && line.contains("ulimit -v"), "{line}");
     let answer = short.post("/v1/completions", &json!({ "prompt": "x", "max_tokens": 4 }));
     assert_eq!(answer.status, 200, "{answer:?}");
     drop(short);
-    let shorter = told(&serve("1000000", &[]));
+    let shorter = context_line(&serve("1000000", &[]));
     let fewer: usize = shorter.split(' ').next().and_then(|count| count.parse().ok()).expect("a number");
     assert!(fewer < context, "{shorter}");
-    // What was asked for is taken.
-    assert!(told(&serve("1500000", &["--context", "32768"])).starts_with("32768 tokens"));
+    // An explicit length is used as given.
+    assert!(context_line(&serve("1500000", &["--context", "32768"])).starts_with("32768 tokens"));
 }
 
 #[test]
-fn a_full_context_shifts_where_that_is_wanted_and_says_so() {
+fn with_overflow_shift_a_full_context_shifts_and_says_so() {
     let ask = |server: &Served, count: usize| -> Value {
         let body = json!({ "prompt": "Once upon a time", "max_tokens": count, "temperature": 0, "ignore_eos": true });
         server.post("/v1/completions", &body).json()

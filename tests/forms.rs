@@ -1,6 +1,6 @@
 //! Forms of a packed file: targets, releases that carry other platforms' programs, `upgrade`, `extract`, `payload`, and
-//! the payload beside a program for Windows. The programs of other platforms are headers only here; `platforms` runs
-//! real ones.
+//! a payload in a file beside its Windows program. Other platforms' programs are bare headers here; `platforms` runs real
+//! ones.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::bad_bundle::{Refused, names, run_mounted};
 use crate::pack::sparse_model;
 use crate::support::{SATCHEL, Scratch, output, satchel, skip, stories};
 
-/// The start of an ELF program for a machine: header and one program header, which asks for a loader where `segment` is 3.
+/// A minimal ELF program for a machine: header and one program header; with `segment` 3 (PT_INTERP) it is dynamic.
 fn elf(machine: u16, segment: u8) -> Vec<u8> {
     let mut bytes = vec![0; 4096];
     bytes[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
@@ -29,7 +29,7 @@ fn aarch64() -> Vec<u8> {
     elf(183, 3)
 }
 
-/// The start of a Mach-O program.
+/// A minimal Mach-O program.
 #[cfg(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu"))]
 fn macho(processor: u32) -> Vec<u8> {
     let mut bytes = vec![0; 4096];
@@ -39,7 +39,7 @@ fn macho(processor: u32) -> Vec<u8> {
     bytes
 }
 
-/// The start of a PE program for x86-64, without sections.
+/// A minimal PE program for x86-64, without sections.
 fn windows() -> Vec<u8> {
     let mut bytes = vec![0; 1024];
     bytes[..2].copy_from_slice(b"MZ");
@@ -131,11 +131,11 @@ fn a_release_packs_for_what_it_carries() {
     assert!(native.starts_with(&fs::read(SATCHEL).unwrap()));
     assert!(opened(&files[2]).runtime_entries().next().is_none(), "a packed file does not carry the others");
     run(&files[2], &["verify", "-q"]).ok();
-    // One target: the name that was asked for, with the ending that Windows wants.
+    // A single target gets the requested name, plus .exe for Windows.
     let one = scratch.path("one");
     run(&release, &["pack", text(&stories()), "-o", text(&one), "--for", "windows-x86_64"]).ok();
     assert!(!one.exists() && scratch.path("one.exe").is_file());
-    // The release without a model says so, as the plain program does.
+    // A release without a model says so, as a plain program does.
     let said = run(&release, &[]);
     assert_eq!(said.code, Some(2));
     assert!(said.stderr.contains("satchel pack"), "{}", said.stderr);
@@ -163,7 +163,7 @@ fn a_disk_that_fills_keeps_the_finished_files() {
     let scratch = Scratch::new();
     let release = release(&scratch);
     let list = format!("linux-aarch64,windows-x86_64,{}", host());
-    // Files may have 4 MB, which only the third is larger than: writing fails in the middle of it.
+    // A file size limit of 4 MB, which only the third file exceeds: its write fails midway.
     let script = "trap '' XFSZ; ulimit -f 8000; exec \"$1\" pack \"$2\" -o out --for \"$3\"";
     let mut shell = Command::new("sh");
     shell.args(["-c", script, "sh", text(&release), text(&stories()), &list]).current_dir(scratch.folder());
@@ -173,7 +173,7 @@ fn a_disk_that_fills_keeps_the_finished_files() {
     assert!(last.contains(host()) && last.contains("File too large"), "{said:?}");
     assert_eq!(names(&scratch), ["out-linux-aarch64", "out-windows-x86_64.exe", "release"]);
     payload(&scratch.path("out-linux-aarch64"));
-    // Where it is known beforehand that there is no room for one of them, none is begun.
+    // If one of them is known not to fit, none is started.
     let command = format!("cd here && ../release/satchel-{} pack \"$2\" -q -o out --for {list}", host());
     match run_mounted(&scratch, "mount -t tmpfs -o size=5m none here", &command) {
         Some(run) => run.refused(1, &["no space for out-", host()]),
@@ -197,7 +197,7 @@ fn a_release_replaces_the_last_one() {
     assert!(fs::read(&made).unwrap() == first, "the same bytes");
 }
 
-/// A universal file whose program for this machine is this build, those for others headers only; and the native form.
+/// A universal file with this build for this machine and bare headers for the others; and the native form.
 #[cfg(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu"))]
 fn universal(scratch: &Scratch) -> (PathBuf, PathBuf) {
     let others = [("arm", aarch64()), ("static", elf(62, 1)), ("win", windows())];
@@ -232,10 +232,10 @@ fn a_universal_file_is_a_program_to_windows_and_a_script_to_a_shell() {
     let placed: Vec<_> = cache.join("satchel").read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
     let [program] = placed.as_slice() else { panic!("one program: {placed:?}") };
     assert!(fs::read(program).unwrap() == fs::read(SATCHEL).unwrap());
-    // What was changed in the cache is not run but replaced.
+    // A modified program in the cache is replaced, not run.
     fs::write(program, "#!/bin/sh\necho changed\n").unwrap();
     assert_eq!(start("bash").ok(), expected);
-    // The file gives its native form again.
+    // The native form can be extracted from it.
     let again = scratch.path("again");
     satchel(&["extract", text(&file), "--for", host(), "-q", "-o", text(&again)]).ok();
     assert!(fs::read(&again).unwrap() == fs::read(&native).unwrap());
@@ -243,7 +243,7 @@ fn a_universal_file_is_a_program_to_windows_and_a_script_to_a_shell() {
 
 #[test]
 #[cfg(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu"))]
-fn a_universal_file_leaves_a_home_that_starts_no_programs() {
+fn a_universal_file_avoids_a_noexec_home() {
     let scratch = Scratch::new();
     let (file, native) = universal(&scratch);
     fs::rename(&file, scratch.path("chat.exe")).unwrap();
@@ -255,7 +255,7 @@ fn a_universal_file_leaves_a_home_that_starts_no_programs() {
         Some(run) => assert_eq!(run.ok(), expected),
         None => return skip("a universal file with a noexec home", "this user may not mount"),
     }
-    // The program went to the temporary folder.
+    // The program was placed in the temporary folder instead.
     assert_eq!(scratch.path("tmp").read_dir().unwrap().count(), 1);
 }
 
@@ -265,7 +265,7 @@ fn a_new_engine_keeps_every_byte_of_the_payload() {
     let (old, new) = (scratch.path("old"), scratch.path("new"));
     let more = ["--system-prompt", "Be brief.", "--name", "Tales"];
     satchel(&[&["pack", text(&stories()), "-o", text(&old)], &more[..]].concat()).ok();
-    // Another engine: the same program with something behind it, so that every offset changes.
+    // Another engine: the same program with bytes appended, so that every offset changes.
     let mut engine = fs::read(SATCHEL).unwrap();
     engine.extend_from_slice(&[7; 70_000]);
     let engine = written(&scratch, "engine", &engine);
@@ -284,10 +284,10 @@ fn a_new_engine_keeps_every_byte_of_the_payload() {
     let story =
         |file: &Path| run(file, &["run", "--raw", "--temp", "0", "--max-tokens", "30", "Once upon a time"]).ok();
     assert_eq!(story(&old), story(&scratch.path("new")));
-    // And back, by the form's name.
+    // And back, with `extract --for`.
     let back = scratch.path("back");
     satchel(&["extract", text(&new), "--for", host(), "-o", text(&back), "--engine", SATCHEL]).ok();
-    assert!(fs::read(&back).unwrap() == old_bytes, "the first file again");
+    assert!(fs::read(&back).unwrap() == old_bytes, "must equal the first file");
     satchel(&["upgrade", text(&new), "-o", text(&new), "--force"]).refused(1, &["would replace its own input"]);
     satchel(&["upgrade", text(&stories()), "-o", text(&scratch.path("x"))]).refused(1, &["carries no model"]);
 }
@@ -318,14 +318,14 @@ fn a_large_model_for_windows_lies_beside_its_program() {
     output(Command::new(SATCHEL).args(pack), b"").ok();
     let beside = scratch.path("chat.satchel");
     assert!(fs::metadata(&exe).unwrap().len() < 1 << 20 && fs::metadata(&beside).unwrap().len() > 4 << 30);
-    // The program stands for both, and the payload's hash is what it would be behind any program.
+    // Naming the program is enough, and the payload's hash is the same as behind any program.
     let elsewhere = scratch.path("linux");
     satchel(&["pack", text(&model), "-o", text(&elsewhere), "-q"]).ok();
     assert_eq!(payload(&exe), payload(&elsewhere));
     assert_eq!(payload(&beside), payload(&elsewhere));
     let shown = satchel(&["inspect", "--no-hash", text(&exe)]).ok();
     assert!(shown.contains("llama"), "{shown}");
-    // Missing, or another one: a line that says so.
+    // A missing or a mismatched payload is reported.
     fs::rename(&beside, scratch.path("away")).unwrap();
     for command in ["inspect", "verify", "payload"] {
         satchel(&[command, text(&exe)]).refused(1, &["its payload is missing", "chat.satchel"]);
@@ -334,7 +334,7 @@ fn a_large_model_for_windows_lies_beside_its_program() {
     for command in ["inspect", "verify", "payload"] {
         satchel(&[command, text(&exe)]).refused(1, &["payload of another program", "keep the two files"]);
     }
-    // What fails leaves neither file.
+    // A failed pack leaves neither file.
     let again = ["pack", text(&model), "-o", text(&exe), "--engine", text(&engine), "-q"];
     fs::remove_file(&exe).unwrap();
     output(Command::new(SATCHEL).args(again), b"").refused(1, &["chat.satchel", "--force"]);

@@ -1,4 +1,4 @@
-//! The server over raw sockets: routes, bad requests, limits, foreign pages, answers, clients that leave, stopping.
+//! The server over raw sockets: routes, bad requests, limits, foreign pages, answers, disconnecting clients, shutdown.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -97,7 +97,7 @@ fn facts_models_and_health() {
     let defaults = &facts["defaults"];
     assert_eq!((&defaults["system_prompt"], &defaults["top_k"]), (&json!("Be brief."), &json!(7)));
     let draw = || text(&server.post(COMPLETIONS, &json!({"prompt": "Once", "max_tokens": 20})));
-    assert_eq!(draw(), draw(), "--temp 0 holds where a request says nothing");
+    assert_eq!(draw(), draw(), "--temp 0 is the default for requests");
     assert!(
         facts["parameters"].as_u64().unwrap() > 200_000 && facts["version"].is_string() && facts["isa"].is_string()
     );
@@ -158,7 +158,7 @@ fn timings_come_last_without_usage_too() {
 fn stop_strings_prompts_and_choices() {
     let server = story_server();
     let story = text(&server.post(COMPLETIONS, &greedy(json!({}))));
-    // A stop string that crosses tokens: the end of one word, the beginning of the next.
+    // A stop string that spans tokens: the end of one word and the beginning of the next.
     let stop: String = story.chars().skip(8).take(6).collect();
     let stopped = server.post(COMPLETIONS, &greedy(json!({"stop": ["never there", stop]})));
     assert_eq!(text(&stopped), story[..story.find(&stop).unwrap()]);
@@ -257,7 +257,7 @@ fn bodies_are_plain_utf_8() {
     for lines in ["Content-Encoding: identity\r\n", "Content-Type: application/json; charset=UTF-8\r\n", ""] {
         assert_eq!(send(lines, body.as_bytes()).status, 200, "{lines}");
     }
-    assert_eq!(send("", format!("\u{feff}{body}").as_bytes()).status, 200, "a byte-order mark is passed over");
+    assert_eq!(send("", format!("\u{feff}{body}").as_bytes()).status, 200, "a byte-order mark is skipped");
 }
 
 #[test]
@@ -269,14 +269,18 @@ fn a_bias_that_bans_all_tokens_is_refused() {
 }
 
 #[test]
-fn what_front_ends_send_switched_off_changes_nothing() {
+fn disabled_samplers_change_nothing() {
     let server = story_server();
     let plain = text(&server.post(COMPLETIONS, &greedy(json!({}))));
     let sent = json!({"repetition_penalty": 1.0, "n_probs": 0, "reasoning_effort": "none", "mirostat": 0, "mirostat_tau": 5,
         "dry_multiplier": 0, "dry_base": 1.75, "top_n_sigma": -1, "n_predict": -1, "samplers": []});
     assert_eq!(text(&server.post(COMPLETIONS, &greedy(sent))), plain);
     let warm = greedy(json!({"temperature": 3, "seed": 1}));
-    assert_eq!(text(&server.post(COMPLETIONS, &warm)), text(&server.post(COMPLETIONS, &warm)), "as a packed 3 is");
+    assert_eq!(
+        text(&server.post(COMPLETIONS, &warm)),
+        text(&server.post(COMPLETIONS, &warm)),
+        "the range is that of packed settings"
+    );
 }
 
 #[test]
@@ -393,7 +397,7 @@ fn a_model_without_a_template_takes_no_messages() {
 }
 
 #[test]
-fn requests_that_are_no_http() {
+fn requests_that_are_not_http() {
     let server = story_server();
     let host = "Host: localhost\r\n";
     let long = "a".repeat(40_000);
@@ -440,9 +444,9 @@ fn slow_headers_are_ended_with_408() {
     assert!((8..30).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
 }
 
-/// Whoever opens connections and says nothing, or begins and never ends, does not lock out those who ask.
+/// Silent connections and unfinished requests do not lock others out.
 #[test]
-fn connections_that_wait_do_not_lock_others_out() {
+fn waiting_connections_do_not_lock_others_out() {
     let server = story_server();
     let mut held: Vec<_> = (0..128).map(|_| server.connect()).collect();
     for half in held.iter_mut().step_by(2) {
@@ -461,7 +465,7 @@ fn refused_requests_close_their_connection() {
         "GET /health HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.example\r\n\r\n",
         "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Encoding: gzip\r\nContent-Length: 3000000\r\n\r\n",
     ] {
-        // It is answered although no body has come, and the read ends because the server closes.
+        // The response comes although no body was sent, and the read ends because the server closes.
         let answer = server.raw(request.as_bytes());
         assert!([403, 415].contains(&answer.status), "{answer:?}");
         assert_eq!(answer.header("connection"), Some("close"));
@@ -517,7 +521,7 @@ fn foreign_pages_cannot_drive_the_server() {
     assert_eq!(proxied.status, 200);
 }
 
-/// A request that would go on for minutes.
+/// A request that would run for minutes.
 fn endless(stream: bool) -> Value {
     json!({"prompt": "Once upon a time", "ignore_eos": true, "stream": stream, "seed": 1})
 }
@@ -528,7 +532,7 @@ fn demo_server(flags: &[&str]) -> Option<Served> {
 }
 
 #[test]
-fn a_client_that_leaves_stops_its_generation() {
+fn a_disconnect_cancels_the_generation() {
     let Some(server) = demo_server(&[]) else { return };
     for (stream, expected) in [(true, 1), (false, 2)] {
         let mut socket = server.begin(COMPLETIONS, &endless(stream));
@@ -548,7 +552,7 @@ fn a_client_that_leaves_stops_its_generation() {
 }
 
 #[test]
-fn a_client_that_leaves_while_its_prompt_is_read_is_noticed() {
+fn a_disconnect_during_prefill_is_noticed() {
     let Some(server) = demo_server(&["--parallel", "1"]) else { return };
     let mut body = endless(false);
     body["prompt"] = json!(vec![1000; 4000]);
@@ -556,15 +560,15 @@ fn a_client_that_leaves_while_its_prompt_is_read_is_noticed() {
     server.until("it runs", |health| health["running"] == 1);
     drop(socket);
     let begun = Instant::now();
-    let health = server.until("the request is given up", |health| health["answering"] == 0);
+    let health = server.until("the request is abandoned", |health| health["answering"] == 0);
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     assert_eq!((&health["abandoned"], &health["generated_tokens"]), (&json!(1), &json!(0)));
-    server.until("its place is free", |health| health["running"] == 0);
+    server.until("its slot is free", |health| health["running"] == 0);
     assert_eq!(server.post(COMPLETIONS, &greedy(json!({"max_tokens": 1}))).status, 200);
 }
 
 #[test]
-fn more_requests_than_can_wait_get_503() {
+fn requests_beyond_the_queue_get_503() {
     let Some(server) = demo_server(&["--parallel", "1"]) else { return };
     let held: Vec<_> = (0..9).map(|_| server.begin(COMPLETIONS, &endless(true))).collect();
     server.until("eight wait", |health| health["running"] == 1 && health["waiting"] == 8);
@@ -576,7 +580,7 @@ fn more_requests_than_can_wait_get_503() {
 }
 
 #[test]
-fn signals_end_streams_properly_and_the_exit_is_zero() {
+fn signals_end_streams_cleanly_with_exit_status_zero() {
     for signal in ["TERM", "INT"] {
         let Some(mut server) = demo_server(&[]) else { return };
         let streamed = server.begin(COMPLETIONS, &endless(true));
@@ -622,7 +626,7 @@ fn ports() {
     let model = model.to_str().unwrap();
     let line = satchel(&["serve", "-m", model, "--no-browser", "--port", &port]).failed(1);
     assert!(line.contains(&port) && line.contains("--port"), "{line}");
-    // Whether or not something else has 8080, of two servers without --port the second finds another.
+    // Of two servers without --port, the second gets another port, whether or not 8080 was free.
     let start = || Served::run(Command::new(SATCHEL).args(["-m", model, "--no-browser"]));
     let (first, second) = (start(), start());
     assert!(first.port >= 8080 && second.port > first.port, "{} {}", first.port, second.port);
@@ -669,7 +673,7 @@ fn a_packed_file_serves_what_was_packed() {
     assert_eq!(answer["usage"]["completion_tokens"], 5);
     drop(server);
     let plain = Served::run(Command::new(&packed).args(["--no-browser", "--system-prompt", "", "--max-tokens", "3"]));
-    assert_eq!(plain.get("/api/facts").json()["defaults"]["system_prompt_set"], false, "flags win");
+    assert_eq!(plain.get("/api/facts").json()["defaults"]["system_prompt_set"], false, "flags override");
     let answer = plain.post(COMPLETIONS, &json!({"prompt": "Once upon a time"})).json();
     assert_eq!(answer["usage"]["completion_tokens"], 3);
 }

@@ -1,4 +1,4 @@
-//! Who may ask a server what: keys, the page's link, networks, Unix sockets; and what it tells of itself.
+//! Access to a server: keys, the page's link, networks, Unix sockets; and its informational endpoints.
 
 use serde_json::{Value, json};
 
@@ -15,9 +15,9 @@ fn complete(server: &Served, lines: &str) -> Answer {
     server.request("POST", COMPLETIONS, lines, &body())
 }
 
-/// Another user of this machine reaches its loopback address, too.
+/// Other users of the machine can reach its loopback address, too.
 #[test]
-fn the_system_prompt_is_told_to_the_page_that_was_opened_with_the_link() {
+fn only_the_page_opened_with_the_link_sees_the_system_prompt() {
     let server = Served::start(&stories(), &["--system-prompt", "Secret words."]);
     assert!(server.launch.len() == 32, "{}", server.block);
     for path in ["/api/facts", "/props", "/slots", "/metrics", "/health", "/v1/models", "/"] {
@@ -29,9 +29,13 @@ fn the_system_prompt_is_told_to_the_page_that_was_opened_with_the_link() {
     let prompt =
         |lines: &str| server.request("GET", "/api/facts", lines, b"").json()["defaults"]["system_prompt"].clone();
     assert_eq!(prompt(&session), "Secret words.");
-    assert_eq!(prompt(&format!("Authorization: Bearer {}\r\n", server.launch)), Value::Null, "a link is no key");
+    assert_eq!(
+        prompt(&format!("Authorization: Bearer {}\r\n", server.launch)),
+        Value::Null,
+        "a link's secret is not a key"
+    );
     server.post("/api/session", &json!({"launch": "0123"})).error(403, None, Some("launch_link"));
-    // Programs need nothing, and clients that must send some key may.
+    // Programs need no key, and clients that always send some key work, too.
     assert_eq!(complete(&server, "Authorization: Bearer none\r\n").status, 200);
 }
 
@@ -65,7 +69,7 @@ fn with_keys_everything_but_the_page_needs_one() {
 }
 
 #[test]
-fn a_network_needs_keys_or_a_word() {
+fn a_network_address_needs_keys_or_no_auth() {
     let (scratch, model) = (Scratch::new(), stories());
     let model = model.to_str().unwrap();
     let file = scratch.path("keys");
@@ -104,7 +108,7 @@ fn head_works_wherever_get_does() {
 }
 
 #[test]
-fn metrics_count_what_was_done() {
+fn metrics_count_requests_and_tokens() {
     let server = Served::start(&stories(), &[]);
     for _ in 0..2 {
         assert_eq!(complete(&server, "").status, 200);
@@ -155,10 +159,10 @@ fn texts_and_tokens() {
     assert_eq!(server.post("/apply-template", &messages).json(), json!({"prompt": "[user] hi"}));
 }
 
-/// What parsing a body costs is counted before it is parsed, against what all requests may take together.
+/// The cost of parsing a body is reserved, before it is parsed, from a budget shared by all requests.
 #[test]
 #[cfg(target_os = "linux")]
-fn large_bodies_at_once_take_bounded_memory() {
+fn concurrent_large_bodies_use_bounded_memory() {
     let server = Served::start(&stories(), &[]);
     let memory = || -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
@@ -216,6 +220,6 @@ mod unix_socket {
         assert!(second.failed(1).contains("listens there already"));
         Command::new("kill").args(["-s", "TERM", &child.id().to_string()]).status().unwrap();
         assert!(child.wait().unwrap().success());
-        assert!(!path.exists(), "it goes with the server");
+        assert!(!path.exists(), "the socket is removed with the server");
     }
 }

@@ -1,4 +1,4 @@
-//! `satchel inspect` on plain, split and packed models, for people and as JSON.
+//! `satchel inspect` on plain, split and packed models, as text and as JSON.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -20,14 +20,14 @@ fn inspect_json(path: &Path, flags: &[&str]) -> Value {
     serde_json::from_str(&printed).expect("--json prints JSON")
 }
 
-/// SHA-256 by another program than ours.
+/// SHA-256 computed by another program.
 fn sha256(path: &Path) -> String {
     let printed = support::output(Command::new("sha256sum").arg(path), b"").ok();
     printed.split_whitespace().next().expect("a hash").to_owned()
 }
 
 #[test]
-fn a_model_is_shown_to_people() {
+fn a_model_is_shown_as_text() {
     let path = support::stories();
     let text = inspect(&path, &["--context", "128,4096"]);
     let line = |start: &str| {
@@ -43,7 +43,7 @@ fn a_model_is_shown_to_people() {
     assert!(line("tokenizer.ggml.tokens").contains("string[512] [\"<unk>\","), "{}", line("tokenizer.ggml.tokens"));
     assert!(line("tokenizer.ggml.tokens").ends_with("…]"));
     assert_eq!(line("token_embd.weight"), "token_embd.weight [64, 512] F32 131.1 kB");
-    // 5 layers, 4 heads of 8 cached, keys and values in F16: 640 bytes for each position.
+    // 5 layers, 4 KV heads of 8, keys and values in F16: 640 bytes per position.
     assert!(line("128 ").contains("81.9 kB"), "{}", line("128 "));
     assert!(line("4,096 ").contains("2.6 MB"), "{}", line("4,096 "));
     assert!(text.contains(&sha256(&path)));
@@ -78,7 +78,7 @@ fn json_is_complete() {
 }
 
 #[test]
-fn what_is_not_known_is_called_unknown() {
+fn unknown_architectures_are_reported_as_unknown() {
     let scratch = Scratch::new();
     let mut writer = GgufWriter::new();
     writer.set("general.architecture", Entry::String("abacus".into())).set("abacus.beads", Entry::U32(16));
@@ -167,7 +167,7 @@ fn a_packed_model_is_shown_as_its_file_and_by_itself() {
 }
 
 #[test]
-fn a_reader_that_leaves_early_is_no_error() {
+fn a_broken_pipe_is_not_an_error() {
     for flags in [["--no-hash"].as_slice(), &["--json", "--no-hash"]] {
         let mut child = Command::new(SATCHEL)
             .arg("inspect")
@@ -177,7 +177,7 @@ fn a_reader_that_leaves_early_is_no_error() {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the executable starts");
-        // Closing the pipe at once: the first write finds nobody.
+        // Close the pipe at once, so that the first write fails.
         drop(child.stdout.take());
         let mut stderr = String::new();
         child.stderr.take().expect("stderr is piped").read_to_string(&mut stderr).expect("text");
@@ -187,7 +187,7 @@ fn a_reader_that_leaves_early_is_no_error() {
 }
 
 #[test]
-fn command_lines_that_cannot_be_used_are_refused() {
+fn invalid_command_lines_are_refused() {
     let path = support::stories();
     for flags in [["--context", "0"], ["--context", "many"], ["-m", "other.gguf"]] {
         let mut arguments = vec!["inspect".as_ref(), path.as_os_str()];

@@ -1,4 +1,4 @@
-//! Random small templates render as Python's Jinja2 renders them: `jinja_reference.py` makes both.
+//! Random small templates render as in Python's Jinja2; `jinja_reference.py` generates both.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -8,16 +8,16 @@ use serde_json::Value;
 
 use crate::support::{output, root, skip};
 
-/// Templates of one run. Another seed gives others; differences found in 20,000 are in `KNOWN`.
+/// Seed and number of templates of a run. `KNOWN` lists the differences found in 20,000.
 const SEED: &str = "1";
 const COUNT: &str = "1500";
 
-/// Where ours is meant to differ: what Python says or we say, and why.
+/// Intended differences: a part of Python's or our message, and the reason.
 const KNOWN: [(&str, &str); 5] = [
     ("block tags in macros are not allowed", "the parser's rule; no chat template has blocks"),
-    ("is too large", "integers end at 128 bits"),
+    ("is too large", "integers are limited to 128 bits"),
     ("object is not subscriptable", "Jinja folds a slice of a constant number into an undefined value"),
-    ("slice step cannot be zero", "the same: Jinja folds it where the value is constant"),
+    ("slice step cannot be zero", "likewise: Jinja folds it if the value is constant"),
     ("cannot hold a namespace", "a namespace that could contain itself would never be freed"),
 ];
 

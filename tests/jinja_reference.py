@@ -1,4 +1,4 @@
-"""Small templates, made at random, and what Python's Jinja2 renders them to: a JSON object a line.
+"""Generates small random templates with their renderings by Python's Jinja2, as JSON lines.
 
 Jinja2 is set up as Hugging Face's apply_chat_template does: an immutable sandbox, trim_blocks, lstrip_blocks, loop
 controls, and `tojson` without HTML escapes. Arguments: the seed and the number of templates.
@@ -95,7 +95,7 @@ FORMATS = [
 
 
 class Maker:
-    """Makes templates out of pieces; every choice is the seed's."""
+    """Generates templates; the seed determines every choice."""
 
     def __init__(self, seed):
         self.random = random.Random(seed)
@@ -237,13 +237,13 @@ def main():
     for _ in range(int(sys.argv[2])):
         source = maker.block(1)
         try:
-            # A copy: `indent` of a list changes it before it fails.
+            # A copy: `indent` on a list modifies the list before it fails.
             result = {"ok": env.from_string(source).render(**copy.deepcopy(VARIABLES))}
         except (RecursionError, MemoryError):
             continue
-        except Exception as error:  # whatever Python raises, ours must fail too
+        except Exception as error:  # for any exception in Python, ours must fail, too
             result = {"error": f"{type(error).__name__}: {error}"}
-        if " at 0x" not in result.get("ok", ""):  # an address is another one each time
+        if " at 0x" not in result.get("ok", ""):  # memory addresses are not reproducible
             print(json.dumps({"source": source, **result}))
 
 

@@ -1,4 +1,4 @@
-//! A system that gives no more threads: what can be done by one is done, and the rest is one line.
+//! A limit on threads: work that can run on one thread does, and the rest fails with one line.
 
 #![cfg(target_os = "linux")]
 
@@ -13,10 +13,10 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
 
-/// A user that nobody else is, since the limit counts all processes of one.
+/// An unused user id, since the limit counts all of a user's processes.
 const NOBODY: &str = "47813";
 
-/// A folder that such a user may use, with the program and a model in it.
+/// A folder that this user can write to, with the program and a model in it.
 fn folder_for_all() -> Scratch {
     let scratch = Scratch::new();
     fs::set_permissions(scratch.folder(), fs::Permissions::from_mode(0o777)).expect("it is ours");
@@ -25,7 +25,7 @@ fn folder_for_all() -> Scratch {
     scratch
 }
 
-/// Runs the program as a user who may have so many threads.
+/// Runs the program as that user, limited to `threads` threads.
 fn limited(scratch: &Scratch, threads: u32, arguments: &[&str]) -> Printed {
     let mut command = Command::new("setpriv");
     command.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "prlimit", &format!("--nproc={threads}")]);
@@ -33,7 +33,7 @@ fn limited(scratch: &Scratch, threads: u32, arguments: &[&str]) -> Printed {
 }
 
 #[test]
-fn coarse_work_needs_no_second_thread() {
+fn file_commands_run_on_a_single_thread() {
     let scratch = folder_for_all();
     if limited(&scratch, 1, &["--version"]).code != Some(0) {
         return skip("a limit on threads", "this user may not become another one (setpriv, prlimit)");
@@ -57,7 +57,7 @@ fn coarse_work_needs_no_second_thread() {
 }
 
 #[test]
-fn what_needs_a_thread_says_so_in_a_line() {
+fn commands_that_need_threads_fail_with_one_line() {
     let scratch = folder_for_all();
     if limited(&scratch, 1, &["--version"]).code != Some(0) {
         return skip("a limit on threads", "this user may not become another one (setpriv, prlimit)");

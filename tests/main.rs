@@ -1,6 +1,6 @@
-//! The project's integration tests: one binary, a module a behaviour. They run the built executable.
+//! The project's integration tests: one binary, a module per behaviour. They run the built executable.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "tests say what they skip and measure")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "tests print what they skip and measure")]
 
 mod architectures;
 mod bad_bundle;

@@ -1,4 +1,4 @@
-//! all-MiniLM-L6-v2 as GGUF: weights out of safetensors under the names that llama.cpp's converter gives them, matrices in F16.
+//! Converts all-MiniLM-L6-v2 from safetensors to GGUF, with the tensor names of llama.cpp's converter and matrices in F16.
 
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -7,7 +7,7 @@ use half::f16;
 use satchel_gguf::{Array, GgufWriter, TensorType, Value};
 use serde_json::Value as Json;
 
-/// What the hidden parts of BERT's names become; `N` stands for the layer.
+/// Names within a layer: (BERT's, GGUF's).
 const LAYER_NAMES: &[(&str, &str)] = &[
     ("attention.self.query", "attn_q"),
     ("attention.self.key", "attn_k"),
@@ -26,7 +26,7 @@ const OUTER_NAMES: &[(&str, &str)] = &[
     ("embeddings.LayerNorm", "token_embd_norm"),
 ];
 
-/// The name in GGUF; `None` for what embeddings do not take.
+/// The name in GGUF; `None` for tensors that embeddings do not need.
 fn name_in_gguf(name: &str) -> Option<String> {
     let (name, end) = name.rsplit_once('.')?;
     match name.strip_prefix("encoder.layer.").and_then(|rest| rest.split_once('.')) {
@@ -39,7 +39,7 @@ fn found(names: &[(&str, &'static str)], name: &str) -> Option<&'static str> {
     names.iter().find(|(from, _)| *from == name).map(|(_, to)| *to)
 }
 
-/// A token as the converter writes it: those that begin a word get a mark in front, the others lose their `##`.
+/// A token as the converter writes it: word-initial ones get the mark U+2581, continuations lose their `##`.
 fn marked(token: &str) -> String {
     match token.strip_prefix("##") {
         _ if token.starts_with('[') && token.ends_with(']') => token.to_owned(),

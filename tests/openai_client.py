@@ -2,7 +2,7 @@
 
     python openai_client.py http://127.0.0.1:PORT/v1
 
-Each check is a function whose name begins with `check_`; one that fails raises. Prints a line for each.
+Each check is a function whose name begins with `check_`, and raises if it fails. Prints a line per check.
 """
 
 import concurrent.futures
@@ -124,7 +124,7 @@ def check_stop():
         answer = chat(max_tokens=24, stop=stop)
         assert answer.choices[0].finish_reason == "stop"
         assert answer.choices[0].message.content == text[: text.index(word)]
-    # Split across tokens: the end of one word with the beginning of the next.
+    # Spans tokens: the end of one word and the beginning of the next.
     middle = text[12:20]
     got, reason, _, _ = streamed(max_tokens=24, stop=[middle])
     assert got == text[: text.index(middle)] and reason == "stop", (got, middle)

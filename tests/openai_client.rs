@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::served::Served;
 use crate::support::{output, root, skip, smollm2};
 
-/// The Python that has `requirements.txt` installed, as the README's test command leaves it.
+/// The Python with `requirements.txt` installed, as the README's test command sets it up.
 fn python() -> Option<PathBuf> {
     let path = std::env::var_os("SATCHEL_TEST_PYTHON").map(PathBuf::from);
     let path = path.unwrap_or_else(|| root().join(".cache/venv/bin/python"));
@@ -20,7 +20,7 @@ fn python() -> Option<PathBuf> {
 }
 
 #[test]
-fn the_openai_client_is_at_home() {
+fn the_openai_client_works() {
     let (Some(python), Some(model)) = (python(), smollm2()) else { return };
     let server = Served::start(&model, &[]);
     let script = root().join("tests/openai_client.py");

@@ -1,4 +1,4 @@
-//! Files that commands write: what is there already goes only when asked, and what is no regular file stays what it is.
+//! Files that commands write: an existing file is replaced only on request, and anything but a regular file is left intact.
 
 #![cfg(unix)]
 
@@ -13,7 +13,7 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
 
-/// A command that writes a file, without the file's name, and whether a pipe will do for it.
+/// A command that writes a file: its name, how to run it, and whether it can write to a pipe.
 type Writes = (&'static str, fn(&Scratch, &str, &[&str]) -> Printed, bool);
 
 /// Every command with an output file.
@@ -43,7 +43,7 @@ fn quantize(_: &Scratch, out: &str, more: &[&str]) -> Printed {
     run(&["quantize", "-q", text(&stories()), out, "F16"], more, b"")
 }
 
-/// Chat has no flags for a file: `/save!` is its `--force`, and a refusal is a line in a conversation that goes on.
+/// In a chat, `/save!` corresponds to `--force`, and a refusal is a notice instead of an exit status.
 fn save(scratch: &Scratch, out: &str, more: &[&str]) -> Printed {
     let template = scratch.path("plain.jinja");
     fs::write(&template, "x").expect("scratch");
@@ -71,7 +71,7 @@ fn upgrade(scratch: &Scratch, out: &str, more: &[&str]) -> Printed {
 }
 
 #[test]
-fn what_exists_goes_only_with_force_and_a_link_stays() {
+fn existing_files_are_replaced_only_with_force_and_links_are_kept() {
     let scratch = Scratch::new();
     for (name, write, _) in ALL {
         let (file, link) = (scratch.path("file"), scratch.path("link"));
@@ -98,7 +98,7 @@ fn what_exists_goes_only_with_force_and_a_link_stays() {
 }
 
 #[test]
-fn a_pipe_takes_a_stream_and_a_device_stays_one() {
+fn pipes_receive_a_stream_and_devices_are_left_intact() {
     let scratch = Scratch::new();
     for (name, write, streams) in ALL {
         let plain = scratch.path("plain");
@@ -132,7 +132,7 @@ fn a_pipe_takes_a_stream_and_a_device_stays_one() {
 }
 
 #[test]
-fn unpacking_follows_no_link_and_fills_no_pipe() {
+fn unpacking_does_not_follow_links_or_write_to_pipes() {
     let scratch = Scratch::new();
     let (packed, folder, elsewhere) = (scratch.path("packed"), scratch.path("out"), scratch.path("elsewhere"));
     pack(&scratch, text(&packed), &[]).ok();
@@ -150,7 +150,7 @@ fn unpacking_follows_no_link_and_fills_no_pipe() {
 }
 
 #[test]
-fn pipes_are_not_waited_for_where_a_file_is_needed() {
+fn a_pipe_in_place_of_an_input_file_is_refused_without_blocking() {
     let scratch = Scratch::new();
     let (pipe, out) = (scratch.path("pipe"), scratch.path("out"));
     assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs").success());

@@ -1,4 +1,4 @@
-//! Packing, unpacking and verifying, as a user and as other zip tools see it.
+//! Packing, unpacking and verifying, and how other zip tools see a packed file.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -14,7 +14,7 @@ use satchel_gguf::{Gguf, GgufWriter, TensorType, Value};
 use crate::bad_bundle::{Refused, names};
 use crate::support::{Printed, SATCHEL, Scratch, output, satchel, skip, stories};
 
-/// SHA-256 of the model in tests/data, as its README gives it.
+/// SHA-256 of the model in tests/data, as in its README.
 const STORIES_SHA256: &str = "3c4a7c3a8313e00ae6a6b64df717828f4ba18391ea31ffb01abe9a2c4f7bb9a9";
 
 fn pack(model: &Path, output: &Path, more: &[&str]) -> String {
@@ -30,7 +30,7 @@ fn opened(path: &Path) -> Bundle {
     Bundle::open_from(&mut File::open(path).unwrap()).unwrap().expect("a bundle")
 }
 
-/// Writes a `llama` of `layers` layers of 428 MB each as a sparse file: F16 zeros but for the last bytes.
+/// Writes a `llama` of `layers` layers of 428 MB each as a sparse file: F16 zeros except for the last bytes.
 pub(crate) fn sparse_model(path: &Path, layers: u32) -> u64 {
     let original = Gguf::parse(&fs::read(stories()).unwrap()).unwrap();
     let mut writer = GgufWriter::with_metadata(&original.metadata);
@@ -71,7 +71,7 @@ pub(crate) fn sparse_model(path: &Path, layers: u32) -> u64 {
     layout.file_bytes
 }
 
-/// The tensors `from..to` of the small model, with its metadata where `change` keeps it.
+/// The tensors `from..to` of the small model, with the metadata that `change` returns.
 fn part_of_stories(from: usize, to: usize, change: impl FnOnce(&Gguf) -> GgufWriter) -> Vec<u8> {
     let bytes = fs::read(stories()).unwrap();
     let original = Gguf::parse(&bytes).unwrap();
@@ -86,7 +86,7 @@ fn part_of_stories(from: usize, to: usize, change: impl FnOnce(&Gguf) -> GgufWri
 }
 
 #[test]
-fn a_packed_file_is_a_zip_file_that_gives_the_model_back() {
+fn a_packed_file_is_a_zip_file_that_contains_the_model() {
     let scratch = Scratch::new();
     let packed = scratch.path("stories");
     let said = pack(&stories(), &packed, &[]);
@@ -111,7 +111,7 @@ fn a_packed_file_is_a_zip_file_that_gives_the_model_back() {
 }
 
 #[test]
-fn the_manifest_says_what_was_asked_for() {
+fn the_manifest_has_the_requested_settings() {
     let scratch = Scratch::new();
     let packed = scratch.path("p");
     let more = ["--name", "Tales", "--system-prompt", "Be kind.", "--set", "temperature=0.5", "--set", "port=9000"];
@@ -126,7 +126,7 @@ fn the_manifest_says_what_was_asked_for() {
 }
 
 #[test]
-fn the_same_input_gives_the_same_file_and_the_payload_does_not_know_its_program() {
+fn packing_is_deterministic_and_the_payload_independent_of_the_program() {
     let scratch = Scratch::new();
     let (one, two, other) = (scratch.path("one"), scratch.path("two"), scratch.path("other"));
     pack(&stories(), &one, &[]);
@@ -139,9 +139,9 @@ fn the_same_input_gives_the_same_file_and_the_payload_does_not_know_its_program(
     assert_ne!(one.program_sha256, other.program_sha256);
 }
 
-/// What looks wrong about a model is said before it is given away.
+/// Suspicious models are reported while packing.
 #[test]
-fn a_trial_tells_what_looks_wrong() {
+fn a_trial_reports_suspicious_templates() {
     let scratch = Scratch::new();
     let pack_with = |template: &str| {
         let (model, packed) = (scratch.path("model.gguf"), scratch.path("packed"));
@@ -188,7 +188,7 @@ fn a_packed_file_packs_another_model_and_verifies_itself() {
 }
 
 #[test]
-fn a_split_model_is_taken_whole_whichever_part_is_given() {
+fn a_split_model_is_packed_whole_whichever_part_is_given() {
     let scratch = Scratch::new();
     let name = |part: u16| scratch.path(&format!("tales-{part:05}-of-00003.gguf"));
     let mut parts = Vec::new();
@@ -224,7 +224,7 @@ fn a_split_model_is_taken_whole_whichever_part_is_given() {
         .refused(1, &["part 1 of 3", "00001-of-00003"]);
 }
 
-/// A file that counts what is read of it.
+/// A file that counts the bytes read from it.
 struct Counted {
     file: File,
     read_bytes: usize,
@@ -255,7 +255,7 @@ fn a_model_beyond_four_gigabytes_keeps_its_size_its_holes_and_its_end() {
     let begun = Instant::now();
     let bundle = Bundle::open_from(&mut counted).unwrap().unwrap();
     println!("opened a bundle of {model_bytes} bytes in {:?}", begun.elapsed());
-    // The gap before the model is read, up to 64 KiB of it: it has to be zeros.
+    // Opening reads the gap before the model, up to 64 KiB, to check that it is zeros.
     assert!(counted.read_bytes < 80 << 10, "opening reads {} bytes", counted.read_bytes);
     let entry = bundle.model_entries()[0].clone();
     assert_eq!((entry.size, entry.offset % 65536), (model_bytes, 0));
@@ -280,7 +280,7 @@ fn a_model_beyond_four_gigabytes_keeps_its_size_its_holes_and_its_end() {
 }
 
 #[test]
-fn licences_and_a_page_come_along_and_come_out_again() {
+fn licences_and_a_page_are_packed_and_unpacked() {
     let scratch = Scratch::new();
     let page = scratch.path("page");
     fs::create_dir_all(page.join("assets")).unwrap();
@@ -318,7 +318,7 @@ fn licences_and_a_page_come_along_and_come_out_again() {
 }
 
 #[test]
-fn unpack_overwrites_nothing_unasked_and_follows_no_link_out_of_its_folder() {
+fn unpack_overwrites_only_with_force_and_never_follows_links() {
     let scratch = Scratch::new();
     let (packed, out, outside) = (scratch.path("p"), scratch.path("out"), scratch.path("outside"));
     pack(&stories(), &packed, &[]);
@@ -337,7 +337,7 @@ fn unpack_overwrites_nothing_unasked_and_follows_no_link_out_of_its_folder() {
     std::os::unix::fs::symlink(&outside, out.join("licenses")).unwrap();
     unpack(&["--force"]).refused(1, &["licenses", "links are not followed"]);
     assert!(outside.read_dir().unwrap().next().is_none());
-    // A link where a file goes is refused, and what it leads to stays.
+    // A link in place of an output file is refused, and its target left intact.
     fs::remove_file(out.join("licenses")).unwrap();
     fs::write(outside.join("target"), "keep").unwrap();
     fs::remove_file(out.join("manifest.json")).unwrap();
@@ -350,7 +350,7 @@ fn unpack_overwrites_nothing_unasked_and_follows_no_link_out_of_its_folder() {
 }
 
 #[test]
-fn without_an_output_the_model_names_it() {
+fn without_an_output_the_file_is_named_after_the_model() {
     let scratch = Scratch::new();
     let mut command = Command::new(SATCHEL);
     command.arg("pack").arg("-m").arg(stories()).args(["--name", "Short Tales", "-q"]).current_dir(scratch.folder());

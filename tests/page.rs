@@ -1,5 +1,5 @@
-//! The chat page, end to end: the demo model is packed, the file is moved to an empty folder, and run in a network
-//! namespace without a route; a headless Chromium in there does what a person would. The steps are in `tests/page/`.
+//! The chat page, end to end: the demo model is packed, the file is moved to an empty folder and run in a network
+//! namespace without a route, where a headless Chromium acts as the user. The steps are in `tests/page/`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,10 +7,10 @@ use std::process::Command;
 
 use crate::support::{SATCHEL, Scratch, output, root, skip, smollm2};
 
-/// Browsers of this family, by the names that distributions give them.
+/// Chromium-based browsers, by their names in distributions.
 const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 
-/// Runs a program with loopback as its only network.
+/// Runs a program with only a loopback interface.
 const WITHOUT_ROUTE: &str = r#"ip link set lo up && test -z "$(ip route)" && exec "$@""#;
 
 #[test]
@@ -40,7 +40,7 @@ fn page_works_in_a_browser_without_network() {
     assert_eq!(printed.code, Some(0), "{}\n{}", printed.stdout, printed.stderr);
     let left: Vec<_> =
         fs::read_dir(&folder).expect("the folder is there").flatten().map(|entry| entry.path()).collect();
-    assert_eq!(left, [program], "running it left nothing beside it");
+    assert_eq!(left, [program], "running it must leave no other files");
 }
 
 fn isolated(program: &str) -> Command {

@@ -1,4 +1,4 @@
-//! Where a packed file has to run: read-only media, no /proc, a home folder that programs may not be started from.
+//! Environments a packed file has to run in: read-only media, no /proc, a noexec home folder.
 
 use crate::bad_bundle::run_mounted;
 use crate::support::{Scratch, satchel, skip, stories};
@@ -11,7 +11,7 @@ fn expected() -> String {
         .ok()
 }
 
-/// Packs the small model to `here/chat`, then mounts as `prepare` says and asks it; `None`: this user may not mount.
+/// Packs the small model to `here/chat`, runs `prepare` in a mount namespace and asks it; `None` if this user may not mount.
 fn asked(prepare: &str, start: &str) -> Option<crate::support::Printed> {
     let scratch = Scratch::new();
     let prepare = format!("\"$1\" pack \"$2\" -q -o here/chat\n{prepare}");
@@ -29,7 +29,7 @@ fn a_packed_file_runs_from_read_only_media() {
 
 #[test]
 fn a_packed_file_runs_without_proc() {
-    // By a path, and by a name that is looked for in PATH.
+    // By path, and by a name found in PATH.
     for start in ["here/chat", "PATH=$PWD/here:$PATH chat"] {
         match asked("mount -t tmpfs none /proc\n! [ -e /proc/self ]", start) {
             Some(run) => assert_eq!(run.ok(), expected(), "{start}"),
@@ -39,7 +39,7 @@ fn a_packed_file_runs_without_proc() {
 }
 
 #[test]
-fn a_packed_file_needs_no_home_to_start_programs_from() {
+fn a_packed_file_runs_with_a_noexec_home() {
     let prepare = "mkdir home\nmount -t tmpfs -o noexec none home\nmkdir home/.cache";
     match asked(prepare, "HOME=$PWD/home TMPDIR=$PWD/home XDG_CACHE_HOME= here/chat") {
         Some(run) => assert_eq!(run.ok(), expected()),

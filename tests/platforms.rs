@@ -1,8 +1,8 @@
-//! The runtimes for every platform, as `tools/release.sh` built them: each is sound, small, and, where something here can
-//! run it, gives the text that this platform's own build gives.
+//! The runtimes for every platform, as built by `tools/release.sh`: each is valid, small, and, if this machine can run it,
+//! generates the same text as the native build.
 //!
-//! Windows' runs under Wine, that for ARM under qemu's user mode, the static one in a root folder that holds nothing
-//! else. Those for macOS are judged by structure and signature only. What was not built is skipped, and says so.
+//! The one for Windows runs under Wine, that for ARM under QEMU's user mode, the static one in an otherwise empty root folder.
+//! Those for macOS are only checked for structure and signature. Unbuilt ones are reported as skipped.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,9 +16,9 @@ use crate::support::{Printed, Scratch, output, root, satchel, skip, stories};
 
 const ASK: [&str; 5] = ["run", "--raw", "--temp", "0", "Once upon a time"];
 
-/// A built runtime, or a skip. Building all of them takes as long as everything else together, so `.ci/run` builds them when
-/// what they are made by has changed, and then names them in `SATCHEL_BUILT_PLATFORMS`: a run that says so fails where one is
-/// missing, and takes no other, which would be of an earlier build. Without it, what there is is tested.
+/// A built runtime, or a skip. Building all of them takes as long as everything else together, so `.ci/run` builds them only if
+/// their sources have changed, and names those it built in `SATCHEL_BUILT_PLATFORMS`. If that is set, a missing one fails the
+/// test, and others are skipped, since they may be stale; if unset, any that exist are tested.
 pub(crate) fn runtime(platform: Platform) -> Option<PathBuf> {
     let folder = root().join("target/release-platforms").join(platform.name());
     let path = folder.join(format!("satchel{}", platform.exe_suffix()));
@@ -34,7 +34,7 @@ pub(crate) fn runtime(platform: Platform) -> Option<PathBuf> {
     }
 }
 
-/// Says once, however many tests ask, and where the harness does not catch it.
+/// Reports a skipped platform once, directly on stderr, since the harness captures `eprintln!`.
 fn say_skipped(platform: Platform) {
     use std::io::Write;
     static SAID: Mutex<Vec<Platform>> = Mutex::new(Vec::new());
@@ -46,7 +46,7 @@ fn say_skipped(platform: Platform) {
     }
 }
 
-/// What this platform's build says to the same question.
+/// The native build's text for the same prompt.
 fn expected() -> String {
     let mut arguments: Vec<String> = ASK.iter().map(|word| (*word).to_owned()).collect();
     arguments.extend(["-m".to_owned(), stories().display().to_string()]);
@@ -59,7 +59,7 @@ pub(crate) fn copy(from: &Path, to: &Path) {
     std::fs::copy(from, to).unwrap_or_else(|error| panic!("{} to {}: {error}", from.display(), to.display()));
 }
 
-/// Whether a program can be started here.
+/// Whether a program is installed.
 fn found(program: &str) -> bool {
     Command::new(program).arg("--version").output().is_ok()
 }
@@ -74,7 +74,7 @@ fn each_runtime_fits_every_system_of_its_platform() {
         for other in Platform::ALL.into_iter().filter(|other| *other != platform) {
             assert!(check(other, &program).is_err(), "{platform} passes for {other}");
         }
-        // A changed byte of code is seen where the system would see it.
+        // A changed byte of code invalidates its page hash.
         if facts.signature.is_some() {
             let mut changed = program;
             let middle = changed.len() / 2;
@@ -86,7 +86,7 @@ fn each_runtime_fits_every_system_of_its_platform() {
 }
 
 #[test]
-fn the_readme_tells_the_sizes() {
+fn the_readme_lists_the_sizes() {
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
     for platform in Platform::ALL {
         let row = readme
@@ -133,7 +133,7 @@ fn a_packed_linux_x86_64_runs_on_debian_11() {
 }
 
 #[test]
-fn linux_x86_64_static_runs_in_a_root_folder_with_nothing_else() {
+fn linux_x86_64_static_runs_in_an_empty_root_folder() {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         return;
     }
@@ -150,16 +150,16 @@ fn linux_x86_64_static_runs_in_a_root_folder_with_nothing_else() {
     }
     assert_eq!(version.ok(), format!("satchel {}\n", env!("CARGO_PKG_VERSION")));
     assert_eq!(inside(&[&ASK[..], &["-m", "/model.gguf"]].concat()).ok(), expected());
-    // Packed there, without /proc, and the packed file alone.
+    // Pack there, without /proc, then run the packed file by itself.
     inside(&["pack", "/model.gguf", "-o", "/chat", "--quiet"]).ok();
     std::fs::remove_file(scratch.path("model.gguf")).unwrap();
     let packed = output(Command::new("chroot").arg(scratch.folder()).arg("/chat").args(ASK), b"");
     assert_eq!(packed.ok(), expected());
 }
 
-/// The oldest processor for 64 bits has SSE2 and nothing newer.
+/// The oldest x86-64 processors have SSE2 and nothing newer.
 #[test]
-fn linux_x86_64_runs_on_a_processor_with_sse2_alone() {
+fn linux_x86_64_runs_on_a_processor_with_only_sse2() {
     let Some(runtime) = runtime(Platform::LinuxX86_64Static) else { return };
     if !found("qemu-x86_64-static") {
         return skip("a processor with SSE2 alone", "Debian's qemu-user-static is not installed");
@@ -175,7 +175,7 @@ fn linux_x86_64_runs_on_a_processor_with_sse2_alone() {
     assert!(line.contains("this processor cannot run `avx2` kernels"), "{line}");
 }
 
-/// Runs a program for Linux on 64-bit ARM; `None`, and a skip, where nothing here can.
+/// Runs a program for Linux on 64-bit ARM; `None`, and a skip, without an emulator.
 pub(crate) fn on_arm(program: &Path, arguments: &[&str]) -> Option<Printed> {
     const LIBRARIES: &str = "/usr/aarch64-linux-gnu";
     if !found("qemu-aarch64-static") || !Path::new(LIBRARIES).is_dir() {
@@ -183,7 +183,7 @@ pub(crate) fn on_arm(program: &Path, arguments: &[&str]) -> Option<Printed> {
         return None;
     }
     let mut command = Command::new("timeout");
-    // An installed glibc for ARM would be mixed with this one, and the program hang, without the variable.
+    // Without the variable, an installed glibc for ARM would be mixed with this one and the program would hang.
     command.args(["300", "qemu-aarch64-static", "-L", LIBRARIES, "-E"]);
     Some(output(command.arg(format!("LD_LIBRARY_PATH={LIBRARIES}/lib")).arg(program).args(arguments), b""))
 }
@@ -198,7 +198,7 @@ fn linux_aarch64_gives_the_same_text_under_qemu() {
     assert_eq!(said.ok(), expected());
 }
 
-/// Wine with a folder of its own, and the one library that Wine 8 lacks.
+/// Wine with its own prefix, and the one library that Wine 8 lacks.
 pub(crate) struct Wine {
     program: &'static str,
     prefix: PathBuf,
@@ -219,7 +219,7 @@ impl Wine {
         compiler.arg(&library).arg(root().join("tests/wine/bcryptprimitives.c")).arg("-ladvapi32");
         output(&mut compiler, b"").ok();
         let wine = Self { program, prefix: folder.join("wine"), library };
-        // The first start fills the folder, with remarks of its own.
+        // The first start populates the prefix, with messages of its own.
         wine.start(Path::new("cmd.exe"), &["/c", "exit"]).ok();
         Some(wine)
     }
@@ -239,7 +239,7 @@ fn windows_x86_64_packs_serves_and_gives_the_same_text_under_wine() {
     let Some(runtime) = runtime(Platform::WindowsX86_64) else { return };
     let Some(wine) = Wine::find() else { return };
     let scratch = Scratch::new();
-    // Windows reads names as UTF-16: neither spaces nor letters from anywhere may matter.
+    // Windows reads names as UTF-16: spaces and non-ASCII letters must work.
     let folder = scratch.path("Мои модели, 日本 é");
     std::fs::create_dir(&folder).unwrap();
     let (program, model, packed) = (folder.join("satchel.exe"), folder.join("модель ü.gguf"), folder.join("чат 1.exe"));
@@ -268,7 +268,7 @@ fn windows_x86_64_packs_serves_and_gives_the_same_text_under_wine() {
     assert_serves(&wine, &packed, &text);
 }
 
-/// A path of this system as programs under Wine name it.
+/// A path of this system as seen under Wine.
 pub(crate) fn windows_path(path: &Path) -> String {
     format!("Z:{}", path.display()).replace('/', "\\")
 }
@@ -309,7 +309,7 @@ fn windows_keeps_a_console_of_its_own_open_until_enter() {
     let program = scratch.path("satchel.exe");
     copy(&runtime, &program);
     copy(&wine.library, &scratch.path("bcryptprimitives.dll"));
-    // A double click: no arguments, and a console for this program alone.
+    // Like a double click: no arguments, and this program alone in its console.
     let line = format!("timeout --foreground 100 {} '{}'", wine.program, program.display());
     let mut command = Command::new("script");
     command.env("SHELL", "/bin/sh").args(["-q", "-e", "-c", &line, "/dev/null"]);
@@ -327,7 +327,7 @@ fn windows_keeps_a_console_of_its_own_open_until_enter() {
     }
     assert!(String::from_utf8_lossy(&said).contains("there is no model in this program"));
     assert!(console.try_wait().unwrap().is_none(), "it waits");
-    // Wine loses an Enter that comes before the program reads, so a person would press it once more.
+    // Wine loses an Enter pressed before the program reads, so press it repeatedly.
     let mut keys = console.stdin.take().unwrap();
     let drain = std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
     while console.try_wait().unwrap().is_none() && keys.write_all(b"\r").is_ok() {

@@ -49,7 +49,7 @@ fn logits(scratch: &Scratch, model: &Path) -> Vec<f64> {
     bytes.as_chunks::<4>().0.iter().map(|bytes| f64::from(f32::from_le_bytes(*bytes))).collect()
 }
 
-/// A two-layer model in F32, whose rows are whole blocks of every type.
+/// A two-layer model in F32, whose row lengths are multiples of every block size.
 fn random_model(scratch: &Scratch) -> PathBuf {
     let (path, vocabulary) = (scratch.path("random.gguf"), stories());
     let shape = ["--width", "256", "--layers", "2", "--heads", "4", "--kv-heads", "2", "--feed-forward", "512"];
@@ -59,7 +59,7 @@ fn random_model(scratch: &Scratch) -> PathBuf {
 }
 
 #[test]
-fn every_type_answers_nearly_as_the_weights_it_was_made_of() {
+fn every_types_logits_are_close_to_the_originals() {
     let scratch = Scratch::new();
     let original = random_model(&scratch);
     let expected = logits(&scratch, &original);
@@ -75,7 +75,7 @@ fn every_type_answers_nearly_as_the_weights_it_was_made_of() {
 }
 
 #[test]
-fn a_file_says_what_it_is_and_keeps_the_rest() {
+fn the_output_has_the_new_types_and_the_old_metadata() {
     let scratch = Scratch::new();
     let out = scratch.path("out.gguf");
     quantize(&random_model(&scratch), &out, "q4_k", &[]).ok();
@@ -85,7 +85,7 @@ fn a_file_says_what_it_is_and_keeps_the_rest() {
     assert_eq!(gguf.metadata.get_u32("general.quantization_version"), Ok(Some(2)));
     assert_eq!(gguf.metadata.require_str_array("tokenizer.ggml.tokens").expect("the vocabulary").len(), 512);
     let ty = |name: &str| gguf.tensors.iter().find(|tensor| tensor.name == name).expect(name).ty;
-    assert_eq!(ty("token_embd.weight"), TensorType::Q6_K, "it makes the logits, too");
+    assert_eq!(ty("token_embd.weight"), TensorType::Q6_K, "the embedding doubles as the output matrix");
     assert_eq!(ty("blk.0.attn_q.weight"), TensorType::Q4_K);
     assert_eq!(ty("blk.0.attn_norm.weight"), TensorType::F32);
     quantize(&scratch.path("random.gguf"), &out, "Q4_K_M", &["--pure", "--force"]).ok();
@@ -95,7 +95,7 @@ fn a_file_says_what_it_is_and_keeps_the_rest() {
 }
 
 #[test]
-fn the_same_bytes_come_from_any_number_of_threads_and_from_a_packed_file() {
+fn the_output_is_the_same_for_any_number_of_threads_and_from_a_packed_file() {
     let scratch = Scratch::new();
     let [one, three, packed, from_packed] = ["one", "three", "packed", "from-packed"].map(|name| scratch.path(name));
     quantize(&stories(), &one, "Q5_K_M", &["-t", "1"]).ok();
@@ -130,7 +130,7 @@ fn a_split_model_becomes_one_file() {
 }
 
 #[test]
-fn eight_bits_tell_the_same_story() {
+fn eight_bits_generate_the_same_story() {
     let scratch = Scratch::new();
     let out = scratch.path("q8.gguf");
     let said = satchel(&["quantize", stories().to_str().expect("UTF-8"), out.to_str().expect("UTF-8"), "Q8_0"]).ok();
@@ -154,7 +154,7 @@ fn with_weight(scratch: &Scratch, value: f32) -> PathBuf {
 }
 
 #[test]
-fn what_cannot_be_quantised_is_refused_and_nothing_is_left() {
+fn invalid_input_is_refused_and_leaves_no_files() {
     let scratch = Scratch::new();
     let out = scratch.path("out.gguf");
     let original = fs::read(stories()).expect("the small model");
@@ -167,7 +167,8 @@ fn what_cannot_be_quantised_is_refused_and_nothing_is_left() {
         quantize(&scratch.path(input), &out, "Q8_0", &[]).refused(1, &[input, part]);
     }
     quantize(&scratch.path("q4.gguf"), &out, "Q8_0", &[]).refused(1, &["q4.gguf", "Q4_0", "--allow-requantize"]);
-    for (value, ty, part) in [(f32::NAN, "Q4_K_M", "NaN is no weight"), (f32::NEG_INFINITY, "F16", "-inf is no weight")]
+    for (value, ty, part) in
+        [(f32::NAN, "Q4_K_M", "NaN is not a weight"), (f32::NEG_INFINITY, "F16", "-inf is not a weight")]
     {
         with_weight(&scratch, value);
         quantize(&changed, &out, ty, &[]).refused(1, &["changed.gguf", "blk.3.ffn_up.weight, row 2", part]);
@@ -186,7 +187,7 @@ fn what_cannot_be_quantised_is_refused_and_nothing_is_left() {
 }
 
 #[test]
-fn a_full_disk_is_told_and_nothing_is_left() {
+fn a_full_disk_is_reported_and_leaves_no_files() {
     let scratch = Scratch::new();
     match run_mounted(&scratch, "mount -t tmpfs -o size=300k none here", "\"$1\" quantize \"$2\" here/out F16 -q") {
         Some(run) => run.refused(1, &["no space for here/out", "kB are free"]),
@@ -201,7 +202,7 @@ fn a_full_disk_is_told_and_nothing_is_left() {
 }
 
 #[test]
-fn an_interrupted_run_leaves_nothing_and_had_little_in_memory() {
+fn an_interrupted_run_leaves_no_files_and_used_little_memory() {
     let scratch = Scratch::new();
     let (model, out) = (scratch.path("zeros.gguf"), scratch.path("out"));
     // 4 GB of zeros, as a sparse file: seconds of work.
@@ -223,17 +224,17 @@ fn an_interrupted_run_leaves_nothing_and_had_little_in_memory() {
     assert_eq!(fs::read_to_string(&out).expect("it is there"), "before");
     assert_eq!(names(&scratch), ["out", "zeros.gguf"]);
     let Ok(status) = status else {
-        return skip("memory of quantising", "this system does not tell it (/proc/PID/status)");
+        return skip("memory of quantising", "this system does not report it (/proc/PID/status)");
     };
-    let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the kernel tells it");
+    let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the kernel reports it");
     let kib: u64 = most.trim().trim_end_matches("kB").trim().parse().expect("a number");
-    println!("most memory at once: {kib} KiB");
+    println!("peak memory: {kib} KiB");
     assert!(kib < 200 << 10, "{kib} KiB");
 }
 
-/// llama.cpp's perplexities on its own conversions of the same weights (SmolLM2's in Q4_1), on the same text.
+/// Against llama.cpp's perplexity on its own conversions of the same weights (SmolLM2's in Q4_1), on the same text.
 #[test]
-fn smollm2s_perplexity_is_that_of_llama_cpps_files() {
+fn smollm2s_perplexity_matches_llama_cpps_files() {
     let Some(model) = smollm2() else { return };
     let text = Path::new("/usr/share/common-licenses/GPL-3");
     if !text.is_file() {
@@ -248,7 +249,7 @@ fn smollm2s_perplexity_is_that_of_llama_cpps_files() {
         let found = serde_json::from_str::<serde_json::Value>(&printed).expect("JSON")["perplexity"].as_f64();
         let ratio = found.expect("a number") / theirs;
         println!("{ty}: perplexity {:.4}, llama.cpp {theirs}, {:+.2} %", ratio * theirs, 100.0 * (ratio - 1.0));
-        // Lower is better: with few bits our products, which quantise activations in groups of 32, gain a little.
+        // Lower is better: at few bits, our products gain a little by quantising activations in groups of 32.
         assert!((0.99..1.005).contains(&ratio), "{ty}: {found:?}");
     }
 }

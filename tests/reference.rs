@@ -12,7 +12,7 @@ fn tables() -> Vec<&'static str> {
     let stories = stories.to_str().expect("UTF-8");
     let known = ["scalar", "avx2", "avx2vnni", "avx512", "avx512vnni", "neon", "neon-dotprod", "neon-i8mm"];
     let (here, lacking): (Vec<_>, Vec<_>) = known.into_iter().partition(|isa| {
-        // Without tokens it fails either way; only one of the two failures is about kernels.
+        // Without tokens it always fails, but about kernels only if the table is unsupported.
         let told = satchel(&["logits", "--isa", isa, "-m", stories, "--tokens", "-", "-o", "/dev/null"]).failed(1);
         !told.contains("kernels")
     });
@@ -35,7 +35,7 @@ fn logits(model: &Path, isa: &str, tokens: &[u64], chunk: usize) -> Vec<f64> {
     cached_logits(model, isa, tokens, chunk, "f16")
 }
 
-/// The same with this KV cache type.
+/// As `logits`, with this KV cache type.
 fn cached_logits(model: &Path, isa: &str, tokens: &[u64], chunk: usize, cache: &str) -> Vec<f64> {
     let scratch = Scratch::new();
     let (ids, out) = (scratch.path("ids"), scratch.path("out.f32"));
@@ -96,7 +96,7 @@ fn a_tiny_llama_gives_llama_cpps_logits() {
 }
 
 #[test]
-fn smollm2_predicts_as_its_weights_in_f32_do() {
+fn smollm2_predictions_match_its_weights_in_f32() {
     let Some(model) = support::smollm2() else { return };
     let mut wrong = Vec::new();
     for isa in tables() {
@@ -111,7 +111,7 @@ fn smollm2_predicts_as_its_weights_in_f32_do() {
 
 /// On the fastest table; the kernels' tests show that the others cache the same bits.
 #[test]
-fn smollm2_with_a_cache_in_q8_0_predicts_as_its_weights_in_f32_do() {
+fn smollm2_predictions_with_a_q8_0_cache_match_its_weights_in_f32() {
     let Some(model) = support::smollm2() else { return };
     let isa = tables().pop().expect("scalar is always there");
     let [plain, eight, four] = ["f16", "q8_0", "q4_0"].map(|cache| distance(&model, isa, cache));
@@ -123,13 +123,13 @@ fn smollm2_with_a_cache_in_q8_0_predicts_as_its_weights_in_f32_do() {
 }
 
 #[test]
-fn chunks_do_not_show_with_a_quantised_cache() {
+fn chunk_sizes_do_not_matter_with_a_quantised_cache() {
     let Some(model) = support::smollm2() else { return };
     let isa = tables().pop().expect("scalar is always there");
     let tokens = &numbers(&json(support::data("reference/smollm2-chat.json"))["tokens"])[..90];
     let [whole, pieces] = [90, 7].map(|chunk| cached_logits(&model, isa, tokens, chunk, "q8_0"));
     assert!(whole == pieces, "{isa}");
-    assert!(whole != logits(&model, isa, tokens, 90), "{isa}: the cache's type is of no effect");
+    assert!(whole != logits(&model, isa, tokens, 90), "{isa}: the cache's type has no effect");
 }
 
 /// Distance of predictions on a chat from those of the F32 weights: mean KL divergence over the most likely tokens, and the share
@@ -171,7 +171,7 @@ fn softmax(logits: impl Iterator<Item = f64> + Clone) -> Vec<f64> {
 }
 
 #[test]
-fn stories260k_tells_the_story_that_llama_cpp_tells() {
+fn stories260k_generates_the_same_story_as_llama_cpp() {
     let model = support::stories();
     let model = model.to_str().expect("UTF-8");
     for isa in tables() {
@@ -199,7 +199,7 @@ const STORY: &str = "Once upon a time, there was a little girl named Lily. She l
     play with your ball, but I can'";
 
 #[test]
-fn perplexity_is_llama_cpps_within_a_hundredth() {
+fn perplexity_matches_llama_cpps_within_one_percent() {
     let Some(model) = support::smollm2() else { return };
     let text = Path::new("/usr/share/common-licenses/GPL-3");
     if !text.is_file() {
@@ -241,7 +241,7 @@ fn with_rope(scratch: &Scratch, name: &str, kind: &str, factors: Option<[f32; 2]
 
 /// Factors of 1 leave the rotation unchanged; 2 everywhere is linear scaling by 2. The context decides which applies.
 #[test]
-fn longrope_takes_its_factors_by_the_context_in_force() {
+fn longrope_chooses_its_factors_by_the_context_length() {
     let scratch = Scratch::new();
     let story = |model: &Path, context: &str| {
         let model = model.to_str().expect("a path of ours");

@@ -1,4 +1,4 @@
-//! A running server for tests, and an HTTP client of a few lines that shows the bytes as they are.
+//! A running server for tests, and a minimal HTTP client that exposes the raw bytes.
 
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "one binary: each behaviour uses what it needs")]
 
@@ -12,20 +12,20 @@ use serde_json::Value;
 
 use crate::support::SATCHEL;
 
-/// How long anything that should happen may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Deadline for anything that should happen, even on a busy machine.
+const DEADLINE: Duration = Duration::from_secs(60);
 
-/// A server with a model on a port of its own; it ends with the test.
+/// A server with a model on its own port; killed when dropped.
 pub struct Served {
     child: Child,
-    /// What it printed when it was ready.
+    /// The block it printed when ready.
     pub block: String,
     pub port: u16,
     /// The secret of the link to the page.
     pub launch: String,
 }
 
-/// A response, transfer coding undone.
+/// A response, with the transfer coding decoded.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -48,7 +48,7 @@ impl Answer {
         lines.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    /// `error.message` with status, `param` and `code` checked.
+    /// Checks status, `param` and `code` of an error response, and returns its message.
     #[track_caller]
     pub fn error(&self, status: u16, param: Option<&str>, code: Option<&str>) -> String {
         let body = self.json();
@@ -69,7 +69,7 @@ impl Answer {
 }
 
 impl Served {
-    /// Starts `satchel serve` on a free port and waits until it says that it is ready.
+    /// Starts `satchel serve` on a free port and waits until it is ready.
     #[track_caller]
     pub fn start(model: &Path, flags: &[&str]) -> Self {
         let mut command = Command::new(SATCHEL);
@@ -77,7 +77,7 @@ impl Served {
         Self::run(&mut command)
     }
 
-    /// Starts a server and waits until it says that it is ready.
+    /// Starts a server and waits until it is ready.
     #[track_caller]
     pub fn run(command: &mut Command) -> Self {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("the server starts");
@@ -92,7 +92,7 @@ impl Served {
             {
                 let (address, fragment) = rest.split_once('/').expect("a path");
                 port = address.rsplit(':').next().and_then(|port| port.parse().ok());
-                // The line of the API, which has none, follows that of the page.
+                // The API line, without a fragment, follows the page's.
                 launch = launch.or_else(|| fragment.strip_prefix("#launch=").map(str::to_owned));
             }
             if line.contains("Ctrl-C") {
@@ -110,15 +110,15 @@ impl Served {
     #[track_caller]
     pub fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(("127.0.0.1", self.port)).expect("the server takes connections");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a read timeout");
+        stream.set_read_timeout(Some(DEADLINE)).expect("a read timeout");
         stream
     }
 
-    /// Sends these bytes and reads what comes until the server closes.
+    /// Sends these bytes and reads the response until the server closes.
     #[track_caller]
     pub fn raw(&self, bytes: &[u8]) -> Answer {
         let mut stream = self.connect();
-        // The server may close before it has read everything; what it said is still there.
+        // The server may close before reading everything; its response can still be read.
         let _ = stream.write_all(bytes);
         read_answer(stream)
     }
@@ -141,7 +141,7 @@ impl Served {
         self.request("POST", path, "Content-Type: application/json\r\n", body.to_string().as_bytes())
     }
 
-    /// Sends a request and gives the socket with its answer still in it.
+    /// Sends a request and returns the socket, with the response unread.
     #[track_caller]
     pub fn begin(&self, path: &str, body: &Value) -> TcpStream {
         let body = body.to_string();
@@ -154,7 +154,7 @@ impl Served {
         format!("{method} {path} HTTP/1.1\r\nHost: localhost:{}\r\nContent-Length: {length}\r\n{lines}\r\n", self.port)
     }
 
-    /// The header line by which the page that was opened with the link is known.
+    /// The header line that authenticates a page opened with the link.
     #[track_caller]
     pub fn page_session(&self) -> String {
         let answer = self.post("/api/session", &serde_json::json!({"launch": self.launch})).json();
@@ -166,7 +166,7 @@ impl Served {
         self.get("/health").json()
     }
 
-    /// Waits until `/health` says so.
+    /// Waits until `holds` is true of `/health`.
     #[track_caller]
     pub fn until(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
         let begun = Instant::now();
@@ -175,7 +175,7 @@ impl Served {
             if holds(&health) {
                 return health;
             }
-            assert!(begun.elapsed() < PATIENCE, "{what} did not come true: {health}");
+            assert!(begun.elapsed() < DEADLINE, "{what}: did not happen in time: {health}");
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -186,7 +186,7 @@ impl Served {
         assert!(status.success());
     }
 
-    /// Waits until the server has ended by itself.
+    /// Waits until the server exits by itself.
     #[track_caller]
     pub fn ended(&mut self) -> ExitStatus {
         let begun = Instant::now();
@@ -194,7 +194,7 @@ impl Served {
             if let Some(status) = self.child.try_wait().expect("the server can be waited for") {
                 return status;
             }
-            assert!(begun.elapsed() < PATIENCE, "the server does not end");
+            assert!(begun.elapsed() < DEADLINE, "the server does not exit");
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -207,11 +207,11 @@ impl Drop for Served {
     }
 }
 
-/// Reads a whole answer from a connection that the server closes after it.
+/// Reads a whole response from a connection that the server closes after it.
 #[track_caller]
 pub fn read_answer(mut stream: TcpStream) -> Answer {
     let mut bytes = Vec::new();
-    // A reset after the answer is the client's fault for sending too much.
+    // A reset after the response is due to the client sending too much.
     let _ = stream.read_to_end(&mut bytes);
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n");
     let end = end.unwrap_or_else(|| panic!("no response: {}", String::from_utf8_lossy(&bytes)));
@@ -222,7 +222,7 @@ pub fn read_answer(mut stream: TcpStream) -> Answer {
     Answer { status, head, body: if chunked { unchunk(&body) } else { body } }
 }
 
-/// Undoes chunked transfer coding; panics when its end is missing.
+/// Decodes chunked transfer coding; panics if it is not terminated.
 #[track_caller]
 fn unchunk(mut rest: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();

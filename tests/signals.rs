@@ -1,4 +1,4 @@
-//! Signals: what the parent chose to ignore stays ignored, the rest ends a server properly; a model that is cut short.
+//! Signals: those the parent ignores stay ignored, others end a server cleanly; a model file truncated while in use.
 
 #![cfg(unix)]
 
@@ -16,7 +16,7 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
 
-/// A server behind a shell that ignores these signals.
+/// A server started from a shell that ignores these signals.
 fn ignoring(signals: &str) -> Served {
     let line = format!("trap '' {signals}; exec \"$0\" \"$@\"");
     let mut command = Command::new("sh");
@@ -33,15 +33,15 @@ fn a_signal_that_the_parent_ignores_stays_ignored() {
     }
     server.signal("TERM");
     assert_eq!(server.ended().code(), Some(0));
-    // And one that it does not ignore ends it.
+    // A signal that is not ignored ends it.
     let mut server = ignoring("INT");
     server.signal("HUP");
     assert_eq!(server.ended().code(), Some(0));
 }
 
-/// `chat` takes Ctrl-C over by another way.
+/// `chat` installs its Ctrl-C handler separately.
 #[test]
-fn a_chat_in_the_background_does_not_hear_ctrl_c() {
+fn a_chat_in_the_background_ignores_ctrl_c() {
     let scratch = Scratch::new();
     let template = scratch.path("plain.jinja");
     std::fs::write(&template, "x").expect("scratch");
@@ -73,13 +73,13 @@ fn copied(scratch: &Scratch) -> PathBuf {
     model
 }
 
-/// Cuts the weights off, of which nothing is left in memory.
-fn cut_short(model: &Path) {
+/// Truncates the file before the weights.
+fn truncate(model: &Path) {
     OpenOptions::new().write(true).open(model).and_then(|file| file.set_len(8192)).expect("it is ours");
 }
 
 #[test]
-fn a_model_that_is_cut_short_ends_a_run_with_its_name() {
+fn a_truncated_model_ends_a_run_with_its_name() {
     let scratch = Scratch::new();
     let (model, template) = (copied(&scratch), scratch.path("template"));
     assert!(Command::new("mkfifo").arg(&template).status().expect("mkfifo runs").success());
@@ -90,9 +90,9 @@ fn a_model_that_is_cut_short_ends_a_run_with_its_name() {
         .stderr(Stdio::piped())
         .spawn()
         .expect("it starts");
-    // Opening waits until it reads the template, and by then the model is mapped.
+    // Opening the pipe blocks until the program reads the template; by then the model is mapped.
     let mut pipe = OpenOptions::new().write(true).open(&template).expect("it reads");
-    cut_short(&model);
+    truncate(&model);
     pipe.write_all(b"Once").and_then(|()| pipe.flush()).expect("it reads");
     drop(pipe);
     let ended = child.wait_with_output().expect("it ends");
@@ -102,14 +102,14 @@ fn a_model_that_is_cut_short_ends_a_run_with_its_name() {
 }
 
 #[test]
-fn a_model_that_is_cut_short_fails_requests_and_not_the_server() {
+fn a_truncated_model_fails_requests_but_not_the_server() {
     let scratch = Scratch::new();
     let model = copied(&scratch);
     let server = Served::start(&model, &[]);
     let ask = json!({"prompt": "Once", "max_tokens": 4});
     assert_eq!(server.post("/v1/completions", &ask).status, 200);
-    cut_short(&model);
-    // The one that meets the damage, and the ones after it.
+    truncate(&model);
+    // The request that hits the damage, and those after it.
     let first = server.post("/v1/completions", &ask);
     assert!(first.error(500, None, None).contains(text(&model)));
     for _ in 0..2 {

@@ -1,4 +1,4 @@
-//! What commands print: a reader that went away ends them quietly, a full disk is named, and no server stops for either.
+//! Output streams: a broken pipe ends commands silently, a full disk is reported, and neither stops a server.
 
 #![cfg(unix)]
 
@@ -14,7 +14,7 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
 
-/// Every command that prints, with the same result however often it runs.
+/// Every command that prints; all can be repeated.
 fn commands(scratch: &Scratch) -> Vec<Vec<String>> {
     let (model, packed, words) = (stories(), scratch.path("packed"), scratch.path("words"));
     satchel(&["pack", "-q", text(&model), "-o", text(&packed), "--force"]).ok();
@@ -44,7 +44,7 @@ fn commands(scratch: &Scratch) -> Vec<Vec<String>> {
     all.iter().map(|one| one.iter().map(|&argument| argument.to_owned()).collect()).collect()
 }
 
-/// A pipe that nobody reads.
+/// A broken pipe: its reader is closed.
 fn closed() -> Stdio {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
@@ -52,7 +52,7 @@ fn closed() -> Stdio {
 }
 
 #[test]
-fn a_reader_that_went_away_is_no_failure() {
+fn a_broken_pipe_is_not_a_failure() {
     let scratch = Scratch::new();
     for arguments in commands(&scratch) {
         let mut command = Command::new(SATCHEL);
@@ -63,7 +63,7 @@ fn a_reader_that_went_away_is_no_failure() {
         let stderr = String::from_utf8_lossy(&ended.stderr);
         assert!(!stderr.contains("panicked") && ended.status.success(), "{arguments:?}: {stderr}");
     }
-    // The exit status tells the outcome all the same.
+    // The exit status still reports the outcome.
     let packed = scratch.path("packed");
     let mut bytes = std::fs::read(&packed).expect("it was packed");
     bytes[100_000] ^= 1;
@@ -74,7 +74,7 @@ fn a_reader_that_went_away_is_no_failure() {
 }
 
 #[test]
-fn a_full_disk_is_named() {
+fn a_full_disk_is_reported() {
     let Ok(full) = OpenOptions::new().write(true).open("/dev/full") else {
         return crate::support::skip("a full disk", "there is no /dev/full");
     };
@@ -91,7 +91,7 @@ fn a_full_disk_is_named() {
 }
 
 #[test]
-fn a_server_and_a_chat_outlive_stderr() {
+fn a_server_and_a_chat_survive_a_closed_stderr() {
     let mut command = Command::new(SATCHEL);
     // It has no chat template, which it says on stderr.
     command.arg("serve").arg("-m").arg(stories()).args(["--no-browser", "--port", "0"]).stderr(closed());

@@ -1,4 +1,4 @@
-//! What every test needs: the executable, its output, scratch folders, test data, and an honest way to skip.
+//! Shared by all tests: the executable, its output, scratch folders, test data, and reported skips.
 
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "one binary: each behaviour uses what it needs")]
 
@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 /// The built executable.
 pub const SATCHEL: &str = env!("CARGO_BIN_EXE_satchel");
 
-/// What a program printed, and how it ended.
+/// A program's output and exit status.
 #[derive(Debug)]
 pub struct Printed {
     pub code: Option<i32>,
@@ -19,14 +19,14 @@ pub struct Printed {
 }
 
 impl Printed {
-    /// Its stdout; the test fails where the program did.
+    /// Asserts success; returns stdout.
     #[track_caller]
     pub fn ok(self) -> String {
         assert_eq!(self.code, Some(0), "stdout: {}\nstderr: {}", self.stdout, self.stderr);
         self.stdout
     }
 
-    /// Its one line on stderr; the test fails where the program did not fail with this code, or said more than a line.
+    /// Asserts this exit status and a single line on stderr; returns the line.
     #[track_caller]
     pub fn failed(self, code: i32) -> String {
         assert_eq!(self.code, Some(code), "stdout: {}\nstderr: {}", self.stdout, self.stderr);
@@ -35,14 +35,14 @@ impl Printed {
     }
 }
 
-/// Runs the executable with no input, or in its place the program that `SATCHEL_TEST_PROGRAM` names: a build for another
-/// processor in its emulator.
+/// Runs the executable without input, or the program named by `SATCHEL_TEST_PROGRAM` instead, such as a build for another
+/// processor in an emulator.
 pub fn satchel<A: AsRef<OsStr>>(arguments: &[A]) -> Printed {
     let program = std::env::var_os("SATCHEL_TEST_PROGRAM").unwrap_or_else(|| SATCHEL.into());
     output(Command::new(program).args(arguments), b"")
 }
 
-/// Runs a program to its end with `input` on stdin.
+/// Runs a program to completion with `input` on stdin.
 pub fn output(command: &mut Command, input: &[u8]) -> Printed {
     let mut child = command
         .stdin(Stdio::piped())
@@ -52,7 +52,7 @@ pub fn output(command: &mut Command, input: &[u8]) -> Printed {
         .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
     let mut stdin = child.stdin.take().expect("stdin is piped");
     std::thread::scope(|scope| {
-        // A program that does not read its input closes the pipe; that is its right.
+        // A program need not read its input, so a broken pipe is fine.
         scope.spawn(move || drop(stdin.write_all(input)));
         let output = child.wait_with_output().expect("the program can be waited for");
         Printed {
@@ -63,7 +63,7 @@ pub fn output(command: &mut Command, input: &[u8]) -> Printed {
     })
 }
 
-/// A folder that goes with the test.
+/// A temporary folder, removed when dropped.
 #[derive(Debug)]
 pub struct Scratch(tempfile::TempDir);
 
@@ -97,7 +97,7 @@ pub fn stories() -> PathBuf {
     data("models/stories260K-f32.v3.gguf")
 }
 
-/// The demo model, where `tools/model.sh` has put it.
+/// The demo model, if `tools/model.sh` has fetched it.
 pub fn smollm2() -> Option<PathBuf> {
     let path = match std::env::var_os("SATCHEL_TEST_MODEL") {
         Some(path) => PathBuf::from(path),
@@ -110,10 +110,10 @@ pub fn smollm2() -> Option<PathBuf> {
     None
 }
 
-/// Says what was not tested and why; fails in CI, which installs everything.
+/// Reports what was not tested and why; fails in CI, which installs everything.
 #[track_caller]
 pub fn skip(what: &str, why: &str) {
     assert!(std::env::var_os("CI").is_none(), "{what} cannot be skipped in CI: {why}");
-    // Not by a macro, whose output the harness keeps to itself where a test passes.
+    // Not with `eprintln!`, whose output the harness captures if the test passes.
     std::io::stderr().write_all(format!("SKIPPED {what}: {why}\n").as_bytes()).expect("stderr can be written");
 }

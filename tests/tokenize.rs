@@ -1,4 +1,4 @@
-//! `tokenize` and `detokenize` from the outside: where text and ids come from, what is printed, what is refused.
+//! `tokenize` and `detokenize` end to end: sources of text and ids, output, and errors.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -20,7 +20,7 @@ fn piped(command: &str, model: &PathBuf, more: &[&str], input: &[u8]) -> support
 }
 
 #[test]
-fn ids_of_a_text_wherever_it_comes_from() {
+fn ids_are_the_same_whatever_the_source_of_the_text() {
     let scratch = Scratch::new();
     let model = vocabulary(&scratch);
     let text = "<|im_start|>Hi 🙂 123\r\n";
@@ -70,7 +70,7 @@ fn pieces_as_json() {
 }
 
 #[test]
-fn what_cannot_be_done_is_said_in_a_line() {
+fn errors_are_one_line() {
     let scratch = Scratch::new();
     let model = vocabulary(&scratch);
     let cases: [(&str, &[&str], &[u8], &str); 6] = [

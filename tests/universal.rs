@@ -1,5 +1,5 @@
-//! Packed for every platform by one program: `--for all`, the universal file in every shell, the signable form. All of it
-//! with the runtimes that `tools/release.sh` built, assembled as a release is.
+//! Packing for every platform with one program: `--for all`, the universal file in every shell, the signable form. Uses the
+//! runtimes built by `tools/release.sh`, assembled as in a release.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::support::{Printed, SATCHEL, Scratch, output, skip, stories};
 
 const ASK: [&str; 7] = ["run", "--raw", "--temp", "0", "--max-tokens", "40", "Once upon a time"];
 
-/// A release for this machine, made of the built runtimes; a skip where one is missing.
+/// A release for this machine, made of the built runtimes; a skip if one is missing.
 fn release(scratch: &Scratch) -> Option<PathBuf> {
     let mut command = Command::new(SATCHEL);
     command.arg("assemble");
@@ -67,7 +67,7 @@ fn one_command_packs_for_all_platforms() {
     assert_eq!(output(Command::new(native).args(ASK), b"").ok(), expected());
 }
 
-/// A universal file in a folder whose name needs quoting, and the folder its programs go to.
+/// A universal file in a folder whose name needs quoting, and the cache folder for its programs.
 struct Universal {
     scratch: Scratch,
     file: PathBuf,
@@ -101,14 +101,14 @@ impl Universal {
 fn a_universal_file_starts_in_every_shell() {
     let Some(universal) = Universal::new() else { return };
     let expected = expected();
-    // By its name, and as the shell's own script.
+    // (shell, works by name, works as an argument of the shell)
     for (shell, by_name, as_script) in [
         (&["dash"][..], true, true),
         (&["bash"], true, true),
         (&["zsh"], true, true),
         (&["busybox", "sh"], true, true),
         (&["fish"], true, false),
-        // These two refuse the file itself (zero bytes, `MZ`); `sh FILE` is the way from them.
+        // These two refuse the file itself (zero bytes, `MZ`); use `sh FILE` in them.
         (&["mksh"], false, true),
         (&["ksh93"], false, false),
     ] {
@@ -177,23 +177,23 @@ fn windows_starts_a_universal_file_as_a_program() {
     copy(&wine.library, &universal.file.with_file_name("bcryptprimitives.dll"));
     assert_eq!(wine.start(&universal.file, &ASK).ok(), expected());
     wine.start(&universal.file, &["verify", "-q"]).ok();
-    // It packs there for other systems, as the release that it carries.
+    // It can pack for other systems, like the release that it carries.
     let other = universal.scratch.path("other");
     let (model, out) = (windows_path(&stories()), windows_path(&other));
     wine.start(&universal.file, &["pack", &model, "--for", "linux-x86_64,universal", "-q", "-o", &out]).ok();
     let native = universal.scratch.path("other-linux-x86_64");
     assert_eq!(payload(&native), payload(&universal.file));
-    // A file that Windows wrote is not marked as a program here.
+    // A file written under Windows has no executable bit here.
     assert_eq!(output(Command::new("chmod").arg("+x").arg(&native), b"").code, Some(0));
     assert_eq!(output(Command::new(native).args(ASK), b"").ok(), expected());
     assert!(universal.cached().is_empty(), "Windows needs no copy of the program");
 }
 
 #[test]
-fn its_program_is_placed_once_and_checked_at_every_start() {
+fn its_program_is_cached_once_and_checked_at_every_start() {
     let Some(universal) = Universal::new() else { return };
     let expected = expected();
-    // Several starts at once, with nothing placed yet.
+    // Several concurrent starts with an empty cache.
     let start = || {
         let mut command = Command::new("sh");
         command.arg(&universal.file).args(ASK).env("XDG_CACHE_HOME", &universal.cache);
@@ -216,7 +216,7 @@ fn its_program_is_placed_once_and_checked_at_every_start() {
 }
 
 #[test]
-fn without_a_cache_folder_it_takes_the_temporary_one_or_says_what_it_tried() {
+fn without_a_cache_folder_it_uses_the_temporary_one_or_lists_what_it_tried() {
     let Some(universal) = Universal::new() else { return };
     let blocked = universal.scratch.path("blocked");
     fs::write(&blocked, "a file where a folder would have to be").unwrap();
@@ -235,24 +235,24 @@ fn without_a_cache_folder_it_takes_the_temporary_one_or_says_what_it_tried() {
 }
 
 #[test]
-fn a_universal_file_gives_every_native_form_again() {
+fn every_native_form_can_be_extracted_from_a_universal_file() {
     let Some(universal) = Universal::new() else { return };
     let release = universal.scratch.path(&format!("release/satchel-{}", Platform::host().unwrap()));
     let packed = universal.scratch.path("packed");
     let again = universal.scratch.path("again");
     pack(&release, "all", &packed);
-    // A development build extracts, with what the file carries itself.
+    // A development build can extract, with the programs that the file carries.
     let mut command = Command::new(SATCHEL);
     output(command.arg("extract").arg(&universal.file).args(["--for", "all", "-o"]).arg(&again), b"").ok();
     for platform in Platform::ALL.into_iter().filter(|platform| *platform != Platform::LinuxX86_64Static) {
         let name = |base: &Path| format!("{}-{platform}{}", text(base), platform.exe_suffix());
         assert!(fs::read(name(&packed)).unwrap() == fs::read(name(&again)).unwrap(), "{platform}");
     }
-    // And a new engine for it is a universal one.
+    // Upgrading it gives a universal file again.
     let upgraded = universal.scratch.path("new.exe");
     output(Command::new(&release).arg("upgrade").arg(&universal.file).arg("-o").arg(&upgraded), b"").ok();
     assert!(fs::read(&upgraded).unwrap() == fs::read(&universal.file).unwrap(), "the same engine: the same file");
-    // It packs, as the program that it is.
+    // It can also pack.
     let other = universal.scratch.path("other");
     let model = stories();
     let arguments = ["pack", text(&model), "--for", "windows-x86_64,universal", "-o", text(&other), "-q"];
@@ -261,7 +261,7 @@ fn a_universal_file_gives_every_native_form_again() {
 }
 
 #[test]
-fn macos_files_keep_their_signature_and_the_signable_form_is_signed_as_a_whole() {
+fn macos_files_keep_their_signature_and_the_signable_form_is_signed_whole() {
     let scratch = Scratch::new();
     let Some(release) = release(&scratch) else { return };
     pack(&release, "macos-aarch64,macos-x86_64,macos-aarch64-signable,macos-x86_64-signable", &scratch.path("m"));
@@ -283,7 +283,7 @@ fn macos_files_keep_their_signature_and_the_signable_form_is_signed_as_a_whole()
         assert!(model.stored_in(&signable).unwrap() == fs::read(stories()).unwrap());
         assert_eq!(payload(&path), payload(&scratch.path(&format!("m-{platform}"))));
         output(Command::new(SATCHEL).args(["verify", "-q"]).arg(&path), b"").ok();
-        // A byte of the weights is under the signature.
+        // The signature covers the weights.
         let mut changed = signable;
         changed[model.offset as usize + 1000] ^= 1;
         let signature = Facts::read(platform, &changed).unwrap().signature.unwrap();

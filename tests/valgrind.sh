@@ -1,12 +1,11 @@
 #!/bin/sh
-# Runs tiny models under valgrind, which finds what `unsafe` code reads or writes outside its buffers, and what it reads before
-# anything was written there.
+# Runs tiny models under valgrind, which finds out-of-bounds accesses and reads of uninitialised memory in `unsafe` code.
 #
 #     tests/valgrind.sh
 #
-# Kernels: scalar and AVX2, since valgrind knows no AVX-512. One thread: the pool's first clock reading, in rustix, asks for a
-# page that valgrind hides from the program; tests/loom has the pool. The program is that of the tests, optimised as they are;
-# tests/valgrind.supp has the one report that is none.
+# Kernels: scalar and AVX2, since valgrind does not support AVX-512. One thread: the pool's first clock reading, in rustix,
+# needs a page (the vDSO) that valgrind hides from the program; tests/loom covers the pool. Uses the tests' build, with the
+# same optimisation; tests/valgrind.supp suppresses the one false positive.
 set -eu
 cd "$(dirname "$0")/.."
 program=${SATCHEL_TEST_PROGRAM:-target/debug/satchel}
@@ -38,14 +37,14 @@ if grep -qw avx2 /proc/cpuinfo; then tables="scalar avx2"; else echo "SKIPPED av
 echo "SKIPPED avx2vnni, avx512, avx512vnni: valgrind does not know their instructions"
 seq 3 23 >"$scratch/tokens"
 for table in $tables; do
-    # Chunks of 7, then one by one: the paths of many tokens, of a few, of one.
+    # Chunks of 7, then single tokens: the paths for many tokens, a few, and one.
     for chunk in 7 1; do
         checked "$table: logits in chunks of $chunk" logits -m $models/reference/llama-dense.gguf --isa "$table" -t 1 \
             --chunk $chunk --tokens "$scratch/tokens" --force -o "$scratch/out"
     done
     checked "$table: a story" run -m $models/models/stories260K-f32.v3.gguf --isa "$table" -t 1 --raw --temp 0 --max-tokens 4 "Once"
 done
-# Block types whose readers differ most, and a quantised cache.
+# Block types whose kernels differ most, and a quantised cache.
 for type in Q8_0 Q4_0 Q4_K Q6_K IQ2_XS IQ3_S TQ1_0 F16; do
     "$program" random-model $type --width 256 --layers 1 --heads 4 --kv-heads 2 --feed-forward 256 \
         --vocabulary $models/models/stories260K-f32.v3.gguf -o "$scratch/model" >/dev/null 2>&1

@@ -10,14 +10,14 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 what=${1:-kernels}
 tables="avx512 avx512vnni"
-limit=${LIMIT:-3600} # seconds, after which the emulation is ended
+limit=${LIMIT:-3600} # the emulation's timeout in seconds
 root=$PWD
 packages=$root/target/avx512
 folder=$packages/$what
 target=x86_64-unknown-linux-gnu
 say() { printf '\n== %s (%ss)\n' "$*" "$SECONDS"; }
 fail() { echo "avx512.sh: $*" >&2; exit 1; }
-case $what in kernels | smollm2) ;; *) fail "there is no `$what`; it is `kernels` (the default) or `smollm2`" ;; esac
+case $what in kernels | smollm2) ;; *) fail "unknown argument '$what'; give kernels (the default) or smollm2" ;; esac
 
 say "1 of 4: the emulator and a kernel for it, from Debian"
 mkdir -p "$folder"
@@ -29,13 +29,13 @@ for package in bochs-term bochsbios vgabios; do
     dpkg -s $package >/dev/null 2>&1 || missing="$missing $package"
 done
 if [ -n "$missing" ]; then
-    [ "$(id -u)" = 0 ] || fail "missing:$missing; install that, or run this as root"
+    [ "$(id -u)" = 0 ] || fail "missing:$missing; install these packages, or run this as root"
     echo "installing:$missing"
     apt-get update -qq
     # shellcheck disable=SC2086 # a list of words
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
 fi
-unpacked() { # a Debian package, not installed: its files are for the guest
+unpacked() { # downloads and unpacks a Debian package without installing it: its files are for the guest
     [ -d "$packages/$1" ] && return
     echo "unpacking $1"
     (cd "$packages" && rm -rf ./*.deb part && apt-get download -qq "$1" && dpkg-deb -x ./*.deb part && rm ./*.deb && mv part "$1")
@@ -47,14 +47,14 @@ unpacked busybox-static
 kernel=$(echo "$packages/$linux"/boot/vmlinuz-*)
 
 say "2 of 4: the tests, linked statically"
-# Debug assertions would double the emulation's time; they ran in the same tests on this machine's tables.
+# Debug assertions would double the emulation's time; the same tests run with them on this machine's tables.
 options=(--locked --target $target --message-format json-render-diagnostics)
 for crate in satchel satchel-compute; do
     for check in debug-assertions overflow-checks; do options+=(--config "profile.dev.package.$crate.$check=false"); done
 done
 built=$(CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-C target-feature=+crt-static" \
     cargo test -p satchel -p satchel-compute --lib --test integration --no-run "${options[@]}")
-executable() { # of the target with that kind and name
+executable() { # prints the path of the executable of the target with kind $1 and name $2
     printf '%s\n' "$built" | python3 -c '
 import json, sys
 for line in sys.stdin:
@@ -63,7 +63,7 @@ for line in sys.stdin:
         print(artifact["executable"])' "$@"
 }
 sources=(bin/busybox="$packages/busybox-static/bin/busybox")
-add() { # a program, without symbols, at that place
+add() { # puts program $2, stripped, at path $1 in the guest
     objcopy --strip-all "$2" "$folder/${1##*/}"
     sources+=("${1#/}=$folder/${1##*/}")
 }
@@ -99,10 +99,10 @@ sources+=("init=$folder/init")
 # Linux feature bits that Bochs 2.7 describes in a way Linux 6.1 cannot handle: protection keys (a state of size 0), compacting
 # XSAVE and XSAVES (not compacted), and fast short `rep movsb` without the fast long one (a memmove that never stops reading).
 masked=clearcpuid=515,321,323,580
-# Disables what the machine lacks, or what is slow to set up.
+# Disables what the emulated machine lacks or what is slow to set up.
 spared="nosmp noapic nolapic acpi=off pci=off nokaslr tsc=reliable mitigations=off init_on_alloc=0 apparmor=0 audit=0 cryptomgr.notests"
 python3 tools/avx512/image.py "$kernel" "console=ttyS0,115200 quiet $spared $masked" "$folder" "${sources[@]}" >"$folder/layout"
-# shellcheck disable=SC1091 # written the line before
+# shellcheck disable=SC1091 # written by the line before
 . "$folder/layout" # IMAGE, PARAMETERS, KERNEL, MEMORY
 cc -c -DIMAGE="$IMAGE" -DPARAMETERS="$PARAMETERS" -DKERNEL="$KERNEL" -DMEMORY="$MEMORY" -o "$folder/reset.o" tools/avx512/reset.S
 objcopy -O binary -j .text "$folder/reset.o" "$folder/reset.rom"
@@ -125,13 +125,13 @@ say "4 of 4: the tests on $tables, emulated"
 : >"$folder/serial"
 tail -n +1 -f "$folder/serial" &
 follower=$!
-# Bochs needs a terminal, which `script` provides; it logs the screen to a file, for when it does not start.
+# Bochs needs a terminal, which `script` provides; it also logs the screen to a file, in case Bochs does not start.
 TERM=vt100 timeout -k 10 "$limit" script -qec "stty cols 80 rows 30; exec bochs -q -f '$folder/bochsrc' -rc '$folder/commands'" \
     "$folder/screen" </dev/null >/dev/null &
 emulator=$!
 trap 'kill $follower $emulator 2>/dev/null || true' EXIT
 while kill -0 $emulator 2>/dev/null && ! grep -q "Kernel panic" "$folder/serial"; do sleep 1; done
 lines() { grep -Ec "$1" "$folder/serial" || true; }
-[ "$(lines "EMULATED TESTS PASSED")" = 1 ] || fail "the tests did not pass; serial, log and screen in $folder are what the emulator wrote"
+[ "$(lines "EMULATED TESTS PASSED")" = 1 ] || fail "the tests did not pass; see the emulator's output: serial, log and screen in $folder"
 [ "$(lines "(ran on|as asked for:) ${tables// /, }")" -ge "$(lines "ran on|as asked for:")" ] || fail "a test ran on other tables"
 say "passed on $tables"

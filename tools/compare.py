@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Speed of Satchel beside llama.cpp on the same files: alternating rounds, medians, ratios, as a markdown table.
+"""Compares the speed of Satchel and llama.cpp on the same files: alternating rounds, medians, ratios, as a Markdown table.
 
 set up:  cargo build --release
          python3 -m venv peers && CMAKE_ARGS=-DGGML_NATIVE=ON peers/bin/pip install llama-cpp-python==0.3.36
 usage:   peers/bin/python tools/compare.py MODEL.gguf... [-p 512] [-n 128] [-d 0] [-t 2] [-r 3] [--rounds 5]
          peers/bin/python tools/compare.py [--rounds 5] [-t 2]
 
-With models: prefill (pp: prompt tokens a second in one batch) and decode (tg: tokens a second, one at a time) of each;
--d measures after so many tokens of context. Without: everything that BENCHMARKS.md tells of speed, on SmolLM2 in three
-block types and a random llama of 1.07 B parameters in three, which it makes in target/bench (3 GB, once), then Satchel
-against itself: after a long context, several sequences at once, beside a busy process, with the AVX2 kernels.
-Both programs get the same count of pseudo-random tokens and warm up once a round."""
+With models: prefill (pp: prompt tokens per second in one batch) and decode (tg: tokens per second, one at a time) of each;
+-d sets the number of tokens already in the context. Without: all the speed figures of BENCHMARKS.md, on SmolLM2 in three
+block types (once more with a long context) and a random llama of 1.07 B parameters in three, made in target/bench (3 GB,
+once); then Satchel against itself: several sequences at once, with another process busy, with the AVX2 kernels.
+Both programs get the same number of pseudo-random tokens and warm up once per round."""
 import argparse
 import json
 import os
@@ -29,7 +29,7 @@ LLAMA, OURS = "llama.cpp", "satchel"
 
 
 def llama_cpp(o):
-    """One round of llama.cpp on one model: prints a JSON object a test."""
+    """One round of llama.cpp on one model: prints one JSON object per test."""
     import ctypes
     import llama_cpp as L
 
@@ -90,7 +90,7 @@ def speeds(program, model, o, p, n, d=0, more=()):
 
 
 def row(what, test, ours, theirs):
-    """A row of two lists of medians, one a round."""
+    """Prints a row of the table from two lists with one median per round."""
     ratios = [a / b for a, b in zip(ours, theirs)]
     ours, theirs, ratio = statistics.median(ours), statistics.median(theirs), statistics.median(ratios)
     print(f"| {what} | {test} | {ours:.1f} | {theirs:.1f} | {ratio:.2f} | {min(ratios):.2f} to {max(ratios):.2f} |", flush=True)
@@ -101,7 +101,7 @@ def head(ours, theirs):
 
 
 def alternate(what, rounds, one, other):
-    """Rounds of two measurements by turns; a row for each test."""
+    """Takes two measurements in turn, `rounds` times; prints a row for each test."""
     pairs = [(one(), other()) for _ in range(rounds)]
     for test in pairs[0][0]:
         row(what, test, [a[test] for a, _ in pairs], [b[test] for _, b in pairs])
@@ -115,7 +115,7 @@ def beside_llama_cpp(model, o, p, n, d=0):
 
 
 def make_models():
-    """The files of the whole table."""
+    """The model files of the whole table, small and large; makes those that are missing."""
     MODELS.mkdir(parents=True, exist_ok=True)
     subprocess.run([ROOT / "tools/model.sh"], check=True, stdout=subprocess.DEVNULL)
     source = ROOT / ".cache/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -132,7 +132,7 @@ def make_models():
 
 
 def clients(model, o, count, tokens=128):
-    """Tokens a second, in sum, of so many clients of a server."""
+    """Total tokens per second of `count` concurrent clients of a server."""
     command = [SATCHEL, "serve", "-m", model, "--port", "0", "--no-browser", "--parallel", "4", "-t", str(o.t)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         url = next(part for line in server.stdout for part in line.split() if part.startswith("http://")).split("#")[0]
@@ -188,7 +188,7 @@ def main():
         return llama_cpp(o)
     if not SATCHEL.exists():
         sys.exit("there is no target/release/satchel: cargo build --release")
-    print(f"{o.rounds} rounds, {o.t} threads of {os.cpu_count()}; tokens a second, medians")
+    print(f"{o.rounds} rounds, {o.t} threads of {os.cpu_count()}; tokens per second, medians")
     head(OURS, LLAMA)
     if o.models:
         for model in o.models:
@@ -200,7 +200,7 @@ def main():
     for model in large:
         beside_llama_cpp(model, o, 256, 32)
     beside_llama_cpp(small[0], o, 0, 64, 4096)
-    head("so", "one, idle, fastest kernels")
+    head("as labelled", "one, idle, fastest kernels")
     beside_itself(small[0], large[0], o)
 
 

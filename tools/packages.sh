@@ -1,6 +1,6 @@
 #!/bin/sh
-# packages.sh FOLDER…: installs each folder's npm packages, once per lock file, since fetching takes minutes. The stamp is the one
-# that runtime/build.rs uses.
+# packages.sh FOLDER…: installs each folder's npm packages if its lock file has changed since, because fetching takes minutes.
+# Shares the stamp file with runtime/build.rs.
 set -eu
 cd "$(dirname "$0")/.."
 # Retries if the registry fails temporarily.

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Installs what the tests need, then runs all of them, reporting progress. Where something cannot be installed (no root), the
-# tests that need it say that they were skipped; with CI set they fail.
+# Installs what the tests need, then runs all of them, reporting progress. If something cannot be installed (no root), the tests
+# that need it report that they were skipped; with CI set they fail.
 #
 #     tools/test.sh            everything
 #     tools/test.sh install    only installs and fetches, which takes minutes but little CPU
 #
-# Programs for other platforms are tested if tools/release.sh has built them. SATCHEL_BUILT_PLATFORMS, a list of platforms, says
-# which those are: then a missing one is a failure, and leftover others are ignored.
+# Programs for other platforms are tested if tools/release.sh has built them. If SATCHEL_BUILT_PLATFORMS is set, exactly the
+# platforms it lists are tested: a missing program is a failure, and programs left from earlier builds are ignored.
 set -eu
 cd "$(dirname "$0")/.."
 say() { printf '\n== %s\n' "$*"; }
@@ -23,7 +23,7 @@ need() {
     done
 }
 need chromium:chromium unzip:unzip ip:iproute2 script:bsdutils pip3:python3-pip
-# What runs programs for other platforms here.
+# Emulators and libraries that run programs for other platforms here.
 if has linux-x86_64-static || has linux-aarch64; then need qemu-aarch64-static:qemu-user-static; fi
 if has linux-aarch64; then [ -d /usr/aarch64-linux-gnu/lib ] || missing="$missing libc6-arm64-cross"; fi
 if has windows-x86_64; then [ -x /usr/lib/wine/wine64 ] || need wine64:wine64; fi
@@ -33,14 +33,14 @@ if has linux-x86_64 && has macos-x86_64; then
 fi
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing="$missing python3-venv"
 if [ -z "$missing" ]; then
-    echo "all there"
+    echo "all installed"
 elif command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
     echo "installing:$missing"
     apt-get update -qq
     # shellcheck disable=SC2086 # a list of words
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
 else
-    echo "missing and not installed (that needs root):$missing"
+    echo "missing, and installing needs root:$missing"
 fi
 
 # The oldest system on which the Linux programs are started: Debian 11, whose glibc is 2.31.
@@ -56,7 +56,7 @@ say "2 of 5: the OpenAI client, in .cache/venv"
 [ -x .cache/venv/bin/python ] || python3 -m venv .cache/venv
 .cache/venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
 
-say "3 of 5: the demo model, one that embeds, and the packages of the chat page's tests"
+say "3 of 5: the demo model, an embedding model, and the packages of the chat page's tests"
 tools/model.sh
 tools/minilm.sh
 tools/packages.sh tests/page

@@ -6,8 +6,8 @@ import { defineConfig } from "vitest/config";
 
 const MODULES = fileURLToPath(new URL("node_modules", import.meta.url));
 
-// Everything the page needs is in its own bundle. `base: "./"` keeps every address relative, so that the page works
-// under any path; nothing is inlined as data: or <style>, because the server's Content-Security-Policy forbids it.
+// Everything the page needs is in its own bundle. `base: "./"` keeps every URL relative, so that the page works under
+// any path; nothing is inlined as data: or <style>, because the server's Content-Security-Policy forbids it.
 export default defineConfig({
   base: "./",
   plugins: [licences()],

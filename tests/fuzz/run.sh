@@ -2,8 +2,8 @@
 # Builds every fuzz target and runs each for SECONDS (default 20): tests/fuzz/run.sh [SECONDS] [TARGET…]
 #
 # Works with the stable toolchain and a C++ compiler: the coverage pass is part of rustc, the engine of libfuzzer-sys.
-# No address sanitizer, which would need nightly: the code under test forbids unsafe code, and a panic is what is
-# looked for. Inputs that crash are left in artifacts/, what a run has learnt in corpus/; neither is committed.
+# No address sanitizer, which would need nightly: the code under test forbids unsafe code, and the target is panics.
+# Crashing inputs are left in artifacts/, the corpus in corpus/; neither is committed.
 set -eu
 cd "$(dirname "$0")"
 seconds=${1:-20}
@@ -14,7 +14,7 @@ esac
 [ $# -gt 0 ] || set -- $(sed -n 's/^path = "fuzz_targets\/\(.*\)\.rs"$/\1/p' Cargo.toml)
 
 host=$(rustc -vV | sed -n 's/^host: //p')
-# The flags hold for the targets and what they link, not for build scripts: that is what --target is for.
+# --target keeps these flags from build scripts.
 export RUSTFLAGS="--cfg fuzzing -Ccodegen-units=1 -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 -Cllvm-args=-sanitizer-coverage-trace-compares"
@@ -28,7 +28,7 @@ failed=
 for target in "$@"; do
     mkdir -p "corpus/$target" "artifacts/$target"
     echo "fuzz: $target for $seconds s"
-    # A target writes its seeds where SATCHEL_FUZZ_SEEDS says, then reads them as part of its corpus.
+    # A target writes its seeds to SATCHEL_FUZZ_SEEDS, then reads them as part of its corpus.
     if ! SATCHEL_FUZZ_SEEDS="corpus/$target" "target/$host/release/$target" "corpus/$target" \
         -artifact_prefix="artifacts/$target/" -max_total_time="$seconds" -timeout=5 -rss_limit_mb=1024 \
         -max_len=65536 -print_final_stats=1 >"artifacts/$target.log" 2>&1; then

@@ -1,4 +1,4 @@
-// For everyone: narrow windows, themes, the keyboard alone, reduced motion, and axe's rules.
+// Accessibility: narrow windows, themes, keyboard-only use, reduced motion, and axe's rules.
 
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
@@ -8,7 +8,7 @@ import { ask, button, field, finished, newChat } from "./browser.mjs";
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
 
-/** Runs axe on the page as it is now. Evaluated through the debugger, so the page's own policy stays in force. */
+/** Runs axe on the current page. Injected through the debugger, so the page's Content-Security-Policy stays in force. */
 async function axe(page, what) {
   await page.evaluate(() => Promise.all(document.getAnimations().map((animation) => animation.finished.catch(() => undefined))));
   if (!(await page.evaluate(() => "axe" in globalThis))) await page.evaluate(AXE);
@@ -53,7 +53,7 @@ export const checks = {
     assert.equal(await ground(), light);
     await page.reload();
     assert.equal(await ground(), light);
-    await button(page, "Theme of the system").click();
+    await button(page, "System theme").click();
     assert.equal(await ground(), dark);
     await page.emulateMedia({ colorScheme: "light" });
   },
@@ -78,7 +78,7 @@ export const checks = {
     }
     await button(page, "Import and export").focus();
     await page.keyboard.press("Enter");
-    // Focus moves once the menu is drawn; each step waits for it, and fails where it never comes.
+    // Focus moves once the menu is drawn; each step waits for it, or fails.
     await page.waitForFunction(() => document.activeElement?.getAttribute("role") === "menuitem");
     await page.keyboard.press("ArrowDown");
     await page.waitForFunction(() => document.activeElement?.textContent === "Export all conversations");
@@ -117,7 +117,7 @@ export const checks = {
     await page.getByRole("navigation", { name: "Conversations" }).waitFor();
   },
 
-  "nothing moves where less motion is asked for": async ({ page }) => {
+  "nothing is animated with reduced motion": async ({ page }) => {
     await page.emulateMedia({ reducedMotion: "reduce" });
     await newChat(page);
     await field(page).fill("Hello");

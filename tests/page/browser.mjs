@@ -1,5 +1,5 @@
-// One browser for all checks, and what is watched while they run: every request, every violation of the
-// Content-Security-Policy, every error of the page.
+// One browser for all checks, which records every request, every violation of the Content-Security-Policy and every
+// page error while they run.
 
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -16,7 +16,7 @@ const SWITCHES = [
   "--disable-sync",
 ];
 
-/** Longer than any step takes, also on a loaded machine with a slow model. */
+/** Longer than any step takes, even on a loaded machine with a slow model. */
 export const PATIENCE_MS = 120_000;
 
 /** @typedef {{ off: string[], violations: string[], errors: string[] }} Watched */
@@ -45,7 +45,7 @@ export async function start(executablePath, base) {
   const watch = (page) => {
     page.on("pageerror", (error) => watched.errors.push(String(error)));
     page.on("console", (message) => {
-      // The browser itself reports a refused or failed request as an error; checks that cause one say so.
+      // The browser logs a refused or failed request as an error; checks that cause one set expectErrors.
       if (message.type() === "error" && !(watched.expectErrors && message.text().startsWith("Failed to load resource"))) watched.errors.push(message.text());
     });
   };
@@ -61,7 +61,7 @@ export async function start(executablePath, base) {
 export const field = (page) => page.getByLabel("Message", { exact: true });
 export const answers = (page) => page.locator("article.answer");
 export const lastAnswer = (page) => answers(page).last();
-/** The words of the last answer, without its name and figures. */
+/** The text of the last answer, without its name and figures. */
 export const answerText = (page) => lastAnswer(page).locator(".markdown").last().innerText();
 export const button = (page, name) => page.getByRole("button", { name, exact: true });
 
@@ -71,7 +71,7 @@ export async function newChat(page) {
   await page.getByRole("heading", { level: 1, name: "New chat" }).waitFor();
 }
 
-/** Writes and sends a message; the answer may still be on its way. */
+/** Types and sends a message; the answer may still be streaming. */
 export async function ask(page, text) {
   const before = await answers(page).count();
   await field(page).fill(text);
@@ -85,7 +85,7 @@ export async function finished(page) {
   await page.locator("article.answer[aria-busy=false]").last().waitFor();
 }
 
-/** Waits until the answer that is being written has so many characters. */
+/** Waits until the streaming answer has at least this many characters. */
 export async function grown(page, characters) {
   await page.waitForFunction((least) => (document.querySelector("article.answer:last-of-type .markdown")?.textContent?.length ?? 0) >= least, characters);
 }

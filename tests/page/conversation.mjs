@@ -1,4 +1,4 @@
-// Talking: sending, streaming, stopping, regenerating, editing, and what is said when it goes wrong.
+// Conversations: sending, streaming, stopping, regenerating, editing, and error messages.
 
 import assert from "node:assert/strict";
 import { answerText, answers, ask, button, field, finished, grown, lastAnswer, newChat, set } from "./browser.mjs";
@@ -31,7 +31,7 @@ export const checks = {
     await field(page).focus();
   },
 
-  "a message is sent with Enter, and the answer is seen to grow": async ({ page }) => {
+  "a message is sent with Enter, and the answer streams in": async ({ page }) => {
     await page.evaluate(() => {
       const lengths = (globalThis.lengths = []);
       new MutationObserver(() => {
@@ -76,7 +76,7 @@ export const checks = {
     await page.getByText("The answer reached its limit of 4 tokens.").waitFor();
   },
 
-  "Escape stops an answer, and what came is kept": async ({ page }) => {
+  "Escape stops an answer, and the partial text is kept": async ({ page }) => {
     await newChat(page);
     await set(page, "Max tokens", "");
     await ask(page, LONG);
@@ -126,7 +126,7 @@ export const checks = {
     assert.equal(await answers(page).count(), 2);
   },
 
-  "the system prompt is sent, an emptied one too": async ({ page }) => {
+  "the system prompt is sent": async ({ page }) => {
     await newChat(page);
     await page.keyboard.press("Control+,");
     const prompt = page.getByLabel("System prompt", { exact: true });
@@ -140,7 +140,7 @@ export const checks = {
     await finished(page);
   },
 
-  "reading further up is not disturbed by the answer that grows": async ({ page }) => {
+  "a streaming answer does not scroll a reader who has scrolled up": async ({ page }) => {
     await newChat(page);
     await set(page, "Max tokens", "");
     await page.setViewportSize({ width: 1280, height: 420 });
@@ -181,7 +181,7 @@ export const checks = {
     watched.expectErrors = false;
   },
 
-  "a server that is gone is noticed, and trying again works": async ({ page, watched }) => {
+  "an unreachable server is noticed, and trying again works": async ({ page, watched }) => {
     watched.expectErrors = true;
     await newChat(page);
     await page.route("**/{api/facts,v1/chat/completions}", (route) => route.abort());

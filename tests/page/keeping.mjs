@@ -1,4 +1,4 @@
-// Keeping: reloads, the list of conversations, files, several tabs, and answers that are not to be trusted.
+// Storage: reloads, the list of conversations, files, several tabs, and untrusted answers.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -7,7 +7,7 @@ import { LONG } from "./conversation.mjs";
 
 const item = (page, title) => page.getByRole("navigation", { name: "Conversations" }).getByRole("link", { name: title, exact: true });
 
-/** An answer with everything that must not get through, as a file to import. */
+/** An export file whose messages try to inject markup and scripts. */
 function evilFile() {
   const time = new Date(0).toISOString();
   const content = [
@@ -25,7 +25,7 @@ function evilFile() {
 }
 
 export const checks = {
-  "a conversation is found again after a reload": async ({ page }) => {
+  "a conversation survives a reload": async ({ page }) => {
     await newChat(page);
     await ask(page, "Name three colours");
     await finished(page);
@@ -36,18 +36,18 @@ export const checks = {
     assert.equal(await item(page, "Name three colours").getAttribute("aria-current"), "page");
   },
 
-  "what was typed and not sent survives a reload": async ({ page }) => {
+  "an unsent draft survives a reload": async ({ page }) => {
     await field(page).fill("half a thou");
     await page.reload();
     await page.waitForFunction(() => document.getElementById("message")?.value === "half a thou");
     await field(page).fill("");
   },
 
-  "a reload in the middle of an answer keeps what came so far": async ({ page }) => {
+  "a reload in the middle of an answer keeps the partial text": async ({ page }) => {
     await newChat(page);
     await set(page, "Max tokens", "");
     await ask(page, LONG);
-    // Long enough that a part of it has been kept, which happens four times a second.
+    // Long enough that a part of it has been saved, which happens four times a second.
     await grown(page, 400);
     const before = await answerText(page);
     await page.reload();
@@ -57,7 +57,7 @@ export const checks = {
     await button(page, "Regenerate answer").waitFor();
   },
 
-  "conversations are searched by what was said, renamed, deleted, and brought back": async ({ page }) => {
+  "conversations are searched by content, renamed, deleted, and restored": async ({ page }) => {
     await page.keyboard.press("Control+K");
     await page.keyboard.type("THREE colours");
     await page.waitForFunction(() => document.querySelectorAll(".conversation-item").length === 1);
@@ -67,7 +67,7 @@ export const checks = {
     await page.keyboard.type("Colours");
     await page.keyboard.press("Enter");
     await page.getByRole("heading", { level: 1, name: "Colours" }).waitFor();
-    // The focus goes back to the list once the title is saved; before that, a key pressed here could land there.
+    // Focus returns to the list once the title is saved; until then, key presses could go to the wrong element.
     await page.waitForFunction(() => document.activeElement?.matches(".conversation-item a") === true);
     await page.getByLabel("Search conversations").fill("");
     await page.waitForFunction(() => document.querySelectorAll(".conversation-item").length > 1);
@@ -116,7 +116,7 @@ export const checks = {
     await page.getByText("x.json was not imported: the file is not an export of Satchel").first().waitFor();
   },
 
-  "an answer cannot run, load or leave": async ({ page }) => {
+  "an answer cannot run scripts, load resources or navigate": async ({ page }) => {
     await page.getByLabel("File to import").setInputFiles({ name: "evil.json", mimeType: "application/json", buffer: Buffer.from(evilFile()) });
     await page.getByRole("heading", { level: 1, name: "<b>Evil</b>" }).waitFor();
     await page.locator(".code-block .hljs-keyword").waitFor();

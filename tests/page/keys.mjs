@@ -1,4 +1,4 @@
-// A server that takes no request without a key: the page asks for one, or is known by the link that the server printed.
+// A server that requires a key: the page asks for one, or is authenticated by the link that the server printed.
 
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { start } from "./browser.mjs";
 import { startServer } from "./server.mjs";
 
-/** Starts `program` with a key, and opens its page as strangers and as its owner do. */
+/** Starts `program` with a key, and opens its page with and without the printed link. */
 export async function checkKeys(program, chromium) {
   const folder = mkdtempSync(join(tmpdir(), "satchel-keys-"));
   const file = join(folder, "keys");

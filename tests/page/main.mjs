@@ -1,10 +1,10 @@
-// Drives the chat page in a real browser, against a server that runs already, or one that it starts and stops:
+// Drives the chat page in a real browser, against a running server or one that it starts and stops:
 //
 //   node tests/page/main.mjs http://127.0.0.1:8080/ /usr/bin/chromium [WORDS OF A CHECK]
 //   node tests/page/main.mjs ./packed-model /usr/bin/chromium [WORDS OF A CHECK]
 //
-// The checks run in order in one browser profile, as one person's afternoon. Each prints a line; the first that fails
-// ends the run. At the end nothing may have left the page's origin, and nothing may have hurt its policy.
+// The checks run in order in one browser profile, like a single user's session. Each prints a line; the first failure
+// ends the run. At the end, no request may have gone to another origin, and no policy violation may have occurred.
 
 import assert from "node:assert/strict";
 import { checks as access } from "./access.mjs";
@@ -42,7 +42,7 @@ try {
     name = "the server stops cleanly while a page is open";
     assert.equal(await server.stop(), 0);
     console.log(`ok    ${name}`);
-    name = "a server with keys asks for one, and knows the page of its link";
+    name = "a server with keys asks for one, and accepts the page opened with its link";
     await checkKeys(target, chromium);
     console.log(`ok    ${name}`);
   }

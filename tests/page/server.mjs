@@ -1,10 +1,10 @@
-// A packed program as someone starts it who was given the file: no arguments but a port that is surely free.
+// Starts a packed program as its recipient would, except for a port that is certainly free.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
 
-/** Starts `program` and waits until it says where its page is. `stop` ends it as SIGTERM does, and gives its exit status. */
+/** Starts `program` and waits until it prints its page's address. `stop` sends SIGTERM and returns the exit status. */
 export async function startServer(program, flags = []) {
   const child = spawn(program, ["serve", "--no-browser", "--port", "0", ...flags], { stdio: ["ignore", "pipe", "inherit"] });
   const exited = once(child, "exit");

@@ -1,9 +1,9 @@
-"""Puts a Linux kernel, its parameters and an initramfs where the emulated PC finds them in memory: no disk, no boot loader.
+"""Makes a memory image of a Linux kernel, its parameters and an initramfs for the emulated PC: no disk, no boot loader.
 
     image.py KERNEL COMMAND_LINE FOLDER INITRAMFS_SOURCE...
 
-writes FOLDER/image and prints where it and its parts lie. An INITRAMFS_SOURCE is `path/in/the/guest=file/here`; all of
-them are executable. The layout of the parameters is that of Linux' Documentation/arch/x86/boot.rst and zero-page.rst.
+writes FOLDER/image and prints the addresses of the image and its parts. An INITRAMFS_SOURCE is `path/in/the/guest=file/here`;
+all of them become executable. Linux' Documentation/arch/x86/boot.rst and zero-page.rst define the layout of the parameters.
 """
 
 import pathlib
@@ -38,7 +38,7 @@ def parameters(kernel, initramfs, size):
     page = bytearray(4096)
     end = 0x202 + kernel[0x201]
     page[0x1F1:end] = kernel[0x1F1:end]
-    page[0x210] = 0xFF  # a boot loader without a number
+    page[0x210] = 0xFF  # boot loader type: undefined
     struct.pack_into("<II", page, 0x218, initramfs, size)
     struct.pack_into("<I", page, 0x228, COMMAND_LINE)
     ranges = [(0, 0x9F000, 1), (0xF0000, 0x10000, 2), (0x100000, MEMORY - 0x100000, 1)]
@@ -52,12 +52,12 @@ def main():
     kernel, command_line, folder, *sources = sys.argv[1:]
     kernel = pathlib.Path(kernel).read_bytes()
     if kernel[0x202:0x206] != b"HdrS":
-        sys.exit(f"image.py: {sys.argv[1]} is no Linux kernel for x86")
+        sys.exit(f"image.py: {sys.argv[1]} is not a Linux kernel for x86")
     (unpacked_at,), (unpacked_size,) = struct.unpack_from("<Q", kernel, 0x258), struct.unpack_from("<I", kernel, 0x260)
     initramfs = unpacked_at + unpacked_size + 0xFFFFF & ~0xFFFFF
     content = archive(source.split("=", 1) for source in sources)
     if initramfs + len(content) * 2 > MEMORY:
-        sys.exit("image.py: the initramfs does not fit the emulated memory twice; raise MEMORY")
+        sys.exit("image.py: the emulated memory cannot hold the initramfs packed and unpacked; raise MEMORY")
     with open(pathlib.Path(folder, "image"), "wb") as file:
         for address, part in [
             (PARAMETERS, parameters(kernel, initramfs, len(content))),

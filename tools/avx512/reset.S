@@ -1,15 +1,15 @@
-# The emulated PC's whole firmware: from the reset vector to Linux' 32-bit entry, with everything already in memory.
+# The emulated PC's entire firmware: from the reset vector to Linux' 32-bit entry point, with everything already in memory.
 #
-# Bochs puts kernel, parameters and initramfs where image.py says, so there is no BIOS, no boot loader and no disk, whose
-# emulation would take longer than the tests. The ROM is the last 64 KiB below 4 GiB; the processor starts 16 bytes
-# before its end, in 16-bit mode. Linux' boot protocol asks for flat segments 0x10 and 0x18, interrupts off, the address
-# of the parameters in esi and zero in ebx, ebp, edi.
+# Bochs loads kernel, parameters and initramfs at the addresses that image.py prints, so no BIOS, boot loader or disk is
+# needed; emulating those would take longer than the tests. The ROM is the last 64 KiB below 4 GiB; the processor starts
+# 16 bytes before its end, in 16-bit mode. Linux' boot protocol requires flat segments 0x10 and 0x18, interrupts off, the
+# address of the parameters in esi and zero in ebx, ebp, edi.
 
         .set ROM, 0xffff0000
         .text
         .code16
 start:  cli
-        inb     $0x92, %al              # address line 20 on
+        inb     $0x92, %al              # enable address line 20
         orb     $2, %al
         outb    %al, $0x92
         lgdtl   %cs:gdt_pointer - start
@@ -25,8 +25,10 @@ flat:   movl    $0x18, %eax
         movl    %eax, %fs
         movl    %eax, %gs
         movl    %eax, %ss
-        movl    $IMAGE, %esi            # Bochs gives memory to blocks in the order of their first use; the image took
-next:   movb    (%esi), %al             # as many as it is long by using one, so they must come in order
+# Bochs maps the guest's memory in blocks, in the order of their first use. Loading the image filled as many blocks as it is
+# long, but used only the first: touch all in order, so that each gets its part of the image.
+        movl    $IMAGE, %esi
+next:   movb    (%esi), %al
         addl    $0x20000, %esi
         cmpl    $MEMORY, %esi
         jb      next

@@ -1,4 +1,4 @@
-# Ends the emulation from inside: Bochs' debugger takes over at this instruction, and its next command is to quit.
+# Ends the emulation from inside: this instruction is a breakpoint of Bochs' debugger, whose next command is to quit.
 
         .globl  _start
 _start: xchg    %bx, %bx

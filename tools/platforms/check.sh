@@ -4,9 +4,9 @@
 #   tools/platforms/check.sh                                    Windows, macOS, Linux on ARM
 #   tools/platforms/check.sh linux-x86_64-static macos-x86_64   these
 #
-# Finds what only breaks there (code behind `cfg`, kernels of another processor) in a minute or two; tools/release.sh builds
-# programs that run. Same compiler, no linker needed. Warnings in Satchel's own code count as errors. The default three cover
-# every system and processor; the other two only combine them differently.
+# Finds errors in code that is not compiled here (behind `cfg`, kernels of another processor) in a minute or two; tools/release.sh
+# builds programs that run. Same compiler, no linker needed. Warnings in Satchel's own code count as errors. The default three
+# cover every system and processor; the other platforms only combine them differently.
 set -eu
 cd "$(dirname "$0")/../.."
 repository=$PWD

@@ -2,8 +2,8 @@
 # macos-sdk.sh CROSS SDK: creates the folder SDK, against which macOS programs are linked: stubs, no code.
 #
 # A stub (`.tbd`) lists the symbols that a system library exports. zig, installed in CROSS, ships the one for libSystem (libc,
-# libm, threads, unwinding), which is all that Satchel's runtime calls; the compiler names libiconv for every program and the
-# linker drops it again (`-dead_strip_dylibs`), so its list is empty.
+# libm, threads, unwinding), the only library that Satchel's runtime calls; the compiler links libiconv into every program and
+# the linker drops it again (`-dead_strip_dylibs`), so its list is empty.
 set -eu
 cross=$1
 sdk=$2

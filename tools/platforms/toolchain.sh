@@ -5,7 +5,7 @@ cross=$repository/.cache/cross
 sdk=$repository/.cache/macos-sdk
 ziglang=0.17.0
 zigbuild=0.24.0
-# Debian's compiler for building browsers: newer than Debian 12's own, and packaged with the standard library's source.
+# The compiler that Debian packages for building browsers: newer than Debian 12's rustc, and with the standard library's source.
 compiler="rustc-web cargo-web rust-web-src gcc libc6-dev nodejs npm"
 linkers="lld-22 llvm-22 python3-venv"
 all_platforms="linux-x86_64 linux-x86_64-static linux-aarch64 windows-x86_64 macos-aarch64 macos-x86_64"
@@ -65,7 +65,7 @@ install_toolchain() {
         rm -rf "$cross"
         python3 -m venv "$cross"
         "$cross/bin/python" -m pip install --quiet --disable-pip-version-check "ziglang==$ziglang" "cargo-zigbuild==$zigbuild"
-        # The name that is called to strip a Mach-O file.
+        # rustc calls it by this name to strip a Mach-O file.
         ln -s /usr/bin/llvm-objcopy-22 "$cross/bin/rust-objcopy"
         echo "$ziglang $zigbuild" >"$cross/versions"
     fi
@@ -81,7 +81,7 @@ build_page() {
         echo "unchanged"
         return
     fi
-    # The stamp is the one that runtime/build.rs uses, which then finds everything installed.
+    # runtime/build.rs uses the same stamp file, and then finds everything installed.
     if ! cmp -s web-ui/package-lock.json web-ui/node_modules/.installed-lock.json; then
         npm --prefix web-ui ci --ignore-scripts --no-audit --no-fund --loglevel=error
         cp web-ui/package-lock.json web-ui/node_modules/.installed-lock.json
@@ -90,15 +90,15 @@ build_page() {
     touch "$1/index.html"
 }
 
-# Uses that compiler from here on.
+# Switches to that compiler.
 use_compiler() {
     plain_path=$PATH
     export PATH="/usr/bin:$PATH"
-    # Building the standard library requires a nightly compiler, or this.
+    # Building the standard library needs a nightly compiler or this setting.
     export RUSTC_BOOTSTRAP=1
 }
 
-# Sets up compiler and linkers; each of two lots gets half of the CPUs.
+# Sets up compiler and linkers; each of the two groups of tools/release.sh gets half of the CPUs.
 use_toolchain() {
     use_compiler
     export PATH="$cross/bin:$PATH"
@@ -122,13 +122,13 @@ use_toolchain() {
     export CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUSTFLAGS="$same -Clink-self-contained=no"
     export SDKROOT="$sdk" MACOSX_DEPLOYMENT_TARGET=11.0
     apple="-Clinker=ld64.lld-22 -Clinker-flavor=ld64.lld -Clink-arg=-dead_strip_dylibs -Clink-arg=-adhoc_codesign"
-    # What the signable form needs (packer/src/macho): room for a load command, and fixups that do not count segments.
+    # So that packer/src/macho can add a segment and sign: room for a load command, and fixups that do not count segments.
     apple="$apple -Clink-arg=-headerpad -Clink-arg=100 -Clink-arg=-no_fixup_chains"
     export CARGO_TARGET_AARCH64_APPLE_DARWIN_RUSTFLAGS="$same $apple"
     export CARGO_TARGET_X86_64_APPLE_DARWIN_RUSTFLAGS="$same $apple"
 }
 
-# Switches back to the everyday compiler.
+# Switches back to the default compiler.
 leave_toolchain() {
     export PATH="$plain_path"
     unset CARGO_BUILD_JOBS CARGO_TARGET_DIR SATCHEL_PAGE RUSTC_BOOTSTRAP SDKROOT MACOSX_DEPLOYMENT_TARGET

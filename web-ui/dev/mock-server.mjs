@@ -1,11 +1,11 @@
 // For development and for trying the page without a model: serves dist/ with the real server's
-// Content-Security-Policy, and answers with canned Markdown. Nothing of this goes into the executable.
+// Content-Security-Policy, and answers with canned Markdown. It is not part of the executable.
 //
 //   node dev/mock-server.mjs [PORT [DIRECTORY]]      (8090, dist)
 //
-// A message that starts with one of these words gives: "slow" an answer of 60 s, "length" one cut by its limit,
+// A message that starts with one of these words gets: "slow" an answer of 60 s, "length" one cut by its limit,
 // "full" one that fills the context, "toolong" the error for a prompt that does not fit, "break" a broken stream,
-// "busy" status 503, "think" a <think> block, "evil" markup that must not get through.
+// "busy" status 503, "think" a <think> block, "evil" markup that must be neutralised.
 
 import { createServer } from "node:http";
 import { readFile } from "node:fs/promises";

@@ -1,4 +1,4 @@
-// Runs before the first paint, so that a chosen theme does not flash the other one. Not a module for that reason.
+// Runs before the first paint, so that the other theme does not flash first; a module would run too late for that.
 try {
   const choice = localStorage.getItem("satchel.theme");
   if (choice === "light" || choice === "dark") document.documentElement.dataset.theme = choice;

@@ -1,4 +1,4 @@
-// The page as a whole: the list of conversations, the open one, its settings; addresses and keys.
+// The page as a whole: the list of conversations, the open one, its settings; routing and keyboard shortcuts.
 
 import type { JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
@@ -71,7 +71,7 @@ function SettingsPanel(): JSX.Element {
   );
 }
 
-/** What keeps the page from working, above the conversation. */
+/** Problems that keep the page from working, shown above the conversation. */
 function Problems(): JSX.Element {
   return (
     <div role="alert">
@@ -97,7 +97,7 @@ function Problems(): JSX.Element {
   );
 }
 
-/** The address says which conversation is open: #/c/ID. */
+/** The URL fragment names the open conversation: #/c/ID. */
 function useAddress(onChange: () => void): void {
   useEffect(() => {
     const follow = (): void => {
@@ -123,7 +123,7 @@ function useKeys(): void {
       if (event.defaultPrevented || event.isComposing) return;
       const command = event.ctrlKey || event.metaKey;
       const key = event.key.toLowerCase();
-      // An open dialog or menu takes Escape for itself.
+      // An open dialog or menu handles Escape itself.
       if (key === "escape" && !document.querySelector("dialog[open], [popover]:popover-open")) {
         if (answering.value) stop();
         else if (settingsOpen.value) settingsOpen.value = false;
@@ -143,7 +143,7 @@ function useKeys(): void {
   }, []);
 }
 
-/** At once where the field is there: the letters typed next are meant for it. */
+/** Without waiting for a frame if the field exists already: the next keystrokes are meant for it. */
 function focusSearch(): void {
   const focus = (): boolean => {
     const field = document.getElementById("search");
@@ -160,7 +160,7 @@ function move(offset: number): void {
   if (target) location.hash = `#/c/${target.id}`;
 }
 
-/** A file that is dropped on the page is imported, not opened in its place. */
+/** Imports a file that is dropped on the page; by default the browser would navigate to it. */
 function useDroppedFiles(): void {
   useEffect(() => {
     const holdsFiles = (event: DragEvent): boolean => event.dataTransfer?.types.includes("Files") ?? false;

@@ -14,7 +14,7 @@ import "./styles/markdown.css";
 
 const launch = (): void => void openSession().then(checkServer);
 launch();
-// The link from the terminal may be opened in a tab that shows the page already.
+// The link from the terminal may be opened in a tab that already shows the page.
 addEventListener("hashchange", () => location.hash.startsWith("#launch=") && launch());
 followOtherTabs();
 addEventListener("pagehide", keepBeforeLeaving);

@@ -1,12 +1,12 @@
-//! Chat templates for models that bring none.
+//! Chat templates for models that come without one.
 //!
-//! Which one is known from the control tokens of the vocabulary, not from the architecture's name: `llama` has carried
-//! half a dozen formats, and a format whose tokens are there is the one that the model was trained on. A model without
-//! such tokens is a base model, which answers no messages.
+//! The choice follows the vocabulary's control tokens, not the architecture's name: `llama` models use half a dozen
+//! formats, and the one whose tokens are in the vocabulary is the one the model was trained on. A model without such
+//! tokens is a base model, which cannot chat.
 
-/// A named template, and the tokens that tell it.
+/// A named template, and the tokens that identify it.
 pub struct BuiltIn {
-    /// What it is called in messages.
+    /// Its name in messages.
     pub name: &'static str,
     tokens: &'static [&'static str],
     /// The template.
@@ -34,7 +34,7 @@ const DEEPSEEK: &str = "{{ bos_token }}{% for message in messages %}{% if messag
     {{ '<｜Assistant｜>' + message.content + eos_token }}{% else %}{{ message.content }}{% endif %}{% endfor %}\
     {% if add_generation_prompt %}{{ '<｜Assistant｜>' }}{% endif %}";
 
-/// The first whose tokens are all there is taken.
+/// In order of preference: the first whose tokens are all in the vocabulary is used.
 const ALL: [BuiltIn; 6] = [
     BuiltIn { name: "chatml", tokens: &["<|im_start|>", "<|im_end|>"], source: CHATML },
     BuiltIn { name: "llama-3", tokens: &["<|start_header_id|>", "<|eot_id|>"], source: LLAMA_3 },
@@ -44,7 +44,7 @@ const ALL: [BuiltIn; 6] = [
     BuiltIn { name: "mistral", tokens: &["[INST]", "[/INST]"], source: MISTRAL },
 ];
 
-/// The template for a vocabulary; `is_special` tells whether a text is one of its special tokens.
+/// The template for a vocabulary; `is_special` says whether a text is one of its special tokens.
 pub fn for_vocabulary(is_special: impl Fn(&str) -> bool) -> Option<BuiltIn> {
     ALL.into_iter().find(|template| template.tokens.iter().all(|token| is_special(token)))
 }

@@ -1,20 +1,20 @@
-//! Messages as callers write them, in OpenAI's form: read once for every door (HTTP, `--load`, `/load`).
+//! Validates messages in OpenAI's format, for every way they come in (HTTP, `--load`, `/load`).
 //!
-//! Messages stay JSON objects, since chat templates read them as such; this makes sure that they hold only text and only
-//! what a template can show. Content given as parts is joined into one string.
+//! Messages stay JSON objects, as chat templates expect; validation ensures that they contain only text and supported
+//! fields. Content given as parts is joined into one string.
 
 use serde_json::{Map, Value};
 
-/// Longest name that is quoted.
+/// Longest name quoted in an error, in characters.
 const MAX_SHOWN: usize = 64;
 
-/// What is wrong with a message, and where.
+/// An invalid message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct MessageError {
-    /// The place, such as `messages[2].content[0]`.
+    /// Path of the offending value, such as `messages[2].content[0]`.
     pub at: String,
-    /// One line.
+    /// One line: what is wrong.
     pub message: String,
 }
 
@@ -38,7 +38,7 @@ fn wrong_type(at: &str, wanted: &str, found: &Value) -> MessageError {
 /// Reads an array of messages: `{role, content, name?, reasoning_content?}`, content always a string.
 ///
 /// # Errors
-/// The first thing that cannot be read.
+/// The first invalid value.
 pub fn read_messages(value: Option<Value>) -> Result<Vec<Value>, MessageError> {
     let messages = match value {
         Some(Value::Array(messages)) if !messages.is_empty() => messages,
@@ -66,7 +66,7 @@ fn read_message(at: &str, message: Value) -> Result<Value, MessageError> {
         let shown: String = name.chars().filter(|letter| !letter.is_control()).take(MAX_SHOWN).collect();
         let here = format!("{at}.{shown}");
         match (name.as_str(), value) {
-            _ if empty => {} // what clients echo of an assistant's message: `refusal`, `annotations`, `tool_calls`, …
+            _ if empty => {} // clients echo empty fields of assistant messages: `refusal`, `annotations`, `tool_calls`, …
             ("name" | "reasoning_content", value @ Value::String(_)) => {
                 checked.insert(name, value);
             }
@@ -126,11 +126,10 @@ fn read_content(at: &str, content: Option<Value>) -> Result<String, MessageError
     Ok(text)
 }
 
-/// What a caller's variables for the template may not name: they would replace what was checked, or forge the tokens
-/// that a template writes.
+/// Variables that a caller may not set: they would replace validated input, or forge the tokens that a template writes.
 const RESERVED: [&str; 5] = ["messages", "tools", "add_generation_prompt", "bos_token", "eos_token"];
 
-/// A variable of the caller that has a reserved name.
+/// The first reserved name among a caller's variables.
 pub fn reserved_variable(variables: &Map<String, Value>) -> Option<&'static str> {
     RESERVED.into_iter().find(|name| variables.contains_key(*name))
 }

@@ -1,11 +1,11 @@
-//! Chat templates: a conversation to the text that the model was trained on.
+//! Chat templates: render a conversation in the format that the model was trained on.
 //!
-//! A template is a Jinja program out of the model file. It is run as Hugging Face's `apply_chat_template` runs it in
-//! Python (same whitespace rules, functions, filters and variables), but it is not trusted: it has no I/O and cannot
-//! include other files, and steps, nesting, time, memory and the size of every value are limited.
+//! A template is a Jinja program from the model file. It runs as under Hugging Face's `apply_chat_template` in Python
+//! (same whitespace rules, functions, filters and variables), but it is not trusted: it has no I/O and cannot include
+//! other files, and steps, nesting, time, memory and the size of every value are limited.
 //!
-//! The one idea to know: the result tells the template's own words from those of the messages. Only the former may become
-//! control tokens, so nobody can forge a turn by writing `<|im_end|>`.
+//! The one idea to know: the result distinguishes the template's own text from that of the messages. Only the former may
+//! become control tokens, so a message cannot forge a turn by containing `<|im_end|>`.
 
 pub mod builtin;
 mod jinja;
@@ -14,9 +14,9 @@ mod source;
 
 use serde_json::{Map, Value};
 
-/// A template's source is refused beyond this; the largest known is 17 KB.
+/// Longest template source; the largest known is 17 KB.
 const MAX_SOURCE_BYTES: usize = 1 << 20;
-/// Errors of a template are cut beyond this.
+/// Longest error message of a template, in characters; the rest is cut.
 const MAX_MESSAGE: usize = 400;
 
 /// A model's chat template, checked for syntax.
@@ -27,23 +27,23 @@ pub struct ChatTemplate {
     eos: String,
 }
 
-/// What a template is rendered with.
+/// Input of a rendering.
 #[derive(Clone, Debug, Default)]
 pub struct RenderRequest {
-    /// The conversation, in OpenAI's form.
+    /// The conversation, in OpenAI's format.
     pub messages: Vec<Value>,
-    /// Tool definitions in OpenAI's form; `None` gives the template Python's `None`.
+    /// Tool definitions in OpenAI's format; `None` is Python's `None` in the template.
     pub tools: Option<Value>,
-    /// End with what makes the model answer next.
+    /// End with the prompt for the model's answer.
     pub add_generation_prompt: bool,
-    /// More variables for the template, such as `enable_thinking`; these win over the ones above.
+    /// More variables for the template, such as `enable_thinking`; these override the ones above.
     pub extra: Map<String, Value>,
 }
 
-/// A rendered conversation, cut where it goes from the template's own words to those it was given.
+/// A rendered conversation, split where it switches between the template's own text and its input.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rendered {
-    /// In order; neighbours have different sources.
+    /// In order; `given` alternates.
     pub pieces: Vec<Piece>,
 }
 
@@ -52,7 +52,7 @@ pub struct Rendered {
 pub struct Piece {
     /// The text.
     pub text: String,
-    /// It came from a message, a tool or a variable: what it spells is text, and no control token.
+    /// It comes from a message, a tool or a variable, so it must not be tokenised to control tokens.
     pub given: bool,
 }
 
@@ -63,29 +63,29 @@ impl Rendered {
     }
 }
 
-/// Why a template gave no text. Each is one line that says where and, if the person can do something, what.
+/// Why rendering failed. Each message is one line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
-    /// The template is no Jinja that can be run.
+    /// The template is not valid Jinja, or uses unsupported features.
     #[error("the chat template cannot be used{}: {message}", at(*.line))]
     Syntax {
-        /// 1-based; `None` where it is not one line's fault.
+        /// 1-based; `None` if it is not about a single line.
         line: Option<usize>,
         /// What is wrong.
         message: String,
     },
-    /// The template itself refused the conversation, by `raise_exception`.
+    /// The template refused the conversation with `raise_exception`.
     #[error("the chat template refuses this conversation: {0}")]
     Raised(String),
     /// The template failed while it ran.
     #[error("the chat template failed{}: {message}", at(*.line))]
     Failed {
-        /// 1-based; `None` where it is not one line's fault.
+        /// 1-based; `None` if it is not about a single line.
         line: Option<usize>,
         /// What is wrong.
         message: String,
     },
-    /// The template ran into a limit: it does not end, or makes something too large.
+    /// The template exceeded a limit, such as time or memory, or was cancelled.
     #[error("the chat template was stopped: {0}")]
     Limit(String),
 }
@@ -95,7 +95,7 @@ fn at(line: Option<usize>) -> String {
 }
 
 impl ChatTemplate {
-    /// Checks the template's syntax. `bos` and `eos` are the texts of the model's tokens, which templates write.
+    /// Checks the template's syntax. `bos` and `eos` are the texts of the model's begin and end tokens.
     pub fn new(source: &str, bos: &str, eos: &str) -> Result<ChatTemplate, TemplateError> {
         if source.len() > MAX_SOURCE_BYTES {
             let message = format!("it is {} bytes long, and {MAX_SOURCE_BYTES} is the most", source.len());
@@ -106,12 +106,12 @@ impl ChatTemplate {
         Ok(ChatTemplate { source, bos: bos.to_string(), eos: eos.to_string() })
     }
 
-    /// Renders a conversation. `strftime_now` gives the machine's local time.
+    /// Renders a conversation. `strftime_now` uses the machine's local time.
     pub fn render(&self, request: &RenderRequest) -> Result<String, TemplateError> {
         self.render_at(request, None)
     }
 
-    /// `render` at a given time, so that a template that writes the date gives the same text again.
+    /// `render` at a given time, for reproducible output from templates that write the date.
     pub fn render_at(
         &self,
         request: &RenderRequest,
@@ -120,7 +120,7 @@ impl ChatTemplate {
         Ok(self.render_pieces(request, now, &mut || false)?.text())
     }
 
-    /// Renders a conversation so that its sources can be told apart. `cancelled` is asked a few times a second, and ends
+    /// Renders a conversation, keeping template text and input apart. `cancelled` is polled a few times a second, and ends
     /// the rendering.
     pub fn render_pieces(
         &self,
@@ -129,18 +129,18 @@ impl ChatTemplate {
         cancelled: &mut dyn FnMut() -> bool,
     ) -> Result<Rendered, TemplateError> {
         let mut runs = jinja::render(&self.source, self.variables(request), now, cancelled);
-        // Some templates loop over `tools` without asking whether there are any, and Python's None cannot be looped
-        // over. They were made for a caller who leaves `tools` out.
+        // Some templates loop over `tools` unconditionally, which fails for Python's None. They expect callers to leave
+        // `tools` undefined.
         if matches!(runs, Err(TemplateError::Failed { .. })) && request.tools.is_none() {
             let mut variables = self.variables(request);
             variables.retain(|variable| variable.name != "tools" || request.extra.contains_key("tools"));
             runs = jinja::render(&self.source, variables, now, cancelled).or(runs);
         }
         let runs = runs.map_err(TemplateError::on_one_line)?;
-        Ok(Rendered { pieces: runs.into_iter().map(|run| Piece { text: run.text, given: run.written }).collect() })
+        Ok(Rendered { pieces: runs.into_iter().map(|run| Piece { text: run.text, given: run.untrusted }).collect() })
     }
 
-    /// The variables as `apply_chat_template` sets them: `tools` and `documents` are there even when they are None.
+    /// The variables as `apply_chat_template` sets them: `tools` and `documents` are defined even if None.
     fn variables(&self, request: &RenderRequest) -> Vec<jinja::Variable> {
         let mut variables: Map<String, Value> = Map::new();
         variables.insert("messages".into(), Value::Array(request.messages.clone()));
@@ -149,11 +149,11 @@ impl ChatTemplate {
         variables.insert("add_generation_prompt".into(), Value::Bool(request.add_generation_prompt));
         variables.extend(request.extra.clone());
         let mut all: Vec<jinja::Variable> =
-            variables.into_iter().map(|(name, value)| jinja::Variable { name, value, written: true }).collect();
+            variables.into_iter().map(|(name, value)| jinja::Variable { name, value, untrusted: true }).collect();
         for (name, token) in [("bos_token", &self.bos), ("eos_token", &self.eos)] {
             if !request.extra.contains_key(name) {
                 let value = Value::String(token.clone());
-                all.push(jinja::Variable { name: name.into(), value, written: false });
+                all.push(jinja::Variable { name: name.into(), value, untrusted: false });
             }
         }
         all
@@ -161,7 +161,7 @@ impl ChatTemplate {
 }
 
 impl TemplateError {
-    /// A message may quote the template: it is made one line that a terminal can show.
+    /// Messages may quote the template, so this makes them a single line that is safe for a terminal.
     fn on_one_line(self) -> TemplateError {
         let tidy = |message: String| {
             let words = message.split_whitespace().collect::<Vec<_>>().join(" ");

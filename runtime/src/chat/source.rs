@@ -1,10 +1,9 @@
-//! A template's source, made to read for `minijinja`'s parser as Jinja's would read it.
+//! Rewrites a template's source where `minijinja`'s parser differs from Jinja's.
 //!
-//! Four things differ, and only these are rewritten: line ends (Jinja makes all of them `\n`), `{% generation %}` (Hugging
-//! Face's marks for its trainer, which no Jinja knows by itself), the line break behind `{% raw %}` (Jinja keeps it), and
-//! escapes in strings that Python reads otherwise.
+//! There are four differences: line endings (Jinja normalises them to `\n`), `{% generation %}` (Hugging Face's training
+//! markers, not part of Jinja), the line break after `{% raw %}` (Jinja keeps it), and some escape sequences in strings.
 
-/// The source as the parser should see it. Lines stay where they are.
+/// The source for the parser. Line numbers are preserved.
 pub(super) fn prepared(source: &str) -> String {
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
     let mut out = String::with_capacity(source.len());
@@ -23,7 +22,7 @@ pub(super) fn prepared(source: &str) -> String {
         let tag = &rest[..end];
         match word {
             "endraw" if raw => raw = false,
-            // Inside a raw block only the opening itself is known to be one.
+            // Within a raw block, skip only the opening: what follows need not be a tag.
             _ if raw => {
                 out.push_str(&rest[..2]);
                 rest = &rest[2..];
@@ -34,7 +33,7 @@ pub(super) fn prepared(source: &str) -> String {
         }
         rest = &rest[end..];
         match word {
-            // They become a block that does nothing either, with a scope as they have and the same rules for blanks.
+            // Replace by `with`, which also does nothing but open a scope, under the same whitespace rules.
             "generation" => out.push_str(&tag.replacen(word, "with", 1)),
             "endgeneration" => out.push_str(&tag.replacen(word, "endwith", 1)),
             "raw" => match tag.strip_suffix("%}") {
@@ -55,11 +54,11 @@ fn next_opening(text: &str) -> Option<usize> {
     text.as_bytes().windows(2).position(|w| matches!(w, b"{{" | b"{%" | b"{#"))
 }
 
-/// Length of a tag's inside with its closing mark, strings skipped over.
+/// Length of a tag's contents and closing mark, skipping strings.
 fn closing(text: &str, mark: &str) -> usize {
     let mut quote = None;
     let mut escaped = false;
-    // Braces of dictionaries hide the closing mark, as in `{{ {'a': {}} }}`.
+    // Braces of dictionaries may look like the closing mark, as in `{{ {'a': {}} }}`.
     let mut open = 0usize;
     for (i, byte) in text.bytes().enumerate() {
         match (quote, byte) {
@@ -84,7 +83,7 @@ fn tag_word(tag: &str) -> &str {
     &inside[..end]
 }
 
-/// Copies a tag; in its strings, escapes that Python knows and the parser does not, and the other way round.
+/// Copies a tag, rewriting escape sequences in its strings that Python and the parser read differently.
 fn with_pythons_escapes(tag: &str, out: &mut String) {
     let mut quote = None;
     let mut rest = tag;
@@ -104,7 +103,7 @@ fn with_pythons_escapes(tag: &str, out: &mut String) {
     }
 }
 
-/// Copies the escape that `text` begins with; gives its length.
+/// Copies the escape sequence at the start of `text`; returns its length.
 fn escape(text: &str, out: &mut String) -> usize {
     let Some(c) = text[1..].chars().next() else {
         out.push('\\');
@@ -137,7 +136,7 @@ mod tests {
     use super::prepared;
 
     #[test]
-    fn only_what_the_parsers_read_differently_changes() {
+    fn only_differences_between_the_parsers_are_rewritten() {
         assert_eq!(prepared("a{%- generation -%} b {% endgeneration %}c"), "a{%- with -%} b {% endwith %}c");
         for unchanged in [
             "no tags { % { generation",

@@ -1,4 +1,4 @@
-//! An answer as it comes: to a stream, piece by piece, until it ends or the person ends it. Shared by `run` and `chat`.
+//! Streams an answer to stdout as it is generated, until it ends or Ctrl-C cancels it. Shared by `run` and `chat`.
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, StdoutLock, Write};
@@ -12,10 +12,10 @@ use super::shown::shown;
 use super::signals;
 use crate::session::{TextEvent, TextFinished, TextGeneration};
 
-/// How long Ctrl-C may go unseen while no token comes.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Longest delay before Ctrl-C is noticed while no token arrives.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Ctrl-C: ends an answer while one is running, and the program at any other time.
+/// Ctrl-C handler: cancels the answer being generated; with none, ends the program.
 pub struct Interrupt {
     pressed: Arc<AtomicBool>,
     /// No answer is running.
@@ -23,14 +23,14 @@ pub struct Interrupt {
 }
 
 impl Interrupt {
-    /// Takes Ctrl-C over; once in a program.
+    /// Installs the handler; at most once per process.
     pub fn install() -> Result<Self, Failure> {
         let interrupt = Self { pressed: Arc::default(), idle: Arc::new(AtomicBool::new(true)) };
         interrupt.register().map_err(|error| Failure::new(format!("cannot take over Ctrl-C: {error}")))?;
         Ok(interrupt)
     }
 
-    /// SIGINT only: SIGTERM goes on ending the program.
+    /// SIGINT only: SIGTERM keeps its default, which ends the program.
     #[cfg(unix)]
     fn register(&self) -> io::Result<()> {
         use signal_hook::consts::SIGINT;
@@ -68,18 +68,20 @@ impl Interrupt {
     }
 }
 
-/// An answer that has ended.
+/// A finished or cancelled answer.
 pub struct Answer {
-    /// What was written.
+    /// The text written so far.
     pub text: String,
-    /// The model's figures; `None` where the output went away first.
+    /// Token counts and timings; `None` if stdout was closed before the answer ended.
     pub finished: Option<TextFinished>,
     /// Ctrl-C ended it.
     pub interrupted: bool,
 }
 
-/// Writes an answer as it comes. A closed pipe ends it quietly; `Err` is another trouble with the output, or the
-/// engine's.
+/// Writes an answer as it is generated. A broken pipe ends it without an error.
+///
+/// # Errors
+/// Stdout cannot be written, or generation failed.
 pub fn stream(
     mut generation: TextGeneration,
     out: &mut StdoutLock<'_>,
@@ -103,9 +105,9 @@ fn follow(generation: &mut TextGeneration, out: &mut StdoutLock<'_>, interrupt: 
             answer.interrupted = true;
             generation.cancel();
         }
-        match generation.next_timeout(LOOK_EVERY) {
+        match generation.next_timeout(POLL_INTERVAL) {
             Err(_) | Ok(Some(TextEvent::Prompt { .. })) => {}
-            // Tokens that were on their way when Ctrl-C came are not shown any more.
+            // Tokens still in flight when Ctrl-C was pressed are dropped.
             Ok(Some(TextEvent::Text(_))) if answer.interrupted => {}
             Ok(Some(TextEvent::Text(piece))) => {
                 answer.text.push_str(&piece.text);

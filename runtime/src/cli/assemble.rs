@@ -1,5 +1,5 @@
-//! `satchel assemble`: the executables of a release, each one platform's runtime that carries the others'. For whoever
-//! builds releases; `tools/release.sh` calls it.
+//! `satchel assemble`: builds a release's executables, each one platform's runtime that carries the other platforms'
+//! runtimes. Hidden: only `tools/release.sh` calls it.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! `satchel bench`: the table people share of models: size, memory, prefill and decode speed, and how well a text is predicted.
+//! `satchel bench`: a model's size, memory, prefill and decode speed, and perplexity, as a table to share.
 //!
 //! Speed is measured as llama.cpp's `llama-bench` does (`pp512` prefills 512 tokens, `tg128` decodes 128), perplexity as its
 //! `llama-perplexity` does, so that figures compare. Models run one after the other, each alone in memory.
@@ -42,13 +42,13 @@ pub struct Args {
     /// Measure after this many tokens of context
     #[arg(short = 'd', long, value_name = "N", default_value_t = 0)]
     depth: usize,
-    /// Runs that count, after one that warms up
+    /// Timed runs, after one warm-up run
     #[arg(short = 'r', long, value_name = "N", default_value_t = 5)]
     repetitions: usize,
     /// Measure the perplexity of this text, too; `-` reads it from stdin
     #[arg(short = 'f', long = "file", value_name = "TEXT")]
     text: Option<PathBuf>,
-    /// Tokens of a window of the text
+    /// Tokens in a window of the text
     #[arg(short, long, value_name = "N", default_value_t = 512, requires = "text")]
     context: usize,
     /// Use only the first N bytes of the text (cut at a character)
@@ -85,7 +85,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let options = args.cache.apply(args.model.options());
     let compute = options.compute()?;
     let text = args.text.as_deref().map(|file| read_text_to(file, args.bytes)).transpose()?;
-    // A file that cannot be read is told before the others are measured.
+    // Open every file first: an unreadable one fails before any is measured.
     let files =
         if args.files.is_empty() { vec![options.model] } else { args.files.iter().cloned().map(Some).collect() };
     let sources: Vec<ModelSource> = files
@@ -114,7 +114,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Everything about one model.
+/// Runs every measurement on one model.
 fn measured(args: &Args, source: &ModelSource, compute: Compute, text: Option<&str>) -> Result<Report, Failure> {
     let loaded = load_model(source, compute, None)?;
     if text.is_some() {
@@ -128,13 +128,13 @@ fn measured(args: &Args, source: &ModelSource, compute: Compute, text: Option<&s
     let memory = speed.memory();
     let tokens = [args.depth, args.prompt, args.generate.min(1)].into_iter().max().unwrap_or(0);
     let demand = Demand::of_one(positions as u64, tokens.min(speed::BATCH_TOKENS), compute.threads, compute.cache);
-    // Where only a perplexity is measured, batches have other sizes and all logits are kept.
+    // Perplexity alone uses other batch sizes and keeps all logits, so the prediction would not apply.
     let predicted = Memory::predict(source, demand).ok().filter(|_| !tests.is_empty());
     let Some(text) = text else { return Ok(Report::new(source, compute, (memory, predicted), tests, None)) };
     let tokenizer = Tokenizer::from_gguf(&source.gguf.metadata)?;
     let mut evaluator = speed.into_evaluator();
     let perplexity = measure(&mut evaluator, &tokenizer, text, args.context, |_, _| {})?;
-    // Logits of every position are no part of what a chat needs; they count where nothing else was measured.
+    // Logits of every position are not part of a chat's memory; report them only if nothing else was measured.
     let memory = if tests.is_empty() { evaluator.memory() } else { memory };
     Ok(Report::new(source, compute, (memory, predicted), tests, Some(perplexity)))
 }

@@ -1,33 +1,32 @@
-//! Opens the chat page in the browser that the person has chosen, by the program that each system has for it.
+//! Opens the chat page in the user's default browser, with each system's own launcher.
 //!
-//! Nothing is said when none is there: the address stands in the terminal. What is not here: whether there is a display
-//! (`environment.rs`).
+//! Failure is silent: the terminal shows the address anyway. Whether there is a display is `environment.rs`'s question.
 
 use std::process::{Command, Stdio};
 
-/// Opens `url` by the first way that works. It waits for the program that opens, which may stay until the browser is
-/// closed: call it on a thread of its own.
+/// Opens `url` with the first launcher that works. Blocks until the launcher exits, which may be when the browser is
+/// closed: call it on its own thread.
 pub(super) fn open(url: &str) -> bool {
-    ways().into_iter().any(|(program, arguments)| start(Command::new(program).args(arguments).arg(url)))
+    launchers().into_iter().any(|(program, arguments)| start(Command::new(program).args(arguments).arg(url)))
 }
 
-/// Programs that open an address, and their arguments in front of it.
+/// Programs that open a URL, with the arguments that precede it.
 #[cfg(windows)]
-fn ways() -> Vec<(std::path::PathBuf, &'static [&'static str])> {
-    // By its full path: a bare name would also be looked for beside this program, in a folder of downloads.
+fn launchers() -> Vec<(std::path::PathBuf, &'static [&'static str])> {
+    // Full path: a bare name is also searched for next to this executable, possibly a downloads folder.
     let system = super::environment::system_folder();
     vec![(system.join("rundll32.exe"), &["url.dll,FileProtocolHandler"])]
 }
 
-/// Programs that open an address, and their arguments in front of it.
+/// Programs that open a URL, with the arguments that precede it.
 #[cfg(target_os = "macos")]
-fn ways() -> Vec<(&'static str, &'static [&'static str])> {
+fn launchers() -> Vec<(&'static str, &'static [&'static str])> {
     vec![("/usr/bin/open", &[])]
 }
 
-/// Programs that open an address, and their arguments in front of it.
+/// Programs that open a URL, with the arguments that precede it.
 #[cfg(not(any(windows, target_os = "macos")))]
-fn ways() -> Vec<(&'static str, &'static [&'static str])> {
+fn launchers() -> Vec<(&'static str, &'static [&'static str])> {
     vec![
         ("xdg-open", &[]),
         ("gio", &["open"]),
@@ -39,7 +38,7 @@ fn ways() -> Vec<(&'static str, &'static [&'static str])> {
     ]
 }
 
-/// Runs it apart from the terminal: its messages are not shown, and a Ctrl-C meant for the server does not end it.
+/// Runs it detached from the terminal: its output is discarded, and its own process group keeps Ctrl-C from reaching it.
 fn start(command: &mut Command) -> bool {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     #[cfg(unix)]
@@ -52,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_that_is_missing_or_fails_has_opened_nothing() {
+    fn a_missing_or_failing_launcher_is_reported() {
         assert!(!start(&mut Command::new("satchel-no-such-program")));
         let this = std::env::current_exe().unwrap();
         assert!(start(Command::new(&this).arg("--list")));

@@ -1,4 +1,4 @@
-//! Flags of every command that keeps a context.
+//! KV cache flags, shared by every command that keeps a context.
 
 use crate::plan::{CacheType, CacheTypes};
 use crate::session::OpenOptions;
@@ -16,18 +16,18 @@ pub struct CacheArgs {
 }
 
 impl CacheArgs {
-    /// Puts what was asked for into the options.
+    /// The options with these cache types.
     pub fn apply(self, options: OpenOptions) -> OpenOptions {
         OpenOptions { cache_type_k: self.cache_type_k, cache_type_v: self.cache_type_v, ..options }
     }
 
-    /// The types, F16 where nothing was asked for.
+    /// The cache types; F16 by default.
     pub fn types(self) -> CacheTypes {
         self.apply(OpenOptions::default()).cache()
     }
 }
 
-/// What is said of a context that is not kept in F16, behind its length.
+/// Suffix for a context length in messages: names cache types other than F16.
 pub(super) fn kept_in(cache: CacheTypes) -> String {
     match cache == CacheTypes::default() {
         true => String::new(),

@@ -1,7 +1,7 @@
 //! `satchel chat`: a conversation in the terminal.
 //!
-//! Answers go to stdout and everything else to stderr, so that it also works on piped lines: a line a message, an answer
-//! after each. Nothing is written to disk but what `/save` and `--history` name.
+//! Answers go to stdout and everything else to stderr, so that it also works in a pipe: each input line is a message,
+//! followed by its answer. Only `/save` and `--history` write to disk.
 
 mod command;
 mod conversation;
@@ -44,7 +44,7 @@ pub struct Args {
     /// the rest, which is read again, and says so [default: stop]
     #[arg(long, value_name = "POLICY", help_heading = "Model")]
     overflow: Option<OverflowPolicy>,
-    /// How the model should behave; an empty text takes the packed file's away
+    /// How the model should behave; an empty text removes the packed file's system prompt
     #[arg(long, visible_alias = "system-prompt", value_name = "TEXT")]
     system: Option<String>,
     /// Go on with a conversation that /save wrote
@@ -70,7 +70,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     if let Err(line) = &session.template {
         return Err(Failure::new(line.clone()));
     }
-    // The conversation holds the system prompt from here on, so that /system can take it away.
+    // From here on the conversation owns the system prompt, so that /system can remove it.
     let system = args.system.clone().or(session.defaults.system_prompt.take());
     let mut conversation = Conversation::default();
     conversation.set_system(system.as_deref().unwrap_or_default());
@@ -109,7 +109,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
 }
 
-/// Says on stderr what is not as it would be with more memory.
+/// Says on stderr where memory limits the context.
 pub(super) fn tell_context(facts: &Facts) {
     if let Some(note) = &facts.context_note {
         notice!("satchel: the context holds {} tokens, {note}", facts.context_length);
@@ -132,16 +132,16 @@ struct Chat {
     sampling: SamplingParams,
     max_tokens: Option<usize>,
     interrupt: Interrupt,
-    /// Answers asked for so far; moves a given seed on, so that /regen gives another answer.
+    /// Answers started so far; added to a fixed seed, so that /regen gives another answer.
     answers: u64,
-    /// It was said that messages are dropped.
+    /// The user has been told that old messages are dropped.
     told_shift: bool,
     /// Figures of the last answer.
     last: Option<Finished>,
 }
 
 impl Chat {
-    /// Takes a command or a message. What goes wrong is a line on stderr; only a lost output ends the program.
+    /// Handles a command or a message. Errors are a line on stderr; only a failing stdout ends the program.
     fn take(&mut self, text: &str) -> Result<Next, Failure> {
         if text.trim().is_empty() {
             return Ok(Next::Go);
@@ -203,7 +203,7 @@ impl Chat {
         Ok(())
     }
 
-    /// Answers the conversation's last question. Where there is no answer, the conversation is `before` again.
+    /// Answers the last question. Without an answer, the conversation is reset to `before`.
     fn answer(&mut self, before: Conversation) -> Result<Next, Failure> {
         let mut out = std::io::stdout().lock();
         let answer = self.start().and_then(|generation| stream(generation, &mut out, &self.interrupt));
@@ -217,7 +217,7 @@ impl Chat {
         };
         out::outcome(writeln!(out).and_then(|()| out.flush()))?;
         if out::is_gone() || answer.finished.is_none() {
-            return Ok(Next::Leave); // nobody reads any more
+            return Ok(Next::Leave); // broken pipe
         }
         self.report(&answer);
         if answer.text.is_empty() && answer.interrupted {
@@ -258,7 +258,7 @@ impl Chat {
         })
     }
 
-    /// Says why an answer is not whole.
+    /// Says why an answer was cut short.
     fn report(&mut self, answer: &Answer) {
         let context = self.session.facts.context_length;
         let shifted = answer.finished.as_ref().map_or(0, |finished| finished.engine.shifted_tokens);
@@ -271,7 +271,7 @@ impl Chat {
         match answer.finished.as_ref().map(|finished| &finished.reason) {
             _ if answer.interrupted && answer.text.is_empty() => notice!("(stopped; the message is taken back)"),
             _ if answer.interrupted => notice!("(stopped)"),
-            Some(StopReason::MaxTokens) => notice!("(stopped at the most tokens an answer may have)"),
+            Some(StopReason::MaxTokens) => notice!("(stopped at the answer's limit of tokens)"),
             Some(StopReason::ContextFull) => {
                 notice!("(the context of {context} tokens is full: the answer stops here; /undo or /clear makes room)");
             }
@@ -307,7 +307,7 @@ fn shortened(text: &str) -> String {
     if shown.len() < text.len() { shown + "…" } else { shown }
 }
 
-/// Whether the person sits at it: both ends are a terminal.
+/// Whether the session is interactive: stdin and stdout are both terminals.
 fn at_terminal() -> bool {
     std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
 }

@@ -1,7 +1,7 @@
-//! The console window that Windows opens for a program started by double click, and closes with it: what the program
-//! said last stays readable until Enter is pressed.
+//! Windows opens a console for a double-clicked program and closes it on exit: waiting for Enter keeps the last output
+//! readable.
 
-/// Waits for Enter where this process is alone in its console and a person can see and answer it; else does nothing.
+/// Waits for Enter if this process is alone in an interactive console; otherwise does nothing.
 #[cfg(windows)]
 pub(super) fn stay_readable() {
     use std::io::{BufRead, IsTerminal, Write};
@@ -9,12 +9,12 @@ pub(super) fn stay_readable() {
     if !input.is_terminal() || !output.is_terminal() || !alone() {
         return;
     }
-    // A console that is gone by now needs nothing more.
+    // If the console is already closed, there is nothing left to do.
     let _ = write!(output.lock(), "\nPress Enter to close this window. ");
     let _ = input.lock().read_line(&mut String::new());
 }
 
-/// Whether no other process uses this console. A shell, from which the program would have been started, is one.
+/// Whether no other process uses this console; a shell that started the program would be one.
 #[cfg(windows)]
 #[allow(unsafe_code)]
 fn alone() -> bool {
@@ -25,6 +25,6 @@ fn alone() -> bool {
     count == 1
 }
 
-/// Other systems' terminals stay.
+/// On other systems the terminal outlives the program.
 #[cfg(not(windows))]
 pub(super) fn stay_readable() {}

@@ -1,7 +1,6 @@
 //! `satchel detokenize`: the text of token ids.
 //!
-//! Prints the text's bytes and nothing else, not even a line break at its end, so that what `tokenize` took apart comes
-//! back as it was.
+//! Prints exactly the text's bytes, without a trailing newline, so that it inverts `tokenize`.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +14,7 @@ use super::{Failure, out};
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// Token ids, or a file of them divided by white space; - reads stdin, as does leaving it out
+    /// Token ids, or a file of them separated by white space; - reads stdin, as does leaving it out
     #[arg(value_name = "ID|FILE")]
     input: Vec<String>,
     /// A file of token ids, also one whose name is a number
@@ -34,7 +33,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         ([name], _) if !is_number(name) => read_text(Path::new(name))?,
         (ids, _) => ids.join(" "),
     };
-    // An empty text has no tokens, and comes back empty.
+    // No token ids: the text is empty, too.
     if text.trim().is_empty() {
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! `satchel embed`: a vector for each text, or a score for each document beside a query.
+//! `satchel embed`: a vector for each text, or each document's score for a query.
 
 use std::io::IsTerminal;
 use std::path::Path;
@@ -29,10 +29,10 @@ pub struct Args {
     /// Score each text as a document that answers this, with a reranking model
     #[arg(long, value_name = "TEXT")]
     query: Option<String>,
-    /// Leave vectors as long as they come; otherwise their length is made 1
+    /// Do not normalise vectors to length 1
     #[arg(long)]
     raw: bool,
-    /// Print a JSON array: an array of numbers for each text, or with --query a score for each. Otherwise a line each
+    /// Print a JSON array: an array of numbers for each text, or with --query a score for each [default: a line each]
     #[arg(long)]
     json: bool,
 }
@@ -47,11 +47,11 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let texts = texts.iter().map(String::as_str);
     let sequences = match &args.query {
         Some(_) if !model.scores_pairs() => {
-            return Err(Failure::usage("--query gives scores, so --pooling can only be rank beside it"));
+            return Err(Failure::usage("--query gives scores, so --pooling can only be rank with it"));
         }
         Some(query) => model.pairs(query, texts)?,
         None if model.scores_pairs() => {
-            return Err(Failure::usage("this model scores documents beside a query; give it with --query TEXT"));
+            return Err(Failure::usage("this model scores documents against a query; give it with --query TEXT"));
         }
         None => model.tokens(texts)?,
     };
@@ -81,7 +81,7 @@ fn as_lines(vectors: &[Vec<f32>]) -> String {
     vectors.iter().map(line).collect()
 }
 
-/// Numbers as short as they can be written. A classifier with one score gives one number a document.
+/// Shortest decimal form of each number. A classifier with a single score gives one number per document.
 fn as_json(vectors: &[Vec<f32>], are_scores: bool) -> Result<String, Failure> {
     let text = if are_scores && vectors.iter().all(|vector| vector.len() == 1) {
         serde_json::to_string(&vectors.concat())
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_written_short() {
+    fn numbers_are_written_in_their_shortest_form() {
         let vectors = [vec![0.1, -2.0], vec![1e-9, 3.0]];
         assert_eq!(as_lines(&vectors), "0.1 -2\n0.000000001 3\n");
         assert_eq!(as_json(&vectors, false).expect("text"), "[[0.1,-2.0],[1e-9,3.0]]\n");

@@ -9,7 +9,7 @@ pub(super) fn has_display() -> bool {
     set("DISPLAY") || set("WAYLAND_DISPLAY")
 }
 
-/// The folder of Windows' own programs.
+/// The System32 folder.
 #[cfg(windows)]
 pub(super) fn system_folder() -> std::path::PathBuf {
     let windows = std::env::var_os("SystemRoot").filter(|value| !value.is_empty());

@@ -1,6 +1,6 @@
-//! `satchel inspect`: what a model file holds, for people or as JSON, without computing with it.
+//! `satchel inspect`: the contents of a model file, as text or as JSON; nothing is computed with the weights.
 //!
-//! A `report::Report` is made of the headers alone; only the hashes read the whole file, so they come last.
+//! `report::Report` needs only the headers; the hashes read the whole file, so they come last.
 
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
@@ -41,7 +41,7 @@ pub struct Args {
     #[arg(short, long, value_name = "N,N,…", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..))]
     pub context: Vec<u64>,
 
-    /// What the memory is shown for.
+    /// Cache types that the memory is shown for.
     #[command(flatten)]
     pub cache: CacheArgs,
 
@@ -84,7 +84,7 @@ fn print(args: &Args, source: &ModelSource, report: &Report<'_>) -> io::Result<(
     } else {
         text::write(&mut out, report)?;
         if !args.no_hash {
-            // All that is known at once is shown before the file is read.
+            // Show the rest before hashing, which reads the whole file.
             out.flush()?;
             text::write_hashes(&mut out, report, &hashes(source))?;
         }
@@ -92,7 +92,7 @@ fn print(args: &Args, source: &ModelSource, report: &Report<'_>) -> io::Result<(
     out.flush()
 }
 
-/// SHA-256 of each GGUF, in order of the parts.
+/// SHA-256 of each GGUF file, in part order.
 fn hashes(source: &ModelSource) -> Vec<Digest> {
     on_threads(|| source.parts.par_iter().map(|part| Digest::of(part.bytes())).collect())
 }

@@ -1,4 +1,4 @@
-//! `satchel logits`: every position's logits of given tokens, for comparing with other programs.
+//! `satchel logits`: the logits at every position of a token sequence, for comparison with other programs.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -22,13 +22,13 @@ pub struct Args {
     model: ModelArgs,
     #[command(flatten)]
     cache: CacheArgs,
-    /// Token ids divided by white space; `-` reads them from stdin
+    /// Token ids separated by white space; `-` reads them from stdin
     #[arg(long, value_name = "FILE")]
     tokens: PathBuf,
-    /// Where the logits go: little-endian f32, a row of the vocabulary's size for each token
+    /// The file to write: little-endian f32, shape (tokens, vocabulary)
     #[arg(short, long, value_name = "OUT.f32")]
     output: PathBuf,
-    /// Prefill this many tokens at a time; the logits are the same whatever it is
+    /// Prefill this many tokens at a time; does not change the logits
     #[arg(long, value_name = "N", default_value_t = 512)]
     chunk: usize,
     /// Replace OUT.f32 if it exists

@@ -1,7 +1,7 @@
-//! The command line: which commands there are, and how a failure reaches the person.
+//! The command line: the commands, and how a failure reaches the user.
 //!
-//! One file a command, each with its `Args` (clap derive) and `run(args) -> Result<(), Failure>`. A failure is one
-//! line on stderr that says what is wrong, where, and what to do, and a non-zero exit.
+//! One file per command, each with its `Args` (clap derive) and `run(args) -> Result<(), Failure>`. A failure is one
+//! line on stderr that says what is wrong, where, and what to do, and a non-zero exit status.
 
 use std::process::ExitCode;
 
@@ -43,12 +43,12 @@ pub mod unpack;
 pub mod verify;
 mod writing;
 
-/// What ended a command: one line for the person, and the exit status.
+/// Why a command failed: one line for the user, and the exit status.
 #[derive(Debug)]
 pub struct Failure {
     /// What is wrong, where, and what to do; without the program's name.
     pub message: String,
-    /// 1: the work failed. 2: the command line cannot be used.
+    /// Exit status. 1: the work failed; 2: the command line is invalid.
     pub code: u8,
 }
 
@@ -58,7 +58,7 @@ impl Failure {
         Self { message: message.into(), code: 1 }
     }
 
-    /// A command line that cannot be used (exit status 2).
+    /// An invalid command line (exit status 2).
     pub fn usage(message: impl Into<String>) -> Self {
         Self { message: message.into(), code: 2 }
     }
@@ -93,7 +93,7 @@ enum Command {
     Chat(chat::Args),
     /// Answer one prompt on stdout
     Run(run::Args),
-    /// Turn texts into vectors, or score documents beside a query
+    /// Turn texts into vectors, or score documents against a query
     Embed(embed::Args),
     /// Make one executable of a model
     Pack(pack::Args),
@@ -103,7 +103,7 @@ enum Command {
     Upgrade(repack::UpgradeArgs),
     /// Give a packed file another form, such as a platform's native one
     Extract(repack::ExtractArgs),
-    /// Print the hash of what a packed file carries
+    /// Print the hash of a packed file's payload
     Payload(payload::Args),
     /// List the platforms that this program can pack for
     Targets(targets::Args),
@@ -114,7 +114,7 @@ enum Command {
     Verify(verify::Args),
     /// Show what a model file holds
     Inspect(inspect::Args),
-    /// Write a model with its weights in other blocks, such as Q4_K_M
+    /// Write a model with its weights in another type, such as Q4_K_M
     Quantize(quantize::Args),
     /// Measure prefill and decode speed
     Bench(bench::Args),
@@ -140,7 +140,7 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
-            // Help or version on stdout, or what is wrong on stderr.
+            // Help and version go to stdout, errors to stderr.
             let printed = out::outcome(error.print());
             console::stay_readable();
             return match printed {
@@ -149,7 +149,7 @@ pub fn main() -> ExitCode {
             };
         }
     };
-    // Whoever ends a server or a chat has seen all of it.
+    // The user stopped it; don't hold the console open.
     let ended_by_hand = matches!(cli.command, None | Some(Command::Serve(_) | Command::Chat(_)));
     let result = match cli.command {
         None => serve::run(cli.serve),
@@ -185,7 +185,7 @@ pub fn main() -> ExitCode {
     code
 }
 
-/// Tells the person what ended the command.
+/// Reports the failure on stderr.
 fn failed(failure: &Failure) -> ExitCode {
     out::notice!("satchel: {}", failure.message);
     ExitCode::from(failure.code)

@@ -1,4 +1,4 @@
-//! Flags that every command with a model shares.
+//! Flags shared by every command that opens a model.
 
 use std::path::PathBuf;
 
@@ -28,7 +28,7 @@ pub struct ModelArgs {
     pub isa: Option<String>,
 }
 
-/// Whether the weights are compared with their hash first; for what answers people.
+/// Whether the weights' hash is checked first; for commands that generate answers.
 #[derive(clap::Args, Clone, Copy, Debug, Default)]
 pub struct CheckArgs {
     /// Compare the model with its SHA-256 before it is used (packed files) [default: after the first answer]
@@ -37,7 +37,7 @@ pub struct CheckArgs {
 }
 
 impl CheckArgs {
-    /// Opens the model, checked where that was asked for.
+    /// Opens the model, with `--check` after verifying its hash.
     pub fn open(self, source: ModelSource, options: &OpenOptions) -> Result<Session, Failure> {
         if self.check {
             check_now(&source).map_err(Failure::new)?;
@@ -51,7 +51,7 @@ impl CheckArgs {
 }
 
 impl ModelArgs {
-    /// What to open; context, parallel sequences and KV cache as the model says.
+    /// Options to open the model with; context, parallel sequences and KV cache stay at their defaults.
     pub fn options(&self) -> OpenOptions {
         OpenOptions {
             model: self.model.clone(),

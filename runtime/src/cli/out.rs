@@ -1,8 +1,8 @@
-//! Everything that commands say: lines on stdout and notices on stderr. The one place that writes to either, since
-//! `println!` and `eprintln!` end the program with a backtrace where nobody reads any more or the disk is full.
+//! Lines on stdout and notices on stderr. The one place that writes to either, since `println!` and `eprintln!` panic on
+//! a broken pipe or a full disk.
 //!
-//! A reader of stdout that has gone is no failure: what it would have read is dropped, and the exit status still tells how
-//! the work went. A full disk is a failure, and named. Notices go where stderr goes, and stop nothing when that is nowhere.
+//! A broken pipe on stdout is not a failure: further output is dropped, and the exit status still reports the work. A
+//! full disk is a failure, and named. Errors writing to stderr are ignored.
 
 use std::fmt::Arguments;
 use std::io::{self, ErrorKind, Write};
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Failure;
 
-/// Writes a line to stdout: `println!` with a result.
+/// Writes a line to stdout: `println!` that returns a result.
 macro_rules! outln {
     ($($argument:tt)*) => { $crate::cli::out::line(format_args!($($argument)*)) };
 }
@@ -22,20 +22,20 @@ macro_rules! notice {
 
 pub(super) use {notice, outln};
 
-/// The reader of stdout has gone.
+/// Stdout is a broken pipe.
 static GONE: AtomicBool = AtomicBool::new(false);
 
-/// Whether nobody reads stdout any more, so that work which only prints can end.
+/// Whether stdout is a broken pipe, so that work which only prints can end.
 pub(super) fn is_gone() -> bool {
     GONE.load(Ordering::Relaxed)
 }
 
-/// Writes a line to stdout, at once.
+/// Writes a line to stdout and flushes.
 pub(super) fn line(text: Arguments<'_>) -> Result<(), Failure> {
     bytes(format!("{text}\n").as_bytes())
 }
 
-/// Writes to stdout, at once.
+/// Writes to stdout and flushes.
 pub(super) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
     write_to(&mut io::stdout().lock(), bytes)
 }
@@ -44,7 +44,7 @@ fn write_to(out: &mut impl Write, bytes: &[u8]) -> Result<(), Failure> {
     outcome(out.write_all(bytes).and_then(|()| out.flush()))
 }
 
-/// What it means that writing to stdout ended so.
+/// Turns the result of writing to stdout into the command's: a broken pipe is remembered, not an error.
 pub(super) fn outcome(written: io::Result<()>) -> Result<(), Failure> {
     match written {
         Ok(()) => Ok(()),
@@ -56,7 +56,7 @@ pub(super) fn outcome(written: io::Result<()>) -> Result<(), Failure> {
     }
 }
 
-/// Writes a line to stderr, where anybody can read it.
+/// Writes a line to stderr; errors are ignored.
 pub(super) fn tell(text: Arguments<'_>) {
     let _ = io::stderr().lock().write_all(format!("{text}\n").as_bytes());
 }
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_has_gone_is_no_failure_and_a_full_disk_is_one() {
+    fn a_full_disk_is_a_failure_and_a_broken_pipe_is_not() {
         assert!(write_to(&mut Failing(ErrorKind::BrokenPipe), b"x").is_ok());
         assert!(is_gone());
         let failure = write_to(&mut Failing(ErrorKind::StorageFull), b"x").unwrap_err();

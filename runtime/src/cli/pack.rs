@@ -1,7 +1,7 @@
-//! `satchel pack`: one executable out of this program and a model.
+//! `satchel pack`: one executable made of this program and a model.
 //!
-//! The packer does the work; here are the flags, the names chosen when none are given, and what is said at the end. Before
-//! anything is written, `trial` opens the model as the packed file will.
+//! The packer does the work; here are the flags, the default names and the summary. Before anything is written, `trial`
+//! opens the model as the packed file will.
 
 use std::path::{Path, PathBuf};
 
@@ -121,7 +121,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The files of the embedded page, sorted by path: whoever unpacks the file finds the page it shows.
+/// The files of the embedded page, sorted by path. They are packed as entries, so that `unpack` yields the page, too.
 fn page_files(page: &'static Dir<'static>) -> Vec<(String, Vec<u8>)> {
     let mut files: Vec<(String, Vec<u8>)> = page
         .files()
@@ -132,7 +132,7 @@ fn page_files(page: &'static Dir<'static>) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-/// The file that this program is.
+/// The path of this executable.
 pub(super) fn own_program() -> Result<PathBuf, Failure> {
     own_file().map_err(|error| Failure::new(format!("cannot find this program's own file: {error}")))
 }
@@ -163,7 +163,7 @@ fn print_next(packed: &[Packed]) -> Result<(), Failure> {
     outln!("Next: {command} opens the chat in a browser, {command} chat talks here, {command} --help lists the rest.")
 }
 
-/// How to start a file from the folder that one is in.
+/// The shell command that starts a file from the current folder.
 fn command(path: &Path) -> String {
     match path.parent() {
         Some(folder) if folder.as_os_str().is_empty() => Path::new(".").join(path).display().to_string(),
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_are_read_and_refused_with_the_pair_in_the_line() {
+    fn a_refused_setting_is_named_in_the_error() {
         let given = |pairs: &[&str]| settings(&pairs.iter().map(|pair| (*pair).to_owned()).collect::<Vec<_>>());
         let read = given(&["temperature=0.5", "host = 127.0.0.2"]).unwrap();
         assert_eq!((read.temperature, read.host.as_deref()), (Some(0.5), Some("127.0.0.2")));

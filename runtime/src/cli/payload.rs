@@ -1,4 +1,4 @@
-//! `satchel payload`: the hash of what a packed file carries, which is the same behind every program.
+//! `satchel payload`: the hash of a packed file's payload, which is the same for every platform.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ pub struct Args {
     pub file: Option<PathBuf>,
 }
 
-/// Runs the command. The hash is that of the manifest, which lists every entry's; `verify` compares those.
+/// Runs the command. The hash is of the manifest, which lists the entries' hashes; `verify` checks those.
 pub fn run(args: Args) -> Result<(), Failure> {
     let path = args.file.map_or_else(own_program, Ok)?;
     outln!("{}", PackedFile::open(&path)?.bundle.payload_sha256)

@@ -1,4 +1,4 @@
-//! `satchel perplexity`: how well the model predicts a text, counted as llama.cpp's `llama-perplexity` counts it.
+//! `satchel perplexity`: how well the model predicts a text, computed as llama.cpp's `llama-perplexity` does.
 //!
 //! The text's tokens are cut into windows of the context length. In each, the second half is predicted with everything
 //! before it in the window; perplexity is `exp` of the mean negative log-probability. A last, shorter window is left out.
@@ -27,7 +27,7 @@ pub struct Args {
     /// The text; `-` reads it from stdin
     #[arg(short, long, value_name = "TEXT")]
     file: PathBuf,
-    /// Tokens of a window
+    /// Tokens in a window
     #[arg(short, long, value_name = "N", default_value_t = 512)]
     context: usize,
     /// Use only the first N bytes of the text (cut at a character)
@@ -66,7 +66,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
 }
 
-/// What was found, and over how much.
+/// The perplexity, and how many tokens it covers.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
 pub(super) struct Measured {
     pub(super) perplexity: f64,
@@ -76,7 +76,7 @@ pub(super) struct Measured {
     pub(super) tokens: usize,
 }
 
-/// Whether windows of this length can be predicted.
+/// Checks that windows of this length have enough tokens to predict.
 pub(super) fn check_context(context: usize) -> Result<(), Failure> {
     if context < 4 {
         return Err(Failure::usage("--context must be at least 4: half of it is predicted"));
@@ -84,7 +84,7 @@ pub(super) fn check_context(context: usize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The text of a file, or its first so many bytes, cut at a character.
+/// The text of a file, or at most its first `bytes` bytes, cut at a character boundary.
 pub(super) fn read_text_to(file: &Path, bytes: Option<usize>) -> Result<String, Failure> {
     let mut text = read_text(file)?;
     if let Some(bytes) = bytes.filter(|&bytes| bytes < text.len()) {
@@ -93,11 +93,11 @@ pub(super) fn read_text_to(file: &Path, bytes: Option<usize>) -> Result<String, 
     Ok(text)
 }
 
-/// Perplexity of `text` in windows of `context` tokens, for which the evaluator must have room. `after_window` is told how far it is,
-/// and how many windows there are.
+/// Perplexity of `text` in windows of `context` tokens, for which the evaluator must have room. `after_window` gets the
+/// running total and the number of windows.
 ///
 /// # Errors
-/// The text cannot be tokenised, or has fewer tokens than a window.
+/// The text cannot be tokenised, or is shorter than one window.
 pub(super) fn measure(
     evaluator: &mut Evaluator,
     tokenizer: &Tokenizer,
@@ -113,7 +113,7 @@ pub(super) fn measure(
             tokens.len(),
         )));
     }
-    // A text tokenised with a begin-of-sequence token has it in every window.
+    // If the tokenizer adds a begin-of-sequence token, every window starts with it.
     let bos = tokenizer.bos().filter(|bos| tokens.first() == Some(bos));
     let mut total = Total::default();
     for window in tokens.chunks_exact(context) {

@@ -1,7 +1,7 @@
-//! Progress of long file work: a bar on a terminal, a line every few seconds elsewhere, nothing when asked to be quiet.
+//! Progress of long file work: a bar on a terminal, a line every few seconds elsewhere, nothing with `--quiet`.
 //!
-//! It also carries the wish to stop: Ctrl-C and SIGTERM set a flag that the work looks at, so that it ends by its own
-//! clean-up and not in the middle of a write.
+//! It also carries cancellation: Ctrl-C and SIGTERM set a flag that the work polls, so that it cleans up after itself
+//! instead of dying in the middle of a write.
 
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use satchel_packer::{Error, Observer, shown_bytes};
 use super::out::notice;
 use super::{Failure, signals};
 
-/// How often a line is printed where there is no terminal.
+/// How often a line is printed if stderr is not a terminal.
 const LINE_EVERY: Duration = Duration::from_secs(3);
 
 /// Shows one piece of work on stderr.
@@ -39,10 +39,10 @@ struct Lines {
 }
 
 impl Progress {
-    /// Begins to show work called `verb` ("packing"), and takes over Ctrl-C and SIGTERM.
+    /// Starts the display for work called `verb` ("packing"), and handles Ctrl-C and SIGTERM from here on.
     ///
     /// # Errors
-    /// The signals cannot be taken over.
+    /// The signal handlers cannot be installed.
     pub(super) fn new(verb: &'static str, quiet: bool) -> Result<Self, Failure> {
         let interrupted = Arc::new(AtomicBool::new(false));
         signals::set_on_end(&interrupted)?;
@@ -56,7 +56,7 @@ impl Progress {
         Ok(Self { verb, shown, interrupted })
     }
 
-    /// Ends the display, and turns the work's error into a failure: an interruption has the status of one.
+    /// Ends the display, and turns the work's error into a failure; exit status 130 if it was interrupted.
     pub(super) fn finish<T>(&self, result: Result<T, Error>) -> Result<T, Failure> {
         if let Shown::Bar(bar) = &self.shown {
             bar.finish_and_clear();
@@ -82,7 +82,7 @@ impl Observer for Progress {
         match &self.shown {
             Shown::Nothing => {}
             Shown::Bar(bar) => {
-                bar.reset(); // it may have shown a file before
+                bar.reset(); // one bar serves several files
                 bar.set_length(total_bytes);
             }
             Shown::Lines(lines) => {

@@ -1,7 +1,9 @@
-//! `satchel quantize`: a model with its weights in other blocks, types and names as llama.cpp's `llama-quantize` has them.
+//! `satchel quantize`: converts a model's weights to another type, with the types and names of llama.cpp's
+//! `llama-quantize`.
 //!
-//! The file is planned whole (`quantize/assign.rs` says which tensor becomes what), then written tensor by tensor
-//! (`quantize/convert.rs`); in memory are the metadata and some rows. It has its name only when it is whole.
+//! The layout is planned first (`quantize/assign.rs` chooses each tensor's type), then tensors are written one by one
+//! (`quantize/convert.rs`), so only the metadata and a batch of rows are in memory. The output is renamed into place when
+//! complete.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
@@ -36,7 +38,7 @@ pub struct Args {
     /// The file to write
     #[arg(value_name = "OUT.gguf")]
     output: PathBuf,
-    /// What the weights become
+    /// The type to convert the weights to
     #[arg(value_name = "TYPE", value_parser = FileType::parse)]
     ty: FileType,
     /// Quantise weights that are quantised already, which loses more than quantising once
@@ -56,7 +58,7 @@ pub struct Args {
     quiet: bool,
 }
 
-/// What `general.quantization_version` says of the blocks written here (GGML's `GGML_QNT_VERSION`).
+/// Value of `general.quantization_version` for the blocks written here (GGML's `GGML_QNT_VERSION`).
 const QUANTIZATION_VERSION: u32 = 2;
 
 /// Runs the command.
@@ -86,7 +88,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether each tensor can become what it was assigned.
+/// Checks that each tensor can be converted to its assigned type.
 fn check(gguf: &Gguf, assigned: &[Assigned], allow_requantize: bool) -> Result<(), String> {
     let changed =
         || gguf.tensors.iter().zip(assigned).filter(|(tensor, to)| tensor.ty != to.ty).map(|(tensor, _)| tensor);
@@ -107,7 +109,7 @@ fn check(gguf: &Gguf, assigned: &[Assigned], allow_requantize: bool) -> Result<(
     }
 }
 
-/// The new file's head: the metadata of the old, but for what says how it is quantised and split.
+/// Layout of the new file: the input's metadata, except for the keys about quantisation and splitting.
 fn plan(gguf: &Gguf, assigned: &[Assigned], ty: FileType) -> Result<Layout, Failure> {
     let entries = gguf.metadata.iter().filter(|(key, _)| !key.starts_with("split."));
     let metadata = Metadata::new(entries.map(|(key, value)| (key.to_owned(), value.clone())).collect())?;
@@ -120,14 +122,14 @@ fn plan(gguf: &Gguf, assigned: &[Assigned], ty: FileType) -> Result<Layout, Fail
     Ok(writer.layout()?)
 }
 
-/// Why the work ended early.
+/// Why the conversion ended early.
 enum Stopped {
     Weights(Refused),
     Output(Error),
 }
 
 impl Stopped {
-    /// As [`Progress::finish`] takes it: weights that were refused pass through it, for they are no failure of files.
+    /// In the shape [`Progress::finish`] takes; refused weights are not a file error, so they pass through it as `Ok`.
     fn told(self, args: &Args) -> Result<Result<(), Failure>, Error> {
         match self {
             Self::Weights(Refused::Interrupted) => Err(Error::Interrupted),
@@ -153,7 +155,7 @@ fn write(source: &ModelSource, layout: &Layout, output: &Output, observer: &dyn 
     written.and_then(|()| file.flush()).map_err(|error| stopped(error, output, layout))
 }
 
-/// The file from `offset` on.
+/// Opens a file, positioned at `offset`.
 fn open_at(path: &Path, offset: u64) -> io::Result<File> {
     let mut file = File::open(path)?;
     file.seek(SeekFrom::Start(offset))?;
@@ -188,7 +190,7 @@ fn print_summary(
     let instead: Vec<&Assigned> = assigned.iter().filter(|to| to.ty != to.wanted).collect();
     if !instead.is_empty() {
         outln!(
-            "Note: rows of {} of {} tensors are no multiple of 256 long, so they are {} in place of {}",
+            "Note: {} of {} tensors have rows whose length is not a multiple of 256, so they are {} in place of {}",
             instead.len(),
             gguf.tensors.len(),
             count(instead.iter().map(|to| to.ty)),
@@ -198,7 +200,7 @@ fn print_summary(
     Ok(())
 }
 
-/// How many there are of each type: `61 F32, 211 Q8_0`.
+/// Counts by type: `61 F32, 211 Q8_0`.
 fn count(types: impl Iterator<Item = TensorType>) -> String {
     let mut counts = std::collections::BTreeMap::new();
     types.for_each(|ty| *counts.entry(ty).or_insert(0u32) += 1);

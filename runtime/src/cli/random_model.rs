@@ -1,7 +1,7 @@
 //! `satchel random-model`: a llama of any shape and block type with random weights, for benchmarks and tests.
 //!
-//! Nothing sensible comes out of it, but speed, memory and the agreement of kernels do not depend on what weights say. The
-//! vocabulary is another file's.
+//! Its output is noise, but speed, memory and the agreement of kernels do not depend on the weights' values. The vocabulary
+//! is copied from another file.
 
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
@@ -18,13 +18,13 @@ use crate::session::ModelSource;
 /// Arguments of `random-model`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Block type of all matrices (Q4_0, IQ2_XS, F16, …), or Q4_K_M for the mixture that goes by this name
+    /// Block type of all matrices (Q4_0, IQ2_XS, F16, …), or Q4_K_M for the mixture of that name
     #[arg(value_name = "TYPE")]
     ty: String,
     /// The file to write
     #[arg(short, long, value_name = "OUT.gguf")]
     output: PathBuf,
-    /// A GGUF whose vocabulary the model gets
+    /// A GGUF file to take the vocabulary from
     #[arg(long, value_name = "FILE.gguf")]
     vocabulary: PathBuf,
     /// Columns of the residual stream
@@ -39,19 +39,19 @@ pub struct Args {
     /// Heads of keys and values
     #[arg(long, value_name = "N", default_value_t = 8)]
     kv_heads: u32,
-    /// Columns inside the feed-forward part
+    /// Inner width of the feed-forward part
     #[arg(long, value_name = "N", default_value_t = 8192)]
     feed_forward: u32,
-    /// Experts of each layer's feed-forward part, each of so many columns inside; 0 for a dense model
+    /// Experts of each layer, each as wide as --feed-forward; 0 for a dense model
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1024))]
     experts: u32,
     /// Experts that each token uses
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
     experts_used: u32,
-    /// Positions it counts as trained on
+    /// Trained context length to declare
     #[arg(long, value_name = "N", default_value_t = 8192)]
     context: u32,
-    /// Another seed, other weights
+    /// Seed of the random weights
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
     /// Replace OUT.gguf if it exists
@@ -63,7 +63,7 @@ pub struct Args {
 #[derive(Clone, Copy)]
 enum Types {
     One(TensorType),
-    /// Q4_K; in the token table, and for half of the layers in the values and the way down, Q6_K.
+    /// Q4_K; Q6_K for the token embedding and, in about half of the layers, V and the down projection.
     Q4KM,
 }
 
@@ -79,7 +79,7 @@ impl Types {
         })
     }
 
-    /// Of a matrix in this layer; without one, of the token table.
+    /// Type of a matrix in this layer; of the token embedding if `layer` is `None`.
     fn of(self, name: &str, layer: Option<u32>, layers: u32) -> TensorType {
         match (self, layer) {
             (Types::One(ty), _) => ty,
@@ -131,7 +131,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Writes so many bytes of weights, a few hundred kilobytes at a time.
+/// Writes `bytes` bytes of weights, a few hundred kilobytes at a time.
 fn write_weights(mut weights: RandomWeights, ty: TensorType, bytes: u64, out: &mut impl Write) -> io::Result<()> {
     let mut part = vec![0; 4096 * ty.block_bytes()];
     let mut left = bytes;
@@ -145,7 +145,7 @@ fn write_weights(mut weights: RandomWeights, ty: TensorType, bytes: u64, out: &m
     Ok(())
 }
 
-/// Metadata and tensor table: the vocabulary's own entries, and a llama's.
+/// Metadata and tensor table: a llama's, plus the vocabulary's entries.
 fn plan(args: &Args, types: Types, vocabulary: &Metadata) -> Result<GgufWriter, Failure> {
     let tokens = vocabulary.require_str_array("tokenizer.ggml.tokens")?.len() as u64;
     let mut writer = GgufWriter::new();

@@ -1,4 +1,4 @@
-//! `satchel upgrade` and `satchel extract`: the payload of a packed file, not a byte of it changed, behind another program.
+//! `satchel upgrade` and `satchel extract`: a packed file's payload, byte for byte, behind another program.
 
 use std::fs::File;
 use std::io::Read;
@@ -13,7 +13,7 @@ use super::Failure;
 use super::pack::{Forms, own_program, parse_forms};
 use super::writing::Writing;
 
-/// Bytes at the start of a file that say which form it has.
+/// Bytes from the start of a file that are enough to detect its form.
 const HEAD_BYTES: u64 = 64 * 1024;
 
 /// Arguments of `upgrade`.
@@ -45,11 +45,11 @@ pub struct UpgradeArgs {
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Example:\n  satchel extract chat-universal.exe --for linux-aarch64 -o chat")]
 pub struct ExtractArgs {
-    /// The packed file; a universal one has every platform's program itself
+    /// The packed file; a universal one carries every platform's program
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 
-    /// What to make of it: a list of platforms (`satchel targets` shows them), `all`, or `universal`
+    /// What to make: a list of platforms (`satchel targets` shows them), `all`, or `universal`
     #[arg(long = "for", value_name = "LIST", value_parser = parse_forms)]
     pub forms: Forms,
 
@@ -98,7 +98,7 @@ pub fn extract(args: ExtractArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether the file has the programs for these forms itself.
+/// Whether the file carries the programs for all these forms.
 fn has_all(file: &Path, forms: &[Form]) -> Result<bool, Failure> {
     let has = Runtimes::open(file)?.platforms();
     Ok(forms.iter().all(|form| match form {
@@ -107,7 +107,7 @@ fn has_all(file: &Path, forms: &[Form]) -> Result<bool, Failure> {
     }))
 }
 
-/// The form that a packed file has.
+/// The form of a packed file.
 fn form_of(path: &Path, packed: &PackedFile) -> Result<Form, Failure> {
     let mut head = Vec::new();
     let mut file = File::open(path)?;

@@ -1,4 +1,4 @@
-//! `satchel run`: one prompt, one answer on stdout and nothing else, so that it can stand in a pipe.
+//! `satchel run`: one prompt, one answer. Only the answer goes to stdout, so that it works in a pipe.
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -17,13 +17,13 @@ use crate::TokenId;
 use crate::chat::RenderRequest;
 use crate::session::{ModelSource, OpenOptions, Overflow, OverflowPolicy, Session, StopReason, TextRequest};
 
-/// Exit status of a program that Ctrl-C ended.
+/// Exit status of a program ended by Ctrl-C (128 + SIGINT).
 const INTERRUPTED: u8 = 130;
 
 /// Arguments of `run`.
 #[derive(clap::Args, Debug, Default)]
 pub struct Args {
-    /// What to ask; what is piped in follows it on a new line, and is all there is without a prompt or with - (one line
+    /// What to ask; text piped in is appended on a new line, or is the whole prompt if none is given or it is - (one line
     /// break at its end is dropped)
     prompt: Option<String>,
     #[command(flatten)]
@@ -94,7 +94,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The prompt that was given, and what was piped in. A terminal is not read: nobody means to type what was asked already.
+/// The prompt argument followed by piped input. With an argument, a terminal is not read: the prompt is already complete.
 fn read_prompt(argument: Option<&str>) -> Result<String, Failure> {
     let given = argument.filter(|&prompt| prompt != "-");
     let is_terminal = std::io::stdin().is_terminal();

@@ -1,7 +1,7 @@
-//! Flags that say how answers are drawn, the same in every command that generates.
+//! Sampling flags, the same in every command that generates.
 //!
-//! They are made from the table of parameters, which the API, packed settings and the page read, too. A flag wins over
-//! the packed file's settings, and those over the program's own.
+//! They are built from the parameter table that the API, packed settings and the page also use. A flag overrides the
+//! packed file's settings, which override the built-in defaults.
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use satchel_container::parameters::{Kind, PARAMETERS, Parameter, Value};
@@ -16,7 +16,7 @@ const LOGIT_BIAS: &str = "logit_bias";
 /// How tokens are chosen, and how many.
 #[derive(Clone, Debug, Default)]
 pub struct SamplingArgs {
-    /// What was given, as it was typed.
+    /// Flags given, with their values as typed.
     given: Vec<(&'static Parameter, String)>,
     logit_bias: Vec<(TokenId, f32)>,
     /// Longest answer in tokens.
@@ -68,7 +68,7 @@ impl clap::FromArgMatches for SamplingArgs {
             }
         }
         self.logit_bias.extend(matches.get_many::<(TokenId, f32)>(LOGIT_BIAS).into_iter().flatten().copied());
-        // One that is out of range is refused by `apply`, with the others.
+        // `apply` refuses an out-of-range value, along with the others.
         self.max_tokens = self.value("max_tokens").and_then(Result::ok).map(Value::as_count);
         Ok(())
     }
@@ -93,7 +93,7 @@ impl SamplingArgs {
         Some(read.map_err(|line| Failure::usage(format!("--{} {line}", parameter.flag))))
     }
 
-    /// The settings in force: what the flags say, over `defaults`.
+    /// `defaults`, overridden by the flags.
     pub fn apply(&self, defaults: &SamplingParams) -> Result<SamplingParams, Failure> {
         let mut params = defaults.clone();
         for parameter in &PARAMETERS {
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_win_over_defaults_and_are_checked() {
+    fn flags_override_defaults_and_are_validated() {
         let defaults = SamplingParams { top_k: 7, seed: Some(3), ..Default::default() };
         let args = parsed(&["--temp", "0", "--repeat-last-n", "-1", "-n", "5", "--logit-bias", "42=-5"]);
         let params = args.apply(&defaults).unwrap();

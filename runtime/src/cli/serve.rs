@@ -1,7 +1,7 @@
 //! `satchel serve`, and what a packed file does without arguments: the server and the chat page.
 //!
-//! Everything it has to say is one block on stdout, written when the server can answer. Ctrl-C or SIGTERM ends running
-//! answers properly and exits with 0; a second one exits at once.
+//! One block on stdout announces the server once it can answer. The first Ctrl-C or SIGTERM ends running answers cleanly
+//! and exits with 0; a second one exits at once.
 
 mod embeddings;
 mod reach;
@@ -27,11 +27,11 @@ use crate::session::embedding::is_embedding_model;
 use crate::session::{Facts, ModelSource, OpenOptions, OverflowPolicy, Session, SourceError};
 use reach::Reach;
 
-/// The port that is tried first when none is asked for, and how many after it.
+/// Without `--port`, the first port tried, and how many follow it.
 const FIRST_PORT: u16 = 8080;
 const PORTS_TRIED: u16 = 100;
 
-/// What a program without a model says when it is asked for nothing.
+/// Shown when a program without a model is started without `--model`.
 const NOTHING_TO_RUN: &str = "there is no model in this program yet.
   Chat with a GGUF file:               satchel serve -m MODEL.gguf
   Make one executable that carries it: satchel pack MODEL.gguf -o FILE, then ./FILE
@@ -64,7 +64,7 @@ pub struct Args {
     /// Answers generated at once; more wait for their turn [default: 4]
     #[arg(long, value_name = "N", help_heading = "Model")]
     parallel: Option<usize>,
-    /// Put before conversations that have no system message; an empty one takes the packed one away
+    /// Put before conversations that have no system message; an empty one removes the packed one
     #[arg(long, visible_alias = "system", value_name = "TEXT", help_heading = "Answer")]
     system_prompt: Option<String>,
     /// Do not open the chat page in a browser
@@ -73,28 +73,28 @@ pub struct Args {
     /// Let web pages of this origin use the API (such as http://localhost:3000; `*`: all); may be given again
     #[arg(long, value_name = "ORIGIN", help_heading = "Server")]
     cors: Vec<String>,
-    /// Take requests that name this host, as a reverse proxy sends them; may be given again
+    /// Accept requests with this Host header, as a reverse proxy sends them; may be given again
     #[arg(long, value_name = "NAME", help_heading = "Server")]
     allow_host: Vec<String>,
-    /// Take requests only with one of the keys in FILE, one a line
+    /// Accept only requests with one of the keys in FILE, one per line
     #[arg(long, value_name = "FILE", help_heading = "Server")]
     api_key_file: Option<PathBuf>,
-    /// Let everyone on the networks of --host use the server without a key
+    /// Let anyone who can reach the address of --host use the server without a key
     #[arg(long, help_heading = "Server", conflicts_with = "api_key_file")]
     no_auth: bool,
-    /// Keep what clients without a key write apart by their connection; without it they are one
+    /// Keep the prompt caches of clients without a key apart, one per connection [default: they share one]
     #[arg(long, help_heading = "Server")]
     isolate: bool,
     /// Listen on a Unix socket that only this user may connect to, in place of a port
     #[cfg(unix)]
     #[arg(long, value_name = "PATH", help_heading = "Server", conflicts_with_all = ["host", "port"])]
     socket: Option<PathBuf>,
-    /// What holds where a request says nothing.
+    /// Defaults for requests that set none.
     #[command(flatten)]
     sampling: SamplingArgs,
 }
 
-/// An address to listen on; `localhost` is one too, without asking a name server.
+/// An address to listen on; `localhost` is accepted without a DNS lookup.
 #[derive(Clone, Copy, Debug)]
 struct Address(IpAddr);
 
@@ -117,7 +117,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         SourceError::NoModel => Failure::usage(NOTHING_TO_RUN),
         other => Failure::new(other.to_string()),
     })?;
-    // Before the weights are placed: a port in use is said at once, and early clients wait in the socket's queue.
+    // Bind before loading: a port in use fails at once, and early clients wait in the listen backlog.
     let server = bind(&args, source.packed.as_ref().map(|packed| &packed.manifest().defaults.settings))?;
     stop_on_signals(&server)?;
     crate::mapping::go_on_when_damaged();
@@ -147,19 +147,19 @@ pub fn run(args: Args) -> Result<(), Failure> {
         && !args.no_browser
         && has_display()
     {
-        // Other users can read a process's arguments: this link works once. Starting a browser can take seconds; the
-        // server answers meanwhile.
+        // Other users can read a process's arguments, so this link works only once. Starting a browser can take seconds,
+        // hence the thread.
         let url = format!("{}#launch={}", base_url(address), server.launch_secret(true));
         let opening = std::thread::Builder::new().name("browser".to_owned());
         if let Err(error) = opening.spawn(move || browser::open(&url)) {
-            notice!("satchel: no thread is left to open a browser by ({error}): open the address yourself");
+            notice!("satchel: cannot start a thread to open a browser ({error}): open the address yourself");
         }
     }
     server.run(session, page);
     Ok(())
 }
 
-/// The page: the bundle's own, or the one in this program.
+/// The bundle's page if it has one, else the embedded one.
 fn page(session: &Session) -> Result<Assets, Failure> {
     let Some(packed) = &session.packed else { return Ok(Assets::embedded(&PAGE)) };
     let mut files = Vec::new();
@@ -172,7 +172,7 @@ fn page(session: &Session) -> Result<Assets, Failure> {
     Ok(if files.is_empty() { Assets::embedded(&PAGE) } else { Assets::from_files(files) })
 }
 
-/// Binds the socket or the port that was asked for, or the first free port from the bundle's (or 8080) on.
+/// Binds the requested socket or port, or the first free port starting at the bundle's (or 8080).
 fn bind(args: &Args, packed: Option<&Settings>) -> Result<Server, Failure> {
     let keys = args.api_key_file.as_deref().map(read_keys).transpose()?.unwrap_or_default();
     let options = |endpoint| Options {
@@ -187,12 +187,12 @@ fn bind(args: &Args, packed: Option<&Settings>) -> Result<Server, Failure> {
     if let Some(path) = &args.socket {
         return Server::bind(options(Endpoint::Unix(path.clone()))).map_err(|error| cannot_bind(path, &error));
     }
-    // What the file asks for is an address of this machine; others are for the person to choose.
+    // A packed file may only choose a loopback address; others are up to the user.
     let packed_host = || packed?.host.as_deref()?.parse().ok().filter(|Address(ip)| ip.is_loopback());
     let Address(ip) = args.host.or_else(packed_host).unwrap_or(LOCALHOST);
     if !ip.is_loopback() && keys.is_empty() && !args.no_auth {
         return Err(Failure::usage(format!(
-            "others than this machine can reach {ip}: name a file of keys with --api-key-file, or let everyone in with --no-auth"
+            "other machines can reach {ip}: name a file of keys with --api-key-file, or let everyone in with --no-auth"
         )));
     }
     let first = args.port.or(packed.and_then(|settings| settings.port)).unwrap_or(FIRST_PORT);
@@ -208,17 +208,17 @@ fn bind(args: &Args, packed: Option<&Settings>) -> Result<Server, Failure> {
     Err(Failure::new(format!("the ports {first} to {last} of {ip} are all in use; choose another with --port")))
 }
 
-/// The keys of a file: one a line; empty lines and those that begin with `#` are none.
+/// The keys in a file, one per line; empty lines and lines that begin with `#` are skipped.
 fn read_keys(path: &Path) -> Result<Vec<String>, Failure> {
     let text = std::fs::read_to_string(path).map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
     let lines = text.strip_prefix('\u{feff}').unwrap_or(&text).lines().map(str::trim);
     let keys: Vec<String> =
         lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect();
     if keys.is_empty() {
-        return Err(Failure::usage(format!("{}: there is no key in it; write one a line", path.display())));
+        return Err(Failure::usage(format!("{}: there is no key in it; write one per line", path.display())));
     }
     if let Some(at) = keys.iter().position(|key| !key.bytes().all(|byte| byte.is_ascii_graphic())) {
-        let line = format!("{}: key {} holds a blank or a letter that no header can carry", path.display(), at + 1);
+        let line = format!("{}: key {} has a space or a non-ASCII character in it", path.display(), at + 1);
         return Err(Failure::usage(line));
     }
     Ok(keys)
@@ -235,7 +235,7 @@ fn cannot_bind(path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(format!("cannot listen on {}: {advice}", path.display()))
 }
 
-/// Whether another port may do. Windows refuses the ports that it keeps for itself, in whole ranges, as not permitted.
+/// Whether to try another port. Windows reports ports in its reserved ranges as permission denied.
 fn is_taken(error: &std::io::Error) -> bool {
     error.kind() == ErrorKind::AddrInUse || (cfg!(windows) && error.kind() == ErrorKind::PermissionDenied)
 }
@@ -247,7 +247,7 @@ fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Failure {
             "this machine does not have that address; choose another with --host".to_string()
         }
         ErrorKind::PermissionDenied if cfg!(windows) => {
-            "Windows keeps that port for itself; choose another with --port".to_string()
+            "Windows reserves that port; choose another with --port".to_string()
         }
         ErrorKind::PermissionDenied => {
             "this user may not listen there; choose a port above 1023 with --port".to_string()
@@ -257,7 +257,7 @@ fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Failure {
     Failure::new(format!("cannot listen on {address}: {advice}"))
 }
 
-/// First signal: stop properly. Second: exit with the shell's code for an interrupted program.
+/// First signal: shut down cleanly. Second: exit at once with status 130.
 fn stop_on_signals(server: &Server) -> Result<(), Failure> {
     let stopper = server.stopper()?;
     let asked = AtomicBool::new(false);
@@ -270,7 +270,7 @@ fn stop_on_signals(server: &Server) -> Result<(), Failure> {
     .map_err(|error| Failure::new(format!("cannot watch for Ctrl-C: {error}")))
 }
 
-/// The address to type into a browser on this machine.
+/// The address for a browser on this machine: loopback in place of an unspecified one.
 fn shown(address: SocketAddr) -> SocketAddr {
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port()),
@@ -332,7 +332,7 @@ fn announce(facts: &Facts, server: &Server, reach: &Reach) {
     say(&text);
 }
 
-/// Writes the first block. A full disk behind stdout is no reason not to serve.
+/// Writes the first block. The server runs even if stdout cannot be written.
 fn say(block: &str) {
     if let Err(failure) = out::bytes(block.as_bytes()) {
         notice!("satchel: {}", failure.message);
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_lines() {
+    fn keys_are_read_from_lines() {
         let folder = tempfile::tempdir().unwrap();
         let read = |text: &str| {
             let path = folder.path().join("keys");
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn the_url_can_be_opened_here() {
+    fn unspecified_addresses_are_shown_as_loopback() {
         assert_eq!(shown("0.0.0.0:8080".parse().unwrap()).to_string(), "127.0.0.1:8080");
         assert_eq!(shown("[::]:80".parse().unwrap()).to_string(), "[::1]:80");
         assert_eq!(shown("10.0.0.1:80".parse().unwrap()).to_string(), "10.0.0.1:80");

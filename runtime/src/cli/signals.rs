@@ -1,8 +1,8 @@
-//! The wish that the program end: Ctrl-C, SIGTERM, a terminal or a console window that was closed.
+//! Termination signals: Ctrl-C, SIGTERM, a closed terminal or console window.
 //!
-//! What is done then is up to the command. Ctrl-C within a conversation means something else (`answer.rs`). A signal that
-//! whoever started the program set to be ignored stays ignored: `nohup` does that with SIGHUP, and a shell without job
-//! control with the Ctrl-C of what it runs in the background.
+//! The command decides how to react; Ctrl-C in a conversation is handled in `answer.rs`. A signal that the parent process
+//! set to be ignored stays ignored: `nohup` does that with SIGHUP, and a shell without job control with SIGINT for
+//! background jobs.
 
 use std::io;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 #[cfg(not(unix))]
 use std::sync::atomic::Ordering;
 
-/// Calls `then`, on a thread of its own, each time the program is asked to end; once in a program.
+/// Calls `then` on its own thread for every termination signal; install at most once per process.
 #[cfg(unix)]
 pub(super) fn on_end(mut then: impl FnMut() + Send + 'static) -> io::Result<()> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -24,7 +24,7 @@ pub(super) fn on_end(mut then: impl FnMut() + Send + 'static) -> io::Result<()> 
     Ok(())
 }
 
-/// Sets `flag` when the program is asked to end, without a thread; once in a program.
+/// Sets `flag` on a termination signal, without a thread; install at most once per process.
 #[cfg(unix)]
 pub(super) fn set_on_end(flag: &Arc<AtomicBool>) -> io::Result<()> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -34,14 +34,14 @@ pub(super) fn set_on_end(flag: &Arc<AtomicBool>) -> io::Result<()> {
     Ok(())
 }
 
-/// Sets `flag` when the program is asked to end; once in a program.
+/// Sets `flag` on a termination signal; install at most once per process.
 #[cfg(not(unix))]
 pub(super) fn set_on_end(flag: &Arc<AtomicBool>) -> io::Result<()> {
     let flag = Arc::clone(flag);
     on_end(move || flag.store(true, Ordering::Relaxed))
 }
 
-/// Whether this signal is ignored, before anything here handles it: the parent's choice.
+/// Whether the parent process set this signal to be ignored; call before installing a handler.
 #[cfg(unix)]
 #[allow(unsafe_code)]
 pub(super) fn is_ignored(signal: i32) -> bool {
@@ -54,7 +54,7 @@ pub(super) fn is_ignored(signal: i32) -> bool {
     action.sa_sigaction == libc::SIG_IGN
 }
 
-/// Calls `then`, on a thread of its own, each time the program is asked to end; once in a program.
+/// Calls `then` on its own thread for every termination signal; install at most once per process.
 #[cfg(not(unix))]
 pub(super) fn on_end(then: impl FnMut() + Send + 'static) -> io::Result<()> {
     ctrlc::set_handler(then).map_err(io::Error::other)

@@ -1,6 +1,6 @@
-//! `satchel template`: what a conversation becomes before it is tokenised.
+//! `satchel template`: renders a conversation to the text that is tokenised.
 //!
-//! Prints the rendering and nothing else, not even a line break at its end, so that it can be compared byte for byte.
+//! Prints exactly the rendering, without a trailing newline, so that it can be compared byte for byte.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::model_args::ModelArgs;
 use super::out::notice;
-use super::template_args::{read_template, stands_in};
+use super::template_args::{built_in_notice, read_template};
 use super::text_input::read_text;
 use super::{Failure, out};
 use crate::chat::{ChatTemplate, RenderRequest};
@@ -21,14 +21,14 @@ use crate::tokenizer::Tokenizer;
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// A JSON object with `messages`, and if wanted `tools` and `add_generation_prompt` (false unless given); its other
+    /// A JSON object with `messages`, and optionally `tools` and `add_generation_prompt` (false unless given); its other
     /// keys are variables of the template; - reads stdin
     #[arg(long, value_name = "FILE.json")]
     messages: PathBuf,
-    /// A Jinja file to render in place of the model's template; needs no model then
+    /// A Jinja file to render in place of the model's template; with it, no model is needed
     #[arg(long, value_name = "FILE.jinja")]
     template: Option<PathBuf>,
-    /// The time that the template sees, for a rendering that stays the same [default: now]
+    /// The time that the template sees, for a reproducible rendering [default: now]
     #[arg(long, value_name = "YYYY-MM-DD HH:MM:SS")]
     now: Option<String>,
 }
@@ -54,7 +54,7 @@ fn find_template(args: &Args) -> Result<ChatTemplate, Failure> {
             let tokenizer = tokenizer.as_ref().ok_or_else(|| failed("there is no tokenizer"))?;
             let (template, built_in) = chat_template(&source.gguf.metadata, tokenizer);
             if let Some(name) = built_in {
-                notice!("satchel: {}", stands_in(name));
+                notice!("satchel: {}", built_in_notice(name));
             }
             match template {
                 Err(_) if !source.gguf.metadata.contains("tokenizer.chat_template") => {
@@ -67,7 +67,7 @@ fn find_template(args: &Args) -> Result<ChatTemplate, Failure> {
     }
 }
 
-/// Reads the object and takes out what is no variable.
+/// Reads the object; keys without a meaning of their own are variables.
 fn read_request(path: &std::path::Path) -> Result<RenderRequest, Failure> {
     let text = read_text(path)?;
     let name = if path == std::path::Path::new("-") { "stdin".to_owned() } else { path.display().to_string() };

@@ -1,4 +1,4 @@
-//! The flag that puts another chat template in the place of the model's own.
+//! Flags that replace the chat template and loosen how messages are tokenised.
 
 use std::path::{Path, PathBuf};
 
@@ -15,36 +15,36 @@ pub struct TemplateArgs {
     /// A Jinja file to use as the chat template [default: the model's own]
     #[arg(long, value_name = "FILE.jinja", help_heading = "Model")]
     pub chat_template: Option<PathBuf>,
-    /// Let control tokens that a message spells, such as <|im_end|>, count as such, so that messages can forge turns
+    /// Tokenise <|im_end|> and the like in messages as control tokens; lets messages forge turns
     #[arg(long, help_heading = "Model")]
     pub special_in_user_text: bool,
 }
 
 impl TemplateArgs {
-    /// Puts the template into the session, where one was named; says so where the session had to choose one itself.
+    /// Applies the flags; says so if the session had to fall back to a built-in template.
     pub fn apply(&self, session: &mut Session) -> Result<(), Failure> {
         if let Some(path) = &self.chat_template {
             session.template = Ok(read_template(path, Some(&session.tokenizer))?);
         } else if let Some(name) = session.built_in_template {
-            notice!("satchel: {}", stands_in(name));
+            notice!("satchel: {}", built_in_notice(name));
         }
         session.special_in_user_text = self.special_in_user_text;
         Ok(())
     }
 }
 
-/// The line about a built-in template.
-pub fn stands_in(name: &str) -> String {
-    format!("the model has no chat template; the built-in {name:?}, which its tokens tell, stands in for it")
+/// The notice about a built-in template.
+pub fn built_in_notice(name: &str) -> String {
+    format!("the model has no chat template; using the built-in {name:?}, which matches its special tokens")
 }
 
-/// Reads a template from a file. The texts of the begin and end tokens come from the tokenizer, where there is one.
+/// Reads a template from a file; the begin and end tokens' texts come from the tokenizer, if any.
 pub fn read_template(path: &Path, tokenizer: Option<&Tokenizer>) -> Result<ChatTemplate, Failure> {
     let source = read_text(path)?;
     compile(&source, tokenizer).map_err(|error| Failure::new(format!("{}: {error}", path.display())))
 }
 
-/// A template with the texts of the tokenizer's begin and end tokens.
+/// Compiles a template with the texts of the tokenizer's begin and end tokens.
 pub fn compile(source: &str, tokenizer: Option<&Tokenizer>) -> Result<ChatTemplate, TemplateError> {
     let text = |token: Option<u32>| match (tokenizer, token) {
         (Some(tokenizer), Some(token)) => tokenizer.token_text(token).to_owned(),

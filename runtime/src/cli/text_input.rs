@@ -1,6 +1,6 @@
-//! Text and token ids that a command reads from a file or from stdin.
+//! Reads text and token ids from a file or from stdin.
 //!
-//! A byte-order mark at the beginning, as Windows' editors write it, is no part of a text.
+//! A leading byte-order mark, as Windows editors write it, is not part of the text.
 
 use std::io::Read;
 use std::path::Path;
@@ -14,12 +14,12 @@ pub fn read_text(path: &Path) -> Result<String, Failure> {
     Ok(without_mark(&text).map(str::to_owned).unwrap_or(text))
 }
 
-/// The text behind a byte-order mark; `None` where there is none.
+/// The text after a byte-order mark; `None` without a mark.
 pub(super) fn without_mark(text: &str) -> Option<&str> {
     text.strip_prefix('\u{feff}')
 }
 
-/// The whole text of a file, whatever it begins with; `-` is stdin.
+/// The whole text of a file, byte-order mark included; `-` is stdin.
 pub fn read_exact_text(path: &Path) -> Result<String, Failure> {
     let mut bytes = Vec::new();
     let (name, read) = if path == Path::new("-") {
@@ -39,7 +39,7 @@ pub fn read_exact_text(path: &Path) -> Result<String, Failure> {
     })
 }
 
-/// Token ids divided by white space, each below `vocabulary`; at least one.
+/// Parses token ids separated by white space, each below `vocabulary`; at least one.
 pub fn parse_tokens(text: &str, vocabulary: usize) -> Result<Vec<TokenId>, Failure> {
     let mut tokens = Vec::new();
     for (index, word) in text.split_whitespace().enumerate() {
@@ -58,7 +58,7 @@ pub fn parse_tokens(text: &str, vocabulary: usize) -> Result<Vec<TokenId>, Failu
         }
     }
     if tokens.is_empty() {
-        return Err(Failure::new("there are no token ids to read; they are numbers divided by white space"));
+        return Err(Failure::new("there are no token ids to read; they are numbers separated by white space"));
     }
     Ok(tokens)
 }
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_byte_order_mark_is_no_text() {
+    fn a_byte_order_mark_is_stripped() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("text");
         let read = |bytes: &[u8]| {

@@ -1,7 +1,6 @@
 //! `satchel tokenize`: the token ids of a text, as the model will see it.
 //!
-//! Needs no more of the model than its vocabulary, so it answers at once whatever the model's size. What it prints,
-//! `detokenize` and `logits --tokens` read.
+//! Reads only the vocabulary, so it is fast for a model of any size. `detokenize` and `logits --tokens` read its output.
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +19,7 @@ use crate::tokenizer::Tokenizer;
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// The text; - reads stdin, as does leaving it out. All of it counts, a line break at the end and a byte-order mark too
+    /// The text; - or no FILE reads stdin. Taken as it is, with a line break at the end and a byte-order mark
     #[arg(value_name = "FILE")]
     input: Option<PathBuf>,
     /// The text's file, as other commands take it
@@ -32,7 +31,7 @@ pub struct Args {
     /// Leave out the tokens that begin and end a sequence, where the model adds them
     #[arg(long)]
     no_bos: bool,
-    /// Take control tokens in the text, such as <|im_start|>, as the characters they are written with
+    /// Tokenise <|im_start|> and the like as plain text, not as control tokens
     #[arg(long)]
     no_special: bool,
     /// Print a JSON object: `count`, and `tokens` with the `id` and `piece` of each. A piece is a text, or an array of
@@ -53,8 +52,10 @@ pub fn run(args: Args) -> Result<(), Failure> {
     outln!("{line}")
 }
 
-/// The tokenizer of a model, with a line on stderr where there is something to know about it. A model that cannot take
-/// text is an error.
+/// The tokenizer of a model; its warning, if any, goes to stderr.
+///
+/// # Errors
+/// The file cannot be opened, or the model cannot tokenise text.
 pub(super) fn open_tokenizer(model: Option<&Path>) -> Result<Tokenizer, Failure> {
     let source = ModelSource::open(model)?;
     let tokenizer = Tokenizer::from_gguf(&source.gguf.metadata);

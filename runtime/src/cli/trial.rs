@@ -1,5 +1,5 @@
-//! The trial before packing: the model is opened as the packed file will open it and says a few words, so that what would
-//! fail there fails here, and what looks wrong is said while it can still be changed.
+//! The trial before packing: opens the model as the packed file will and generates a few tokens, so that errors surface
+//! here and warnings come while the input can still be changed.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -8,22 +8,22 @@ use satchel_container::Settings;
 use serde_json::{Value, json};
 
 use super::Failure;
-use super::template_args::stands_in;
+use super::template_args::built_in_notice;
 use crate::chat::RenderRequest;
 use crate::plan::CacheType;
 use crate::session::embedding::{EmbeddingModel, is_embedding_model};
 use crate::session::{AdapterOption, ModelSource, OpenOptions, Session, StopReason, TextEvent, TextRequest};
 
-/// Tokens of the trial's answer.
+/// Tokens to generate.
 const ANSWER_TOKENS: usize = 4;
-/// A model that has not answered by then is left alone: it may be larger than memory, and is read anew for each token.
+/// Deadline for the answer: a model larger than memory is read from disk again for each token.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
-/// Larger models say nothing: the first step could not be ended in time.
+/// Larger models generate nothing: a step cannot be cancelled, and the first could outlast the deadline.
 const ANSWER_MOST_BYTES: u64 = 4 << 30;
-/// A model trained on fewer positions is a toy, or its file is wrong.
+/// Trained on fewer positions, a model is a toy or its metadata is wrong.
 const LEAST_CONTEXT: usize = 128;
 
-/// Opens the model as the packed file will, and tries it. What comes back is no failure but worth knowing.
+/// Opens the model as the packed file will, and tries it. Returns warnings for the user.
 pub(super) fn try_model(
     model: PathBuf,
     adapters: Vec<AdapterOption>,
@@ -47,7 +47,7 @@ pub(super) fn try_model(
     let session = Session::from_source(source, &options)?;
     let mut notes: Vec<String> = Vec::new();
     notes.extend(session.template.as_ref().err().cloned());
-    notes.extend(session.built_in_template.map(stands_in));
+    notes.extend(session.built_in_template.map(built_in_notice));
     notes.extend(context_note(&session));
     if session.tokenizer.require_text().is_ok() {
         notes.extend(stop_note(&session));
@@ -71,13 +71,13 @@ fn message(role: &str, content: &str) -> Value {
     json!({"role": role, "content": content})
 }
 
-/// An answer must end with a token that ends generating: else the model talks on, for both sides.
+/// The template must end an answer with an end token: otherwise the model goes on and writes the user's turn, too.
 fn stop_note(session: &Session) -> Option<String> {
     const ANSWER: &str = "Fine.";
     let ends = session.tokenizer.end_tokens();
     if ends.is_empty() {
         return Some(
-            "the model names no token that ends an answer, so each goes on until it is as long as it may be".into(),
+            "the model names no token that ends an answer, so each goes on to the longest length allowed".into(),
         );
     }
     let template = session.template.as_ref().ok()?;
@@ -93,14 +93,14 @@ fn stop_note(session: &Session) -> Option<String> {
     (!ended).then(|| {
         let known: Vec<&str> = ends.iter().map(|id| session.tokenizer.token_text(*id)).collect();
         format!(
-            "the chat template ends an answer with {behind:?}, which is no token that ends generating (those are {}), so \
-             answers may not end; check tokenizer.ggml.eos_token_id",
+            "the chat template ends an answer with {behind:?}, which is not an end token (those are {}), so answers may not \
+             end; check tokenizer.ggml.eos_token_id",
             known.join(", ")
         )
     })
 }
 
-/// Lets the model say a few words.
+/// Generates a few tokens.
 fn answer_note(session: &Session) -> Result<Option<String>, Failure> {
     let messages = vec![message("user", "Hello!")];
     let request = RenderRequest { messages, add_generation_prompt: true, ..RenderRequest::default() };

@@ -1,4 +1,4 @@
-//! `satchel unpack`: the model and the other entries out of a packed file, each checked against its hash.
+//! `satchel unpack`: extracts the entries of a packed file, each checked against its hash.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -48,7 +48,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
             return Err(Failure::usage("-o - writes one entry: name it, as in --entry model.gguf"));
         };
         return match packed.extract_to(entry, &mut std::io::stdout().lock()) {
-            // Whoever reads has enough.
+            // The reader closed the pipe.
             Err(Error::File { source, .. }) if source.kind() == ErrorKind::BrokenPipe => Ok(()),
             done => Ok(done?),
         };
@@ -64,7 +64,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A folder in the current one, called like the file.
+/// A folder in the current one, named after the file.
 fn default_folder(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     PathBuf::from(format!("{name}.unpacked"))

@@ -1,4 +1,4 @@
-//! `satchel verify`: every hash of a packed file, one line each, and a verdict.
+//! `satchel verify`: checks every hash of a packed file, one line each, and prints a verdict.
 
 use std::path::{Path, PathBuf};
 
@@ -23,7 +23,7 @@ pub struct Args {
     #[arg(long)]
     pub json: bool,
 
-    /// Print nothing; the exit status says it
+    /// Print nothing; only set the exit status
     #[arg(short, long)]
     pub quiet: bool,
 }
@@ -37,7 +37,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let packed = PackedFile::open(&path).inspect_err(|error| {
         if args.json {
             let report = json!({ "file": path.display().to_string(), "good": false, "error": error.to_string() });
-            // The failure itself is told on stderr.
+            // The failure itself goes to stderr.
             let _ = outln!("{report:#}");
         }
     })?;

@@ -1,5 +1,4 @@
-//! Writing a payload in one or several forms: which files, in what order, and what is said of each. Shared by `pack`,
-//! `upgrade` and `extract`.
+//! Writes a payload in one or several forms, and prints a summary of each. Shared by `pack`, `upgrade` and `extract`.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -12,10 +11,10 @@ use super::out::outln;
 use super::progress::Progress;
 use super::shown::shown_on_one_line;
 
-/// What the manifest says about who wrote it.
+/// The manifest's `packed_by`.
 pub(super) const PACKED_BY: &str = concat!("satchel ", env!("CARGO_PKG_VERSION"));
 
-/// What is to be written.
+/// A plan, and how to write its files.
 pub(super) struct Writing<'a> {
     pub(super) plan: &'a Plan,
     /// The file that programs are taken from.
@@ -34,7 +33,7 @@ pub(super) struct Planned {
 }
 
 impl Writing<'_> {
-    /// The files for these forms. Without forms, the engine's own program stands in front, and `output` is the file.
+    /// Plans a file for each form. Without forms, `output` gets the engine's own program.
     pub(super) fn files(&self, forms: Option<&[Form]>, output: &Path) -> Result<Vec<Planned>, Failure> {
         let Some(forms) = forms else {
             let program = Program::open(self.engine)?;
@@ -52,7 +51,7 @@ impl Writing<'_> {
         planned.collect()
     }
 
-    /// Checks every file before the first is written.
+    /// Checks every target before the first is written.
     pub(super) fn check(&self, files: &[Planned]) -> Result<(), Failure> {
         for file in files {
             self.plan.check_target(&file.program, self.target(file))?;
@@ -60,7 +59,7 @@ impl Writing<'_> {
         Ok(())
     }
 
-    /// Writes the files one after the other; those before a failure stay.
+    /// Writes the files one after the other; after a failure, the finished ones stay.
     pub(super) fn write(&self, files: Vec<Planned>) -> Result<Vec<Packed>, Failure> {
         let progress = Progress::new(self.verb, self.quiet)?;
         let mut all = Vec::new();

@@ -1,11 +1,11 @@
-//! Who asks: API keys, the page's session, and which requests are of one caller.
+//! Authentication: API keys, the page's session, and which requests belong to the same caller.
 //!
-//! Other users of a machine reach its loopback address, too. So what is only for whoever started the server (the system
-//! prompt) is told to the page that was opened with the link in the terminal, and to nobody else. The link holds a secret
-//! that the page exchanges for a session; the one that is handed to the browser holds another, which works once, since
-//! other users can read the arguments of a process. With API keys, everything but the page's files and `/health` needs one.
+//! Other users of the machine can reach its loopback address, too. So the system prompt is only shown to the page opened
+//! with the link in the terminal. The link holds a secret that the page exchanges for a session; the link passed to the
+//! browser holds another secret, which works once, since other users can read process arguments. With API keys,
+//! everything but the page's files and `/health` needs one.
 //!
-//! Secrets are kept and compared as hashes, in a time that does not depend on them.
+//! Secrets are stored as hashes and compared in constant time.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -14,29 +14,29 @@ use sha2::{Digest, Sha256};
 
 use super::http::{Head, Peer};
 
-/// Pages that may be open at once; the oldest sessions end first.
+/// Sessions kept at once; the oldest is dropped first.
 const MAX_SESSIONS: usize = 64;
-/// The caller of all requests that nothing tells apart.
+/// The caller shared by all unauthenticated requests, unless connections are isolated.
 const ANYONE: Caller = Caller(0);
 
 type Hash = [u8; 32];
 
-/// Whose request it is, for whatever must be kept apart between callers: an opaque number, the same for all requests of
-/// one key or one page, and for all of this machine's programs where there are no keys.
+/// Identifies a caller, for state that callers must not share: an opaque number, the same for all requests with one key
+/// or from one page, and for all unauthenticated requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caller(pub u64);
 
-/// What is known of who asks.
+/// The identity of a request's sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Who {
-    /// What tells its requests from those of others.
+    /// The same for all of one sender's requests.
     pub caller: Caller,
-    /// It has shown a key, or is the page of whoever started the server.
+    /// Authenticated by an API key or by the page's session.
     pub known: bool,
 }
 
 impl Who {
-    /// Somebody of whom nothing is known.
+    /// An unauthenticated sender.
     pub(super) const STRANGER: Self = Self { caller: ANYONE, known: false };
 }
 
@@ -49,14 +49,14 @@ pub struct Access {
 
 #[derive(Default)]
 struct State {
-    /// Secrets of links, and whether they work once.
+    /// Hashes of links' secrets, and whether each works only once.
     links: Vec<(Hash, bool)>,
     sessions: VecDeque<Hash>,
 }
 
 impl Access {
-    /// With these keys; none: everybody who reaches the server may use the API. `isolate`: each connection without a key is
-    /// a caller of its own.
+    /// Without keys, anyone who reaches the server may use the API. `isolate`: each unauthenticated connection is a
+    /// caller of its own.
     pub fn new(keys: &[String], isolate: bool) -> Self {
         Self { keys: keys.iter().map(|key| hash(key)).collect(), isolate, state: Mutex::default() }
     }
@@ -66,14 +66,14 @@ impl Access {
         !self.keys.is_empty()
     }
 
-    /// A secret for a link to the page; where it works `once`, it may be seen by others afterwards.
+    /// A secret for a link to the page. One that works only `once` may leak after its use.
     pub fn link(&self, once: bool) -> String {
         let secret = secret();
         self.state().links.push((hash(&secret), once));
         secret
     }
 
-    /// A session for whoever shows a link's secret.
+    /// Exchanges a link's secret for a session; `None` if the secret is unknown or used up.
     pub fn open_session(&self, link: &str) -> Option<String> {
         let mut state = self.state();
         let shown = hash(link);
@@ -90,11 +90,11 @@ impl Access {
         Some(session)
     }
 
-    /// Who asks; `None` where a key is needed and none that is known was shown.
+    /// Identifies the sender; `None` if a key is required and the request has no valid one.
     pub fn identify(&self, head: &Head, peer: &Peer) -> Option<Who> {
         if let Some(shown) = presented(head).map(hash) {
             let sessions = self.state();
-            // Every one is compared, so that the time says nothing of which it was.
+            // Compare with every key, so that the time does not reveal which one matched.
             let known = self.keys.iter().chain(&sessions.sessions).fold(false, |known, key| known | same(key, &shown));
             if known {
                 return Some(Who { caller: caller(&shown), known });
@@ -109,7 +109,7 @@ impl Access {
     }
 }
 
-/// The key that a request shows: `Authorization: Bearer KEY`, or `x-api-key: KEY` as Anthropic's clients send it.
+/// A request's key: `Authorization: Bearer KEY`, or `x-api-key: KEY` as Anthropic's clients send it.
 fn presented(head: &Head) -> Option<&str> {
     let bearer = head.header("authorization").and_then(|value| {
         let (scheme, key) = value.split_once(' ')?;
@@ -122,13 +122,13 @@ fn hash(secret: &str) -> Hash {
     Sha256::digest(secret.as_bytes()).into()
 }
 
-/// Compares all bytes, whatever they are.
+/// Constant-time comparison.
 fn same(left: &Hash, right: &Hash) -> bool {
     let differing = left.iter().zip(right).fold(0, |differing, (left, right)| differing | (left ^ right));
     std::hint::black_box(differing) == 0
 }
 
-/// Hashed once more, so that the number tells nothing of the hash that keys are compared by. Strangers have the small ones.
+/// Hashed again, so that the number reveals nothing about the stored hash. Unauthenticated callers have the top bit clear.
 fn caller(hash: &Hash) -> Caller {
     let digest = Sha256::digest([b"caller".as_slice(), hash].concat());
     Caller(digest.iter().take(8).fold(0, |number, &byte| number << 8 | u64::from(byte)) | 1 << 63)
@@ -137,7 +137,7 @@ fn caller(hash: &Hash) -> Caller {
 /// 128 bits of the system's randomness.
 ///
 /// # Panics
-/// Where the system has none: nothing that was made without could be kept secret.
+/// If the system has no randomness: no secret could be trusted.
 fn secret() -> String {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).expect("the system gives random bytes");
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_let_in_those_who_show_one() {
+    fn a_valid_key_is_required_and_identifies_its_caller() {
         let access = access(&["first", "second"], false);
         let first = access.identify(&head("Authorization: Bearer first\r\n"), &PEER).unwrap();
         let again = access.identify(&head("x-api-key: first\r\n"), &Peer { connection: 8, ..PEER }).unwrap();
@@ -174,10 +174,10 @@ mod tests {
     }
 
     #[test]
-    fn without_keys_all_are_one_caller_unless_they_are_isolated() {
+    fn without_keys_all_share_one_caller_unless_isolated() {
         let other = Peer { connection: 8, ..PEER };
         let open = access(&[], false);
-        // Clients send some key always.
+        // Many clients always send some key.
         let who = open.identify(&head("Authorization: Bearer none\r\n"), &PEER).unwrap();
         assert!(!who.known && Some(who) == open.identify(&head(""), &other));
         let apart = access(&[], true);
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_gives_a_session_and_the_browsers_only_one() {
+    fn a_link_opens_sessions_and_the_browsers_link_only_one() {
         for keys in [&["key"][..], &[]] {
             let access = access(keys, false);
             let (printed, opened) = (access.link(false), access.link(true));
@@ -197,7 +197,7 @@ mod tests {
             for session in &sessions {
                 assert!(access.identify(&head(&format!("Authorization: Bearer {session}\r\n")), &PEER).unwrap().known);
             }
-            // The link's secret is no key.
+            // The link's secret is not a key.
             let who = access.identify(&head(&format!("Authorization: Bearer {printed}\r\n")), &PEER);
             assert!(who.is_none_or(|who| !who.known));
             for _ in 0..MAX_SESSIONS {

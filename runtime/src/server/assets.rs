@@ -1,7 +1,7 @@
-//! The chat page's files as responses: content types, validators, caching, and the policy that keeps the page alone.
+//! The chat page's files as responses: content types, ETags, caching, and the Content-Security-Policy.
 //!
 //! The page is the one embedded in the executable, or the `ui/` entries of a bundle that was packed with `--ui DIR`.
-//! Its policy allows nothing from outside its own origin: no script but its files, no inline code, no frame around it.
+//! The policy allows nothing from other origins: only the page's own scripts, no inline code, no embedding in a frame.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::http::Response;
 
-/// What the page may load, and where it may be shown. `blob:` images are previews of what a person exports or imports.
+/// What the page may load, and where it may be embedded. `blob:` images are previews of exports and imports.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self'; \
     connect-src 'self'; manifest-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
@@ -42,7 +42,7 @@ impl Assets {
         Self { files }
     }
 
-    /// Files from elsewhere: path and content.
+    /// Files as (path, content).
     pub fn from_files(files: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
         let files = files
             .into_iter()
@@ -59,7 +59,7 @@ impl Assets {
         self.files.contains_key(file_name(path))
     }
 
-    /// The response for `path`, or 304 when `if_none_match` names what the client already has.
+    /// The response for `path`; 304 if `if_none_match` matches the file's ETag.
     pub fn respond(&self, path: &str, if_none_match: Option<&str>) -> Option<Response> {
         let name = file_name(path);
         let asset = self.files.get(name)?;
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn only_hashed_names_are_kept_for_ever() {
+    fn only_hashed_names_are_immutable() {
         let assets = assets();
         let caching = |path: &str| header(&assets.respond(path, None).unwrap(), "Cache-Control").to_string();
         assert!(caching("/assets/index-B4cd-x9Z.js").contains("immutable"));
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_client_has_is_not_sent_again() {
+    fn a_matching_etag_gets_a_304() {
         let assets = assets();
         let etag = header(&assets.respond("/", None).unwrap(), "ETag").to_string();
         assert_eq!(assets.respond("/", Some(&format!("\"x\", {etag}"))).unwrap().status, 304);

@@ -1,27 +1,27 @@
-//! The generations of one request, driven by the thread that answers it.
+//! The generations of one request, polled by the thread that answers it.
 //!
-//! All choices run in the engine at once; this waits for whichever has news, in slices short enough that the answering
-//! thread can look whether its client is still there. Dropping it cancels what still runs.
+//! All choices run in the engine at once; `next` waits for an event of any, in slices short enough for the answering
+//! thread to check whether its client is still connected. Dropping `Choices` cancels unfinished generations.
 
 use std::time::Duration;
 
 use crate::session::{Session, SubmitError, TextEvent, TextGeneration, TextRequest};
 
-/// How long one look for news may wait, with one choice and with several (which are looked at in turn).
+/// Longest wait for one generation's event, with one choice and with several (which are polled in turn).
 const SLICE: Duration = Duration::from_millis(20);
 const SLICE_OF_MANY: Duration = Duration::from_millis(2);
 
-/// Running generations; their places are the choices' indices.
+/// Running generations, by choice index.
 pub(super) struct Choices {
     running: Vec<Option<TextGeneration>>,
     first: usize,
 }
 
-/// What a look for news found.
+/// The result of one poll.
 pub(super) enum News {
     /// An event of this choice.
     Event(usize, TextEvent),
-    /// None yet.
+    /// No event yet.
     Nothing,
     /// Every choice has finished.
     Ended,
@@ -35,7 +35,7 @@ impl Choices {
         Ok(Self { running, first: 0 })
     }
 
-    /// Waits a moment for the next event.
+    /// Waits up to a slice per choice for the next event.
     pub(super) fn next(&mut self) -> News {
         let count = self.running.len();
         let active = self.running.iter().flatten().count();
@@ -48,7 +48,7 @@ impl Choices {
             let Some(generation) = &mut self.running[index] else { continue };
             match generation.next_timeout(slice) {
                 Ok(Some(event)) => {
-                    // The others go first next time, so that none is starved by a fast one.
+                    // Round robin, so that a fast choice does not starve the others.
                     self.first = (index + 1) % count;
                     if matches!(event, TextEvent::Finished(_)) {
                         self.running[index] = None;

@@ -1,7 +1,7 @@
-//! What the server says of itself: health, metrics, models, properties, the page and what it shows.
+//! Read-only endpoints: health, metrics, models, properties, the page and its facts.
 //!
-//! Counts are sums over everybody. Nothing here tells one caller what another wrote; the system prompt is told to those
-//! who are known (`access`).
+//! Counts are totals over all callers, so no caller learns what another wrote. Only authenticated callers see the system
+//! prompt (`access`).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -21,7 +21,7 @@ pub(super) fn page(app: &App, call: &Call<'_>) -> Response {
     app.assets.respond(call.rest, call.head.header("if-none-match")).unwrap_or_else(|| Response::empty(404))
 }
 
-/// `{"status": "ok", …}`; where there are keys, strangers learn no more than that.
+/// `{"status": "ok", …}`; if keys are required, unauthenticated callers see only the status.
 pub(super) fn health(app: &App, call: &Call<'_>) -> Response {
     let status = if app.stopping.load(Ordering::Relaxed) { "stopping" } else { "ok" };
     if app.access.needs_key() && !call.who.known {
@@ -43,14 +43,14 @@ pub(super) fn metrics(app: &App) -> Response {
     let gauges = &app.gauges;
     let seconds = count(&gauges.first_token_micros) as f64 / 1e6;
     let lines = [
-        ("requests_finished_total", "counter", "Answers that were finished", count(&gauges.finished) as f64),
-        ("requests_abandoned_total", "counter", "Answers whose client went away", count(&gauges.abandoned) as f64),
-        ("prompt_tokens_total", "counter", "Tokens of prompts", count(&gauges.prompt_tokens) as f64),
-        ("cached_tokens_total", "counter", "Tokens of prompts kept from before", count(&gauges.cached_tokens) as f64),
-        ("generated_tokens_total", "counter", "Tokens of answers", count(&gauges.generated_tokens) as f64),
-        ("requests_running", "gauge", "Answers that are being made", app.session.engine.running() as f64),
-        ("requests_waiting", "gauge", "Requests that wait for a place", app.session.engine.waiting() as f64),
-        ("parallel", "gauge", "Places: answers made at once", app.session.facts.parallel as f64),
+        ("requests_finished_total", "counter", "Finished answers", count(&gauges.finished) as f64),
+        ("requests_abandoned_total", "counter", "Answers whose client disconnected", count(&gauges.abandoned) as f64),
+        ("prompt_tokens_total", "counter", "Prompt tokens", count(&gauges.prompt_tokens) as f64),
+        ("cached_tokens_total", "counter", "Prompt tokens found in the cache", count(&gauges.cached_tokens) as f64),
+        ("generated_tokens_total", "counter", "Generated tokens", count(&gauges.generated_tokens) as f64),
+        ("requests_running", "gauge", "Answers being generated", app.session.engine.running() as f64),
+        ("requests_waiting", "gauge", "Requests waiting for a free slot", app.session.engine.waiting() as f64),
+        ("parallel", "gauge", "Slots: answers generated at once", app.session.facts.parallel as f64),
     ];
     let mut text = String::new();
     for (name, kind, help, value) in lines {
@@ -71,19 +71,19 @@ pub(super) fn models(app: &App) -> Response {
     Response::json(200, &json!({"object": "list", "data": all_models(app)}))
 }
 
-/// The model of that name.
+/// The model with that name.
 pub(super) fn one_model(app: &App, call: &Call<'_>) -> Result<Response, ApiError> {
     let found = all_models(app).into_iter().find(|model| model["id"] == call.rest);
     found.map(|model| Response::json(200, &model)).ok_or_else(|| no_model(app, call.rest))
 }
 
-/// 404 for a name that nothing here has.
+/// 404 for an unknown model name.
 pub(super) fn no_model(app: &App, name: &str) -> ApiError {
     let models = all_models(app);
     let names: Vec<&str> = models.iter().filter_map(|model| model["id"].as_str()).collect();
     let message = match &names[..] {
-        [one] => format!("there is no model `{}` here; the one here is `{one}`", shown(name)),
-        all => format!("there is no model `{}` here; those here are `{}`", shown(name), all.join("`, `")),
+        [one] => format!("there is no model `{}` here; the only one is `{one}`", shown(name)),
+        all => format!("there is no model `{}` here; there are `{}`", shown(name), all.join("`, `")),
     };
     ApiError { param: Some("model".into()), ..ApiError::new(404, message) }.code("model_not_found")
 }
@@ -109,7 +109,7 @@ fn model(app: &App) -> Value {
     model
 }
 
-/// What any model is, one that generates or one that embeds.
+/// The part of a model object that generating and embedding models share.
 pub(super) fn model_of(facts: &Facts) -> Value {
     json!({
         "id": facts.name,
@@ -126,7 +126,7 @@ pub(super) fn model_of(facts: &Facts) -> Value {
     })
 }
 
-/// What the page shows, with the table of parameters. The system prompt is told to whom it belongs.
+/// What the page shows, with the parameter table. Only authenticated callers get the system prompt.
 pub(super) fn facts(app: &App, call: &Call<'_>) -> Response {
     let (facts, defaults) = (&app.session.facts, &app.session.defaults);
     let mut answer = json!({
@@ -151,7 +151,7 @@ pub(super) fn facts(app: &App, call: &Call<'_>) -> Response {
     fresh(&answer)
 }
 
-/// The parameters in force where a request says nothing. A fixed seed is like the system prompt: not for everyone.
+/// Default parameters. A fixed seed is left out: like the system prompt, it is not for everyone.
 fn settings(app: &App, into: &mut Value) {
     let defaults = &app.session.defaults;
     for parameter in PARAMETERS.iter().filter(|parameter| parameter.name != "seed") {
@@ -170,7 +170,7 @@ fn number(value: Given) -> Value {
     }
 }
 
-/// The table: what may be set, in which range, and what it does.
+/// The parameter table: names, ranges and help.
 fn sampling() -> Vec<Value> {
     let row = |parameter: &satchel_container::parameters::Parameter| {
         let (least, most, whole) = match parameter.kind {
@@ -182,7 +182,7 @@ fn sampling() -> Vec<Value> {
     PARAMETERS.iter().map(row).collect()
 }
 
-/// llama.cpp's `/props`, as far as its clients read it.
+/// llama.cpp's `/props`, limited to the fields that clients read.
 pub(super) fn props(app: &App, call: &Call<'_>) -> Response {
     let facts = &app.session.facts;
     let mut params = json!({});
@@ -200,20 +200,20 @@ pub(super) fn props(app: &App, call: &Call<'_>) -> Response {
     fresh(&answer)
 }
 
-/// llama.cpp's `/slots`, without what is in them.
+/// llama.cpp's `/slots`, without the slots' contents.
 pub(super) fn slots(app: &App) -> Response {
     let (running, context) = (app.session.engine.running(), app.session.facts.context_length);
     let slot = |id: usize| json!({"id": id, "n_ctx": context, "is_processing": id < running});
     fresh(&(0..app.session.facts.parallel).map(slot).collect())
 }
 
-/// `{"launch": SECRET}` to `{"session": SECRET}`, for the page that was opened with a link from the terminal.
+/// Exchanges `{"launch": SECRET}` for `{"session": SECRET}`, for the page opened with a link from the terminal.
 pub(super) fn session(app: &App, mut call: Call<'_>) -> Result<Response, ApiError> {
     weigh(&mut call.body)?;
     let mut fields = Fields::parse(&call.body.bytes)?;
     let launch = fields.take_string("launch")?.unwrap_or_default();
     fields.finish()?;
-    let refused = || ApiError::new(403, "this link was used before, or is of another server").code("launch_link");
+    let refused = || ApiError::new(403, "this link was used before, or belongs to another server").code("launch_link");
     let session = app.access.open_session(&launch).ok_or_else(refused)?;
     Ok(fresh(&json!({ "session": session })))
 }

@@ -1,8 +1,8 @@
-//! An answer as a stream of deltas, and what an API makes of it.
+//! An answer as a stream of deltas, and how an API encodes it.
 //!
-//! Streaming is written once (`generate`): it turns the engine's events into deltas, looks after the client, the stop
-//! signal and the heartbeat, and collects what a whole answer needs. An API is a `Dialect`: it shapes what it is given and
-//! knows neither sockets nor the engine.
+//! Streaming is written once (`generate`): it turns the engine's events into deltas, watches for a client that
+//! disconnects and for shutdown, sends the heartbeat, and collects whole answers. An API is a `Dialect`: it encodes deltas
+//! and knows neither sockets nor the engine.
 
 use serde_json::Value;
 
@@ -10,31 +10,31 @@ use super::http::Response;
 use super::openai::{ApiError, Tally};
 use crate::session::{StopReason, TextToken};
 
-/// What happens next in one choice of an answer.
+/// The next change to one choice of an answer.
 #[derive(Clone, Debug)]
-#[allow(missing_docs)] // the variants say what their fields are
+#[allow(missing_docs)] // the variants explain their fields
 pub enum Delta {
-    /// Text of the answer, and the tokens it came from (with log-probabilities where they were asked for). Text may be held
-    /// back behind its tokens, so either may be empty.
+    /// Text of the answer, and the tokens it came from (with log-probabilities if requested). Text may lag behind its
+    /// tokens, so either may be empty.
     Text { text: String, tokens: Vec<TextToken> },
-    /// Text that the model thinks before it answers.
+    /// Reasoning text before the answer.
     Reasoning { text: String },
-    /// A call of a tool begins; calls of a choice are numbered from 0.
+    /// A tool call begins; the calls of a choice are numbered from 0.
     ToolCall { call: usize, id: String, name: String },
-    /// More of a call's arguments, a piece of JSON.
+    /// A fragment of a call's arguments, JSON text.
     Arguments { call: usize, json: String },
-    /// The choice is whole.
+    /// The choice is complete.
     End { reason: StopReason },
 }
 
-/// A whole choice.
+/// A complete choice.
 #[derive(Clone, Debug, Default)]
 pub struct Choice {
     /// The answer.
     pub text: String,
-    /// What the model thought before it.
+    /// Reasoning text before it.
     pub reasoning: String,
-    /// Calls of tools: id, name, arguments as JSON.
+    /// Tool calls as (id, name, arguments as JSON text).
     pub calls: Vec<(String, String, String)>,
     /// The answer's tokens.
     pub tokens: Vec<TextToken>,
@@ -43,7 +43,7 @@ pub struct Choice {
 }
 
 impl Choice {
-    /// Takes the next delta.
+    /// Appends a delta.
     pub fn push(&mut self, delta: Delta) {
         match delta {
             Delta::Text { text, tokens } => {
@@ -62,9 +62,9 @@ impl Choice {
     }
 }
 
-/// What an API makes of an answer. What goes to the client is appended to `out`, and sent at once.
+/// Encodes answers for an API. Stream methods append bytes to `out`, which is sent at once.
 pub trait Dialect: Send {
-    /// The type of a stream's content.
+    /// Content type of a stream.
     fn content_type(&self) -> &'static str {
         "text/event-stream; charset=utf-8"
     }
@@ -72,22 +72,22 @@ pub trait Dialect: Send {
     /// A stream begins.
     fn open(&mut self, out: &mut Vec<u8>);
 
-    /// A choice goes on.
+    /// A choice changes.
     fn delta(&mut self, out: &mut Vec<u8>, choice: usize, delta: &Delta);
 
-    /// Something that keeps proxies from closing a silent stream.
+    /// Bytes without meaning that keep proxies from closing an idle stream.
     fn heartbeat(&self, out: &mut Vec<u8>);
 
     /// All choices have ended.
     fn close(&mut self, out: &mut Vec<u8>, tally: &Tally);
 
-    /// The stream ends early.
+    /// The stream ends early, with an error.
     fn fail(&mut self, out: &mut Vec<u8>, error: &ApiError);
 
-    /// The answer in one piece.
+    /// The answer as one JSON body.
     fn whole(&mut self, choices: &[Choice], tally: &Tally) -> Value;
 
-    /// An error in place of an answer.
+    /// An error response in place of an answer.
     fn refuse(&self, error: &ApiError) -> Response;
 }
 

@@ -1,6 +1,6 @@
-//! The server of an embedding model: `/v1/embeddings`, `/v1/models` and `/health`, and nothing that would generate.
+//! The server for an embedding model: `/v1/embeddings`, `/v1/models` and `/health`; nothing that generates.
 //!
-//! Requests take turns step by step, so that one with many texts does not keep the others waiting.
+//! Requests take turns batch by batch, so that one with many texts does not block the others.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,7 +34,7 @@ struct EmbeddingApp {
 }
 
 impl Server {
-    /// Answers with embeddings until stopped.
+    /// Serves embeddings until stopped.
     pub fn run_embeddings(self, model: EmbeddingModel) {
         let app = Arc::new(EmbeddingApp {
             tokenizer: Arc::clone(&model.tokenizer),
@@ -53,7 +53,7 @@ impl Server {
     }
 }
 
-/// What is at a path, and the methods it takes.
+/// The endpoints, with the paths and methods of each.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Route {
     Embeddings,
@@ -102,7 +102,7 @@ impl Handler for EmbeddingApp {
     }
 
     fn handle(&self, head: &Head, body: Body, exchange: &mut Exchange<'_>) -> io::Result<()> {
-        // It was there when the request was admitted.
+        // `admit` has checked that the route exists.
         let Some(route) = Route::of(&head.path, &self.facts.name) else {
             return exchange.respond(&Response::empty(404));
         };
@@ -133,7 +133,7 @@ impl Handler for EmbeddingApp {
 }
 
 impl EmbeddingApp {
-    /// An error for a request that is not answered, and the methods that would be.
+    /// Checks path, method, key and coding. The error comes with the `Allow` header for a 405.
     fn check(&self, head: &Head, peer: &Peer) -> Result<(), (ApiError, Option<&'static str>)> {
         let Some(route) = Route::of(&head.path, &self.facts.name) else {
             let message = format!(
@@ -143,7 +143,7 @@ impl EmbeddingApp {
             return Err((ApiError::new(404, message), None));
         };
         if !route.takes(head.method) {
-            let message = format!("`{}` takes {} only", shown(&head.path), route.allow());
+            let message = format!("`{}` accepts only {}", shown(&head.path), route.allow());
             return Err((ApiError::new(405, message), Some(route.allow())));
         }
         if head.method == Method::Options || route == Route::Health {
@@ -155,7 +155,7 @@ impl EmbeddingApp {
         if head.method == Method::Post { check_coding(head).map_err(|error| (error, None)) } else { Ok(()) }
     }
 
-    /// The answer; `None` where the client went away.
+    /// The answer; `None` if the client disconnected.
     fn embeddings(&self, mut body: Body, client_left: &mut dyn FnMut() -> bool) -> Result<Option<Value>, ApiError> {
         let _running = self.gauges.begin();
         weigh(&mut body)?;

@@ -1,8 +1,8 @@
-//! From a checked request to an answer on the wire, whole or as a stream, in the words of whichever dialect.
+//! From a checked request to a response, whole or streamed, in any dialect.
 //!
-//! Between any two events of the engine the answering thread looks at its socket and at the stop signal: a client that
-//! went away takes its generations with it (dropping `Choices` cancels them), and a server that stops ends every stream
-//! with an error rather than a silence. Errors before the first byte are plain HTTP errors.
+//! Between any two engine events the answering thread checks its socket and the stop flag: if the client disconnects, its
+//! generations are cancelled (by dropping `Choices`), and a server that shuts down ends every stream with an error, not by
+//! just closing it. Errors before the first byte are plain HTTP errors.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -15,19 +15,19 @@ use super::http::{Exchange, Response};
 use super::openai::{ApiError, Tally};
 use crate::session::{StopReason, SubmitError, TextEvent, TextFinished, TextRequest};
 
-/// A request, ready for the engine.
+/// A checked request, ready for the engine.
 pub(super) struct Work {
-    /// One for each choice; `n` in a row have the same prompt.
+    /// One per choice; each run of `n` shares a prompt.
     pub(super) requests: Vec<TextRequest>,
-    /// Choices of one prompt.
+    /// Choices per prompt.
     pub(super) n: usize,
     pub(super) stream: bool,
-    /// What the prompt is called in an error.
+    /// The parameter that an error about the prompt names.
     pub(super) prompt_parameter: &'static str,
     pub(super) dialect: Box<dyn Dialect>,
 }
 
-/// Runs the work and answers.
+/// Runs the work and sends the response.
 pub(super) fn run(app: &App, work: Work, exchange: &mut Exchange<'_>) -> io::Result<()> {
     let (_running, begun) = (app.gauges.begin(), Instant::now());
     let Work { requests, n, stream, prompt_parameter, mut dialect } = work;
@@ -49,7 +49,7 @@ pub(super) fn run(app: &App, work: Work, exchange: &mut Exchange<'_>) -> io::Res
     outcome
 }
 
-/// Refuses new work when too much waits, or the server is stopping.
+/// Refuses new work when the queue is full, the model is damaged, or the server is stopping.
 pub(super) fn admit(app: &App) -> Result<(), ApiError> {
     if app.stopping.load(Ordering::Relaxed) {
         return Err(stopping());
@@ -57,11 +57,11 @@ pub(super) fn admit(app: &App) -> Result<(), ApiError> {
     if let Some(line) = crate::mapping::damage().or_else(|| app.session.check.damage().map(str::to_owned)) {
         return Err(ApiError::new(503, line).code("model_damaged"));
     }
-    // Together: a request that was just handed in counts as waiting until the engine looks, also when a place is free.
+    // The sum: a new request counts as waiting until the engine takes it, even if a slot is free.
     let engine = &app.session.engine;
     if engine.running() + engine.waiting() >= app.session.facts.parallel + app.max_waiting {
         let message =
-            format!("{} requests are waiting already, the most this server takes; try again soon", app.max_waiting);
+            format!("{} requests are waiting already, the most this server allows; try again soon", app.max_waiting);
         return Err(ApiError::new(503, message).code("overloaded"));
     }
     Ok(())
@@ -89,11 +89,11 @@ struct Run<'a> {
     choices: Choices,
     n: usize,
     tally: Tally,
-    /// When the request came, until its first token.
+    /// Time of the request; taken at the first token.
     begun: Option<Instant>,
 }
 
-/// What ended the waiting for an event.
+/// The result of waiting for an event.
 enum Next {
     Event(usize, TextEvent),
     Idle,
@@ -103,7 +103,7 @@ enum Next {
 }
 
 impl Run<'_> {
-    /// The next event, or the reason why there is none to wait for.
+    /// Waits for the next event; also checks for shutdown and for a client that disconnected.
     fn next(&mut self, client_left: impl FnOnce() -> bool) -> Next {
         if self.app.ending.load(Ordering::Relaxed) {
             return Next::Error(stopping());
@@ -121,7 +121,7 @@ impl Run<'_> {
         }
     }
 
-    /// Counts an event; an engine that failed is an error.
+    /// Adds an event to the counts; a generation that failed is an error.
     fn account(&mut self, index: usize, event: &TextEvent) -> Result<(), ApiError> {
         let gauges = &self.app.gauges;
         match event {
@@ -202,7 +202,7 @@ impl Run<'_> {
     }
 }
 
-/// What an event of the engine says to a client.
+/// The delta for an engine event, if the client sees it.
 fn delta(event: TextEvent) -> Option<Delta> {
     match event {
         TextEvent::Text(piece) => Some(Delta::Text { text: piece.text, tokens: piece.tokens }),

@@ -1,19 +1,19 @@
-//! Which web pages may talk to this server.
+//! Which web pages may use this server.
 //!
 //! A browser lets any page send requests to 127.0.0.1. Two checks keep foreign pages from driving a model that runs on
-//! the reader's own machine:
-//! - `Origin`: a request that a page of another origin makes carries its origin. It is refused (403) unless it is the
-//!   server's own or was allowed with `--cors ORIGIN`. Programs such as curl send none and pass.
-//! - `Host`: DNS rebinding lets a foreign page look like the same origin, but its requests still name the foreign host.
-//!   Only `localhost`, addresses, and the names given with `--allow-host NAME` are taken; on a loopback address only
-//!   loopback's addresses. Over a Unix socket, which no browser reaches, the name says nothing.
+//! the user's own machine:
+//! - `Origin`: a cross-origin request carries the page's origin. It is refused (403) unless that is the server's own or
+//!   was allowed with `--cors ORIGIN`. Programs such as curl send none and pass.
+//! - `Host`: DNS rebinding makes a foreign page look same-origin, but its requests still name the foreign host. Only
+//!   `localhost`, IP addresses (loopback ones only, if bound to loopback) and the names given with `--allow-host NAME`
+//!   are accepted. Over a Unix socket, which browsers cannot reach, the name is not checked.
 
 use std::net::{IpAddr, SocketAddr};
 
 use super::http::{Head, Method, Refusal, Response, split_authority};
 use super::openai::shown;
 
-/// The checks, made once when the address is known.
+/// The checks for one server.
 #[derive(Clone, Debug)]
 pub struct Guard {
     /// `None`: a Unix socket.
@@ -22,11 +22,12 @@ pub struct Guard {
     origins: Vec<String>,
 }
 
-/// Headers that let an allowed foreign page read the answer; empty for everyone else.
+/// Headers that let an allowed foreign page read the response; empty for all other requests.
 pub type CorsHeaders = Vec<(&'static str, String)>;
 
 impl Guard {
-    /// A guard for a server at `address`, `None` being a Unix socket. `hosts` are further names in `Host`; `origins` are allowed origins, `*` all.
+    /// A guard for a server at `address`; `None` is a Unix socket. `hosts` are additional names accepted in `Host`;
+    /// `origins` are allowed origins, `*` allows all.
     pub fn new(address: Option<SocketAddr>, hosts: &[String], origins: &[String]) -> Self {
         let lower =
             |items: &[String]| items.iter().map(|item| item.trim_end_matches('/').to_ascii_lowercase()).collect();
@@ -37,19 +38,19 @@ impl Guard {
     /// Admits or refuses a request.
     ///
     /// # Errors
-    /// 403 with a line that names the flag that would let it pass.
+    /// 403 with a message that names the flag that would allow it.
     pub fn admit(&self, head: &Head) -> Result<CorsHeaders, Refusal> {
         if let Some(host) = &head.host
             && !self.host_is_ours(host)
         {
             let message = format!(
-                "requests for the host `{}` are refused (a web page may hide behind it); start with --allow-host to take them",
+                "requests for the host `{}` are refused (it may be a web page's DNS rebinding); start with --allow-host to accept them",
                 shown(host)
             );
             return Err(Refusal::new(403, message));
         }
         let Some(origin) = head.header("origin") else {
-            // Browsers that send no Origin with a form still say where it comes from.
+            // Browsers that omit Origin on a form submission still send Sec-Fetch-Site.
             return match head.header("sec-fetch-site") {
                 Some("cross-site" | "same-site") if head.method == Method::Post => Err(self.foreign("another site")),
                 _ => Ok(Vec::new()),
@@ -70,7 +71,7 @@ impl Guard {
         if own { Ok(Vec::new()) } else { Err(self.foreign(&format!("`{}`", shown(origin)))) }
     }
 
-    /// The answer to OPTIONS. Only an allowed origin learns that it may go on.
+    /// The response to OPTIONS; only an allowed origin gets CORS headers.
     pub fn preflight(&self, head: &Head, allow: &str) -> Response {
         let response = Response::empty(204).with("Allow", allow);
         let allowed = head.header("origin").is_some_and(|origin| self.origin_is_allowed(origin));
@@ -104,9 +105,9 @@ impl Guard {
             return true;
         }
         match name.parse::<IpAddr>() {
-            // A page cannot be served under an IP address by somebody who does not own it.
+            // DNS rebinding needs a name; an attacker cannot make a page's host be an address of ours.
             Ok(ip) => !loopback || ip.is_loopback(),
-            // Browsers never ask a name server for these.
+            // Browsers resolve these without DNS.
             Err(_) => name == "localhost" || name.ends_with(".localhost"),
         }
     }
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_takes_loopback_hosts_only() {
+    fn loopback_accepts_only_loopback_hosts() {
         let guard = guard("127.0.0.1:8080", &["chat.example.com"], &[]);
         let hosts = [
             ("localhost", true),
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn other_addresses_take_addresses_and_the_names_that_were_given() {
+    fn other_addresses_accept_ip_addresses_and_allowed_names() {
         let guard = guard("0.0.0.0:8080", &["box"], &[]);
         for (host, ours) in [
             ("BOX:8080", true),
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn over_a_unix_socket_the_name_says_nothing_but_an_origin_does() {
+    fn over_a_unix_socket_only_the_origin_is_checked() {
         let guard = Guard::new(None, &[], &[]);
         assert!(guard.admit(&head("GET", "Host: anything")).is_ok());
         assert!(guard.admit(&head("GET", "Host: anything\r\nOrigin: http://evil.example")).is_err());

@@ -1,33 +1,33 @@
-//! JSON as requests carry it: strict where serde_json lets things pass, and bounded before memory is taken.
+//! Parses request bodies: stricter than serde_json, and with memory bounded before it is allocated.
 //!
-//! A key that comes twice is an error, since two readers would take different values of it. A byte-order mark at the start
-//! is passed over. The cost of a body is known before it is parsed (`Weight`): a small text can stand for many values,
-//! and each takes far more memory than its two bytes.
+//! A duplicate key is an error, since parsers disagree on which value counts. A leading byte-order mark is skipped. The
+//! cost of a body is estimated before it is parsed (`Weight`): a short text can hold many values, each of which takes far
+//! more memory than its two bytes of text.
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
 use std::fmt;
 
-/// What a value takes at most, in bytes, beside its text: 72 itself, four times that in the smallest array, and a map's
-/// entry with its key and its place while the map grows.
+/// Upper bound on a value's memory in bytes, without its text: 72 for itself, four times that in the smallest array, plus
+/// a map entry with its key while the map grows.
 const BYTES_PER_VALUE: usize = 384;
-/// What a byte of text takes at most on its way to tokens: one long word, merged letter by letter, was measured.
+/// Upper bound on memory per byte of text while tokenizing; measured with one long word, merged letter by letter.
 const BYTES_PER_BYTE: usize = 26;
-/// Values that one body may hold: a prompt of tokens for the longest context.
+/// Most values in a body: enough for a prompt of tokens as long as the longest context.
 pub(super) const MAX_VALUES: usize = 150_000;
 
-/// What parsing a body and tokenizing its text costs, counted without doing it.
+/// Upper bounds on what parsing a body and tokenizing its text cost, computed without allocating.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Weight {
-    /// Values at most.
+    /// Number of values.
     pub(super) values: usize,
-    /// Bytes at most, those of the body included.
+    /// Bytes, those of the body included.
     pub(super) bytes: usize,
 }
 
 impl Weight {
-    /// Weighs a body: each value but the first follows one of `[`, `{`, `,` and `:` outside of strings.
+    /// Weighs a body: every value but the first follows one of `[`, `{`, `,` and `:` outside strings.
     pub(super) fn of(body: &[u8]) -> Self {
         let (mut values, mut in_string, mut escaped) = (1, false, false);
         for &byte in body {
@@ -46,23 +46,22 @@ impl Weight {
 /// Parses a body.
 ///
 /// # Errors
-/// A line that says where: not UTF-8, not JSON, a key twice.
+/// A one-line message with the position: not UTF-8, not JSON, or a duplicate key.
 pub(super) fn parse(body: &[u8]) -> Result<Value, String> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    let text = std::str::from_utf8(body).map_err(|error| {
-        format!("the request body is not valid UTF-8: byte {} does not belong there", error.valid_up_to())
-    })?;
+    let text = std::str::from_utf8(body)
+        .map_err(|error| format!("the request body is not valid UTF-8 at byte {}", error.valid_up_to()))?;
     let mut reader = serde_json::Deserializer::from_str(text);
     let value = Strict.deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
     value.map_err(|error| format!("the request body is not valid JSON: {}", one_line(&error.to_string())))
 }
 
-/// A key may hold line breaks; a message may not.
+/// Error messages quote keys, which may contain line breaks.
 fn one_line(text: &str) -> String {
     text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }
 
-/// Builds a `Value` and refuses keys that come twice.
+/// Builds a `Value` and refuses duplicate keys.
 struct Strict;
 
 impl<'de> DeserializeSeed<'de> for Strict {
@@ -145,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_comes_twice_is_named_at_every_depth() {
+    fn a_duplicate_key_is_named_at_every_depth() {
         for text in
             [r#"{"temperature": 1, "temperature": 0}"#, r#"{"x": [{"temperature": 1, "b": 2, "temperature": 1}]}"#]
         {
@@ -156,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_is_refused_with_its_place() {
+    fn invalid_json_is_refused_with_its_position() {
         for (body, part) in [
             (&b""[..], "line 1 column 0"),
             (b"{} x", "trailing characters"),
@@ -177,7 +176,7 @@ mod tests {
         }
         let many = format!("[{}]", "[],".repeat(1000));
         assert!(Weight::of(many.as_bytes()).values > 2000);
-        // The heaviest body that is taken can be held.
+        // The heaviest body accepted fits the budget.
         let limits = crate::server::Limits::default();
         let heaviest = BYTES_PER_BYTE * limits.max_body_bytes + BYTES_PER_VALUE * MAX_VALUES;
         assert!(heaviest <= limits.max_bytes_in_flight);

@@ -1,10 +1,10 @@
 //! The server: OpenAI's API and the chat page, over HTTP/1.1.
 //!
-//! `http` moves bytes, `routes` says what is where, `openai` checks requests and shapes answers, `generate` drives the
-//! engine for one request, `guard` keeps foreign web pages out, `access` knows who asks, `assets` is the page. The server never sees a tensor: it
-//! stands on `session`. A thread a connection; the engine batches what they ask for.
+//! `http` moves bytes, `routes` maps paths to handlers, `openai` checks requests and encodes answers, `generate` drives the
+//! engine for one request, `guard` keeps foreign web pages out, `access` authenticates, `assets` is the page. The server
+//! never sees a tensor: it builds on `session`. One thread per connection; the engine batches their requests.
 //!
-//! The HTTP layer is our own, over `httparse`; ARCHITECTURE.md has the figures of `tiny_http` and `hyper` beside it.
+//! The HTTP layer is our own, over `httparse`; ARCHITECTURE.md compares it with `tiny_http` and `hyper`.
 
 mod access;
 mod assets;
@@ -37,10 +37,10 @@ pub use limits::Limits;
 
 use crate::session::Session;
 
-/// Requests that may wait for a place in the engine, for each place.
-const WAITING_PER_PLACE: usize = 8;
-/// After the grace, how long streams have to send their last event.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Queue length: waiting requests per engine slot.
+const WAITING_PER_SLOT: usize = 8;
+/// How long streams have to send their last event after the grace period.
+const LAST_EVENT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Where a server listens.
 #[derive(Clone, Debug)]
@@ -51,24 +51,24 @@ pub enum Endpoint {
     Unix(PathBuf),
 }
 
-/// What a server is bound with.
+/// Options of a server.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Where it listens.
     pub endpoint: Endpoint,
     /// Caps and deadlines.
     pub limits: Limits,
-    /// Further names that `Host` may give.
+    /// Additional names accepted in `Host`.
     pub allowed_hosts: Vec<String>,
-    /// Origins of web pages that may use the API; `*` all.
+    /// Origins of web pages that may use the API; `*` allows all.
     pub allowed_origins: Vec<String>,
-    /// Keys of which a request needs one; none: it needs none.
+    /// API keys, one of which a request needs; empty: no key is needed.
     pub keys: Vec<String>,
-    /// Each connection without a key is a caller of its own.
+    /// Each unauthenticated connection is a caller of its own.
     pub isolate: bool,
 }
 
-/// A bound server that does not answer yet.
+/// A bound server, not yet accepting.
 pub struct Server {
     listener: http::Listener,
     guard: Guard,
@@ -76,14 +76,14 @@ pub struct Server {
     limits: Limits,
 }
 
-/// Stops a server from another thread: `Server::run` lets answers finish for a short grace and returns.
+/// Stops a server from another thread: `Server::run` gives running answers a short grace period and returns.
 #[derive(Clone)]
 pub struct Stopper {
     listener: http::Stopper,
 }
 
 impl Stopper {
-    /// Begins to stop. Calling it again changes nothing.
+    /// Starts the shutdown; further calls do nothing.
     pub fn stop(&self) {
         self.listener.stop();
     }
@@ -104,17 +104,17 @@ impl Server {
         Ok(Self { listener, guard, access: Access::new(&options.keys, options.isolate), limits })
     }
 
-    /// The path of the Unix socket that it listens on.
+    /// The path of the Unix socket, if it listens on one.
     pub fn socket(&self) -> Option<String> {
         self.listener.path().map(|path| path.display().to_string())
     }
 
-    /// A secret for a link to the page, `#launch=SECRET`, that works as often as it is followed, or `once`.
+    /// A secret for a link to the page, `#launch=SECRET`, that works any number of times, or `once`.
     pub fn launch_secret(&self, once: bool) -> String {
         self.access.link(once)
     }
 
-    /// The address in use; `None` for a Unix socket.
+    /// The bound address; `None` for a Unix socket.
     ///
     /// # Errors
     /// The socket's.
@@ -122,7 +122,7 @@ impl Server {
         self.listener.local_addr()
     }
 
-    /// The handle that stops this server.
+    /// A handle that stops this server.
     ///
     /// # Errors
     /// The socket's.
@@ -130,12 +130,12 @@ impl Server {
         Ok(Stopper { listener: self.listener.stopper()? })
     }
 
-    /// Answers until stopped, with this page and, where a request says nothing, the session's defaults.
+    /// Serves the API and this page until stopped. Parameters missing from a request take the session's defaults.
     pub fn run(self, session: Session, assets: Assets) {
         let Self { listener, guard, access, limits } = self;
         let app = Arc::new(App {
             vocabulary: session.tokenizer.vocab_size(),
-            max_waiting: session.facts.parallel * WAITING_PER_PLACE,
+            max_waiting: session.facts.parallel * WAITING_PER_SLOT,
             session,
             guard,
             access,
@@ -149,7 +149,7 @@ impl Server {
     }
 }
 
-/// What every request sees.
+/// State shared by all requests.
 struct App {
     session: Session,
     vocabulary: usize,
@@ -159,43 +159,43 @@ struct App {
     assets: Assets,
     limits: Limits,
     gauges: Gauges,
-    /// No new work is taken.
+    /// New work is refused.
     stopping: AtomicBool,
-    /// The grace is over: answers end now.
+    /// The grace period is over: running answers end now.
     ending: AtomicBool,
 }
 
 impl App {
-    /// Waits until no answer runs, at most until `grace_end`; then ends the rest properly.
+    /// Waits for running answers until `grace_end`; then ends the rest with an error event.
     fn drain(&self, grace_end: Instant) {
         self.stopping.store(true, Ordering::SeqCst);
         self.gauges.wait_idle(grace_end);
         self.ending.store(true, Ordering::SeqCst);
-        self.gauges.wait_idle(Instant::now() + LAST_WORDS);
+        self.gauges.wait_idle(Instant::now() + LAST_EVENT_TIMEOUT);
     }
 }
 
 /// Counts for `/health` and `/metrics`.
 #[derive(Debug, Default)]
 struct Gauges {
-    /// Requests whose answer is being made.
+    /// Requests being answered.
     answering: AtomicUsize,
     /// Tokens of all answers so far.
     generated_tokens: AtomicU64,
-    /// Answers whose client went away.
+    /// Answers whose client disconnected.
     abandoned: AtomicU64,
-    /// Answers that were finished.
+    /// Finished answers.
     finished: AtomicU64,
-    /// Tokens of their prompts, and how many of these were kept from before.
+    /// Tokens of their prompts, and how many of these were cached.
     prompt_tokens: AtomicU64,
     cached_tokens: AtomicU64,
-    /// First tokens so far, and how long they took together.
+    /// Number of first tokens so far, and their total latency.
     first_tokens: AtomicU64,
     first_token_micros: AtomicU64,
 }
 
 impl Gauges {
-    /// Counts a request until the result is dropped.
+    /// Counts a request as being answered until the result is dropped.
     fn begin(&self) -> Answering<'_> {
         self.answering.fetch_add(1, Ordering::SeqCst);
         Answering { gauges: self }

@@ -1,7 +1,7 @@
-//! The chat page as this executable carries it: what `build.rs` made of `web-ui/`.
+//! The chat page embedded in this executable, built from `web-ui/` by `build.rs`.
 //!
-//! Paths are relative to the page's root: `index.html` and few fixed names beside it, and `assets/`, whose names hold
-//! a hash of their content and can be cached for ever. A bundle that was packed with `--ui DIR` serves that instead.
+//! Paths are relative to the page's root: `index.html` and a few other fixed names, and `assets/`, whose names contain a
+//! hash of the content and can be cached for ever. A bundle packed with `--ui DIR` serves that folder instead.
 
 use include_dir::{Dir, include_dir};
 
@@ -13,7 +13,7 @@ mod tests {
     use super::PAGE;
 
     #[test]
-    fn embedded_page_names_only_files_it_holds() {
+    fn the_embedded_index_refers_only_to_embedded_files() {
         let index = PAGE.get_file("index.html").and_then(|file| file.contents_utf8()).expect("index.html is text");
         let mut names = 0;
         for part in index.split(['"', '\'']) {

@@ -1,4 +1,4 @@
-//! From a request's body to work for the engine: weighed, parsed, checked, tokenized.
+//! Turns a request body into work for the engine: weighs, parses, checks and tokenizes it.
 
 use super::App;
 use super::access::Caller;
@@ -13,17 +13,17 @@ use crate::chat::RenderRequest;
 use crate::plan::AdapterSet;
 use crate::session::{Overflow, TextRequest};
 
-/// Counts what parsing a body will cost before it begins.
+/// Reserves the memory that parsing the body will take, before parsing it.
 pub(super) fn weigh(body: &mut Body) -> Result<(), ApiError> {
     let weight = Weight::of(&body.bytes);
     if weight.values > MAX_VALUES {
-        let message = format!("the request body holds more than {MAX_VALUES} values, the most this server takes");
+        let message = format!("the request body has more than {MAX_VALUES} values, the most this server accepts");
         return Err(ApiError::new(413, message));
     }
     body.hold(weight.bytes).map_err(|refusal| ApiError::from(&refusal).code("overloaded"))
 }
 
-/// Body to work, or the error to answer with.
+/// The work for a request.
 pub(super) fn work(app: &App, endpoint: Endpoint, mut call: Call<'_>) -> Result<Work, ApiError> {
     weigh(&mut call.body)?;
     let session = &app.session;
@@ -81,8 +81,8 @@ fn tokens(app: &App, prompt: Prompt) -> Result<Vec<TokenId>, ApiError> {
     }
 }
 
-/// `n` generations for each prompt. With a given seed, choice `j` of a prompt uses `seed + j`: different answers, and
-/// the first is the one that `n: 1` gives.
+/// `n` generations for each prompt. With a fixed seed, choice `j` of a prompt uses `seed + j`: the answers differ, and the
+/// first equals that of `n: 1`.
 fn requests(
     endpoint: Endpoint,
     prompts: Vec<(Vec<TokenId>, Overflow)>,

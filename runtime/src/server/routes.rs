@@ -1,7 +1,7 @@
-//! What is where: one table of method, path, who may ask, and what answers.
+//! The route table: method, path, requirements and handler.
 //!
-//! HEAD works wherever GET does, OPTIONS everywhere. What speaks against a request (a foreign page, no such path or
-//! method, no key, a coding that is not undone here, too much work) is said before its body is read.
+//! HEAD works wherever GET does, OPTIONS everywhere. A request is refused (foreign page, unknown path or method, missing
+//! key, unsupported coding, full queue) before its body is read.
 
 use std::io;
 
@@ -10,18 +10,18 @@ use super::http::{Body, Exchange, Handler, Head, Headers, Method, Peer, Refusal,
 use super::openai::{ApiError, Endpoint, shown};
 use super::{App, describe, generate, prepare, texts};
 
-/// A request on its way to what answers it.
+/// A request on its way to its handler.
 pub(super) struct Call<'a> {
     pub(super) head: &'a Head,
     pub(super) body: Body,
     pub(super) who: Who,
-    /// What the path has below the route's.
+    /// The path after the route's prefix.
     pub(super) rest: &'a str,
-    /// Whether the client has gone, for what takes long.
+    /// Whether the client has disconnected, for long-running work to poll.
     pub(super) client_left: &'a mut dyn FnMut() -> bool,
 }
 
-/// One line of the table.
+/// One row of the table.
 struct Route {
     method: Method,
     path: Path,
@@ -31,23 +31,23 @@ struct Route {
 
 enum Path {
     Exact(&'static str),
-    /// This and one more part.
+    /// Any path with this prefix and something after it.
     Below(&'static str),
     /// A file of the page.
     Page,
 }
 
-/// What a caller needs.
+/// What a request needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Needs {
     Nothing,
-    /// A key, where the server has keys.
+    /// A key, if the server has keys.
     Key,
-    /// The same, and a place in the queue.
+    /// Likewise, and a place in the queue.
     Place,
 }
 
-/// What comes back.
+/// A handler's result: a response, or work that will produce one.
 pub(super) enum Answer {
     Whole(Response),
     Generate(generate::Work),
@@ -73,7 +73,7 @@ const fn post(path: &'static str, needs: Needs, answer: fn(&App, Call<'_>) -> An
     Route { method: Method::Post, path: Path::Exact(path), needs, answer }
 }
 
-/// Every route. A path's first match counts.
+/// All routes; the first match wins.
 static ROUTES: &[Route] = &[
     get(Path::Exact("/health"), Needs::Nothing, |app, call| Answer::Whole(describe::health(app, &call))),
     get(Path::Exact("/metrics"), Needs::Key, |app, _| Answer::Whole(describe::metrics(app))),
@@ -92,7 +92,7 @@ static ROUTES: &[Route] = &[
 ];
 
 impl Route {
-    /// What the path has below the route's, where it is this route's.
+    /// The path after this route's prefix; `None` if the route does not match.
     fn rest<'a>(&self, app: &App, path: &'a str) -> Option<&'a str> {
         match self.path {
             Path::Exact(exact) => (path == exact).then_some(""),
@@ -115,7 +115,7 @@ impl App {
         ROUTES.iter().find_map(|route| Some((route, route.rest(self, path)?)))
     }
 
-    /// What speaks against a request whose path and method are right.
+    /// Checks key, coding and queue, once path and method are known to be right.
     fn check(&self, route: &Route, head: &Head, peer: &Peer) -> Result<(), ApiError> {
         if route.needs != Needs::Nothing && self.access.identify(head, peer).is_none() {
             return Err(key_needed());
@@ -127,16 +127,16 @@ impl App {
     }
 }
 
-/// What a request without a key is told where the server has keys.
+/// 401 for a request without a valid key.
 pub(super) fn key_needed() -> ApiError {
     ApiError::new(401, "this server needs an API key: send it as `Authorization: Bearer KEY`").code("invalid_api_key")
 }
 
-/// A body is read as plain UTF-8. Whoever says that it is something else must not be misread.
+/// Bodies are read as uncompressed UTF-8; one declared as anything else is refused rather than misread.
 pub(super) fn check_coding(head: &Head) -> Result<(), ApiError> {
     let coded = head.header("content-encoding").filter(|coding| !coding.eq_ignore_ascii_case("identity"));
     if let Some(coding) = coded {
-        let message = format!("the body is coded with `{}`; send it as it is", shown(coding));
+        let message = format!("the body is encoded with `{}`; send it unencoded", shown(coding));
         return Err(ApiError::new(415, message));
     }
     let parameters = head.header("content-type").unwrap_or_default().split(';').skip(1);
@@ -162,7 +162,7 @@ impl Handler for App {
             return Err(refuse(ApiError::new(404, format!("there is nothing at `{}`", shown(&head.path)))));
         };
         if !route.takes(head.method) {
-            let message = format!("`{}` takes {} only", shown(&head.path), route.allow());
+            let message = format!("`{}` accepts only {}", shown(&head.path), route.allow());
             return Err(refuse(ApiError::new(405, message)).with("Allow", route.allow()));
         }
         if head.method != Method::Options {
@@ -172,7 +172,7 @@ impl Handler for App {
     }
 
     fn handle(&self, head: &Head, body: Body, exchange: &mut Exchange<'_>) -> io::Result<()> {
-        // Both were there when the request was admitted; routes that need nothing were admitted without a caller.
+        // `admit` has checked both; routes that need nothing are admitted without an identity.
         let Some((route, rest)) = self.route(&head.path) else { return exchange.respond(&Response::empty(404)) };
         let who = self.access.identify(head, &exchange.peer()).unwrap_or(Who::STRANGER);
         if head.method == Method::Options {

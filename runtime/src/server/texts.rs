@@ -1,4 +1,4 @@
-//! Text and tokens without an answer: `/tokenize`, `/detokenize`, `/apply-template`, in the shapes of llama.cpp's server.
+//! `/tokenize`, `/detokenize` and `/apply-template`, in the format of llama.cpp's server; nothing is generated.
 
 use serde_json::{Value, json};
 
@@ -28,7 +28,7 @@ pub(super) fn tokenize(app: &App, mut call: Call<'_>) -> Result<Response, ApiErr
         .map_err(|error| ApiError::parameter("content", error.to_string()))?;
     let piece = |id: u32| {
         let bytes = tokenizer.token_bytes(id, true);
-        // A token that is not whole characters is shown as its bytes.
+        // A token with a partial character is shown as its bytes.
         std::str::from_utf8(&bytes).map_or_else(|_| json!(bytes.to_vec()), |text| json!(text))
     };
     let tokens: Vec<Value> = match with_pieces {
@@ -49,8 +49,8 @@ pub(super) fn detokenize(app: &App, mut call: Call<'_>) -> Result<Response, ApiE
     Ok(Response::json(200, &json!({"content": app.session.tokenizer.decode(&tokens, true)})))
 }
 
-/// `{messages, chat_template_kwargs}` to `{prompt}`: what the model would read. The server's own system prompt is not put
-/// before the messages, since it is not for everyone to see.
+/// `{messages, chat_template_kwargs}` to `{prompt}`, the text the model would read. The server's own system prompt is left
+/// out, since not every caller may see it.
 pub(super) fn apply_template(app: &App, mut call: Call<'_>) -> Result<Response, ApiError> {
     let mut fields = fields(&mut call)?;
     let messages = messages_of(&mut fields)?;

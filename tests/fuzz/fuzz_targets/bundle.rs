@@ -1,7 +1,7 @@
-//! Any bytes as a packed file: opening must answer, and what it accepts must hold.
+//! Arbitrary bytes as a packed file: opening must not panic, and an accepted bundle must satisfy its invariants.
 //!
-//! The seal would stop almost every changed input at the door, so each is tried twice: as it is, and with the hashes put
-//! right again, as someone with intent would.
+//! The seal rejects almost every mutated input, so each is tried twice: as it is, and with its hashes recomputed, as an
+//! attacker would do.
 
 #![no_main]
 
@@ -15,7 +15,7 @@ use satchel_container::{
 };
 use sha2::{Digest as _, Sha256};
 
-/// A program of zeros, so long that the model behind it is aligned with few bytes before it: inputs stay short.
+/// Length of a program of zeros, chosen so that little padding precedes the aligned model: inputs stay short.
 const PROGRAM_BYTES: usize = ALIGNMENT_BYTES as usize - 100;
 
 fuzz_target!(init: seeds::write(make_seeds()), |input: &[u8]| {
@@ -40,8 +40,8 @@ fn check(file: &[u8]) {
     }
 }
 
-/// What a caller relies on: entries inside the file, in order, apart; models stored and aligned; names that stay below
-/// a folder.
+/// Invariants that callers rely on: entries lie within the file, in order, without overlap; models are stored uncompressed and
+/// aligned; names stay within a folder.
 fn hold(bundle: &Bundle, file: &[u8]) {
     let mut end = bundle.program_bytes;
     for entry in bundle.entries().iter().chain([&bundle.manifest_entry]) {
@@ -60,7 +60,7 @@ fn hold(bundle: &Bundle, file: &[u8]) {
     assert!(end <= file.len() as u64);
 }
 
-/// Puts the manifest's hash and the seal right. `None` where the file has no place for them.
+/// Recomputes the manifest's hash and the seal; `None` if the file is too broken to have them.
 fn sealed_again(file: &mut [u8]) -> Option<()> {
     const DIRECTORY_OFFSET_AT: usize = 48;
     const PAYLOAD_AT: usize = 98 + 28 + "payload sha256 ".len();
@@ -127,10 +127,10 @@ fn bundle(contents: Vec<(&str, EntryKind, Vec<u8>)>) -> Vec<u8> {
     let end = file.len() as u64;
     let closing = layout::closing(&manifest, records, end, program, PROGRAM_BYTES as u64).expect("a seed is right");
     file.extend_from_slice(&closing);
-    // A seed that is refused would teach nothing.
+    // A rejected seed would be useless.
     assert!(Bundle::open(&file).expect("a seed opens").is_some());
     let mut again = file.clone();
     sealed_again(&mut again);
-    assert!(again == file, "putting the hashes right changes nothing that is right");
+    assert!(again == file, "recomputing correct hashes changes nothing");
     file.split_off(PROGRAM_BYTES)
 }

@@ -1,4 +1,4 @@
-//! Any bytes as a GGUF: the parser must answer, and what it accepts must hold.
+//! Arbitrary bytes as a GGUF file: the parser must not panic, and an accepted file must satisfy its invariants.
 
 #![no_main]
 
@@ -17,7 +17,8 @@ fuzz_target!(init: seeds::write(make_seeds()), |file: &[u8]| {
     }
 });
 
-/// What a caller relies on: tensors inside the file, aligned, apart and found by name; values that can be asked for.
+/// Invariants that callers rely on: tensors lie within the file, aligned, without overlap, and are found by name; metadata
+/// can be read.
 fn hold(gguf: &Gguf, file: &[u8]) {
     let mut ranges = Vec::new();
     for tensor in &gguf.tensors {
@@ -48,9 +49,9 @@ fn hold(gguf: &Gguf, file: &[u8]) {
     let _ = Gguf::join(vec![gguf.clone(), gguf.clone()]);
 }
 
-/// A file that was accepted can be written, and says the same again.
+/// An accepted file round-trips through the writer.
 fn write_again(gguf: &Gguf) {
-    // A large alignment makes a large file of a small one.
+    // A large alignment would make the written file huge.
     if gguf.alignment > 4096 {
         return;
     }
@@ -58,14 +59,14 @@ fn write_again(gguf: &Gguf) {
     for tensor in &gguf.tensors {
         writer.tensor(&tensor.name, &tensor.dimensions, tensor.ty).expect("its shape was accepted");
     }
-    // The writer asks for the exact type of general.alignment, the reader for any whole number.
+    // The writer requires the exact type of general.alignment; the reader accepts any integer.
     let Ok(layout) = writer.layout() else { return };
     let again = Gguf::parse_head(&layout.head, layout.file_bytes).expect("what is written can be read");
     assert_eq!(format!("{:?}", again.metadata), format!("{:?}", gguf.metadata));
     assert_eq!(again.tensors.len(), gguf.tensors.len());
 }
 
-/// A file of each kind: without tensors, of every block type, of every value type, a part of a split model.
+/// Seeds: no tensors, every block type, every value type, a part of a split model.
 fn make_seeds() -> Vec<Vec<u8>> {
     let text = |text: &str| Value::String(text.to_owned());
     let mut bare = GgufWriter::new();

@@ -1,4 +1,4 @@
-//! Any bytes as an HTTP request: head, body, the check against foreign pages, and both API endpoints' parameters.
+//! Arbitrary bytes as an HTTP request: head, body, the check against foreign pages, and both API endpoints' parameters.
 
 #![no_main]
 
@@ -36,7 +36,7 @@ fuzz_target!(init: seeds::write(make_seeds()), |bytes: &[u8]| {
     }
 });
 
-/// However a chunked body is cut on its way, it says the same.
+/// A chunked body decodes to the same however it is split into reads.
 fn chunked(bytes: &[u8], max_bytes: usize) {
     let decode = |piece: usize| {
         let (mut decoder, mut received, mut body) = (ChunkedDecoder::new(max_bytes), Vec::new(), Vec::new());
@@ -88,7 +88,7 @@ fn parameters(body: &[u8]) {
     }
 }
 
-/// What the engine relies on.
+/// Invariants that the engine relies on.
 fn hold(common: &Common) {
     common.sampling.validate().expect("sampling was checked");
     assert!((1..=MAX_CHOICES).contains(&common.n) && common.max_tokens != Some(0));

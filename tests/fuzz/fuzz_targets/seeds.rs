@@ -1,4 +1,4 @@
-//! Where a run begins: inputs that are right, for the engine to change. Each target makes its own.
+//! Seeds: valid inputs for the fuzzer to mutate. Each target makes its own.
 
 use std::path::PathBuf;
 

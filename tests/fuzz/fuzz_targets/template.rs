@@ -1,11 +1,11 @@
-//! Any text as a chat template, with any JSON as its variables: rendering must answer soon, within its limits, and in one
-//! line where it fails. A panic of the template engine counts, although a program would go on after it.
+//! Arbitrary text as a chat template, with arbitrary JSON as its variables: rendering must end soon, within its limits, and
+//! errors must be one line. A panic in the template engine counts, although the program would survive it.
 
 #![no_main]
 
 mod seeds;
 
-// The renderer stands on no other module; taken in by path, the engine and the page need not be built for this.
+// The renderer depends on no other module; including it by path avoids building the engine and the page.
 #[path = "../../../runtime/src/chat/mod.rs"]
 #[allow(unused, missing_docs, reason = "a module of another crate")]
 mod chat;
@@ -14,7 +14,7 @@ use chat::{ChatTemplate, RenderRequest};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 
-/// Divides the template from the JSON object behind it.
+/// Separates the template from the JSON object after it.
 const DIVIDER: char = '\0';
 
 fuzz_target!(init: seeds::write(make_seeds()), |input: &[u8]| {
@@ -41,7 +41,7 @@ fuzz_target!(init: seeds::write(make_seeds()), |input: &[u8]| {
     }
 });
 
-/// Templates of real models with a conversation each, and one that uses what they do not.
+/// Real models' templates with a conversation each, and one that uses features they do not.
 fn make_seeds() -> Vec<Vec<u8>> {
     let talk = r#"{"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"},
         {"role": "assistant", "content": "Hello.", "tool_calls": [{"id": "a12345678", "type": "function",

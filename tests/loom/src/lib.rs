@@ -1,17 +1,17 @@
-//! Every interleaving of a caller and a worker over two jobs of the thread pool, on the memory model of C11: the file under test is
-//! the pool's own, compiled with loom's atomics in place of the standard library's.
+//! Interleavings of a caller and a worker over two jobs of the thread pool, under the C11 memory model: the pool's own source
+//! file, compiled with loom's atomics in place of the standard library's.
 //!
-//! Not here: how a worker goes to sleep. That rests on sequentially consistent loads and stores of two words, which loom treats as
-//! acquire and release, so it would report a lost wake-up where there is none; `threads/tests.rs` has it under stress.
+//! Not covered: how a worker goes to sleep. That relies on sequentially consistent loads and stores of two words, which loom
+//! treats as acquire and release, so it would report lost wake-ups that cannot happen; `threads/tests.rs` stress-tests it.
 #![cfg(test)]
 
 #[path = "../../../runtime/compute/src/kernels/threads/job.rs"]
-#[allow(dead_code, reason = "what only the pool itself needs")]
+#[allow(dead_code, reason = "parts that only the pool needs")]
 mod job;
 #[path = "../../../runtime/compute/src/kernels/threads/word.rs"]
 mod word;
 
-/// What the pool takes from the standard library.
+/// The pool's imports from the standard library.
 mod sync {
     pub(super) use loom::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize};
     pub(super) use loom::sync::{Condvar, Mutex};
@@ -27,11 +27,11 @@ use word::End;
 const CHUNKS: u16 = 2;
 const JOBS: usize = 2;
 
-/// What a job's closure borrows from the caller's frame. The caller writes it before the job and takes it back behind it; loom
-/// fails where a chunk's read is not ordered between the two.
+/// What a job's closure borrows from the caller's stack frame. The caller sets it before the job and clears it afterwards; loom
+/// fails if a chunk's read is not ordered between the two.
 struct Borrowed {
     alive: UnsafeCell<bool>,
-    /// How often each chunk ran: not loom's, so that it orders nothing.
+    /// How often each chunk ran. Not a loom atomic, so that it adds no ordering.
     ran: [AtomicU32; CHUNKS as usize],
 }
 
@@ -46,17 +46,17 @@ impl Pool {
         Self { job: Job::new(), borrowed: [borrowed(), borrowed()] }
     }
 
-    /// Stands for the address of a closure; never followed.
+    /// Stands for the address of a closure; never dereferenced.
     fn address(&self, index: usize) -> *mut () {
         (&raw const self.borrowed[index]).cast_mut().cast()
     }
 
-    /// As `Shared::participate` does it: takes chunks until there is none, then reports them together.
+    /// Like `Shared::participate`: takes chunks until none is left, then reports them together.
     fn participate(&self, end: End) -> usize {
         let mut finished = 0;
         while let Some((chunk, work)) = self.job.take(end) {
             let index = (0..JOBS).find(|index| self.address(*index) == work).expect("the work of one of the jobs");
-            // SAFETY: what is checked here; loom panics before it lets two threads in.
+            // SAFETY: this is what the test checks; loom panics before it allows concurrent access.
             self.borrowed[index].alive.with(|alive| assert!(unsafe { *alive }, "the closure is gone"));
             self.borrowed[index].ran[chunk].fetch_add(1, Relaxed);
             finished += 1;
@@ -65,14 +65,14 @@ impl Pool {
         finished
     }
 
-    /// As `Threads::run` does it.
+    /// Like `Threads::run`.
     fn run(&self, index: usize) {
         let borrowed = &self.borrowed[index];
-        // SAFETY: loom panics where another thread may be at it.
+        // SAFETY: loom panics if another thread may access it.
         borrowed.alive.with_mut(|alive| unsafe { *alive = true });
         self.job.open(CHUNKS, self.address(index), 0);
         self.participate(End::Front);
-        // The pool looks for a while before it sleeps.
+        // The pool spins for a while before it sleeps.
         if !self.job.is_finished() {
             self.job.join();
         }
@@ -82,13 +82,13 @@ impl Pool {
     }
 }
 
-/// Runs both jobs beside workers that look for a job as often as there are jobs, at any time, and gives how many chunks they took
-/// over all interleavings.
+/// Runs both jobs alongside workers that each look for a job `JOBS` times, at any time; returns the chunks they took over all
+/// interleavings.
 fn explore(workers: &'static [End]) -> u32 {
     let taken = std::sync::Arc::new(AtomicU32::new(0));
     let sum = std::sync::Arc::clone(&taken);
     let mut model = loom::model::Builder::new();
-    // Enough for every known fault of such protocols; without a bound it runs for hours.
+    // Enough for every known kind of bug in such protocols; unbounded, it runs for hours.
     model.preemption_bound = Some(3);
     model.check(move || {
         let pool = Arc::new(Pool::new());

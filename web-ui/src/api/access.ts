@@ -1,11 +1,11 @@
-// What this page shows the server to be known: a session, for which it exchanges the secret of the link from the terminal
-// (`#launch=SECRET`), or an API key that the person typed. Either is kept in this browser, for this server's origin only.
+// How the page authenticates: with a session, which it gets for the launch secret in the link from the terminal
+// (`#launch=SECRET`), or with an API key that the user typed. Either is stored in this browser, for this server's origin only.
 
 const STORE = "satchel-access";
-/** Where the browser keeps nothing, it holds until the page is closed. */
+/** The credential when localStorage is blocked: lost when the page is closed. */
 let held: string | null = null;
 
-function shown(): string | null {
+function credential(): string | null {
   try {
     return held ?? localStorage.getItem(STORE);
   } catch {
@@ -19,22 +19,22 @@ export function keepAccess(secret: string): void {
   try {
     localStorage.setItem(STORE, secret);
   } catch {
-    // It is held.
+    // Storage is blocked or full: `held` serves until the page is closed.
   }
 }
 
-/** The headers of a request, with what makes this page known. */
+/** A request's headers, with the Authorization header if the page has a session or a key. */
 export function withAccess(headers: Record<string, string> = {}): Record<string, string> {
-  const secret = shown();
+  const secret = credential();
   return secret === null ? headers : { ...headers, authorization: `Bearer ${secret}` };
 }
 
-/** The secret in an address, if it has one. */
+/** The launch secret in a URL fragment, if there is one. */
 export function launchSecret(hash: string): string | null {
   return /^#launch=([0-9a-f]+)$/.exec(hash)?.[1] ?? null;
 }
 
-/** Takes a link's secret out of the address, so that no history and no copied address holds it, and opens a session. */
+/** Exchanges the launch secret for a session. It leaves the URL first, so that neither the history nor a copied URL holds it. */
 export async function openSession(): Promise<void> {
   const launch = launchSecret(location.hash);
   if (launch === null) return;
@@ -48,6 +48,6 @@ export async function openSession(): Promise<void> {
     const { session } = (await response.json()) as { session?: unknown };
     if (response.ok && typeof session === "string") keepAccess(session);
   } catch {
-    // The server is gone; asking it for its facts says so.
+    // The server is gone; the request for its facts will report that.
   }
 }

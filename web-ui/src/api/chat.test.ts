@@ -6,7 +6,7 @@ import { ApiFailure } from "./failures";
 
 const say = (role: Message["role"], content: string): Message => message({ role, content });
 
-test("the prompt joins what would be two messages of one role, and leaves out empty answers", () => {
+test("the prompt leaves out empty answers and joins consecutive messages of the same role", () => {
   const path = [say("user", "a"), say("assistant", ""), say("user", "b"), say("assistant", "c"), say("user", "d")];
   expect(promptOf("s", path)).toEqual([
     { role: "system", content: "s" },
@@ -18,7 +18,7 @@ test("the prompt joins what would be two messages of one role, and leaves out em
   expect(promptOf("", [say("user", "a")])[0]).toEqual({ role: "system", content: "" });
 });
 
-test("chunks give text, the end, and the figures", () => {
+test("chunks give text, the finish reason, and the timings", () => {
   expect(readChunk('{"choices":[{"delta":{"content":"x"},"finish_reason":null}]}')).toEqual([{ type: "text", content: "x", reasoning: "" }]);
   expect(readChunk('{"choices":[{"delta":{"role":"assistant","content":""}}]}')).toEqual([]);
   expect(readChunk('{"choices":[{"delta":{},"finish_reason":"length"}]}')).toEqual([{ type: "end", reason: "length" }]);
@@ -55,7 +55,7 @@ test("a whole answer", async () => {
   expect(body).not.toHaveProperty("temperature");
 });
 
-test("failures are told apart: gone, refused, cut", async () => {
+test("failures are classified as unreachable, refused or cut", async () => {
   expect((await collect(new TypeError("fetch failed"))).failure).toMatchObject({ kind: "unreachable" });
   const refused = new Response('{"error":{"message":"too long","code":"context_length_exceeded"}}', { status: 400 });
   expect((await collect(refused)).failure).toMatchObject({ kind: "refused", status: 400, code: "context_length_exceeded" });

@@ -1,4 +1,4 @@
-// POST /v1/chat/completions, streamed: the request made of a branch of messages, and the answer as a series of steps.
+// POST /v1/chat/completions, streamed: builds the request from a branch of messages, and reads the answer as steps.
 
 import type { Message, Sampling, Timings } from "../store/types";
 import { withAccess } from "./access";
@@ -17,8 +17,8 @@ export type Step =
   | { type: "timings"; timings: Timings };
 
 /**
- * What the model reads. An empty answer (stopped or failed before its first token) is left out, and the messages around
- * it are joined: many chat templates refuse two messages of one role in a row.
+ * The request's messages. An empty answer (stopped or failed before its first token) is left out, and the messages around
+ * it are joined: many chat templates refuse two messages of the same role in a row.
  */
 export function promptOf(systemPrompt: string | null, path: readonly Message[]): ChatMessage[] {
   const messages: ChatMessage[] = systemPrompt === null ? [] : [{ role: "system", content: systemPrompt }];
@@ -31,7 +31,7 @@ export function promptOf(systemPrompt: string | null, path: readonly Message[]):
   return messages;
 }
 
-/** Sends the request and yields the answer as it comes. Throws ApiFailure, or AbortError when `signal` fires. */
+/** Sends the request and yields the answer as it arrives. Throws ApiFailure, or AbortError when `signal` fires. */
 export async function* streamAnswer(model: string, messages: ChatMessage[], sampling: Sampling, signal: AbortSignal): AsyncGenerator<Step> {
   const body = JSON.stringify({ model, messages, ...sampling, stream: true, stream_options: { include_usage: true } });
   let response: Response;

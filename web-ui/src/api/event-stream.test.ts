@@ -19,7 +19,7 @@ test("a stream cut at every byte, in two and in single bytes", () => {
   expect(parse(Array.from(bytes, (byte) => new Uint8Array([byte])))).toEqual(EVENTS);
 });
 
-test("an event is given when it is complete, not before", () => {
+test("an event is delivered only once it is complete", () => {
   const parser = new EventStreamParser();
   const push = (text: string): string[] => parser.push(new TextEncoder().encode(text));
   expect(push("data: a")).toEqual([]);

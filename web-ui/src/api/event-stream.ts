@@ -7,7 +7,7 @@ export class EventStreamParser {
   private data: string[] = [];
   private afterCarriageReturn = false;
 
-  /** The data of each event that is complete with these bytes. */
+  /** The data of each event that these bytes complete. */
   push(bytes: Uint8Array): string[] {
     return this.take(this.decoder.decode(bytes, { stream: true }));
   }

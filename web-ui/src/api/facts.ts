@@ -1,5 +1,5 @@
-// GET /api/facts: what the server runs, and its defaults. Fields that are missing or of another type count as unknown,
-// so that a page and a server of different versions still talk.
+// GET /api/facts: the server's model, its limits and its defaults. Fields that are missing or of another type count as
+// unknown, so that a page and a server of different versions still work together.
 
 import { withAccess } from "./access";
 import { ApiFailure, refusal } from "./failures";
@@ -14,7 +14,7 @@ export interface Defaults {
   max_tokens: number | null;
 }
 
-/** What the server takes for a sampling parameter. */
+/** The values that the server accepts for a sampling parameter, and its default. */
 export interface Limits {
   min: number;
   max: number;
@@ -34,7 +34,7 @@ export interface Facts {
   sampling: Readonly<Record<string, Limits>>;
 }
 
-/** The address of an endpoint, relative to where the page lies. */
+/** The URL of an endpoint, relative to the page's own. */
 export function endpoint(path: string): URL {
   return new URL(path, document.baseURI);
 }

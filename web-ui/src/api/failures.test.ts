@@ -11,7 +11,7 @@ test("each failure says what happened and what helps", () => {
   expect(explain(new Error("odd")).detail).toBe("odd");
 });
 
-test("facts of another version still give a page", () => {
+test("facts from another version of the server are still read", () => {
   expect(readFacts({ name: 3, defaults: { temperature: "hot", top_k: 40 } })).toMatchObject({ name: "Model", contextLength: null, defaults: { temperature: null, top_k: 40 } });
   expect(readFacts(null).name).toBe("Model");
 });

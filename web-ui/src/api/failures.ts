@@ -1,4 +1,4 @@
-// What can go wrong between the page and its server, and what to tell the person: what happened, and what helps.
+// What can go wrong between the page and its server, and the message for the user: what happened, and what helps.
 
 import type { Failure } from "../store/types";
 
@@ -16,7 +16,7 @@ export class ApiFailure extends Error {
   }
 }
 
-/** Reads an error in OpenAI's form, `{"error": {"message", "code", …}}`; other bodies give the status. */
+/** Reads an error in OpenAI's form, `{"error": {"message", "code", …}}`; for any other body the message names the status. */
 export function refusal(status: number | null, body: unknown): ApiFailure {
   const error = typeof body === "object" && body !== null ? (body as { error?: unknown }).error : undefined;
   if (typeof error === "object" && error !== null) {
@@ -26,7 +26,7 @@ export function refusal(status: number | null, body: unknown): ApiFailure {
   return new ApiFailure("refused", status === null ? "The server reported an error." : `The server answered with status ${status}.`, status);
 }
 
-/** Words for the person. */
+/** The message for the user. */
 export function explain(error: unknown): Failure {
   if (!(error instanceof ApiFailure)) {
     return { title: "Something went wrong on this page", detail: error instanceof Error ? error.message : String(error) };
@@ -35,7 +35,7 @@ export function explain(error: unknown): Failure {
     return { title: "The server cannot be reached", detail: "It may have been stopped. Start it again, then try again. Your conversation is safe in this browser." };
   }
   if (error.kind === "cut") {
-    return { title: "The connection ended before the answer did", detail: "The server may have been stopped. What came so far is kept." };
+    return { title: "The connection ended before the answer did", detail: "The server may have been stopped. The partial answer is kept." };
   }
   if (error.code === "context_length_exceeded") {
     return {

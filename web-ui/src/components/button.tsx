@@ -1,4 +1,4 @@
-// Buttons that show an icon only, with their name for everyone who does not see it.
+// Icon-only buttons, with an accessible name.
 
 import type { JSX, Ref } from "preact";
 import { Icon, type IconName } from "./icons";

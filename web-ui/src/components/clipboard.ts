@@ -1,4 +1,4 @@
-// Copying text. navigator.clipboard exists only on https and localhost; elsewhere the old command does it.
+// Copying text. navigator.clipboard exists only on https and localhost; execCommand("copy") works elsewhere too.
 
 import { announce, notify } from "../state/notices";
 
@@ -16,7 +16,7 @@ async function writeText(text: string): Promise<boolean> {
       return true;
     }
   } catch {
-    // Refused: the old way may still work.
+    // Refused: execCommand may still work.
   }
   const focused = document.activeElement;
   const field = document.createElement("textarea");

@@ -1,5 +1,5 @@
-// Where a message is written. Enter sends, Shift+Enter starts a line; while an answer is written the button stops it.
-// What was typed and not sent is kept for this tab, per conversation, also over a reload.
+// The message field. Enter sends, Shift+Enter starts a new line; while an answer is being written the button stops it.
+// Unsent text is kept per conversation for this tab, and survives a reload.
 
 import type { JSX } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
@@ -102,7 +102,7 @@ function load(key: string): string {
   }
 }
 
-/** As high as its text; the style sheet sets the most. */
+/** Makes the field as high as its text, up to the maximum in the style sheet. */
 export function fit(field: HTMLTextAreaElement | null): void {
   if (!field) return;
   field.style.height = "auto";

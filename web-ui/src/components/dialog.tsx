@@ -10,7 +10,7 @@ export function Dialog({ label, kind, onClose, children }: { label: string; kind
     const element = dialog.current;
     element?.showModal();
     return () => {
-      gone.current = true; // The browser's `close` event comes later; by then the panel may be open in another form.
+      gone.current = true; // The `close` event comes later, when the panel may already be open again, as a drawer or an aside.
       element?.close();
     };
   }, []);

@@ -1,4 +1,4 @@
-// Numbers and times as people read them.
+// Numbers and times in readable form.
 
 const whole = new Intl.NumberFormat("en");
 
@@ -26,7 +26,7 @@ function trim(digits: string): string {
   return digits.replace(/\.?0+$/, "");
 }
 
-/** Under which heading a conversation stands in the list. */
+/** The heading in the list of conversations for a time. */
 export function period(time: number, now: number): string {
   const midnight = new Date(now).setHours(0, 0, 0, 0);
   const day = 86_400_000;

@@ -33,7 +33,7 @@ export function Header(): JSX.Element {
   );
 }
 
-/** How full the context is, as of the last answer that was measured. */
+/** How full the context is, from the last answer that has timings. */
 function ContextUse(): JSX.Element | null {
   const timings = path.value.findLast((message) => message.timings !== null)?.timings;
   const length = timings?.context_length ?? facts.value?.contextLength ?? 0;

@@ -1,4 +1,4 @@
-// Asks for an API key, where the server takes no request without one.
+// Asks for an API key if the server requires one.
 
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
@@ -10,7 +10,7 @@ export function KeyForm(): JSX.Element {
   const [tried, setTried] = useState(false);
   const submit = (event: Event): void => {
     event.preventDefault();
-    // What no header can carry is no key, and must not break the requests that would show it.
+    // Text that a header cannot carry is no key, and fetch would throw on it.
     if (!/^[!-~]+$/.test(key.trim())) return setTried(true);
     void useKey(key).then(() => setTried(true));
   };

@@ -1,5 +1,5 @@
-// Shows Markdown that may still grow. Blocks that did not change keep their DOM: a selection in an earlier paragraph
-// stays while the answer goes on, and the work per update stays small.
+// Shows Markdown that may still grow. Unchanged blocks keep their DOM, so that a selection in an earlier paragraph
+// survives while the answer goes on, and each update costs little.
 
 import type { JSX } from "preact";
 import { memo } from "preact/compat";

@@ -1,5 +1,5 @@
-// A button that opens a menu. The menu is a native popover: it lies above everything, and closes on Escape or a click
-// elsewhere; this adds its place, and the arrow keys.
+// A button that opens a menu. The menu is a native popover: it is on top of everything, and closes on Escape or a click
+// elsewhere; this file adds its position and the arrow keys.
 
 import type { JSX } from "preact";
 import { useId, useRef, useState } from "preact/hooks";
@@ -63,7 +63,7 @@ export function Menu({ label, icon, items }: { label: string; icon: IconName; it
   );
 }
 
-/** Below the button, or above it where there is no room; never past an edge. */
+/** Places the menu below the button, or above it if there is no room, and always within the window. */
 function place(menu: HTMLElement, button: HTMLElement): void {
   const from = button.getBoundingClientRect();
   const size = menu.getBoundingClientRect();

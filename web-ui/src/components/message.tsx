@@ -1,4 +1,4 @@
-// One message: what was said, what can be done with it, and what the answer cost.
+// One message: its text, its actions, and the answer's timings.
 
 import type { JSX } from "preact";
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
@@ -15,7 +15,7 @@ import { count, rate, seconds } from "./format";
 import { Icon } from "./icons";
 import { Markdown } from "./markdown";
 
-/** Longer questions (pasted texts, mostly) are folded. */
+/** Longer questions (mostly pasted text) are collapsed. */
 const FOLDED_CHARACTERS = 1500;
 const FOLDED_LINES = 16;
 
@@ -84,7 +84,7 @@ function Editor({ message, onClose }: { message: Message; onClose: () => void })
         }}
       />
       <div class="editor-actions">
-        <span class="hint">Answers from here again; what was there stays as an alternative.</span>
+        <span class="hint">Asks again from here; the earlier version stays as an alternative.</span>
         <button type="button" class="plain" onClick={cancel}>
           Cancel
         </button>
@@ -135,7 +135,7 @@ export function Answer({ message, last }: { message: Message; last: boolean }): 
   );
 }
 
-/** A question without an answer: its tab went away before one began. */
+/** A question without an answer: its tab was closed before one began. */
 export function Unanswered({ message }: { message: Message }): JSX.Element {
   return (
     <div class="outcome" role="note">
@@ -147,7 +147,7 @@ export function Unanswered({ message }: { message: Message }): JSX.Element {
   );
 }
 
-/** How the answer ended, where that needs a word. */
+/** How the answer ended, unless it simply completed. */
 function Outcome({ message }: { message: Message }): JSX.Element | null {
   const { status, failure, finishReason, timings } = message;
   if (status === "failed") {
@@ -185,7 +185,7 @@ function Outcome({ message }: { message: Message }): JSX.Element | null {
       </div>
     );
   }
-  if (message.content === "" && message.reasoning === "") return <p class="outcome">The model ended its answer without a word.</p>;
+  if (message.content === "" && message.reasoning === "") return <p class="outcome">The model's answer was empty.</p>;
   return null;
 }
 
@@ -202,7 +202,7 @@ function LiveFigures({ live }: { live: Live }): JSX.Element | null {
 
 function Figures({ message: { timings } }: { message: Message }): JSX.Element | null {
   if (!timings) return null;
-  const cached = timings.cached_tokens > 0 ? `, ${count(timings.cached_tokens)} of them kept from before` : "";
+  const cached = timings.cached_tokens > 0 ? `, ${count(timings.cached_tokens)} of them from the cache` : "";
   const details =
     `Prompt: ${count(timings.prompt_tokens)} tokens${cached}, read in ${seconds(timings.prompt_ms)}. ` +
     `Answer: ${count(timings.generated_tokens)} tokens in ${seconds(timings.generated_ms)}.`;

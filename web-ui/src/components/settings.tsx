@@ -1,5 +1,5 @@
-// The settings of a conversation: its system prompt, and how tokens are sampled. Each change holds from the next
-// answer on. An empty field means the default, which it shows.
+// The settings of a conversation: its system prompt, and how tokens are sampled. A change applies from the next answer
+// on. An empty field means the default, which its placeholder shows.
 
 import type { JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";

@@ -1,4 +1,4 @@
-// The list of conversations: search, open, rename, export, delete; and what concerns all of them.
+// The list of conversations: search, open, rename, export, delete; import and export of all, the theme, help.
 
 import type { JSX } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
@@ -16,7 +16,7 @@ export function newChat(): void {
   resetDraft();
   location.hash = "#/";
   if (narrow.value) sidebarOpen.value = false;
-  // At once: the letters typed next are meant for it. A drawer that closes gives the focus back first.
+  // Now, since the next keystrokes are meant for the field; and again after a closing drawer has moved the focus away.
   focusComposer();
   requestAnimationFrame(focusComposer);
 }
@@ -56,7 +56,7 @@ export function Sidebar(): JSX.Element {
       </search>
       <nav class="conversations" aria-label="Conversations">
         <Groups conversations={shown} />
-        {shown.length === 0 && <p class="empty">{found ? `Nothing holds “${query}”.` : "Conversations will be listed here. They stay in this browser."}</p>}
+        {shown.length === 0 && <p class="empty">{found ? `No conversation contains “${query}”.` : "Conversations will be listed here. They stay in this browser."}</p>}
       </nav>
       <p class="visually-hidden" role="status">
         {found ? `${shown.length} conversations found` : ""}
@@ -89,7 +89,7 @@ export function Sidebar(): JSX.Element {
   );
 }
 
-/** Ids that match, a moment after the typing stopped; null while nothing is searched. */
+/** The ids that match the query, a moment after the typing stopped; null without a query. */
 function useSearch(query: string): Set<string> | null {
   const [found, setFound] = useState<Set<string> | null>(null);
   const wanted = query.trim();
@@ -132,7 +132,7 @@ function Groups({ conversations }: { conversations: readonly Conversation[] }): 
   );
 }
 
-/** Which conversation's title is being edited. */
+/** A conversation in the list; its title can be edited in place. */
 function Item({ conversation }: { conversation: Conversation }): JSX.Element {
   const [renaming, setRenaming] = useState(false);
   const link = useRef<HTMLAnchorElement>(null);
@@ -226,7 +226,7 @@ function Renaming({ title, onSave, onCancel }: { title: string; onSave: (text: s
 }
 
 const THEMES: readonly { theme: Theme; icon: IconName; label: string }[] = [
-  { theme: "system", icon: "system", label: "Theme of the system" },
+  { theme: "system", icon: "system", label: "System theme" },
   { theme: "light", icon: "sun", label: "Light theme" },
   { theme: "dark", icon: "moon", label: "Dark theme" },
 ];

@@ -1,5 +1,5 @@
-// The open conversation. It follows an answer as it grows, until the person scrolls up; then it stays where they
-// read, and offers the way back down.
+// The open conversation. It follows an answer as it grows until the user scrolls up; then it stays where it is and shows
+// a button that goes back to the end.
 
 import type { JSX } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
@@ -21,7 +21,7 @@ export function Transcript({ editing, onEdit }: Props): JSX.Element {
   const shown = path.value;
   const id = current.value?.id;
   const end = shown.at(-1);
-  // A message that was just sent, and a conversation that was just opened, are read from the end.
+  // Sending a message or opening a conversation scrolls to the end.
   useLayoutEffect(() => toEnd(false), [id, end?.id]);
   return (
     <div class="transcript-frame">
@@ -71,7 +71,7 @@ function useFollowing(): { scroller: { current: HTMLDivElement | null }; content
     if (!box || !inner) return;
     const onScroll = (): void => {
       const nearEnd = box.scrollHeight - box.clientHeight - box.scrollTop < NEAR_END_PX;
-      // Only a move upwards is the person's: growing text moves the end away without one.
+      // Only scrolling up is the user's doing: growing text moves the end away without a scroll.
       if (nearEnd) set(true);
       else if (box.scrollTop < lastTop.current - 1) set(false);
       lastTop.current = box.scrollTop;

@@ -1,4 +1,4 @@
-// What an empty conversation shows: who answers here, and a few ways to begin.
+// An empty conversation: the model's name and size, and a few suggestions to begin with.
 
 import type { JSX } from "preact";
 import { answering, send } from "../state/answers";

@@ -20,7 +20,7 @@ export function colour(code: HTMLElement, language: string): void {
       highlight = module.highlight;
     },
     () => {
-      loading = null; // The server is gone: code stays plain, and the next block tries again.
+      loading = null; // The chunk could not be loaded: this code stays plain, and the next block tries again.
     },
   );
   void loading.then(() => {

@@ -37,7 +37,7 @@ const LANGUAGES = {
 
 for (const [name, language] of Object.entries(LANGUAGES)) hljs.registerLanguage(name, language);
 
-/** HTML of coloured code; null for a language that is not known. */
+/** Highlighted code as HTML; null for an unknown language. */
 export function highlight(code: string, language: string): string | null {
   return hljs.getLanguage(language) ? hljs.highlight(code, { language, ignoreIllegals: true }).value : null;
 }

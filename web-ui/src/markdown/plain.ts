@@ -1,6 +1,6 @@
-// Markdown read out: the words without the marks.
+// Markdown as plain text, for screen readers.
 
-/** What a screen reader should say of a Markdown text. */
+/** The text that a screen reader should read for a piece of Markdown. */
 export function plainText(markdown: string): string {
   return markdown
     .replace(/^```.*$/gm, "")

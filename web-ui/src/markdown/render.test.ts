@@ -40,7 +40,7 @@ const ATTACKS = [
 const HARMLESS = new Set("a b blockquote br button code del div em h3 h4 h5 h6 hr i kbd li mark ol p pre s small span strong sub sup table tbody td th thead tr u ul".split(" "));
 const ATTRIBUTES = new Set("href target rel title align start class tabindex role aria-label type".split(" "));
 
-describe("nothing of an answer runs, loads or leaves by itself", () => {
+describe("an answer runs no script, loads nothing and navigates nowhere by itself", () => {
   test.each(ATTACKS)("%s", (attack) => {
     for (const text of [attack, `text ${attack} text`, `- ${attack}`, `> ${attack}`]) {
       const place = render(text);
@@ -63,7 +63,7 @@ test("raw HTML is shown as it was written", () => {
   expect(render("H<sub>2</sub>O<br>x").querySelectorAll("sub, br")).toHaveLength(2);
 });
 
-test("images become links, unless they are in the text itself", () => {
+test("images become links, unless they are data: URLs", () => {
   const link = render("![a bow](https://example.org/bow.png)").querySelector("a");
   expect(link?.textContent).toBe("Image: a bow");
   expect(link?.href).toBe("https://example.org/bow.png");
@@ -78,7 +78,7 @@ test("links that would stay on this origin become text", () => {
   expect(render("[a](/v1/models) [b](#/c/1) [c](?x)").querySelector("a")).toBeNull();
 });
 
-test("code blocks have their language, a copy button, and their text", () => {
+test("code blocks show their language and a copy button", () => {
   const place = render("```rust\nfn main() {}\n```");
   expect(place.querySelector(".code-head span")?.textContent).toBe("rust");
   expect(place.querySelector("button")?.getAttribute("aria-label")).toBe("Copy rust code");
@@ -87,13 +87,13 @@ test("code blocks have their language, a copy button, and their text", () => {
   expect(render("1. x\n\n   ```js\n   1\n   ```").querySelectorAll(".code-block")).toHaveLength(1);
 });
 
-test("an unfinished answer is shown as far as it goes", () => {
+test("an unfinished answer is rendered", () => {
   expect(render("```py\nprint(1)").querySelector("pre")?.textContent).toContain("print(1)");
   expect(render("| a | b |\n|---|---|\n| 1").querySelectorAll("td")).toHaveLength(2);
   expect(render("**bold").textContent).toContain("**bold");
 });
 
-test("while an answer grows only its last block changes", () => {
+test("while an answer grows, only its last block changes", () => {
   const short = blocksOf("one\n\ntwo\n\nthr").map((block) => block.raw);
   const long = blocksOf("one\n\ntwo\n\nthree\n\nfour").map((block) => block.raw);
   expect(long[0]).toBe(short[0]);
@@ -105,13 +105,13 @@ test("task lists show their state, headings start below the page's own", () => {
   expect(render("# a").querySelector("h3")?.textContent).toBe("a");
 });
 
-test("thinking is told from the answer", () => {
+test("reasoning is separated from the answer", () => {
   expect(divideThinking("<think>\na\n</think>\n\nb", "")).toEqual({ thinking: "a", answer: "b", open: false });
   expect(divideThinking("<think>a", "")).toEqual({ thinking: "a", answer: "", open: true });
   expect(divideThinking("b <think>", "")).toEqual({ thinking: "", answer: "b <think>", open: false });
   expect(divideThinking("b", "a")).toEqual({ thinking: "a", answer: "b", open: false });
 });
 
-test("text that is read out has no marks", () => {
+test("plain text has no Markdown marks", () => {
   expect(plainText("# A\n\n- **b** [c](https://example.org)\n\n```js\nd\n```")).toBe("A b c d");
 });

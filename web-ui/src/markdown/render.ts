@@ -1,14 +1,14 @@
-// Markdown of an answer to DOM. What a model writes is not to be trusted: it may repeat anything it was given.
+// An answer's Markdown to DOM. A model's output is untrusted: it may repeat anything from its prompt.
 //
-// Three walls: raw HTML in the Markdown is shown as text but for a few harmless tags; the result goes through
+// Three layers: raw HTML in the Markdown is shown as text except for a few harmless tags; the result goes through
 // DOMPurify with a short list of tags and attributes; and links and images are rewritten, so that nothing is loaded
-// from elsewhere and a link leaves only when it is clicked. The Content-Security-Policy stands behind all three.
+// from elsewhere and the page is left only by a click on a link. The Content-Security-Policy backs up all three.
 
 import DOMPurify from "dompurify";
 import { Marked, type Token, type Tokens } from "marked";
 import { colour } from "./highlight";
 
-/** A top-level block; while an answer grows only its last block changes. */
+/** A top-level block; while an answer grows, only its last block changes. */
 export type Block = Token;
 
 const marked = new Marked({ gfm: true, breaks: true });
@@ -17,7 +17,7 @@ marked.use({
     html({ text }: Tokens.HTML | Tokens.Tag): string {
       return HARMLESS_TAG.test(text.trim()) ? text : escapeHtml(text);
     },
-    // Page and dialogs use the first two levels.
+    // The page and its dialogs use the first two levels.
     heading({ tokens, depth }: Tokens.Heading): string {
       const level = Math.min(depth + 2, 6);
       return `<h${level}>${this.parser.parseInline(tokens)}</h${level}>\n`;
@@ -40,7 +40,7 @@ const POLICY = {
 
 const INLINE_IMAGE = /^data:image\/(?:png|jpeg|gif|webp);base64,/i;
 
-/** Divides Markdown into its top-level blocks. */
+/** Splits Markdown into its top-level blocks. */
 export function blocksOf(markdown: string): Block[] {
   return marked.lexer(markdown).filter((token) => token.type !== "space" && token.type !== "def");
 }
@@ -58,7 +58,7 @@ export function renderBlock(block: Block): DocumentFragment {
   return fragment;
 }
 
-/** The address if it is one that may be left for: http, https or mailto, written in full. */
+/** The URL if a link may go there (http, https or mailto, absolute). */
 function outward(address: string | null): URL | null {
   try {
     const url = new URL(address ?? "");
@@ -79,7 +79,7 @@ function secureLink(link: HTMLAnchorElement): void {
   link.title = url.href;
 }
 
-/** An image from elsewhere would tell its server that it was seen: it becomes a link. One inside the text is shown. */
+/** A remote image becomes a link, since loading it would tell its server that it was seen. A data: image is shown. */
 function replaceImage(image: HTMLImageElement): void {
   const source = image.getAttribute("src") ?? "";
   if (INLINE_IMAGE.test(source)) return;
@@ -99,7 +99,7 @@ function replaceCheckbox(input: HTMLInputElement): void {
   input.replaceWith(input.type === "checkbox" ? (input.hasAttribute("checked") ? "☑" : "☐") : "");
 }
 
-/** Gives a code block its head, with the language and a button to copy it, and colours it. */
+/** Gives a code block a header with its language and a copy button, and highlights it. */
 function frameCode(pre: HTMLPreElement): void {
   const code = pre.querySelector("code") ?? pre;
   const language = /(?:^|\s)language-([\w+#.-]+)/.exec(code.className)?.[1] ?? "";

@@ -1,4 +1,4 @@
-// Reasoning models write what they think between <think> and </think>, before the answer proper.
+// Reasoning models write their reasoning between <think> and </think>, before the answer itself.
 
 export interface Parts {
   thinking: string;
@@ -7,7 +7,7 @@ export interface Parts {
   open: boolean;
 }
 
-/** Divides an answer's text; the server may also give the thinking apart, as `reasoning`. */
+/** Splits an answer's text into reasoning and answer; the server may also send the reasoning separately, as `reasoning`. */
 export function divideThinking(content: string, reasoning: string): Parts {
   const match = /^\s*<think>([\s\S]*?)(<\/think>|$)/.exec(content);
   if (!match) return { thinking: reasoning.trim(), answer: content, open: reasoning !== "" && content === "" };

@@ -1,7 +1,7 @@
 // Answers while they are written: one at a time per conversation, any number of conversations.
 //
-// The one idea to know: text that arrives goes to a signal that the message's view reads, a few times a second; and,
-// more seldom, to the database, so that a reload in the middle keeps what came so far.
+// The one idea to know: arriving text goes to a signal, from which the message's view is updated (at most every 50 ms),
+// and less often to the database, so that the partial answer survives a reload.
 
 import { type Signal, computed, signal } from "@preact/signals";
 import { type ChatMessage, promptOf, streamAnswer } from "../api/chat";
@@ -15,11 +15,11 @@ import * as conversations from "./conversations";
 import { announce } from "./notices";
 import { facts, noteFailure } from "./server";
 
-/** What a view shows of an answer that is being written. */
+/** The view's state of an answer that is being written. */
 export interface Live {
   content: string;
   reasoning: string;
-  /** Text pieces so far: one a token, near enough for a rate while it runs. */
+  /** Pieces of text so far: about one per token, which is accurate enough for the rate shown meanwhile. */
   tokens: number;
   startedAt: number;
   firstTokenAt: number | null;
@@ -41,7 +41,7 @@ export const busyConversations = computed(() => new Set([...writing.value.values
 /** Whether the open conversation's answer is being written by this tab. */
 export const answering = computed(() => conversations.current.value !== null && busyConversations.value.has(conversations.current.value.id));
 
-/** Adds what the person wrote, and answers it; starts a conversation where none is open. */
+/** Adds the user's message and answers it; creates a conversation if none is open. */
 export async function send(text: string): Promise<void> {
   const open = conversations.current.value;
   const conversation = open ?? (await conversations.createConversation(conversations.titleFrom(text)));
@@ -71,7 +71,7 @@ export async function regenerate(message: Message): Promise<void> {
   await answer(message.conversationId, message.parentId);
 }
 
-/** Answers a question that has no answer (its tab went away before one began). */
+/** Answers a question that has no answer (its tab was closed before one began). */
 export async function answer(conversationId: string, questionId: string): Promise<void> {
   if (busyConversations.value.has(conversationId)) return;
   const database = conversations.database();
@@ -97,7 +97,7 @@ export async function answer(conversationId: string, questionId: string): Promis
   }
 }
 
-/** Runs the request to its end, whatever that is; gives what to keep of it. */
+/** Runs the request until it completes, fails or is stopped; returns the final change to store. */
 async function write(messageId: string, one: Writing, conversation: Conversation, prompt: ChatMessage[]): Promise<MessageChange> {
   let { content, reasoning, tokens, startedAt, firstTokenAt } = one.live.value;
   let finishReason: string | null = null;
@@ -143,7 +143,7 @@ async function write(messageId: string, one: Writing, conversation: Conversation
   }
 }
 
-/** Keeps what came so far; stops where the conversation was deleted, here or in another tab. */
+/** Stores the partial answer; aborts the request if the conversation was deleted, here or in another tab. */
 async function keepOrStop(messageId: string, one: Writing, change: MessageChange): Promise<void> {
   const kept = await keep(messageId, change);
   if (kept && (await conversations.database().conversation(one.conversationId))) conversations.tellTabs(one.conversationId);
@@ -156,7 +156,7 @@ export function stop(): void {
   for (const one of writing.value.values()) if (one.conversationId === id) one.abort.abort();
 }
 
-/** The page goes away: what came since the last time is kept too, as far as the browser still lets it. */
+/** Called when the page is unloaded: stores the text since the last write, if the browser still completes the transaction. */
 export function keepBeforeLeaving(): void {
   for (const [id, { live }] of writing.value) {
     const { content, reasoning } = live.peek();

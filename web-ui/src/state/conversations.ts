@@ -1,5 +1,5 @@
-// The conversations as the page shows them: the list, the open one with its messages, and what can be done to them.
-// Every change goes to the database first and is then read back; other tabs hear of it and read it too.
+// The conversations as the page shows them: the list, the open one with its messages, and the actions on them.
+// Every change goes to the database first and is then read back; other tabs are told, and read it too.
 
 import { computed, signal } from "@preact/signals";
 import { type ConversationChange, Database } from "../store/database";
@@ -17,13 +17,13 @@ const UNDO_MS = 60_000;
 export const list = signal<readonly Conversation[]>([]);
 export const current = signal<Conversation | null>(null);
 export const messages = signal<ReadonlyMap<string, Message>>(new Map());
-/** Settings of a conversation that has no message yet, and so is not kept yet. */
+/** Settings of a conversation that is not stored yet because it has no message. */
 export const draft = signal<{ systemPrompt: string | null; sampling: Sampling }>({ systemPrompt: null, sampling: ownSampling.value });
-/** The browser cannot keep conversations: why. */
+/** Why the browser cannot store conversations; null if it can. */
 export const storageProblem = signal<string | null>(null);
 export const ready = signal(false);
 
-/** The shown branch. */
+/** The messages of the branch that is shown, oldest first. */
 export const path = computed(() => pathTo(messages.value, current.value ? usableHead(messages.value, current.value.headId) : null));
 export const systemPrompt = computed(() => (current.value ?? draft.value).systemPrompt);
 export const sampling = computed(() => (current.value ?? draft.value).sampling);
@@ -32,7 +32,7 @@ let opened: Database | null = null;
 let tabs: Tabs | null = null;
 let opening = 0;
 
-/** Opens the database and starts to listen to other tabs. `writes` says whether this tab writes a message now. */
+/** Opens the database and starts to listen to other tabs. `writes` tells whether this tab is writing a message. */
 export async function startConversations(writes: (messageId: string) => boolean): Promise<void> {
   tabs = new Tabs(writes);
   tabs.listen((event) => {
@@ -41,7 +41,7 @@ export async function startConversations(writes: (messageId: string) => boolean)
   });
   try {
     opened = await Database.open(() => {
-      storageProblem.value = "Another tab uses a newer version of this page. Reload this one to go on.";
+      storageProblem.value = "Another tab uses a newer version of this page. Reload this tab to continue.";
     });
     await opened.purge(Date.now() - UNDO_MS);
     await refreshList();
@@ -74,7 +74,7 @@ export async function openConversation(id: string | null): Promise<boolean> {
   return true;
 }
 
-/** Messages that say they are being written, but no tab writes them: their tab went away. */
+/** Marks as interrupted the messages with status `streaming` that no open tab is writing: their tab was closed or reloaded. */
 async function settleInterrupted(found: ReadonlyMap<string, Message>): Promise<void> {
   for (const message of found.values()) {
     if (message.status !== "streaming" || (await tabs?.isBeingWritten(message.id))) continue;
@@ -109,12 +109,12 @@ export function changed(id: string): void {
   if (current.value?.id === id) void refreshCurrent();
 }
 
-/** Tells other tabs of text that was added; this tab shows it already. */
+/** Tells other tabs that text was added; this tab shows it already. */
 export function tellTabs(id: string): void {
   tabs?.post({ type: "conversation", id });
 }
 
-/** Makes a conversation of the draft's settings. */
+/** Creates a conversation with the draft's settings. */
 export async function createConversation(title: string): Promise<Conversation> {
   const now = Date.now();
   const conversation: Conversation = {
@@ -157,7 +157,7 @@ async function applyChange(id: string, change: ConversationChange): Promise<void
   changed(id);
 }
 
-/** Deletes a conversation and offers to undo it. */
+/** Deletes a conversation and offers to undo that. */
 export async function remove(id: string): Promise<void> {
   const title = list.value.find((one) => one.id === id)?.title ?? "Conversation";
   await applyChange(id, { deletedAt: Date.now() });
@@ -167,20 +167,20 @@ export async function remove(id: string): Promise<void> {
     run: () => {
       void applyChange(id, { deletedAt: null }).then(() => {
         location.hash = `#/c/${id}`;
-        announce("The conversation is back.");
+        announce("Conversation restored.");
       });
     },
   });
 }
 
-/** Shows another of the messages that stand at the same place. */
+/** Shows the previous (-1) or next (1) alternative to a message. */
 export async function showAlternative(message: Message, offset: number): Promise<void> {
   const all = alternatives(messages.value, message);
   const target = all[all.findIndex((one) => one.id === message.id) + offset];
   if (target) await applyChange(message.conversationId, { headId: newestLeaf(messages.value, target.id) });
 }
 
-/** Ids of conversations whose title or messages hold `text`. */
+/** The ids of the conversations whose title or messages contain `text`. */
 export async function search(text: string): Promise<Set<string>> {
   const found = await database().conversationsWith(text);
   const wanted = text.toLocaleLowerCase();
@@ -233,7 +233,7 @@ export async function importFile(file: File): Promise<void> {
   }
 }
 
-/** A title from the first message: its first line that says something, cut between words. */
+/** A title from the first message: its first line that is not empty once Markdown's marks are removed, cut between words. */
 export function titleFrom(text: string): string {
   const line = text.split("\n").map((one) => one.replace(/^[\s#>*`~-]+/, "").replace(/\s+/g, " ").trim()).find((one) => one !== "");
   return shorten(line ?? "New conversation", 60);

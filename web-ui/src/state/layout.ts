@@ -20,7 +20,7 @@ narrowQuery.addEventListener("change", () => {
 });
 roomyQuery.addEventListener("change", () => (roomy.value = roomyQuery.matches));
 
-/** Puts the cursor where the next message is written. */
+/** Focuses the message field. */
 export function focusComposer(): void {
   document.getElementById("message")?.focus();
 }

@@ -1,4 +1,4 @@
-// What a person sets once for this browser: the theme, and the sampling settings that new conversations start with.
+// The user's settings for this browser: the theme, and the sampling settings that new conversations start with.
 // Kept in localStorage, because the theme is needed before the first paint (public/theme.js).
 
 import { signal } from "@preact/signals";
@@ -23,7 +23,7 @@ export function setOwnSampling(sampling: Sampling): void {
   save(SAMPLING_KEY, Object.keys(sampling).length === 0 ? null : JSON.stringify(sampling));
 }
 
-/** Other tabs of this page follow. */
+/** A storage event means that another tab changed the preferences; this one follows. */
 export function followOtherTabs(): void {
   addEventListener("storage", (event) => {
     if (event.key === THEME_KEY || event.key === null) {

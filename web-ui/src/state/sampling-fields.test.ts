@@ -4,7 +4,7 @@ import { SAMPLING_FIELDS, readField } from "./sampling-fields";
 const limits = { min: 0, max: 100, help: "" };
 const field = (key: string) => SAMPLING_FIELDS.find((one) => one.key === key) ?? expect.unreachable(key);
 
-test("what is typed is a number in range, empty for the default, or a problem", () => {
+test("a field is empty for the default, a number in range, or a problem", () => {
   expect(readField(field("temperature"), " 0.5 ", limits)).toEqual({ value: 0.5 });
   expect(readField(field("temperature"), "0,5", limits)).toEqual({ value: 0.5 });
   expect(readField(field("temperature"), "", limits)).toEqual({});

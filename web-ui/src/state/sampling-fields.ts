@@ -1,5 +1,5 @@
-// The sampling settings as the page shows them. Ranges, and what each does, come from the server, whose table the command
-// line and the API read, too.
+// The sampling settings as the page shows them. Ranges and descriptions come from the server, whose table the command
+// line and the API read too.
 
 import type { Defaults, Limits } from "../api/facts";
 import type { Sampling } from "../store/types";
@@ -8,9 +8,9 @@ export interface SamplingField {
   key: keyof Sampling;
   label: string;
   step: number;
-  /** Where a slider helps, and the part of the range that it covers; the number field takes any allowed value. */
+  /** The part of the range that a slider covers, if there is one; the number field takes any allowed value. */
   slider: { min: number; max: number } | null;
-  /** What an empty field means when the server names no default. */
+  /** Shown in an empty field when the server names no default. */
   unset: string;
 }
 
@@ -24,19 +24,19 @@ export const SAMPLING_FIELDS: readonly SamplingField[] = [
   { key: "seed", label: "Seed", step: 1, slider: null, unset: "random" },
 ];
 
-/** What the server uses when the page sends nothing; null where it has no default. */
+/** The value the server uses when the request has none; null if it has no default. */
 export function serverDefault(field: SamplingField, defaults: Defaults | null): number | null {
   return field.key === "seed" || defaults === null ? null : defaults[field.key];
 }
 
-/** Reads what was typed: undefined for the default, a number, or a line that says what is wrong. */
+/** Parses a field: undefined (empty: the default), a number, or a message that says what is wrong. */
 export function readField(field: SamplingField, text: string, limits: Limits | undefined): { value?: number } | { problem: string } {
   const trimmed = text.trim().replace(",", ".");
   if (trimmed === "") return {};
   const value = Number(trimmed);
   if (!Number.isFinite(value)) return { problem: `${field.label} is a number` };
   if (field.step === 1 && !Number.isInteger(value)) return { problem: `${field.label} is a whole number` };
-  // Beyond this, a number here is not the one that was typed.
+  // Beyond this, a double no longer holds the integer that was typed.
   if (field.step === 1 && !Number.isSafeInteger(value)) return { problem: `${field.label} is too large` };
   if (limits && value < limits.min) return { problem: `${field.label} is ${limits.min} or more` };
   if (limits && value > limits.max) return { problem: `${field.label} is ${limits.max} or less` };

@@ -1,5 +1,5 @@
-// What the server says of itself, and whether it is there. While it is gone the page asks again every few seconds,
-// so that the notice goes away by itself.
+// The server's facts, and whether it can be reached. While it cannot, the page asks again every few seconds, so that
+// the notice disappears by itself.
 
 import { signal } from "@preact/signals";
 import { keepAccess } from "../api/access";
@@ -11,7 +11,7 @@ export const facts = signal<Facts | null>(null);
 /** null while the server answers. */
 export const serverProblem = signal<Failure | null>(null);
 
-/** The server takes no request of this page without a key. */
+/** The server refuses this page's requests until the user gives a key. */
 export const needsKey = signal(false);
 
 const ASK_AGAIN_MS = 3000;
@@ -27,7 +27,7 @@ export async function checkServer(): Promise<void> {
   } catch (error) {
     needsKey.value = error instanceof ApiFailure && error.status === 401;
     if (needsKey.value) {
-      serverProblem.value = null; // asking again does not help, the person must
+      serverProblem.value = null; // Asking again does not help: the user has to give a key.
       return;
     }
     serverProblem.value = explain(error);
@@ -35,13 +35,13 @@ export async function checkServer(): Promise<void> {
   }
 }
 
-/** Takes a key that was typed, and looks whether the server knows it. */
+/** Keeps the key that the user typed, and checks whether the server accepts it. */
 export async function useKey(key: string): Promise<void> {
   keepAccess(key.trim());
   await checkServer();
 }
 
-/** Called when a request failed: finds out whether the server is gone. */
+/** Called when a request failed: checks whether the server can still be reached. */
 export function noteFailure(error: unknown): void {
   if (error instanceof ApiFailure && (error.kind !== "refused" || error.status === 401)) void checkServer();
 }

@@ -11,7 +11,7 @@ beforeEach(async () => {
   await db.addConversations([{ conversation: conversation({ id: "c1" }), messages: [] }]);
 });
 
-test("messages are added to the conversation they name, which then shows them", async () => {
+test("adding a message makes it the head of its conversation", async () => {
   const question = message({ content: "Where is Ångström?" });
   await db.addMessage(question);
   expect(await db.messages("c1")).toEqual(new Map([[question.id, question]]));
@@ -52,7 +52,7 @@ test("deletion can be undone until it is purged", async () => {
   expect(await db.changeMessage(question.id, { content: "" })).toBe(false);
 });
 
-test("an answer is taken out only when nothing follows it", async () => {
+test("an answer is removed only if it has no children", async () => {
   const question = message({});
   const answer = message({ role: "assistant", parentId: question.id });
   await db.addMessage(question);
@@ -64,14 +64,14 @@ test("an answer is taken out only when nothing follows it", async () => {
   expect(await db.conversation("c1")).toMatchObject({ headId: question.id });
 });
 
-test("the last used comes first, and text is found whatever its case", async () => {
+test("the most recently used comes first, and search ignores case", async () => {
   await db.addConversations([{ conversation: conversation({ id: "c2", updatedAt: 5 }), messages: [message({ conversationId: "c2", content: "The ÄRMEL of a coat" })] }]);
   expect((await db.conversations()).map((one) => one.id)).toEqual(["c2", "c1"]);
   expect(await db.conversationsWith("ärmel")).toEqual(new Set(["c2"]));
   expect(await db.conversationsWith("nothing")).toEqual(new Set());
 });
 
-test("a newer page can open the database: this one lets go, and says so", async () => {
+test("the page closes the database, and is told, when a newer version opens it", async () => {
   let closed = false;
   const name = `test-versions-${count}`;
   await Database.open(() => (closed = true), name);

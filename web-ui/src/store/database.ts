@@ -9,12 +9,12 @@ interface Schema extends DBSchema {
   messages: { key: string; value: Message; indexes: { conversation: string } };
 }
 
-/** What may be changed in a conversation after it was made. */
+/** The fields of a conversation that may change after it was created. */
 export type ConversationChange = Partial<Omit<Conversation, "id" | "createdAt">>;
-/** What may be changed in a message after it was made. */
+/** The fields of a message that may change after it was created. */
 export type MessageChange = Partial<Omit<Message, "id" | "conversationId" | "parentId" | "role" | "createdAt">>;
 
-/** The conversation was deleted, maybe in another tab. */
+/** The conversation was deleted, possibly in another tab. */
 export class ConversationGone extends Error {
   constructor() {
     super("this conversation was deleted");
@@ -24,7 +24,7 @@ export class ConversationGone extends Error {
 export class Database {
   private constructor(private readonly db: IDBPDatabase<Schema>) {}
 
-  /** Opens the database; `onClosed` is called when another tab needs a newer form of it, or the browser took it away. */
+  /** Opens the database. `onClosed` is called when another tab upgrades it to a newer version, or the browser closes it. */
   static async open(onClosed: () => void, name = "satchel"): Promise<Database> {
     const db = await openDB<Schema>(name, 1, {
       upgrade(fresh) {
@@ -44,13 +44,13 @@ export class Database {
     this.db.close();
   }
 
-  /** Conversations that are not deleted, the last used first. */
+  /** Conversations that are not deleted, the most recently used first. */
   async conversations(): Promise<Conversation[]> {
     const all = await this.db.getAll("conversations");
     return all.filter((one) => one.deletedAt === null).sort((a, b) => b.updatedAt - a.updatedAt);
   }
 
-  /** A conversation that is not deleted. */
+  /** A conversation; null if it does not exist or is deleted. */
   async conversation(id: string): Promise<Conversation | null> {
     const found = await this.db.get("conversations", id);
     return found && found.deletedAt === null ? found : null;
@@ -80,7 +80,7 @@ export class Database {
     return found !== undefined;
   }
 
-  /** Adds a message and shows it. Throws ConversationGone when there is nothing to add it to. */
+  /** Adds a message and makes it the head. Throws ConversationGone when its conversation does not exist or is deleted. */
   async addMessage(message: Message): Promise<void> {
     const work = this.db.transaction(["conversations", "messages"], "readwrite");
     const conversation = await work.objectStore("conversations").get(message.conversationId);
@@ -102,7 +102,7 @@ export class Database {
     return found !== undefined;
   }
 
-  /** Takes out a message that nothing follows; the head moves to its parent. */
+  /** Removes a message that has no children; the head moves to its parent. */
   async removeLeaf(id: string): Promise<void> {
     const work = this.db.transaction(["conversations", "messages"], "readwrite");
     const messages = work.objectStore("messages");
@@ -120,7 +120,7 @@ export class Database {
     await work.done;
   }
 
-  /** Removes for good what was deleted before `time`. */
+  /** Permanently removes the conversations that were deleted before `time`. */
   async purge(time: number): Promise<void> {
     const work = this.db.transaction(["conversations", "messages"], "readwrite");
     const messages = work.objectStore("messages");
@@ -132,7 +132,7 @@ export class Database {
     await work.done;
   }
 
-  /** The conversations with a message that holds `text`, whatever its case. */
+  /** The conversations with a message that contains `text`, ignoring case. */
   async conversationsWith(text: string): Promise<Set<string>> {
     const wanted = text.toLocaleLowerCase();
     const found = new Set<string>();

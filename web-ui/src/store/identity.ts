@@ -1,5 +1,5 @@
-// Names for new records. crypto.randomUUID exists only on https and localhost; the page may also be served on a
-// plain address of the local network, where getRandomValues still works.
+// Ids of new records. crypto.randomUUID exists only on https and localhost; the page may also be served over plain
+// http in the local network, where getRandomValues still works.
 
 /** 128 random bits in hexadecimal. */
 export function newId(): string {

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { Tabs, type TabEvent } from "./tabs";
 
-test("a tab learns whether another writes a message", async () => {
+test("a tab learns whether another is writing a message", async () => {
   const name = `tabs-${Math.random()}`;
   const writer = new Tabs((id) => id === "mine", name);
   const reader = new Tabs(() => false, name);
@@ -12,7 +12,7 @@ test("a tab learns whether another writes a message", async () => {
   reader.close();
 });
 
-test("tabs hear of changes, but not of their own", async () => {
+test("tabs are told of each other's changes, not of their own", async () => {
   const name = `tabs-${Math.random()}`;
   const [one, two] = [new Tabs(() => false, name), new Tabs(() => false, name)];
   const heard: TabEvent[] = [];

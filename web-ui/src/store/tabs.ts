@@ -1,7 +1,10 @@
-// What the open tabs of this page tell each other. Without BroadcastChannel a tab is alone, and nothing breaks:
-// the database stays the only truth.
+// Messages between the open tabs of this page. Without BroadcastChannel a tab just does not hear of the others' changes:
+// the database is the single source of truth.
 
-/** `list`: some conversation changed. `conversation`: this one did, or its messages. `asking`/`writing`: who writes a message now. */
+/**
+ * `list`: some conversation changed. `conversation`: this one or its messages did. `asking`: is a tab writing this message?
+ * `writing`: the reply of the tab that is.
+ */
 export type TabEvent =
   | { type: "list" }
   | { type: "conversation"; id: string }
@@ -14,7 +17,7 @@ export class Tabs {
   private readonly channel: BroadcastChannel | null;
   private readonly listeners = new Set<(event: TabEvent) => void>();
 
-  /** `writes(id)` says whether this tab writes that message now. */
+  /** `writes(id)` tells whether this tab is writing that message. */
   constructor(private readonly writes: (messageId: string) => boolean, name = "satchel") {
     this.channel = typeof BroadcastChannel === "undefined" ? null : new BroadcastChannel(name);
     this.channel?.addEventListener("message", (event: MessageEvent<TabEvent>) => this.receive(event.data));
@@ -29,7 +32,7 @@ export class Tabs {
     return () => this.listeners.delete(listener);
   }
 
-  /** Whether a tab writes this message now: this one, or another that answers in time. */
+  /** Whether a tab is writing this message: this one, or another that replies in time. */
   async isBeingWritten(messageId: string): Promise<boolean> {
     if (this.writes(messageId)) return true;
     if (!this.channel) return false;

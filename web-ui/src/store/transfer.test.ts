@@ -17,7 +17,7 @@ const second = message({
 const entry: Entry = { conversation: conversation({ title: "Why?", systemPrompt: "Be brief", sampling: { top_k: 1, seed: 4 }, headId: "a" }), messages: [question, first, second] };
 const text = toJson([entry], new Date(0));
 
-test("what is exported comes back whole, under new ids", () => {
+test("an export can be imported without loss, under new ids", () => {
   const [read] = fromJson(text) as [Entry];
   expect(read.conversation).toMatchObject({ ...entry.conversation, id: read.conversation.id, headId: read.messages[1]?.id });
   expect(read.conversation.id).toMatch(/^[0-9a-f]{32}$/);
@@ -59,12 +59,12 @@ test.each(broken)("%s is refused, with its place", (_what, change, says) => {
   expect(() => fromJson(JSON.stringify(root))).toThrow(says);
 });
 
-test("what is not JSON is refused", () => {
+test("a file that is not JSON is refused", () => {
   expect(() => fromJson("# Hello")).toThrow("not JSON");
   expect(() => fromJson("[]")).toThrow("not an object");
 });
 
-test("Markdown holds the shown branch only", () => {
+test("Markdown has only the branch that is shown", () => {
   expect(toMarkdown(entry)).toBe("# Why?\n\n> **System prompt:** Be brief\n\n## You\n\nWhy?\n\n```js\n1\n```\n\n## SmolLM2\n\nBecause.\n");
 });
 

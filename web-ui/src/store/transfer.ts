@@ -1,7 +1,7 @@
 // Conversations as files: JSON that can be read back, and Markdown for people.
 //
-// A file that is read in comes from anywhere: every field is checked, ids are made anew (so that reading a file twice
-// gives two conversations), and one that does not fit is refused as a whole, with the place that is wrong.
+// An imported file is untrusted: every field is checked, new ids are assigned (so that importing a file twice gives two
+// conversations), and an invalid file is refused as a whole, with the place of the error.
 
 import { newId } from "./identity";
 import { pathTo } from "./tree";
@@ -9,7 +9,7 @@ import type { Conversation, Failure, Message, MessageStatus, Role, Sampling, Tim
 
 export const FORMAT = "satchel-conversations";
 export const FORMAT_VERSION = 1;
-/** More than anyone writes; keeps a wrong file from filling the browser's storage. */
+/** More than anyone writes; keeps a malformed file from filling the browser's storage. */
 export const IMPORT_LIMIT_BYTES = 64 * 1024 * 1024;
 
 export interface Entry {
@@ -17,10 +17,10 @@ export interface Entry {
   messages: Message[];
 }
 
-/** A file that cannot be read in, and why. */
+/** Why a file cannot be imported. */
 export class ImportError extends Error {}
 
-/** The JSON text of conversations, stable for the same content. */
+/** Conversations as JSON; the same content gives the same text. */
 export function toJson(entries: Entry[], exportedAt: Date): string {
   const conversations = entries.map(({ conversation, messages }) => ({
     title: conversation.title,
@@ -49,7 +49,7 @@ export function toJson(entries: Entry[], exportedAt: Date): string {
   return `${JSON.stringify(document, null, 2)}\n`;
 }
 
-/** The shown branch of a conversation as Markdown. */
+/** A conversation's branch that is shown, as Markdown. */
 export function toMarkdown({ conversation, messages }: Entry): string {
   const path = pathTo(new Map(messages.map((message) => [message.id, message])), conversation.headId);
   const parts = [`# ${conversation.title.replace(/\s+/g, " ")}`];
@@ -62,13 +62,13 @@ export function toMarkdown({ conversation, messages }: Entry): string {
   return `${parts.join("\n\n")}\n`;
 }
 
-/** A file name made of a title: letters and digits of any script, dashes between. */
+/** A file name made from a title: letters and digits of any script, joined by dashes. */
 export function fileName(title: string, extension: string): string {
   const stem = title.normalize("NFC").replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-+|-+$/g, "").slice(0, 60).toLocaleLowerCase();
   return `${stem || "conversation"}.${extension}`;
 }
 
-/** Reads what `toJson` wrote. Throws ImportError with the place that is wrong. */
+/** Parses the output of `toJson`. Throws ImportError with the place of the error. */
 export function fromJson(text: string): Entry[] {
   let document: unknown;
   try {

@@ -20,7 +20,7 @@ test("the path to the head, alternatives, and the newest end", () => {
   expect(newestLeaf(all, "q")).toBe("b");
 });
 
-test("damaged trees end, they do not hang", () => {
+test("walking a damaged tree terminates", () => {
   const x = message({ id: "x", parentId: "y" });
   const y = message({ id: "y", parentId: "x" });
   expect(pathTo(tree(x, y), "x")).toHaveLength(2);

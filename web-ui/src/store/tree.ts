@@ -19,12 +19,12 @@ export function pathTo(messages: MessageMap, headId: string | null): Message[] {
   return path.reverse();
 }
 
-/** The messages that stand at the same place as `message`, itself included, oldest first. */
+/** The alternatives to `message` (its siblings and itself), oldest first. */
 export function alternatives(messages: MessageMap, message: Message): Message[] {
   return byAge([...messages.values()].filter((other) => other.parentId === message.parentId && other.role === message.role));
 }
 
-/** The end of the newest branch below `id`. */
+/** The last message of the newest branch below `id`. */
 export function newestLeaf(messages: MessageMap, id: string): string {
   const children = new Map<string, Message[]>();
   for (const message of messages.values()) {
@@ -44,7 +44,7 @@ export function newestLeaf(messages: MessageMap, id: string): string {
   return leaf;
 }
 
-/** The head that shows something even when the stored one is gone: the newest message's. */
+/** The conversation's head; if that message no longer exists, the newest message. */
 export function usableHead(messages: MessageMap, headId: string | null): string | null {
   if (headId !== null && messages.has(headId)) return headId;
   return byAge([...messages.values()]).at(-1)?.id ?? null;

@@ -1,13 +1,13 @@
-// What the page keeps: conversations, and the messages in them.
+// The stored records: conversations, and the messages in them.
 //
-// The one idea to know: messages form a tree. Editing or regenerating never overwrites, it adds a sibling; what is
-// shown is the path from the root to the conversation's head. So two tabs that write at once make two branches, and
+// The one idea to know: messages form a tree. Editing or regenerating never overwrites, it adds a sibling; the page
+// shows the path from the root to the conversation's head. So two tabs that write at once make two branches, and
 // neither loses anything.
 
 export type Role = "user" | "assistant";
 
 /**
- * `streaming`: being written by some tab. `stopped`: by the person. `interrupted`: its tab went away in the middle.
+ * `streaming`: being written by some tab. `stopped`: by the user. `interrupted`: its tab was closed or reloaded meanwhile.
  * `failed`: the server or the connection ended it; `failure` says how.
  */
 export type MessageStatus = "streaming" | "done" | "stopped" | "interrupted" | "failed";
@@ -25,7 +25,7 @@ export interface Timings {
   context_length: number;
 }
 
-/** Why an answer failed, in words for the person. */
+/** Why an answer failed, as a message for the user. */
 export interface Failure {
   title: string;
   detail: string;
@@ -38,7 +38,7 @@ export interface Message {
   parentId: string | null;
   role: Role;
   content: string;
-  /** What the model thought before it answered, where the server tells it apart. */
+  /** The model's reasoning before the answer, if the server sends it separately. */
   reasoning: string;
   createdAt: number;
   status: MessageStatus;
@@ -70,6 +70,6 @@ export interface Conversation {
   sampling: Sampling;
   /** The last message of the branch that is shown; null before the first message. */
   headId: string | null;
-  /** When it was deleted; it is kept for a while so that this can be undone. */
+  /** When it was deleted (kept for a while, for the undo). */
   deletedAt: number | null;
 }

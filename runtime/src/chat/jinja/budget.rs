@@ -1,8 +1,8 @@
-//! What a rendering may cost: steps, work, memory that is held at one time, and time.
+//! Limits on a rendering: steps, work, live memory, and time.
 //!
-//! A template comes with the model file, so it may be hostile. Nothing here knows what a filter does: whoever walks or
-//! makes something spends what it walks, and whoever keeps something holds its bytes. The clock and the client are
-//! looked at as work is spent, so no built-in can be forgotten as long as it walks by way of `units` and `Value`.
+//! A template comes with the model file, so it may be hostile. The budget is not per built-in: code that walks or builds a
+//! value spends its length as work, and values reserve their bytes for as long as they live. Deadline and cancellation are
+//! checked as work is spent, so every built-in is covered as long as it goes through `units` and `Value`.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -13,19 +13,19 @@ use crate::chat::TemplateError;
 
 pub(super) type Result<T> = std::result::Result<T, TemplateError>;
 
-/// The longest text, in characters; a million tokens of context are about 5 MB.
+/// Longest text, in characters; a context of a million tokens is about 5 MB of text.
 pub(super) const MAX_TEXT: usize = 16 << 20;
-/// The longest list.
+/// Longest list.
 pub(super) const MAX_ITEMS: usize = 1 << 20;
-/// Bytes that texts and lists may take at one time.
+/// Most bytes of live texts and lists.
 const MAX_HELD: usize = 256 << 20;
-/// Expressions and statements that a rendering may run. A long conversation takes some 100,000.
+/// Most expressions and statements run by a rendering. A long conversation takes some 100,000.
 const MAX_STEPS: u64 = if cfg!(fuzzing) { 100_000 } else { 10_000_000 };
-/// A rendering takes milliseconds; this is for the slow machine with the long conversation.
+/// Deadline. Renderings take milliseconds; the margin is for long conversations on slow machines.
 const MAX_TIME: Duration = Duration::from_secs(if cfg!(fuzzing) { 1 } else { 5 });
-/// Work between two looks at the clock: well below a millisecond of copying.
-const WORK_PER_LOOK: usize = 1 << 16;
-/// Lists in lists; JSON is limited to 128 where it is read.
+/// Work between two checks of the clock: well below a millisecond of copying.
+const WORK_PER_CHECK: usize = 1 << 16;
+/// Deepest nesting of lists; the JSON parser allows 128.
 pub(super) const MAX_NESTING: u16 = 140;
 
 thread_local! {
@@ -35,7 +35,7 @@ thread_local! {
     static LIMITS: RefCell<Option<(Instant, Arc<AtomicBool>)>> = const { RefCell::new(None) };
 }
 
-/// Gives this thread's rendering its budget. `cancelled` ends it early.
+/// Starts the budget of the rendering on this thread. Setting `cancelled` ends it early.
 pub(super) fn begin(cancelled: Arc<AtomicBool>) {
     STEPS.set(0);
     WORK.set(0);
@@ -47,7 +47,7 @@ pub(super) fn begin(cancelled: Arc<AtomicBool>) {
 pub(super) fn step() -> Result<()> {
     STEPS.set(STEPS.get() + 1);
     if STEPS.get() > MAX_STEPS {
-        return Err(limit("it does not come to an end"));
+        return Err(limit("it runs without end"));
     }
     spend(16)
 }
@@ -55,13 +55,13 @@ pub(super) fn step() -> Result<()> {
 /// Counts work: characters or items walked.
 pub(super) fn spend(work: usize) -> Result<()> {
     let total = WORK.get().saturating_add(work);
-    if total < WORK_PER_LOOK {
+    if total < WORK_PER_CHECK {
         WORK.set(total);
         return Ok(());
     }
     WORK.set(0);
     LIMITS.with_borrow(|limits| match limits {
-        Some((_, cancelled)) if cancelled.load(Ordering::Relaxed) => Err(limit("nobody waits for it any more")),
+        Some((_, cancelled)) if cancelled.load(Ordering::Relaxed) => Err(limit("it was cancelled")),
         Some((deadline, _)) if Instant::now() > *deadline => {
             Err(limit(format!("it takes longer than {} seconds", MAX_TIME.as_secs())))
         }
@@ -69,23 +69,23 @@ pub(super) fn spend(work: usize) -> Result<()> {
     })
 }
 
-/// Bytes that are in use until this is dropped.
+/// Reserved bytes; released on drop.
 #[derive(Debug, Default)]
 pub(super) struct Held(usize);
 
 impl Held {
-    /// Takes `bytes` of what a rendering may hold.
+    /// Reserves `bytes` of the rendering's memory.
     pub(super) fn take(bytes: usize) -> Result<Held> {
         let mut held = Held(0);
         held.grow(bytes)?;
         Ok(held)
     }
 
-    /// Takes more.
+    /// Reserves more.
     pub(super) fn grow(&mut self, bytes: usize) -> Result<()> {
         let total = HELD.get().saturating_add(bytes);
         if total > MAX_HELD {
-            return Err(limit(format!("it keeps more than {} MiB", MAX_HELD >> 20)));
+            return Err(limit(format!("it uses more than {} MiB", MAX_HELD >> 20)));
         }
         HELD.set(total);
         self.0 += bytes;
@@ -99,7 +99,7 @@ impl Drop for Held {
     }
 }
 
-/// Refuses a text that would be too long, before it is made.
+/// Refuses a text that would be too long, before it is allocated.
 pub(super) fn check_length(characters: usize) -> Result<()> {
     if characters > MAX_TEXT {
         Err(limit(format!("it makes a text of more than {} MiB", MAX_TEXT >> 20)))
@@ -108,7 +108,7 @@ pub(super) fn check_length(characters: usize) -> Result<()> {
     }
 }
 
-/// Refuses a list that would be too long, before it is made.
+/// Refuses a list that would be too long, before it is allocated.
 pub(super) fn check_items(items: usize) -> Result<()> {
     if items > MAX_ITEMS { Err(limit(format!("it makes a list of more than {MAX_ITEMS} items"))) } else { Ok(()) }
 }
@@ -117,7 +117,7 @@ pub(super) fn limit(message: impl Into<String>) -> TemplateError {
     TemplateError::Limit(message.into())
 }
 
-/// An error of the template's own making, as Python would raise.
+/// An error in the template, where Python would raise an exception.
 pub(super) fn failed(message: impl Into<String>) -> TemplateError {
     TemplateError::Failed { line: None, message: message.into() }
 }

@@ -9,7 +9,7 @@ use super::interpreter::{Interpreter, Scope};
 use super::value::{Dict, List, Loop, Value};
 use super::{functions, lookup, methods};
 
-/// What something is called with.
+/// The arguments of a call.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Arguments {
     pub(super) positional: Vec<Value>,
@@ -21,7 +21,7 @@ impl Arguments {
         Arguments { positional, named: Vec::new() }
     }
 
-    /// The arguments of a function with these parameters.
+    /// Matches the arguments to a function's parameters.
     pub(super) fn take<const N: usize>(self, function: &str, parameters: [&str; N]) -> Result<[Option<Value>; N]> {
         let mut taken = [const { None }; N];
         if self.positional.len() > N {
@@ -68,7 +68,7 @@ impl<'a> Interpreter<'a> {
         Ok(taken)
     }
 
-    /// Calls what the expression names. `caller` is the body of a `{% call %}`.
+    /// Evaluates a call expression. `caller` is the body of a `{% call %}`.
     pub(super) fn call_with(&mut self, call: &'a Spanned<Call<'a>>, caller: Option<Value>) -> Result<Value> {
         if let Expr::GetAttr(attribute) = &call.expr
             && matches!(&attribute.expr, Expr::Var(name) if name.id == "self")
@@ -78,7 +78,7 @@ impl<'a> Interpreter<'a> {
             let body = |this: &mut Self| this.scoped(scope, |this| this.statements(&block.body).map(drop));
             return self.calling(|this| this.captured(body)).map(Value::Text);
         }
-        // Methods are found without making a value of them.
+        // Calls methods directly, without creating a bound method.
         let function = match &call.expr {
             Expr::GetAttr(attribute) => {
                 let of = self.expression(&attribute.expr)?;
@@ -117,7 +117,7 @@ impl<'a> Interpreter<'a> {
     /// `loop(items)` in a recursive loop.
     fn call_loop(&mut self, this: &Rc<Loop>, arguments: Arguments) -> Result<Value> {
         let [items] = arguments.take("loop", ["iterable"])?;
-        let items = items.ok_or_else(|| failed("loop needs what to loop over"))?;
+        let items = items.ok_or_else(|| failed("loop needs something to loop over"))?;
         let running = this.recursive.and_then(|at| self.loops.get(at).cloned());
         let (node, scope) =
             running.ok_or_else(|| failed("The loop must have the 'recursive' marker to be called recursively."))?;

@@ -1,4 +1,4 @@
-//! The expressions.
+//! Evaluates expressions.
 
 use minijinja::machinery::ast::{BinOpKind, CompareOpKind, Const, Expr, UnaryOpKind};
 use minijinja::value::ValueKind;
@@ -116,7 +116,7 @@ impl<'a> Interpreter<'a> {
         }
     }
 
-    /// Applies the filters of a block or a `set` to its text.
+    /// Applies the filters of a filter block or a block `set` to its text.
     pub(super) fn filter_chain(&mut self, filter: &'a Expr<'a>, text: Value) -> Result<Value> {
         let Expr::Filter(s) = filter else { return Ok(text) };
         let value = match &s.expr {
@@ -142,7 +142,7 @@ fn constant(constant: &Const) -> Result<Value> {
     })
 }
 
-/// `left op right` for the operators that can be chained.
+/// `left op right` for comparison operators.
 pub(super) fn compare(op: CompareOpKind, left: &Value, right: &Value) -> Result<bool> {
     let ordered = |sign| operators::order(sign, left, right);
     match op {

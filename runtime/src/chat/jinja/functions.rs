@@ -1,4 +1,4 @@
-//! The functions that templates find: Jinja's, and the two that Hugging Face adds.
+//! Global functions: Jinja's, and the two that Hugging Face adds.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -10,7 +10,7 @@ use super::units::Text;
 use super::value::{Cycler, Dict, Namespace, Value, range_len};
 use crate::chat::TemplateError;
 
-/// The longest `range` that Jinja's sandbox makes.
+/// Longest `range` in Jinja's sandbox.
 const MAX_RANGE: usize = 100_000;
 
 const NAMES: [&str; 7] = ["range", "dict", "namespace", "cycler", "joiner", "raise_exception", "strftime_now"];
@@ -110,7 +110,7 @@ fn dict(arguments: Arguments) -> Result<Dict> {
 
 /// Python's `datetime.now().strftime(format)`.
 fn strftime(format: &str, now: Option<jiff::civil::DateTime>) -> Result<Value> {
-    // A format may ask for padding; the largest number in it decides how much is made.
+    // A padding width in the format could make the result arbitrarily long.
     if format.split(|c: char| !c.is_ascii_digit()).any(|digits| digits.trim_start_matches('0').len() > 3) {
         return Err(failed("strftime_now: a width above 999"));
     }

@@ -1,4 +1,4 @@
-//! What a running template knows: its scopes, macros and loops, and the text written so far.
+//! The state of a running template: scopes, macros, loops, and the output so far.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -13,12 +13,12 @@ use super::json::from_json;
 use super::units::{Out, Text};
 use super::value::{Dict, Value};
 
-/// Statements and expressions inside of each other, calls included; each takes below 4 KiB of stack.
+/// Deepest nesting of statements and expressions, calls included; each level takes less than 4 KiB of stack.
 const MAX_DEPTH: usize = if cfg!(fuzzing) { 4_000 } else { 12_000 };
-/// Calls of macros inside of each other.
+/// Deepest nesting of macro calls.
 const MAX_CALLS: usize = 200;
 
-/// Variables of a block, and where to look for the others.
+/// Variables of a block, and its enclosing scope.
 #[derive(Debug, Default)]
 pub(super) struct Scope<'a> {
     variables: RefCell<Vec<(&'a str, Value)>>,
@@ -50,34 +50,34 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// A macro with the scope that it was defined in.
+/// A macro with its defining scope.
 #[derive(Clone)]
 pub(super) struct Defined<'a> {
     pub(super) node: &'a Spanned<Macro<'a>>,
-    /// Weak, since the scope holds the macro. A macro that outlives its scope sees the outermost one.
+    /// Weak, since the scope owns the macro. A macro that outlives its scope sees the root scope.
     pub(super) scope: Weak<Scope<'a>>,
     pub(super) takes_varargs: bool,
     pub(super) takes_kwargs: bool,
     pub(super) takes_caller: bool,
 }
 
-/// Roles that templates write between the brackets of a control token, as in `'<|' + message.role + '|>'`.
+/// Roles that templates splice into a control token, as in `'<|' + message.role + '|>'`.
 const ROLES: [&str; 9] =
     ["system", "developer", "user", "assistant", "tool", "function", "ipython", "model", "environment"];
 
-/// A variable as a value. Of the messages, known roles count as the template's own words.
+/// Converts a variable. In `messages`, known roles are trusted as if the template had written them.
 fn variable_value(variable: &Variable) -> Result<Value> {
     let serde_json::Value::Array(messages) = &variable.value else {
-        return from_json(&variable.value, variable.written);
+        return from_json(&variable.value, variable.untrusted);
     };
     if variable.name != "messages" {
-        return from_json(&variable.value, variable.written);
+        return from_json(&variable.value, variable.untrusted);
     }
     let message = |message: &serde_json::Value| {
-        let Some(object) = message.as_object() else { return from_json(message, variable.written) };
+        let Some(object) = message.as_object() else { return from_json(message, variable.untrusted) };
         let pair = |(key, value): (&String, &serde_json::Value)| {
             let known = key == "role" && value.as_str().is_some_and(|role| ROLES.contains(&role));
-            Ok((Value::text(key)?, from_json(value, variable.written && !known)?))
+            Ok((Value::text(key)?, from_json(value, variable.untrusted && !known)?))
         };
         Dict::new(object.iter().map(pair).collect::<Result<_>>()?).map(Value::Dict)
     };
@@ -90,7 +90,7 @@ pub(super) struct Interpreter<'a> {
     pub(super) scope: Rc<Scope<'a>>,
     pub(super) root: Rc<Scope<'a>>,
     pub(super) macros: Vec<Defined<'a>>,
-    /// Recursive loops that are running.
+    /// Active recursive loops.
     pub(super) loops: Vec<(&'a Spanned<ForLoop<'a>>, Rc<Scope<'a>>)>,
     pub(super) blocks: HashMap<&'a str, &'a Spanned<Block<'a>>>,
     pub(super) now: Option<jiff::civil::DateTime>,
@@ -101,7 +101,7 @@ pub(super) struct Interpreter<'a> {
 }
 
 impl<'a> Interpreter<'a> {
-    /// Renders a tree to units.
+    /// Renders a syntax tree to units.
     pub(super) fn run(
         tree: &'a Stmt<'a>,
         variables: &'a [Variable],
@@ -138,7 +138,7 @@ impl<'a> Interpreter<'a> {
         }
     }
 
-    /// The value of a name: a variable, or a function of the renderer.
+    /// Looks up a name: a variable, or else a global function.
     pub(super) fn look_up(&self, name: &str) -> Value {
         if let Some(value) = self.scope.get(name) {
             return value;
@@ -149,7 +149,7 @@ impl<'a> Interpreter<'a> {
         }
     }
 
-    /// Runs something one level deeper.
+    /// Runs `work` one nesting level deeper.
     pub(super) fn deeper<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         if self.depth >= MAX_DEPTH {
             return Err(limit("it calls itself without end"));
@@ -171,7 +171,7 @@ impl<'a> Interpreter<'a> {
         result
     }
 
-    /// Runs something with another scope.
+    /// Runs `work` in another scope.
     pub(super) fn scoped<T>(&mut self, scope: Rc<Scope<'a>>, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         let outer = std::mem::replace(&mut self.scope, scope);
         let result = work(self);
@@ -179,7 +179,7 @@ impl<'a> Interpreter<'a> {
         result
     }
 
-    /// Runs something, and gives what it wrote as a text.
+    /// Runs `work`, and returns its output as a text.
     pub(super) fn captured(&mut self, work: impl FnOnce(&mut Self) -> Result<()>) -> Result<Text> {
         let outer = std::mem::take(&mut self.out);
         let result = work(self);

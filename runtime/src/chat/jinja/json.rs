@@ -1,4 +1,4 @@
-//! Python's `json.dumps`, as templates see it: its spacing, its escapes, its spelling of floats.
+//! Python's `json.dumps`, with its spacing, escapes and float format.
 
 use super::budget::{Result, failed, spend};
 use super::call::Arguments;
@@ -6,13 +6,13 @@ use super::print::{float_repr, to_text};
 use super::units::{Out, Text, plain};
 use super::value::{Dict, Value};
 
-/// The widest indent of one level.
+/// Largest indent per level.
 const MAX_INDENT: i128 = 64;
 
 /// The arguments of `json.dumps` that `tojson` passes on.
 struct Format {
     ensure_ascii: bool,
-    /// What one level is indented by; `None` writes everything in one line.
+    /// Indent per level; `None` writes everything on one line.
     indent: Option<Vec<u32>>,
     item_separator: Text,
     key_separator: Text,
@@ -115,7 +115,7 @@ fn members(dict: &Dict, format: &Format) -> Result<Vec<(Text, Value)>> {
     members.into_iter().map(|(key, value)| Ok((name(&key)?, value))).collect()
 }
 
-/// What stands before an item.
+/// Writes the separator and line break before an item.
 fn begin(i: usize, format: &Format, depth: usize, out: &mut Out) -> Result<()> {
     if i > 0 {
         out.extend(format.item_separator.units())?;
@@ -155,10 +155,10 @@ fn write_text(text: &Text, ensure_ascii: bool, out: &mut Out) -> Result<()> {
     out.str("\"")
 }
 
-/// The request's JSON as a template's values. `written`: somebody else wrote it, not the template.
-pub(super) fn from_json(value: &serde_json::Value, written: bool) -> Result<Value> {
+/// Converts JSON from a request; `untrusted` marks its text.
+pub(super) fn from_json(value: &serde_json::Value, untrusted: bool) -> Result<Value> {
     spend(1)?;
-    let text = |text: &str| if written { Text::written(text) } else { Text::of(text) };
+    let text = |text: &str| if untrusted { Text::untrusted(text) } else { Text::of(text) };
     match value {
         serde_json::Value::Null => Ok(Value::None),
         serde_json::Value::Bool(value) => Ok(Value::Bool(*value)),
@@ -166,14 +166,14 @@ pub(super) fn from_json(value: &serde_json::Value, written: bool) -> Result<Valu
             (Some(value), ..) => Ok(Value::Int(value.into())),
             (_, Some(value), _) => Ok(Value::Int(value.into())),
             (.., Some(value)) => Ok(Value::Float(value)),
-            _ => Err(failed("a number that is none")),
+            _ => Err(failed("a number out of range")),
         },
         serde_json::Value::String(value) => text(value).map(Value::Text),
         serde_json::Value::Array(items) => {
-            Value::list(items.iter().map(|item| from_json(item, written)).collect::<Result<_>>()?)
+            Value::list(items.iter().map(|item| from_json(item, untrusted)).collect::<Result<_>>()?)
         }
         serde_json::Value::Object(map) => {
-            let pairs = map.iter().map(|(key, value)| Ok((Value::Text(text(key)?), from_json(value, written)?)));
+            let pairs = map.iter().map(|(key, value)| Ok((Value::Text(text(key)?), from_json(value, untrusted)?)));
             Dict::new(pairs.collect::<Result<_>>()?).map(Value::Dict)
         }
     }

@@ -67,7 +67,7 @@ fn own_attribute(value: &Value, name: &str) -> Result<Option<Value>> {
     match value {
         Value::Namespace(space) => space.get(&Text::of(name)?),
         Value::Loop(this) => Ok(loop_attribute(this, name)),
-        // What `groupby` gives.
+        // A result of `groupby`.
         Value::Tuple(pair) if pair.len() == 2 => Ok(match name {
             "grouper" => Some(pair.items()[0].clone()),
             "list" => Some(pair.items()[1].clone()),
@@ -103,12 +103,12 @@ fn loop_attribute(this: &Loop, name: &str) -> Option<Value> {
     })
 }
 
-/// What filters take as an attribute: `'a.b.0'`, or an index.
+/// Resolves a filter's `attribute` argument: a path such as `'a.b.0'`, or an index.
 pub(super) fn path(value: &Value, path: &Value) -> Result<Value> {
     path_or(value, path, None)
 }
 
-/// The same with a default for each step that leads to nothing.
+/// As [`path`], with a default for each step that is undefined.
 pub(super) fn path_or(value: &Value, path: &Value, default: Option<&Value>) -> Result<Value> {
     let mut value = value.clone();
     let mut step = |key: &Value| -> Result<()> {

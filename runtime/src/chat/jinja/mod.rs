@@ -1,10 +1,10 @@
-//! Jinja as Python runs it: `minijinja` parses, and this walks the tree.
+//! Jinja with Python's semantics: `minijinja` parses, and this module interprets the syntax tree.
 //!
-//! Why not its machine: a chat template comes with a model file and must be held to bounds inside of every built-in; it
-//! must print what Python prints; and each character of the result must be known to be the template's or somebody else's.
-//! All three are properties of values, so the values are ours: `units` (text with marks), `value`, `budget`.
+//! Why not minijinja's VM: a chat template comes with a model file, so every built-in must be bounded; its output must
+//! match Python's; and for each output character we must know whether the template or its input wrote it. All three are
+//! properties of values, so the values are ours: `units` (text with provenance marks), `value`, `budget`.
 //!
-//! No I/O: other templates cannot be loaded, and the only outside thing is the time that the caller gives.
+//! No I/O: other templates cannot be loaded, and the only external input is the time that the caller passes in.
 
 mod budget;
 mod call;
@@ -30,30 +30,30 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use budget::{Result, failed};
-use units::{WRITTEN, plain};
+use units::{UNTRUSTED, plain};
 
 pub(super) use tree::check;
 
-/// Address space for a rendering's stack; only what is used becomes memory.
+/// Address space for a rendering's stack; only touched pages use memory.
 const STACK_BYTES: usize = 64 << 20;
-/// How often a rendering's client is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often a rendering is checked for cancellation.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A variable of a template.
 pub(super) struct Variable {
     pub(super) name: String,
     pub(super) value: serde_json::Value,
-    /// Somebody outside of the template wrote it; what its texts spell is no control token.
-    pub(super) written: bool,
+    /// It comes from outside the template: its text must not become control tokens.
+    pub(super) untrusted: bool,
 }
 
-/// Text with where it came from: the template, or what it was given.
+/// A stretch of output with one provenance: the template's text, or untrusted input.
 pub(super) struct Run {
     pub(super) text: String,
-    pub(super) written: bool,
+    pub(super) untrusted: bool,
 }
 
-/// Renders a source with the given variables. `cancelled` is asked now and then, and ends it.
+/// Renders a source with the given variables. Polls `cancelled`, which ends the rendering.
 pub(super) fn render(
     source: &str,
     variables: Vec<Variable>,
@@ -67,8 +67,8 @@ pub(super) fn render(
     })
 }
 
-/// Runs a rendering with a budget of its own, on a stack of its own: parser and interpreter recurse as deep as the
-/// template nests, whatever stack the caller has. A panic inside becomes an error.
+/// Runs a rendering with its own budget, on its own stack: parser and interpreter recurse as deeply as the template
+/// nests, which the caller's stack may not hold. A panic becomes an error.
 fn on_own_stack<T: Send>(cancelled: &mut dyn FnMut() -> bool, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let stop = Arc::new(AtomicBool::new(false));
     let (done, finished) = mpsc::channel::<()>();
@@ -76,27 +76,27 @@ fn on_own_stack<T: Send>(cancelled: &mut dyn FnMut() -> bool, work: impl FnOnce(
         let flag = Arc::clone(&stop);
         let thread = std::thread::Builder::new().name("template".into()).stack_size(STACK_BYTES);
         let thread = thread.spawn_scoped(scope, move || {
-            // Dropped at the end, also of a panic: that is what the other side waits for.
+            // Dropped at the end, even by a panic; disconnecting the channel wakes the waiting side.
             let _done = done;
             budget::begin(flag);
             work()
         });
-        let thread = thread.map_err(|error| failed(format!("no thread could be started for it: {error}")))?;
-        while let Err(mpsc::RecvTimeoutError::Timeout) = finished.recv_timeout(LOOK_EVERY) {
+        let thread = thread.map_err(|error| failed(format!("no thread can be started for it: {error}")))?;
+        while let Err(mpsc::RecvTimeoutError::Timeout) = finished.recv_timeout(POLL_INTERVAL) {
             if cancelled() {
                 stop.store(true, Ordering::Relaxed);
             }
         }
-        thread.join().unwrap_or_else(|_| Err(failed("the template engine gave up on it")))
+        thread.join().unwrap_or_else(|_| Err(failed("the template engine crashed")))
     })
 }
 
-/// Cuts a rendering where it goes from the template to somebody else's words, or back.
+/// Splits a rendering where the provenance changes.
 fn runs(units: &[u32]) -> Vec<Run> {
-    let same_source = |a: &u32, b: &u32| (a & WRITTEN) == (b & WRITTEN);
+    let same_source = |a: &u32, b: &u32| (a & UNTRUSTED) == (b & UNTRUSTED);
     let run = |units: &[u32]| Run {
         text: units.iter().map(|unit| plain(*unit)).collect(),
-        written: units.first().is_some_and(|unit| unit & WRITTEN != 0),
+        untrusted: units.first().is_some_and(|unit| unit & UNTRUSTED != 0),
     };
     units.chunk_by(same_source).map(run).collect()
 }

@@ -62,7 +62,7 @@ fn equal_items(a: &List, b: &List) -> Result<bool> {
     Ok(true)
 }
 
-/// Where `item` is in `items`.
+/// Index of `item` in `items`.
 pub(super) fn position(items: &[Value], item: &Value) -> Result<Option<usize>> {
     for (at, other) in items.iter().enumerate() {
         if equal(other, item)? {
@@ -72,7 +72,7 @@ pub(super) fn position(items: &[Value], item: &Value) -> Result<Option<usize>> {
     Ok(None)
 }
 
-/// The order of two values; values without one are an error. `None`: one of them is NaN.
+/// Orders two values; an error if they are not comparable, `None` if one is NaN.
 pub(super) fn order(sign: &str, left: &Value, right: &Value) -> Result<Option<Ordering>> {
     spend(1)?;
     match (left, right) {
@@ -190,7 +190,7 @@ pub(super) fn floor_divide(left: &Value, right: &Value) -> Result<Value> {
     }
 }
 
-/// What Euclid's quotient is above the floor: nothing, or 1 for a negative divisor with a rest.
+/// Difference between the Euclidean quotient and the floor: 1 for a negative divisor with a remainder, else 0.
 fn floor_step(a: i128, b: i128) -> i128 {
     i128::from(b < 0 && a.rem_euclid(b) != 0)
 }
@@ -241,7 +241,7 @@ pub(super) fn negate(value: &Value) -> Result<Value> {
     }
 }
 
-/// Integers beyond 128 bits are an error; Python's have no end.
+/// Integer overflow beyond 128 bits is an error; Python's integers are unbounded.
 fn arithmetic(
     sign: &str,
     left: &Value,
@@ -266,7 +266,7 @@ pub(super) fn concatenate(left: &Value, right: &Value) -> Result<Value> {
     out.text().map(Value::Text)
 }
 
-/// Writes text as HTML, in markupsafe's spelling; what is HTML already stays.
+/// Escapes text for HTML as markupsafe does; Markup is not escaped again.
 pub(super) fn escape(text: &Text, out: &mut Out) -> Result<()> {
     if text.is_safe() {
         return out.extend(text.units());
@@ -321,7 +321,7 @@ fn slice_index(value: &Value) -> Result<Option<i64>> {
     index.map(Some).ok_or_else(|| failed("slice indices must be integers or None"))
 }
 
-/// Where a slice over `len` items begins and ends, by Python's rules (`slice.indices`).
+/// Start and end of a slice over `len` items, by Python's rules (`slice.indices`).
 fn indices(len: usize, start: Option<i64>, stop: Option<i64>, step: i64) -> (i64, i64) {
     let len = len as i64;
     let (lowest, highest) = if step > 0 { (0, len) } else { (-1, len - 1) };
@@ -330,7 +330,7 @@ fn indices(len: usize, start: Option<i64>, stop: Option<i64>, step: i64) -> (i64
     (start.map_or(first, clamp), stop.map_or(end, clamp))
 }
 
-/// The places of a slice over `len` items.
+/// Indices selected by a slice over `len` items.
 fn picks(len: usize, start: Option<i64>, stop: Option<i64>, step: i64) -> impl Iterator<Item = usize> {
     let (start, end) = indices(len, start, stop, step);
     let mut next = Some(start);

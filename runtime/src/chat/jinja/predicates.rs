@@ -1,4 +1,4 @@
-//! Jinja's tests: what stands behind `is`.
+//! Jinja's tests, used as `value is name`.
 
 use std::rc::Rc;
 
@@ -128,7 +128,7 @@ fn comparison(name: &str) -> Option<CompareOpKind> {
     })
 }
 
-/// Python's `is`, as far as it can be told: small values are the same where they are equal.
+/// Approximates Python's `is`: equal scalars and texts count as identical.
 fn is_same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::None, Value::None) => true,

@@ -1,4 +1,4 @@
-//! Python's `str` and `repr`, and how it spells numbers.
+//! Python's `str` and `repr`, and its number format.
 
 use super::budget::{Result, failed, spend};
 use super::operators::escape;
@@ -13,7 +13,7 @@ pub(super) fn float_repr(value: f64) -> String {
     if value.is_infinite() {
         return if value > 0.0 { "inf" } else { "-inf" }.into();
     }
-    // Rust's `{:?}` changes to an exponent at the same bounds, but writes it without sign and padding.
+    // Rust's `{:?}` switches to an exponent at the same bounds, but writes it without a plus sign and padding.
     let text = format!("{value:?}");
     match text.split_once('e') {
         Some((digits, exponent)) if exponent.starts_with('-') => format!("{digits}e-{:0>2}", &exponent[1..]),
@@ -92,7 +92,7 @@ pub(super) fn write_repr(value: &Value, out: &mut Out) -> Result<()> {
             out.str("}>")
         }
         Value::Loop(this) => out.str(&format!("<LoopContext {}/{}>", this.index.get() + 1, this.items.len())),
-        // Python writes an address here, which no template can mean.
+        // Python prints a memory address here, which no template wants.
         other => Err(failed(format!("a {} cannot be printed", other.type_name()))),
     }
 }
@@ -106,7 +106,7 @@ fn write_items(list: &List, open: &str, close: &str, out: &mut Out) -> Result<()
     out.str(close)
 }
 
-/// Single quotes, unless there is one inside and no double one; what cannot be printed as an escape.
+/// Python's `repr(str)`: single quotes, unless the text has single quotes and no double ones; unprintable characters escaped.
 fn repr_text(text: &Text, out: &mut Out) -> Result<()> {
     let has = |quote: char| text.units().iter().any(|unit| plain(*unit) == quote);
     let quote = if has('\'') && !has('"') { '"' } else { '\'' };
@@ -127,7 +127,7 @@ fn repr_text(text: &Text, out: &mut Out) -> Result<()> {
     out.push(quote.into())
 }
 
-/// What `repr` shows as it is, as far as such characters occur: no control, format (Cf), private or separating ones.
+/// Whether `repr` leaves a character unescaped: not control, format (Cf), private-use or separator (an approximation).
 fn is_printable(c: char) -> bool {
     let format = matches!(c, '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{180e}'
         | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'

@@ -1,4 +1,4 @@
-//! The statements.
+//! Executes statements.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -13,7 +13,7 @@ use super::units::{Text, units};
 use super::value::{List, Loop, Value};
 use crate::chat::TemplateError;
 
-/// What follows a statement.
+/// Control flow after a statement.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Flow {
     Next,
@@ -21,7 +21,7 @@ pub(super) enum Flow {
     Break,
 }
 
-/// Names the line where an error came up, unless it was named further inside.
+/// Adds the line to an error, unless an inner node has already set it.
 pub(super) fn at_line(error: TemplateError, at: usize) -> TemplateError {
     match error {
         TemplateError::Failed { line: None, message } => TemplateError::Failed { line: Some(at), message },
@@ -112,13 +112,13 @@ impl<'a> Interpreter<'a> {
             Stmt::Continue(_) => return Ok(Flow::Continue),
             Stmt::Break(_) => return Ok(Flow::Break),
             Stmt::Import(_) | Stmt::FromImport(_) | Stmt::Extends(_) | Stmt::Include(_) => {
-                return Err(failed("there is no other template"));
+                return Err(failed("other templates cannot be loaded"));
             }
         }
         Ok(Flow::Next)
     }
 
-    /// `elif`s are nested in the tree, and walked here.
+    /// Iterates over `elif`s, which are nested in the tree, instead of recursing.
     fn if_condition(&mut self, condition: &'a Spanned<IfCond<'a>>) -> Result<Flow> {
         let mut condition = condition;
         loop {
@@ -137,7 +137,7 @@ impl<'a> Interpreter<'a> {
         self.captured(|this| this.scoped(scope, |this| this.statements(body).map(drop)))
     }
 
-    /// Notes a macro; it is a value from then on.
+    /// Registers a macro and returns it as a value.
     fn define(&mut self, node: &'a Spanned<Macro<'a>>) -> Result<Value> {
         check_items(self.macros.len() * 8)?;
         let reads = |name| mention(&node.body, name);
@@ -151,7 +151,7 @@ impl<'a> Interpreter<'a> {
         Ok(Value::Macro(self.macros.len() - 1))
     }
 
-    /// Gives names their values: one, or as many as a tuple has.
+    /// Assigns to a name or attribute, or unpacks into several.
     pub(super) fn assign(&mut self, target: &'a Expr<'a>, value: Value) -> Result<()> {
         match target {
             Expr::Var(name) => {
@@ -180,7 +180,7 @@ impl<'a> Interpreter<'a> {
         targets.iter().zip(items.items()).try_for_each(|(target, item)| self.assign(target, item.clone()))
     }
 
-    /// Runs a loop over `items`, in a scope inside of `outer`.
+    /// Runs a loop over `items`, in scopes within `outer`.
     pub(super) fn for_loop(
         &mut self,
         node: &'a Spanned<ForLoop<'a>>,

@@ -1,6 +1,6 @@
-//! From a template's source to its syntax tree.
+//! Parses a template's source into its syntax tree.
 //!
-//! Other templates cannot be loaded: there is only this one, and no file is ever opened.
+//! Loading other templates is refused; no file is ever opened.
 
 use minijinja::machinery::ast::{Expr, Stmt};
 use minijinja::machinery::{Token, parse as parse_source, tokenize};
@@ -9,32 +9,32 @@ use minijinja::syntax::SyntaxConfig;
 use super::budget::Result;
 use crate::chat::TemplateError;
 
-/// What errors would call the template; there is only one, so nobody sees it.
+/// Template name for the parser; never shown.
 const NAME: &str = "chat_template";
-/// Words and signs in one tag; the longest known has about 200.
+/// Most tokens in one tag; the longest known has about 200.
 const MAX_TAG_TOKENS: usize = 5000;
-/// `elif`s in a template.
+/// Most `elif`s in a template.
 const MAX_ELIFS: usize = 2000;
 
-/// Parses the source and forgets the result.
+/// Checks the source's syntax.
 pub(in crate::chat) fn check(source: &str) -> Result<()> {
     super::on_own_stack(&mut || false, || parse(source).map(drop))
 }
 
 /// Parses a template.
 pub(super) fn parse(source: &str) -> Result<Stmt<'_>> {
-    // As Hugging Face has them.
+    // Hugging Face's settings.
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
     let syntax = syntax.map_err(|error| wrong(None, error.to_string()))?;
     let from_parser = |error: minijinja::Error| wrong(error.line(), error.detail().unwrap_or("bad escape").to_owned());
     let (mut in_tag, mut elifs) = (0, 0);
-    // The parser recurses over operators and `elif`s without a limit of its own.
+    // The parser's recursion over operators and `elif`s is unbounded.
     for token in tokenize(source, false, syntax.clone()) {
         let (token, span) = token.map_err(from_parser)?;
         in_tag = if matches!(token, Token::BlockEnd | Token::VariableEnd) { 0 } else { in_tag + 1 };
         elifs += usize::from(matches!(token, Token::Ident("elif")));
         if in_tag > MAX_TAG_TOKENS || elifs > MAX_ELIFS {
-            let message = format!("line {} goes beyond what a template may hold", span.start_line);
+            let message = format!("line {} exceeds what a template may contain", span.start_line);
             return Err(wrong(None, message));
         }
     }
@@ -49,13 +49,13 @@ fn wrong(line: Option<usize>, message: String) -> TemplateError {
 
 fn refuse_loading(statement: &Stmt<'_>) -> Result<()> {
     if matches!(statement, Stmt::Import(_) | Stmt::FromImport(_) | Stmt::Extends(_) | Stmt::Include(_)) {
-        let message = "it loads another template (include, import, extends), and there is no other";
+        let message = "it loads another template (include, import, extends), which is not supported";
         return Err(wrong(None, message.into()));
     }
     bodies(statement).into_iter().flatten().try_for_each(refuse_loading)
 }
 
-/// The statements inside of a statement.
+/// The statements nested in a statement.
 pub(super) fn bodies<'t, 'a>(statement: &'t Stmt<'a>) -> [&'t [Stmt<'a>]; 2] {
     match statement {
         Stmt::Template(s) => [&s.children, &[]],
@@ -72,7 +72,7 @@ pub(super) fn bodies<'t, 'a>(statement: &'t Stmt<'a>) -> [&'t [Stmt<'a>]; 2] {
     }
 }
 
-/// The 1-based line where a statement begins.
+/// The 1-based line of a statement.
 pub(super) fn line_of(statement: &Stmt<'_>) -> usize {
     let span = match statement {
         Stmt::Template(s) => s.span(),

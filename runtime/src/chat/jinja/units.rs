@@ -1,21 +1,21 @@
-//! Text as a template sees it: a row of code points, each with a mark that says who wrote it.
+//! Text inside a template: a sequence of code points, each marked with its provenance.
 //!
-//! A unit is a code point, and its highest bit says that somebody outside of the template wrote the character: a
-//! message, a tool, a document. Every operation copies units, so the mark follows a character wherever a template
-//! carries it, and no comparison sees it. What the template writes itself has no mark, and only that may become a control
-//! token. Fixed width also makes indices what Python's are.
+//! A unit is a code point whose highest bit is set if the character comes from outside the template: from a message, a
+//! tool, a document. Every operation copies units, so the mark follows a character wherever a template moves it;
+//! comparisons ignore it. The template's own text is unmarked, and only unmarked text may become a control token. The
+//! fixed width also makes indices match Python's.
 
 use std::cmp::Ordering;
 use std::rc::Rc;
 
 use super::budget::{Held, Result, check_length, spend};
 
-/// The mark of a character that the template did not write.
-pub(super) const WRITTEN: u32 = 1 << 31;
+/// Mark of a character from outside the template.
+pub(super) const UNTRUSTED: u32 = 1 << 31;
 
 /// A code point without its mark.
 pub(super) fn plain(unit: u32) -> char {
-    char::from_u32(unit & !WRITTEN).unwrap_or(char::REPLACEMENT_CHARACTER)
+    char::from_u32(unit & !UNTRUSTED).unwrap_or(char::REPLACEMENT_CHARACTER)
 }
 
 /// Units of a template's own text.
@@ -30,7 +30,7 @@ pub(super) struct Text(Rc<Inner>);
 #[derive(Debug)]
 struct Inner {
     units: Box<[u32]>,
-    /// Markup, in Jinja's sense: it is HTML already.
+    /// Jinja's Markup: HTML that needs no escaping.
     safe: bool,
     _held: Held,
 }
@@ -43,17 +43,17 @@ impl Text {
         Ok(Text(Rc::new(Inner { units: units.into_boxed_slice(), safe: false, _held: held })))
     }
 
-    /// A text of the template, or of the renderer.
+    /// Text from the template or the renderer.
     pub(super) fn of(text: &str) -> Result<Text> {
         Text::new(units(text))
     }
 
-    /// A text that came from outside.
-    pub(super) fn written(text: &str) -> Result<Text> {
-        Text::new(text.chars().map(|c| u32::from(c) | WRITTEN).collect())
+    /// Text from outside the template.
+    pub(super) fn untrusted(text: &str) -> Result<Text> {
+        Text::new(text.chars().map(|c| u32::from(c) | UNTRUSTED).collect())
     }
 
-    /// The same as HTML that needs no escaping.
+    /// The same text, marked as Markup or not.
     pub(super) fn into_safe(self, safe: bool) -> Result<Text> {
         if self.0.safe == safe {
             return Ok(self);
@@ -94,7 +94,7 @@ pub(super) fn string(units: &[u32]) -> String {
     units.iter().map(|unit| plain(*unit)).collect()
 }
 
-/// Text that is being put together; it is held from its first unit on.
+/// A text under construction; its memory counts from the first unit on.
 #[derive(Debug, Default)]
 pub(super) struct Out {
     units: Vec<u32>,
@@ -118,17 +118,17 @@ impl Out {
         Ok(())
     }
 
-    /// Adds words of the renderer: digits, brackets, escapes.
+    /// Adds unmarked text from the renderer: digits, brackets, escapes.
     pub(super) fn str(&mut self, text: &str) -> Result<()> {
         self.str_as(text, 0)
     }
 
-    /// The same with the mark of the unit that they stand for.
+    /// Adds text with the mark of the unit it replaces.
     pub(super) fn str_as(&mut self, text: &str, unit: u32) -> Result<()> {
-        text.chars().try_for_each(|c| self.push(u32::from(c) | (unit & WRITTEN)))
+        text.chars().try_for_each(|c| self.push(u32::from(c) | (unit & UNTRUSTED)))
     }
 
-    /// One unit, many times.
+    /// Adds `units` so many times.
     pub(super) fn repeat(&mut self, units: &[u32], times: usize) -> Result<()> {
         check_length(units.len().saturating_mul(times).saturating_add(self.units.len()))?;
         (0..times).try_for_each(|_| self.extend(units))
@@ -146,7 +146,7 @@ impl Out {
 }
 
 pub(super) fn same(a: u32, b: u32) -> bool {
-    (a ^ b) & !WRITTEN == 0
+    (a ^ b) & !UNTRUSTED == 0
 }
 
 pub(super) fn equal(a: &[u32], b: &[u32]) -> Result<bool> {
@@ -159,7 +159,7 @@ pub(super) fn equal(a: &[u32], b: &[u32]) -> Result<bool> {
 
 pub(super) fn compare(a: &[u32], b: &[u32]) -> Result<Ordering> {
     spend(a.len().min(b.len()))?;
-    Ok(a.iter().map(|unit| unit & !WRITTEN).cmp(b.iter().map(|unit| unit & !WRITTEN)))
+    Ok(a.iter().map(|unit| unit & !UNTRUSTED).cmp(b.iter().map(|unit| unit & !UNTRUSTED)))
 }
 
 pub(super) fn starts_with(text: &[u32], part: &[u32]) -> Result<bool> {
@@ -170,7 +170,7 @@ pub(super) fn ends_with(text: &[u32], part: &[u32]) -> Result<bool> {
     Ok(text.len() >= part.len() && equal(&text[text.len() - part.len()..], part)?)
 }
 
-/// Where `part` first begins in `text`, at `from` or behind.
+/// Index of the first `part` in `text` at or after `from`.
 pub(super) fn find(text: &[u32], part: &[u32], from: usize) -> Result<Option<usize>> {
     let Some(last) = text.len().checked_sub(part.len()) else { return Ok(None) };
     let mut walked = 0;
@@ -189,7 +189,7 @@ pub(super) fn find(text: &[u32], part: &[u32], from: usize) -> Result<Option<usi
     Ok(None)
 }
 
-/// Where `part` last begins in `text`.
+/// Index of the last `part` in `text`.
 pub(super) fn find_last(text: &[u32], part: &[u32]) -> Result<Option<usize>> {
     let Some(last) = text.len().checked_sub(part.len()) else { return Ok(None) };
     let mut walked = 0;
@@ -206,7 +206,7 @@ pub(super) fn find_last(text: &[u32], part: &[u32]) -> Result<Option<usize>> {
     Ok(None)
 }
 
-/// Places of `part` that do not overlap, `most` of them.
+/// Indices of up to `most` non-overlapping occurrences of `part`.
 pub(super) fn places(text: &[u32], part: &[u32], most: usize) -> Result<Vec<usize>> {
     let (mut places, mut at) = (Vec::new(), 0);
     while places.len() < most
@@ -225,7 +225,7 @@ pub(super) fn is_space(unit: u32) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
 
-/// Without what `drop` takes, on the sides asked for.
+/// Strips units that match `drop` from the given sides.
 pub(super) fn strip(text: &[u32], left: bool, right: bool, drop: impl Fn(u32) -> bool) -> Result<&[u32]> {
     spend(text.len())?;
     let start = if left { text.iter().position(|unit| !drop(*unit)).unwrap_or(text.len()) } else { 0 };
@@ -233,11 +233,11 @@ pub(super) fn strip(text: &[u32], left: bool, right: bool, drop: impl Fn(u32) ->
     Ok(&text[start.min(end)..end])
 }
 
-/// Changes each character, which may become several; the mark stays.
+/// Maps each character to any number of characters, which keep its mark.
 pub(super) fn map_chars<I: Iterator<Item = char>>(text: &[u32], change: impl Fn(char) -> I) -> Result<Text> {
     let mut out = Vec::with_capacity(text.len());
     for unit in text {
-        out.extend(change(plain(*unit)).map(|c| u32::from(c) | (unit & WRITTEN)));
+        out.extend(change(plain(*unit)).map(|c| u32::from(c) | (unit & UNTRUSTED)));
     }
     Text::new(out)
 }

@@ -1,7 +1,7 @@
-//! The values of a template: Python's, as far as templates can make them.
+//! Template values: the Python types that templates can create.
 //!
-//! Values are immutable, but for namespaces, loops and streams. Lists know how deep they nest and whether a namespace is
-//! inside, so that nothing can contain itself and everything that recurses over values ends.
+//! Values are immutable except for namespaces, loops and streams. Lists track their nesting depth and whether they contain
+//! a namespace, so that no value can contain itself and recursion over values terminates.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
@@ -10,11 +10,11 @@ use std::rc::Rc;
 
 use super::budget::{Held, MAX_NESTING, Result, check_items, failed, limit, spend};
 use super::operators::equal;
-use super::units::{self, Text, WRITTEN};
+use super::units::{self, Text, UNTRUSTED};
 
 #[derive(Clone, Debug)]
 pub(super) enum Value {
-    /// With what was looked for, for the message when it is used.
+    /// With a description for the error message if it is used.
     Undefined(Rc<str>),
     None,
     Bool(bool),
@@ -24,17 +24,17 @@ pub(super) enum Value {
     List(List),
     Tuple(List),
     Dict(Dict),
-    /// `dict.keys()` and its like: they print and count, but have no index.
+    /// `dict.keys()` and the like: printable and sized, but not indexable.
     View(&'static str, List),
     Range(i64, i64, i64),
-    /// A generator: it gives its items once.
+    /// A generator: yields its items once.
     Stream(Rc<Stream>),
     Namespace(Rc<Namespace>),
-    /// A macro, by its place in the interpreter.
+    /// A macro, by its index in the interpreter.
     Macro(usize),
-    /// A function of the renderer.
+    /// A global function.
     Function(&'static str),
-    /// A method, with what it is a method of.
+    /// A bound method.
     Method(Rc<Value>, &'static str),
     Loop(Rc<Loop>),
     Cycler(Rc<Cycler>),
@@ -52,11 +52,11 @@ struct Items {
     _held: Held,
 }
 
-/// What must be known of a value's inside.
+/// Facts about a value's contents.
 #[derive(Clone, Copy, Debug, Default)]
 struct Shape {
     depth: u16,
-    /// A namespace or a loop is inside.
+    /// Contains a namespace or a loop.
     loose: bool,
 }
 
@@ -97,24 +97,24 @@ impl List {
     }
 }
 
-/// A dictionary in the order of its making.
+/// A dictionary in insertion order.
 #[derive(Clone, Debug)]
 pub(super) struct Dict(Rc<Entries>);
 
 #[derive(Debug)]
 struct Entries {
     entries: Vec<(Value, Value)>,
-    /// Places by hash, for dictionaries that are too large to walk.
+    /// Indices by hash, for dictionaries larger than `SMALL`.
     index: OnceCell<(RandomState, HashMap<u64, Vec<u32>>)>,
     shape: Shape,
     _held: Held,
 }
 
-/// Dictionaries of so many entries are walked.
+/// Dictionaries up to this size are searched linearly.
 const SMALL: usize = 8;
 
 impl Dict {
-    /// Of two entries with one key the second gives the value, as in Python.
+    /// For duplicate keys the last value wins, as in Python.
     pub(super) fn new(pairs: Vec<(Value, Value)>) -> Result<Dict> {
         check_items(pairs.len())?;
         spend(pairs.len() * 4)?;
@@ -158,7 +158,7 @@ impl Dict {
         self.0.entries.len()
     }
 
-    /// The value of a key. A key that has no hash is an error.
+    /// The value of a key; an unhashable key is an error.
     pub(super) fn get(&self, key: &Value) -> Result<Option<&Value>> {
         if let Some((state, index)) = self.0.index.get() {
             for place in index.get(&hash(state, key)?).into_iter().flatten() {
@@ -178,7 +178,7 @@ impl Dict {
         Ok(None)
     }
 
-    /// The value of a name.
+    /// The value of a string key.
     pub(super) fn get_name(&self, name: &str) -> Result<Option<&Value>> {
         if self.0.index.get().is_some() {
             return self.get(&Value::Text(Text::of(name)?));
@@ -212,7 +212,7 @@ fn hash_into(key: &Value, hasher: &mut impl Hasher) -> Result<()> {
     match key {
         Value::Text(text) => {
             spend(text.len())?;
-            text.units().iter().for_each(|unit| (unit & !WRITTEN).hash(hasher));
+            text.units().iter().for_each(|unit| (unit & !UNTRUSTED).hash(hasher));
         }
         Value::Bool(value) => i128::from(*value).hash(hasher),
         Value::Int(value) => value.hash(hasher),
@@ -224,14 +224,14 @@ fn hash_into(key: &Value, hasher: &mut impl Hasher) -> Result<()> {
     Ok(())
 }
 
-/// Items that are given once.
+/// Items that can be taken once.
 #[derive(Debug)]
 pub(super) struct Stream {
     items: RefCell<Option<List>>,
     shape: Shape,
 }
 
-/// Jinja's `namespace`: the one thing that a template can change.
+/// Jinja's `namespace`: the only mutable object.
 #[derive(Debug, Default)]
 pub(super) struct Namespace(pub(super) RefCell<Vec<(Text, Value)>>);
 
@@ -268,9 +268,9 @@ pub(super) struct Loop {
     pub(super) items: List,
     pub(super) index: Cell<usize>,
     pub(super) depth: usize,
-    /// What `loop(…)` runs again: a place in the interpreter.
+    /// Index of the loop that `loop(…)` recurses into.
     pub(super) recursive: Option<usize>,
-    /// What `changed` saw last.
+    /// Last arguments of `loop.changed`.
     pub(super) seen: RefCell<Option<List>>,
 }
 
@@ -334,7 +334,7 @@ impl Value {
         }
     }
 
-    /// A number without a fraction, or a truth value.
+    /// The value of an int or a bool.
     pub(super) fn as_int(&self) -> Option<i128> {
         match self {
             Value::Int(value) => Some(*value),
@@ -365,7 +365,7 @@ impl Value {
         }
     }
 
-    /// Python's `len(value)`, where it has one.
+    /// Python's `len(value)`, if defined.
     pub(super) fn len(&self) -> Option<usize> {
         match self {
             Value::Undefined(_) => Some(0),
@@ -378,7 +378,7 @@ impl Value {
         }
     }
 
-    /// The items, as `for` walks them. A stream gives them once.
+    /// The items, as `for` iterates over them. A stream yields them once.
     pub(super) fn items(&self) -> Result<List> {
         match self {
             Value::List(list) | Value::Tuple(list) | Value::View(_, list) => Ok(list.clone()),
@@ -414,7 +414,7 @@ impl Value {
         )
     }
 
-    /// What Python calls the value's type.
+    /// Python's name of the value's type.
     pub(super) fn type_name(&self) -> &'static str {
         match self {
             Value::Undefined(_) => "Undefined",

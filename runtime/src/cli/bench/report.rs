@@ -1,4 +1,4 @@
-//! What `bench` says of a model: a row of a markdown table, or JSON.
+//! The results of `bench` for one model: a row of a markdown table, or JSON.
 
 use std::collections::HashMap;
 
@@ -27,7 +27,7 @@ pub(super) struct Report {
     parameters: u64,
     weights_bytes: u64,
     memory: MemoryUse,
-    /// What was foretold of weights, KV cache and activations.
+    /// Predicted size of weights, KV cache and activations together.
     predicted_bytes: Option<u64>,
     cache: CacheTypes,
     threads: usize,
@@ -66,7 +66,7 @@ impl Report {
         self.weights_bytes + self.memory.state_bytes + self.memory.scratch_bytes
     }
 
-    /// An object a line for each test, with what it was measured on.
+    /// One JSON object per line and test, with the model, threads and kernels it ran on.
     pub(super) fn print_tests(&self) -> Result<(), Failure> {
         for test in &self.tests {
             let mut line = json!({
@@ -108,10 +108,10 @@ fn file_name(source: &ModelSource) -> String {
     shown_on_one_line(&name).into_owned()
 }
 
-/// What the file calls its type; where it does not say, the type that most of its bytes are in.
+/// The type named in the metadata, or else the type with the most bytes.
 fn type_name(gguf: &Gguf) -> String {
-    let said = gguf.metadata.get_u32("general.file_type").ok().flatten();
-    if let Some(ty) = said.and_then(FileType::from_id) {
+    let declared = gguf.metadata.get_u32("general.file_type").ok().flatten();
+    if let Some(ty) = declared.and_then(FileType::from_id) {
         return ty.name().to_owned();
     }
     let mut bytes: HashMap<TensorType, u64> = HashMap::new();
@@ -121,10 +121,10 @@ fn type_name(gguf: &Gguf) -> String {
     bytes.into_iter().max_by_key(|&(ty, bytes)| (bytes, ty)).map_or_else(String::new, |(ty, _)| ty.to_string())
 }
 
-/// A column's head, its width, and what stands in it for one model.
+/// (column heading, width in characters, one model's value)
 type Cell = (String, usize, String);
 
-/// Prints rows as they come; columns are as wide as what can be known before.
+/// Prints rows as results arrive, so column widths are fixed up front.
 pub(super) struct Table {
     name_width: usize,
 }
@@ -146,11 +146,11 @@ impl Table {
         outln!("| {:<width$} | {} |", report.name, joined(&|(_, width, text)| format!("{text:>width$}")))
     }
 
-    /// What the columns mean, where it is not plain.
+    /// Explains the columns whose headings do not.
     pub(super) fn print_note(&self, reports: &[Report]) -> Result<(), Failure> {
         let Some(last) = reports.last() else { return Ok(()) };
         outln!(
-            "\nmemory: weights, KV cache and scratch of the tests, and what was predicted of it; speed: tokens a second"
+            "\nmemory: weights, KV cache and scratch of the tests; predicted: its forecast; speed: tokens a second"
         )?;
         if last.cache != CacheTypes::default() {
             outln!("KV cache: {}", last.cache)?;
@@ -162,7 +162,7 @@ impl Table {
     }
 }
 
-/// The columns behind the name.
+/// The columns after the name.
 fn cells(report: &Report) -> Vec<Cell> {
     let fixed = |head: &str, width: usize, text: String| (head.to_owned(), width, text);
     let mut cells = vec![

@@ -1,4 +1,4 @@
-//! Tokens a second, of prompts and one by one.
+//! Prefill and decode speed in tokens per second.
 
 use std::time::Instant;
 
@@ -6,18 +6,18 @@ use crate::TokenId;
 use crate::device::MemoryUse;
 use crate::engine::{EvaluateError, Evaluator, Wanted};
 
-/// Largest prefill batch, as the engine takes them.
+/// Prefill batch size, the engine's own.
 pub(super) const BATCH_TOKENS: usize = 512;
 
-/// What a test does: so many tokens.
+/// The timed part of a test; takes a number of tokens.
 type Work = fn(&mut Speed, usize) -> Result<(), EvaluateError>;
 
-/// One test and what it gave.
+/// One test and its results.
 #[derive(Clone, Debug)]
 pub(super) struct Test {
     /// `pp512`, `tg128@d4096`
     pub(super) name: String,
-    /// Tokens a second of each run.
+    /// Tokens per second of each run.
     pub(super) samples: Vec<f64>,
 }
 
@@ -26,7 +26,7 @@ impl Test {
         self.samples.iter().sum::<f64>() / self.samples.len() as f64
     }
 
-    /// Standard deviation of the samples; 0 of a single one.
+    /// Standard deviation of the samples; 0 for a single one.
     pub(super) fn deviation(&self) -> f64 {
         let mean = self.mean();
         let square: f64 = self.samples.iter().map(|sample| (sample - mean).powi(2)).sum();
@@ -41,18 +41,18 @@ pub(super) struct Speed {
     depth: usize,
     repetitions: usize,
     state: u64,
-    /// The most that the tests so far have held.
+    /// Peak over the tests so far.
     memory: MemoryUse,
 }
 
 impl Speed {
-    /// Tests after `depth` tokens of context, of so many runs each beside one that warms up.
+    /// Each test starts after `depth` tokens of context, and runs `repetitions` times after a warm-up.
     pub(super) fn new(evaluator: Evaluator, depth: usize, repetitions: usize) -> Self {
         let vocabulary = evaluator.plan().vocabulary as u64;
         Self { evaluator, vocabulary, depth, repetitions, state: 12_345, memory: MemoryUse::default() }
     }
 
-    /// Prefill of `prompt` tokens and decode of `generate`; without those that are 0.
+    /// Prefills `prompt` tokens and decodes `generate`; 0 skips a test.
     pub(super) fn tests(&mut self, prompt: usize, generate: usize) -> Result<Vec<Test>, EvaluateError> {
         let suffix = if self.depth > 0 { format!("@d{}", self.depth) } else { String::new() };
         let tests: [(&str, usize, Work); 2] = [("pp", prompt, Self::prefill), ("tg", generate, Self::decode)];
@@ -63,12 +63,12 @@ impl Speed {
         wanted.map(test).collect()
     }
 
-    /// The most that the model has needed so far beside its weights.
+    /// Peak memory so far, weights excluded.
     pub(super) fn memory(&self) -> MemoryUse {
         self.memory
     }
 
-    /// The evaluator, with nothing in its sequence.
+    /// The evaluator, its sequence cleared.
     pub(super) fn into_evaluator(mut self) -> Evaluator {
         self.evaluator.clear();
         self.evaluator
@@ -97,7 +97,7 @@ impl Speed {
         Ok(())
     }
 
-    /// Tokens a second of each run but the first, which warms up.
+    /// Tokens per second of each run; the first is a warm-up and not counted.
     fn samples(&mut self, tokens: usize, work: Work) -> Result<Vec<f64>, EvaluateError> {
         let mut samples = Vec::with_capacity(self.repetitions);
         for run in 0..=self.repetitions {

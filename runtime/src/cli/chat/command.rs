@@ -15,11 +15,11 @@ A \\ at the end of a line goes on in the next one, and so does an open ``` block
 Ctrl-C stops an answer. To send a line that begins with /, put a blank before it.
 ";
 
-/// A command that can be obeyed.
+/// A parsed command.
 #[derive(Debug, PartialEq)]
 pub(super) enum Command<'a> {
     Help,
-    /// Show it, or set it; an empty text takes it away.
+    /// Without a text, shows the system prompt; with one, sets it; an empty text removes it.
     System(Option<&'a str>),
     Regenerate,
     Undo,
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn commands_are_told_from_messages() {
+    fn commands_are_distinguished_from_messages() {
         assert_eq!(Command::parse("hello /help"), None);
         assert_eq!(Command::parse(" /etc/passwd, what is it?"), None);
         for (line, command) in [

@@ -1,4 +1,4 @@
-//! The messages of a conversation, in OpenAI's form, and their way to a file and back.
+//! The messages of a conversation in OpenAI's format, and saving and loading them.
 
 use std::io::Write;
 use std::path::Path;
@@ -30,7 +30,7 @@ impl Conversation {
         self.messages.first().filter(|first| role(first) == "system").and_then(|first| first["content"].as_str())
     }
 
-    /// Sets the system prompt; an empty text takes it away.
+    /// Sets the system prompt; an empty text removes it.
     pub(super) fn set_system(&mut self, text: &str) {
         self.messages.retain(|message| role(message) != "system");
         if !text.is_empty() {
@@ -52,7 +52,7 @@ impl Conversation {
         self.messages.iter().rposition(|message| role(message) == "user")
     }
 
-    /// Drops everything after the last question. False: there is no question.
+    /// Drops everything after the last question; false if there is none.
     pub(super) fn take_back_answer(&mut self) -> bool {
         self.last_question().is_some_and(|last| {
             self.messages.truncate(last + 1);
@@ -60,7 +60,7 @@ impl Conversation {
         })
     }
 
-    /// Drops the last question and everything after it; gives the question.
+    /// Drops the last question and everything after it; returns the question.
     pub(super) fn undo(&mut self) -> Option<String> {
         let last = self.last_question()?;
         let question = self.messages[last]["content"].as_str().unwrap_or_default().to_owned();
@@ -73,7 +73,7 @@ impl Conversation {
         self.messages.retain(|message| role(message) == "system");
     }
 
-    /// Writes `{"messages": […]}`, whole or not at all.
+    /// Writes `{"messages": […]}` atomically.
     pub(super) fn save(&self, path: &Path, overwrite: bool) -> Result<(), Failure> {
         let text = serde_json::to_string_pretty(&json!({"messages": self.messages}))?;
         let told = |error| match error {
@@ -96,7 +96,7 @@ impl Conversation {
             other => Some(other),
         };
         match messages {
-            // What `save` writes of a conversation that has not begun.
+            // `save` writes this for an empty conversation.
             Some(Value::Array(messages)) if messages.is_empty() => Ok(Self::default()),
             messages => Ok(Self { messages: read_messages(messages).map_err(|error| failed(error.message))? }),
         }
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_conversation_is_one_line() {
+    fn a_malformed_conversation_is_refused_in_one_line() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.json");
         for (text, end) in [
@@ -165,7 +165,7 @@ mod tests {
         }
         std::fs::write(&path, "[{\"role\": \"user\", \"content\": \"Hi\"}]").unwrap();
         assert_eq!(Conversation::load(&path).unwrap().messages().len(), 1);
-        // As HTTP takes them: parts are joined, and `developer` is the newer name of `system`.
+        // As over HTTP: parts are joined, and `developer` is the newer name of `system`.
         let parts = r#"[{"role": "developer", "content": [{"type": "text", "text": "Be "}, {"type": "text", "text": "brief."}]}]"#;
         std::fs::write(&path, parts).unwrap();
         assert_eq!(Conversation::load(&path).unwrap().system(), Some("Be brief."));

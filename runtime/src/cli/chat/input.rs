@@ -1,6 +1,6 @@
 //! Messages from a terminal, with line editing and history, or from piped lines.
 //!
-//! One message may take several lines: a backslash at the end goes on, and so does a block that ``` has opened.
+//! A message may span several lines: a trailing backslash or an open ``` block continues it.
 
 use std::io::{BufRead, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -13,13 +13,13 @@ use crate::cli::Failure;
 use crate::cli::out::notice;
 use crate::cli::text_input::without_mark;
 
-/// A message, or why there is none.
+/// The result of reading a line or a message.
 #[derive(Debug, PartialEq)]
 pub(super) enum Lines {
     Message(String),
     /// Ctrl-C while typing.
     Cancelled,
-    /// Bytes that are no UTF-8; the message that they were in is dropped.
+    /// Invalid UTF-8; the message containing it is dropped.
     NotText,
     /// Ctrl-D, or the end of the pipe.
     End,
@@ -32,7 +32,7 @@ pub(super) enum Input {
 }
 
 impl Input {
-    /// The terminal where there is one. `history` names the file that lines are kept in.
+    /// Reads from the terminal if there is one. `history` is the file that keeps the lines.
     pub(super) fn new(history: Option<&Path>, no_history: bool) -> Result<Self, Failure> {
         if !at_terminal() {
             return Ok(Self::Pipe { stdin: std::io::stdin(), begun: false });
@@ -52,14 +52,14 @@ impl Input {
         matches!(self, Self::Terminal { .. })
     }
 
-    /// The next message, put together of its lines.
+    /// The next message, its lines joined.
     pub(super) fn message(&mut self) -> Result<Lines, Failure> {
         let mut message = Message::default();
         loop {
             let whole = match self.line(if message.is_empty() { "> " } else { "… " })? {
                 Lines::Message(line) => message.add(&line),
                 Lines::End if self.is_terminal() || message.is_empty() => return Ok(Lines::End),
-                // A pipe may end inside of a message; what is there is the message.
+                // A pipe may end within a message: send what has been read.
                 Lines::End => true,
                 other @ (Lines::Cancelled | Lines::NotText) => return Ok(other),
             };
@@ -95,7 +95,7 @@ impl Input {
         }
     }
 
-    /// Keeps what was typed. A history that cannot be written ends with a notice, and the conversation goes on.
+    /// Adds a message to the history. If the file cannot be written, a notice says so and it is not tried again.
     fn remember(&mut self, text: &str) {
         let Self::Terminal { editor, history, remember: true } = self else { return };
         let Ok(true) = editor.add_history_entry(text) else { return };
@@ -112,7 +112,7 @@ fn trouble(path: &Path, error: &dyn std::fmt::Display) -> String {
     format!("the history {} cannot be used: {error}", path.display())
 }
 
-/// Whether lines could be kept in this file, before there are any. A device is none: its permissions would be changed.
+/// Checks up front that the history file can be written. Devices are refused: saving would change their permissions.
 fn check_history(path: &Path) -> Result<(), Failure> {
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let reason = match path.metadata() {
@@ -123,7 +123,7 @@ fn check_history(path: &Path) -> Result<(), Failure> {
     Err(Failure::new(trouble(path, &reason)))
 }
 
-/// A message while its lines come in.
+/// A message whose lines are still being read.
 #[derive(Default)]
 struct Message {
     lines: Vec<String>,
@@ -135,7 +135,7 @@ impl Message {
         self.lines.is_empty()
     }
 
-    /// Adds a line. True: the message is whole.
+    /// Adds a line; true if it completes the message.
     fn add(&mut self, line: &str) -> bool {
         let fences = line.matches("```").count();
         self.in_block ^= fences % 2 == 1;
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_history_is_refused_before_the_first_line() {
+    fn an_unusable_history_is_refused_up_front() {
         let folder = tempfile::tempdir().unwrap();
         let line = |path: &Path| check_history(path).unwrap_err().message;
         assert!(line(&folder.path().join("missing/history")).contains("does not exist: make it first"));
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backslash_and_a_block_go_on() {
+    fn a_backslash_and_an_open_block_continue_a_message() {
         assert_eq!(messages(&["one", "two"]), ["one", "two"]);
         assert_eq!(messages(&["one\\", "two\\", "three", "four"]), ["one\ntwo\nthree", "four"]);
         assert_eq!(

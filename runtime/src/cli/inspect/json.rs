@@ -1,7 +1,6 @@
-//! The report as JSON: complete, and with names that stay.
+//! The report as JSON: complete, and with stable names.
 //!
-//! Sizes are in bytes and counts are whole numbers; what is not known is `null`. A number that JSON cannot hold (NaN,
-//! infinity) is `null`, too.
+//! Sizes are in bytes and counts are integers; unknown values, NaN and infinity are `null`.
 
 use satchel_container::Digest;
 use satchel_gguf::{Array, Value as Entry};
@@ -10,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::report::Report;
 use crate::session::Packed;
 
-/// The whole report; `hashes` are those of the files, in order, or `None` where nobody wants them.
+/// The whole report; `hashes` are the files' in order, or `None` with `--no-hash`.
 pub(super) fn value(report: &Report<'_>, hashes: Option<&[Digest]>) -> Value {
     let gguf = report.gguf;
     let hash = |at: usize| hashes.and_then(|hashes| hashes.get(at)).map(Digest::to_string);

@@ -1,17 +1,17 @@
-//! Which context lengths `inspect` shows the memory for.
+//! The context lengths that `inspect` shows memory for.
 
 use satchel_gguf::Metadata;
 
-/// Shown where nobody asked for context lengths, as far as the model was trained.
+/// Default context lengths, cut off at the trained one.
 const CONTEXTS: [u64; 4] = [2048, 8192, 32_768, 131_072];
 
-/// How many positions the model was trained for, where the file says so.
+/// Positions the model was trained on, if the file says.
 pub(super) fn trained_context(metadata: &Metadata) -> Option<u64> {
     let architecture = metadata.get_str("general.architecture").ok()??;
     metadata.get_u64(&format!("{architecture}.context_length")).ok()?.filter(|&length| length > 0)
 }
 
-/// The context lengths to show: those asked for, or the usual ones up to the trained one.
+/// The context lengths to show: those requested, or the defaults up to the trained one.
 pub(super) fn contexts(asked: &[u64], trained: Option<u64>) -> Vec<u64> {
     if !asked.is_empty() {
         return asked.to_vec();

@@ -1,4 +1,4 @@
-//! What is to be said about a model, gathered from its headers; how it is said is for `text` and `json`.
+//! Facts about a model, gathered from its headers; `text` and `json` format them.
 
 use std::collections::BTreeMap;
 
@@ -35,13 +35,13 @@ pub(super) struct Report<'a> {
     pub tensor_bytes: u64,
     /// By type, the one with the most bytes first.
     pub block_types: Vec<TypeSum>,
-    /// How many positions the model was trained for.
+    /// Positions the model was trained on.
     pub trained_context: Option<u64>,
     /// How the KV cache is stored.
     pub cache: CacheTypes,
-    /// How it is computed; a line where this build cannot run it.
+    /// How it is computed, or why this build cannot run it.
     pub plan: Result<Plan, Unknown>,
-    /// What keys and values take for each position.
+    /// Bytes of keys and values per position.
     pub kv_bytes_per_token: Result<u64, Unknown>,
     /// Context lengths to show memory for.
     pub contexts: Vec<u64>,
@@ -52,7 +52,7 @@ pub(super) struct Report<'a> {
 pub(super) struct PartFile {
     /// Name of the file, or of the entry in a bundle.
     pub name: String,
-    /// Where it begins in a bundle; 0 in a file of its own.
+    /// Offset in the bundle; 0 for a file of its own.
     pub offset: u64,
     /// Its size.
     pub bytes: u64,
@@ -71,8 +71,8 @@ pub(super) struct TypeSum {
 }
 
 impl<'a> Report<'a> {
-    /// Gathers what the headers say; `contexts` are the lengths to show memory for, none for the usual ones, with keys and values
-    /// stored as `cache` says.
+    /// Reads the headers. `contexts` are the lengths to show memory for (empty: the defaults), with keys and values stored as
+    /// `cache` says.
     pub(super) fn new(source: &'a ModelSource, contexts: &[u64], cache: CacheTypes) -> Result<Self, Failure> {
         let gguf = &source.gguf;
         let trained_context = memory::trained_context(&gguf.metadata);
@@ -95,12 +95,12 @@ impl<'a> Report<'a> {
         })
     }
 
-    /// Bits that a parameter takes on average; `None` without tensors.
+    /// Average bits per parameter; `None` without tensors.
     pub(super) fn bits_per_weight(&self) -> Option<f64> {
         (self.parameters > 0).then(|| self.tensor_bytes as f64 * 8.0 / self.parameters as f64)
     }
 
-    /// Bytes of what a sequence keeps at a context length.
+    /// Bytes of one sequence's KV cache and other state at a context length.
     pub(super) fn kv_bytes(&self, context: u64) -> Option<u64> {
         state_bytes(self.plan.as_ref().ok()?, context, self.cache).ok()
     }
@@ -112,7 +112,7 @@ impl<'a> Report<'a> {
         Memory::of_plan(self.source, plan, Demand::of_one(context, step, default_threads(), self.cache))
     }
 
-    /// The sample conversation, where there is a template.
+    /// The sample conversation, rendered, if there is a template.
     pub(super) fn conversation(&self) -> Option<Conversation> {
         let metadata = &self.gguf.metadata;
         let tokenizer = Tokenizer::from_gguf(metadata).ok()?;
@@ -124,7 +124,7 @@ impl<'a> Report<'a> {
         Some(Conversation { built_in, text })
     }
 
-    /// The chat templates: a name for all but the first, and the text.
+    /// Chat templates as (name, text); the default one has no name.
     pub(super) fn templates(&self) -> impl Iterator<Item = (Option<&str>, &str)> {
         const KEY: &str = "tokenizer.chat_template";
         self.gguf.metadata.iter().filter_map(|(key, value)| {
@@ -138,20 +138,20 @@ impl<'a> Report<'a> {
     }
 }
 
-/// An error without the file's name before it: what is shown beside is about that file anyway.
+/// An error without the path it begins with, which the report already shows.
 fn without_path(error: &str, source: &ModelSource) -> String {
     error.strip_prefix(&format!("{}: ", source.path.display())).unwrap_or(error).to_owned()
 }
 
 /// A short conversation as the model will see it.
 pub(super) struct Conversation {
-    /// The built-in template that stands in for the model's own.
+    /// The built-in template used in place of a missing one.
     pub built_in: Option<&'static str>,
-    /// What it is rendered to, or why it is not.
+    /// The rendering, or why it failed.
     pub text: Result<String, String>,
 }
 
-/// The conversation that is rendered: a question, an answer, a question, and what makes the model answer.
+/// The conversation that is rendered: question, answer, question, and the generation prompt.
 fn sample() -> RenderRequest {
     let messages = [("user", "Hello!"), ("assistant", "Hello. How can I help?"), ("user", "Who are you?")];
     let messages = messages.map(|(role, content)| json!({"role": role, "content": content})).into();

@@ -1,6 +1,6 @@
-//! The report for people: aligned columns, long arrays cut short, sizes as a file manager shows them.
+//! The report as text: aligned columns, long arrays truncated, sizes as a file manager shows them.
 //!
-//! Text out of the file is escaped, so that a hostile one cannot talk to the terminal.
+//! Text from the file is escaped, so that a hostile one cannot send escape sequences to the terminal.
 
 use std::io::{self, Write};
 
@@ -10,9 +10,9 @@ use satchel_packer::shown_bytes;
 
 use super::report::Report;
 
-/// Elements of an array that are shown.
+/// Array elements shown.
 const ELEMENTS_SHOWN: usize = 6;
-/// Characters of a text that are shown.
+/// Characters of a string shown.
 const CHARS_SHOWN: usize = 72;
 
 /// Writes everything but the hashes.
@@ -156,7 +156,7 @@ fn write_templates(out: &mut impl Write, report: &Report<'_>) -> io::Result<()> 
     }
 }
 
-/// Writes the hashes, and for a packed file whether they are those of the manifest.
+/// Writes the hashes, and for a packed file whether they match the manifest.
 pub(super) fn write_hashes(out: &mut impl Write, report: &Report<'_>, hashes: &[Digest]) -> io::Result<()> {
     heading(out, "SHA-256")?;
     for (file, hash) in report.files.iter().zip(hashes) {
@@ -227,7 +227,7 @@ fn shown_array(array: &Array) -> String {
     format!("[{}]", elements.join(", "))
 }
 
-/// Text out of a file on one line, escaped, at most this many characters of it.
+/// Text from a file, escaped to one line and truncated to `chars` characters.
 fn cut(text: &str, chars: usize) -> String {
     let mut line = escaped(text.chars().take(chars));
     if text.chars().nth(chars).is_some() {
@@ -236,15 +236,15 @@ fn cut(text: &str, chars: usize) -> String {
     line
 }
 
-/// Control characters as Rust writes them; everything else as it is.
+/// Escapes control characters as Rust does; everything else is unchanged.
 fn escaped(text: impl Iterator<Item = char>) -> String {
     let mut line = String::new();
     for letter in text {
-        // Marks that turn the direction of text are not controls, and can still make a line read wrongly.
-        let turns = matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        // Bidirectional formatting characters are not controls but can make a line read wrongly.
+        let is_bidi = matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         match letter {
             '\t' => line.push_str("    "),
-            _ if letter.is_control() || turns => line.extend(letter.escape_default()),
+            _ if letter.is_control() || is_bidi => line.extend(letter.escape_default()),
             _ => line.push(letter),
         }
     }
@@ -264,7 +264,7 @@ fn grouped(number: u64) -> String {
     out
 }
 
-/// 134515008 as 134.5 M, as models are called.
+/// 134515008 as 134.5 M, as model names count parameters.
 pub(in crate::cli) fn short_count(number: u64) -> String {
     const STEPS: [(u64, &str); 4] =
         [(1_000_000_000_000, " T"), (1_000_000_000, " B"), (1_000_000, " M"), (1_000, " K")];
@@ -279,7 +279,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_read_well() {
+    fn numbers_are_grouped_and_shortened() {
         assert_eq!(
             [grouped(0), grouped(999), grouped(1000), grouped(134_515_008)],
             ["0", "999", "1,000", "134,515,008"]
@@ -291,14 +291,14 @@ mod tests {
     }
 
     #[test]
-    fn text_cannot_talk_to_the_terminal() {
+    fn control_characters_are_escaped() {
         assert_eq!(cut("a\u{1b}[2Jb\nc", 99), "a\\u{1b}[2Jb\\nc");
         assert_eq!(cut("safe\u{202e}exe", 99), "safe\\u{202e}exe");
         assert_eq!(cut("日本語日本語", 3), "日本語…");
     }
 
     #[test]
-    fn long_arrays_are_cut_short() {
+    fn long_arrays_are_truncated() {
         let numbers = Value::Array(Array::I32((0..9).collect()));
         assert_eq!(shown(&numbers), "[0, 1, 2, 3, 4, 5, …]");
         let nested = Value::Array(Array::Array(vec![Array::Bool(vec![true])]));

@@ -1,31 +1,32 @@
-//! Which tensor becomes which type: the rules of llama.cpp's `llama-quantize` (`llama-quant.cpp`), without an importance matrix.
+//! The type assigned to each tensor, by the rules of llama.cpp's `llama-quantize` (`llama-quant.cpp`) without an importance
+//! matrix.
 //!
-//! What a mixture spends beyond its base type goes where errors hurt most: the matrix that makes logits, values, the way out of the
-//! feed-forward part, the attention's output; of the layers, the first and last eighths and every third between. Where rows are no
-//! multiple of a block's 256 weights, a type of blocks of 32 stands in.
+//! A mixture spends its extra bits where errors hurt most: the output matrix, V, the feed-forward down projection and the
+//! attention output; among layers, the first and last eighths and every third in between. If a row's length is not a
+//! multiple of 256, a type with blocks of 32 is the fallback.
 
 use satchel_gguf::{Gguf, Metadata, TensorInfo, TensorType};
 
 use super::file_type::FileType;
 
-/// The type for each tensor, and the one it would have were its rows long enough.
+/// A tensor's type, and the one the rules wanted before the fallback for its row length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Assigned {
     pub(super) ty: TensorType,
     pub(super) wanted: TensorType,
 }
 
-/// Types for all tensors of a model, in its order. `pure`: the base type for every tensor that is quantised.
+/// Types for all tensors of a model, in file order. `pure`: every quantised tensor gets the base type.
 ///
 /// # Errors
-/// Metadata that the rules ask for has another kind of value.
+/// A metadata key that the rules need has the wrong value type.
 pub(super) fn assign(gguf: &Gguf, file_type: FileType, pure: bool) -> Result<Vec<Assigned>, satchel_gguf::Error> {
     let rules = Rules::new(gguf, file_type, pure)?;
     let mut assigned: Vec<Assigned> = gguf.tensors.iter().map(|tensor| rules.plain(tensor)).collect();
     if pure || file_type.base().block_elements() == 1 {
         return Ok(assigned);
     }
-    // Values count in the order of layers, whatever the order of the file.
+    // V matrices are numbered in layer order, whatever their order in the file.
     let mut values: Vec<usize> =
         (0..gguf.tensors.len()).filter(|&at| rules.role(&gguf.tensors[at]) == Role::Value).collect();
     values.sort_by_key(|&at| layer(&gguf.tensors[at].name));
@@ -36,12 +37,12 @@ pub(super) fn assign(gguf: &Gguf, file_type: FileType, pure: bool) -> Result<Vec
     Ok(assigned)
 }
 
-/// What a matrix does in the model, as far as the rules tell matrices apart.
+/// A matrix's role, as far as the rules distinguish it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
-    /// Makes the logits; the token table where it does both.
+    /// The output matrix, or the token embedding tied to it.
     Output,
-    /// Makes values, or values and more in one.
+    /// V, or a fused matrix that includes it.
     Value,
     Key,
     AttentionOutput,
@@ -49,17 +50,17 @@ enum Role {
     Other,
 }
 
-/// What the rules ask about the model.
+/// The rules, with what they need to know about the model.
 struct Rules {
     file_type: FileType,
     base: TensorType,
-    /// The token table makes the logits, too.
+    /// The token embedding doubles as the output matrix.
     tied: bool,
     layers: usize,
     experts: u32,
-    /// Four or more heads share keys and values.
+    /// Four or more heads share a KV head.
     shared: bool,
-    /// 80 layers and shared values, which count the less among so many weights.
+    /// 80 layers and grouped-query attention, where V is a small share of the weights.
     large: bool,
     falcon: bool,
 }
@@ -83,7 +84,7 @@ impl Rules {
         })
     }
 
-    /// The base type for every tensor that is quantised.
+    /// The base type, if the tensor is quantised.
     fn plain(&self, tensor: &TensorInfo) -> Assigned {
         if is_quantised(tensor) { fitting(tensor, self.base) } else { Assigned { ty: tensor.ty, wanted: tensor.ty } }
     }
@@ -105,7 +106,7 @@ impl Rules {
         parts.iter().find(|(part, _)| name.contains(part)).map_or(Role::Other, |&(_, role)| role)
     }
 
-    /// The type of a tensor that is quantised; a value matrix is number `place` of `places`.
+    /// The type of a quantised tensor; a V matrix is number `place` of `places`.
     fn mixed(&self, tensor: &TensorInfo, place: usize, places: usize) -> TensorType {
         match self.role(tensor) {
             Role::Output => self.output(tensor),
@@ -177,7 +178,7 @@ impl Rules {
     }
 }
 
-/// Heads that share keys and values, in the first layer; 1 where the file does not say.
+/// Heads per KV head in the first layer; 1 if the file does not say.
 fn heads_in_a_group(facts: &Metadata, architecture: &str, layers: u32) -> Result<u32, satchel_gguf::Error> {
     let first = |key: &str| {
         let all = facts.get_u32_per_layer(&format!("{architecture}.attention.{key}"), layers as usize)?;
@@ -188,18 +189,18 @@ fn heads_in_a_group(facts: &Metadata, architecture: &str, layers: u32) -> Result
     Ok(heads.zip(shared).and_then(|(heads, shared)| heads.checked_div(shared)).unwrap_or(1))
 }
 
-/// The first and the last eighth, and every third between.
+/// The first and the last eighth, and every third in between.
 fn deserves_more(place: usize, places: usize) -> bool {
     let eighth = places / 8;
     place < eighth || place >= 7 * places / 8 || (place - eighth) % 3 == 2
 }
 
-/// The layer in a tensor's name, `blk.7.…`.
+/// The layer number in a tensor's name, `blk.7.…`.
 fn layer(name: &str) -> Option<usize> {
     name.strip_prefix("blk.")?.split('.').next()?.parse().ok()
 }
 
-/// Small matrices that every file keeps as they are, by what their names hold.
+/// Small matrices that are never quantised, by a part of their names.
 const KEPT: [&str; 10] = [
     "_norm.weight",
     "ffn_gate_inp.weight",
@@ -213,7 +214,7 @@ const KEPT: [&str; 10] = [
     "indexer.q_proj.weight",
 ];
 
-/// Whether a tensor is quantised at all: matrices of weights, but not those that are small and sensitive.
+/// Whether a tensor is quantised at all: weight matrices, except small and sensitive ones.
 fn is_quantised(tensor: &TensorInfo) -> bool {
     let name = tensor.name.as_str();
     let is_table = name == "position_embd.weight" || name == "token_types.weight";
@@ -224,7 +225,7 @@ fn is_quantised(tensor: &TensorInfo) -> bool {
         && !KEPT.iter().any(|part| name.contains(part))
 }
 
-/// The wanted type, or the one that stands in for it where rows are no whole number of its blocks.
+/// The wanted type, or its fallback if a row is not a whole number of blocks.
 fn fitting(tensor: &TensorInfo, wanted: TensorType) -> Assigned {
     let fits = |ty: TensorType| tensor.columns().is_multiple_of(ty.block_elements() as u64);
     let instead = match wanted {

@@ -1,6 +1,6 @@
-//! Tensor by tensor from one file to the other: some rows are read, widened to f32, encoded and written, then the next.
+//! Converts a tensor in batches of rows: read, widen to f32, encode, write.
 //!
-//! They are read and not taken from the mapping, which would count as this process's memory until all of the model did.
+//! Rows are read, not mapped: pages of a mapping would add up in this process's resident memory.
 
 use std::io::{self, Read, Write};
 
@@ -11,14 +11,14 @@ use satchel_packer::Observer;
 use crate::quant::dequantize_row;
 use crate::quant::encode::{Encoder, LARGEST, encoder};
 
-/// Weights that are in memory at once, about; at least one row of each thread.
+/// Approximate weights per batch; at least one row per thread.
 const BATCH_ELEMENTS: u64 = 1 << 20;
 
-/// Why a tensor cannot be written as asked. It travels in an [`io::Error`].
+/// Why a tensor cannot be converted. Travels inside an [`io::Error`].
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refused {
-    #[error("{tensor}, row {row}: {value} is no weight; the file is damaged, or was made from a damaged one")]
-    NoNumber { tensor: String, row: u64, value: f32 },
+    #[error("{tensor}, row {row}: {value} is not a weight; the file is damaged, or was made from a damaged one")]
+    NotFinite { tensor: String, row: u64, value: f32 },
     #[error("{tensor}, row {row}: {value} is beyond what {ty} can hold; BF16 and F32 can hold it")]
     TooLarge { tensor: String, row: u64, value: f32, ty: TensorType },
     #[error("cannot read {tensor}: {error}")]
@@ -27,7 +27,7 @@ pub(super) enum Refused {
     Interrupted,
 }
 
-/// Writes the tensor that comes next in `input` as blocks of type `to`, telling `observer` of each part.
+/// Converts the tensor at `input`'s position to blocks of type `to`; `observer` sees every batch.
 ///
 /// # Errors
 /// The writer's own, and [`Refused`] inside an [`io::Error`].
@@ -80,7 +80,7 @@ struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    /// On all threads of the pool; of several bad rows, the first is reported.
+    /// Runs on the thread pool; of several bad rows, the first is reported.
     fn convert(&self, bytes: &[u8], blocks: &mut [u8], to_bytes: usize) -> Result<(), Refused> {
         let columns = self.tensor.columns() as usize;
         let rows = bytes.par_chunks(self.from_bytes).zip(blocks.par_chunks_mut(to_bytes)).enumerate();
@@ -100,13 +100,13 @@ impl Rows<'_> {
 
     fn refused(&self, row: u64, values: &[f32]) -> Option<Refused> {
         let most = if matches!(self.to, TensorType::F32 | TensorType::BF16) { f32::MAX } else { LARGEST };
-        // A comparison that NaN fails, too.
+        // A comparison that NaN fails as well.
         let value =
             *values.iter().find(|value| !matches!(value.abs().partial_cmp(&most), Some(order) if order.is_le()))?;
         let tensor = self.tensor.name.clone();
         Some(match value.is_finite() {
             true => Refused::TooLarge { tensor, row, value, ty: self.to },
-            false => Refused::NoNumber { tensor, row, value },
+            false => Refused::NotFinite { tensor, row, value },
         })
     }
 }

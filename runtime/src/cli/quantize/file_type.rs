@@ -1,8 +1,8 @@
-//! The names that quantised files go by, which are llama.cpp's: what most of the weights become.
+//! llama.cpp's names for quantised files, and the type that most of the weights have in each.
 
 use satchel_gguf::TensorType;
 
-/// What a file's weights are to become. The discriminant is what `general.file_type` says.
+/// A type or mixture for a file's weights. The discriminant is the value of `general.file_type`.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -29,7 +29,7 @@ pub(in crate::cli) enum FileType {
 
 use FileType::*;
 
-/// (name, what it means, the type of most tensors)
+/// (name, file type, type of most tensors)
 const TABLE: [(&str, FileType, TensorType); 21] = [
     ("F32", F32, TensorType::F32),
     ("F16", F16, TensorType::F16),
@@ -49,7 +49,7 @@ const TABLE: [(&str, FileType, TensorType); 21] = [
     ("Q5_K_S", Q5_K_S, TensorType::Q5_K),
     ("Q5_K_M", Q5_K_M, TensorType::Q5_K),
     ("Q6_K", Q6_K, TensorType::Q6_K),
-    // Without a letter, the middle one.
+    // Without a suffix, the medium one.
     ("Q3_K", Q3_K_M, TensorType::Q3_K),
     ("Q4_K", Q4_K_M, TensorType::Q4_K),
     ("Q5_K", Q5_K_M, TensorType::Q5_K),
@@ -61,12 +61,12 @@ impl FileType {
         let full: Vec<&str> = TABLE.iter().filter(|row| row.1.name() == row.0).map(|row| row.0).collect();
         format!(
             "Types: {}; Q3_K, Q4_K and Q5_K are the ones with M. From Q2_K on these are mixtures, which give more bits to the \
-             tensors that need them; --pure gives none more.",
+             tensors that need them; --pure uses one type throughout.",
             full.join(", ")
         )
     }
 
-    /// The type of this name, in any case of letters; an error that lists the names.
+    /// Parses a name, ignoring case. The error lists the names.
     pub(super) fn parse(name: &str) -> Result<Self, String> {
         match TABLE.iter().find(|row| row.0.eq_ignore_ascii_case(name)) {
             Some(row) => Ok(row.1),
@@ -77,7 +77,7 @@ impl FileType {
         }
     }
 
-    /// The type that `general.file_type` says with this number.
+    /// The type with this `general.file_type` number.
     pub(in crate::cli) fn from_id(id: u32) -> Option<Self> {
         TABLE.iter().map(|row| row.1).find(|ty| *ty as u32 == id)
     }
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_lead_to_types_and_back() {
+    fn names_and_types_round_trip() {
         for (name, ty, base) in TABLE {
             assert_eq!(FileType::parse(&name.to_lowercase()), Ok(ty));
             assert!(ty.name().starts_with(name) && ty.base() == base, "{name}");

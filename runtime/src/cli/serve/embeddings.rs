@@ -1,4 +1,4 @@
-//! What `serve` does with an embedding model: no page and no chat, `/v1/embeddings` only.
+//! `serve` with an embedding model: `/v1/embeddings` only, no page and no chat.
 
 use super::reach::Reach;
 use super::{Args, Failure, bytes, count, say, shown};
@@ -9,15 +9,15 @@ use crate::session::check::check_now;
 use crate::session::embedding::EmbeddingModel;
 use crate::session::{Facts, ModelSource, OpenOptions};
 
-/// Answers until stopped.
+/// Serves until stopped.
 pub(super) fn serve(server: Server, source: &ModelSource, options: &OpenOptions, args: &Args) -> Result<(), Failure> {
-    refuse_what_generates(args)?;
+    refuse_generation_flags(args)?;
     if args.check.check {
         check_now(source).map_err(Failure::new)?;
     }
     let model = EmbeddingModel::open(source, options, None)?;
     if model.scores_pairs() {
-        let line = "this model scores documents beside a query, which the server has no path for; `satchel embed --query TEXT` does it";
+        let line = "this model scores documents against a query, which the server has no path for; `satchel embed --query TEXT` does it";
         return Err(Failure::new(line));
     }
     let place = match (server.local_addr()?, server.socket()) {
@@ -35,8 +35,8 @@ pub(super) fn serve(server: Server, source: &ModelSource, options: &OpenOptions,
     Ok(())
 }
 
-/// Flags that say how answers are written mean nothing here: better refused than ignored.
-fn refuse_what_generates(args: &Args) -> Result<(), Failure> {
+/// Generation flags have no effect here: better refused than ignored.
+fn refuse_generation_flags(args: &Args) -> Result<(), Failure> {
     let sampling = args.sampling.given_flags();
     let given = [
         ("system-prompt", args.system_prompt.is_some()),

@@ -1,4 +1,4 @@
-//! Who can reach a server, as its first block and its warnings say it.
+//! Who can reach a server, for the first block and the warnings.
 
 use std::net::SocketAddr;
 
@@ -6,7 +6,7 @@ use super::{Args, Failure};
 use crate::cli::out::notice;
 use crate::server::Server;
 
-/// Who can reach a server, and what they need.
+/// Who can reach a server, and whether they need a key.
 pub(super) struct Reach {
     /// `None`: a Unix socket.
     pub(super) address: Option<SocketAddr>,
@@ -37,7 +37,7 @@ impl Reach {
         format!("{who}{with}")
     }
 
-    /// Says what must be said where strangers need no key.
+    /// Warns if strangers can use the server without a key.
     pub(super) fn warn(&self) {
         for line in self.warnings() {
             notice!("satchel: {line}");

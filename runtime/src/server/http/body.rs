@@ -1,12 +1,12 @@
 //! Chunked transfer coding (RFC 9112 section 7.1), decoded as bytes arrive. Pure, no I/O.
 //!
-//! Chunk extensions and trailers are read and dropped, each under a cap.
+//! Chunk extensions and trailers are parsed and discarded, each with a size cap.
 
 use super::Refusal;
 
-/// A chunk-size line (with its extension), or a trailer line, may be this long.
+/// Longest chunk-size line (with its extension) or trailer line.
 const MAX_LINE_BYTES: usize = 1024;
-/// Trailer lines that are read over before the body is refused.
+/// Most trailer lines in a body.
 const MAX_TRAILERS: usize = 32;
 
 enum State {
@@ -29,7 +29,7 @@ impl ChunkedDecoder {
         Self { state: State::Size, max_bytes }
     }
 
-    /// Takes what it can from the front of `received` and appends the content to `body`; true when the body is whole.
+    /// Consumes bytes from the front of `received` and appends the content to `body`; true when the body is complete.
     ///
     /// # Errors
     /// 400 for a malformed chunk, 413 for a body above the cap.
@@ -65,7 +65,7 @@ impl ChunkedDecoder {
                         break;
                     }
                     if &rest[..2] != b"\r\n" {
-                        return Err(Refusal::new(400, "a chunk is longer than it says"));
+                        return Err(Refusal::new(400, "a chunk is longer than its size"));
                     }
                     used += 2;
                     self.state = State::Size;
@@ -90,8 +90,8 @@ impl ChunkedDecoder {
     }
 }
 
-/// The size that begins a chunk: hexadecimal digits, then nothing or an extension. Stricter than `httparse`, which takes no
-/// digits for 0 and a bare line feed within an extension, where another reader would see the line's end.
+/// A chunk's size: hexadecimal digits, then nothing or an extension. Stricter than `httparse`, which accepts no digits as 0
+/// and a bare line feed within an extension, where another parser may end the line.
 fn chunk_size(line: &[u8]) -> Option<u64> {
     let end = line.iter().position(|byte| !byte.is_ascii_hexdigit()).unwrap_or(line.len());
     let (digits, extension) = line.split_at(end);
@@ -110,12 +110,12 @@ fn is_field(line: &[u8]) -> bool {
     colon > 0 && line[..colon].iter().all(name) && line[colon..].iter().all(|&byte| is_text(byte))
 }
 
-/// What may stand in a line: no control character but the tab.
+/// Whether a byte may occur in a line: any but control characters, except tab.
 fn is_text(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }
 
-/// Length of the first line with its CRLF; `None` while it is unfinished.
+/// Length of the first line with its CRLF; `None` while it is incomplete.
 fn take_line(bytes: &[u8]) -> Result<Option<usize>, Refusal> {
     let window = &bytes[..bytes.len().min(MAX_LINE_BYTES)];
     match window.windows(2).position(|pair| pair == b"\r\n") {
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn shapes_that_another_reader_could_read_differently_are_refused() {
+    fn ambiguous_chunks_are_refused() {
         for body in [
             &b"3;a\nb\r\nabc\r\n0\r\n\r\n"[..],
             b"3;a\rb\r\nabc\r\n0\r\n\r\n",

@@ -1,30 +1,30 @@
-//! Bytes that requests may hold together, so that many at once do not take what one may.
+//! A memory budget shared by all requests, since many at once could otherwise each take the most that one may.
 //!
-//! Bodies are counted as they arrive, and what parsing them will cost before it begins. Whoever finds the budget used up
-//! is told to come again; nothing waits here.
+//! Bodies count as they arrive, and the cost of parsing one before it is parsed. A request that exceeds the budget is
+//! refused with 503; nothing waits here.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A number of bytes, shared by all requests.
+/// A byte budget, shared by all requests.
 #[derive(Debug)]
 pub struct Budget {
     left: AtomicUsize,
 }
 
 impl Budget {
-    /// A budget of so many bytes.
+    /// A budget of `bytes` bytes.
     pub fn new(bytes: usize) -> Arc<Self> {
         Arc::new(Self { left: AtomicUsize::new(bytes) })
     }
 
-    /// Nothing yet, to grow.
+    /// An empty reservation.
     pub fn reserve(self: &Arc<Self>) -> Reservation {
         Reservation { budget: Arc::clone(self), bytes: 0 }
     }
 }
 
-/// Bytes taken out of a budget; they go back when it is dropped.
+/// Bytes reserved from a budget; returned on drop.
 #[derive(Debug)]
 pub struct Reservation {
     budget: Arc<Budget>,
@@ -32,7 +32,7 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    /// Takes more until it holds `bytes`; false, and nothing changed, when there are not so many left.
+    /// Grows the reservation to `bytes`; false, with nothing changed, if the budget does not have that many left.
     #[must_use]
     pub fn grow_to(&mut self, bytes: usize) -> bool {
         let more = bytes.saturating_sub(self.bytes);
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_are_lent_and_come_back() {
+    fn reservations_return_their_bytes() {
         let budget = Budget::new(100);
         let (mut first, mut second) = (budget.reserve(), budget.reserve());
         assert!(first.grow_to(60) && first.grow_to(30), "it holds more than that already");

@@ -1,7 +1,7 @@
-//! One connection: requests in, one after the other, and the `Exchange` through which each is answered.
+//! One connection: reads requests one after the other, and answers each through an `Exchange`.
 //!
-//! Bytes beyond the current request stay in `Wire::received` for the next one (pipelining), also those found while
-//! looking whether the client has left.
+//! Bytes beyond the current request stay in `Wire::received` for the next one (pipelining), including those read while
+//! checking whether the client has disconnected.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -18,7 +18,7 @@ use super::socket::Socket;
 use super::{Body, Handler, Peer, Refusal};
 use crate::server::limits::{Limits, MAX_PIPELINED_BYTES};
 
-/// A refused client gets this long to read why, while what it still sends is dropped.
+/// How long a refused client may take to read the error; whatever it still sends is discarded.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Serves one connection until either side ends it.
@@ -26,7 +26,7 @@ pub(super) fn serve(socket: Socket, limits: &Limits, budget: &Arc<Budget>, handl
     socket.send_at_once();
     let _ = socket.set_write_timeout(limits.write_timeout);
     let mut wire = Wire { socket, received: Vec::new(), left: false };
-    // A new connection that says nothing is given less time than one that has shown what it is for.
+    // A connection that has sent no request yet gets a shorter timeout than one between requests.
     let mut patience = limits.head_timeout;
     while !place.stopping() && place.enter(Phase::Idle) {
         match next_request(&mut wire, limits, budget, patience, handler, place) {
@@ -53,12 +53,12 @@ pub(super) fn turn_away(socket: Socket, response: &Response) {
     let mut wire = Wire { socket, received: Vec::new(), left: false };
     let nobody = Peer { connection: 0, address: None };
     let _ = Exchange::new(&mut wire, None, nobody, true).respond(response);
-    // What has already arrived must be read, or the close becomes a reset that overtakes the response.
+    // Closing with unread bytes would send a reset, which can overtake the response.
     wire.look();
     wire.socket.shutdown(Shutdown::Write);
 }
 
-/// Runs the handler; true when the connection can take another request.
+/// Runs the handler; true if the connection can take another request.
 fn answer(wire: &mut Wire, request: Request, handler: &dyn Handler, place: &Place) -> bool {
     let Request { head, common, body } = request;
     let close = !head.keep_alive || place.stopping();
@@ -67,24 +67,25 @@ fn answer(wire: &mut Wire, request: Request, handler: &dyn Handler, place: &Plac
     let written = match outcome {
         Ok(written) => written,
         Err(_) if exchange.state == State::Waiting => {
-            let refusal = Refusal::new(500, "this request hit a bug in the server; the others go on");
+            let refusal = Refusal::new(500, "this request hit a bug in the server; others are not affected");
             exchange.respond(&handler.refuse(&refusal))
         }
-        // The stream has begun: closing without its end is the only honest sign left.
+        // The stream has begun: closing it unterminated is the only way left to signal an error.
         Err(_) => return false,
     };
     written.is_ok() && exchange.state == State::Done && !exchange.close
 }
 
-/// A whole request that was admitted.
+/// A complete, admitted request.
 struct Request {
     head: Head,
-    /// Headers of whatever response it gets.
+    /// Headers for its response, whatever that is.
     common: Headers,
     body: Body,
 }
 
-/// Reads a request; `None` when the client has none to send within its `patience`, a response where it is refused.
+/// Reads a request; `None` if none begins within `patience` or the connection ends. The error is the response to a refused
+/// request.
 fn next_request(
     wire: &mut Wire,
     limits: &Limits,
@@ -101,7 +102,7 @@ fn next_request(
         return Ok(None);
     }
     let Some(head) = read_head(wire, limits).map_err(refuse)? else { return Ok(None) };
-    // Before a byte of its body is taken.
+    // Before any of the body is read.
     let common = handler.admit(&head, &place.peer)?;
     if !place.enter(Phase::Body) {
         return Ok(None);
@@ -171,15 +172,16 @@ fn timed_out<T>(error: &io::Error, part: &str, limit: Duration) -> Result<Option
     }
 }
 
-/// A socket and what was read from it ahead of need.
+/// A socket with a buffer of bytes read ahead.
 struct Wire {
     socket: Socket,
     received: Vec<u8>,
+    /// The client has closed the connection.
     left: bool,
 }
 
 impl Wire {
-    /// Waits for bytes until `deadline` and appends them to `received`: their number, 0 when the client has closed.
+    /// Waits for bytes until `deadline` and appends them to `received`; returns their number, 0 at end of stream.
     fn fill(&mut self, deadline: Instant) -> io::Result<usize> {
         let mut piece = [0; 16 << 10];
         loop {
@@ -199,7 +201,7 @@ impl Wire {
         }
     }
 
-    /// Takes what has arrived without waiting; notes when the client has closed its side.
+    /// Non-blocking read of whatever has arrived; sets `left` if the client has closed its side.
     fn look(&mut self) {
         if self.left || self.received.len() >= MAX_PIPELINED_BYTES {
             return;
@@ -215,7 +217,7 @@ impl Wire {
         self.left |= restored.is_err();
     }
 
-    /// Ends the connection so that the last response arrives although the client may still be sending.
+    /// Lingering close: the last response arrives even if the client is still sending.
     fn linger(mut self) {
         self.socket.shutdown(Shutdown::Write);
         let deadline = Instant::now() + LINGER;
@@ -228,15 +230,15 @@ impl Wire {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Nothing is written yet.
+    /// Nothing has been written.
     Waiting,
-    /// A stream's head is written, its end not.
+    /// A stream's head has been written, its end not yet.
     Streaming,
-    /// The answer is whole.
+    /// The response is complete.
     Done,
 }
 
-/// The answering side of one request.
+/// The response side of one request.
 pub struct Exchange<'a> {
     wire: &'a mut Wire,
     /// `None`: the request could not be read.
@@ -252,7 +254,7 @@ impl<'a> Exchange<'a> {
         Self { wire, head, common: Vec::new(), peer, close, state: State::Waiting }
     }
 
-    /// Whom this is an exchange with.
+    /// The client's end of the connection.
     pub fn peer(&self) -> Peer {
         self.peer
     }
@@ -260,7 +262,7 @@ impl<'a> Exchange<'a> {
     /// Writes the whole response.
     ///
     /// # Errors
-    /// The socket's, or `InvalidInput` when this request was answered already.
+    /// The socket's, or `InvalidInput` if this request has already been answered.
     pub fn respond(&mut self, response: &Response) -> io::Result<()> {
         self.begin()?;
         let mut out = Vec::with_capacity(512 + response.body.len());
@@ -275,10 +277,10 @@ impl<'a> Exchange<'a> {
         Ok(())
     }
 
-    /// Writes a stream's head with this content type; the content follows through the returned `Stream`.
+    /// Writes the head of a streamed response with this content type; the content goes through the returned `Stream`.
     ///
     /// # Errors
-    /// The socket's, or `InvalidInput` when this request was answered already.
+    /// The socket's, or `InvalidInput` if this request has already been answered.
     pub fn stream(&mut self, content_type: &str) -> io::Result<Stream<'_, 'a>> {
         self.begin()?;
         let framing = match self.head {
@@ -289,7 +291,7 @@ impl<'a> Exchange<'a> {
         let headers = [
             ("Content-Type", content_type.to_string()),
             ("Cache-Control", "no-store".to_string()),
-            // nginx would otherwise hold the stream back until its buffer is full.
+            // nginx would otherwise buffer the stream.
             ("X-Accel-Buffering", "no".to_string()),
         ];
         let mut out = Vec::with_capacity(512);
@@ -299,7 +301,7 @@ impl<'a> Exchange<'a> {
         Ok(Stream { exchange: self, framing })
     }
 
-    /// Whether the client has closed the connection (or its sending half: nobody who wants an answer does that).
+    /// Whether the client has closed the connection. A half-close counts, too: clients that want the answer do not do that.
     pub fn client_left(&mut self) -> bool {
         self.wire.look();
         self.wire.left
@@ -312,25 +314,25 @@ impl<'a> Exchange<'a> {
     fn begin(&mut self) -> io::Result<()> {
         match self.state {
             State::Waiting => Ok(()),
-            _ => Err(io::Error::new(ErrorKind::InvalidInput, "this request was answered already")),
+            _ => Err(io::Error::new(ErrorKind::InvalidInput, "this request has already been answered")),
         }
     }
 }
 
-/// A streamed answer. Dropped before `finish`, it leaves the content without its end, and the connection is closed.
+/// A streamed response. Dropping it before `finish` leaves the content unterminated and closes the connection.
 pub struct Stream<'e, 'a> {
     exchange: &'e mut Exchange<'a>,
     framing: Framing,
 }
 
 impl Stream<'_, '_> {
-    /// Sends one piece, at once.
+    /// Sends one piece at once.
     ///
     /// # Errors
-    /// The socket's; `TimedOut` or `WouldBlock` when the client has not taken anything for the write timeout.
+    /// The socket's; `TimedOut` or `WouldBlock` if the client has read nothing for the write timeout (backpressure).
     pub fn send(&mut self, piece: &[u8]) -> io::Result<()> {
         if piece.is_empty() {
-            return Ok(()); // an empty chunk would be the end
+            return Ok(()); // an empty chunk would end the stream
         }
         let stream = &mut self.exchange.wire.socket;
         if self.framing == Framing::UntilClose {
@@ -342,7 +344,7 @@ impl Stream<'_, '_> {
         stream.write_all(&chunk)
     }
 
-    /// Writes the end.
+    /// Terminates the stream.
     ///
     /// # Errors
     /// The socket's.

@@ -1,18 +1,18 @@
-//! Request line and headers: bytes to `Head`. Pure, no I/O.
+//! Parses the request line and headers into `Head`. Pure, no I/O.
 //!
-//! `httparse` knows the grammar; this file decides what a request with a valid grammar may say. It is strict wherever
-//! two readers could disagree on where a request ends (RFC 9112 section 6): both `Content-Length` and
-//! `Transfer-Encoding`, two different lengths, or a transfer coding other than `chunked` are refused.
+//! `httparse` checks the grammar; this file decides which well-formed requests are accepted. It is strict wherever two
+//! parsers could disagree on where a request ends (RFC 9112 section 6): both `Content-Length` and `Transfer-Encoding`,
+//! two different lengths, or a transfer coding other than `chunked` are refused.
 
 use percent_encoding::percent_decode_str;
 
 use super::Refusal;
 use crate::server::limits::Limits;
 
-/// Headers that a request may carry; more is a 431.
+/// Most headers in a request; more is a 431.
 const MAX_HEADERS: usize = 100;
 
-/// What the client wants to do.
+/// Request method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)] // HTTP's own names
 pub enum Method {
@@ -20,11 +20,11 @@ pub enum Method {
     Head,
     Post,
     Options,
-    /// Any other one; no route takes it.
+    /// Any other method; no route accepts it.
     Other,
 }
 
-/// Where the body ends.
+/// How the body's length is determined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyLength {
     /// This many bytes follow the head (0: no body).
@@ -33,7 +33,7 @@ pub enum BodyLength {
     Chunked,
 }
 
-/// A request's head, checked.
+/// A request's validated head.
 #[derive(Clone, Debug)]
 pub struct Head {
     /// The method.
@@ -42,34 +42,34 @@ pub struct Head {
     pub path: String,
     /// 0 for HTTP/1.0, 1 for HTTP/1.1.
     pub minor_version: u8,
-    /// Where the body ends.
+    /// How the body's length is determined.
     pub body: BodyLength,
     /// Whether the connection may take another request after this one.
     pub keep_alive: bool,
     /// The client waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
-    /// `Host`, or the authority of an absolute target, which outranks it.
+    /// The authority of an absolute target, else `Host`.
     pub host: Option<String>,
     headers: Vec<(String, String)>,
 }
 
 impl Head {
-    /// The first header of that name (compared without case), trimmed.
+    /// Value of the first header with that name (ignoring case), trimmed.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 }
 
-/// Parses a head at the start of `bytes`: the head and its length in bytes, or `None` while it is unfinished.
+/// Parses a head at the start of `bytes`; returns it with its length in bytes, or `None` while it is incomplete.
 ///
 /// # Errors
-/// 400, 414, 417, 431, 501 or 505, with a line that says what is wrong.
+/// 400, 414, 417, 431, 501 or 505, with a message that says what is wrong.
 pub fn parse_head(bytes: &[u8], limits: &Limits) -> Result<Option<(Head, usize)>, Refusal> {
     let mut storage = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut parsed = httparse::Request::new(&mut storage);
     let status = parsed.parse(bytes).map_err(|error| match error {
         httparse::Error::TooManyHeaders => Refusal::new(431, format!("more than {MAX_HEADERS} headers")),
-        httparse::Error::Version => Refusal::new(505, "only HTTP/1.0 and HTTP/1.1 are spoken here"),
+        httparse::Error::Version => Refusal::new(505, "only HTTP/1.0 and HTTP/1.1 are supported"),
         other => Refusal::new(400, format!("this is not an HTTP/1.1 request: {other}")),
     })?;
     let target = parsed.path.unwrap_or_default();
@@ -103,17 +103,17 @@ pub fn parse_head(bytes: &[u8], limits: &Limits) -> Result<Option<(Head, usize)>
     build(method, target, parsed.version.unwrap_or(0), headers).map(|head| Some((head, length)))
 }
 
-/// `httparse` takes a line feed alone as a line's end; a reader in front of this server may not.
+/// `httparse` accepts a bare line feed as a line ending; a proxy in front of this server may not.
 fn has_bare_line_feed(head: &[u8]) -> bool {
     head.iter().enumerate().any(|(at, &byte)| byte == b'\n' && (at == 0 || head[at - 1] != b'\r'))
 }
 
-/// Without the blanks that HTTP knows. `str::trim` would also take off a no-break space, which is part of the value.
+/// Trims HTTP's white space. `str::trim` would also remove a no-break space, which is part of the value.
 fn trimmed(value: &str) -> &str {
     value.trim_matches([' ', '\t'])
 }
 
-/// Headers that say one thing: two of them would be two answers to one question.
+/// Headers that may occur only once: parsers disagree on which of two counts.
 const SINGLE: [&str; 5] = ["host", "origin", "authorization", "x-api-key", "content-type"];
 
 fn build(method: Method, target: &str, minor_version: u8, headers: Vec<(String, String)>) -> Result<Head, Refusal> {
@@ -126,7 +126,7 @@ fn build(method: Method, target: &str, minor_version: u8, headers: Vec<(String, 
         return Err(Refusal::new(400, format!("more than one `{name}` header")));
     }
     for host in authority.iter().chain(&hosts) {
-        // An empty one is what a client sends that has none; no guard takes it for ours.
+        // RFC 9112 lets a client without an authority send an empty Host; the guard does not accept it.
         if !host.is_empty() && split_authority(host).is_none() {
             return Err(Refusal::new(400, "the host is not a name or an address with a port"));
         }
@@ -141,7 +141,7 @@ fn build(method: Method, target: &str, minor_version: u8, headers: Vec<(String, 
         [] => false,
         [word] if word.eq_ignore_ascii_case("100-continue") => minor_version == 1,
         _ => {
-            return Err(Refusal::new(417, "the only expectation that can be met is 100-continue"));
+            return Err(Refusal::new(417, "the only expectation supported is 100-continue"));
         }
     };
     Ok(Head { method, path, minor_version, body, keep_alive, expects_continue, host, headers })
@@ -211,10 +211,10 @@ fn body_length(headers: &[(String, String)], minor_version: u8) -> Result<BodyLe
         }
         ([_, ..], Some(_)) => Err(Refusal::new(400, "Content-Length and Transfer-Encoding exclude each other")),
         ([_, ..], None) if minor_version == 0 => {
-            Err(Refusal::new(400, "HTTP/1.0 knows no Transfer-Encoding; say Content-Length"))
+            Err(Refusal::new(400, "HTTP/1.0 has no Transfer-Encoding; send Content-Length"))
         }
         ([coding], None) if coding.eq_ignore_ascii_case("chunked") => Ok(BodyLength::Chunked),
-        _ => Err(Refusal::new(501, "the only transfer coding that is understood is `chunked`")),
+        _ => Err(Refusal::new(501, "the only transfer coding supported is `chunked`")),
     }
 }
 
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cut_is_unfinished() {
+    fn every_truncated_head_is_incomplete() {
         let text = "GET /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
         for end in 0..text.len() {
             assert!(parse(&text[..end]).unwrap().is_none(), "cut at {end}");
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_two_readers_could_read_differently() {
+    fn refuses_ambiguous_requests() {
         let head = |lines: &str| format!("POST / HTTP/1.1\r\nHost: x\r\n{lines}\r\n\r\n");
         assert_eq!(status(&head("Content-Length: 1\r\nTransfer-Encoding: chunked")), 400);
         assert_eq!(status(&head("Content-Length: 1\r\nContent-Length: 2")), 400);
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn blanks_lines_and_versions_are_those_of_http() {
+    fn white_space_line_endings_and_versions_follow_http() {
         let head = |lines: &str| format!("POST / HTTP/1.1\r\nHost: x\r\n{lines}\r\n\r\n");
         for (lines, wanted) in [
             ("Content-Length: \u{a0}29", 400),

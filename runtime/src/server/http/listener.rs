@@ -1,7 +1,7 @@
-//! The listening socket: accepts, counts, makes room, turns away, stops.
+//! The listening socket: accepts connections, limits their number, and stops.
 //!
-//! When all places are taken, a connection that waits for its client gives way to the new one: whoever says nothing
-//! cannot lock out those who do. Answers that run are never cut off for it.
+//! At the connection limit, a new connection evicts one that is waiting for its client, so that silent clients cannot lock
+//! others out. A connection whose request is being answered is never evicted.
 
 use std::collections::HashMap;
 use std::io;
@@ -18,8 +18,8 @@ use super::socket::{Socket, Source, Waker};
 use super::{Handler, Peer, Refusal};
 use crate::server::limits::Limits;
 
-/// A body that has been arriving for this long gives way, too.
-const PATIENCE_WITH_BODIES: Duration = Duration::from_secs(5);
+/// A connection may be evicted once its body has been arriving for this long.
+const BODY_PROTECTED_FOR: Duration = Duration::from_secs(5);
 
 /// A bound listener, not yet accepting.
 pub struct Listener {
@@ -28,16 +28,16 @@ pub struct Listener {
     shared: Arc<Shared>,
 }
 
-/// What a connection is doing; in this order they give way to new ones.
+/// What a connection is doing; connections are evicted in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
-    /// Nothing of a request has come.
+    /// Nothing of a request has arrived.
     Idle,
     /// A head is arriving.
     Head,
     /// A body is arriving.
     Body,
-    /// A request is being answered: never.
+    /// A request is being answered; never evicted.
     Answering,
 }
 
@@ -70,10 +70,10 @@ pub struct Stopper {
 }
 
 impl Stopper {
-    /// Ends accepting; `Listener::run` then returns after its grace.
+    /// Stops accepting; `Listener::run` returns after the grace period.
     pub fn stop(&self) {
         if !self.shared.stopping.swap(true, Ordering::SeqCst) {
-            // `accept` has no time limit: one connection of our own wakes it.
+            // `accept` has no timeout: a connection of our own wakes it.
             self.waker.wake();
         }
     }
@@ -88,15 +88,15 @@ impl Listener {
         Ok(Self { source: Source::tcp(address)?, limits, shared: Arc::default() })
     }
 
-    /// Binds a Unix socket at `path`, which goes away with the listener.
+    /// Binds a Unix socket at `path`, which is removed with the listener.
     ///
     /// # Errors
-    /// `AddrInUse` where something listens or another file lies; `Unsupported` where there are no such sockets.
+    /// `AddrInUse` if a server listens there or the path is another kind of file; `Unsupported` on systems without them.
     pub fn bind_unix(path: &Path, limits: Limits) -> io::Result<Self> {
         Ok(Self { source: Source::unix(path)?, limits, shared: Arc::default() })
     }
 
-    /// The address that is listened on; `None` for a Unix socket.
+    /// The bound address; `None` for a Unix socket.
     ///
     /// # Errors
     /// The socket's.
@@ -109,7 +109,7 @@ impl Listener {
         self.source.path()
     }
 
-    /// The handle that stops this listener.
+    /// A handle that stops this listener.
     ///
     /// # Errors
     /// The socket's.
@@ -117,8 +117,8 @@ impl Listener {
         Ok(Stopper { shared: self.shared.clone(), waker: self.source.waker()? })
     }
 
-    /// Accepts and serves until stopped. Then calls `drain` with the grace's end, which should return when no answer
-    /// runs any more, and closes what is still open.
+    /// Accepts and serves until stopped. Then calls `drain` with the grace period's deadline, which should return once no
+    /// request is being answered, and closes the remaining connections.
     pub fn run(self, handler: Arc<dyn Handler>, drain: impl FnOnce(Instant)) {
         let limits = Arc::new(self.limits);
         let budget = Budget::new(limits.max_bytes_in_flight);
@@ -129,7 +129,7 @@ impl Listener {
             }
             match accepted {
                 Ok(socket) => admit(socket, &limits, &budget, &handler, &self.shared),
-                // Out of descriptors, or a connection that was reset while it waited: the next may work.
+                // Out of file descriptors, or a connection reset while queued: the next may work.
                 Err(error) => {
                     tracing::warn!(%error, "accept");
                     thread::sleep(Duration::from_millis(20));
@@ -170,9 +170,10 @@ fn admit(socket: Socket, limits: &Arc<Limits>, budget: &Arc<Budget>, handler: &A
     }
 }
 
-/// Closes a waiting connection where the places are used up, or one address's share of them.
+/// Evicts a waiting connection if the limit, or the limit per address, is reached.
 fn make_room(open: &mut HashMap<u64, Open>, address: Option<IpAddr>, limits: &Limits) -> Result<(), Refusal> {
-    // Whoever is on this machine has other ways to use it up; and a proxy on it speaks for many.
+    // No limit per address for loopback: a local proxy stands for many clients, and local users could exhaust the machine
+    // anyway.
     let from_network = address.filter(|address| !address.is_loopback());
     let same = |open: &Open| from_network.is_some() && open.address == from_network;
     let full_for_one = open.values().filter(|other| same(other)).count() >= limits.max_connections_per_address;
@@ -181,7 +182,7 @@ fn make_room(open: &mut HashMap<u64, Open>, address: Option<IpAddr>, limits: &Li
     }
     let gives_way = |open: &Open| match open.phase {
         Phase::Idle | Phase::Head => true,
-        Phase::Body => open.since.elapsed() > PATIENCE_WITH_BODIES,
+        Phase::Body => open.since.elapsed() > BODY_PROTECTED_FOR,
         Phase::Answering => false,
     };
     let candidates = open.iter().filter(|(_, open)| gives_way(open) && (!full_for_one || same(open)));
@@ -193,31 +194,31 @@ fn make_room(open: &mut HashMap<u64, Open>, address: Option<IpAddr>, limits: &Li
         }
         None if full_for_one => {
             let most = limits.max_connections_per_address;
-            let message = format!("{most} connections from your address are busy already, the most this server takes");
+            let message = format!("{most} connections from your address are busy, the most this server allows");
             Err(Refusal::new(503, message))
         }
         None => {
             let most = limits.max_connections;
-            Err(Refusal::new(503, format!("{most} connections are busy already, the most this server takes")))
+            Err(Refusal::new(503, format!("{most} connections are busy, the most this server allows")))
         }
     }
 }
 
-/// A connection's place; given back when its thread ends, also by a panic.
+/// A connection's entry among the open ones; removed when its thread ends, even by a panic.
 pub(super) struct Place {
     shared: Arc<Shared>,
     pub(super) peer: Peer,
 }
 
 impl Place {
-    /// Notes what the connection does now; false when it has lost its place, and must end.
+    /// Records the connection's phase; false if it has been evicted and must end.
     pub(super) fn enter(&self, phase: Phase) -> bool {
         let mut open = self.shared.open();
         let place = open.get_mut(&self.peer.connection);
         place.map(|place| (place.phase, place.since) = (phase, Instant::now())).is_some()
     }
 
-    /// Whether the server is being stopped.
+    /// Whether the server is stopping.
     pub(super) fn stopping(&self) -> bool {
         self.shared.stopping.load(Ordering::Relaxed)
     }
@@ -229,7 +230,7 @@ impl Drop for Place {
     }
 }
 
-/// An address that reaches a socket bound to `address`, also when that is "every interface".
+/// An address to connect to for a socket bound to `address`: loopback if that is unspecified.
 pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),

@@ -1,8 +1,8 @@
-//! HTTP/1.1 on std's sockets: a thread a connection, every wait under a deadline, every buffer under a cap.
+//! HTTP/1.1 on std's sockets: a thread per connection, a deadline for every wait, a cap for every buffer.
 //!
 //! This layer knows nothing of models or JSON. It reads a head, asks the `Handler` whether to go on, reads the body and
-//! lets the handler answer through an `Exchange`: once, or as a stream. The one idea to know: the thread that answers
-//! is the only one that touches its socket, so between two tokens it can also look whether the client is still there
+//! lets the handler respond through an `Exchange`: once, or as a stream. The one idea to know: the thread that answers
+//! is the only one that touches its socket, so between two tokens it can check whether the client is still connected
 //! (`Exchange::client_left`), without a second thread and without unsafe code.
 
 mod body;
@@ -25,7 +25,7 @@ pub use response::{Headers, Response};
 
 use std::net::IpAddr;
 
-/// A request's content, transfer coding undone.
+/// A request's content, with the transfer coding decoded.
 #[derive(Debug)]
 pub struct Body {
     /// The content.
@@ -34,28 +34,28 @@ pub struct Body {
 }
 
 impl Body {
-    /// Counts what this request takes, body included, against what all may take together.
+    /// Reserves memory for this request, body included, from the budget shared by all.
     ///
     /// # Errors
-    /// 503 when there is not so much left.
+    /// 503 if the budget is exhausted.
     pub fn hold(&mut self, bytes: usize) -> Result<(), Refusal> {
         if self.held.grow_to(bytes) {
             return Ok(());
         }
-        Err(Refusal::new(503, "other requests use up the memory that this server has for them; try again soon"))
+        Err(Refusal::new(503, "other requests use all the memory that this server has for them; try again soon"))
     }
 }
 
-/// Who is at the other end of a connection.
+/// The other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// The connection's number; no other one of this server has it.
+    /// The connection's number, unique within this server.
     pub connection: u64,
-    /// `None`: over a Unix socket.
+    /// `None` for a Unix socket.
     pub address: Option<IpAddr>,
 }
 
-/// Why a request cannot be taken: the status and one line for the person.
+/// Why a request is refused: the status and a one-line message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// A 4xx or 5xx status.
@@ -71,23 +71,23 @@ impl Refusal {
     }
 
     pub(crate) fn body_too_large(max_bytes: usize) -> Self {
-        Self::new(413, format!("the request body is larger than {max_bytes} bytes, the most this server takes"))
+        Self::new(413, format!("the request body is larger than {max_bytes} bytes, the most this server accepts"))
     }
 }
 
-/// What answers requests; called from many threads at once.
+/// Answers requests; called from many threads at once.
 pub trait Handler: Send + Sync + 'static {
-    /// Takes a request, with headers for whatever response it gets, or refuses it before its body is read. A refusal
-    /// closes the connection.
+    /// Admits a request, returning headers for its response, or refuses it before the body is read. A refusal closes the
+    /// connection.
     ///
     /// # Errors
-    /// The response that refuses it.
+    /// The response to a refused request.
     fn admit(&self, head: &Head, peer: &Peer) -> Result<Headers, Response>;
 
-    /// Answers one request. An error means that the client is gone; there is nobody to tell.
+    /// Answers one request. An error means that the client has disconnected.
     ///
     /// # Errors
-    /// What the socket said when the answer could not be written.
+    /// The socket's, if the response cannot be written.
     fn handle(&self, head: &Head, body: Body, exchange: &mut Exchange<'_>) -> std::io::Result<()>;
 
     /// The response for a request that never reached `handle`, or whose handling panicked.

@@ -1,9 +1,9 @@
-//! Responses: status, headers, body, and how they look on the wire. Pure, no I/O.
+//! Responses: status, headers, body, and their encoding. Pure, no I/O.
 
 use std::borrow::Cow;
 use std::time::SystemTime;
 
-/// Names and values of headers.
+/// Headers as (name, value).
 pub type Headers = Vec<(&'static str, String)>;
 
 /// A whole response.
@@ -11,9 +11,9 @@ pub type Headers = Vec<(&'static str, String)>;
 pub struct Response {
     /// The status code.
     pub status: u16,
-    /// Headers beside `Content-Length`, `Connection` and `Date`, which the connection adds.
+    /// Headers; the connection adds `Content-Length`, `Connection` and `Date`.
     pub headers: Headers,
-    /// The content; left out on the wire for HEAD, 204 and 304.
+    /// The content; not sent for HEAD, 204 and 304.
     pub body: Cow<'static, [u8]>,
 }
 
@@ -29,7 +29,7 @@ impl Response {
         Self { status, headers: vec![("Content-Type", "application/json".to_string())], body }
     }
 
-    /// The same with one more header.
+    /// Adds a header.
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
@@ -41,7 +41,7 @@ impl Response {
 pub(super) enum Framing {
     Length(usize),
     Chunked,
-    /// The connection's end is the content's end (HTTP/1.0 streams).
+    /// Until the connection closes (HTTP/1.0 streams).
     UntilClose,
 }
 
@@ -58,7 +58,7 @@ pub(super) fn write_head(
     let mut line = |name: &str, value: &str| {
         out.extend_from_slice(name.as_bytes());
         out.extend_from_slice(b": ");
-        // A header never spans lines, whatever a model's name or an asset's path holds.
+        // No header injection, whatever a model's name or an asset's path contains.
         out.extend(value.bytes().filter(|&byte| byte >= b' ' && byte != 0x7f));
         out.extend_from_slice(b"\r\n");
     };

@@ -1,4 +1,4 @@
-//! A connected socket, over TCP or a Unix socket, and the listener that gives one.
+//! A connection over TCP or a Unix socket, and the listener that accepts it.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -17,7 +17,7 @@ pub(super) enum Socket {
     Unix(UnixStream),
 }
 
-/// Does the same with whichever it is.
+/// Evaluates the expression with whichever stream it is.
 macro_rules! either {
     ($self:expr, $stream:ident => $body:expr) => {
         match $self {
@@ -29,7 +29,7 @@ macro_rules! either {
 }
 
 impl Socket {
-    /// Whose it is; `None` over a Unix socket, which only this machine reaches.
+    /// The client's address; `None` for a Unix socket, which is local.
     pub(super) fn peer(&self) -> Option<IpAddr> {
         match self {
             Self::Tcp(_, address) => Some(address.to_canonical()),
@@ -46,7 +46,7 @@ impl Socket {
         }
     }
 
-    /// Tokens are small writes; waiting to fill a segment would add up to 40 ms to each.
+    /// Disables Nagle's algorithm, which could delay each token, a small write, by up to 40 ms.
     pub(super) fn send_at_once(&self) {
         match self {
             Self::Tcp(stream, _) => drop(stream.set_nodelay(true)),
@@ -88,7 +88,7 @@ impl Write for Socket {
     }
 }
 
-/// What connections come from.
+/// A listener.
 #[derive(Debug)]
 pub(super) enum Source {
     Tcp(TcpListener),
@@ -101,7 +101,7 @@ impl Source {
         TcpListener::bind(address).map(Self::Tcp)
     }
 
-    /// A socket in the file system that this user alone may connect to. One that nobody listens on any more is replaced.
+    /// Binds a socket file that only this user may connect to. A stale one, which no process listens on, is replaced.
     #[cfg(unix)]
     pub(super) fn unix(path: &Path) -> io::Result<Self> {
         use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -111,7 +111,7 @@ impl Source {
             return Err(io::ErrorKind::AddrInUse.into());
         }
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        // Bound in a folder that nobody else enters, and moved when its mode is right: there is no moment in between.
+        // Bind in a private folder, set the mode, then rename: others never see the socket with a wider mode.
         let private = tempfile::Builder::new().prefix(".s").rand_bytes(4).tempdir_in(folder)?;
         let beside = private.path().join("s");
         let listener = UnixListener::bind(&beside)?;
@@ -133,7 +133,7 @@ impl Source {
         }
     }
 
-    /// Where it listens; `None` for a Unix socket.
+    /// The bound address; `None` for a Unix socket.
     pub(super) fn address(&self) -> io::Result<Option<SocketAddr>> {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(Some),
@@ -142,7 +142,7 @@ impl Source {
         }
     }
 
-    /// Where a Unix socket lies.
+    /// The path of a Unix socket.
     pub(super) fn path(&self) -> Option<&Path> {
         match self {
             Self::Tcp(_) => None,
@@ -151,7 +151,7 @@ impl Source {
         }
     }
 
-    /// What connects to it, to wake `accept`.
+    /// A handle that wakes `accept`.
     pub(super) fn waker(&self) -> io::Result<Waker> {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(Waker::Tcp),
@@ -170,7 +170,7 @@ impl Drop for Source {
     }
 }
 
-/// Connects to a listener of our own.
+/// Wakes a blocked `accept` by connecting to the listener.
 #[derive(Clone, Debug)]
 pub(super) enum Waker {
     Tcp(SocketAddr),

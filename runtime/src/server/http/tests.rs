@@ -1,4 +1,4 @@
-//! The HTTP layer over real sockets, with a handler of a few lines and short limits.
+//! The HTTP layer over real sockets, with a small handler and short timeouts.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use super::{Body, Exchange, Handler, Head, Headers, Listener, Peer, Refusal, Response, Stopper};
 use crate::server::limits::Limits;
 
-/// `/refused` is not admitted, `/echo` gives the body back, `/panic` panics, `/late-panic` inside a stream, `/stream` sends three pieces, `/wait` waits until the
-/// client has left.
+/// `/refused` is not admitted, `/echo` returns the body, `/panic` panics, `/late-panic` panics within a stream, `/stream`
+/// sends three pieces, `/wait` waits until the client disconnects.
 #[derive(Default)]
 struct Probe {
     waiting: AtomicUsize,
@@ -109,13 +109,13 @@ fn read_all(stream: &mut TcpStream) -> String {
 fn eventually(mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(10);
     while !holds() {
-        assert!(Instant::now() < end, "it did not come true within 10 s");
+        assert!(Instant::now() < end, "the condition did not hold within 10 s");
         thread::sleep(Duration::from_millis(10));
     }
 }
 
 #[test]
-fn keeps_alive_pipelines_and_closes_when_asked() {
+fn keep_alive_pipelining_and_close() {
     let running = start(short());
     let answer = exchange(
         &running,
@@ -150,12 +150,12 @@ fn slow_heads_and_bodies_get_408() {
         let begun = Instant::now();
         let answer = exchange(&running, beginning);
         assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
-        assert!(begun.elapsed() < Duration::from_secs(9), "not the time limit of a server outside of tests");
+        assert!(begun.elapsed() < Duration::from_secs(9), "the default timeout applied, not the short one");
     }
 }
 
 #[test]
-fn a_drop_at_a_time_does_not_extend_the_deadline() {
+fn trickled_bytes_do_not_extend_the_deadline() {
     let running = start(short());
     let mut stream = connect(&running);
     let begun = Instant::now();
@@ -174,7 +174,7 @@ fn a_drop_at_a_time_does_not_extend_the_deadline() {
 }
 
 #[test]
-fn a_silent_connection_is_closed_without_a_word() {
+fn a_silent_connection_is_closed_without_a_response() {
     let running = start(short());
     assert_eq!(exchange(&running, ""), "");
 }
@@ -195,7 +195,7 @@ fn bodies_above_the_cap_get_413() {
 }
 
 #[test]
-fn a_client_that_sends_too_much_still_reads_why() {
+fn a_client_that_sends_too_much_still_gets_the_error() {
     let running = start(short());
     let mut stream = connect(&running);
     stream.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n").unwrap();
@@ -204,7 +204,7 @@ fn a_client_that_sends_too_much_still_reads_why() {
 }
 
 #[test]
-fn continue_is_said_when_asked_for() {
+fn expect_100_continue_is_answered() {
     let running = start(short());
     let mut stream = connect(&running);
     let head =
@@ -224,7 +224,7 @@ fn a_panic_is_a_500_and_the_server_goes_on() {
         exchange(&running, "GET /panic HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").starts_with("HTTP/1.1 500 ")
     );
     let cut = exchange(&running, "GET /late-panic HTTP/1.1\r\nHost: x\r\n\r\n");
-    assert!(cut.ends_with("begun\r\n"), "a stream that broke has no end: {cut}");
+    assert!(cut.ends_with("begun\r\n"), "a broken stream must stay unterminated: {cut}");
     assert!(exchange(&running, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").starts_with("HTTP/1.1 200 "));
 }
 
@@ -247,27 +247,27 @@ fn busy(running: &Running, which: usize) -> TcpStream {
 const PLAIN: &str = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
 
 #[test]
-fn connections_that_wait_give_way_and_those_that_are_answered_do_not() {
+fn waiting_connections_are_evicted_and_busy_ones_are_not() {
     let running = start(Limits { max_connections: 3, ..Limits::default() });
     let first = busy(&running, 1);
     let mut silent = connect(&running);
     let mut half_a_head = connect(&running);
     half_a_head.write_all(b"GET / HT").unwrap();
     let mut silent_too = connect(&running);
-    assert!(is_closed(&mut silent), "who says nothing goes first");
+    assert!(is_closed(&mut silent), "the oldest silent one first");
     thread::sleep(Duration::from_millis(200));
     assert!(exchange(&running, PLAIN).starts_with("HTTP/1.1 200 "));
-    assert!(is_closed(&mut silent_too), "before who has begun");
+    assert!(is_closed(&mut silent_too), "silent ones before one with a partial head");
     let second = busy(&running, 2);
     let third = busy(&running, 3);
-    assert!(is_closed(&mut half_a_head), "then who has begun a head");
-    assert_eq!(running.probe.left.load(Ordering::SeqCst), 0, "answers are never cut off");
+    assert!(is_closed(&mut half_a_head), "then the one with a partial head");
+    assert_eq!(running.probe.left.load(Ordering::SeqCst), 0, "busy connections are never evicted");
     drop([first, second, third]);
     eventually(|| running.probe.left.load(Ordering::SeqCst) == 3);
 }
 
 #[test]
-fn only_where_all_are_busy_a_connection_is_turned_away() {
+fn a_connection_is_refused_only_if_all_are_busy() {
     let running = start(Limits { max_connections: 2, ..Limits::default() });
     let held = [busy(&running, 1), busy(&running, 2)];
     let answer = exchange(&running, PLAIN);
@@ -299,7 +299,7 @@ fn bodies_share_a_budget() {
 
 #[cfg(unix)]
 #[test]
-fn a_unix_socket_is_this_users_alone_and_goes_with_the_server() {
+fn a_unix_socket_is_private_and_removed_on_stop() {
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::net::UnixStream;
     let folder = tempfile::tempdir().unwrap();
@@ -323,7 +323,7 @@ fn a_unix_socket_is_this_users_alone_and_goes_with_the_server() {
 }
 
 #[test]
-fn a_client_that_leaves_is_noticed_also_behind_pipelined_bytes() {
+fn a_disconnect_is_noticed_even_behind_pipelined_bytes() {
     let running = start(short());
     for tail in ["", "GET /echo HTTP/1.1\r\n"] {
         let mut stream = connect(&running);

@@ -1,7 +1,7 @@
-//! Answers in OpenAI's shapes: whole, as chunks of a stream, with log-probabilities, usage and timings.
+//! Answers in OpenAI's format: whole or as chunks of a stream, with log-probabilities, usage and timings.
 //!
-//! Beside OpenAI's fields there is `timings`, as in llama.cpp's server: counts, milliseconds and tokens per second of
-//! prefill and decode, and how much of the context is used.
+//! In addition to OpenAI's fields there is `timings`, as in llama.cpp's server: counts, milliseconds and tokens per second
+//! of prefill and decode, and how much of the context is used.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::server::dialect::Choice;
 use crate::session::{StopReason, TextFinished, TextToken};
 
-/// Which endpoint's shapes.
+/// The endpoint, which determines the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     /// `/v1/chat/completions`
@@ -19,10 +19,10 @@ pub enum Endpoint {
     Completions,
 }
 
-/// What every object of one answer repeats.
+/// Fields repeated in every object of one answer.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// Whose shapes.
+    /// Determines the format.
     pub endpoint: Endpoint,
     id: String,
     created: u64,
@@ -82,12 +82,12 @@ impl Answer {
         json!({"index": index, "message": message, "logprobs": logprobs, "finish_reason": finish_reason})
     }
 
-    /// A chunk's choice with something that is not the answer's text.
+    /// A chunk's choice with a delta other than text.
     pub fn message_part(&self, index: usize, delta: Value) -> Value {
         json!({"index": index, "delta": delta, "logprobs": null, "finish_reason": null})
     }
 
-    /// The first chunk's choice; completions have none.
+    /// A choice of the first chunk; `None` for completions, which have no such chunk.
     pub fn opening(&self, index: usize) -> Option<Value> {
         let delta = json!({"role": "assistant", "content": "", "refusal": null});
         let choice = json!({"index": index, "delta": delta, "logprobs": null, "finish_reason": null});
@@ -126,14 +126,14 @@ fn finish_reason(reason: Option<&StopReason>) -> &'static str {
     }
 }
 
-/// Turns tokens into an endpoint's log-probabilities; keeps the place in the text between chunks.
+/// Encodes tokens' log-probabilities; keeps the text offset between chunks.
 #[derive(Clone, Debug, Default)]
 pub struct LogProbs {
     characters: usize,
 }
 
 impl LogProbs {
-    /// The `logprobs` value for these tokens; null when none were asked for.
+    /// The `logprobs` value for these tokens; null if none were requested.
     pub fn value(&mut self, endpoint: Endpoint, tokens: &[TextToken]) -> Value {
         if tokens.iter().all(|token| token.logprob.is_none()) {
             return Value::Null;
@@ -141,7 +141,7 @@ impl LogProbs {
         match endpoint {
             Endpoint::Chat => json!({"content": tokens.iter().map(chat_token).collect::<Vec<_>>(), "refusal": null}),
             Endpoint::Completions => {
-                // Offsets count characters of the answer; a token inside a character has its beginning's offset.
+                // Offsets count characters of the answer; a continuation byte does not start a new one.
                 let mut offsets = Vec::with_capacity(tokens.len());
                 for token in tokens {
                     offsets.push(self.characters);
@@ -172,7 +172,7 @@ fn top_map(token: &TextToken) -> Value {
     map.into()
 }
 
-/// A token as a JSON string; one that is not whole characters as OpenAI writes it: `bytes:\xe2\x80`.
+/// A token as a JSON string; partial characters are written as OpenAI does: `bytes:\xe2\x80`.
 fn token_string(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) => text.to_string(),
@@ -180,13 +180,13 @@ fn token_string(bytes: &[u8]) -> String {
     }
 }
 
-/// JSON has no infinities: a banned token's is OpenAI's -9999.
+/// JSON has no infinity: a banned token gets -9999, as OpenAI does.
 fn finite(logprob: f32) -> f64 {
-    // Through text, so that 32-bit figures do not grow digits they never had.
+    // Via text: converting an f32 to f64 directly would print spurious digits.
     if logprob.is_finite() { logprob.to_string().parse().unwrap_or(-9999.0) } else { -9999.0 }
 }
 
-/// The figures of a request's finished choices.
+/// Token counts and timings of a request's finished choices.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     prompt_tokens: usize,
@@ -201,7 +201,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Adds a choice. The choices of one prompt share its tokens in `usage`: only the `first` counts them.
+    /// Adds a choice. `usage` counts a prompt's tokens once: only its `first` choice adds them.
     pub fn add(&mut self, finished: &TextFinished, first: bool) {
         let engine = &finished.engine;
         if first {
@@ -210,7 +210,7 @@ impl Tally {
         }
         self.processed_tokens += engine.prompt_tokens.saturating_sub(engine.cached_tokens);
         self.generated_tokens += engine.generated_tokens;
-        // The first token comes out of prefill; an end token took a step of its own.
+        // Prefill yields the first token; an end token takes a decode step, too.
         let ended = usize::from(finished.reason == StopReason::EndToken);
         self.decode_steps += (engine.generated_tokens + ended).saturating_sub(1);
         self.prefill_seconds = self.prefill_seconds.max(engine.prefill_seconds);
@@ -227,14 +227,14 @@ impl Tally {
             "total_tokens": self.prompt_tokens + self.generated_tokens,
             "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
         });
-        // Ours: what the overflow policy `shift` has dropped.
+        // Our extension: tokens dropped by the overflow policy `shift`.
         if self.shifted_tokens > 0 {
             usage["shifted_tokens"] = self.shifted_tokens.into();
         }
         usage
     }
 
-    /// `timings`: speeds are over all choices of the request, null where there was nothing to measure.
+    /// `timings`; speeds are over all choices of the request, null if nothing was measured.
     pub fn timings(&self, context_length: usize) -> Value {
         let rate = |tokens: usize, seconds: f64| (tokens > 0 && seconds > 0.0).then(|| tokens as f64 / seconds);
         json!({
@@ -280,7 +280,7 @@ mod tests {
         assert_eq!(first["top_logprobs"][0], json!({"ab": -1.0, "other": -9999.0}));
         let second = logprobs.value(Endpoint::Completions, &[token(b"\xa9", -1.0), token(b"c", -1.0)]);
         assert_eq!(second["text_offset"], json!([3, 3]));
-        // A control token has a name, and no place in the text.
+        // A control token has a name but no text.
         let control = TextToken { control: true, ..token(b"<|im_end|>", -1.0) };
         let third = logprobs.value(Endpoint::Completions, &[control, token(b"d", -1.0)]);
         assert_eq!((&third["tokens"][0], &third["text_offset"]), (&json!("<|im_end|>"), &json!([4, 4])));

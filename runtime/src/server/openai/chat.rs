@@ -1,6 +1,6 @@
 //! `POST /v1/chat/completions`: the request body, checked.
 //!
-//! Messages are read by `chat::message`; here is what stands beside them.
+//! `chat::message` reads the messages; the other parameters are handled here.
 
 use serde_json::{Map, Value};
 
@@ -10,7 +10,7 @@ use super::fields::Fields;
 use super::foreign::refuse_foreign;
 use crate::chat::message::{read_messages, reserved_variable};
 
-/// Alternatives that `top_logprobs` may ask for.
+/// Largest `top_logprobs`.
 const MAX_TOP_LOGPROBS: i64 = 20;
 
 /// A checked chat request.
@@ -18,11 +18,11 @@ const MAX_TOP_LOGPROBS: i64 = 20;
 pub struct ChatRequest {
     /// `{role, content, name?}`, content always a string.
     pub messages: Vec<Value>,
-    /// `chat_template_kwargs`: further variables for the template.
+    /// `chat_template_kwargs`: additional template variables.
     pub template_variables: Map<String, Value>,
     /// Alternatives to report with each token; `None`: no log-probabilities.
     pub logprobs: Option<usize>,
-    /// The rest.
+    /// Parameters shared with completions.
     pub common: Common,
 }
 
@@ -30,7 +30,7 @@ impl ChatRequest {
     /// Parses and checks a body.
     ///
     /// # Errors
-    /// 400 that names the parameter.
+    /// 400 naming the parameter.
     pub fn parse(body: &[u8], baseline: &Baseline) -> Result<Self, ApiError> {
         let mut fields = Fields::parse(body)?;
         let messages = messages_of(&mut fields)?;
@@ -52,20 +52,20 @@ impl ChatRequest {
     }
 }
 
-/// Takes the checked messages.
+/// Takes and checks the messages.
 ///
 /// # Errors
-/// 400 that names the place.
+/// 400 with the path of the offending value.
 pub fn messages_of(fields: &mut Fields) -> Result<Vec<Value>, ApiError> {
     read_messages(fields.take("messages")).map_err(|error| ApiError::parameter(error.at, error.message))
 }
 
-/// Refuses template variables that take the place of what the request or the model gives.
+/// Refuses template variables that would override those set from the request or the model.
 ///
 /// # Errors
-/// 400 that names the variable.
+/// 400 naming the variable.
 pub fn refuse_reserved(variables: &Map<String, Value>) -> Result<(), ApiError> {
     let Some(name) = reserved_variable(variables) else { return Ok(()) };
-    let message = format!("`chat_template_kwargs` must not hold `{name}`: the request or the model gives it");
+    let message = format!("`chat_template_kwargs` must not contain `{name}`: it is set from the request or the model");
     Err(ApiError::parameter(format!("chat_template_kwargs.{name}"), message))
 }

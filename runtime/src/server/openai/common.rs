@@ -1,7 +1,7 @@
-//! What both endpoints share: sampling, lengths, stop strings, streaming.
+//! Parameters shared by both endpoints: sampling, lengths, stop strings, streaming.
 //!
-//! OpenAI's parameters, and those that local users know from llama.cpp's server, such as `top_k` and `min_p`: all of the
-//! table that command line, packed settings and page read, too. What a request leaves out comes from the model's defaults.
+//! OpenAI's parameters, plus those of llama.cpp's server, such as `top_k` and `min_p`: the whole parameter table that the
+//! command line, packed settings and the page also use. Missing ones take the model's defaults.
 
 use satchel_container::parameters::PARAMETERS;
 use serde_json::{Map, Value};
@@ -11,12 +11,12 @@ use super::fields::{Fields, wrong_type};
 use crate::TokenId;
 use crate::sampling::SamplingParams;
 
-/// Answers that one request may ask for: prompts times `n`.
+/// Most answers per request: prompts times `n`.
 pub const MAX_CHOICES: usize = 8;
 const MAX_STOP_STRINGS: usize = 16;
 const MAX_STOP_BYTES: usize = 1024;
 
-/// What a request's parameters start from, and are checked against.
+/// Defaults for a request's parameters, and the vocabulary size that token ids are checked against.
 #[derive(Clone, Debug)]
 pub struct Baseline {
     /// The model's default sampling.
@@ -30,7 +30,7 @@ pub struct Baseline {
 /// The shared part of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Common {
-    /// The model that is asked for: of several names where adapters are loaded.
+    /// The requested model; with adapters loaded, there are several names.
     pub model: Option<String>,
     /// How tokens are chosen.
     pub sampling: SamplingParams,
@@ -38,13 +38,13 @@ pub struct Common {
     pub max_tokens: Option<usize>,
     /// Strings that end an answer and are not part of it.
     pub stop: Vec<String>,
-    /// Answers to each prompt; each draws its own random numbers.
+    /// Answers per prompt, each sampled independently.
     pub n: usize,
-    /// Send the answer as it grows.
+    /// Stream the answer as it is generated.
     pub stream: bool,
     /// `stream_options.include_usage`.
     pub include_usage: bool,
-    /// Generate on past end tokens.
+    /// Continue past end tokens.
     pub ignore_end: bool,
 }
 
@@ -52,7 +52,7 @@ impl Common {
     /// Takes the shared parameters.
     ///
     /// # Errors
-    /// 400 that names the parameter.
+    /// 400 naming the parameter.
     pub fn take(fields: &mut Fields, baseline: &Baseline) -> Result<Self, ApiError> {
         let model = fields.take_string("model")?;
         fields.ignore(&HARMLESS);
@@ -71,7 +71,7 @@ impl Common {
     }
 }
 
-/// Parameters that are about accounts, caching or routing elsewhere and never change an answer here.
+/// Ignored: parameters about accounts, caching or routing that never change an answer here.
 const HARMLESS: [&str; 15] = [
     "user",
     "metadata",
@@ -90,7 +90,7 @@ const HARMLESS: [&str; 15] = [
     "request_id",
 ];
 
-/// The sampling that a request asks for, and its own longest answer.
+/// The request's sampling parameters, and its `max_tokens`.
 fn take_sampling(fields: &mut Fields, baseline: &Baseline) -> Result<(SamplingParams, Option<usize>), ApiError> {
     let mut sampling = baseline.sampling.clone();
     let mut max_tokens = None;
@@ -101,7 +101,7 @@ fn take_sampling(fields: &mut Fields, baseline: &Baseline) -> Result<(SamplingPa
             max_tokens = Some(value.as_count());
         }
     }
-    // Front ends that know llama.cpp's form, an array, send an empty one where there is none.
+    // Clients written for llama.cpp, where it is an array, send an empty array for none.
     if fields.peek("logit_bias").is_some_and(|bias| bias.as_array().is_some_and(Vec::is_empty)) {
         fields.ignore(&["logit_bias"]);
     }
@@ -130,12 +130,12 @@ fn logit_bias(map: Map<String, Value>, vocabulary: usize) -> Result<Vec<(TokenId
         })
         .collect::<Result<_, _>>()?;
     if banned >= vocabulary {
-        return Err(fail(format!("`logit_bias` bans all {vocabulary} tokens, so that none is left to answer with")));
+        return Err(fail(format!("`logit_bias` bans all {vocabulary} tokens, which leaves none to answer with")));
     }
     Ok(bias)
 }
 
-/// A key as a token's number in the one way to write it: `05` would be a second key for token 5.
+/// Parses a key as a token id, canonical form only: `05` would be a second key for token 5.
 fn token_id(key: &str, vocabulary: usize) -> Option<TokenId> {
     let canonical = key == "0" || !key.starts_with(['0', '+']);
     key.parse().ok().filter(|&id: &TokenId| canonical && (id as usize) < vocabulary)
@@ -178,7 +178,7 @@ fn take_stream_options(fields: &mut Fields, stream: bool) -> Result<bool, ApiErr
             ("include_usage", other) => {
                 return Err(wrong_type("stream_options.include_usage", "true or false", &other));
             }
-            ("include_obfuscation", _) => {} // pads chunks against eavesdroppers of an encrypted link; nothing to hide here
+            ("include_obfuscation", _) => {} // padding against traffic analysis of TLS; there is no TLS here
             (other, _) => {
                 let name = format!("stream_options.{}", shown(other));
                 return Err(ApiError::parameter(name.clone(), format!("unknown parameter `{name}`; leave it out")));

@@ -8,13 +8,13 @@ use super::fields::{Fields, integer, wrong_type};
 use super::foreign::refuse_foreign;
 use crate::TokenId;
 
-/// Alternatives that `logprobs` may ask for.
+/// Largest `logprobs`.
 const MAX_LOGPROBS: i64 = 5;
 
-/// A prompt as it was given.
+/// A prompt, as text or tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Prompt {
-    /// Text, to tokenize with the model's own beginning token.
+    /// Text, to tokenize with the model's begin-of-sequence token.
     Text(String),
     /// Tokens, used as they are.
     Tokens(Vec<TokenId>),
@@ -23,11 +23,11 @@ pub enum Prompt {
 /// A checked completion request.
 #[derive(Clone, Debug)]
 pub struct CompletionRequest {
-    /// One or more prompts; the answers to prompt `i` have the indices `i * n ..`.
+    /// One or more prompts; the answers to prompt `i` have the indices `i * n ..` (`n` answers each).
     pub prompts: Vec<Prompt>,
     /// Alternatives to report with each token; `None`: no log-probabilities.
     pub logprobs: Option<usize>,
-    /// The rest.
+    /// Parameters shared with chats.
     pub common: Common,
 }
 
@@ -35,7 +35,7 @@ impl CompletionRequest {
     /// Parses and checks a body.
     ///
     /// # Errors
-    /// 400 that names the parameter.
+    /// 400 naming the parameter.
     pub fn parse(body: &[u8], baseline: &Baseline) -> Result<Self, ApiError> {
         let mut fields = Fields::parse(body)?;
         let prompts = match fields.take("prompt") {
@@ -93,10 +93,10 @@ fn prompts(value: Value, vocabulary: usize) -> Result<Vec<Prompt>, ApiError> {
         .collect()
 }
 
-/// Token ids of this vocabulary, out of a JSON array at `at`.
+/// Reads token ids below `vocabulary` from the JSON array at path `at`.
 ///
 /// # Errors
-/// 400 that names the first that is none.
+/// 400 naming the first invalid one.
 pub fn token_ids(at: &str, ids: &[Value], vocabulary: usize) -> Result<Vec<TokenId>, ApiError> {
     ids.iter()
         .enumerate()

@@ -1,7 +1,7 @@
-//! OpenAI's two endpoints as a dialect: chunks of a stream as server-sent events, and the whole answer.
+//! OpenAI's two endpoints as a dialect: a stream of server-sent events, or a whole answer.
 //!
-//! The last chunk with a `finish_reason` carries `timings`; with `include_usage` a chunk without choices follows, which has
-//! both. Errors within a stream are `data: {"error": …}`, which OpenAI's clients raise.
+//! The last chunk with a `finish_reason` carries `timings`; with `include_usage`, a chunk without choices follows and carries
+//! `usage` and `timings` instead. Errors within a stream are `data: {"error": …}`, which OpenAI's clients raise.
 
 use serde_json::{Map, Value, json};
 
@@ -10,7 +10,7 @@ use super::error::ApiError;
 use crate::server::dialect::{Choice, Delta, Dialect};
 use crate::server::http::Response;
 
-/// One answer in OpenAI's shapes.
+/// One answer in OpenAI's format.
 pub struct OpenAi {
     answer: Answer,
     include_usage: bool,
@@ -20,12 +20,12 @@ pub struct OpenAi {
     called: Vec<bool>,
     /// Choices that have not ended.
     running: usize,
-    /// The end of the last one, until the figures are there.
+    /// The last choice's final chunk, held back until the timings are known.
     last: Option<Value>,
 }
 
 impl OpenAi {
-    /// A dialect for an answer of so many choices.
+    /// A dialect for an answer with `choices` choices.
     pub fn new(answer: Answer, choices: usize, include_usage: bool, context_length: usize) -> Self {
         let logprobs = vec![LogProbs::default(); choices];
         let called = vec![false; choices];
@@ -59,7 +59,7 @@ impl Dialect for OpenAi {
             Delta::Text { text, tokens } => {
                 let logprobs = self.logprobs[index].value(self.answer.endpoint, tokens);
                 if text.is_empty() && logprobs.is_null() {
-                    return; // held back
+                    return; // text held back for a possible stop string or a partial character
                 }
                 self.answer.piece(index, text, logprobs)
             }
@@ -75,7 +75,7 @@ impl Dialect for OpenAi {
                 }
                 choice
             }
-            // Only a chat has these.
+            // Completions have no reasoning or tool calls.
             _ if self.answer.endpoint == Endpoint::Completions => return,
             Delta::Reasoning { text } => self.answer.message_part(index, json!({ "reasoning_content": text })),
             Delta::ToolCall { call, id, name } => {
@@ -93,7 +93,7 @@ impl Dialect for OpenAi {
     }
 
     fn heartbeat(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(b": the model is still reading\n\n");
+        out.extend_from_slice(b": still working\n\n");
     }
 
     fn close(&mut self, out: &mut Vec<u8>, tally: &Tally) {
@@ -132,7 +132,7 @@ impl Dialect for OpenAi {
     }
 }
 
-/// JSON on one line: the only line break is the event's end.
+/// Writes JSON on one line, since a line break would end the event's data.
 fn event(out: &mut Vec<u8>, data: &Value) {
     out.extend_from_slice(format!("data: {data}\n\n").as_bytes());
 }
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_choice_ends_with_the_figures() {
+    fn the_last_choice_carries_the_timings() {
         let mut chat = dialect(Endpoint::Chat, 2, false);
         assert_eq!(events(|out| chat.open(out)).len(), 2);
         assert_eq!(events(|out| chat.delta(out, 1, &text("b")))[0]["choices"][0]["delta"]["content"], "b");
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn thoughts_and_calls_have_their_places_in_a_chat() {
+    fn reasoning_and_tool_calls_are_encoded_in_a_chat() {
         let deltas = [
             Delta::Reasoning { text: "hm".into() },
             Delta::ToolCall { call: 0, id: "a".into(), name: "add".into() },

@@ -1,4 +1,4 @@
-//! `POST /v1/embeddings`: the request body, checked, and the answer.
+//! `POST /v1/embeddings`: the request body, checked, and the response.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -8,19 +8,19 @@ use super::error::ApiError;
 use super::fields::{Fields, integer, wrong_type};
 use crate::TokenId;
 
-/// Texts that one request may give.
+/// Most texts in a request.
 const MAX_INPUTS: usize = 2048;
 
 /// A text to embed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// Text, to tokenize with the tokens that begin and end one.
+    /// Text, to tokenize with the model's begin and end tokens.
     Text(String),
     /// Tokens, used as they are.
     Tokens(Vec<TokenId>),
 }
 
-/// A checked request for embeddings.
+/// A checked embeddings request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EmbeddingRequest {
     /// One or more.
@@ -33,7 +33,7 @@ impl EmbeddingRequest {
     /// Parses and checks a body for a model whose vectors have `width` elements.
     ///
     /// # Errors
-    /// 400 that names the parameter.
+    /// 400 naming the parameter.
     pub fn parse(body: &[u8], width: usize) -> Result<Self, ApiError> {
         let mut fields = Fields::parse(body)?;
         let Some(input) = fields.take("input") else {
@@ -48,9 +48,9 @@ impl EmbeddingRequest {
                 return Err(ApiError::parameter("encoding_format", "`encoding_format` must be `float` or `base64`"));
             }
         };
-        let advice = format!("this model's embeddings have {width} dimensions, and they are not cut");
+        let advice = format!("this model's embeddings have {width} dimensions and cannot be shortened");
         fields.refuse_unless("dimensions", &advice, |value| integer(value) == Some(width as i128))?;
-        // Which model: there is one. Who asks: nobody needs to know.
+        // There is only one model, and users are not tracked.
         fields.ignore(&["model", "user"]);
         fields.finish()?;
         Ok(Self { inputs, base64 })
@@ -70,7 +70,7 @@ fn inputs(value: Value) -> Result<Vec<Input>, ApiError> {
         Some(_) => {}
     }
     if items.len() > MAX_INPUTS {
-        let message = format!("`input` has {} texts, {MAX_INPUTS} are the most one request may give", items.len());
+        let message = format!("`input` has {} texts, the most one request may have is {MAX_INPUTS}", items.len());
         return Err(ApiError::parameter("input", message));
     }
     let input = |(index, item)| match item {
@@ -90,7 +90,7 @@ fn tokens(at: &str, ids: &[Value]) -> Result<Vec<TokenId>, ApiError> {
     ids.iter().enumerate().map(token).collect()
 }
 
-/// The answer with vectors in the order of the texts, made of `tokens` tokens together.
+/// The response: vectors in the order of the inputs; `tokens` is the inputs' total token count.
 pub fn embeddings_answer(model: &str, vectors: &[Vec<f32>], base64: bool, tokens: usize) -> Value {
     let data = vectors.iter().enumerate().map(|(index, vector)| {
         let embedding = if base64 { as_base64(vector) } else { vector.iter().map(|&value| short(value)).collect() };
@@ -109,7 +109,7 @@ fn as_base64(vector: &[f32]) -> Value {
     STANDARD.encode(bytes).into()
 }
 
-/// The shortest number that is the same f32: JSON's numbers would show all digits of a double.
+/// Shortest decimal that round-trips as f32; converting to f64 directly would print spurious digits.
 fn short(value: f32) -> Value {
     value.to_string().parse::<f64>().map_or(Value::Null, Value::from)
 }
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_change_the_answer_is_refused() {
+    fn parameters_that_would_change_the_answer_are_refused() {
         assert!(
             parse(json!({"input": "a", "dimensions": 3, "user": "x", "encoding_format": "base64"}))
                 .expect("taken")

@@ -1,13 +1,13 @@
-//! Errors in OpenAI's shape: `{"error": {"message", "type", "param", "code"}}`.
+//! Errors in OpenAI's format: `{"error": {"message", "type", "param", "code"}}`.
 //!
-//! The `type` follows the status (4xx: `invalid_request_error`, 5xx: `server_error`), `param` names the parameter at
-//! fault, `code` is there where a client may want to react: `context_length_exceeded`, `model_not_found`, …
+//! The `type` follows the status (mostly `invalid_request_error` for 4xx, `server_error` for 5xx), `param` names the
+//! parameter at fault, `code` is set for errors a client may want to handle: `context_length_exceeded`, `model_not_found`, …
 
 use serde_json::{Value, json};
 
 use crate::server::http::{Refusal, Response};
 
-/// An error to answer with.
+/// An error response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiError {
     /// The HTTP status.
@@ -16,22 +16,22 @@ pub struct ApiError {
     pub message: String,
     /// The parameter at fault.
     pub param: Option<String>,
-    /// A word for programs.
+    /// Machine-readable code.
     pub code: Option<&'static str>,
 }
 
 impl ApiError {
-    /// A parameter that cannot be used (400).
+    /// An invalid parameter (400).
     pub fn parameter(param: impl Into<String>, message: impl Into<String>) -> Self {
         Self { status: 400, message: message.into(), param: Some(param.into()), code: None }
     }
 
-    /// A request that cannot be used, whatever the parameter.
+    /// An error about no parameter in particular.
     pub fn new(status: u16, message: impl Into<String>) -> Self {
         Self { status, message: message.into(), param: None, code: None }
     }
 
-    /// The same with a word for programs.
+    /// Sets the machine-readable code.
     pub fn code(mut self, code: &'static str) -> Self {
         self.code = Some(code);
         self
@@ -59,7 +59,7 @@ impl ApiError {
     }
 }
 
-/// A name out of a request as a message may show it: short, and on one line.
+/// A name from a request, made safe to quote in a message: short, and on one line.
 pub fn shown(name: &str) -> String {
     name.chars().filter(|letter| !letter.is_control()).take(64).collect()
 }

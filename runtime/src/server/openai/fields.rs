@@ -1,7 +1,7 @@
-//! The parameters of a request body, taken out one by one; what is left at the end was not understood.
+//! The parameters of a request body, taken out one by one; those left at the end are unknown.
 //!
-//! Fail closed: a value of the wrong type or out of range, and a parameter that nobody took, is a 400 that names it.
-//! `null` is the same as leaving a parameter out, as OpenAI's clients send it.
+//! Fail closed: a value of the wrong type or out of range, or an unknown parameter, is a 400 naming it. `null` is the
+//! same as an absent parameter, as OpenAI's clients send it.
 
 use std::ops::RangeInclusive;
 
@@ -20,7 +20,7 @@ impl Fields {
     /// Parses a body.
     ///
     /// # Errors
-    /// 400 with the position when it is not UTF-8 or not JSON, when a key comes twice, or when it is not an object.
+    /// 400, with the position if it is not UTF-8 or not JSON or has a duplicate key; also if it is not an object.
     pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
         match json::parse(body).map_err(|line| ApiError::new(400, line))? {
             Value::Object(map) => Ok(Self { map }),
@@ -28,12 +28,12 @@ impl Fields {
         }
     }
 
-    /// Looks at a parameter that stays; `None` when it is absent or null.
+    /// A parameter, without taking it; `None` if absent or null.
     pub fn peek(&self, name: &str) -> Option<&Value> {
         self.map.get(name).filter(|value| !value.is_null())
     }
 
-    /// Takes a parameter; `None` when it is absent or null.
+    /// Takes a parameter; `None` if absent or null.
     pub fn take(&mut self, name: &str) -> Option<Value> {
         self.map.remove(name).filter(|value| !value.is_null())
     }
@@ -74,10 +74,10 @@ impl Fields {
         }
     }
 
-    /// Takes a parameter of the table, in its range.
+    /// Takes a parameter of the table.
     ///
     /// # Errors
-    /// 400 for another type or a value outside.
+    /// 400 for another type or a value out of range.
     pub fn take_parameter(&mut self, parameter: &Parameter) -> Result<Option<Given>, ApiError> {
         let name = parameter.name;
         let Some(value) = self.take(name) else { return Ok(None) };
@@ -91,10 +91,10 @@ impl Fields {
         Ok(Some(given))
     }
 
-    /// Takes an integer in `range`; `1.0` counts as one, as JSON has only one kind of number.
+    /// Takes an integer in `range`; `1.0` is accepted, since JSON does not distinguish it from 1.
     ///
     /// # Errors
-    /// 400 for another type or a number outside.
+    /// 400 for another type or a number out of range.
     pub fn take_integer(&mut self, name: &str, range: RangeInclusive<i64>) -> Result<Option<i64>, ApiError> {
         let Some(value) = self.take(name) else { return Ok(None) };
         let integer = integer(&value).ok_or_else(|| wrong_type(name, "an integer", &value))?;
@@ -102,9 +102,9 @@ impl Fields {
         match i64::try_from(integer) {
             Ok(integer) if range.contains(&integer) => Ok(Some(integer)),
             _ if high == i64::MAX => {
-                Err(ApiError::parameter(name, format!("`{name}` must be at least {low}, it is {value}")))
+                Err(ApiError::parameter(name, format!("`{name}` must be at least {low} (it is {value})")))
             }
-            _ => Err(ApiError::parameter(name, format!("`{name}` must lie between {low} and {high}, it is {value}"))),
+            _ => Err(ApiError::parameter(name, format!("`{name}` must be between {low} and {high} (it is {value})"))),
         }
     }
 
@@ -115,10 +115,10 @@ impl Fields {
         }
     }
 
-    /// Refuses a parameter unless it is absent or says what happens anyway.
+    /// Refuses a parameter unless it is absent or its value is neutral, asking for nothing but the default behaviour.
     ///
     /// # Errors
-    /// 400 that names it.
+    /// 400 naming it.
     pub fn refuse_unless(
         &mut self,
         name: &str,
@@ -134,10 +134,10 @@ impl Fields {
         }
     }
 
-    /// The end: everything must have been taken.
+    /// Checks that every parameter was taken.
     ///
     /// # Errors
-    /// 400 that names a parameter that is left.
+    /// 400 naming an unknown parameter.
     pub fn finish(self) -> Result<(), ApiError> {
         match self.map.into_iter().find(|(_, value)| !value.is_null()) {
             None => Ok(()),
@@ -145,7 +145,9 @@ impl Fields {
                 let shown = shown(&name);
                 Err(ApiError::parameter(
                     shown.clone(),
-                    format!("unknown parameter `{shown}`: it could change the answer, so it is not passed over; leave it out"),
+                    format!(
+                        "unknown parameter `{shown}`: it is not ignored, since it could change the answer; leave it out"
+                    ),
                 )
                 .code("unknown_parameter"))
             }
@@ -153,7 +155,7 @@ impl Fields {
     }
 }
 
-/// The integer that a JSON number stands for, exactly.
+/// The exact integer value of a JSON number, if it has one.
 pub(super) fn integer(value: &Value) -> Option<i128> {
     if let Some(integer) = value.as_i64() {
         return Some(integer.into());
@@ -162,7 +164,7 @@ pub(super) fn integer(value: &Value) -> Option<i128> {
         return Some(integer.into());
     }
     let number = value.as_f64()?;
-    // Beyond 2^53 a double no longer says which integer was meant.
+    // Beyond 2^53, f64 does not represent every integer.
     (number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0).then_some(number as i128)
 }
 
@@ -171,7 +173,7 @@ pub(super) fn wrong_type(name: &str, wanted: &str, found: &Value) -> ApiError {
     ApiError::parameter(name, format!("`{name}` must be {wanted}, not {}", kind(found)))
 }
 
-/// What a JSON value is, for a message.
+/// A JSON value's type, for a message.
 pub(super) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",

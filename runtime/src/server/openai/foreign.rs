@@ -1,7 +1,7 @@
-//! Parameters of other servers: which of their values change nothing here, and what to do about the others.
+//! Unsupported parameters of other servers: the values that change nothing, and what to use in place of the others.
 //!
 //! Front ends send every parameter they know with each request, most of them switched off. A value that means "off" is
-//! passed over; one that would change the answer is a 400 that names it, never silence.
+//! ignored; one that would change the answer is a 400 naming it.
 
 use serde_json::Value;
 
@@ -17,7 +17,7 @@ struct Foreign {
 
 /// The values that change nothing.
 enum Neutral {
-    /// False, 0, and whatever is empty.
+    /// False, 0, null, or an empty string, array or object.
     Empty,
     /// This number.
     Number(f64),
@@ -31,7 +31,7 @@ enum Neutral {
     List(&'static [&'static str]),
     /// An object of this `type`.
     Type(&'static str),
-    /// Any value, as long as the parameter that switches it on is absent or neutral.
+    /// Any value, as long as the parameter that enables it is absent or neutral.
     Beside(&'static str),
 }
 
@@ -51,7 +51,7 @@ const PENALTIES: &str = "use repeat_penalty, presence_penalty or frequency_penal
 const BEAMS: &str = "answers are sampled, not searched for";
 const PLAIN: &str = "answers are plain text";
 
-/// Every one that is known; others are unknown parameters.
+/// All known ones; any other parameter is unknown.
 static FOREIGN: &[Foreign] = &[
     foreign("tools", Empty, TOOLS),
     foreign("functions", Empty, TOOLS),
@@ -71,7 +71,7 @@ static FOREIGN: &[Foreign] = &[
     foreign("verbosity", Words(&["medium"]), OTHER_MODEL),
     foreign("images", Empty, OTHER_MODEL),
     foreign("image_data", Empty, OTHER_MODEL),
-    // Samplers that are switched off, and the knobs of samplers that are.
+    // Samplers, and the settings of each.
     foreign("mirostat", Number(0.0), SAMPLERS),
     foreign("mirostat_mode", Number(0.0), SAMPLERS),
     foreign("mirostat_tau", Beside("mirostat"), SAMPLERS),
@@ -135,8 +135,8 @@ static FOREIGN: &[Foreign] = &[
     foreign("include_stop_str_in_output", Flag(false), LENGTHS),
     foreign("skip_special_tokens", Flag(true), PLAIN),
     foreign("spaces_between_special_tokens", Flag(true), PLAIN),
-    foreign("add_bos_token", Flag(true), "the model's own beginning is used"),
-    // Search, and what is told of the choice.
+    foreign("add_bos_token", Flag(true), "the model decides whether a BOS token is added"),
+    // Beam search and log-probabilities.
     foreign("use_beam_search", Flag(false), BEAMS),
     foreign("num_beams", Number(1.0), BEAMS),
     foreign("length_penalty", Number(1.0), BEAMS),
@@ -148,10 +148,10 @@ static FOREIGN: &[Foreign] = &[
     foreign("seeds", Empty, "use `seed`"),
 ];
 
-/// Takes every foreign parameter off the request.
+/// Removes all foreign parameters from the request.
 ///
 /// # Errors
-/// 400 that names the first one with a value that would change the answer.
+/// 400 naming the first one with a value that would change the answer.
 pub(super) fn refuse_foreign(fields: &mut Fields) -> Result<(), ApiError> {
     for Foreign { name, neutral, advice } in FOREIGN {
         if fields.peek(name).is_some_and(|value| !neutral.holds(value, fields)) {
@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_their_own_and_switches_exist() {
+    fn names_are_unique_and_enabling_parameters_exist() {
         for (index, foreign) in FOREIGN.iter().enumerate() {
             assert!(FOREIGN[index + 1..].iter().all(|other| other.name != foreign.name), "{}", foreign.name);
             assert!(Parameter::named(foreign.name).is_none(), "{} is ours", foreign.name);

@@ -1,7 +1,7 @@
-//! OpenAI's API as data: request bodies checked, answers and errors in its shapes.
+//! OpenAI's API as data: checks request bodies, encodes answers and errors.
 //!
-//! No sockets and no engine here. Requests fail closed: a parameter that would change the answer and is not supported
-//! is a 400 that names it (`fields`).
+//! No sockets and no engine here. Requests fail closed: an unsupported parameter that would change the answer is a 400
+//! naming it (`fields`).
 
 mod answer;
 mod chat;

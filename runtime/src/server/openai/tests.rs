@@ -1,4 +1,4 @@
-//! Each parameter with wrong types and values, and the bodies that real clients send.
+//! Every parameter with wrong types and values, and the bodies that real clients send.
 
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ fn completion_with(extra: Value) -> Result<CompletionRequest, ApiError> {
     CompletionRequest::parse(body.to_string().as_bytes(), &baseline())
 }
 
-/// Parameter, values that must be refused.
+/// (parameter, values that must be refused)
 fn bad_values() -> Vec<(&'static str, Vec<Value>)> {
     let not_a_number = [json!("1"), json!(true), json!([1]), json!({})];
     let number = |bad: &[Value]| bad.iter().chain(&not_a_number).cloned().collect::<Vec<_>>();
@@ -83,7 +83,7 @@ fn bad_values() -> Vec<(&'static str, Vec<Value>)> {
 }
 
 #[test]
-fn every_parameter_refuses_wrong_types_and_ranges_by_its_name() {
+fn wrong_types_and_ranges_are_refused_with_the_parameters_name() {
     for (name, values) in bad_values() {
         for value in values {
             for error in [
@@ -164,7 +164,7 @@ fn completions_have_their_own_parameters() {
 }
 
 #[test]
-fn bodies_that_are_not_a_json_object_say_where() {
+fn bodies_that_are_not_a_json_object_are_refused_with_the_position() {
     let message = |body: &[u8]| {
         let error = ChatRequest::parse(body, &baseline()).expect_err("refused");
         assert_eq!(error.status, 400);
@@ -188,13 +188,13 @@ fn nulls_and_neutral_values_change_nothing() {
     .unwrap();
     assert_eq!(same.common, plain);
     let completion = completion_with(json!({"echo": false, "suffix": null, "best_of": 1})).unwrap();
-    // Only chats are asked with the name of a model here.
+    // Only the chat request names a model.
     assert_eq!(Common { model: plain.model.clone(), ..completion.common }, plain);
 }
 
-/// What front ends send with every request: samplers that are switched off, and the knobs of those.
+/// What front ends send with every request: samplers that are switched off, and their settings.
 #[test]
-fn what_is_switched_off_changes_nothing() {
+fn disabled_samplers_change_nothing() {
     let plain = chat_with(json!({})).unwrap().common;
     let sent = json!({
         "repetition_penalty": 1.0, "n_probs": 0, "reasoning_effort": "none", "mirostat": 0, "mirostat_tau": 5.0,
@@ -220,9 +220,9 @@ fn what_is_switched_off_changes_nothing() {
     }
 }
 
-/// One table: what can be packed can be asked for.
+/// Requests and packed settings share one parameter table.
 #[test]
-fn the_ranges_are_those_of_packed_settings() {
+fn ranges_match_those_of_packed_settings() {
     assert_eq!(chat_with(json!({"temperature": 3, "repeat_penalty": 20})).unwrap().common.sampling.temperature, 3.0);
     for (name, value) in [("temperature", json!(100.5)), ("repeat_penalty", json!(0.001)), ("top_p", json!(1.01))] {
         let asked = chat_with(json!({name: value})).expect_err(name).message;
@@ -240,7 +240,7 @@ fn a_bias_that_bans_every_token_is_refused() {
 }
 
 #[test]
-fn a_key_twice_and_a_byte_order_mark() {
+fn duplicate_keys_are_refused_and_a_byte_order_mark_is_skipped() {
     let twice = br#"{"messages": [{"role": "user", "content": "a"}], "seed": 1, "seed": 2}"#;
     assert!(ChatRequest::parse(twice, &baseline()).expect_err("twice").message.contains("`seed` comes twice"));
     let nested = br#"{"messages": [{"role": "user", "content": "a", "content": "b"}]}"#;
@@ -250,7 +250,7 @@ fn a_key_twice_and_a_byte_order_mark() {
 }
 
 #[test]
-fn values_arrive() {
+fn values_are_passed_through() {
     let chat = chat_with(json!({
         "temperature": 0, "top_k": 40, "seed": -2, "max_completion_tokens": 7, "max_tokens": 9, "stop": ["a", "b"], "n": 2,
         "stream": true, "stream_options": {"include_usage": true}, "logprobs": true, "top_logprobs": 3,
@@ -271,7 +271,7 @@ fn values_arrive() {
 }
 
 #[test]
-fn messages_are_made_plain() {
+fn messages_are_normalised() {
     let chat = chat_with(json!({"messages": [
         {"role": "developer", "content": [{"type": "text", "text": "be "}, {"type": "text", "text": "brief"}]},
         {"role": "user", "content": "hi", "name": "ann"},
@@ -299,7 +299,7 @@ fn prompts_come_in_four_shapes() {
 }
 
 #[test]
-fn errors_have_openai_s_shape() {
+fn errors_have_openais_format() {
     let error = ApiError::parameter("n", "no").code("unsupported_parameter");
     assert_eq!(
         error.body(),

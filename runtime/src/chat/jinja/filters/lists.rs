@@ -1,4 +1,4 @@
-//! Filters that choose, order and group items. Those that are generators in Jinja give a stream.
+//! Filters that select, sort and group items. Those that are generators in Jinja return a stream.
 
 use std::cmp::Ordering;
 
@@ -11,7 +11,7 @@ use crate::chat::jinja::print::to_text;
 use crate::chat::jinja::units;
 use crate::chat::jinja::value::{Dict, List, Value};
 
-/// The filter's result; `None` where it is none of these.
+/// The filter's result; `None` if the name is not one of these filters.
 pub(super) fn apply(name: &str, value: &Value, arguments: Arguments) -> Result<Option<Value>> {
     Ok(Some(match name {
         "first" => {
@@ -85,7 +85,7 @@ pub(super) fn apply(name: &str, value: &Value, arguments: Arguments) -> Result<O
     }))
 }
 
-/// A stable merge sort by an order that may fail, or be none at all.
+/// A stable merge sort; `less` may fail, and need not be a consistent order.
 pub(in crate::chat::jinja) fn sorted<T: Clone>(
     items: Vec<T>,
     less: impl Fn(&T, &T) -> Result<bool> + Copy,
@@ -116,7 +116,7 @@ fn is_less(a: &Value, b: &Value) -> Result<bool> {
     Ok(order("<", a, b)? == Some(Ordering::Less))
 }
 
-/// Sorts by keys; in reverse, equal ones stay in their order.
+/// Sorts by key; stable in both directions.
 fn sorted_by_key(items: Vec<(Value, Value)>, reverse: bool) -> Result<Vec<(Value, Value)>> {
     sorted(items, |a, b| if reverse { is_less(&b.0, &a.0) } else { is_less(&a.0, &b.0) })
 }
@@ -125,7 +125,7 @@ fn is_true(value: Option<Value>) -> bool {
     value.is_some_and(|value| value.is_true())
 }
 
-/// What a value is compared by: text in small letters, unless case counts.
+/// The sort key of a value: text in lower case, unless the comparison is case-sensitive.
 fn folded(value: Value, case_sensitive: bool) -> Result<Value> {
     match value {
         Value::Text(text) if !case_sensitive => units::lower(text.units()).map(Value::Text),
@@ -137,7 +137,7 @@ fn attribute_of(item: &Value, path: Option<&Value>) -> Result<Value> {
     path.filter(|path| !path.is_none()).map_or_else(|| Ok(item.clone()), |path| lookup::path(item, path))
 }
 
-/// The items; Jinja takes a value that is not true for one without items here.
+/// The items; like Jinja, treats every falsy value as empty.
 fn items_if_any(value: &Value) -> Result<List> {
     if value.is_true() { value.items() } else { List::new(Vec::new()) }
 }
@@ -158,7 +158,7 @@ fn map(value: &Value, arguments: Arguments) -> Result<Value> {
     Value::stream(mapped)
 }
 
-/// Items of which a test, or their truth, says `wanted`.
+/// Items for which the test (by default, truthiness) equals `wanted`.
 fn choose(items: &List, arguments: Arguments, wanted: bool, get: impl Fn(&Value) -> Result<Value>) -> Result<Value> {
     let Arguments { mut positional, named } = arguments;
     let test = match positional.is_empty() {
@@ -184,7 +184,7 @@ fn choose(items: &List, arguments: Arguments, wanted: bool, get: impl Fn(&Value)
 fn sort(value: &Value, arguments: Arguments) -> Result<Value> {
     let [reverse, case_sensitive, attribute] = arguments.take("sort", ["reverse", "case_sensitive", "attribute"])?;
     let case_sensitive = is_true(case_sensitive);
-    // Several attributes, divided by commas, make a key of several parts.
+    // Several attributes, separated by commas, form a compound key.
     let paths = match attribute.filter(|attribute| !attribute.is_none()) {
         Some(Value::Text(text)) => {
             text.to_plain().split(',').map(|path| Value::text(path).map(Some)).collect::<Result<_>>()?
@@ -207,7 +207,7 @@ fn unique(value: &Value, arguments: Arguments) -> Result<Value> {
     for (at, item) in items.items().iter().enumerate() {
         keyed.push((folded(attribute_of(item, attribute.as_ref())?, case_sensitive)?, Value::Int(at as i128)));
     }
-    // A dictionary keeps the last value of a key, so that in reverse it keeps the first place.
+    // A dictionary keeps a key's last value: built in reverse, that is the index of the first occurrence.
     let first = Dict::new(keyed.iter().rev().cloned().collect())?;
     let mut kept = Vec::with_capacity(first.len());
     for (at, (key, _)) in keyed.iter().enumerate() {

@@ -1,7 +1,7 @@
 //! Jinja's filters.
 //!
-//! Not offered, since no chat template has use for them: `filesizeformat`, `pprint`, `random` (no rendering would come
-//! out twice), `urlize`, `wordwrap`, `xmlattr`.
+//! Left out, since no chat template needs them: `filesizeformat`, `pprint`, `random` (renderings would not be
+//! reproducible), `urlize`, `wordwrap`, `xmlattr`.
 
 pub(super) mod lists;
 mod text;
@@ -114,7 +114,7 @@ pub(super) fn apply(name: &str, value: &Value, arguments: Arguments) -> Result<V
         "attr" => {
             let [attribute] = arguments.take(name, ["name"])?;
             let attribute = attribute.ok_or_else(|| failed("attr needs a name"))?;
-            // Attributes only: a dictionary's items are none.
+            // Attributes only: a dictionary's entries do not count.
             match value {
                 Value::Dict(_) => lookup::attribute(
                     &Value::Dict(super::value::Dict::new(Vec::new())?),
@@ -142,7 +142,7 @@ fn items(value: &Value, arguments: Arguments) -> Result<Value> {
     }
 }
 
-/// Python's `int(value)` of text, else of a number; the default where there is none.
+/// Python's `int(value)` for text and numbers; the default if it fails.
 fn int(value: &Value, arguments: Arguments) -> Result<Value> {
     let [default, base] = arguments.take("int", ["default", "base"])?;
     let base = base.map_or(Some(10), |base| base.as_int()).and_then(|base| u32::try_from(base).ok());

@@ -1,4 +1,4 @@
-//! Filters that make text of text. What they are given is text first, as `str` makes it.
+//! Filters from text to text. Their input is converted to text first, as by Python's `str`.
 
 use crate::chat::jinja::budget::{Result, failed, spend};
 use crate::chat::jinja::call::Arguments;
@@ -7,10 +7,10 @@ use crate::chat::jinja::lookup;
 use crate::chat::jinja::methods;
 use crate::chat::jinja::operators::escape;
 use crate::chat::jinja::print::{to_text, write_str};
-use crate::chat::jinja::units::{self, Out, Text, WRITTEN, find, is_space, plain};
+use crate::chat::jinja::units::{self, Out, Text, UNTRUSTED, find, is_space, plain};
 use crate::chat::jinja::value::{Dict, List, Value};
 
-/// The filter's result; `None` where it is none of these.
+/// The filter's result; `None` if the name is not one of these filters.
 pub(super) fn apply(name: &str, value: &Value, arguments: Arguments) -> Result<Option<Value>> {
     Ok(Some(match name {
         "lower" | "upper" | "capitalize" => {
@@ -42,7 +42,7 @@ pub(super) fn apply(name: &str, value: &Value, arguments: Arguments) -> Result<O
         "replace" => {
             let [old, new, most] = arguments.take(name, ["old", "new", "count"])?;
             let (Some(old), Some(new)) = (old, new) else {
-                return Err(failed("replace needs what to replace, by what"));
+                return Err(failed("replace needs two arguments"));
             };
             let most = most
                 .filter(|most| !most.is_none())
@@ -102,7 +102,7 @@ fn call_method(value: &Value, method: &'static str, arguments: Vec<Value>) -> Re
     methods::call(&Value::Text(to_text(value)?), method, Arguments::of(arguments))
 }
 
-/// Jinja's own `title`: words begin behind blanks, hyphens and opening brackets.
+/// Jinja's own `title`: words begin after white space, hyphens and opening brackets.
 fn title(text: &Text) -> Result<Value> {
     let begins = |unit: u32| is_space(unit) || matches!(plain(unit), '-' | '(' | '{' | '[' | '<');
     let mut out = Out::default();
@@ -160,7 +160,7 @@ fn indent(value: &Value, arguments: Arguments) -> Result<Value> {
     out.text().map(Value::Text)
 }
 
-/// Markupsafe's: without comments and tags, blanks made one, entities made characters.
+/// Markupsafe's `striptags`: removes comments and tags, collapses white space, decodes entities.
 fn strip_tags(text: &[u32]) -> Result<Text> {
     let without_comments = cut(text, "<!--", "-->")?;
     let without_tags = cut(&without_comments, "<", ">")?;
@@ -172,7 +172,7 @@ fn strip_tags(text: &[u32]) -> Result<Text> {
     unescape(words.text()?.units())
 }
 
-/// Without what stands from `open` to `close`.
+/// Removes every part from `open` to `close`.
 fn cut(text: &[u32], open: &str, close: &str) -> Result<Vec<u32>> {
     let (open, close) = (units::units(open), units::units(close));
     let (mut kept, mut at) = (Out::default(), 0);
@@ -186,7 +186,7 @@ fn cut(text: &[u32], open: &str, close: &str) -> Result<Vec<u32>> {
     Ok(kept.into_units())
 }
 
-/// The entities that HTML needs; Python's knows 2,231.
+/// Decodes numeric entities and the common named ones; Python's `html.unescape` knows 2,231.
 fn unescape(text: &[u32]) -> Result<Text> {
     let (mut out, mut at) = (Out::default(), 0);
     while at < text.len() {
@@ -209,7 +209,7 @@ fn unescape(text: &[u32]) -> Result<Text> {
         };
         match (c, end) {
             (Some(c), Some(end)) => {
-                out.push(u32::from(c) | (text[at] & WRITTEN))?;
+                out.push(u32::from(c) | (text[at] & UNTRUSTED))?;
                 at += end + 1;
             }
             _ => {
@@ -241,7 +241,7 @@ fn truncate(value: &Value, arguments: Arguments) -> Result<Value> {
         return Ok(value.clone());
     }
     let Value::Text(text) = value else {
-        return Err(failed(format!("truncate cuts text, not {}", value.type_name())));
+        return Err(failed(format!("truncate needs text, not {}", value.type_name())));
     };
     let mut kept = &text.units()[..length - end.len()];
     if !whole.is_some_and(|whole| whole.is_true()) {

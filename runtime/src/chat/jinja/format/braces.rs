@@ -6,7 +6,7 @@ use crate::chat::jinja::print::{to_text, write_repr};
 use crate::chat::jinja::units::{Out, Text, plain, string, units};
 use crate::chat::jinja::value::Value;
 
-/// What a format string may take: positions, names, and how to look inside of a value.
+/// Arguments of a format string, and how to look up attributes and items of a value.
 pub(in crate::chat::jinja) struct Arguments<'a> {
     pub(in crate::chat::jinja) positional: &'a [Value],
     pub(in crate::chat::jinja) named: &'a [(String, Value)],
@@ -22,7 +22,7 @@ pub(in crate::chat::jinja) fn format(text: &Text, arguments: &Arguments<'_>) -> 
     out.text()
 }
 
-/// `next` is the position that `{}` takes; `None` once a position was named.
+/// `next` is the index that `{}` takes; `None` once an index was given explicitly.
 fn write(text: &[u32], arguments: &Arguments<'_>, next: &mut Option<usize>, depth: usize, out: &mut Out) -> Result<()> {
     let depth = depth.checked_sub(1).ok_or_else(|| failed("Max string recursion exceeded"))?;
     let mut at = 0;
@@ -46,7 +46,7 @@ fn write(text: &[u32], arguments: &Arguments<'_>, next: &mut Option<usize>, dept
     Ok(())
 }
 
-/// Length of a field up to its closing brace; braces inside of it count.
+/// Length of a field up to its closing brace, skipping nested braces.
 fn field_end(text: &[u32]) -> Result<usize> {
     let mut open = 1;
     for (at, unit) in text.iter().enumerate() {
@@ -90,7 +90,7 @@ fn field(
     apply(&value, &spec.text()?, out)
 }
 
-/// `0.name[key]` and its like.
+/// Resolves a field name such as `0.name[key]`.
 fn look_up(name: &str, arguments: &Arguments<'_>, next: &mut Option<usize>) -> Result<Value> {
     let end = name.find(['.', '[']).unwrap_or(name.len());
     let (first, mut path) = name.split_at(end);
@@ -201,7 +201,7 @@ impl Spec {
         if at == units.len() { Ok(spec) } else { Err(invalid()) }
     }
 
-    /// Writes sign, prefix and digits in the field.
+    /// Writes sign, prefix and digits, padded to the field's width.
     fn number(&self, negative: bool, prefix: &str, digits: &str, out: &mut Out) -> Result<()> {
         let sign = match (negative, self.sign) {
             (true, _) => "-",
@@ -237,7 +237,7 @@ fn grouped(digits: &str, mark: char) -> String {
     text + &digits[whole..]
 }
 
-/// Zeros in front, with their own separators.
+/// Pads with leading zeros, grouped as well.
 fn zeros_grouped(digits: &str, width: usize) -> String {
     let mark = if digits.contains('_') { '_' } else { ',' };
     let bare: String = digits.chars().filter(|c| *c != mark).collect();

@@ -1,5 +1,5 @@
-//! Python's two ways to format: `'%s' % x` (`percent`) and `'{}'.format(x)` (`braces`), with the spelling of numbers that
-//! both share. Widths and precisions are bounded before anything is padded.
+//! Python's two ways to format: `'%s' % x` (`percent`) and `'{}'.format(x)` (`braces`), and the number formatting they
+//! share. Widths and precisions are bounded before anything is padded.
 
 pub(super) mod braces;
 pub(super) mod percent;
@@ -8,7 +8,7 @@ use super::budget::{Result, failed};
 use super::print::float_repr;
 use super::units::Out;
 
-/// The widest field and the most digits; more is refused.
+/// Largest width and precision; more is refused.
 const MAX_WIDTH: usize = 100_000;
 const MAX_DIGITS: usize = 1000;
 
@@ -20,7 +20,7 @@ fn check_digits(digits: usize) -> Result<usize> {
     if digits > MAX_DIGITS { Err(failed(format!("format: a precision above {MAX_DIGITS}"))) } else { Ok(digits) }
 }
 
-/// Writes `body` in a field of `width`, filled on the sides that `align` (`<`, `>`, `^`) leaves.
+/// Writes `body` padded to `width` with `fill`, aligned by `<`, `>` or `^`.
 fn pad(body: &[u32], width: usize, fill: u32, align: char, out: &mut Out) -> Result<()> {
     let missing = width.saturating_sub(body.len());
     let left = match align {
@@ -33,7 +33,7 @@ fn pad(body: &[u32], width: usize, fill: u32, align: char, out: &mut Out) -> Res
     out.repeat(&[fill], missing - left)
 }
 
-/// Digits of a float without its sign, by `type_`: e, E, f, F, g, G. `alternate` keeps the point and the zeros.
+/// Formats a float's magnitude; `type_` is e, E, f, F, g or G. `alternate` keeps the decimal point and trailing zeros.
 fn float_digits(value: f64, type_: char, precision: usize, alternate: bool) -> String {
     let value = value.abs();
     if value.is_nan() || value.is_infinite() {
@@ -75,7 +75,7 @@ fn general(value: f64, precision: usize, alternate: bool) -> String {
     trim(&point(format!("{value:.decimals$}"), alternate))
 }
 
-/// A float as `{}` writes it where a precision is asked for, or its shortest digits.
+/// A float's shortest digits, as `{}` without a precision writes it.
 fn shortest(value: f64) -> String {
     float_repr(value.abs())
 }

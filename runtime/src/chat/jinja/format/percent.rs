@@ -6,7 +6,7 @@ use crate::chat::jinja::print::{to_text, write_repr};
 use crate::chat::jinja::units::{Out, Text, plain, string, units};
 use crate::chat::jinja::value::Value;
 
-/// `format % arguments`: a tuple gives several, a dictionary named ones, anything else one.
+/// `format % arguments`: a tuple is several arguments, a dictionary named ones, anything else a single one.
 pub(in crate::chat::jinja) fn format(format: &Text, arguments: &Value) -> Result<Text> {
     let given = match arguments {
         Value::Tuple(items) => items.items().to_vec(),
@@ -53,7 +53,7 @@ impl Reader<'_> {
         value.ok_or_else(|| failed("not enough arguments for format string"))
     }
 
-    /// A number, or `*` for one out of the arguments; negative ones set `left`.
+    /// A width or precision, from the arguments if it is `*`; a negative one sets `left`.
     fn number(&mut self, left: &mut bool) -> Result<Option<usize>> {
         if self.peek() == Some('*') {
             self.at += 1;

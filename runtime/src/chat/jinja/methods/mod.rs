@@ -1,4 +1,4 @@
-//! Methods of Python's types. What changes a list or a dict is not here: Hugging Face's sandbox forbids it.
+//! Methods of Python's types. Mutating methods of lists and dicts are left out: Hugging Face's sandbox forbids them.
 
 mod text;
 
@@ -55,7 +55,7 @@ const TEXT: [&str; 43] = [
     "upper",
 ];
 
-/// The method of that name, if the value has one.
+/// The method with that name, if the value has one.
 pub(super) fn by_name(value: &Value, name: &str) -> Option<&'static str> {
     let names: &[&'static str] = match value {
         Value::Text(_) if name == "zfill" => &["zfill"],

@@ -15,7 +15,7 @@ pub(super) fn call(text: &Text, name: &'static str, arguments: Arguments) -> Res
     if text.is_safe() { safe(value) } else { Ok(value) }
 }
 
-/// Methods of Markup give Markup, also in lists.
+/// Methods of Markup return Markup, in lists as well.
 fn safe(value: Value) -> Result<Value> {
     let all = |items: &[Value]| items.iter().cloned().map(safe).collect::<Result<Vec<Value>>>();
     match value {
@@ -108,7 +108,7 @@ fn method(text: &Text, name: &'static str, arguments: Arguments) -> Result<Value
         }
         "join" => {
             let [items] = arguments.take(name, ["iterable"])?;
-            let items = items.ok_or_else(|| failed("join needs what to join"))?.items()?;
+            let items = items.ok_or_else(|| failed("join needs an iterable"))?.items()?;
             let mut out = Out::default();
             for (i, item) in items.items().iter().enumerate() {
                 let Value::Text(item) = item else {
@@ -362,7 +362,7 @@ fn pad(text: &[u32], name: &'static str, arguments: Arguments) -> Result<Value> 
     let missing = width.saturating_sub(text.len());
     let left = match name {
         "ljust" => 0,
-        // CPython puts the odd one to the left when the width is odd too.
+        // CPython puts the odd space on the left if the width is odd, too.
         "center" => missing / 2 + (missing & width & 1),
         _ => missing,
     };
@@ -415,7 +415,7 @@ fn is(text: &[u32], name: &str) -> bool {
         }
         "isprintable" => chars().all(|c| c == ' ' || !(c.is_control() || c.is_whitespace())),
         _ => {
-            // istitle: capitals begin words, small letters go on.
+            // istitle: upper case begins words, lower case continues them.
             let (mut inside, mut any) = (false, false);
             for c in chars() {
                 if c.is_uppercase() && inside || c.is_lowercase() && !inside {

@@ -10,7 +10,7 @@ fn fixture() -> serde_json::Map<String, Json> {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
-/// Metadata and table of a model of this shape; its matrices are F16.
+/// Metadata and tensor table of a model of this shape; its matrices are F16.
 fn model(shape: &Json) -> Gguf {
     let number = |key: &str| shape[key].as_u64().unwrap_or(0);
     let [width, layers, heads, kv, inner, vocabulary, experts] =
@@ -35,7 +35,7 @@ fn model(shape: &Json) -> Gguf {
         matrix("output", &[width, vocabulary]);
     }
     let cached = width / heads * kv;
-    // Files list layers in any order; 10 may come before 2.
+    // Files may list layers in any order, even 10 before 2.
     let mut order: Vec<u64> = (0..layers).collect();
     order.sort_by_key(u64::to_string);
     for layer in order {
@@ -73,7 +73,7 @@ fn expected(runs: &str, layer: Option<usize>) -> TensorType {
 }
 
 #[test]
-fn every_tensor_has_the_type_that_llama_cpp_gives_it() {
+fn every_tensor_gets_the_type_that_llama_cpp_gives_it() {
     let fixture = fixture();
     assert_eq!(fixture.len(), 7);
     for (model_name, facts) in &fixture {
@@ -98,7 +98,7 @@ fn every_tensor_has_the_type_that_llama_cpp_gives_it() {
 }
 
 #[test]
-fn pure_is_one_type_and_what_stands_in_for_it() {
+fn pure_uses_one_type_and_its_fallback() {
     let fixture = fixture();
     let types = |name: &str| {
         let gguf = model(&fixture[name]["shape"]);
