@@ -41,7 +41,7 @@ use crate::TokenId;
 pub use self::vocabulary::TokenKind;
 
 /// Texts beyond this are refused: places inside them are kept in 32 bits, after every byte may have grown to three.
-const MAX_TEXT_BYTES: usize = 1 << 30;
+pub(crate) const MAX_TEXT_BYTES: usize = 1 << 30;
 
 /// Why a tokenizer cannot be made, or a text not be encoded.
 #[derive(Debug, thiserror::Error)]
