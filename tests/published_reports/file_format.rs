@@ -1,5 +1,7 @@
 //! GGUF files whose counts, lengths, offsets and types were overflows, wild pointers and divisions by zero elsewhere.
 
+use std::path::Path;
+
 use satchel_gguf::{TensorType, Value, build};
 
 use super::{bounded, refused_by, string, text};
@@ -155,6 +157,20 @@ fn cve_2026_7482_a_tensor_larger_than_its_file() {
 #[test]
 fn cve_2024_39720_a_file_of_four_bytes() {
     damaged(b"GGUF", "the file ends at byte 4");
+}
+
+/// A name of something that never ends, given as a model.
+#[test]
+#[cfg(unix)]
+fn cve_2024_39721_devices_that_are_no_models() {
+    let scratch = Scratch::new();
+    for device in ["/dev/random", "/dev/zero", "/dev/null", "/"] {
+        for command in
+            [&["inspect", "MODEL"][..], &["run", "-m", "MODEL", "--raw", "a"], &["pack", "MODEL", "-o", "OUT"]]
+        {
+            refused_by(&scratch, Path::new(device), command, "regular file");
+        }
+    }
 }
 
 /// The advisory says no more than a read out of bounds in the decoder: a length that reaches behind the file, by one or by many.

@@ -96,3 +96,28 @@ fn a_server_outlives_its_template() {
         assert_eq!(raw.status, 200, "{raw:?}");
     }
 }
+
+/// vLLM took templates from requests, and arguments of its own functions as variables of a template. Here a request may set
+/// variables, except those that the request itself and the model give, and no template.
+#[test]
+fn cve_2025_61620_cve_2025_62426_templates_and_variables_in_requests() {
+    let scratch = Scratch::new();
+    let template = "{{ bos_token }}{{ messages[0].content }}{{ tokenize }}{{ chat_template }}";
+    let server = Served::start(&with_template(&scratch, template), &[]);
+    let chat = |name: &str, value: serde_json::Value| {
+        let mut body = json!({"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2});
+        body[name] = value;
+        server.post("/v1/chat/completions", &body)
+    };
+    let endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}";
+    let line = chat("chat_template", json!(endless)).error(400, Some("chat_template"), Some("unknown_parameter"));
+    assert!(line.contains("`chat_template`"), "{line}");
+    for name in ["messages", "bos_token", "eos_token", "tools"] {
+        let line = chat("chat_template_kwargs", json!({ name: [1] })).json()["error"]["message"].to_string();
+        assert!(line.contains("must not hold"), "{line}");
+    }
+    let harmless = json!({"tokenize": true, "chat_template": endless, "conversation": "a ".repeat(100_000)});
+    let answer = chat("chat_template_kwargs", harmless);
+    assert!(answer.status == 200 || answer.status == 400, "{answer:?}");
+    assert_eq!(chat("chat_template_kwargs", json!({})).status, 200);
+}
