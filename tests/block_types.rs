@@ -53,8 +53,8 @@ fn errors(found: &[f32], expected: &[f32]) -> Vec<f64> {
     found.chunks_exact(VOCABULARY).zip(expected.chunks_exact(VOCABULARY)).map(error).collect()
 }
 
-/// Runs a model of one type and shape on the scalar table, and compares it with the model of the same numbers written as F32, and
-/// with every other table. `check` sees the errors.
+/// Runs a model of one type and shape on the scalar table, and compares it with the model of the same numbers written as F32,
+/// and with every other table. `check` sees the errors.
 fn compare(ty: &str, shape: &[&str], check: impl Fn(&str, &[f64])) {
     let scratch = Scratch::new();
     let model = model(&scratch, ty, shape);
@@ -76,8 +76,9 @@ fn compare(ty: &str, shape: &[&str], check: impl Fn(&str, &[f64])) {
     }
 }
 
-/// Tables differ by f32 rounding. Occasionally that moves an activation to the next of its 127 levels, which changes what follows
-/// as much as quantising activations does, as F32 has it: some 1e-4 of the power. A wrong reader differs by about all of it.
+/// Tables differ by f32 rounding. Occasionally that moves an activation to the next of its 127 levels, which changes what
+/// follows as much as quantising activations does, as F32 has it: some 1e-4 of the power. A wrong reader differs by about all
+/// of it.
 #[test]
 fn every_block_type_gives_the_same_logits_on_every_table() {
     for ty in TYPES {
@@ -88,8 +89,8 @@ fn every_block_type_gives_the_same_logits_on_every_table() {
     }
 }
 
-/// The same in stacks of experts. Where two experts' scores are nearly equal the difference may choose the other one, whose output
-/// has nothing to do with the first one's: with one layer that is some token's matter, and no other's.
+/// The same in stacks of experts. Where two experts' scores are nearly equal the difference may choose the other one, whose
+/// output has nothing to do with the first one's: with one layer that is some token's matter, and no other's.
 #[test]
 fn every_block_type_gives_the_same_logits_in_stacks_of_experts() {
     for ty in TYPES {

@@ -1,8 +1,10 @@
-//! What was reported against other programs that read model files or serve models, as files and requests that this one must bear.
+//! What was reported against other programs that read model files or serve models, as files and requests that this one must
+//! bear.
 //!
-//! "Published reports and their tests" in `ARCHITECTURE.md` says what each report was and which of these tests stands for it. Every
-//! file is built here. A refusal is status 1 and one line that names what is wrong; whatever is not refused runs to its end, both
-//! within a minute of processor time and little address space, so that a loop or a huge allocation fails the test and no more.
+//! "Published reports and their tests" in `ARCHITECTURE.md` says what each report was and which of these tests stands for it.
+//! Every file is built here. A refusal is status 1 and one line that names what is wrong; whatever is not refused runs to its
+//! end, both within a minute of processor time and little address space, so that a loop or a huge allocation fails the test and
+//! no more.
 
 mod bundles;
 mod file_format;

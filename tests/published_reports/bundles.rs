@@ -17,8 +17,8 @@ fn packed(scratch: &Scratch) -> Vec<u8> {
     std::fs::read(out).expect("it was written")
 }
 
-/// Replaces `from` by `to`, as long, in every header, the manifest and the directory of what was `bundle`, and makes the checksums
-/// and hashes of manifest and directory right again.
+/// Replaces `from` by `to`, as long, in every header, the manifest and the directory of what was `bundle`, and makes the
+/// checksums and hashes of manifest and directory right again.
 fn replaced(bundle: &Bundle, mut file: Vec<u8>, from: &str, to: &str) -> Vec<u8> {
     assert_eq!(from.len(), to.len());
     let places = matches(&file, bundle.program_bytes as usize, from.as_bytes());

@@ -173,7 +173,8 @@ fn cve_2024_39721_devices_that_are_no_models() {
     }
 }
 
-/// The advisory says no more than a read out of bounds in the decoder: a length that reaches behind the file, by one or by many.
+/// The advisory says no more than a read out of bounds in the decoder: a length that reaches behind the file, by one or by
+/// many.
 #[test]
 fn cve_2024_12055_lengths_that_reach_behind_the_file() {
     for bytes in [6, 1 << 10, 1 << 23] {
@@ -182,7 +183,8 @@ fn cve_2024_12055_lengths_that_reach_behind_the_file() {
     damaged(&with_entry("k", &array_of(8, 9)), "the file ends at byte");
 }
 
-/// The advisory says no more than a missing value that was used: a tensor without elements, and a file without the keys of a model.
+/// The advisory says no more than a missing value that was used: a tensor without elements, and a file without the keys of a
+/// model.
 #[test]
 fn cve_2025_0312_a_tensor_or_a_key_that_is_not_there() {
     damaged(&with_tensors(&[("t", &[0, 256], F32, 0)]), "no elements (its shape is [0, 256])");

@@ -86,8 +86,8 @@ fn cve_2025_52566_prompts_without_an_end() {
     server.0.post(COMPLETIONS, &json!({"prompt": [-1]})).error(400, Some("prompt[0]"), None);
 }
 
-/// CVE-2026-52132 (a negative count at /rerank), CVE-2024-37032, 39719, 39721, 39722, CVE-2025-44779 and 1975, CVE-2026-5530 (paths,
-/// devices and addresses given to /api/pull, /api/push and /api/create): no request names a file or an address here.
+/// CVE-2026-52132 (a negative count at /rerank), CVE-2024-37032, 39719, 39721, 39722, CVE-2025-44779 and 1975, CVE-2026-5530
+/// (paths, devices and addresses given to /api/pull, /api/push and /api/create): no request names a file or an address here.
 #[test]
 fn cve_2024_37032_requests_that_name_files() {
     let server = Outlived::start(&[]);
@@ -140,7 +140,8 @@ fn cve_2025_15514_pictures_that_are_none() {
     assert!(server.refuses("image_data", json!([{"data": "!!!!", "id": -1}])).contains("`image_data`"));
 }
 
-/// A page of another site, by a name that leads here: CVE-2024-28224. And packed answers of the size of a memory: CVE-2024-12886.
+/// A page of another site, by a name that leads here: CVE-2024-28224. And packed answers of the size of a memory:
+/// CVE-2024-12886.
 #[test]
 fn cve_2024_28224_names_that_lead_here() {
     let server = Outlived::start(&[]);

@@ -1,4 +1,5 @@
-//! Chat templates that reach for the system they run on, or that never end: they come with a model file, and run at each request.
+//! Chat templates that reach for the system they run on, or that never end: they come with a model file, and run at each
+//! request.
 
 use std::path::PathBuf;
 
@@ -30,8 +31,13 @@ fn cve_2024_34359_cve_2026_5760_templates_that_run_programs() {
     let mark = scratch.path("mark");
     let run = format!("os.popen('touch {}').read()", text(&mark));
     for template in [
-        format!("{{{{ self.__init__.__globals__.__builtins__.__import__('os').popen('touch {}').read() }}}}", text(&mark)),
-        "{% for c in ().__class__.__base__.__subclasses__() %}{% if 'warning' in c.__name__ %}{{ c()._module.__builtins__['__import__']('os') }}{% endif %}{% endfor %}".into(),
+        format!(
+            "{{{{ self.__init__.__globals__.__builtins__.__import__('os').popen('touch {}').read() }}}}",
+            text(&mark)
+        ),
+        "{% for c in ().__class__.__base__.__subclasses__() %}{% if 'warning' in c.__name__ %}\
+         {{ c()._module.__builtins__['__import__']('os') }}{% endif %}{% endfor %}"
+            .into(),
         format!("{{{{ cycler.__init__.__globals__.{run} }}}}"),
         format!("{{{{ joiner.__init__.__globals__.{run} }}}}"),
         format!("{{{{ namespace.__init__.__globals__.{run} }}}}"),
@@ -39,7 +45,7 @@ fn cve_2024_34359_cve_2026_5760_templates_that_run_programs() {
         format!("{{{{ messages.__class__.__mro__[-1].__subclasses__()[133].__init__.__globals__.{run} }}}}"),
         format!("{{{{ (''|attr('__class__')|attr('__mro__'))[1] }}}}{{{{ request.application.__globals__.{run} }}}}"),
         // CVE-2024-56326: a format string's own method, called by a filter.
-        "{{ ['{0.__class__.__init__.__globals__}'.format]|map('string') }}{{ '{0.__class__.__mro__}'.format(messages) }}".into(),
+        "{{ ['{0.__class__.__globals__}'.format]|map('string') }}{{ '{0.__class__}'.format(messages) }}".into(),
         // CVE-2025-27516: the same by way of `attr`.
         "{{ ('{0.__class__.__init__.__globals__}'|attr('format'))(messages) }}".into(),
     ] {

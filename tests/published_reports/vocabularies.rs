@@ -11,8 +11,8 @@ use crate::support::{Printed, SATCHEL, Scratch, output, stories};
 
 type Entries = Vec<(&'static str, Value)>;
 
-/// A file of a vocabulary and nothing else. Names without a dot are those of `tokenizer.ggml`; a later one takes an earlier one's
-/// place.
+/// A file of a vocabulary and nothing else. Names without a dot are those of `tokenizer.ggml`; a later one takes an earlier
+/// one's place.
 fn vocabulary(scratch: &Scratch, entries: &[(&str, Value)]) -> PathBuf {
     let mut writer = GgufWriter::new();
     writer.set("general.architecture", string("llama"));
@@ -143,7 +143,8 @@ fn ghsa_g4cc_763q_h9h6_roles_beyond_the_vocabulary() {
     }
 }
 
-/// llama.cpp's issue 24888 and pull requests 20735 and 26690: arrays of other lengths, and elements narrower than they were read.
+/// llama.cpp's issue 24888 and pull requests 20735 and 26690: arrays of other lengths, and elements narrower than they were
+/// read.
 #[test]
 fn arrays_beside_the_tokens() {
     let bytes = || Value::Array(Array::U8(vec![1; 7]));
@@ -181,7 +182,8 @@ fn kind(entries: &Entries) -> &str {
     }
 }
 
-/// llama.cpp's pull request 25258: one to three bytes where a length of four was read; and tables that lead outside or in circles.
+/// llama.cpp's pull request 25258: one to three bytes where a length of four was read; and tables that lead outside or in
+/// circles.
 #[test]
 fn tables_of_normalisation_that_are_cut_short() {
     let table = |bytes: &[u8]| Value::Array(Array::U8(bytes.to_vec()));

@@ -22,8 +22,8 @@ fn scaled(model: &Model, name: &str, scale: u16) -> Model {
     model
 }
 
-/// A block's scale multiplies all its levels, so one that is no number reaches everything behind it: scores that choose experts,
-/// scores of positions, logits.
+/// A block's scale multiplies all its levels, so one that is no number reaches everything behind it: scores that choose
+/// experts, scores of positions, logits.
 #[test]
 fn scales_of_blocks_that_are_negative_or_no_numbers() {
     for ty in ["Q4_0", "Q8_0"] {
