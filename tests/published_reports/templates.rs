@@ -65,7 +65,7 @@ fn templates_that_explode() {
     let scratch = Scratch::new();
     for (template, words) in [
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}".to_owned(), "calls itself without end"),
-        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}".into(), "not come to an end"),
+        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}".into(), "was stopped"),
         (
             "{% set ns = namespace(x='x') %}{% for i in range(99) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}".into(),
             "was stopped",
