@@ -30,6 +30,7 @@ mod pack;
 mod page;
 mod places;
 mod platforms;
+mod published_reports;
 mod quantize;
 mod reference;
 mod served;

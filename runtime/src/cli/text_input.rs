@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::Failure;
 use crate::TokenId;
+use crate::tokenizer::MAX_TEXT_BYTES;
 
 /// The whole text of a file, without a byte-order mark; `-` is stdin.
 pub fn read_text(path: &Path) -> Result<String, Failure> {
@@ -21,13 +22,35 @@ pub(super) fn without_mark(text: &str) -> Option<&str> {
 
 /// The whole text of a file, byte-order mark included; `-` is stdin.
 pub fn read_exact_text(path: &Path) -> Result<String, Failure> {
-    let mut bytes = Vec::new();
-    let (name, read) = if path == Path::new("-") {
-        ("stdin".to_owned(), std::io::stdin().lock().read_to_end(&mut bytes))
+    let (name, bytes) = if path == Path::new("-") {
+        ("stdin".to_owned(), read_at_most(std::io::stdin().lock(), MAX_TEXT_BYTES))
     } else {
-        (path.display().to_string(), std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)))
+        (path.display().to_string(), std::fs::File::open(path).and_then(|file| read_file(file, MAX_TEXT_BYTES)))
     };
-    read.map_err(|error| Failure::new(format!("cannot read {name}: {error}")))?;
+    let bytes = bytes.map_err(|error| Failure::new(format!("cannot read {name}: {error}")))?;
+    as_text(&name, bytes)
+}
+
+/// A file's bytes. One that says that it is too long is not read at all.
+fn read_file(file: std::fs::File, most: usize) -> std::io::Result<Vec<u8>> {
+    if file.metadata()?.len() > most as u64 {
+        return Err(too_long(most));
+    }
+    read_at_most(file, most)
+}
+
+/// All bytes there are to read: a device without an end must not fill the memory.
+fn read_at_most(reader: impl Read, most: usize) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    reader.take(most as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > most { Err(too_long(most)) } else { Ok(bytes) }
+}
+
+fn too_long(most: usize) -> std::io::Error {
+    std::io::Error::other(format!("a text has {most} bytes at most"))
+}
+
+fn as_text(name: &str, bytes: Vec<u8>) -> Result<String, Failure> {
     String::from_utf8(bytes).map_err(|error| {
         let is_utf16 = matches!(error.as_bytes(), [0xff, 0xfe, ..] | [0xfe, 0xff, ..]);
         Failure::new(match is_utf16 {
@@ -81,5 +104,15 @@ mod tests {
         assert!(read(b"a\xff").unwrap_err().ends_with("byte 1 cannot stand there"));
         std::fs::write(&path, "\u{feff}x").unwrap();
         assert_eq!(read_exact_text(&path).unwrap(), "\u{feff}x");
+    }
+
+    #[test]
+    fn what_is_too_long_is_not_read_to_its_end() {
+        assert_eq!(read_at_most(&b"four"[..], 4).unwrap(), b"four");
+        let endless = read_at_most(std::io::repeat(b'a'), 4).unwrap_err().to_string();
+        assert_eq!(endless, "a text has 4 bytes at most");
+        let mut file = tempfile::tempfile().unwrap();
+        std::io::Write::write_all(&mut file, b"fives").unwrap();
+        assert_eq!(read_file(file, 4).unwrap_err().to_string(), endless);
     }
 }

@@ -82,8 +82,8 @@ fn fitting(most: usize, available: Available, takes: &dyn Fn(usize) -> Option<u6
     }
     let context = if low == shortest / STEP { shortest } else { low * STEP };
     let left = format!("{} of {} are left", shown(available.bytes), available.of);
-    let chosen = checked(context, available, takes);
-    Chosen { note: Some(format!("shorter than {most}, since {left}")), ..chosen }
+    let note = (context < most).then(|| format!("shorter than {most}, since {left}"));
+    Chosen { note, ..checked(context, available, takes) }
 }
 
 /// 94371840 -> "90.0 MiB"
@@ -121,7 +121,8 @@ mod tests {
         assert_eq!(none.context, 2048);
         let warning = none.warning.expect("not even that fits");
         assert!(warning.contains("needs 102.0 MiB in total, but 50.0 MiB"), "{warning}");
-        assert_eq!(fitting(1000, available(1), &takes).context, 1000, "a short trained context is not reduced");
+        let whole = fitting(1000, available(1), &takes);
+        assert_eq!((whole.context, whole.note), (1000, None), "a short trained context is not reduced");
     }
 
     #[test]

@@ -41,7 +41,7 @@ use crate::TokenId;
 pub use self::vocabulary::TokenKind;
 
 /// Longer texts are refused: offsets are 32 bits, and escaping may grow every byte to three.
-const MAX_TEXT_BYTES: usize = 1 << 30;
+pub(crate) const MAX_TEXT_BYTES: usize = 1 << 30;
 
 /// Why a tokenizer cannot be made, or a text not be encoded.
 #[derive(Debug, thiserror::Error)]

@@ -158,7 +158,9 @@ pub(super) fn decode(text: &str, kind: TokenKind) -> Vec<u8> {
 /// `<0x0A>` -> 10
 fn byte_value(text: &str) -> Option<u8> {
     let digits = text.strip_prefix("<0x")?.strip_suffix('>')?;
-    u8::from_str_radix(digits, 16).ok()
+    // Rust reads a sign, too.
+    let are_digits = digits.len() == 2 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    are_digits.then(|| u8::from_str_radix(digits, 16).ok())?
 }
 
 #[cfg(test)]
@@ -176,7 +178,9 @@ mod tests {
     fn byte_tokens() {
         assert_eq!(decode("<0x0A>", TokenKind::Byte), b"\n");
         assert_eq!(decode("<0x0A>", TokenKind::Normal), b"<0x0A>");
-        assert_eq!(decode("<0xZZ>", TokenKind::Byte), b"<0xZZ>");
+        for none in ["<0xZZ>", "<0x-1>", "<0x+1>", "<0xA>", "<0x00A>", "<0x>"] {
+            assert_eq!(decode(none, TokenKind::Byte), none.as_bytes());
+        }
         assert_eq!(decode("▁a▁b", TokenKind::Normal), b" a b");
     }
 }
