@@ -6,10 +6,14 @@
 //! The one idea: a token and one of its expert slots form a *pair*; pairs are sorted by expert, which makes an expert's tokens
 //! contiguous. Gate and up of all experts are one parallel region, the activation of all pairs one, down one; then each token
 //! sums its pairs in slot order. So a token's bits depend neither on the batch nor on which experts other tokens use.
-//! adds up its pairs in the order of its slots. So a token's bits depend neither on the batch nor on which experts others use.
 
+mod low_rank;
 #[cfg(test)]
 mod tests;
+
+pub use low_rank::{ExpertsAdapter, LowRank};
+
+use low_rank::LowRankBuffers;
 
 use std::ops::Range;
 
@@ -139,9 +143,24 @@ pub struct ExpertsCall<'a> {
     pub activation: ExpertActivation,
     /// Where the routes' weights apply.
     pub weigh: Weigh,
+    /// What is added to the products.
+    pub adapters: &'a [ExpertsAdapter<'a>],
 }
 
 impl ExpertsCall<'_> {
+    /// The types of weights that the input is multiplied with.
+    fn input_types(&self) -> Vec<TensorType> {
+        let adapted = self.adapters.iter().flat_map(|adapter| [adapter.gate, adapter.up]).flatten();
+        let own = [Some(self.up), self.gate].into_iter().flatten();
+        own.chain(adapted.map(|low| low.a)).map(|stack| stack.ty).collect()
+    }
+
+    /// Those of the last product.
+    fn hidden_types(&self) -> Vec<TensorType> {
+        let adapted = self.adapters.iter().filter_map(|adapter| adapter.down);
+        std::iter::once(self.down).chain(adapted.map(|low| low.a)).map(|stack| stack.ty).collect()
+    }
+
     fn check(&self, out: &[f32]) {
         let (count, columns, inner) = (self.up.count, self.up.columns, self.up.rows);
         let tokens = self.routes.len() / self.used;
@@ -154,6 +173,7 @@ impl ExpertsCall<'_> {
             gate.check("gate", count, columns);
             assert_eq!(gate.rows, inner, "rows of gate and up");
         }
+        self.adapters.iter().for_each(|adapter| adapter.check(self, tokens));
         let plain = matches!(self.activation, ExpertActivation::Plain(_));
         assert_eq!(plain, self.gate.is_none(), "a gate for {:?}", self.activation);
         assert!(self.routes.iter().all(|route| (route.expert as usize) < count), "a route to none of {count} experts");
@@ -183,6 +203,7 @@ pub struct ExpertsBuffers {
     second: Vec<f32>,
     /// Input of `up` if weighted, later of `down`.
     hidden: Vec<f32>,
+    low: LowRankBuffers,
 }
 
 impl ExpertsBuffers {
@@ -199,6 +220,7 @@ impl ExpertsBuffers {
             + self.shares.capacity() * size_of::<Share>()
             + self.input.bytes()
             + self.gathered.bytes()
+            + self.low.bytes()
     }
 
     /// Bytes that a call with this many tokens needs.
@@ -206,17 +228,18 @@ impl ExpertsBuffers {
         let (pairs, columns, inner) = (tokens * call.used, call.up.columns, call.up.rows);
         let gated = usize::from(call.gate.is_some());
         let values = inner.max(call.down.rows) + gated * inner + inner.max(columns);
+        let (into, down) = (call.input_types(), call.hidden_types());
         let widest = |quantised: bool| {
-            let into =
-                [Some(call.up), call.gate].into_iter().flatten().any(|stack| is_quantised(stack.ty) == quantised);
-            let (into, down) = (if into { columns } else { 0 }, is_quantised(call.down.ty) == quantised);
-            (into, into.max(if down { inner } else { 0 }))
+            let any = |types: &[TensorType]| types.iter().any(|&ty| is_quantised(ty) == quantised);
+            let into = if any(&into) { columns } else { 0 };
+            (into, into.max(if any(&down) { inner } else { 0 }))
         };
         let ((quantised, quantised_pairs), (plain, plain_pairs)) = (widest(true), widest(false));
         pairs * (values * size_of::<f32>() + 3 * size_of::<u32>())
             + call.up.count * size_of::<Share>()
             + Activations::bytes_for(tokens, quantised, plain)
             + Activations::bytes_for(pairs, quantised_pairs, plain_pairs)
+            + LowRankBuffers::bytes_for(call.adapters, pairs)
     }
 
     /// Sorts pairs by expert, stably in token order.
@@ -254,7 +277,7 @@ impl ExpertsBuffers {
     fn take_input(&mut self, kernels: &Kernels, threads: &Threads, call: &ExpertsCall<'_>) {
         let columns = call.up.columns;
         let tokens = call.routes.len() / call.used;
-        let types = [call.up.ty, call.gate.map_or(call.up.ty, |gate| gate.ty)];
+        let types = call.input_types();
         match call.weigh {
             Weigh::Output => {
                 self.input.set(kernels, threads, call.x, tokens, columns, &types);
@@ -295,32 +318,48 @@ pub fn experts(
     buffers.sort(call.routes, call.used, call.up.count);
     buffers.take_input(kernels, threads, call);
     let one_row = buffers.is_one_row(call);
-    let ExpertsBuffers { input, gathered, shares, pairs, first, second, hidden, .. } = buffers;
+    let ExpertsBuffers { input, gathered, tokens, shares, pairs, first, second, hidden, low, .. } = buffers;
     let (all, inner) = (call.routes.len(), call.up.rows);
     let rows = |share: &Share| if one_row { input.rows(0..1) } else { gathered.rows(share.pairs.clone()) };
+    let mut adapt = |adapter: &ExpertsAdapter<'_>, of: Option<LowRank<'_>>, rows: RowsOf<'_, '_>, out: &mut [f32]| {
+        if let Some(of) = of {
+            low.add(kernels, threads, (shares, tokens), &of, adapter.tokens, rows, out);
+        }
+    };
     first.resize(all * inner.max(call.down.rows), 0.0);
     second.resize(if call.gate.is_some() { all * inner } else { 0 }, 0.0);
     let one = &mut first[..all * inner];
     match &call.gate {
-        Some(gate) => multiply(kernels, threads, shares, &mut [(gate, &mut *one), (&call.up, &mut *second)], rows),
-        None => multiply(kernels, threads, shares, &mut [(&call.up, &mut *one)], rows),
+        Some(gate) => {
+            multiply(kernels, threads, shares, &mut [(gate, &mut *one), (&call.up, &mut *second)], false, &rows);
+        }
+        None => multiply(kernels, threads, shares, &mut [(&call.up, &mut *one)], false, &rows),
+    }
+    for adapter in call.adapters {
+        adapt(adapter, adapter.gate, &rows, one);
+        adapt(adapter, adapter.up, &rows, if call.gate.is_some() { second } else { one });
     }
     hidden.resize(all * inner, 0.0);
     call.activation.run(kernels, threads, one, second, hidden);
-    gathered.set(kernels, threads, hidden, all, inner, &[call.down.ty]);
+    gathered.set(kernels, threads, hidden, all, inner, &call.hidden_types());
     let outputs = &mut first[..all * call.down.rows];
     let rows = |share: &Share| gathered.rows(share.pairs.clone());
-    multiply(kernels, threads, shares, &mut [(&call.down, &mut *outputs)], rows);
+    multiply(kernels, threads, shares, &mut [(&call.down, &mut *outputs)], false, &rows);
+    call.adapters.iter().for_each(|adapter| adapt(adapter, adapter.down, &rows, outputs));
     sum(kernels, threads, call, pairs, outputs, out);
 }
 
-/// Multiplies every share with each stack, into `(pairs, rows)`, in one parallel region.
+/// The input of a share.
+type RowsOf<'f, 'a> = &'f dyn Fn(&Share) -> Rows<'a>;
+
+/// Multiplies every share with each stack, into `(pairs, rows)` or added to what is there, in one parallel region.
 fn multiply<'a>(
     kernels: &Kernels,
     threads: &Threads,
     shares: &[Share],
     stacks: &mut [(&ExpertStack<'_>, &mut [f32])],
-    rows: impl Fn(&Share) -> Rows<'a>,
+    add: bool,
+    rows: RowsOf<'_, 'a>,
 ) {
     let mut work = Vec::with_capacity(shares.len() * stacks.len());
     for (stack, out) in stacks.iter_mut() {
@@ -329,7 +368,7 @@ fn multiply<'a>(
             let out;
             (out, rest) = rest.split_at_mut(share.pairs.len() * stack.rows);
             let (weight, bias) = (stack.matrix(share.expert), stack.product_bias(share.expert));
-            work.push(Work { product: Product { weight, out, add: false, bias }, x: rows(share) });
+            work.push(Work { product: Product { weight, out, add, bias }, x: rows(share) });
         }
     }
     matmul_each(kernels, threads, &mut work);

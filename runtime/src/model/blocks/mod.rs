@@ -42,6 +42,8 @@ pub struct Blocks<'a, 'b> {
     /// Which matrices' factors count (`attn_q.scale`), by a matrix's name in its layer. What a family's definition leaves out is
     /// left out here, too: [`factors_of_attention`] for most.
     pub factors: fn(&str) -> bool,
+    /// Whose factors cover what adapters add, as those of a feed-forward do: no other matrix's for most.
+    pub covering: fn(&str) -> bool,
     /// What the plan is to end in.
     pub purpose: Purpose,
     /// Positions see those before them only.
@@ -55,8 +57,9 @@ impl<'a, 'b> Blocks<'a, 'b> {
         let hyper = Hyperparameters::read(keys)?;
         let vocabulary = vocabulary(tensors)?;
         let (plan, factors) = (PlanBuilder::new(), factors_of_attention);
+        let covering = |_: &str| false;
         let causal = keys.flag("attention.causal")?.unwrap_or(true);
-        Ok(Self { keys, hyper, tensors, plan, vocabulary, factors, purpose, causal, layer: 0 })
+        Ok(Self { keys, hyper, tensors, plan, vocabulary, factors, covering, purpose, causal, layer: 0 })
     }
 
     /// Takes the last layers away that predict further tokens (`nextn_predict_layers`), as nothing here uses them.
