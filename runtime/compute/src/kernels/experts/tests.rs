@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::kernels::elementwise;
-use crate::kernels::matmul::matmul;
 use crate::kernels::matmul::tests::noise::{Noise, Scales, weights};
+use crate::kernels::matmul::{Activations, matmul};
 use crate::kernels::tables_under_test;
 
 const COLUMNS: usize = 256;
