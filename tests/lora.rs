@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use satchel_gguf::{Gguf, GgufWriter, TensorType, Value};
+use satchel_gguf::{Gguf, GgufWriter, TensorInfo, TensorType, Value};
 use serde_json::json;
 
 use crate::served::Served;
@@ -21,7 +21,7 @@ const CHANGED: [&str; 6] = [
 ];
 
 /// Numbers that look random, around 0.
-fn numbers(seed: u64, count: usize) -> Vec<f32> {
+pub(crate) fn numbers(seed: u64, count: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut next = || {
         state ^= state << 13;
@@ -32,7 +32,7 @@ fn numbers(seed: u64, count: usize) -> Vec<f32> {
     (0..count).map(|_| next()).collect()
 }
 
-fn bytes_of(values: &[f32]) -> Vec<u8> {
+pub(crate) fn bytes_of(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
@@ -40,24 +40,43 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a path of ours")
 }
 
-/// The factors of each tensor: its name, inputs, outputs, A `(rank, inputs)` and B `(outputs, rank)`.
-type Factors = Vec<(String, usize, usize, Vec<f32>, Vec<f32>)>;
+/// What an adapter has for a tensor: `A` and `B`, and their dimensions, columns first.
+#[derive(Clone)]
+pub(crate) struct Factor {
+    pub(crate) name: String,
+    a: (Vec<u64>, Vec<f32>),
+    b: (Vec<u64>, Vec<f32>),
+}
+
+impl Factor {
+    /// Random factors for a tensor. Of a stack of experts each has its own; those of the token table are the other way round.
+    pub(crate) fn of(tensor: &TensorInfo, rank: usize, seed: u64) -> Self {
+        let [inputs, outputs] = [0, 1].map(|at| tensor.dimensions[at]);
+        let (rank, experts) = (rank as u64, &tensor.dimensions[2..]);
+        let [mut a, mut b] = match tensor.name.as_str() {
+            "token_embd.weight" => [vec![rank, outputs], vec![rank, inputs]],
+            _ => [vec![inputs, rank], vec![rank, outputs]],
+        };
+        a.extend(experts);
+        b.extend(experts);
+        let random = |shape: Vec<u64>, seed| {
+            let count = shape.iter().product::<u64>() as usize;
+            (shape, numbers(seed, count))
+        };
+        Self { name: tensor.name.clone(), a: random(a, seed), b: random(b, seed + 1) }
+    }
+}
 
 /// Random factors for the tensors of a model.
-fn factors(model: &Path, rank: usize, seed: u64) -> Factors {
+fn factors(model: &Path, rank: usize, seed: u64) -> Vec<Factor> {
     let bytes = std::fs::read(model).expect("the model");
     let gguf = Gguf::parse(&bytes).expect("it is valid");
-    let one = |(at, name): (usize, &&str)| {
-        let tensor = gguf.tensor(name).expect("the model has it");
-        let (inputs, outputs) = (tensor.dimensions[0] as usize, tensor.dimensions[1] as usize);
-        let seed = seed + 2 * at as u64;
-        ((*name).to_owned(), inputs, outputs, numbers(seed, rank * inputs), numbers(seed + 1, outputs * rank))
-    };
-    CHANGED.iter().enumerate().map(one).collect()
+    let tensor = |name: &&str| gguf.tensor(name).expect("the model has it");
+    CHANGED.iter().zip(0..).map(|(name, at)| Factor::of(tensor(name), rank, seed + 2 * at)).collect()
 }
 
 /// Writes an adapter of these factors, as llama.cpp's converter does; `set` changes its metadata.
-fn adapter(path: &Path, factors: &Factors, set: &[(&str, Value)]) {
+pub(crate) fn adapter(path: &Path, factors: &[Factor], set: &[(&str, Value)]) {
     let mut writer = GgufWriter::new();
     for (key, value) in [("general.type", "adapter"), ("general.architecture", "llama"), ("adapter.type", "lora")] {
         writer.set(key, Value::String(value.into()));
@@ -67,18 +86,18 @@ fn adapter(path: &Path, factors: &Factors, set: &[(&str, Value)]) {
         writer.set(key, value.clone());
     }
     let mut data = Vec::new();
-    for (name, inputs, outputs, a, b) in factors {
-        let rank = (a.len() / inputs) as u64;
-        writer.tensor(&format!("{name}.lora_a"), &[*inputs as u64, rank], TensorType::F32).expect("a shape");
-        writer.tensor(&format!("{name}.lora_b"), &[rank, *outputs as u64], TensorType::F32).expect("a shape");
-        data.extend([bytes_of(a), bytes_of(b)]);
+    for Factor { name, a, b } in factors {
+        for (suffix, (shape, values)) in [("lora_a", a), ("lora_b", b)] {
+            writer.tensor(&format!("{name}.{suffix}"), shape, TensorType::F32).expect("a shape");
+            data.push(bytes_of(values));
+        }
     }
     let data: Vec<&[u8]> = data.iter().map(Vec::as_slice).collect();
     std::fs::write(path, writer.layout().expect("it fits").to_bytes(&data).expect("as laid out")).expect("scratch");
 }
 
 /// The model with `scale · B · A` added to its weights for each of the adapters.
-fn merged(model: &Path, out: &Path, adapters: &[(&Factors, f64)]) {
+fn merged(model: &Path, out: &Path, adapters: &[(&[Factor], f64)]) {
     let bytes = std::fs::read(model).expect("the model");
     let gguf = Gguf::parse(&bytes).expect("it is valid");
     let mut writer = GgufWriter::with_metadata(&gguf.metadata);
@@ -87,20 +106,25 @@ fn merged(model: &Path, out: &Path, adapters: &[(&Factors, f64)]) {
         writer.tensor(&tensor.name, &tensor.dimensions, tensor.ty).expect("a tensor it had");
         let stored = &bytes[tensor.offset as usize..tensor.end() as usize];
         let changed = adapters.iter().flat_map(|(factors, scale)| factors.iter().map(move |factor| (factor, scale)));
-        let changed: Vec<_> = changed.filter(|((name, ..), _)| *name == tensor.name).collect();
+        let changed: Vec<_> = changed.filter(|(factor, _)| factor.name == tensor.name).collect();
         if changed.is_empty() {
             data.push(stored.to_vec());
             continue;
         }
         assert_eq!(tensor.ty, TensorType::F32);
-        let mut weights: Vec<f64> =
-            stored.as_chunks::<4>().0.iter().map(|bytes| f64::from(f32::from_le_bytes(*bytes))).collect();
-        for ((_, inputs, _, a, b), scale) in changed {
-            let rank = a.len() / inputs;
-            for (output, row) in weights.chunks_exact_mut(*inputs).enumerate() {
+        let values = |bytes: &[u8]| -> Vec<f64> {
+            bytes.as_chunks::<4>().0.iter().map(|bytes| f64::from(f32::from_le_bytes(*bytes))).collect()
+        };
+        let mut weights = values(stored);
+        // A matrix's factor multiplies what is merged into it; of what an adapter adds it covers that of a feed-forward only.
+        let factor = gguf.tensor(&tensor.name.replace(".weight", ".scale")).filter(|_| !tensor.name.contains("ffn_"));
+        let factor = factor.map_or(1.0, |factor| values(&bytes[factor.offset as usize..factor.end() as usize])[0]);
+        for (Factor { a: (shape, a), b: (_, b), .. }, scale) in changed {
+            let [inputs, rank] = [shape[0], shape[1]].map(|size| size as usize);
+            for (output, row) in weights.chunks_exact_mut(inputs).enumerate() {
                 for (input, weight) in row.iter_mut().enumerate() {
                     let product = |r: usize| f64::from(b[output * rank + r]) * f64::from(a[r * inputs + input]);
-                    *weight += scale * f64::from(ALPHA) / rank as f64 * (0..rank).map(product).sum::<f64>();
+                    *weight += scale / factor * f64::from(ALPHA) / rank as f64 * (0..rank).map(product).sum::<f64>();
                 }
             }
         }
@@ -121,7 +145,8 @@ fn logits(scratch: &Scratch, model: &Path, flags: &[&str]) -> Vec<f64> {
     bytes.as_chunks::<4>().0.iter().map(|bytes| f64::from(f32::from_le_bytes(*bytes))).collect()
 }
 
-fn nmse(found: &[f64], expected: &[f64]) -> f64 {
+/// `sum((a - b)²) / sum(b²)`
+pub(crate) fn nmse(found: &[f64], expected: &[f64]) -> f64 {
     assert_eq!(found.len(), expected.len());
     let error: f64 = found.iter().zip(expected).map(|(a, b)| (a - b) * (a - b)).sum();
     error / expected.iter().map(|value| value * value).sum::<f64>()
@@ -166,18 +191,22 @@ fn what_is_no_adapter_for_the_model_is_refused() {
     adapter(&path, &factors, &[("adapter.type", string("control_vector"))]);
     refused(&["`control_vector`", "only `lora`"]);
     let mut other = factors.clone();
-    other[0].0 = "token_embd.weight".into();
+    other[0].name = "blk.0.attn_norm.weight".into();
     adapter(&path, &other, &[]);
-    refused(&["`token_embd.weight`", "only linear layers"]);
-    other[0].0 = "blk.77.attn_q.weight".into();
+    refused(&["`blk.0.attn_norm.weight`", "only linear layers, experts and the token table"]);
+    // Factors of the token table are the other way round.
+    other[0].name = "token_embd.weight".into();
+    adapter(&path, &other, &[]);
+    refused(&["`token_embd.weight.lora_b`", "shape"]);
+    other[0].name = "blk.77.attn_q.weight".into();
     adapter(&path, &other, &[]);
     refused(&["`blk.77.attn_q.weight`", "does not have"]);
     // 64 outputs where keys have 32, and 64 inputs where the last matrix of a layer has 172.
-    other[0].0 = "blk.0.attn_k.weight".into();
+    other[0].name = "blk.0.attn_k.weight".into();
     adapter(&path, &other, &[]);
     refused(&["64 outputs", "another model"]);
     let mut other = vec![factors[0].clone()];
-    other[0].0 = "blk.0.ffn_down.weight".into();
+    other[0].name = "blk.0.ffn_down.weight".into();
     adapter(&path, &other, &[]);
     refused(&["64 inputs", "172"]);
     assert!(told(text(&model)).contains("it is not an adapter"));

@@ -204,6 +204,7 @@ fn experts_of_a_layer() {
                     down: ExpertStack::whole(ty, columns, inner, count, layer[2]),
                     activation: ExpertActivation::Gated(elementwise::Activation::Silu),
                     weigh: Weigh::Output,
+                    adapters: &[],
                 };
                 experts(kernels, &threads, &mut buffers, &call, &mut out);
             });

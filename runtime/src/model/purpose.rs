@@ -33,13 +33,16 @@ impl PoolingKind {
     /// # Errors
     /// An unknown value.
     pub fn of_file(keys: &Keys<'_>) -> Result<Option<Self>, ModelError> {
-        Ok(match keys.count("pooling_type", 4)? {
-            None => None,
-            Some(1) => Some(Self::Mean),
-            Some(2) => Some(Self::Cls),
-            Some(3) => Some(Self::Last),
-            Some(_) => Some(Self::Rank),
-        })
+        // llama.cpp writes -1 where a model came without one.
+        const UNSPECIFIED: usize = u32::MAX as usize;
+        match keys.count("pooling_type", u64::from(u32::MAX))? {
+            None | Some(UNSPECIFIED) => Ok(None),
+            Some(1) => Ok(Some(Self::Mean)),
+            Some(2) => Ok(Some(Self::Cls)),
+            Some(3) => Ok(Some(Self::Last)),
+            Some(4) => Ok(Some(Self::Rank)),
+            Some(other) => Err(keys.wrong("pooling_type", other, "it must be 1 to 4, or -1")),
+        }
     }
 
     /// The pooling operation. A classifier uses the first row.

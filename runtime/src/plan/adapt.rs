@@ -1,20 +1,24 @@
 //! Adapters of low rank (LoRA, arXiv:2106.09685) as a rewrite of a plan.
 //!
 //! After a product `out = x · Wᵀ` whose tensor an adapter has factors for come `t = x · Aᵀ`, an operation that scales the rows
-//! whose sequence uses the adapter and clears the others, and `out += t · Bᵀ`. The weights stay as they are mapped, and sequences
-//! with different adapters share a step. A device leaves out what belongs to adapters that no row of a step uses.
+//! whose sequence uses the adapter and clears the others, and `out += t · Bᵀ`. After a row of the token table, `t` is a row of `A`.
+//! Experts are one operation, which is told of the factors. The weights stay as they are mapped, and sequences with different
+//! adapters share a step. A device leaves out what belongs to adapters that no row of a step uses.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod fit;
+
+use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::{Op, Plan, Product, Role, Slot, SlotShape, Weight, WeightUse, buffers};
+use super::buffers::{self, Rows};
+use super::{AdaptedExperts, AdaptedStack, Experts, Op, Plan, Product, Role, Slot, SlotShape, Weight, WeightUse};
 
 /// What an adapter adds to one tensor: `scale · B · A`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LowRank {
-    /// `(rank, inputs)`
+    /// `(rank, inputs)`, for each expert of a stack; of a table `(tokens, rank)`, a table itself.
     pub a: WeightUse,
-    /// `(outputs, rank)`
+    /// `(outputs, rank)`, for each expert of a stack.
     pub b: WeightUse,
     /// Its factor.
     pub scale: f32,
@@ -94,11 +98,21 @@ impl Plan {
             if at == first_output_op {
                 self.first_output_op = self.ops.len();
             }
-            self.ops.push(op.clone());
-            if let Op::Linear { x, products } = op {
-                for (index, adapter) in adapters.iter().enumerate() {
-                    self.adapt(x, &products, index, adapter)?;
+            let each = || adapters.iter().enumerate();
+            match op {
+                Op::Linear { x, ref products } => {
+                    self.ops.push(op.clone());
+                    each().try_for_each(|(index, adapter)| self.adapt(x, products, index, adapter))?;
                 }
+                Op::Embed { table, scale, out } => {
+                    self.ops.push(op);
+                    each().for_each(|(index, adapter)| self.adapt_table(table, scale, out, index, adapter));
+                }
+                Op::Experts { x, routes, mut experts, out } => {
+                    each().try_for_each(|(index, adapter)| self.adapt_experts(&mut experts, index, adapter))?;
+                    self.ops.push(Op::Experts { x, routes, experts, out });
+                }
+                _ => self.ops.push(op),
             }
         }
         if first_output_op >= before {
@@ -108,11 +122,30 @@ impl Plan {
         Ok(self)
     }
 
+    /// The factors that an adapter has for a weight: of `b`, the rows of the part that is used.
+    fn factors(&self, weight: Weight, adapter: &Adapter) -> Result<Option<LowRank>, String> {
+        let base = &self.weights[weight.0];
+        let Some(LowRank { a, b, scale }) = adapter.tensors.get(&base.name) else { return Ok(None) };
+        if base.role == Role::Matrix && a.role == Role::Table {
+            return Ok(None);
+        }
+        if a.columns != base.columns {
+            return Err(format!(
+                "adapter {}: `{}` has {} inputs, the model's {}; it was made for another model",
+                adapter.name, a.name, a.columns, base.columns
+            ));
+        }
+        let offset = b.offset + b.row_bytes() * base.first_row as u64;
+        let b = WeightUse { offset, first_row: base.first_row, rows: base.rows, ..b.clone() };
+        Ok(Some(LowRank { a: a.clone(), b, scale: *scale }))
+    }
+
     /// The operations of one adapter behind products of one input.
     fn adapt(&mut self, x: Slot, products: &[Product], index: usize, adapter: &Adapter) -> Result<(), String> {
-        let factors = |product: &Product| adapter.tensors.get(&self.weights[product.weight.0].name);
-        let changed: Vec<(Product, LowRank)> =
-            products.iter().filter_map(|product| Some((*product, factors(product)?.clone()))).collect();
+        let mut changed = Vec::new();
+        for product in products {
+            changed.extend(self.factors(product.weight, adapter)?.map(|factors| (*product, factors)));
+        }
         if changed.is_empty() {
             return Ok(());
         }
@@ -120,21 +153,13 @@ impl Plan {
         let mut down = Vec::new();
         let mut up = Vec::new();
         for (product, LowRank { a, b, scale }) in changed {
-            let base = &self.weights[product.weight.0];
-            let b = WeightUse { offset: b.offset + b.row_bytes() * base.first_row as u64, rows: base.rows, ..b };
-            if a.columns != base.columns {
-                return Err(format!(
-                    "adapter {}: `{}` has {} inputs, the model's {}; it was made for another model",
-                    adapter.name, a.name, a.columns, base.columns
-                ));
-            }
-            let t = Slot(self.slots.len());
-            let rows = self.slots[product.out.0].rows;
-            self.slots.push(SlotShape { columns: a.rows, rows, buffer: usize::MAX });
+            let t = self.add_slot(a.rows, self.slots[product.out.0].rows);
             let (a, b) = (self.add_weight(a), self.add_weight(b));
             down.push(Product { weight: a, bias: None, factor: None, out: t, add: false });
             up.push(Op::Adapt { x: t, adapter: index, scale });
-            let product = Product { weight: b, bias: None, factor: product.factor, out: product.out, add: true };
+            // A factor is of the stored weights, unless it covers all that is added to their product.
+            let factor = product.factor.filter(|factor| factor.covers_bias);
+            let product = Product { weight: b, bias: None, factor, out: product.out, add: true };
             up.push(Op::Linear { x: t, products: vec![product] });
         }
         self.ops.push(Op::Linear { x, products: down });
@@ -143,43 +168,41 @@ impl Plan {
         Ok(())
     }
 
+    /// The operations of one adapter behind the rows of a table, which are multiplied with `factor`.
+    fn adapt_table(&mut self, table: Weight, factor: f32, out: Slot, index: usize, adapter: &Adapter) {
+        let Some(LowRank { a, b, scale }) = adapter.tensors.get(&self.weights[table.0].name).cloned() else { return };
+        let begin = self.ops.len();
+        let t = self.add_slot(a.columns, Rows::Tokens);
+        let (a, b) = (self.add_weight(a), self.add_weight(b));
+        self.ops.push(Op::Embed { table: a, scale: 1.0, out: t });
+        self.ops.push(Op::Adapt { x: t, adapter: index, scale: scale * factor });
+        let product = Product { weight: b, bias: None, factor: None, out, add: true };
+        self.ops.push(Op::Linear { x: t, products: vec![product] });
+        self.adapted.push(AdapterOps { ops: begin..self.ops.len(), adapter: index });
+    }
+
+    /// What one adapter adds to the products of experts.
+    fn adapt_experts(&mut self, experts: &mut Experts, index: usize, adapter: &Adapter) -> Result<(), String> {
+        let mut stack = |weight: Option<Weight>| -> Result<Option<AdaptedStack>, String> {
+            let Some(weight) = weight else { return Ok(None) };
+            let Some(LowRank { a, b, scale }) = self.factors(weight, adapter)? else { return Ok(None) };
+            Ok(Some(AdaptedStack { a: self.add_weight(a), b: self.add_weight(b), scale }))
+        };
+        let (gate, up, down) = (stack(experts.gate)?, stack(Some(experts.up))?, stack(Some(experts.down))?);
+        if gate.is_some() || up.is_some() || down.is_some() {
+            experts.adapters.push(AdaptedExperts { adapter: index, gate, up, down });
+        }
+        Ok(())
+    }
+
+    fn add_slot(&mut self, columns: usize, rows: Rows) -> Slot {
+        self.slots.push(SlotShape { columns, rows, buffer: usize::MAX });
+        Slot(self.slots.len() - 1)
+    }
+
     fn add_weight(&mut self, weight: WeightUse) -> Weight {
         self.weights.push(weight);
         Weight(self.weights.len() - 1)
-    }
-
-    /// Whether everything that an adapter changes is a linear layer and nothing else.
-    fn check(&self, adapter: &Adapter) -> Result<(), String> {
-        let mut linear: BTreeMap<&str, usize> = BTreeMap::new();
-        let mut counted = BTreeSet::new();
-        for op in &self.ops {
-            let Op::Linear { products, .. } = op else { continue };
-            for product in products {
-                let weight = &self.weights[product.weight.0];
-                let end = linear.entry(&weight.name).or_default();
-                *end = (*end).max(weight.first_row + weight.rows);
-                counted.insert(product.weight.0);
-            }
-        }
-        let others = self.weights.iter().enumerate().filter(|(at, _)| !counted.contains(at));
-        let others: BTreeSet<&str> = others.map(|(_, weight)| weight.name.as_str()).collect();
-        for (name, LowRank { b, .. }) in &adapter.tensors {
-            let why = match (linear.get(name.as_str()), others.contains(name.as_str())) {
-                (Some(rows), false) if *rows == b.rows => continue,
-                (Some(rows), false) => {
-                    format!("`{}` has {} outputs, the model's {rows}; it was made for another model", b.name, b.rows)
-                }
-                (_, true) => format!(
-                    "it changes `{name}`, which is a table or a stack of experts; only linear layers can be adapted"
-                ),
-                (None, false) => {
-                    format!("it changes `{name}`, which the model does not have; it was made for another model")
-                }
-            };
-            return Err(format!("adapter {}: {why}", adapter.name));
-        }
-        debug_assert!(adapter.tensors.values().all(|pair| pair.a.role == Role::Matrix && pair.b.role == Role::Matrix));
-        Ok(())
     }
 }
 
@@ -247,9 +270,28 @@ mod tests {
     }
 
     #[test]
+    fn the_token_table_takes_rows_of_its_own() {
+        let of_tokens = |tokens| {
+            let mut adapter = adapter("token_embd.weight", 2, 2, 16);
+            let pair = adapter.tensors.get_mut("token_embd.weight").expect("just made");
+            (pair.a.role, pair.a.rows) = (Role::Table, tokens);
+            plan().with_adapters(&[adapter])
+        };
+        let plan = of_tokens(100).expect("it fits");
+        assert_eq!(plan.adapted, [AdapterOps { ops: 1..4, adapter: 0 }]);
+        let Op::Embed { table, scale, out } = plan.ops[1] else { panic!("{:?}", plan.ops[1]) };
+        assert_eq!((plan.weights[table.0].columns, scale), (2, 1.0));
+        assert_eq!(plan.ops[2], Op::Adapt { x: out, adapter: 0, scale: 0.5 });
+        let Op::Embed { out, .. } = plan.ops[0] else { panic!("{:?}", plan.ops[0]) };
+        assert!(matches!(&plan.ops[3], Op::Linear { products, .. } if products[0].out == out && products[0].add));
+        let line = of_tokens(99).expect_err("another vocabulary");
+        assert!(line.contains("99 tokens, the model's 100"), "{line}");
+    }
+
+    #[test]
     fn only_linear_layers_of_the_right_shape_are_adapted() {
         let refused = |adapter| plan().with_adapters(&[adapter]).expect_err("it does not fit");
-        assert!(refused(adapter("token_embd.weight", 2, 16, 100)).contains("a table or a stack of experts"));
+        assert!(refused(adapter("token_embd.weight", 2, 16, 100)).contains("only linear layers"));
         assert!(refused(adapter("other.weight", 2, 16, 100)).contains("does not have"));
         assert!(refused(adapter("qkv.weight", 2, 16, 31)).contains("31 outputs, the model's 32"));
         assert!(refused(adapter("qkv.weight", 2, 15, 32)).contains("15 inputs, the model's 16"));

@@ -21,8 +21,8 @@ pub use adapt::{Adapter, AdapterOps, AdapterSet, LowRank};
 pub use buffers::Rows;
 pub use builder::{Linear, PlanBuilder};
 pub use op::{
-    Activation, Attention, ExpertActivation, Experts, Factor, Gating, Kept, Norm, NormKind, Op, Pooling, Product,
-    Recurrence, Router, Window,
+    Activation, AdaptedExperts, AdaptedStack, Attention, ExpertActivation, Experts, Factor, Gating, Kept, Norm,
+    NormKind, Op, Pooling, Product, Recurrence, Router, Window,
 };
 pub use rope::{Rope, RopePairs, RopeScaling};
 pub use satchel_compute::kernels::attention::{CacheType, CacheTypes};

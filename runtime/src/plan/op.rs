@@ -145,7 +145,7 @@ pub struct Router {
 }
 
 /// Feed-forward experts: the weighted sum of `down(activation(gate(x)) * up(x))` over the chosen ones.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Experts {
     /// Stack of `(feed_forward, embedding)`; `None`: `down(activation(up(x)))`.
     pub gate: Option<Weight>,
@@ -169,6 +169,41 @@ pub struct Experts {
     pub activation: ExpertActivation,
     /// Weights multiply an expert's input instead of its output (`llama4`).
     pub weigh_input: bool,
+    /// What adapters add to the products, for the rows whose sequence uses them.
+    pub adapters: Vec<AdaptedExperts>,
+}
+
+/// What an adapter adds to the products of experts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdaptedExperts {
+    /// Which adapter.
+    pub adapter: usize,
+    /// Where it changes the gate.
+    pub gate: Option<AdaptedStack>,
+    /// Where it changes `up`.
+    pub up: Option<AdaptedStack>,
+    /// Where it changes `down`.
+    pub down: Option<AdaptedStack>,
+}
+
+/// `scale · B · A` for each expert of a stack.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdaptedStack {
+    /// Stack of `(rank, inputs)`
+    pub a: Weight,
+    /// Stack of `(outputs, rank)`
+    pub b: Weight,
+    /// Its factor.
+    pub scale: f32,
+}
+
+impl Experts {
+    /// The stacks that are multiplied with.
+    pub fn stacks(&self) -> impl Iterator<Item = Weight> {
+        let adapted = self.adapters.iter().flat_map(|of| [of.gate, of.up, of.down]).flatten();
+        let own = [self.gate, Some(self.up), Some(self.down)].into_iter().flatten();
+        own.chain(adapted.flat_map(|stack| [stack.a, stack.b]))
+    }
 }
 
 /// A recurrence over the rows of a sequence.

@@ -199,8 +199,10 @@ impl Plan {
             }
             Op::Experts { x, routes, experts, out } => {
                 let gate = experts.gate.map_or(String::new(), |gate| format!("{}, ", self.weight_name(gate)));
+                let adapted =
+                    experts.adapters.iter().map(|of| format!(", by adapter {}", of.adapter)).collect::<String>();
                 format!(
-                    "experts({}, {}) {gate}{}, {} -> {}",
+                    "experts({}, {}) {gate}{}, {}{adapted} -> {}",
                     n(x),
                     n(routes),
                     self.weight_name(experts.up),

@@ -3,7 +3,7 @@
 use satchel_gguf::TensorType;
 
 /// How a weight is used, which determines the form in which a device keeps it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// Operand of a product, `(rows, columns)`, one for each expert of a stack. Single-row matrices count too.
     Matrix,

@@ -11,8 +11,8 @@ use satchel_gguf::{Gguf, Metadata};
 
 use crate::device::MappedPart;
 use crate::mapping::MappedFile;
-use crate::model::TensorTable;
-use crate::plan::{Adapter, LowRank};
+use crate::model::{ModelError, TensorTable};
+use crate::plan::{Adapter, LowRank, WeightUse};
 
 /// `FILE[=SCALE]`
 #[derive(Clone, Debug, PartialEq)]
@@ -85,12 +85,9 @@ impl AdapterFile {
         let mut table = TensorTable::new(&self.gguf.tensors);
         let mut tensors = BTreeMap::new();
         for name in self.changed().map_err(fail)? {
-            let (a_name, b_name) = (format!("{name}.lora_a"), format!("{name}.lora_b"));
-            let size = |tensor: &str, at| table.dimension(tensor, at).unwrap_or(0) as usize;
-            let (inputs, rank, outputs) = (size(&a_name, 0), size(&a_name, 1), size(&b_name, 1));
-            let mut a = table.matrix(&a_name, rank, inputs).map_err(|error| fail(error.to_string()))?;
-            let mut b = table.matrix(&b_name, outputs, rank).map_err(|error| fail(error.to_string()))?;
-            (a.part, b.part) = (part, part);
+            let (a, b) = factors(&mut table, &name).map_err(|error| fail(error.to_string()))?;
+            let [a, b] = [a, b].map(|factor| WeightUse { part, ..factor });
+            let rank = b.columns;
             // As in llama.cpp, an alpha of 0 means it is not set.
             let scale = if alpha == 0.0 { self.scale } else { self.scale * alpha / rank as f32 };
             tensors.insert(name, LowRank { a, b, scale });
@@ -98,10 +95,10 @@ impl AdapterFile {
         Ok(Adapter { name: self.name.clone(), tensors })
     }
 
-    /// Names of the tensors that it changes.
+    /// Names of the tensors that it changes. Norms trained along with it are ignored, as in llama.cpp.
     fn changed(&self) -> Result<BTreeSet<String>, String> {
         let mut changed = BTreeSet::new();
-        for tensor in &self.gguf.tensors {
+        for tensor in self.gguf.tensors.iter().filter(|tensor| !tensor.name.ends_with("_norm.weight")) {
             let name = tensor.name.strip_suffix(".lora_a").or_else(|| tensor.name.strip_suffix(".lora_b"));
             let Some(name) = name else {
                 return Err(format!("tensor `{}` is neither a .lora_a nor a .lora_b", tensor.name));
@@ -113,6 +110,17 @@ impl AdapterFile {
             false => Ok(changed),
         }
     }
+}
+
+/// `A` and `B` of a tensor. Those of the token table have rows for tokens in `A`, which is a table itself.
+fn factors(table: &mut TensorTable<'_>, name: &str) -> Result<(WeightUse, WeightUse), ModelError> {
+    let (a_name, b_name) = (format!("{name}.lora_a"), format!("{name}.lora_b"));
+    let sizes = |tensor: &str| [0, 1, 2].map(|at| table.dimension(tensor, at).unwrap_or(0) as usize);
+    let ([columns, rows, experts], [_, outputs, _]) = (sizes(&a_name), sizes(&b_name));
+    if name == "token_embd.weight" {
+        return Ok((table.table(&a_name, rows, columns)?, table.matrix(&b_name, outputs, columns)?));
+    }
+    Ok((table.stack(&a_name, experts, rows, columns)?, table.stack(&b_name, experts, outputs, rows)?))
 }
 
 /// Checks that the metadata are those of an adapter for the architecture, and returns its alpha.

@@ -7,7 +7,7 @@ use super::open::{self, OpenError, OpenOptions, plan_of};
 use super::source::ModelSource;
 use super::{Facts, facts_of, with_packed_settings};
 use crate::TokenId;
-use crate::engine::{EmbedError, Embedder, EngineOptions};
+use crate::engine::{EmbedError, Embedder};
 use crate::model::{Keys, PoolingKind};
 use crate::plan::Head;
 use crate::tokenizer::{Tokenizer, TokenizerError};
@@ -61,14 +61,14 @@ impl EmbeddingModel {
         let loaded = loaded?;
         let tokenizer = tokenizer.map_err(|error| OpenError::Tokenizer { path: source.path.clone(), error })?;
         let context = options.context_for(loaded.plan.trained_context)?;
-        let batch_tokens = EngineOptions::default().batch_tokens.max(context);
-        let demand = Demand::of_one(context as u64, batch_tokens, compute.threads, compute.cache);
+        let step_tokens = Embedder::step_tokens(&loaded.plan, context);
+        let demand = Demand::of_one(context as u64, step_tokens, compute.threads, compute.cache);
         let memory = Memory::of_plan(source, &loaded.plan, demand).ok();
         let facts = facts_of(source, &loaded.plan, compute, (context, 1), memory);
         // A WordPiece text ends with [SEP], which separates the pair already.
         let written = source.gguf.metadata.get_bool("tokenizer.ggml.add_sep_token").ok().flatten();
         let separates_pairs = tokenizer.kind() != "bert" && written.unwrap_or(true);
-        let embedder = Embedder::new(loaded, context);
+        let embedder = Embedder::new(loaded, context).with_adapters(source.all_adapters());
         Ok(Self { embedder, tokenizer: Arc::new(tokenizer), facts, separates_pairs })
     }
 

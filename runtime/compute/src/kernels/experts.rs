@@ -6,18 +6,22 @@
 //! The one idea: a token and one of its expert slots form a *pair*; pairs are sorted by expert, which makes an expert's tokens
 //! contiguous. Gate and up of all experts are one parallel region, the activation of all pairs one, down one; then each token
 //! sums its pairs in slot order. So a token's bits depend neither on the batch nor on which experts other tokens use.
-//! adds up its pairs in the order of its slots. So a token's bits depend neither on the batch nor on which experts others use.
 
+mod buffers;
+mod low_rank;
 #[cfg(test)]
 mod tests;
 
-use std::ops::Range;
+pub use buffers::ExpertsBuffers;
+pub use low_rank::{ExpertsAdapter, LowRank};
+
+use buffers::Share;
 
 use satchel_gguf::TensorType;
 
 use super::Kernels;
 use super::elementwise::{Activation, activate, gate, swiglu_oai};
-use super::matmul::{Activations, Matrix, Product, Rows, Work, is_quantised, matmul_each};
+use super::matmul::{Matrix, Product, Rows, Work, matmul_each};
 use super::threads::{Disjoint, Threads};
 
 /// One of every expert's matrices, stacked.
@@ -139,9 +143,24 @@ pub struct ExpertsCall<'a> {
     pub activation: ExpertActivation,
     /// Where the routes' weights apply.
     pub weigh: Weigh,
+    /// What is added to the products.
+    pub adapters: &'a [ExpertsAdapter<'a>],
 }
 
 impl ExpertsCall<'_> {
+    /// The types of weights that the input is multiplied with.
+    fn input_types(&self) -> Vec<TensorType> {
+        let adapted = self.adapters.iter().flat_map(|adapter| [adapter.gate, adapter.up]).flatten();
+        let own = [Some(self.up), self.gate].into_iter().flatten();
+        own.chain(adapted.map(|low| low.a)).map(|stack| stack.ty).collect()
+    }
+
+    /// Those of the last product.
+    fn hidden_types(&self) -> Vec<TensorType> {
+        let adapted = self.adapters.iter().filter_map(|adapter| adapter.down);
+        std::iter::once(self.down).chain(adapted.map(|low| low.a)).map(|stack| stack.ty).collect()
+    }
+
     fn check(&self, out: &[f32]) {
         let (count, columns, inner) = (self.up.count, self.up.columns, self.up.rows);
         let tokens = self.routes.len() / self.used;
@@ -154,126 +173,10 @@ impl ExpertsCall<'_> {
             gate.check("gate", count, columns);
             assert_eq!(gate.rows, inner, "rows of gate and up");
         }
+        self.adapters.iter().for_each(|adapter| adapter.check(self, tokens));
         let plain = matches!(self.activation, ExpertActivation::Plain(_));
         assert_eq!(plain, self.gate.is_none(), "a gate for {:?}", self.activation);
         assert!(self.routes.iter().all(|route| (route.expert as usize) < count), "a route to none of {count} experts");
-    }
-}
-
-/// The pairs of one expert.
-struct Share {
-    expert: usize,
-    pairs: Range<usize>,
-}
-
-/// Intermediate results of [`experts`]. Reusable: later calls keep the memory.
-#[derive(Default)]
-pub struct ExpertsBuffers {
-    /// Per pair, its token; and per pair, its slot among all tokens' slots; sorted by expert.
-    tokens: Vec<u32>,
-    slots: Vec<u32>,
-    /// The pair of each slot.
-    pairs: Vec<u32>,
-    shares: Vec<Share>,
-    /// Activations of tokens, then of pairs.
-    input: Activations,
-    gathered: Activations,
-    /// `(pairs, inner)`; reused at the end for the outputs of `down`, `(pairs, rows)`.
-    first: Vec<f32>,
-    second: Vec<f32>,
-    /// Input of `up` if weighted, later of `down`.
-    hidden: Vec<f32>,
-}
-
-impl ExpertsBuffers {
-    /// Empty buffers.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Bytes held.
-    pub fn bytes(&self) -> usize {
-        let values = self.first.capacity() + self.second.capacity() + self.hidden.capacity();
-        let indices = self.tokens.capacity() + self.slots.capacity() + self.pairs.capacity();
-        (values + indices) * size_of::<f32>()
-            + self.shares.capacity() * size_of::<Share>()
-            + self.input.bytes()
-            + self.gathered.bytes()
-    }
-
-    /// Bytes that a call with this many tokens needs.
-    pub fn bytes_for(call: &ExpertsCall<'_>, tokens: usize) -> usize {
-        let (pairs, columns, inner) = (tokens * call.used, call.up.columns, call.up.rows);
-        let gated = usize::from(call.gate.is_some());
-        let values = inner.max(call.down.rows) + gated * inner + inner.max(columns);
-        let widest = |quantised: bool| {
-            let into =
-                [Some(call.up), call.gate].into_iter().flatten().any(|stack| is_quantised(stack.ty) == quantised);
-            let (into, down) = (if into { columns } else { 0 }, is_quantised(call.down.ty) == quantised);
-            (into, into.max(if down { inner } else { 0 }))
-        };
-        let ((quantised, quantised_pairs), (plain, plain_pairs)) = (widest(true), widest(false));
-        pairs * (values * size_of::<f32>() + 3 * size_of::<u32>())
-            + call.up.count * size_of::<Share>()
-            + Activations::bytes_for(tokens, quantised, plain)
-            + Activations::bytes_for(pairs, quantised_pairs, plain_pairs)
-    }
-
-    /// Sorts pairs by expert, stably in token order.
-    fn sort(&mut self, routes: &[Route], used: usize, count: usize) {
-        let mut ends = vec![0; count];
-        routes.iter().for_each(|route| ends[route.expert as usize] += 1);
-        self.shares.clear();
-        let mut start = 0;
-        for (expert, end) in ends.iter_mut().enumerate() {
-            let pairs = start..start + *end;
-            start = pairs.end;
-            *end = pairs.start;
-            if !pairs.is_empty() {
-                self.shares.push(Share { expert, pairs });
-            }
-        }
-        for list in [&mut self.tokens, &mut self.slots, &mut self.pairs] {
-            list.resize(routes.len(), 0);
-        }
-        for (slot, route) in routes.iter().enumerate() {
-            let next = &mut ends[route.expert as usize];
-            self.tokens[*next] = (slot / used) as u32;
-            self.slots[*next] = slot as u32;
-            self.pairs[slot] = *next as u32;
-            *next += 1;
-        }
-    }
-
-    /// Whether every pair has the same input row: one token, each expert at most once.
-    fn is_one_row(&self, call: &ExpertsCall<'_>) -> bool {
-        call.weigh == Weigh::Output && call.routes.len() == call.used && self.shares.len() == call.used
-    }
-
-    /// Sets the activations of all pairs, or of the single row that they share.
-    fn take_input(&mut self, kernels: &Kernels, threads: &Threads, call: &ExpertsCall<'_>) {
-        let columns = call.up.columns;
-        let tokens = call.routes.len() / call.used;
-        let types = [call.up.ty, call.gate.map_or(call.up.ty, |gate| gate.ty)];
-        match call.weigh {
-            Weigh::Output => {
-                self.input.set(kernels, threads, call.x, tokens, columns, &types);
-                if !self.is_one_row(call) {
-                    self.gathered.gather(threads, &self.input, &self.tokens);
-                }
-            }
-            Weigh::Input => {
-                self.hidden.resize(call.routes.len() * columns, 0.0);
-                let (sources, slots) = (&self.tokens, &self.slots);
-                for_pairs(threads, &mut self.hidden, columns, &|pair, row| {
-                    let weight = call.routes[slots[pair] as usize].weight;
-                    row.copy_from_slice(&call.x[sources[pair] as usize * columns..][..columns]);
-                    // SAFETY: tables are handed out only on processors that support them.
-                    unsafe { (kernels.elementwise.scale)(row, weight) };
-                });
-                self.gathered.set(kernels, threads, &self.hidden, call.routes.len(), columns, &types);
-            }
-        }
     }
 }
 
@@ -295,32 +198,48 @@ pub fn experts(
     buffers.sort(call.routes, call.used, call.up.count);
     buffers.take_input(kernels, threads, call);
     let one_row = buffers.is_one_row(call);
-    let ExpertsBuffers { input, gathered, shares, pairs, first, second, hidden, .. } = buffers;
+    let ExpertsBuffers { input, gathered, tokens, shares, pairs, first, second, hidden, low, .. } = buffers;
     let (all, inner) = (call.routes.len(), call.up.rows);
     let rows = |share: &Share| if one_row { input.rows(0..1) } else { gathered.rows(share.pairs.clone()) };
+    let mut adapt = |adapter: &ExpertsAdapter<'_>, of: Option<LowRank<'_>>, rows: RowsOf<'_, '_>, out: &mut [f32]| {
+        if let Some(of) = of {
+            low.add(kernels, threads, (shares, tokens), &of, adapter.tokens, rows, out);
+        }
+    };
     first.resize(all * inner.max(call.down.rows), 0.0);
     second.resize(if call.gate.is_some() { all * inner } else { 0 }, 0.0);
     let one = &mut first[..all * inner];
     match &call.gate {
-        Some(gate) => multiply(kernels, threads, shares, &mut [(gate, &mut *one), (&call.up, &mut *second)], rows),
-        None => multiply(kernels, threads, shares, &mut [(&call.up, &mut *one)], rows),
+        Some(gate) => {
+            multiply(kernels, threads, shares, &mut [(gate, &mut *one), (&call.up, &mut *second)], false, &rows);
+        }
+        None => multiply(kernels, threads, shares, &mut [(&call.up, &mut *one)], false, &rows),
+    }
+    for adapter in call.adapters {
+        adapt(adapter, adapter.gate, &rows, one);
+        adapt(adapter, adapter.up, &rows, if call.gate.is_some() { second } else { one });
     }
     hidden.resize(all * inner, 0.0);
     call.activation.run(kernels, threads, one, second, hidden);
-    gathered.set(kernels, threads, hidden, all, inner, &[call.down.ty]);
+    gathered.set(kernels, threads, hidden, all, inner, &call.hidden_types());
     let outputs = &mut first[..all * call.down.rows];
     let rows = |share: &Share| gathered.rows(share.pairs.clone());
-    multiply(kernels, threads, shares, &mut [(&call.down, &mut *outputs)], rows);
+    multiply(kernels, threads, shares, &mut [(&call.down, &mut *outputs)], false, &rows);
+    call.adapters.iter().for_each(|adapter| adapt(adapter, adapter.down, &rows, outputs));
     sum(kernels, threads, call, pairs, outputs, out);
 }
 
-/// Multiplies every share with each stack, into `(pairs, rows)`, in one parallel region.
+/// The input of a share.
+type RowsOf<'f, 'a> = &'f dyn Fn(&Share) -> Rows<'a>;
+
+/// Multiplies every share with each stack, into `(pairs, rows)` or added to what is there, in one parallel region.
 fn multiply<'a>(
     kernels: &Kernels,
     threads: &Threads,
     shares: &[Share],
     stacks: &mut [(&ExpertStack<'_>, &mut [f32])],
-    rows: impl Fn(&Share) -> Rows<'a>,
+    add: bool,
+    rows: RowsOf<'_, 'a>,
 ) {
     let mut work = Vec::with_capacity(shares.len() * stacks.len());
     for (stack, out) in stacks.iter_mut() {
@@ -329,7 +248,7 @@ fn multiply<'a>(
             let out;
             (out, rest) = rest.split_at_mut(share.pairs.len() * stack.rows);
             let (weight, bias) = (stack.matrix(share.expert), stack.product_bias(share.expert));
-            work.push(Work { product: Product { weight, out, add: false, bias }, x: rows(share) });
+            work.push(Work { product: Product { weight, out, add, bias }, x: rows(share) });
         }
     }
     matmul_each(kernels, threads, &mut work);

@@ -77,9 +77,7 @@ fn widest(plan: &Plan, ops: &[Op], quantised: bool) -> usize {
         match op {
             Op::Linear { products, .. } => products.iter().map(|product| product.weight).collect(),
             Op::LinearHeads { weight, .. } => vec![*weight],
-            Op::Experts { experts, .. } => {
-                [experts.gate, Some(experts.up), Some(experts.down)].into_iter().flatten().collect()
-            }
+            Op::Experts { experts, .. } => experts.stacks().collect(),
             _ => Vec::new(),
         }
     });

@@ -1,8 +1,8 @@
 //! Mixture of experts: routing and the experts' products.
 
 use super::program::CpuProgram;
-use crate::kernels::experts::{ExpertStack, ExpertsCall, Route, Weigh, experts};
-use crate::plan::{Experts, Gating, Router, Slot, Weight};
+use crate::kernels::experts::{ExpertStack, ExpertsAdapter, ExpertsCall, LowRank, Route, Weigh, experts};
+use crate::plan::{AdaptedExperts, AdaptedStack, Experts, Gating, Router, Rows, Slot, Weight};
 
 impl CpuProgram {
     /// `out = (chosen experts, their weights)`. A row takes some hundred comparisons: plain code, the same on all tables.
@@ -28,8 +28,18 @@ impl CpuProgram {
                 ids.iter().zip(weights).map(|(&id, &weight)| Route { expert: id as u32, weight })
             })
             .collect();
+        let adapters = self.adapters_in_use(x, of);
         let mut scratch = std::mem::take(&mut self.experts_scratch);
         self.write(out, |program, out| {
+            let low = |stack: Option<AdaptedStack>| {
+                let AdaptedStack { a, b, scale } = stack?;
+                Some(LowRank { a: program.stack(a, None, None), b: program.stack(b, None, None), scale })
+            };
+            let adapters = adapters.iter().map(|(of, tokens)| {
+                let (gate, up, down) = (low(of.gate), low(of.up), low(of.down));
+                ExpertsAdapter { tokens, gate, up, down }
+            });
+            let adapters: Vec<ExpertsAdapter<'_>> = adapters.collect();
             let call = ExpertsCall {
                 x: program.values(x),
                 routes: &chosen,
@@ -39,10 +49,21 @@ impl CpuProgram {
                 down: program.stack(of.down, of.down_bias, of.down_factor),
                 activation: of.activation,
                 weigh: if of.weigh_input { Weigh::Input } else { Weigh::Output },
+                adapters: &adapters,
             };
             experts(program.kernels, &program.threads, &mut scratch, &call, out);
         });
         self.experts_scratch = scratch;
+    }
+
+    /// The adapters that rows of this step use, with which of them do.
+    fn adapters_in_use<'a>(&self, x: Slot, of: &'a Experts) -> Vec<(&'a AdaptedExperts, Vec<bool>)> {
+        let row = |at: usize| if self.slot_rows(x) == Rows::Outputs { self.step.outputs[at] } else { at };
+        let uses = |adapter: &AdaptedExperts| -> Vec<bool> {
+            (0..self.rows(x)).map(|at| self.step.adapts(row(at), adapter.adapter)).collect()
+        };
+        let adapters = of.adapters.iter().map(|adapter| (adapter, uses(adapter)));
+        adapters.filter(|(_, rows)| rows.contains(&true)).collect()
     }
 
     fn stack(&self, weight: Weight, bias: Option<Weight>, factors: Option<Weight>) -> ExpertStack<'_> {

@@ -10,7 +10,9 @@ impl CpuProgram {
             for (input, row) in program.step.inputs.iter().zip(out.chunks_exact_mut(columns)) {
                 match input {
                     RowInput::Token(token) => program.weights.row(table, *token as usize, row),
-                    RowInput::Embedding(embedding) => row.copy_from_slice(embedding),
+                    RowInput::Embedding(embedding) if embedding.len() == columns => row.copy_from_slice(embedding),
+                    // An adapter of the table has nothing for what is not in it.
+                    RowInput::Embedding(_) => row.fill(0.0),
                 }
                 if scale != 1.0 && matches!(input, RowInput::Token(_)) {
                     row.iter_mut().for_each(|value| *value *= scale);

@@ -6,6 +6,7 @@ use crate::plan::{Activation, NormKind, Plan, RopePairs};
 
 pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
     model.leave_out_prediction_layers()?;
+    model.covering = |name| name == "attn_output";
     let pairs = model.sectioned_pairs(RopePairs::Adjacent)?;
     let rope = model.rope(pairs)?;
     let x = model.embed(1.0)?;

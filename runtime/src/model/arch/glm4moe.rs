@@ -7,6 +7,7 @@ use crate::plan::{Gating, NormKind, Plan, RopePairs};
 
 pub(super) fn plan(mut model: Blocks<'_, '_>) -> Result<Plan, ModelError> {
     model.leave_out_prediction_layers()?;
+    model.covering = |name| name == "attn_output";
     let rope = model.rope(RopePairs::Halves)?;
     let mixture = Mixture { gating: Gating::Sigmoid, normalise: model.normalises(false)?, ..Mixture::default() };
     let x = model.embed(1.0)?;

@@ -51,7 +51,7 @@ impl Blocks<'_, '_> {
             return Ok(None);
         }
         let weight = self.tensors.vector(&scale, &[1])?;
-        Ok(Some(Factor { weight: self.plan.weight(weight), covers_bias: false }))
+        Ok(Some(Factor { weight: self.plan.weight(weight), covers_bias: (self.covering)(in_layer) }))
     }
 
     /// A fused linear map of the current layer, split by rows. `widths` add up to its outputs.

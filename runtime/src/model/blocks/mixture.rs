@@ -139,6 +139,7 @@ impl Blocks<'_, '_> {
             down_factor: self.stack_factor("ffn_down_exps", experts)?,
             activation,
             weigh_input: mixture.weigh_input,
+            adapters: Vec::new(),
         })
     }
 

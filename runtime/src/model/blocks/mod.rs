@@ -42,6 +42,8 @@ pub struct Blocks<'a, 'b> {
     /// Whether a matrix's factor (`attn_q.scale`) is applied, by the matrix's name in its layer. Some factors are ignored where
     /// the family's definition ignores them: [`factors_of_attention`] for most.
     pub factors: fn(&str) -> bool,
+    /// Whether a matrix's factor also scales what an adapter adds to it, as in a feed-forward; by name, for most none.
+    pub covering: fn(&str) -> bool,
     /// What the plan outputs.
     pub purpose: Purpose,
     /// Causal attention.
@@ -55,8 +57,9 @@ impl<'a, 'b> Blocks<'a, 'b> {
         let hyper = Hyperparameters::read(keys)?;
         let vocabulary = vocabulary(tensors)?;
         let (plan, factors) = (PlanBuilder::new(), factors_of_attention);
+        let covering = |_: &str| false;
         let causal = keys.flag("attention.causal")?.unwrap_or(true);
-        Ok(Self { keys, hyper, tensors, plan, vocabulary, factors, purpose, causal, layer: 0 })
+        Ok(Self { keys, hyper, tensors, plan, vocabulary, factors, covering, purpose, causal, layer: 0 })
     }
 
     /// Drops the multi-token prediction layers at the end (`nextn_predict_layers`), which are not used.

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::kernels::elementwise;
-use crate::kernels::matmul::matmul;
 use crate::kernels::matmul::tests::noise::{Noise, Scales, weights};
+use crate::kernels::matmul::{Activations, matmul};
 use crate::kernels::tables_under_test;
 
 const COLUMNS: usize = 256;
@@ -46,7 +46,7 @@ impl Layer {
             (down.bias, down.factors) = (Some(&self.rows_bias[..]), Some(&self.factors[..]));
         }
         let gate = (!plain).then_some(gate);
-        ExpertsCall { x, routes, used, gate, up, down, activation: self.activation, weigh: self.weigh }
+        ExpertsCall { x, routes, used, gate, up, down, activation: self.activation, weigh: self.weigh, adapters: &[] }
     }
 
     fn run(&self, kernels: &Kernels, threads: usize, x: &[f32], routes: &[Route], used: usize) -> Vec<u32> {
@@ -196,4 +196,95 @@ fn only_chosen_experts_are_read() {
 fn a_route_to_nowhere_is_refused() {
     let layer = Layer::new(TensorType::Q8_0, ExpertActivation::Gated(Activation::Silu), Weigh::Output, false);
     layer.run(crate::kernels::best(), 1, &inputs(1), &[Route { expert: 6, weight: 1.0 }], 1);
+}
+
+/// Values as the bytes of a file.
+fn as_bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+/// Factors of a stack of experts.
+struct Factors {
+    a: Vec<f32>,
+    b: Vec<f32>,
+    rows: usize,
+    columns: usize,
+}
+
+impl Factors {
+    const RANK: usize = 3;
+    const SCALE: f32 = 0.75;
+
+    fn new(noise: &mut Noise, rows: usize, columns: usize) -> Self {
+        let mut values = |count: usize| (0..count).map(|_| noise.value() * 0.1).collect();
+        let (a, b) = (values(EXPERTS * Self::RANK * columns), values(EXPERTS * rows * Self::RANK));
+        Factors { a, b, rows, columns }
+    }
+
+    /// Adds `scale · B · A` to the matrices of a stack, which lie `stride` rows apart from row `first` on.
+    fn merge(&self, weights: &mut [f32], first: usize, stride: usize) {
+        for at in 0..EXPERTS * self.rows * self.columns {
+            let (row, column) = (at / self.columns, at % self.columns);
+            let expert = row / self.rows;
+            let product = |r| self.b[row * Self::RANK + r] * self.a[(expert * Self::RANK + r) * self.columns + column];
+            let target = (first + expert * stride + row % self.rows) * self.columns + column;
+            weights[target] += Self::SCALE * (0..Self::RANK).map(product).sum::<f32>();
+        }
+    }
+
+    fn bytes(&self) -> [Vec<u8>; 2] {
+        [as_bytes(&self.a), as_bytes(&self.b)]
+    }
+
+    fn low_rank<'a>(&self, [a, b]: &'a [Vec<u8>; 2]) -> LowRank<'a> {
+        let stack = |rows, columns, bytes| ExpertStack::whole(TensorType::F32, rows, columns, EXPERTS, bytes);
+        LowRank { a: stack(Self::RANK, self.columns, a), b: stack(self.rows, Self::RANK, b), scale: Self::SCALE }
+    }
+}
+
+#[test]
+fn adapters_change_only_tokens_that_use_them_as_merged_weights_would() {
+    let mut noise = Noise(0xAD);
+    let gated = ExpertActivation::Gated(Activation::Silu);
+    let mut layer = Layer::new(TensorType::Q8_0, gated, Weigh::Output, false);
+    layer.ty = TensorType::F32;
+    let mut values = |count: usize| (0..count).map(|_| noise.value() * 0.1).collect::<Vec<f32>>();
+    let (gate_up, down) = (values(EXPERTS * 2 * INNER * COLUMNS), values(EXPERTS * ROWS * INNER));
+    let factors = [(INNER, COLUMNS), (INNER, COLUMNS), (ROWS, INNER)]
+        .map(|(rows, columns)| Factors::new(&mut noise, rows, columns));
+    let (mut merged_gate_up, mut merged_down) = (gate_up.clone(), down.clone());
+    factors[0].merge(&mut merged_gate_up, 0, 2 * INNER);
+    factors[1].merge(&mut merged_gate_up, INNER, 2 * INNER);
+    factors[2].merge(&mut merged_down, 0, ROWS);
+    let bytes: Vec<[Vec<u8>; 2]> = factors.iter().map(Factors::bytes).collect();
+    let low = |at: usize| Some(factors[at].low_rank(&bytes[at]));
+    for kernels in tables_under_test("experts, adapters") {
+        for uses in [&[true][..], &[true, false, true, false, false]] {
+            (layer.gate_up, layer.down) = (as_bytes(&gate_up), as_bytes(&down));
+            let x = inputs(uses.len());
+            let routes = routes(uses.len(), 2, |token, slot| (2 * token + 3 * slot) % EXPERTS);
+            let without = layer.run(kernels, 2, &x, &routes, 2);
+            let adapters = [ExpertsAdapter { tokens: uses, gate: low(0), up: low(1), down: low(2) }];
+            let call = ExpertsCall { adapters: &adapters, ..layer.call(&x, &routes, 2) };
+            let (mut buffers, mut found) = (ExpertsBuffers::new(), vec![f32::NAN; uses.len() * ROWS]);
+            experts(kernels, &Threads::new(2), &mut buffers, &call, &mut found);
+            assert!(buffers.bytes() <= 2 * ExpertsBuffers::bytes_for(&call, uses.len()) + 4096);
+            (layer.gate_up, layer.down) = (as_bytes(&merged_gate_up), as_bytes(&merged_down));
+            let merged = layer.run(kernels, 2, &x, &routes, 2);
+            for (at, &uses) in uses.iter().enumerate() {
+                let row = at * ROWS..(at + 1) * ROWS;
+                let (found, without) = (&found[row.clone()], &without[row.clone()]);
+                if !uses {
+                    assert!(found.iter().zip(without).all(|(a, b)| a.to_bits() == *b), "{} token {at}", kernels.name);
+                    continue;
+                }
+                let error = |of: &[u32]| {
+                    let pairs = found.iter().zip(of).map(|(a, b)| (*a, f32::from_bits(*b)));
+                    pairs.clone().map(|(a, b)| (a - b).powi(2)).sum::<f32>() / pairs.map(|(_, b)| b * b).sum::<f32>()
+                };
+                let (off, apart) = (error(&merged[row]), error(without));
+                assert!(off < 1e-9 && apart > 1e-3, "{} token {at}: {off:e}, {apart:e}", kernels.name);
+            }
+        }
+    }
 }
