@@ -1,7 +1,5 @@
 //! GGUF files whose counts, lengths, offsets and types were overflows, wild pointers and divisions by zero elsewhere.
 
-use std::path::Path;
-
 use satchel_gguf::{TensorType, Value, build};
 
 use super::{bounded, refused_by, string, text};
@@ -168,7 +166,7 @@ fn cve_2024_39721_devices_that_are_no_models() {
         for command in
             [&["inspect", "MODEL"][..], &["run", "-m", "MODEL", "--raw", "a"], &["pack", "MODEL", "-o", "OUT"]]
         {
-            refused_by(&scratch, Path::new(device), command, "regular file");
+            refused_by(&scratch, std::path::Path::new(device), command, "regular file");
         }
     }
 }

@@ -1,10 +1,9 @@
 //! Vocabularies that do not fit themselves: other lengths, ids outside, holes, doubles, merges in circles, tables cut short.
 
-use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use satchel_gguf::{Array, GgufWriter, Value, build};
+use satchel_gguf::{Array, GgufWriter, Value};
 
 use super::{Model, bounded, harmless, refused_by, string, strings, text};
 use crate::support::{Printed, SATCHEL, Scratch, output, stories};
@@ -72,6 +71,9 @@ fn unigram() -> Entries {
 #[test]
 #[cfg(target_os = "linux")]
 fn cve_2025_49847_a_token_of_more_bytes_than_31_bits_count() {
+    use satchel_gguf::build;
+    use std::io::{Seek, SeekFrom, Write};
+
     let scratch = Scratch::new();
     let path = scratch.path("long.gguf");
     let mut file = Vec::new();
