@@ -7,6 +7,18 @@ import { LONG } from "./conversation.mjs";
 
 const item = (page, title) => page.getByRole("navigation", { name: "Conversations" }).getByRole("link", { name: title, exact: true });
 
+/** Waits until the database holds an answer of at least that many characters. */
+async function stored(page, characters) {
+  await page.waitForFunction(async (least) => {
+    const done = (request) => new Promise((resolve, reject) => Object.assign(request, { onsuccess: () => resolve(request.result), onerror: reject }));
+    const [{ name }] = await indexedDB.databases();
+    const database = await done(indexedDB.open(name));
+    const messages = await done(database.transaction("messages").objectStore("messages").getAll());
+    database.close();
+    return messages.some((message) => message.status === "writing" && message.content.length >= least);
+  }, characters);
+}
+
 /** An export file whose messages try to inject markup and scripts. */
 function evilFile() {
   const time = new Date(0).toISOString();
@@ -47,8 +59,9 @@ export const checks = {
     await newChat(page);
     await set(page, "Max tokens", "");
     await ask(page, LONG);
-    // Long enough that a part of it has been saved, which happens four times a second.
     await grown(page, 400);
+    // A busy machine writes to the database later than the four times a second that the page asks for.
+    await stored(page, 100);
     const before = await answerText(page);
     await page.reload();
     await page.getByText("The page was closed or reloaded before the answer was complete.").waitFor();
