@@ -7,16 +7,21 @@ import { LONG } from "./conversation.mjs";
 
 const item = (page, title) => page.getByRole("navigation", { name: "Conversations" }).getByRole("link", { name: title, exact: true });
 
-/** Waits until the database holds an answer of at least that many characters. */
+/** Waits until the database holds an unfinished answer of at least that many characters. */
 async function stored(page, characters) {
-  await page.waitForFunction(async (least) => {
+  const longest = async () => {
     const done = (request) => new Promise((resolve, reject) => Object.assign(request, { onsuccess: () => resolve(request.result), onerror: reject }));
     const [{ name }] = await indexedDB.databases();
     const database = await done(indexedDB.open(name));
     const messages = await done(database.transaction("messages").objectStore("messages").getAll());
     database.close();
-    return messages.some((message) => message.status === "writing" && message.content.length >= least);
-  }, characters);
+    return Math.max(0, ...messages.filter((message) => message.status === "streaming").map((message) => message.content.length));
+  };
+  const end = Date.now() + 30_000;
+  while ((await page.evaluate(longest)) < characters) {
+    assert.ok(Date.now() < end, "the answer is not saved while it is written");
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
 }
 
 /** An export file whose messages try to inject markup and scripts. */

@@ -15,7 +15,7 @@ mod embeddings;
 mod generate;
 mod guard;
 pub mod http;
-mod json;
+pub(crate) mod json;
 pub mod limits;
 pub mod openai;
 pub mod page;
