@@ -3,10 +3,12 @@
 //! IQ1_S shifts a whole group, which is an offset. IQ1_M shifts each eight columns, which makes their levels −9, −7, −1, 1, 7 or
 //! 9 eighths, and has an odd integer scale per 16 columns.
 
+use std::ops::RangeInclusive;
+
 use satchel_gguf::TensorType;
 
 use super::grids::IQ1;
-use super::{Block, GROUP, Group, f16_at, u16_at};
+use super::{Block, GROUP, Group, Halves, WithOffset, f16_at, u16_at};
 
 /// f16 scale, 32 lower bytes of indices; 8 words of four times three upper bits, a 3-bit scale and the direction.
 pub struct IQ1S;
@@ -16,6 +18,9 @@ pub struct IQ1M;
 
 impl Block for IQ1S {
     const TYPE: TensorType = TensorType::IQ1_S;
+    const LEVELS: RangeInclusive<i8> = 0..=2;
+    type Form = WithOffset;
+
     fn group(block: &[u8], group: usize) -> Group {
         let word = u16_at(block, 34 + 2 * group);
         let levels = std::array::from_fn(|column| {
@@ -31,6 +36,9 @@ impl Block for IQ1S {
 
 impl Block for IQ1M {
     const TYPE: TensorType = TensorType::IQ1_M;
+    const LEVELS: RangeInclusive<i8> = -9..=9;
+    type Form = Halves;
+
     fn group(block: &[u8], group: usize) -> Group {
         let levels: [i8; GROUP] = std::array::from_fn(|column| {
             let part = column / 8;

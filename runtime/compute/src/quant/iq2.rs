@@ -3,10 +3,12 @@
 //! IQ2_XXS has a scale per 32 columns, the others per 16. The first two store the signs of eight columns in seven bits, since the
 //! number of minuses is even; IQ2_S stores all eight.
 
+use std::ops::RangeInclusive;
+
 use satchel_gguf::TensorType;
 
 use super::grids::{self, SIGNS};
-use super::{Block, GROUP, Group, f16_at, u16_at, u32_at};
+use super::{Apart, Block, GROUP, Group, Scaled, f16_at, u16_at, u32_at};
 
 /// f16 scale; for each group four indices, and a word of four times seven bits of signs and a 4-bit scale.
 pub struct IQ2XXS;
@@ -17,6 +19,9 @@ pub struct IQ2S;
 
 impl Block for IQ2XXS {
     const TYPE: TensorType = TensorType::IQ2_XXS;
+    const LEVELS: RangeInclusive<i8> = -43..=43;
+    type Form = Scaled;
+
     fn group(block: &[u8], group: usize) -> Group {
         let word = u32_at(block, 6 + 8 * group);
         let levels = signed_points(|part| {
@@ -29,7 +34,9 @@ impl Block for IQ2XXS {
 
 impl Block for IQ2XS {
     const TYPE: TensorType = TensorType::IQ2_XS;
-    const APART: bool = true;
+    const LEVELS: RangeInclusive<i8> = -43..=43;
+    type Form = Apart;
+
     fn group(block: &[u8], group: usize) -> Group {
         let levels = signed_points(|part| {
             let word = u16_at(block, 2 + 8 * group + 2 * part);
@@ -41,7 +48,9 @@ impl Block for IQ2XS {
 
 impl Block for IQ2S {
     const TYPE: TensorType = TensorType::IQ2_S;
-    const APART: bool = true;
+    const LEVELS: RangeInclusive<i8> = -43..=43;
+    type Form = Apart;
+
     fn group(block: &[u8], group: usize) -> Group {
         let levels = signed_points(|part| {
             let upper = usize::from(block[66 + group] >> (2 * part) & 3) << 8;

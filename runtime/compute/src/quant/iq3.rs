@@ -2,10 +2,12 @@
 //!
 //! IQ3_XXS stores the signs of eight columns in seven bits, since the number of minuses is even; IQ3_S stores all eight.
 
+use std::ops::RangeInclusive;
+
 use satchel_gguf::TensorType;
 
 use super::grids::{self, SIGNS};
-use super::{Block, GROUP, Group, f16_at, u32_at};
+use super::{Block, GROUP, Group, Scaled, f16_at, u32_at};
 
 /// f16 scale, 64 indices, 8 words of four times seven bits of signs and a 4-bit scale; magnitudes up to 62.
 pub struct IQ3XXS;
@@ -14,6 +16,9 @@ pub struct IQ3S;
 
 impl Block for IQ3XXS {
     const TYPE: TensorType = TensorType::IQ3_XXS;
+    const LEVELS: RangeInclusive<i8> = -62..=62;
+    type Form = Scaled;
+
     fn group(block: &[u8], group: usize) -> Group {
         let word = u32_at(block, 66 + 4 * group);
         let levels = std::array::from_fn(|column| {
@@ -26,6 +31,9 @@ impl Block for IQ3XXS {
 
 impl Block for IQ3S {
     const TYPE: TensorType = TensorType::IQ3_S;
+    const LEVELS: RangeInclusive<i8> = -15..=15;
+    type Form = Scaled;
+
     fn group(block: &[u8], group: usize) -> Group {
         let levels: [i8; GROUP] = std::array::from_fn(|column| {
             let part = column / 4;

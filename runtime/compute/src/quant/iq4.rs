@@ -2,13 +2,15 @@
 //!
 //! Nibbles are ordered as in Q4_0, also in the larger blocks of IQ4_XS, whose groups have 6-bit scales.
 
+use std::ops::RangeInclusive;
+
 use satchel_gguf::TensorType;
 
 use super::legacy::nibbles;
-use super::{Block, Group, f16_at, u16_at};
+use super::{Block, Group, ScaledBytes, f16_at, u16_at};
 
 /// The level of each nibble: part of the format.
-pub(crate) const LEVELS: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+pub(crate) const CODES: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
 /// f16 scale, 16 bytes of nibbles.
 pub struct IQ4NL;
@@ -17,15 +19,21 @@ pub struct IQ4XS;
 
 impl Block for IQ4NL {
     const TYPE: TensorType = TensorType::IQ4_NL;
+    const LEVELS: RangeInclusive<i8> = -127..=113;
+    type Form = ScaledBytes;
+
     fn group(block: &[u8], _: usize) -> Group {
-        Group::new(nibbles(&block[2..18]).map(|nibble| LEVELS[nibble as usize]), f16_at(block, 0))
+        Group::new(nibbles(&block[2..18]).map(|nibble| CODES[nibble as usize]), f16_at(block, 0))
     }
 }
 
 impl Block for IQ4XS {
     const TYPE: TensorType = TensorType::IQ4_XS;
+    const LEVELS: RangeInclusive<i8> = -127..=113;
+    type Form = ScaledBytes;
+
     fn group(block: &[u8], group: usize) -> Group {
-        let levels = nibbles(&block[8 + 16 * group..][..16]).map(|nibble| LEVELS[nibble as usize]);
+        let levels = nibbles(&block[8 + 16 * group..][..16]).map(|nibble| CODES[nibble as usize]);
         let low = block[4 + group / 2] >> (4 * (group % 2)) & 15;
         let high = (u16_at(block, 2) >> (2 * group) & 3) as u8;
         Group::new(levels, f16_at(block, 0) * f32::from((low | high << 4) as i8 - 32))

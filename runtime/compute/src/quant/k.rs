@@ -2,11 +2,13 @@
 //!
 //! Q4_K and Q5_K have a 6-bit scale and a 6-bit minimum per 32 columns, packed into 12 bytes. Q3_K and Q6_K are symmetric with a
 //! signed scale per 16 columns, which is why [`Group`] has a multiplier for each half. Q2_K has a 4-bit scale and a 4-bit minimum
-//! per 16 columns, so its halves are [`Block::APART`].
+//! per 16 columns, so its halves are [`Form::APART`](super::Form::APART).
+
+use std::ops::RangeInclusive;
 
 use satchel_gguf::TensorType;
 
-use super::{Block, GROUP, Group, f16_at};
+use super::{ApartWithOffset, Block, GROUP, Group, Halves, WithOffset, f16_at};
 
 /// 16 bytes of scale and minimum nibbles, 64 bytes of bit pairs, f16 scale, f16 scale of minimums.
 pub struct Q2K;
@@ -21,7 +23,9 @@ pub struct Q6K;
 
 impl Block for Q2K {
     const TYPE: TensorType = TensorType::Q2_K;
-    const APART: bool = true;
+    const LEVELS: RangeInclusive<i8> = 0..=3;
+    type Form = ApartWithOffset;
+
     fn group(block: &[u8], group: usize) -> Group {
         let bytes = [block[2 * group], block[2 * group + 1]];
         let (scale, minimum) = (f16_at(block, 80), f16_at(block, 82));
@@ -36,10 +40,13 @@ impl Block for Q2K {
 
 impl Block for Q3K {
     const TYPE: TensorType = TensorType::Q3_K;
+    const LEVELS: RangeInclusive<i8> = -4..=3;
+    type Form = Halves;
+
     fn group(block: &[u8], group: usize) -> Group {
         let mut levels = pairs(&block[32..96], group);
         for (level, bits) in levels.iter_mut().zip(&block[..32]) {
-            *level += (((bits >> group) & 1) << 2) as i8 - 4;
+            *level += (((bits >> group) & 1) << 2) as i8 + Self::LEVELS.start();
         }
         // Of the 12 bytes, eight hold the lower nibbles, scales 0..8 in the low ones, and four the upper bit pairs, four per
         // byte.
@@ -55,6 +62,9 @@ impl Block for Q3K {
 
 impl Block for Q4K {
     const TYPE: TensorType = TensorType::Q4_K;
+    const LEVELS: RangeInclusive<i8> = 0..=15;
+    type Form = WithOffset;
+
     fn group(block: &[u8], group: usize) -> Group {
         Group { levels: k_nibbles(&block[16..144], group), ..scaled(block, group) }
     }
@@ -62,6 +72,9 @@ impl Block for Q4K {
 
 impl Block for Q5K {
     const TYPE: TensorType = TensorType::Q5_K;
+    const LEVELS: RangeInclusive<i8> = 0..=31;
+    type Form = WithOffset;
+
     fn group(block: &[u8], group: usize) -> Group {
         let mut levels = k_nibbles(&block[48..176], group);
         for (level, bits) in levels.iter_mut().zip(&block[16..48]) {
@@ -73,6 +86,9 @@ impl Block for Q5K {
 
 impl Block for Q6K {
     const TYPE: TensorType = TensorType::Q6_K;
+    const LEVELS: RangeInclusive<i8> = -32..=31;
+    type Form = Halves;
+
     fn group(block: &[u8], group: usize) -> Group {
         // A half block of 128 columns is 64 bytes of nibbles and 32 of bit pairs. Its groups 0 and 1 take the low
         // nibbles of the first and second 32 bytes, groups 2 and 3 the high ones; group n takes bit pair n.
@@ -82,7 +98,7 @@ impl Block for Q6K {
         let levels = std::array::from_fn(|column| {
             let nibble = (low[column] >> (4 * (part / 2))) & 15;
             let pair = (high[column] >> (2 * part)) & 3;
-            (nibble | pair << 4) as i8 - 32
+            (nibble | pair << 4) as i8 + Self::LEVELS.start()
         });
         let multipliers = [0, 1].map(|half| i32::from(block[192 + 2 * group + half] as i8));
         Group { multipliers, ..Group::new(levels, f16_at(block, 208)) }

@@ -4,9 +4,11 @@
 //! 0..16 are the low nibbles and 16..32 the high nibbles of 16 bytes; the five-bit types store every column's fifth bit in one
 //! 32-bit word before them.
 
+use std::ops::RangeInclusive;
+
 use satchel_gguf::TensorType;
 
-use super::{Block, GROUP, Group, f16_at};
+use super::{Block, GROUP, Group, Scaled, ScaledBytes, WithOffset, f16_at};
 
 /// f16 scale, 16 bytes of nibbles; level − 8.
 pub struct Q4_0;
@@ -21,13 +23,19 @@ pub struct Q8_0;
 
 impl Block for Q4_0 {
     const TYPE: TensorType = TensorType::Q4_0;
+    const LEVELS: RangeInclusive<i8> = -8..=7;
+    type Form = Scaled;
+
     fn group(block: &[u8], _: usize) -> Group {
-        Group::new(nibbles(&block[2..18]).map(|level| level - 8), f16_at(block, 0))
+        Group::new(nibbles(&block[2..18]).map(|level| level + Self::LEVELS.start()), f16_at(block, 0))
     }
 }
 
 impl Block for Q4_1 {
     const TYPE: TensorType = TensorType::Q4_1;
+    const LEVELS: RangeInclusive<i8> = 0..=15;
+    type Form = WithOffset;
+
     fn group(block: &[u8], _: usize) -> Group {
         Group { offset: [f16_at(block, 2); 2], ..Group::new(nibbles(&block[4..20]), f16_at(block, 0)) }
     }
@@ -35,14 +43,20 @@ impl Block for Q4_1 {
 
 impl Block for Q5_0 {
     const TYPE: TensorType = TensorType::Q5_0;
+    const LEVELS: RangeInclusive<i8> = -16..=15;
+    type Form = Scaled;
+
     fn group(block: &[u8], _: usize) -> Group {
-        let levels = with_fifth_bits(nibbles(&block[6..22]), &block[2..6]).map(|level| level - 16);
+        let levels = with_fifth_bits(nibbles(&block[6..22]), &block[2..6]).map(|level| level + Self::LEVELS.start());
         Group::new(levels, f16_at(block, 0))
     }
 }
 
 impl Block for Q5_1 {
     const TYPE: TensorType = TensorType::Q5_1;
+    const LEVELS: RangeInclusive<i8> = 0..=31;
+    type Form = WithOffset;
+
     fn group(block: &[u8], _: usize) -> Group {
         let levels = with_fifth_bits(nibbles(&block[8..24]), &block[4..8]);
         Group { offset: [f16_at(block, 2); 2], ..Group::new(levels, f16_at(block, 0)) }
@@ -51,6 +65,9 @@ impl Block for Q5_1 {
 
 impl Block for Q8_0 {
     const TYPE: TensorType = TensorType::Q8_0;
+    const LEVELS: RangeInclusive<i8> = -128..=127;
+    type Form = ScaledBytes;
+
     fn group(block: &[u8], _: usize) -> Group {
         Group::new(std::array::from_fn(|column| block[2 + column] as i8), f16_at(block, 0))
     }

@@ -3,9 +3,11 @@
 //! TQ2_0 uses two bits per weight. TQ1_0 stores five weights as base-3 digits in a byte, as a fraction: times 3ⁿ, modulo 256,
 //! brings digit n to the front; times 3, divided by 256, reads it.
 
+use std::ops::RangeInclusive;
+
 use satchel_gguf::TensorType;
 
-use super::{Block, Group, f16_at};
+use super::{Block, Group, Scaled, f16_at};
 
 /// 48 bytes of five digits, 4 bytes of four digits, f16 scale.
 pub struct TQ1_0;
@@ -14,6 +16,9 @@ pub struct TQ2_0;
 
 impl Block for TQ1_0 {
     const TYPE: TensorType = TensorType::TQ1_0;
+    const LEVELS: RangeInclusive<i8> = -1..=1;
+    type Form = Scaled;
+
     fn group(block: &[u8], group: usize) -> Group {
         let levels = std::array::from_fn(|column| {
             // Of the first 32 bytes digit n is group n; of the next 16 bytes it is half a group, of the last four an eighth.
@@ -23,7 +28,7 @@ impl Block for TQ1_0 {
                 at => (48 + at % 4, at / 4 - 60),
             };
             let front = block[byte].wrapping_mul(3u8.pow(digit as u32));
-            ((u16::from(front) * 3) >> 8) as i8 - 1
+            ((u16::from(front) * 3) >> 8) as i8 + Self::LEVELS.start()
         });
         Group::new(levels, f16_at(block, 52))
     }
@@ -31,9 +36,13 @@ impl Block for TQ1_0 {
 
 impl Block for TQ2_0 {
     const TYPE: TensorType = TensorType::TQ2_0;
+    const LEVELS: RangeInclusive<i8> = -1..=2;
+    type Form = Scaled;
+
     fn group(block: &[u8], group: usize) -> Group {
         let (half, part) = (group / 4, group % 4);
-        let levels = std::array::from_fn(|column| (block[32 * half + column] >> (2 * part) & 3) as i8 - 1);
+        let levels =
+            std::array::from_fn(|column| (block[32 * half + column] >> (2 * part) & 3) as i8 + Self::LEVELS.start());
         Group::new(levels, f16_at(block, 64))
     }
 }

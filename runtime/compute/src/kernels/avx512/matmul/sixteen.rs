@@ -7,9 +7,10 @@
 use std::arch::x86_64::*;
 
 use super::integer::Scaling;
-use crate::kernels::avx2::matmul::blocks::{self, Block, Header, Rows};
+use crate::kernels::avx2::matmul::blocks::{Block, Header, Rows};
 use crate::kernels::avx2::matmul::few;
 use crate::kernels::matmul::Chunk;
+use crate::quant;
 
 /// Maximum tokens that share one read of sixteen rows.
 pub(super) const MOST: usize = 8;
@@ -131,7 +132,7 @@ unsafe fn nibbles(rows: &Octets, offset: usize) -> [__m512i; 8] {
 /// Types whose blocks are a single group with nibbles at `$offset`.
 macro_rules! nibbles {
     ($($name:ident: $offset:literal),+) => {$(
-        impl Sixteen for blocks::$name {
+        impl Sixteen for quant::$name {
             const EIGHT_ROWS: usize = 1;
 
             #[inline]
@@ -149,7 +150,7 @@ nibbles!(Q4_0: 2, Q4_1: 4);
 /// Types unpacked row by row.
 macro_rules! by_rows {
     ($eight_rows:expr, $sixteen_rows:expr; $($name:ident)+) => {
-        $(impl Sixteen for blocks::$name {
+        $(impl Sixteen for quant::$name {
             const EIGHT_ROWS: usize = $eight_rows;
             const SIXTEEN_ROWS: usize = $sixteen_rows;
         })+

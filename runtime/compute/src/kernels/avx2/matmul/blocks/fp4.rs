@@ -3,30 +3,20 @@
 use std::arch::x86_64::*;
 
 use super::{Block, Header, Rows, look_up, nibbles, words_of};
-use crate::quant::FP4_LEVELS;
+use crate::quant::{FP4_CODES, MXFP4, NVFP4};
 
-/// E8M0 scale, nibbles; zero point 12.
-pub(in crate::kernels) struct MXFP4;
-/// Four UE4M3 scales of 16 columns, nibbles; zero point 12.
-pub(in crate::kernels) struct NVFP4;
-
-/// The levels plus 12, the zero point.
-const LEVELS: [i8; 16] = {
-    let mut levels = FP4_LEVELS;
+/// The levels, moved to be unsigned.
+const UNSIGNED: [i8; 16] = {
+    let mut levels = FP4_CODES;
     let mut index = 0;
     while index < levels.len() {
-        levels[index] += 12;
+        levels[index] += MXFP4::ZERO as i8;
         index += 1;
     }
     levels
 };
 
 impl Block for MXFP4 {
-    const BYTES: usize = 17;
-    const GROUPS: usize = 1;
-    const MAX_LEVEL: Option<i32> = Some(24);
-    const ZERO: i32 = 12;
-
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
@@ -44,17 +34,11 @@ impl Block for MXFP4 {
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, _: usize) -> __m256i {
         // SAFETY: upheld by the caller.
-        look_up(&LEVELS, unsafe { nibbles(block.add(1)) })
+        look_up(&UNSIGNED, unsafe { nibbles(block.add(1)) })
     }
 }
 
 impl Block for NVFP4 {
-    const BYTES: usize = 36;
-    const GROUPS: usize = 2;
-    const MAX_LEVEL: Option<i32> = Some(24);
-    const APART: bool = true;
-    const ZERO: i32 = 12;
-
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
@@ -74,7 +58,7 @@ impl Block for NVFP4 {
         // Eight bytes per half: first the low nibbles, then the high ones.
         let twice = _mm256_permute4x64_epi64::<0b01_01_00_00>(_mm256_castsi128_si256(halves));
         let shifted = _mm256_srlv_epi64(twice, _mm256_setr_epi64x(0, 4, 0, 4));
-        look_up(&LEVELS, _mm256_and_si256(shifted, _mm256_set1_epi8(15)))
+        look_up(&UNSIGNED, _mm256_and_si256(shifted, _mm256_set1_epi8(15)))
     }
 }
 

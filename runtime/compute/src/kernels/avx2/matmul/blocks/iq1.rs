@@ -3,19 +3,9 @@
 use std::arch::x86_64::*;
 
 use super::{Block, Header, Rows, f16_of, half_words_of, odd, transpose};
-use crate::quant::grids::IQ1;
-
-/// f16 scale, indices, words of upper bits, a scale and a direction; levels 0 to 2.
-pub(in crate::kernels) struct IQ1S;
-/// Indices, upper bits and directions, scales of 16 columns and the f16 scale in pieces; levels in eighths, zero point 10.
-pub(in crate::kernels) struct IQ1M;
+use crate::quant::{IQ1M, IQ1S, grids::IQ1};
 
 impl Block for IQ1S {
-    const BYTES: usize = 50;
-    const GROUPS: usize = 8;
-    const MAX_LEVEL: Option<i32> = Some(2);
-    const OFFSET: bool = true;
-
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
@@ -45,12 +35,6 @@ impl Block for IQ1S {
 }
 
 impl Block for IQ1M {
-    const BYTES: usize = 56;
-    const GROUPS: usize = 8;
-    const MAX_LEVEL: Option<i32> = Some(19);
-    const HALVES: bool = true;
-    const ZERO: i32 = 10;
-
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
@@ -86,10 +70,11 @@ impl Block for IQ1M {
             let upper = block.add(32 + 2 * group).cast::<u16>().read_unaligned() as usize;
             (points(block.add(4 * group), [upper << 8, upper << 4, upper, upper >> 4]), upper)
         };
-        // Point in eighths, starting at −1: 8 × (point − 1) + 10, plus or minus one.
+        // Point in eighths, starting at −1: 8 × (point − 1), plus or minus one, and the zero point.
         let direction = _mm256_setr_epi64x(8, 8 << 4, 8 << 8, 8 << 12);
         let lower = _mm256_cmpeq_epi64(_mm256_and_si256(_mm256_set1_epi64x(upper as i64), direction), direction);
-        let zero = _mm256_sub_epi8(_mm256_set1_epi8(3), _mm256_and_si256(lower, _mm256_set1_epi8(2)));
+        let zero =
+            _mm256_sub_epi8(_mm256_set1_epi8(Self::ZERO as i8 - 7), _mm256_and_si256(lower, _mm256_set1_epi8(2)));
         _mm256_add_epi8(_mm256_slli_epi16::<3>(points), zero)
     }
 }

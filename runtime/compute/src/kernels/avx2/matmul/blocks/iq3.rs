@@ -3,19 +3,9 @@
 use std::arch::x86_64::*;
 
 use super::{Block, Header, Rows, f16_of, mask_of, odd, sign_masks, with_signs, words_of};
-use crate::quant::grids;
-
-/// f16 scale, indices, words of signs and a 4-bit scale; zero point 62.
-pub(in crate::kernels) struct IQ3XXS;
-/// f16 scale, indices, ninth bits, signs, 4-bit scales; zero point 15.
-pub(in crate::kernels) struct IQ3S;
+use crate::quant::{IQ3S, IQ3XXS, grids};
 
 impl Block for IQ3XXS {
-    const BYTES: usize = 98;
-    const GROUPS: usize = 8;
-    const MAX_LEVEL: Option<i32> = Some(124);
-    const ZERO: i32 = 62;
-
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
@@ -37,16 +27,11 @@ impl Block for IQ3XXS {
             (indices, block.add(66 + 4 * group).cast::<u32>().read_unaligned())
         };
         let [a, b, c, d, e, f, g, h] = indices.map(|index| grids::IQ3XXS[usize::from(index)] as i32);
-        with_signs(_mm256_setr_epi32(a, b, c, d, e, f, g, h), sign_masks(word), 62)
+        with_signs(_mm256_setr_epi32(a, b, c, d, e, f, g, h), sign_masks(word), Self::ZERO as i8)
     }
 }
 
 impl Block for IQ3S {
-    const BYTES: usize = 110;
-    const GROUPS: usize = 8;
-    const MAX_LEVEL: Option<i32> = Some(30);
-    const ZERO: i32 = 15;
-
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
@@ -68,6 +53,6 @@ impl Block for IQ3S {
         };
         let point = |part: usize| grids::IQ3S[usize::from(indices[part]) | ninth << (8 - part) & 0x100] as i32;
         let points = _mm256_setr_epi32(point(0), point(1), point(2), point(3), point(4), point(5), point(6), point(7));
-        with_signs(points, mask_of(signs), 15)
+        with_signs(points, mask_of(signs), Self::ZERO as i8)
     }
 }

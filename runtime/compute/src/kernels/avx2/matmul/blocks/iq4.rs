@@ -3,18 +3,9 @@
 use std::arch::x86_64::*;
 
 use super::{Block, Header, Rows, f16_of, half_words_of, look_up, nibbles, words_of};
-use crate::quant::IQ4_LEVELS;
-
-/// f16 scale, nibbles.
-pub(in crate::kernels) struct IQ4NL;
-/// f16 scale, 6-bit scales in two pieces, nibbles.
-pub(in crate::kernels) struct IQ4XS;
+use crate::quant::{IQ4_CODES, IQ4NL, IQ4XS};
 
 impl Block for IQ4NL {
-    const BYTES: usize = 18;
-    const GROUPS: usize = 1;
-    const MAX_LEVEL: Option<i32> = None;
-
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
@@ -26,15 +17,11 @@ impl Block for IQ4NL {
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, _: usize) -> __m256i {
         // SAFETY: upheld by the caller.
-        look_up(&IQ4_LEVELS, unsafe { nibbles(block.add(2)) })
+        look_up(&IQ4_CODES, unsafe { nibbles(block.add(2)) })
     }
 }
 
 impl Block for IQ4XS {
-    const BYTES: usize = 136;
-    const GROUPS: usize = 8;
-    const MAX_LEVEL: Option<i32> = None;
-
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
@@ -56,6 +43,6 @@ impl Block for IQ4XS {
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, group: usize) -> __m256i {
         // SAFETY: upheld by the caller.
-        look_up(&IQ4_LEVELS, unsafe { nibbles(block.add(8 + 16 * group)) })
+        look_up(&IQ4_CODES, unsafe { nibbles(block.add(8 + 16 * group)) })
     }
 }

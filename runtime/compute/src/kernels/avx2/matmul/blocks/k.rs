@@ -3,25 +3,9 @@
 use std::arch::x86_64::*;
 
 use super::{Block, Header, Rows, bit_pairs, f16_of, f16_pairs, f16_pairs_of, four_words_of, transpose};
-
-/// 4-bit scales and minimums of 16 columns, bit pairs, two f16.
-pub(in crate::kernels) struct Q2K;
-/// Third bits, bit pairs, 6-bit scales of 16 columns, f16 scale; zero point 4.
-pub(in crate::kernels) struct Q3K;
-/// Two f16, 6-bit scales and minimums, nibbles.
-pub(in crate::kernels) struct Q4K;
-/// Two f16, 6-bit scales and minimums, fifth bits, nibbles.
-pub(in crate::kernels) struct Q5K;
-/// Nibbles, upper bit pairs, signed scales of 16 columns, f16 scale; zero point 32.
-pub(in crate::kernels) struct Q6K;
+use crate::quant::{Q2K, Q3K, Q4K, Q5K, Q6K};
 
 impl Block for Q2K {
-    const BYTES: usize = 84;
-    const GROUPS: usize = 8;
-    const MAX_LEVEL: Option<i32> = Some(3);
-    const OFFSET: bool = true;
-    const APART: bool = true;
-
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
@@ -52,12 +36,6 @@ impl Block for Q2K {
 }
 
 impl Block for Q3K {
-    const BYTES: usize = 110;
-    const GROUPS: usize = 8;
-    const MAX_LEVEL: Option<i32> = Some(7);
-    const HALVES: bool = true;
-    const ZERO: i32 = 4;
-
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
@@ -91,11 +69,6 @@ impl Block for Q3K {
 }
 
 impl Block for Q4K {
-    const BYTES: usize = 144;
-    const GROUPS: usize = 8;
-    const MAX_LEVEL: Option<i32> = Some(15);
-    const OFFSET: bool = true;
-
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
@@ -112,11 +85,6 @@ impl Block for Q4K {
 }
 
 impl Block for Q5K {
-    const BYTES: usize = 176;
-    const GROUPS: usize = 8;
-    const MAX_LEVEL: Option<i32> = Some(31);
-    const OFFSET: bool = true;
-
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
@@ -138,12 +106,6 @@ impl Block for Q5K {
 }
 
 impl Block for Q6K {
-    const BYTES: usize = 210;
-    const GROUPS: usize = 8;
-    const MAX_LEVEL: Option<i32> = Some(63);
-    const HALVES: bool = true;
-    const ZERO: i32 = 32;
-
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {

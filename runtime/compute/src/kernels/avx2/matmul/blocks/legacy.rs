@@ -3,29 +3,17 @@
 use std::arch::x86_64::*;
 
 use super::{Block, Header, Rows, f16_of, f16_pairs_of, mask_of, nibbles};
+use crate::quant::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
 
-/// f16 scale, nibbles; zero point 8.
-pub(in crate::kernels) struct Q4_0;
-/// f16 scale, f16 minimum, nibbles.
-pub(in crate::kernels) struct Q4_1;
-/// f16 scale, fifth bits, nibbles; zero point 16.
-pub(in crate::kernels) struct Q5_0;
-/// f16 scale, f16 minimum, fifth bits, nibbles.
-pub(in crate::kernels) struct Q5_1;
-/// f16 scale, signed bytes.
-pub(in crate::kernels) struct Q8_0;
 impl Block for Q4_0 {
-    const BYTES: usize = 18;
-    const GROUPS: usize = 1;
-    const MAX_LEVEL: Option<i32> = Some(15);
-    const OFFSET: bool = true;
+    const ZERO_IN_OFFSET: bool = true;
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: upheld by the caller.
         header.scale[0] = unsafe { f16_of(rows, 0) };
-        header.offset[0] = _mm256_mul_ps(header.scale[0], _mm256_set1_ps(-8.0));
+        header.offset[0] = _mm256_mul_ps(header.scale[0], _mm256_set1_ps(-Self::RAISE as f32));
     }
 
     #[inline]
@@ -37,11 +25,6 @@ impl Block for Q4_0 {
 }
 
 impl Block for Q4_1 {
-    const BYTES: usize = 20;
-    const GROUPS: usize = 1;
-    const MAX_LEVEL: Option<i32> = Some(15);
-    const OFFSET: bool = true;
-
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
@@ -58,17 +41,14 @@ impl Block for Q4_1 {
 }
 
 impl Block for Q5_0 {
-    const BYTES: usize = 22;
-    const GROUPS: usize = 1;
-    const MAX_LEVEL: Option<i32> = Some(31);
-    const OFFSET: bool = true;
+    const ZERO_IN_OFFSET: bool = true;
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: upheld by the caller.
         header.scale[0] = unsafe { f16_of(rows, 0) };
-        header.offset[0] = _mm256_mul_ps(header.scale[0], _mm256_set1_ps(-16.0));
+        header.offset[0] = _mm256_mul_ps(header.scale[0], _mm256_set1_ps(-Self::RAISE as f32));
     }
 
     #[inline]
@@ -80,11 +60,6 @@ impl Block for Q5_0 {
 }
 
 impl Block for Q5_1 {
-    const BYTES: usize = 24;
-    const GROUPS: usize = 1;
-    const MAX_LEVEL: Option<i32> = Some(31);
-    const OFFSET: bool = true;
-
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
@@ -101,10 +76,6 @@ impl Block for Q5_1 {
 }
 
 impl Block for Q8_0 {
-    const BYTES: usize = 34;
-    const GROUPS: usize = 1;
-    const MAX_LEVEL: Option<i32> = None;
-
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {

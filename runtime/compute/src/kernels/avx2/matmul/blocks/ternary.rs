@@ -3,18 +3,9 @@
 use std::arch::x86_64::*;
 
 use super::{Block, Header, Rows, bit_pairs, f16_of};
-
-/// Five base-3 digits per byte, f16 scale; zero point 1.
-pub(in crate::kernels) struct TQ1_0;
-/// Bit pairs, f16 scale; zero point 1.
-pub(in crate::kernels) struct TQ2_0;
+use crate::quant::{TQ1_0, TQ2_0};
 
 impl Block for TQ1_0 {
-    const BYTES: usize = 54;
-    const GROUPS: usize = 8;
-    const MAX_LEVEL: Option<i32> = Some(2);
-    const ZERO: i32 = 1;
-
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
@@ -50,11 +41,6 @@ impl Block for TQ1_0 {
 }
 
 impl Block for TQ2_0 {
-    const BYTES: usize = 66;
-    const GROUPS: usize = 8;
-    const MAX_LEVEL: Option<i32> = Some(3);
-    const ZERO: i32 = 1;
-
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {

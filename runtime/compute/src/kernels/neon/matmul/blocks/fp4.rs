@@ -2,20 +2,10 @@
 
 use std::arch::aarch64::*;
 
-use super::{Apart, Block, Header, Rows, Scaled, look_up, nibbles};
-use crate::quant::{self, FP4_LEVELS};
-
-/// E8M0 scale, nibbles.
-pub(in super::super) struct MXFP4;
-/// Four UE4M3 scales of 16 columns, nibbles.
-pub(in super::super) struct NVFP4;
+use super::{Block, Header, Rows, look_up, nibbles};
+use crate::quant::{FP4_CODES, MXFP4, NVFP4};
 
 impl Block for MXFP4 {
-    type Definition = quant::MXFP4;
-    type Form = Scaled;
-    const BYTES: usize = 17;
-    const GROUPS: usize = 1;
-
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
@@ -32,16 +22,11 @@ impl Block for MXFP4 {
     #[target_feature(enable = "neon")]
     unsafe fn levels(block: *const u8, _: usize) -> [int8x16_t; 2] {
         // SAFETY: see above.
-        look_up(&FP4_LEVELS, unsafe { nibbles(block.add(1)) })
+        look_up(&FP4_CODES, unsafe { nibbles(block.add(1)) })
     }
 }
 
 impl Block for NVFP4 {
-    type Definition = quant::NVFP4;
-    type Form = Apart;
-    const BYTES: usize = 36;
-    const GROUPS: usize = 2;
-
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
@@ -61,7 +46,7 @@ impl Block for NVFP4 {
         // SAFETY: see above.
         let [low, high] = unsafe { nibbles(block.add(4 + 16 * group)) }.map(|nibbles| vreinterpretq_u64_u8(nibbles));
         let halves = [vzip1q_u64(low, high), vzip2q_u64(low, high)];
-        look_up(&FP4_LEVELS, halves.map(|half| vreinterpretq_u8_u64(half)))
+        look_up(&FP4_CODES, halves.map(|half| vreinterpretq_u8_u64(half)))
     }
 }
 

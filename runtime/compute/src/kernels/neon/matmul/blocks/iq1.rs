@@ -2,21 +2,11 @@
 
 use std::arch::aarch64::*;
 
-use super::{Block, Halves, Header, Rows, WithOffset, f16_of, lanes_of, odd};
+use super::{Block, Header, Rows, f16_of, lanes_of, odd};
 use crate::kernels::neon::vector::widen_four;
-use crate::quant::{self, grids::IQ1};
-
-/// f16 scale, indices, words of upper bits, a scale and a direction; levels 0 to 2.
-pub(in super::super) struct IQ1S;
-/// Indices, upper bits and directions, scales of 16 columns and the f16 scale in pieces; levels in eighths.
-pub(in super::super) struct IQ1M;
+use crate::quant::{IQ1M, IQ1S, grids::IQ1};
 
 impl Block for IQ1S {
-    type Definition = quant::IQ1S;
-    type Form = WithOffset;
-    const BYTES: usize = 50;
-    const GROUPS: usize = 8;
-
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
@@ -48,11 +38,6 @@ impl Block for IQ1S {
 }
 
 impl Block for IQ1M {
-    type Definition = quant::IQ1M;
-    type Form = Halves;
-    const BYTES: usize = 56;
-    const GROUPS: usize = 8;
-
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {

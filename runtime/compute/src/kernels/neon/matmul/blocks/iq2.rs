@@ -2,22 +2,10 @@
 
 use std::arch::aarch64::*;
 
-use super::{Apart, Block, Header, Rows, Scaled, bytes_at, f16_of, lanes_of, odd, odd_top_nibbles, with_signs};
-use crate::quant::{self, grids, grids::SIGNS};
-
-/// f16 scale; indices, signs and a 4-bit scale for each group.
-pub(in super::super) struct IQ2XXS;
-/// f16 scale, indices with signs, 4-bit scales of 16 columns.
-pub(in super::super) struct IQ2XS;
-/// f16 scale, indices, signs, upper bits, 4-bit scales of 16 columns.
-pub(in super::super) struct IQ2S;
+use super::{Block, Header, Rows, bytes_at, f16_of, lanes_of, odd, odd_top_nibbles, with_signs};
+use crate::quant::{IQ2S, IQ2XS, IQ2XXS, grids, grids::SIGNS};
 
 impl Block for IQ2XXS {
-    type Definition = quant::IQ2XXS;
-    type Form = Scaled;
-    const BYTES: usize = 66;
-    const GROUPS: usize = 8;
-
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
@@ -42,11 +30,6 @@ impl Block for IQ2XXS {
 }
 
 impl Block for IQ2XS {
-    type Definition = quant::IQ2XS;
-    type Form = Apart;
-    const BYTES: usize = 74;
-    const GROUPS: usize = 8;
-
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
@@ -65,11 +48,6 @@ impl Block for IQ2XS {
 }
 
 impl Block for IQ2S {
-    type Definition = quant::IQ2S;
-    type Form = Apart;
-    const BYTES: usize = 82;
-    const GROUPS: usize = 8;
-
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {

@@ -2,20 +2,10 @@
 
 use std::arch::aarch64::*;
 
-use super::{Block, Header, Rows, Scaled, eight_nibbles, f16_of, lanes_of, odd, odd_top_nibbles, with_signs};
-use crate::quant::{self, grids, grids::SIGNS};
-
-/// f16 scale, indices, words of signs and a 4-bit scale.
-pub(in super::super) struct IQ3XXS;
-/// f16 scale, indices, ninth bits, signs, 4-bit scales.
-pub(in super::super) struct IQ3S;
+use super::{Block, Header, Rows, eight_nibbles, f16_of, lanes_of, odd, odd_top_nibbles, with_signs};
+use crate::quant::{IQ3S, IQ3XXS, grids, grids::SIGNS};
 
 impl Block for IQ3XXS {
-    type Definition = quant::IQ3XXS;
-    type Form = Scaled;
-    const BYTES: usize = 98;
-    const GROUPS: usize = 8;
-
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
@@ -42,11 +32,6 @@ impl Block for IQ3XXS {
 }
 
 impl Block for IQ3S {
-    type Definition = quant::IQ3S;
-    type Form = Scaled;
-    const BYTES: usize = 110;
-    const GROUPS: usize = 8;
-
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {

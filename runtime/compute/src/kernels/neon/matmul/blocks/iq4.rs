@@ -2,20 +2,10 @@
 
 use std::arch::aarch64::*;
 
-use super::{Block, Header, Rows, ScaledBytes, eight_nibbles, f16_of, lanes_of, look_up, nibbles};
-use crate::quant::{self, IQ4_LEVELS};
-
-/// f16 scale, nibbles.
-pub(in super::super) struct IQ4NL;
-/// f16 scale, 6-bit scales in two pieces, nibbles.
-pub(in super::super) struct IQ4XS;
+use super::{Block, Header, Rows, eight_nibbles, f16_of, lanes_of, look_up, nibbles};
+use crate::quant::{IQ4_CODES, IQ4NL, IQ4XS};
 
 impl Block for IQ4NL {
-    type Definition = quant::IQ4NL;
-    type Form = ScaledBytes;
-    const BYTES: usize = 18;
-    const GROUPS: usize = 1;
-
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
@@ -27,16 +17,11 @@ impl Block for IQ4NL {
     #[target_feature(enable = "neon")]
     unsafe fn levels(block: *const u8, _: usize) -> [int8x16_t; 2] {
         // SAFETY: see above.
-        look_up(&IQ4_LEVELS, unsafe { nibbles(block.add(2)) })
+        look_up(&IQ4_CODES, unsafe { nibbles(block.add(2)) })
     }
 }
 
 impl Block for IQ4XS {
-    type Definition = quant::IQ4XS;
-    type Form = ScaledBytes;
-    const BYTES: usize = 136;
-    const GROUPS: usize = 8;
-
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
@@ -62,6 +47,6 @@ impl Block for IQ4XS {
     #[target_feature(enable = "neon")]
     unsafe fn levels(block: *const u8, group: usize) -> [int8x16_t; 2] {
         // SAFETY: see above.
-        look_up(&IQ4_LEVELS, unsafe { nibbles(block.add(8 + 16 * group)) })
+        look_up(&IQ4_CODES, unsafe { nibbles(block.add(8 + 16 * group)) })
     }
 }

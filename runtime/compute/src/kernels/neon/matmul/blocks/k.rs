@@ -2,29 +2,10 @@
 
 use std::arch::aarch64::*;
 
-use super::{
-    ApartWithOffset, Block, Halves, Header, Rows, WithOffset, bit_pairs, bits_from, f16_of, from_zero, lanes_of,
-    load_32,
-};
-use crate::quant;
-
-/// 4-bit scales and minimums of 16 columns, bit pairs, two f16.
-pub(in super::super) struct Q2K;
-/// Third bits, bit pairs, 6-bit scales of 16 columns, f16 scale; zero point 4.
-pub(in super::super) struct Q3K;
-/// Two f16, 6-bit scales and minimums, nibbles.
-pub(in super::super) struct Q4K;
-/// Two f16, 6-bit scales and minimums, fifth bits, nibbles.
-pub(in super::super) struct Q5K;
-/// Nibbles, upper bit pairs, signed scales of 16 columns, f16 scale; zero point 32.
-pub(in super::super) struct Q6K;
+use super::{Block, Header, Rows, bit_pairs, bits_from, f16_of, from_zero, lanes_of, load_32};
+use crate::quant::{Q2K, Q3K, Q4K, Q5K, Q6K};
 
 impl Block for Q2K {
-    type Definition = quant::Q2K;
-    type Form = ApartWithOffset;
-    const BYTES: usize = 84;
-    const GROUPS: usize = 8;
-
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
@@ -45,16 +26,11 @@ impl Block for Q2K {
     #[target_feature(enable = "neon")]
     unsafe fn levels(block: *const u8, group: usize) -> [int8x16_t; 2] {
         // SAFETY: see above.
-        from_zero(unsafe { bit_pairs(block.add(16), group) }, 0)
+        from_zero::<Self>(unsafe { bit_pairs(block.add(16), group) })
     }
 }
 
 impl Block for Q3K {
-    type Definition = quant::Q3K;
-    type Form = Halves;
-    const BYTES: usize = 110;
-    const GROUPS: usize = 8;
-
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
@@ -80,16 +56,11 @@ impl Block for Q3K {
         // SAFETY: see above.
         let (low, bits) = unsafe { (bit_pairs(block.add(32), group), load_32(block)) };
         let third = bits.map(|bits| vshlq_n_u8::<2>(bits_from(bits, group, 1)));
-        from_zero([vorrq_u8(low[0], third[0]), vorrq_u8(low[1], third[1])], 4)
+        from_zero::<Self>([vorrq_u8(low[0], third[0]), vorrq_u8(low[1], third[1])])
     }
 }
 
 impl Block for Q4K {
-    type Definition = quant::Q4K;
-    type Form = WithOffset;
-    const BYTES: usize = 144;
-    const GROUPS: usize = 8;
-
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
@@ -101,16 +72,11 @@ impl Block for Q4K {
     #[target_feature(enable = "neon")]
     unsafe fn levels(block: *const u8, group: usize) -> [int8x16_t; 2] {
         // SAFETY: see above.
-        from_zero(unsafe { k_nibbles(block.add(16), group) }, 0)
+        from_zero::<Self>(unsafe { k_nibbles(block.add(16), group) })
     }
 }
 
 impl Block for Q5K {
-    type Definition = quant::Q5K;
-    type Form = WithOffset;
-    const BYTES: usize = 176;
-    const GROUPS: usize = 8;
-
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
@@ -124,16 +90,11 @@ impl Block for Q5K {
         // SAFETY: see above.
         let (low, bits) = unsafe { (k_nibbles(block.add(48), group), load_32(block.add(16))) };
         let fifth = bits.map(|bits| vshlq_n_u8::<4>(bits_from(bits, group, 1)));
-        from_zero([vorrq_u8(low[0], fifth[0]), vorrq_u8(low[1], fifth[1])], 0)
+        from_zero::<Self>([vorrq_u8(low[0], fifth[0]), vorrq_u8(low[1], fifth[1])])
     }
 }
 
 impl Block for Q6K {
-    type Definition = quant::Q6K;
-    type Form = Halves;
-    const BYTES: usize = 210;
-    const GROUPS: usize = 8;
-
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
@@ -153,7 +114,7 @@ impl Block for Q6K {
             unsafe { (load_32(block.add(64 * half + 32 * (part % 2))), load_32(block.add(128 + 32 * half))) };
         let low = low.map(|low| bits_from(low, 4 * (part / 2), 15));
         let high = high.map(|high| vshlq_n_u8::<4>(bits_from(high, 2 * part, 3)));
-        from_zero([vorrq_u8(low[0], high[0]), vorrq_u8(low[1], high[1])], 32)
+        from_zero::<Self>([vorrq_u8(low[0], high[0]), vorrq_u8(low[1], high[1])])
     }
 }
 

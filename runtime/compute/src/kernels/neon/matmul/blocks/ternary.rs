@@ -2,20 +2,10 @@
 
 use std::arch::aarch64::*;
 
-use super::{Block, Header, Rows, Scaled, bit_pairs, f16_of, from_zero, load_32};
-use crate::quant;
-
-/// Five base-3 digits per byte, f16 scale.
-pub(in super::super) struct TQ1_0;
-/// Bit pairs, f16 scale; zero point 1.
-pub(in super::super) struct TQ2_0;
+use super::{Block, Header, Rows, bit_pairs, f16_of, from_zero, load_32};
+use crate::quant::{TQ1_0, TQ2_0};
 
 impl Block for TQ1_0 {
-    type Definition = quant::TQ1_0;
-    type Form = Scaled;
-    const BYTES: usize = 54;
-    const GROUPS: usize = 8;
-
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
@@ -48,11 +38,6 @@ impl Block for TQ1_0 {
 }
 
 impl Block for TQ2_0 {
-    type Definition = quant::TQ2_0;
-    type Form = Scaled;
-    const BYTES: usize = 66;
-    const GROUPS: usize = 8;
-
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
@@ -64,7 +49,7 @@ impl Block for TQ2_0 {
     #[target_feature(enable = "neon")]
     unsafe fn levels(block: *const u8, group: usize) -> [int8x16_t; 2] {
         // SAFETY: see above.
-        from_zero(unsafe { bit_pairs(block, group) }, 1)
+        from_zero::<Self>(unsafe { bit_pairs(block, group) })
     }
 }
 
