@@ -49,6 +49,7 @@ macro_rules! for_listed {
      plain [$($listed:ident)*] blocks [$($name:ident $family:ident::$block:ident,)*]) => {
         match $ty {
             $(satchel_gguf::TensorType::$listed => {
+                #[allow(dead_code, reason = "not every use looks at plain types")]
                 type $P = $crate::quant::$listed;
                 $plain
             })*

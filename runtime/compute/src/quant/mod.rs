@@ -58,17 +58,24 @@ impl Group {
     }
 }
 
-/// A quantised block type: what every reader needs to know of it.
-pub trait Block {
+/// A quantised block type: what every reader needs to know of it. The implementing type lists the block's fields, as bytes, for
+/// their offsets.
+pub trait Block: Sized {
     /// Its GGML type, which gives the block's elements and bytes.
     const TYPE: TensorType;
     /// The smallest and the largest level that a group can have; from 0 on if it has an offset.
     const LEVELS: RangeInclusive<i8>;
     /// What groups hold besides levels.
     type Form: Form;
+    /// Its f16 fields, and the value of each relative to the first at which random levels have a mean of zero; none if scales are
+    /// stored in another way.
+    const F16: &[(usize, f32)];
 
     /// Bytes per block.
-    const BYTES: usize = Self::TYPE.block_bytes();
+    const BYTES: usize = {
+        assert!(size_of::<Self>() == Self::TYPE.block_bytes(), "the fields of a block are all its bytes");
+        size_of::<Self>()
+    };
     /// Groups of 32 columns per block.
     const GROUPS: usize = Self::TYPE.block_elements() / GROUP;
     /// The level that stands for 0, counted from the smallest.
@@ -104,6 +111,11 @@ fn dequantize_blocks<B: Block>(bytes: &[u8], out: &mut [f32]) {
             }
         }
     }
+}
+
+/// The bytes of a field at `offset`, or of a part of one.
+fn array_at<const N: usize>(block: &[u8], offset: usize) -> &[u8; N] {
+    block[offset..].first_chunk().expect("a whole block")
 }
 
 /// The f16 at `offset` as f32.

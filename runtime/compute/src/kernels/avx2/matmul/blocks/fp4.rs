@@ -1,6 +1,7 @@
 //! MXFP4 and NVFP4: nibbles index the sixteen levels, here offset to be unsigned.
 
 use std::arch::x86_64::*;
+use std::mem::offset_of;
 
 use super::{Block, Header, Rows, look_up, nibbles, words_of};
 use crate::quant::{FP4_CODES, MXFP4, NVFP4};
@@ -21,7 +22,7 @@ impl Block for MXFP4 {
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: upheld by the caller.
-        let bits = rows.map(|row| i32::from(unsafe { *row }));
+        let bits = rows.map(|row| i32::from(unsafe { *row.add(offset_of!(Self, scale)) }));
         let bits = _mm256_setr_epi32(bits[0], bits[1], bits[2], bits[3], bits[4], bits[5], bits[6], bits[7]);
         // Half the power of two; below f32's smallest normal exponent it is a mantissa bit.
         let usual = _mm256_slli_epi32::<23>(_mm256_sub_epi32(bits, _mm256_set1_epi32(1)));
@@ -34,7 +35,7 @@ impl Block for MXFP4 {
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, _: usize) -> __m256i {
         // SAFETY: upheld by the caller.
-        look_up(&UNSIGNED, unsafe { nibbles(block.add(1)) })
+        look_up(&UNSIGNED, unsafe { nibbles(block.add(offset_of!(Self, nibbles))) })
     }
 }
 
@@ -43,7 +44,7 @@ impl Block for NVFP4 {
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: upheld by the caller.
-        let four = unsafe { words_of(rows, 0) };
+        let four = unsafe { words_of(rows, offset_of!(Self, scales)) };
         header.scale[0] = half_of_ue4m3(four);
         header.upper_scale[0] = half_of_ue4m3(_mm256_srli_epi32::<8>(four));
         header.scale[1] = half_of_ue4m3(_mm256_srli_epi32::<16>(four));
@@ -54,7 +55,7 @@ impl Block for NVFP4 {
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, group: usize) -> __m256i {
         // SAFETY: upheld by the caller.
-        let halves = unsafe { _mm_loadu_si128(block.add(4 + 16 * group).cast()) };
+        let halves = unsafe { _mm_loadu_si128(block.add(offset_of!(Self, nibbles) + 16 * group).cast()) };
         // Eight bytes per half: first the low nibbles, then the high ones.
         let twice = _mm256_permute4x64_epi64::<0b01_01_00_00>(_mm256_castsi128_si256(halves));
         let shifted = _mm256_srlv_epi64(twice, _mm256_setr_epi64x(0, 4, 0, 4));

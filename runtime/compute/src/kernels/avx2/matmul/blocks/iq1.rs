@@ -1,6 +1,7 @@
 //! IQ1_S and IQ1_M.
 
 use std::arch::x86_64::*;
+use std::mem::offset_of;
 
 use super::{Block, Header, Rows, f16_of, half_words_of, odd, transpose};
 use crate::quant::{IQ1M, IQ1S, grids::IQ1};
@@ -10,10 +11,10 @@ impl Block for IQ1S {
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: upheld by the caller.
-        let scale = unsafe { f16_of(rows, 0) };
+        let scale = unsafe { f16_of(rows, offset_of!(Self, scale)) };
         for group in 0..8 {
             // SAFETY: as above.
-            let words = unsafe { half_words_of(rows, 34 + 2 * group) };
+            let words = unsafe { half_words_of(rows, offset_of!(Self, words) + 2 * group) };
             let bits = _mm256_and_si256(_mm256_srli_epi32::<12>(words), _mm256_set1_epi32(7));
             header.scale[group] = _mm256_mul_ps(scale, odd(bits));
             // Levels start at −1, shifted up or down by an eighth: the direction is the upper bit of the word.
@@ -28,8 +29,8 @@ impl Block for IQ1S {
     unsafe fn levels(block: *const u8, group: usize) -> __m256i {
         // SAFETY: upheld by the caller.
         unsafe {
-            let upper = block.add(34 + 2 * group).cast::<u16>().read_unaligned() as usize;
-            points(block.add(2 + 4 * group), [upper << 8, upper << 5, upper << 2, upper >> 1])
+            let upper = block.add(offset_of!(Self, words) + 2 * group).cast::<u16>().read_unaligned() as usize;
+            points(block.add(offset_of!(Self, indices) + 4 * group), [upper << 8, upper << 5, upper << 2, upper >> 1])
         }
     }
 }
@@ -42,7 +43,7 @@ impl Block for IQ1M {
         let mut pairs = [_mm256_setzero_si256(); 8];
         for ((pairs, scale), row) in pairs.iter_mut().zip(&mut scales).zip(rows) {
             // SAFETY: upheld by the caller.
-            let words = unsafe { row.add(48).cast::<u64>().read_unaligned() };
+            let words = unsafe { row.add(offset_of!(Self, words)).cast::<u64>().read_unaligned() };
             *scale = (words >> 12 & 0xf | words >> 24 & 0xf0 | words >> 36 & 0xf00 | words >> 48 & 0xf000) as i16;
             // Each word four times; scale n of a word is shifted to bit 9, and back down.
             let copies = _mm256_setr_epi64x(
@@ -67,8 +68,11 @@ impl Block for IQ1M {
     unsafe fn levels(block: *const u8, group: usize) -> __m256i {
         // SAFETY: upheld by the caller.
         let (points, upper) = unsafe {
-            let upper = block.add(32 + 2 * group).cast::<u16>().read_unaligned() as usize;
-            (points(block.add(4 * group), [upper << 8, upper << 4, upper, upper >> 4]), upper)
+            let upper = block.add(offset_of!(Self, upper) + 2 * group).cast::<u16>().read_unaligned() as usize;
+            (
+                points(block.add(offset_of!(Self, indices) + 4 * group), [upper << 8, upper << 4, upper, upper >> 4]),
+                upper,
+            )
         };
         // Point in eighths, starting at −1: 8 × (point − 1), plus or minus one, and the zero point.
         let direction = _mm256_setr_epi64x(8, 8 << 4, 8 << 8, 8 << 12);

@@ -1,6 +1,7 @@
 //! Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0.
 
 use std::arch::x86_64::*;
+use std::mem::offset_of;
 
 use super::{Block, Header, Rows, f16_of, f16_pairs_of, mask_of, nibbles};
 use crate::quant::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
@@ -12,7 +13,7 @@ impl Block for Q4_0 {
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: upheld by the caller.
-        header.scale[0] = unsafe { f16_of(rows, 0) };
+        header.scale[0] = unsafe { f16_of(rows, offset_of!(Self, scale)) };
         header.offset[0] = _mm256_mul_ps(header.scale[0], _mm256_set1_ps(-Self::RAISE as f32));
     }
 
@@ -20,7 +21,7 @@ impl Block for Q4_0 {
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, _: usize) -> __m256i {
         // SAFETY: upheld by the caller.
-        unsafe { nibbles(block.add(2)) }
+        unsafe { nibbles(block.add(offset_of!(Self, nibbles))) }
     }
 }
 
@@ -29,14 +30,14 @@ impl Block for Q4_1 {
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: upheld by the caller.
-        (header.scale[0], header.offset[0]) = unsafe { f16_pairs_of(rows, 0) };
+        (header.scale[0], header.offset[0]) = unsafe { f16_pairs_of(rows, offset_of!(Self, scale)) };
     }
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, _: usize) -> __m256i {
         // SAFETY: upheld by the caller.
-        unsafe { nibbles(block.add(4)) }
+        unsafe { nibbles(block.add(offset_of!(Self, nibbles))) }
     }
 }
 
@@ -47,7 +48,7 @@ impl Block for Q5_0 {
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: upheld by the caller.
-        header.scale[0] = unsafe { f16_of(rows, 0) };
+        header.scale[0] = unsafe { f16_of(rows, offset_of!(Self, scale)) };
         header.offset[0] = _mm256_mul_ps(header.scale[0], _mm256_set1_ps(-Self::RAISE as f32));
     }
 
@@ -55,7 +56,12 @@ impl Block for Q5_0 {
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, _: usize) -> __m256i {
         // SAFETY: upheld by the caller.
-        unsafe { _mm256_or_si256(nibbles(block.add(6)), fifth_bits(block.add(2))) }
+        unsafe {
+            _mm256_or_si256(
+                nibbles(block.add(offset_of!(Self, nibbles))),
+                fifth_bits(block.add(offset_of!(Self, fifths))),
+            )
+        }
     }
 }
 
@@ -64,14 +70,19 @@ impl Block for Q5_1 {
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: upheld by the caller.
-        (header.scale[0], header.offset[0]) = unsafe { f16_pairs_of(rows, 0) };
+        (header.scale[0], header.offset[0]) = unsafe { f16_pairs_of(rows, offset_of!(Self, scale)) };
     }
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, _: usize) -> __m256i {
         // SAFETY: upheld by the caller.
-        unsafe { _mm256_or_si256(nibbles(block.add(8)), fifth_bits(block.add(4))) }
+        unsafe {
+            _mm256_or_si256(
+                nibbles(block.add(offset_of!(Self, nibbles))),
+                fifth_bits(block.add(offset_of!(Self, fifths))),
+            )
+        }
     }
 }
 
@@ -80,14 +91,14 @@ impl Block for Q8_0 {
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: upheld by the caller.
-        header.scale[0] = unsafe { f16_of(rows, 0) };
+        header.scale[0] = unsafe { f16_of(rows, offset_of!(Self, scale)) };
     }
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, _: usize) -> __m256i {
         // SAFETY: upheld by the caller.
-        unsafe { _mm256_loadu_si256(block.add(2).cast()) }
+        unsafe { _mm256_loadu_si256(block.add(offset_of!(Self, levels)).cast()) }
     }
 }
 

@@ -1,6 +1,7 @@
 //! IQ1_S and IQ1_M.
 
 use std::arch::aarch64::*;
+use std::mem::offset_of;
 
 use super::{Block, Header, Rows, f16_of, lanes_of, odd};
 use crate::kernels::neon::vector::widen_four;
@@ -11,7 +12,12 @@ impl Block for IQ1S {
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: upheld by the caller, as in everything below; 16 bytes of words.
-        let (scale, words) = unsafe { (f16_of(rows, 0), rows.map(|row| vreinterpretq_u16_u8(vld1q_u8(row.add(34))))) };
+        let (scale, words) = unsafe {
+            (
+                f16_of(rows, offset_of!(Self, scale)),
+                rows.map(|row| vreinterpretq_u16_u8(vld1q_u8(row.add(offset_of!(Self, words))))),
+            )
+        };
         let scales = lanes_of(words.map(|words| {
             let bits = vand_u8(vmovn_u16(vshrq_n_u16::<12>(words)), vdup_n_u8(7));
             odd(bits)
@@ -31,8 +37,8 @@ impl Block for IQ1S {
     unsafe fn levels(block: *const u8, group: usize) -> [int8x16_t; 2] {
         // SAFETY: see above.
         unsafe {
-            let upper = usize::from(block.add(34 + 2 * group).cast::<u16>().read_unaligned());
-            points(block.add(2 + 4 * group), [upper << 8, upper << 5, upper << 2, upper >> 1])
+            let upper = usize::from(block.add(offset_of!(Self, words) + 2 * group).cast::<u16>().read_unaligned());
+            points(block.add(offset_of!(Self, indices) + 4 * group), [upper << 8, upper << 5, upper << 2, upper >> 1])
         }
     }
 }
@@ -42,7 +48,7 @@ impl Block for IQ1M {
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: see above.
-        let words = rows.map(|row| unsafe { row.add(48).cast::<u64>().read_unaligned() });
+        let words = rows.map(|row| unsafe { row.add(offset_of!(Self, words)).cast::<u64>().read_unaligned() });
         let bits = words
             .map(|words| (words >> 12 & 0xf | words >> 24 & 0xf0 | words >> 36 & 0xf00 | words >> 48 & 0xf000) as u16);
         // SAFETY: four values.
@@ -68,8 +74,11 @@ impl Block for IQ1M {
     unsafe fn levels(block: *const u8, group: usize) -> [int8x16_t; 2] {
         // SAFETY: see above.
         let (points, upper) = unsafe {
-            let upper = usize::from(block.add(32 + 2 * group).cast::<u16>().read_unaligned());
-            (points(block.add(4 * group), [upper << 8, upper << 4, upper, upper >> 4]), upper)
+            let upper = usize::from(block.add(offset_of!(Self, upper) + 2 * group).cast::<u16>().read_unaligned());
+            (
+                points(block.add(offset_of!(Self, indices) + 4 * group), [upper << 8, upper << 4, upper, upper >> 4]),
+                upper,
+            )
         };
         // Point in eighths, starting at −1: 8 × (point − 1), plus or minus one.
         let zero = |part: usize| vdup_n_s8(if upper >> (4 * part) & 8 == 0 { -7 } else { -9 });

@@ -1,6 +1,7 @@
 //! IQ4_NL and IQ4_XS: nibbles index sixteen levels.
 
 use std::arch::aarch64::*;
+use std::mem::offset_of;
 
 use super::{Block, Header, Rows, eight_nibbles, f16_of, lanes_of, look_up, nibbles};
 use crate::quant::{IQ4_CODES, IQ4NL, IQ4XS};
@@ -10,14 +11,14 @@ impl Block for IQ4NL {
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: upheld by the caller, as in all of the following.
-        header[0].scale[0] = unsafe { f16_of(rows, 0) };
+        header[0].scale[0] = unsafe { f16_of(rows, offset_of!(Self, scale)) };
     }
 
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn levels(block: *const u8, _: usize) -> [int8x16_t; 2] {
         // SAFETY: see above.
-        look_up(&IQ4_CODES, unsafe { nibbles(block.add(2)) })
+        look_up(&IQ4_CODES, unsafe { nibbles(block.add(offset_of!(Self, nibbles))) })
     }
 }
 
@@ -26,11 +27,15 @@ impl Block for IQ4XS {
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: see above.
-        let scale = unsafe { f16_of(rows, 0) };
+        let scale = unsafe { f16_of(rows, offset_of!(Self, scale)) };
         let scales = lanes_of(rows.map(|row| {
             // SAFETY: see above.
-            let (high, low) =
-                unsafe { (row.add(2).cast::<u16>().read_unaligned(), row.add(4).cast::<u32>().read_unaligned()) };
+            let (high, low) = unsafe {
+                (
+                    row.add(offset_of!(Self, upper)).cast::<u16>().read_unaligned(),
+                    row.add(offset_of!(Self, lower)).cast::<u32>().read_unaligned(),
+                )
+            };
             // Shift each bit pair to bits 4 and 5.
             // SAFETY: eight numbers.
             let shifts = unsafe { vld1q_s16([4, 2, 0, -2, -4, -6, -8, -10].as_ptr()) };
@@ -47,6 +52,6 @@ impl Block for IQ4XS {
     #[target_feature(enable = "neon")]
     unsafe fn levels(block: *const u8, group: usize) -> [int8x16_t; 2] {
         // SAFETY: see above.
-        look_up(&IQ4_CODES, unsafe { nibbles(block.add(8 + 16 * group)) })
+        look_up(&IQ4_CODES, unsafe { nibbles(block.add(offset_of!(Self, nibbles) + 16 * group)) })
     }
 }

@@ -1,6 +1,7 @@
 //! Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0.
 
 use std::arch::aarch64::*;
+use std::mem::offset_of;
 
 use super::{Block, Header, Rows, f16_of, from_zero, mask_of, nibbles};
 use crate::quant::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
@@ -10,14 +11,14 @@ impl Block for Q4_0 {
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: upheld by the caller, as in all of the following.
-        header[0].scale[0] = unsafe { f16_of(rows, 0) };
+        header[0].scale[0] = unsafe { f16_of(rows, offset_of!(Self, scale)) };
     }
 
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn levels(block: *const u8, _: usize) -> [int8x16_t; 2] {
         // SAFETY: see above.
-        from_zero::<Self>(unsafe { nibbles(block.add(2)) })
+        from_zero::<Self>(unsafe { nibbles(block.add(offset_of!(Self, nibbles))) })
     }
 }
 
@@ -33,7 +34,7 @@ impl Block for Q4_1 {
     #[target_feature(enable = "neon")]
     unsafe fn levels(block: *const u8, _: usize) -> [int8x16_t; 2] {
         // SAFETY: see above.
-        from_zero::<Self>(unsafe { nibbles(block.add(4)) })
+        from_zero::<Self>(unsafe { nibbles(block.add(offset_of!(Self, nibbles))) })
     }
 }
 
@@ -42,14 +43,14 @@ impl Block for Q5_0 {
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: see above.
-        header[0].scale[0] = unsafe { f16_of(rows, 0) };
+        header[0].scale[0] = unsafe { f16_of(rows, offset_of!(Self, scale)) };
     }
 
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn levels(block: *const u8, _: usize) -> [int8x16_t; 2] {
         // SAFETY: see above.
-        from_zero::<Self>(unsafe { with_fifth_bits(block.add(2)) })
+        from_zero::<Self>(unsafe { with_fifth_bits(block.add(offset_of!(Self, fifths))) })
     }
 }
 
@@ -65,7 +66,7 @@ impl Block for Q5_1 {
     #[target_feature(enable = "neon")]
     unsafe fn levels(block: *const u8, _: usize) -> [int8x16_t; 2] {
         // SAFETY: see above.
-        from_zero::<Self>(unsafe { with_fifth_bits(block.add(4)) })
+        from_zero::<Self>(unsafe { with_fifth_bits(block.add(offset_of!(Self, fifths))) })
     }
 }
 
@@ -74,25 +75,30 @@ impl Block for Q8_0 {
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: see above.
-        header[0].scale[0] = unsafe { f16_of(rows, 0) };
+        header[0].scale[0] = unsafe { f16_of(rows, offset_of!(Self, scale)) };
     }
 
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn levels(block: *const u8, _: usize) -> [int8x16_t; 2] {
         // SAFETY: see above.
-        unsafe { [vld1q_s8(block.add(2).cast()), vld1q_s8(block.add(18).cast())] }
+        unsafe {
+            [
+                vld1q_s8(block.add(offset_of!(Self, levels)).cast()),
+                vld1q_s8(block.add(offset_of!(Self, levels) + 16).cast()),
+            ]
+        }
     }
 }
 
-/// The two f16 at the start of a block.
+/// Scale and minimum of Q4_1 or Q5_1, which store them at the same places.
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn scale_and_minimum(rows: &Rows, header: &mut Header) {
     // SAFETY: upheld by the caller.
     unsafe {
-        header[0].scale[0] = f16_of(rows, 0);
-        header[0].offset[0] = f16_of(rows, 2);
+        header[0].scale[0] = f16_of(rows, offset_of!(Q4_1, scale));
+        header[0].offset[0] = f16_of(rows, offset_of!(Q4_1, minimum));
     }
 }
 
