@@ -68,7 +68,7 @@ pub struct MatmulKernels {
 pub(crate) type RowsKernel = unsafe fn(&Chunk<'_>);
 
 /// A table's function for a type of the list: what a faster table takes for a type that it does not read itself.
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[cfg(any(test, target_arch = "x86_64", target_arch = "aarch64"))]
 pub(crate) const fn kernel_of(table: &MatmulKernels, ty: TensorType) -> RowsKernel {
     let mut at = 0;
     while table.rows[at].0 as u32 != ty as u32 {

@@ -8,7 +8,7 @@ pub trait Form {
     const OFFSET: bool = false;
     /// Each half of a group has its own integer scale, [`Group::multipliers`](super::Group::multipliers).
     const HALVES: bool = false;
-    /// Each half of a group has its own f32 scale and, if [`Form::OFFSET`], offset: products add them one after the other. Never
+    /// Each half of a group has its own f32 scale and, if [`Form::OFFSET`], offset, and products add one after the other. Never
     /// together with `HALVES`.
     const APART: bool = false;
 }

@@ -1,7 +1,7 @@
 //! The list of types, and the macros by which everything that names them all follows from it.
 
-/// Calls the macro `$then` of `quant` with these arguments, the plain types, and the block types: the name of the [`TensorType`], the module
-/// and the implementation of [`Block`](super::Block).
+/// Calls the macro `$then` of `quant` with these arguments, the plain types, and the block types: name of the `TensorType`,
+/// module, and implementation of [`Block`](super::Block).
 macro_rules! with_types {
     ($then:ident, $($arguments:tt)*) => {
         $crate::quant::$then! {
@@ -72,8 +72,8 @@ macro_rules! by_type {
 }
 pub(crate) use by_type;
 
-/// `by_type!` with the list. An associated constant of a type itself is found before one of a trait, so `$other` is what remains
-/// where the bound of the first does not hold.
+/// `by_type!` with the list. An associated constant of a type itself is found before one of a trait, so `$other` is left for
+/// those that do not meet the bound.
 macro_rules! by_listed {
     ($T:ty, $P:ident => $plain:expr, $B:ident: $Reader:path => $fast:expr, else $other:expr,
      plain [$($listed:ident)*] blocks [$($name:ident $family:ident::$block:ident,)*]) => {{

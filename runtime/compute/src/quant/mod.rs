@@ -3,8 +3,8 @@
 //! This is the definition, in plain scalar code; `kernels` has the fast readers and is tested against it.
 //! The one idea to know: every quantised type here is groups of 32 columns, and a group is `scale × multiplier[half] × level +
 //! offset` with small integer levels; if integers cannot relate the halves, each has its own scale and offset. Dequantising and
-//! the integer matrix product both start from that view ([`Group`]), so a new block type is one implementation of [`Block`], which
-//! says all that readers need to know, and one row of the list in `list.rs`.
+//! the integer matrix product both start from that view ([`Group`]), so a new block type is one implementation of [`Block`],
+//! from which readers take what they need to know, and one row in `list.rs`.
 
 pub mod encode;
 mod form;
@@ -67,7 +67,7 @@ pub trait Block: Sized {
     const LEVELS: RangeInclusive<i8>;
     /// What groups hold besides levels.
     type Form: Form;
-    /// Its f16 fields, and the value of each relative to the first at which random levels have a mean of zero; none if scales are
+    /// Its f16 fields, and the value of each relative to the first that gives random levels a mean of zero; none if scales are
     /// stored in another way.
     const F16: &[(usize, f32)];
 
@@ -143,6 +143,9 @@ mod tests {
     #[test]
     fn every_type_reads_the_reference_values() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/quants");
+        let files = std::fs::read_dir(&folder).expect("reference blocks").map(|file| file.expect("a file").path());
+        let references = files.filter(|file| file.extension().is_some_and(|extension| extension == "blocks")).count();
+        assert_eq!(SUPPORTED.len(), references, "types, and those with a reference");
         for ty in SUPPORTED {
             let blocks = std::fs::read(folder.join(format!("{ty}.blocks"))).expect("reference blocks");
             let expected: Vec<f32> = std::fs::read(folder.join(format!("{ty}.f32")))

@@ -48,8 +48,8 @@ impl Header {
 
 /// Reader of a quantised type for AVX2.
 ///
-/// Levels are unsigned where they can be, since `maddubs` needs them: the zero point is added by the reader, and what it adds to
-/// the products is subtracted.
+/// Levels are unsigned where they can be, since `maddubs` needs them: readers add the zero point, and products subtract what it
+/// adds to them.
 pub(in crate::kernels) trait Block: quant::Block {
     /// The zero point is subtracted by the f32 offset, which is fastest, instead of in the integers, which is exact: it matters
     /// where levels are often 0 beside a large scale.
