@@ -92,7 +92,8 @@ macro_rules! by_listed {
             $((satchel_gguf::TensorType::$listed, {
                 #[allow(dead_code, reason = "not every use looks at plain types")]
                 type $P = $crate::quant::$listed;
-                $plain
+                const ENTRY: $T = $plain;
+                ENTRY
             }),)*
             $((satchel_gguf::TensorType::$name, Best::<$crate::quant::$block>::ENTRY)),*
         ]
