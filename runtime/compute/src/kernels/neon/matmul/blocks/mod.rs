@@ -24,11 +24,11 @@ pub(super) type Rows = [*const u8; 4];
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(super) struct Weights {
-    /// The second half's only if [`Form::APART`].
+    /// The second half's only if [`quant::Form::APART`].
     pub(super) scale: [float32x4_t; 2],
-    /// If [`Form::OFFSET`]; the second half's only if [`Form::APART`].
+    /// If [`quant::Form::OFFSET`]; the second half's only if [`quant::Form::APART`].
     pub(super) offset: [float32x4_t; 2],
-    /// If [`Form::HALVES`].
+    /// If [`quant::Form::HALVES`].
     pub(super) multipliers: [int32x4_t; 2],
 }
 
