@@ -90,8 +90,7 @@ impl Conversation {
     /// Reads what `save` writes, or a bare array of messages.
     pub(super) fn load(path: &Path) -> Result<Self, Failure> {
         let failed = |message: String| Failure::new(format!("{}: {message}", path.display()));
-        let value =
-            parse_text(&read_text(path)?).map_err(|error| failed(format!("this is not JSON: {error}")))?;
+        let value = parse_text(&read_text(path)?).map_err(|error| failed(format!("this is not JSON: {error}")))?;
         let messages = match value {
             Value::Object(mut object) => object.remove("messages"),
             other => Some(other),
