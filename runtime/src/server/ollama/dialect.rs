@@ -178,7 +178,8 @@ mod tests {
             );
             piece["created_at"].as_str().unwrap().parse::<jiff::Timestamp>().expect("a time");
             assert!(lines(|out| dialect.delta(out, 0, &Delta::End { reason: StopReason::EndToken })).is_empty());
-            let tally = Tally { prompt_tokens: 3, generated_tokens: 2, prefill_seconds: 0.5, ..Tally::default() };
+            let mut tally = Tally::default();
+            (tally.prompt_tokens, tally.generated_tokens, tally.prefill_seconds) = (3, 2, 0.5);
             let last = &lines(|out| dialect.close(out, &tally))[0];
             assert_eq!((said(last), &last["done"], &last["done_reason"]), (json!(""), &json!(true), &json!("stop")));
             assert_eq!((&last["prompt_eval_count"], &last["eval_count"]), (&json!(3), &json!(2)));
