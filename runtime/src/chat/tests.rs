@@ -225,7 +225,7 @@ fn a_hostile_template_is_stopped() {
         "{{ [1] | tojson(indent=99999999999) }}".into(),
         "{% set ns = namespace(x=[]) %}{% for i in range(130) %}{% set ns.x = [ns.x, 1, 1, 1] %}{% endfor %}".to_string()
             + "{{ ([ns.x] * 999) | tojson(indent=64) }}",
-        "{% set x = [[0] * 9999] * 99 %}{% for i in range(99999) %}{% set y = x | sort | list %}{% endfor %}".into(),
+        "{% set x = [[0] * 9999] * 99 %}{% for i in range(99999) %}{% for j in range(99) %}{% set y = x | sort | list %}{% endfor %}{% endfor %}".into(),
         "{{ [1]|slice(1000000000)|list }}".into(),
         "{{ [1]|batch(1000000000, 'x')|list }}".into(),
         "{% set s = 'a' * 16000000 %}{% for i in range(100000) %}{% if s is lower %}{% endif %}{% endfor %}".into(),
