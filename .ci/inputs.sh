@@ -14,8 +14,6 @@ files_of() {
             tools/release.sh tools/platforms tests/platforms.rs tests/universal.rs tests/wine
         ;;
     dependencies) set -- Cargo.toml Cargo.lock ;;
-    # All sources of the programs, for the checks that compile them for other platforms or run them under valgrind or the fuzzer.
-    types | valgrind | fuzz) set -- runtime packer tests/fuzz tests/valgrind.sh tools/platforms Cargo.lock ;;
     neon) set -- runtime/compute/src runtime/compute/Cargo.toml tools/neon.sh ;;
     *) echo "inputs.sh: unknown group $1" >&2; return 1 ;;
     esac

@@ -66,6 +66,7 @@ fn errors_are_one_line() {
     let good = r#"{"messages": []}"#;
     for (template, object, line) in [
         ("", "{\"messages\":\n [}", "stdin: this is not JSON: expected value at line 2 column 3"),
+        ("", r#"{"messages": [], "messages": []}"#, "stdin: this is not JSON: the key `messages` comes twice"),
         ("", "[]", "stdin: it must be a JSON object with \"messages\""),
         ("", "{}", "stdin: \"messages\" is missing"),
         ("", "{\"messages\": [1]}", "stdin: \"messages\"[0] must be an object with \"role\" and \"content\""),

@@ -40,7 +40,7 @@ fn cosine(a: &[f64], b: &[f64]) -> f64 {
 }
 
 /// The GGUF of MiniLM, written anew, where `tools/minilm.sh` has put its weights.
-fn gguf(scratch: &Scratch) -> Option<PathBuf> {
+pub(crate) fn gguf(scratch: &Scratch) -> Option<PathBuf> {
     let folder = root().join(".cache/minilm");
     if !folder.join("model.safetensors").is_file() {
         skip("embeddings", "all-MiniLM-L6-v2 is not here; tools/minilm.sh fetches it");

@@ -43,7 +43,7 @@ fn the_block_says_what_runs_and_where() {
 #[test]
 fn the_page_is_served_under_a_strict_policy() {
     let server = story_server();
-    let index = server.get("/");
+    let index = server.page("GET", "");
     assert_eq!((index.status, index.header("content-type")), (200, Some("text/html; charset=utf-8")));
     let policy = index.header("content-security-policy").expect("a policy");
     for rule in ["default-src 'none'", "script-src 'self'", "connect-src 'self'", "frame-ancestors 'none'"] {
@@ -54,7 +54,7 @@ fn the_page_is_served_under_a_strict_policy() {
     assert_eq!(index.header("cache-control"), Some("no-cache"));
 
     let etag = index.header("etag").expect("a validator");
-    let again = server.request("GET", "/", &format!("If-None-Match: {etag}\r\n"), b"");
+    let again = server.page("GET", &format!("If-None-Match: {etag}\r\n"));
     assert_eq!((again.status, again.body.len()), (304, 0));
 
     let page = index.text();
@@ -63,7 +63,7 @@ fn the_page_is_served_under_a_strict_policy() {
     assert_eq!((script.status, script.header("content-type")), (200, Some("text/javascript; charset=utf-8")));
     assert!(script.header("cache-control").expect("caching").contains("immutable"));
 
-    let head = server.request("HEAD", "/", "", b"");
+    let head = server.page("HEAD", "");
     assert_eq!((head.status, head.body.len()), (200, 0));
     assert_eq!(head.header("content-length"), Some(index.body.len().to_string().as_str()));
 }
@@ -669,7 +669,7 @@ fn a_packed_file_serves_what_was_packed() {
     assert!(server.port >= free && server.block.contains("Tiny"), "{}", server.block);
     let facts = server.request("GET", "/api/facts", &server.page_session(), b"").json();
     assert_eq!((&facts["name"], &facts["defaults"]["system_prompt"]), (&json!("Tiny"), &json!("Be tiny.")));
-    let index = server.get("/");
+    let index = server.page("GET", "");
     assert!(index.text().contains("mine") && index.header("content-security-policy").is_some());
     assert!(server.get("/assets/app-0123abcd.js").header("cache-control").unwrap().contains("immutable"));
     let answer = server.post(COMPLETIONS, &json!({"prompt": "Once upon a time"})).json();

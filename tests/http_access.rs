@@ -61,7 +61,7 @@ fn with_keys_everything_but_the_page_needs_one() {
         assert_eq!(complete(&server, lines).status, 200, "{lines}");
     }
     assert_eq!(complete(&server, &server.page_session()).status, 200, "the link gives the page a session");
-    assert_eq!(server.get("/").status, 200, "the page can be loaded, to ask for a key");
+    assert_eq!(server.page("GET", "").status, 200, "the page can be loaded, to ask for a key");
     assert_eq!(server.get("/health").json(), json!({"status": "ok"}), "counts are for those with a key");
     // A refusal comes before the body is read.
     let early = server.raw(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4000000\r\n\r\n");
@@ -100,7 +100,9 @@ fn a_network_address_needs_keys_or_no_auth() {
 #[test]
 fn head_works_wherever_get_does() {
     let server = Served::start(&stories(), &[]);
-    for path in ["/", "/health", "/metrics", "/props", "/slots", "/api/facts", "/v1/models"] {
+    for path in
+        ["/", "/health", "/metrics", "/props", "/slots", "/api/facts", "/v1/models", "/api/version", "/api/tags"]
+    {
         let (head, get) = (server.request("HEAD", path, "", b""), server.get(path));
         assert_eq!((head.status, head.body.len()), (200, 0), "{path}");
         assert_eq!(head.header("content-type"), get.header("content-type"), "{path}");

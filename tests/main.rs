@@ -26,6 +26,8 @@ mod lora;
 mod lora_reference;
 mod memory;
 mod minilm;
+mod ollama;
+mod ollama_client;
 mod openai_client;
 mod outputs;
 mod pack;

@@ -136,6 +136,12 @@ impl Served {
         self.request("GET", path, "", b"")
     }
 
+    /// The page, as a browser asks for it; `lines` are more headers.
+    #[track_caller]
+    pub fn page(&self, method: &str, lines: &str) -> Answer {
+        self.request(method, "/", &format!("Accept: text/html,application/xhtml+xml;q=0.9,*/*;q=0.8\r\n{lines}"), b"")
+    }
+
     #[track_caller]
     pub fn post(&self, path: &str, body: &Value) -> Answer {
         self.request("POST", path, "Content-Type: application/json\r\n", body.to_string().as_bytes())

@@ -8,10 +8,11 @@ usage:   peers/bin/python tools/compare.py MODEL.gguf... [-p 512] [-n 128] [-d 0
 
 With models: prefill (pp: prompt tokens per second in one batch) and decode (tg: tokens per second, one at a time) of each;
 -d sets the number of tokens already in the context. Without: all the speed figures of BENCHMARKS.md, on SmolLM2 in three
-block types (once more with a long context) and a random llama of 1.07 B parameters in three, made in target/bench (3 GB,
-once); then Satchel against itself: several sequences at once, with another process busy, with the AVX2 kernels.
+block types (once more with a long context), a random llama of 1.07 B parameters in three and a random mixture of 16 experts
+in two, made in target/bench (5 GB, once); then Satchel against itself: several sequences at once, with another process busy, with the AVX2 kernels.
 Both programs get the same number of pseudo-random tokens and warm up once per round."""
 import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -25,6 +26,8 @@ import urllib.request
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SATCHEL = ROOT / "target/release/satchel"
 MODELS = ROOT / "target/bench"
+# 1.0 B parameters, of which a token uses 0.21 B.
+MIXTURE = "--width 1024 --layers 12 --heads 16 --kv-heads 4 --feed-forward 1536 --experts 16 --experts-used 2".split()
 LLAMA, OURS = "llama.cpp", "satchel"
 
 
@@ -119,7 +122,7 @@ def make_models():
     MODELS.mkdir(parents=True, exist_ok=True)
     subprocess.run([ROOT / "tools/model.sh"], check=True, stdout=subprocess.DEVNULL)
     source = ROOT / ".cache/SmolLM2-135M-Instruct.Q4_1.gguf"
-    small, large = [source], []
+    small, large, mixtures = [source], [], []
     for ty in ("Q4_K_M", "F16"):
         small.append(MODELS / f"SmolLM2-135M.{ty}.gguf")
         if not small[-1].exists():
@@ -128,38 +131,73 @@ def make_models():
         large.append(MODELS / f"random-1.07B.{ty}.gguf")
         if not large[-1].exists():
             subprocess.run([SATCHEL, "random-model", ty, "--vocabulary", source, "-o", large[-1]], check=True)
-    return small, large
+    for ty in ("Q4_K_M", "Q8_0"):
+        mixtures.append(MODELS / f"random-16-experts.{ty}.gguf")
+        if not mixtures[-1].exists():
+            subprocess.run([SATCHEL, "random-model", ty, *MIXTURE, "--vocabulary", source, "-o", mixtures[-1]], check=True)
+    return small, large, mixtures
+
+
+@contextlib.contextmanager
+def serving(model, o):
+    """A server of the model; yields a function that posts a completion and returns the open answer."""
+    command = [SATCHEL, "serve", "-m", model, "--port", "0", "--no-browser", "--parallel", "4", "-t", str(o.t)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        url = next(part for line in server.stdout for part in line.split() if part.startswith("http://")).split("#")[0]
+
+        def ask(**body):
+            data = json.dumps(body).encode()
+            return urllib.request.urlopen(urllib.request.Request(f"{url}v1/completions", data, {"Content-Type": "application/json"}))
+
+        yield ask
+        server.terminate()
 
 
 def clients(model, o, count, tokens=128):
     """Total tokens per second of `count` concurrent clients of a server."""
-    command = [SATCHEL, "serve", "-m", model, "--port", "0", "--no-browser", "--parallel", "4", "-t", str(o.t)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        url = next(part for line in server.stdout for part in line.split() if part.startswith("http://")).split("#")[0]
+    with serving(model, o) as ask:
         made = []
 
-        def ask(seed):
-            body = {"prompt": "Once upon a time", "max_tokens": tokens, "temperature": 1, "seed": seed}
-            asked = urllib.request.Request(f"{url}v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"})
-            with urllib.request.urlopen(asked) as answer:
+        def client(seed):
+            with ask(prompt="Once upon a time", max_tokens=tokens, temperature=1, seed=seed) as answer:
                 made.append(json.load(answer)["usage"]["completion_tokens"])
 
-        ask(0)
+        client(0)
         made.clear()
-        threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(1, count + 1)]
+        threads = [threading.Thread(target=client, args=(seed,)) for seed in range(1, count + 1)]
         begun = time.perf_counter()
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         took = time.perf_counter() - begun
-        server.terminate()
     return {f"{tokens} tokens each": sum(made) / took}
+
+
+def first_token(model, o, beside):
+    """Milliseconds until a short prompt's first token; with `beside`, half a second after a prompt of 4,096 tokens began."""
+    with serving(model, o) as ask:
+        json.load(ask(prompt="Hello", max_tokens=1))
+        if beside:
+            long = threading.Thread(target=lambda: json.load(ask(prompt=[1000 + at % 40000 for at in range(4096)], max_tokens=1)))
+            long.start()
+            time.sleep(0.5)
+        begun = time.perf_counter()
+        with ask(prompt="A short question about the sea:", max_tokens=1, stream=True) as answer:
+            answer.readline()
+            took = time.perf_counter() - begun
+        if beside:
+            long.join()
+    return {"first token, ms": took * 1000}
 
 
 def beside_itself(small, large, o):
     for model in (small, large):
         alternate(f"{model.stem}, 4 clients", o.rounds, lambda: clients(model, o, 4), lambda: clients(model, o, 1))
+
+    for model in (small, large):
+        what = f"{model.stem}, beside a prompt of 4,096 tokens"
+        alternate(what, o.rounds, lambda: first_token(model, o, True), lambda: first_token(model, o, False))
 
     def busy(model):
         other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
@@ -194,11 +232,13 @@ def main():
         for model in o.models:
             beside_llama_cpp(model, o, o.p, o.n, o.d)
         return
-    small, large = make_models()
+    small, large, mixtures = make_models()
     for model in small:
         beside_llama_cpp(model, o, 512, 128)
     for model in large:
         beside_llama_cpp(model, o, 256, 32)
+    for model in mixtures:
+        beside_llama_cpp(model, o, 512, 64)
     beside_llama_cpp(small[0], o, 0, 64, 4096)
     head("as labelled", "one, idle, fastest kernels")
     beside_itself(small[0], large[0], o)

@@ -52,7 +52,7 @@ if has linux-x86_64 && [ ! -e .cache/debian11/etc/debian_version ] && command -v
         { tail -n 5 .cache/debootstrap.log; rm -rf .cache/debian11; }
 fi
 
-say "2 of 5: the OpenAI client, in .cache/venv"
+say "2 of 5: the OpenAI and Ollama clients, in .cache/venv"
 [ -x .cache/venv/bin/python ] || python3 -m venv .cache/venv
 .cache/venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
 

@@ -20,9 +20,10 @@ export RUSTFLAGS="--cfg fuzzing -Ccodegen-units=1 -Cpasses=sancov-module -Cllvm-
 -Cllvm-args=-sanitizer-coverage-trace-compares"
 export CARGO_TARGET_DIR=target
 echo "fuzz: building $*"
-for target in "$@"; do
-    cargo build --release --quiet --target "$host" --bin "$target"
-done
+bins=
+for target; do bins="$bins --bin $target"; done
+# shellcheck disable=SC2086 # a list of words
+cargo build --release --quiet --target "$host" $bins
 
 failed=
 for target in "$@"; do

@@ -114,7 +114,7 @@ fn cve_2024_37032_requests_that_name_files() {
             "digest": "sha256:../../../../etc/passwd", "filename": "../../etc/passwd", "top_n": -1, "insecure": true,
         });
         let answer = server.0.post(path, &body);
-        assert!(answer.status == 404 || answer.status == 405, "{path}: {answer:?}");
+        assert!(matches!(answer.status, 404 | 405 | 501), "{path}: {answer:?}");
         assert!(!answer.text().contains("root:"), "{path}: {answer:?}");
     }
     for path in [

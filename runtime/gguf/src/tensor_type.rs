@@ -79,8 +79,13 @@ const TABLE: &[(TensorType, &str, u32, u32)] = &[
 ];
 
 impl TensorType {
-    fn row(self) -> &'static (TensorType, &'static str, u32, u32) {
-        TABLE.iter().find(|row| row.0 == self).expect("every type has a row: a test checks it")
+    /// Every type has a row: a test checks it.
+    const fn row(self) -> &'static (TensorType, &'static str, u32, u32) {
+        let mut at = 0;
+        while TABLE[at].0 as u32 != self as u32 {
+            at += 1;
+        }
+        &TABLE[at]
     }
 
     /// The type with this id, or `None` if GGML has no such type or removed it.
@@ -104,12 +109,12 @@ impl TensorType {
     }
 
     /// Elements per block (1 for plain types).
-    pub fn block_elements(self) -> usize {
+    pub const fn block_elements(self) -> usize {
         self.row().2 as usize
     }
 
     /// Bytes per block.
-    pub fn block_bytes(self) -> usize {
+    pub const fn block_bytes(self) -> usize {
         self.row().3 as usize
     }
 

@@ -106,6 +106,11 @@ impl ChatTemplate {
         Ok(ChatTemplate { source, bos: bos.to_string(), eos: eos.to_string() })
     }
 
+    /// The template's source.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
     /// Renders a conversation. `strftime_now` uses the machine's local time.
     pub fn render(&self, request: &RenderRequest) -> Result<String, TemplateError> {
         self.render_at(request, None)

@@ -17,16 +17,15 @@ use satchel_packer::{Error, Observer, Output, same_file, shown_bytes};
 use super::Failure;
 use super::out::outln;
 use super::progress::Progress;
+use crate::model::file_type::FileType;
 use crate::quant::supports;
 use crate::session::{ModelSource, OpenOptions};
 
 mod assign;
 mod convert;
-pub(super) mod file_type;
 
 use assign::{Assigned, assign};
 use convert::Refused;
-use file_type::FileType;
 
 /// Arguments of `quantize`.
 #[derive(clap::Args, Debug)]

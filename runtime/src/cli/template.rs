@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::model_args::ModelArgs;
 use super::out::notice;
@@ -12,6 +12,7 @@ use super::template_args::{built_in_notice, read_template};
 use super::text_input::read_text;
 use super::{Failure, out};
 use crate::chat::{ChatTemplate, RenderRequest};
+use crate::server::json::parse_text;
 use crate::session::chat_template;
 use crate::session::source::{ModelSource, SourceError};
 use crate::tokenizer::Tokenizer;
@@ -72,7 +73,7 @@ fn read_request(path: &std::path::Path) -> Result<RenderRequest, Failure> {
     let text = read_text(path)?;
     let name = if path == std::path::Path::new("-") { "stdin".to_owned() } else { path.display().to_string() };
     let failed = |message: String| Failure::new(format!("{name}: {message}"));
-    let mut object: Map<String, Value> = match serde_json::from_str(&text) {
+    let mut object = match parse_text(&text) {
         Ok(Value::Object(object)) => object,
         Ok(_) => return Err(failed("it must be a JSON object with \"messages\"".into())),
         Err(error) => return Err(failed(format!("this is not JSON: {error}"))),

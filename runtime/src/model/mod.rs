@@ -6,6 +6,7 @@
 pub mod arch;
 pub mod blocks;
 mod error;
+pub(crate) mod file_type;
 mod hyperparameters;
 mod keys;
 mod purpose;

@@ -1,4 +1,4 @@
-//! The server for an embedding model: `/v1/embeddings`, `/v1/models` and `/health`; nothing that generates.
+//! The server for an embedding model: `/v1/embeddings`, `/v1/models`, `/health` and Ollama's endpoints; nothing that generates.
 //!
 //! Requests take turns batch by batch, so that one with many texts does not block the others.
 
@@ -12,9 +12,11 @@ use serde_json::{Value, json};
 use super::access::Access;
 use super::describe::model_of;
 use super::http::{Body, Exchange, Handler, Head, Headers, Method, Peer, Refusal, Response};
+use super::ollama::embedding::{self, Spot};
+use super::ollama::error_response;
 use super::openai::{ApiError, EmbeddingRequest, Input, embeddings_answer, shown};
 use super::prepare::weigh;
-use super::routes::{check_coding, common_headers, key_needed};
+use super::routes::{allow, check_coding, common_headers, key_needed, takes};
 use super::{Gauges, Guard, Server};
 use crate::TokenId;
 use crate::engine::EmbedError;
@@ -22,11 +24,12 @@ use crate::session::Facts;
 use crate::session::embedding::{EmbeddingModel, TextEmbedError};
 use crate::tokenizer::Tokenizer;
 
-struct EmbeddingApp {
+pub(super) struct EmbeddingApp {
     model: Mutex<EmbeddingModel>,
     tokenizer: Arc<Tokenizer>,
-    facts: Facts,
-    width: usize,
+    pub(super) facts: Facts,
+    /// Elements of a vector.
+    pub(super) width: usize,
     guard: Guard,
     access: Access,
     gauges: Gauges,
@@ -59,6 +62,7 @@ enum Route {
     Embeddings,
     Models,
     Health,
+    Ollama(Spot),
 }
 
 impl Route {
@@ -68,30 +72,29 @@ impl Route {
             "/v1/models" => Some(Self::Models),
             "/health" => Some(Self::Health),
             _ if path.strip_prefix("/v1/models/") == Some(name) => Some(Self::Models),
-            _ => None,
+            _ => Spot::of(path).map(Self::Ollama),
         }
     }
 
-    fn allow(self) -> &'static str {
-        if self == Self::Embeddings { "POST, OPTIONS" } else { "GET, HEAD, OPTIONS" }
+    fn method(self) -> Method {
+        match self {
+            Self::Embeddings => Method::Post,
+            Self::Models | Self::Health => Method::Get,
+            Self::Ollama(spot) => spot.method(),
+        }
     }
 
-    fn takes(self, method: Method) -> bool {
-        match method {
-            Method::Options => true,
-            Method::Post => self == Self::Embeddings,
-            Method::Get | Method::Head => self != Self::Embeddings,
-            _ => false,
-        }
+    fn is_open(self) -> bool {
+        matches!(self, Self::Health | Self::Ollama(Spot::Root))
     }
 }
 
 impl Handler for EmbeddingApp {
     fn admit(&self, head: &Head, peer: &Peer) -> Result<Headers, Response> {
         let mut headers = common_headers();
-        headers.extend(self.guard.admit(head).map_err(|refusal| self.refuse(&refusal))?);
+        headers.extend(self.guard.admit(head).map_err(|refusal| self.refuse(Some(head), &refusal))?);
         self.check(head, peer).map_err(|(error, allow)| {
-            let mut response = error.response();
+            let mut response = self.error_at(head, &error);
             response.headers.extend(headers.iter().cloned());
             match allow {
                 Some(allow) => response.with("Allow", allow),
@@ -107,11 +110,15 @@ impl Handler for EmbeddingApp {
             return exchange.respond(&Response::empty(404));
         };
         let response = match route {
-            _ if head.method == Method::Options => self.guard.preflight(head, route.allow()),
+            _ if head.method == Method::Options => self.guard.preflight(head, allow(route.method())),
             Route::Embeddings => match self.embeddings(body, &mut || exchange.client_left()) {
                 Ok(Some(answer)) => Response::json(200, &answer),
                 Ok(None) => return Err(io::ErrorKind::BrokenPipe.into()),
                 Err(error) => error.response(),
+            },
+            Route::Ollama(spot) => match embedding::answer(self, spot, body, &mut || exchange.client_left()) {
+                Some(response) => response,
+                None => return Err(io::ErrorKind::BrokenPipe.into()),
             },
             Route::Models => match head.path.strip_prefix("/v1/models/") {
                 None => Response::json(200, &json!({"object": "list", "data": [self.model()]})),
@@ -125,14 +132,23 @@ impl Handler for EmbeddingApp {
         exchange.respond(&response)
     }
 
-    fn refuse(&self, refusal: &Refusal) -> Response {
-        let mut response = ApiError::from(refusal).response();
+    fn refuse(&self, head: Option<&Head>, refusal: &Refusal) -> Response {
+        let error = ApiError::from(refusal);
+        let mut response = head.map_or_else(|| error.response(), |head| self.error_at(head, &error));
         response.headers.extend(common_headers());
         response
     }
 }
 
 impl EmbeddingApp {
+    /// An error in the format of the requested endpoint.
+    fn error_at(&self, head: &Head, error: &ApiError) -> Response {
+        match Route::of(&head.path, &self.facts.name) {
+            Some(Route::Ollama(_)) => error_response(error),
+            _ => error.response(),
+        }
+    }
+
     /// Checks path, method, key and coding. The error comes with the `Allow` header for a 405.
     fn check(&self, head: &Head, peer: &Peer) -> Result<(), (ApiError, Option<&'static str>)> {
         let Some(route) = Route::of(&head.path, &self.facts.name) else {
@@ -142,27 +158,45 @@ impl EmbeddingApp {
             );
             return Err((ApiError::new(404, message), None));
         };
-        if !route.takes(head.method) {
-            let message = format!("`{}` accepts only {}", shown(&head.path), route.allow());
-            return Err((ApiError::new(405, message), Some(route.allow())));
+        let method = route.method();
+        if !takes(method, head.method) {
+            let message = format!("`{}` accepts only {}", shown(&head.path), allow(method));
+            return Err((ApiError::new(405, message), Some(allow(method))));
         }
-        if head.method == Method::Options || route == Route::Health {
+        if head.method == Method::Options || route.is_open() {
             return Ok(());
         }
         if self.access.identify(head, peer).is_none() {
             return Err((key_needed(), None));
+        }
+        if let Route::Ollama(spot) = route
+            && let Some(error) = spot.unmet()
+        {
+            return Err((error, None));
         }
         if head.method == Method::Post { check_coding(head).map_err(|error| (error, None)) } else { Ok(()) }
     }
 
     /// The answer; `None` if the client disconnected.
     fn embeddings(&self, mut body: Body, client_left: &mut dyn FnMut() -> bool) -> Result<Option<Value>, ApiError> {
-        let _running = self.gauges.begin();
         weigh(&mut body)?;
         let request = EmbeddingRequest::parse(&body.bytes, self.width)?;
         let sequences = request.inputs.into_iter().map(|input| self.tokens(input)).collect::<Result<Vec<_>, _>>()?;
+        let Some(vectors) = self.vectors(&sequences, true, client_left)? else { return Ok(None) };
+        let tokens = sequences.iter().map(Vec::len).sum();
+        Ok(Some(embeddings_answer(&self.facts.name, &vectors, request.base64, tokens)))
+    }
+
+    /// A vector for each sequence; `None` if the client disconnected.
+    pub(super) fn vectors(
+        &self,
+        sequences: &[Vec<TokenId>],
+        normalise: bool,
+        client_left: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<Vec<Vec<f32>>>, ApiError> {
+        let _running = self.gauges.begin();
         let model = || self.model.lock().unwrap_or_else(PoisonError::into_inner);
-        model().embedder.check(&sequences).map_err(|error| refused(&error.into()))?;
+        model().embedder.check(sequences).map_err(|error| refused(&error.into()))?;
         let mut vectors = Vec::with_capacity(sequences.len());
         while vectors.len() < sequences.len() {
             if self.stopping.load(Ordering::Relaxed) {
@@ -174,13 +208,12 @@ impl EmbeddingApp {
             let rest = &sequences[vectors.len()..];
             let mut model = model();
             let fitting = model.embedder.fitting(rest);
-            vectors.extend(model.embed(&rest[..fitting], true).map_err(|error| refused(&error))?);
+            vectors.extend(model.embed(&rest[..fitting], normalise).map_err(|error| refused(&error))?);
         }
-        let tokens = sequences.iter().map(Vec::len).sum();
-        Ok(Some(embeddings_answer(&self.facts.name, &vectors, request.base64, tokens)))
+        Ok(Some(vectors))
     }
 
-    fn tokens(&self, input: Input) -> Result<Vec<TokenId>, ApiError> {
+    pub(super) fn tokens(&self, input: Input) -> Result<Vec<TokenId>, ApiError> {
         match input {
             Input::Tokens(tokens) => Ok(tokens),
             Input::Text(text) => self

@@ -1,4 +1,4 @@
-//! Parses request bodies: stricter than serde_json, and with memory bounded before it is allocated.
+//! Parses request bodies, and files of the same form: stricter than serde_json, and with memory bounded before it is allocated.
 //!
 //! A duplicate key is an error, since parsers disagree on which value counts. A leading byte-order mark is skipped. The
 //! cost of a body is estimated before it is parsed (`Weight`): a short text can hold many values, each of which takes far
@@ -51,9 +51,17 @@ pub(super) fn parse(body: &[u8]) -> Result<Value, String> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let text = std::str::from_utf8(body)
         .map_err(|error| format!("the request body is not valid UTF-8 at byte {}", error.valid_up_to()))?;
+    parse_text(text).map_err(|error| format!("the request body is not valid JSON: {error}"))
+}
+
+/// Parses the text of a body, or of a file that could be one.
+///
+/// # Errors
+/// What is wrong and where, in one line: not JSON, or a duplicate key.
+pub(crate) fn parse_text(text: &str) -> Result<Value, String> {
     let mut reader = serde_json::Deserializer::from_str(text);
     let value = Strict.deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
-    value.map_err(|error| format!("the request body is not valid JSON: {}", one_line(&error.to_string())))
+    value.map_err(|error| one_line(&error.to_string()))
 }
 
 /// Error messages quote keys, which may contain line breaks.

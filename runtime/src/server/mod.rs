@@ -1,8 +1,8 @@
-//! The server: OpenAI's API and the chat page, over HTTP/1.1.
+//! The server: OpenAI's and Ollama's APIs and the chat page, over HTTP/1.1.
 //!
-//! `http` moves bytes, `routes` maps paths to handlers, `openai` checks requests and encodes answers, `generate` drives the
-//! engine for one request, `guard` keeps foreign web pages out, `access` authenticates, `assets` is the page. The server
-//! never sees a tensor: it builds on `session`. One thread per connection; the engine batches their requests.
+//! `http` moves bytes, `routes` maps paths to handlers, `openai` and `ollama` check requests and encode answers, `generate`
+//! drives the engine for one request, `guard` keeps foreign web pages out, `access` authenticates, `assets` is the page. The
+//! server never sees a tensor: it builds on `session`. One thread per connection; the engine batches their requests.
 //!
 //! The HTTP layer is our own, over `httparse`; ARCHITECTURE.md compares it with `tiny_http` and `hyper`.
 
@@ -15,8 +15,9 @@ mod embeddings;
 mod generate;
 mod guard;
 pub mod http;
-mod json;
+pub(crate) mod json;
 pub mod limits;
+mod ollama;
 pub mod openai;
 pub mod page;
 mod prepare;

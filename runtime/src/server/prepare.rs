@@ -26,15 +26,17 @@ pub(super) fn weigh(body: &mut Body) -> Result<(), ApiError> {
     body.hold(weight.bytes).map_err(|refusal| ApiError::from(&refusal).code("overloaded"))
 }
 
+/// What a request's parameters are where it sets none.
+pub(super) fn baseline(app: &App) -> Baseline {
+    let defaults = &app.session.defaults;
+    Baseline { sampling: defaults.sampling.clone(), max_tokens: defaults.max_tokens, vocabulary: app.vocabulary }
+}
+
 /// The work for a request.
 pub(super) fn work(app: &App, endpoint: Endpoint, mut call: Call<'_>) -> Result<Work, ApiError> {
     weigh(&mut call.body)?;
     let session = &app.session;
-    let baseline = Baseline {
-        sampling: session.defaults.sampling.clone(),
-        max_tokens: session.defaults.max_tokens,
-        vocabulary: app.vocabulary,
-    };
+    let baseline = baseline(app);
     let (prompts, common, logprobs) = match endpoint {
         Endpoint::Chat => {
             let request = ChatRequest::parse(&call.body.bytes, &baseline)?;

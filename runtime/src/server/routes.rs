@@ -7,6 +7,8 @@ use std::io;
 
 use super::access::Who;
 use super::http::{Body, Exchange, Handler, Head, Headers, Method, Peer, Refusal, Response};
+use super::ollama::handlers as ollama;
+use super::ollama::{Endpoint as Asked, embeds_nothing, error_response, is_managing, manages_nothing};
 use super::openai::{ApiError, Endpoint, shown};
 use super::{App, describe, generate, prepare, texts};
 
@@ -27,24 +29,30 @@ struct Route {
     path: Path,
     needs: Needs,
     answer: fn(&App, Call<'_>) -> Answer,
+    /// The format of its errors.
+    refuse: fn(&ApiError) -> Response,
 }
 
 enum Path {
     Exact(&'static str),
     /// Any path with this prefix and something after it.
     Below(&'static str),
+    /// What manages models in Ollama's API.
+    Managing,
     /// A file of the page.
     Page,
 }
 
 /// What a request needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 enum Needs {
     Nothing,
     /// A key, if the server has keys.
     Key,
     /// Likewise, and a place in the queue.
     Place,
+    /// A key, if the server has keys, and what no server of this kind has: it is refused before its body is read.
+    Unmet(fn() -> ApiError),
 }
 
 /// A handler's result: a response, or work that will produce one.
@@ -66,11 +74,22 @@ impl From<Result<generate::Work, ApiError>> for Answer {
 }
 
 const fn get(path: Path, needs: Needs, answer: fn(&App, Call<'_>) -> Answer) -> Route {
-    Route { method: Method::Get, path, needs, answer }
+    Route { method: Method::Get, path, needs, answer, refuse: ApiError::response }
 }
 
 const fn post(path: &'static str, needs: Needs, answer: fn(&App, Call<'_>) -> Answer) -> Route {
-    Route { method: Method::Post, path: Path::Exact(path), needs, answer }
+    Route { method: Method::Post, path: Path::Exact(path), needs, answer, refuse: ApiError::response }
+}
+
+/// A route of Ollama's API.
+const fn for_ollama(route: Route) -> Route {
+    Route { refuse: error_response, ..route }
+}
+
+/// A route of Ollama's API that is refused.
+const fn unmet(method: Method, path: Path, why: fn() -> ApiError) -> Route {
+    let answer = |_: &App, _: Call<'_>| Answer::Whole(Response::empty(501));
+    Route { method, path, needs: Needs::Unmet(why), answer, refuse: error_response }
 }
 
 /// All routes; the first match wins.
@@ -88,6 +107,16 @@ static ROUTES: &[Route] = &[
     post("/tokenize", Needs::Key, |app, call| texts::tokenize(app, call).into()),
     post("/detokenize", Needs::Key, |app, call| texts::detokenize(app, call).into()),
     post("/apply-template", Needs::Key, |app, call| texts::apply_template(app, call).into()),
+    for_ollama(get(Path::Exact("/api/version"), Needs::Key, |_, _| Answer::Whole(ollama::version()))),
+    for_ollama(get(Path::Exact("/api/tags"), Needs::Key, |app, _| Answer::Whole(ollama::tags(app)))),
+    for_ollama(get(Path::Exact("/api/ps"), Needs::Key, |app, _| Answer::Whole(ollama::ps(app)))),
+    for_ollama(post("/api/show", Needs::Key, ollama::show)),
+    for_ollama(post("/api/chat", Needs::Place, |app, call| ollama::work(app, Asked::Chat, call))),
+    for_ollama(post("/api/generate", Needs::Place, |app, call| ollama::work(app, Asked::Generate, call))),
+    unmet(Method::Post, Path::Exact("/api/embed"), embeds_nothing),
+    unmet(Method::Post, Path::Exact("/api/embeddings"), embeds_nothing),
+    unmet(Method::Other, Path::Managing, manages_nothing),
+    get(Path::Exact("/"), Needs::Nothing, |app, call| Answer::Whole(ollama::root(app, &call))),
     get(Path::Page, Needs::Nothing, |app, call| Answer::Whole(describe::page(app, &call))),
 ];
 
@@ -97,17 +126,25 @@ impl Route {
         match self.path {
             Path::Exact(exact) => (path == exact).then_some(""),
             Path::Below(folder) => path.strip_prefix(folder).filter(|rest| !rest.is_empty()),
+            Path::Managing => is_managing(path).then_some(""),
             Path::Page => (path == "*" || app.assets.has(path)).then_some(path),
         }
     }
+}
 
-    fn allow(&self) -> &'static str {
-        if self.method == Method::Post { "POST, OPTIONS" } else { "GET, HEAD, OPTIONS" }
+/// The value of `Allow` for a route of that method; `Method::Other` stands for any.
+pub(super) fn allow(method: Method) -> &'static str {
+    match method {
+        Method::Post => "POST, OPTIONS",
+        Method::Other => "GET, HEAD, POST, PUT, DELETE, OPTIONS",
+        _ => "GET, HEAD, OPTIONS",
     }
+}
 
-    fn takes(&self, method: Method) -> bool {
-        method == Method::Options || method == self.method || (method == Method::Head && self.method == Method::Get)
-    }
+/// Whether a route of that method takes a request.
+pub(super) fn takes(method: Method, asked: Method) -> bool {
+    let follows = asked == method || (asked == Method::Head && method == Method::Get);
+    follows || asked == Method::Options || method == Method::Other
 }
 
 impl App {
@@ -115,15 +152,23 @@ impl App {
         ROUTES.iter().find_map(|route| Some((route, route.rest(self, path)?)))
     }
 
+    /// An error in the format of the requested route.
+    fn error_at(&self, head: &Head, error: &ApiError) -> Response {
+        self.route(&head.path).map_or_else(|| error.response(), |(route, _)| (route.refuse)(error))
+    }
+
     /// Checks key, coding and queue, once path and method are known to be right.
     fn check(&self, route: &Route, head: &Head, peer: &Peer) -> Result<(), ApiError> {
-        if route.needs != Needs::Nothing && self.access.identify(head, peer).is_none() {
+        if !matches!(route.needs, Needs::Nothing) && self.access.identify(head, peer).is_none() {
             return Err(key_needed());
+        }
+        if let Needs::Unmet(why) = route.needs {
+            return Err(why());
         }
         if route.method == Method::Post {
             check_coding(head)?;
         }
-        if route.needs == Needs::Place { generate::admit(self) } else { Ok(()) }
+        if matches!(route.needs, Needs::Place) { generate::admit(self) } else { Ok(()) }
     }
 }
 
@@ -152,18 +197,18 @@ pub(super) fn check_coding(head: &Head) -> Result<(), ApiError> {
 impl Handler for App {
     fn admit(&self, head: &Head, peer: &Peer) -> Result<Headers, Response> {
         let mut headers = common_headers();
-        headers.extend(self.guard.admit(head).map_err(|refusal| self.refuse(&refusal))?);
+        headers.extend(self.guard.admit(head).map_err(|refusal| self.refuse(Some(head), &refusal))?);
         let refuse = |error: ApiError| {
-            let mut response = error.response();
+            let mut response = self.error_at(head, &error);
             response.headers.extend(headers.iter().cloned());
             response
         };
         let Some((route, _)) = self.route(&head.path) else {
             return Err(refuse(ApiError::new(404, format!("there is nothing at `{}`", shown(&head.path)))));
         };
-        if !route.takes(head.method) {
-            let message = format!("`{}` accepts only {}", shown(&head.path), route.allow());
-            return Err(refuse(ApiError::new(405, message)).with("Allow", route.allow()));
+        if !takes(route.method, head.method) {
+            let message = format!("`{}` accepts only {}", shown(&head.path), allow(route.method));
+            return Err(refuse(ApiError::new(405, message)).with("Allow", allow(route.method)));
         }
         if head.method != Method::Options {
             self.check(route, head, peer).map_err(refuse)?;
@@ -176,7 +221,7 @@ impl Handler for App {
         let Some((route, rest)) = self.route(&head.path) else { return exchange.respond(&Response::empty(404)) };
         let who = self.access.identify(head, &exchange.peer()).unwrap_or(Who::STRANGER);
         if head.method == Method::Options {
-            return exchange.respond(&self.guard.preflight(head, route.allow()));
+            return exchange.respond(&self.guard.preflight(head, allow(route.method)));
         }
         let mut client_left = || exchange.client_left();
         match (route.answer)(self, Call { head, body, who, rest, client_left: &mut client_left }) {
@@ -185,8 +230,9 @@ impl Handler for App {
         }
     }
 
-    fn refuse(&self, refusal: &Refusal) -> Response {
-        let mut response = ApiError::from(refusal).response();
+    fn refuse(&self, head: Option<&Head>, refusal: &Refusal) -> Response {
+        let error = ApiError::from(refusal);
+        let mut response = head.map_or_else(|| error.response(), |head| self.error_at(head, &error));
         response.headers.extend(common_headers());
         response
     }

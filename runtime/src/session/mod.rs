@@ -5,6 +5,7 @@
 
 pub mod adapters;
 pub mod available;
+pub mod card;
 pub mod check;
 pub mod context;
 pub mod embedding;
@@ -30,6 +31,7 @@ use crate::tokenizer::Tokenizer;
 
 pub use crate::engine::SubmitError;
 pub use adapters::{AdapterFile, AdapterOption};
+pub use card::Card;
 pub use check::{WeightCheck, Weights};
 use generation::Stops;
 pub use generation::{StopReason, TextEvent, TextFinished, TextGeneration, TextPiece, TextToken};
@@ -97,6 +99,8 @@ pub struct Facts {
     pub created: u64,
     /// Predicted peak memory.
     pub memory: Option<Memory>,
+    /// What its file says of itself.
+    pub card: Arc<Card>,
 }
 
 /// Used where a request sets nothing.
@@ -297,6 +301,7 @@ fn facts_of(
         cache: compute.cache,
         created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
         memory,
+        card: Arc::new(Card::of(source)),
     }
 }
 

@@ -6,7 +6,7 @@
 //! - **Quantised weights** are multiplied by activations quantised to int8 in groups of 32 columns, with an f32 scale per group
 //!   and an integer multiplier per half (`GroupFacts`). A group's product is an exact integer, so its lanes may be added in any
 //!   order; the groups of a row are then added in f32, in order, each as `sum = (scale_w × scale_x) × integer + sum` and, for
-//!   types with an offset, `sum = offset_w × sum_x + sum`. Types with separate scales per half (`quant::Block::APART`) do so for
+//!   types with an offset, `sum = offset_w × sum_x + sum`. Types with separate scales per half (`quant::Form::APART`) do so for
 //!   each half in turn. Vector kernels put *rows* in the lanes of that f32 sum; ARCHITECTURE.md, "Matrix products", draws how
 //!   they get there.
 //! - **F32, F16, BF16** are multiplied by f32 activations. Lanes are columns modulo the vector length, one vector per (row,
@@ -66,6 +66,16 @@ pub struct MatmulKernels {
 /// # Safety
 /// The processor supports the table; [`matmul`] checked the chunk's shapes.
 pub(crate) type RowsKernel = unsafe fn(&Chunk<'_>);
+
+/// A table's function for a type of the list: what a faster table takes for a type that it does not read itself.
+#[cfg(any(test, target_arch = "x86_64", target_arch = "aarch64"))]
+pub(crate) const fn kernel_of(table: &MatmulKernels, ty: TensorType) -> RowsKernel {
+    let mut at = 0;
+    while table.rows[at].0 as u32 != ty as u32 {
+        at += 1;
+    }
+    table.rows[at].1
+}
 
 /// Whether products with this type use quantised activations.
 pub fn is_quantised(ty: TensorType) -> bool {

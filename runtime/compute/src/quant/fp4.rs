@@ -1,37 +1,59 @@
 //! MXFP4 and NVFP4: four-bit floats (E2M1), whose sixteen values doubled are small integers.
 //!
 //! MXFP4 scales 32 of them by a power of two (E8M0); NVFP4 scales 16 of them by an unsigned eight-bit float (UE4M3). Adjacent
-//! scales may differ by 2¹⁷, so the halves of an NVFP4 group are [`Block::APART`].
+//! scales may differ by 2¹⁷, so the halves of an NVFP4 group are [`Form::APART`](super::Form::APART).
+
+use std::mem::offset_of;
+use std::ops::RangeInclusive;
 
 use satchel_gguf::TensorType;
 
 use super::legacy::nibbles;
-use super::{Block, GROUP, Group};
+use super::{Apart, Block, GROUP, Group, Scaled, array_at};
 
 /// E2M1 times two.
-pub(crate) const LEVELS: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+pub(crate) const CODES: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 
 /// E8M0 scale, 16 bytes of nibbles as in Q4_0.
-pub struct MXFP4;
+#[repr(C)]
+pub struct MXFP4 {
+    pub(crate) scale: [u8; 1],
+    pub(crate) nibbles: [u8; 16],
+}
+
 /// Four UE4M3 scales; four times 8 bytes of nibbles, each as in Q4_0 but half as long.
-pub struct NVFP4;
+#[repr(C)]
+pub struct NVFP4 {
+    pub(crate) scales: [u8; 4],
+    pub(crate) nibbles: [u8; 32],
+}
 
 impl Block for MXFP4 {
     const TYPE: TensorType = TensorType::MXFP4;
+    const LEVELS: RangeInclusive<i8> = -12..=12;
+    type Form = Scaled;
+    const F16: &[(usize, f32)] = &[];
+
     fn group(block: &[u8], _: usize) -> Group {
-        Group::new(nibbles(&block[1..17]).map(|nibble| LEVELS[nibble as usize]), half_of_e8m0(block[0]))
+        Group::new(
+            nibbles(array_at(block, offset_of!(Self, nibbles))).map(|nibble| CODES[nibble as usize]),
+            half_of_e8m0(block[offset_of!(Self, scale)]),
+        )
     }
 }
 
 impl Block for NVFP4 {
     const TYPE: TensorType = TensorType::NVFP4;
-    const APART: bool = true;
+    const LEVELS: RangeInclusive<i8> = -12..=12;
+    type Form = Apart;
+    const F16: &[(usize, f32)] = &[];
+
     fn group(block: &[u8], group: usize) -> Group {
         let levels: [i8; GROUP] = std::array::from_fn(|column| {
-            let byte = block[4 + 16 * group + 8 * (column / 16) + column % 8];
-            LEVELS[usize::from(if column % 16 < 8 { byte & 15 } else { byte >> 4 })]
+            let byte = block[offset_of!(Self, nibbles) + 16 * group + 8 * (column / 16) + column % 8];
+            CODES[usize::from(if column % 16 < 8 { byte & 15 } else { byte >> 4 })]
         });
-        let scale = [0, 1].map(|half| half_of_ue4m3(block[2 * group + half]));
+        let scale = [0, 1].map(|half| half_of_ue4m3(block[offset_of!(Self, scales) + 2 * group + half]));
         Group { scale, ..Group::new(levels, 0.0) }
     }
 }

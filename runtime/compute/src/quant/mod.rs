@@ -3,10 +3,11 @@
 //! This is the definition, in plain scalar code; `kernels` has the fast readers and is tested against it.
 //! The one idea to know: every quantised type here is groups of 32 columns, and a group is `scale × multiplier[half] × level +
 //! offset` with small integer levels; if integers cannot relate the halves, each has its own scale and offset. Dequantising and
-//! the integer matrix product both start from that view ([`Group`]), so a new block type is one implementation of [`Block`] and
-//! one row in `for_block!`.
+//! the integer matrix product both start from that view ([`Group`]), so a new block type is one implementation of [`Block`],
+//! from which readers take what they need to know, and one row in `list.rs`.
 
 pub mod encode;
+mod form;
 mod fp4;
 pub(crate) mod grids;
 mod iq1;
@@ -15,25 +16,24 @@ mod iq3;
 mod iq4;
 mod k;
 mod legacy;
+mod list;
 mod plain;
 pub mod random;
 mod ternary;
 
+use std::ops::RangeInclusive;
+
 use satchel_gguf::TensorType;
 
+pub use form::{Apart, ApartWithOffset, Form, Halves, Scaled, ScaledBytes, WithOffset};
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-pub(crate) use fp4::LEVELS as FP4_LEVELS;
-pub use fp4::{MXFP4, NVFP4};
-pub use iq1::{IQ1M, IQ1S};
-pub use iq2::{IQ2S, IQ2XS, IQ2XXS};
-pub use iq3::{IQ3S, IQ3XXS};
+pub(crate) use fp4::CODES as FP4_CODES;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-pub(crate) use iq4::LEVELS as IQ4_LEVELS;
-pub use iq4::{IQ4NL, IQ4XS};
-pub use k::{Q2K, Q3K, Q4K, Q5K, Q6K};
-pub use legacy::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
+pub(crate) use iq4::CODES as IQ4_CODES;
+pub(crate) use list::{by_listed, by_type, declare, for_block, for_listed, with_types};
 pub use plain::{BF16, F16, F32, Plain};
-pub use ternary::{TQ1_0, TQ2_0};
+
+with_types!(declare,);
 
 /// Columns per group: the unit in which activations are quantised, and the widest that shares one offset.
 pub const GROUP: usize = 32;
@@ -43,7 +43,7 @@ pub const GROUP: usize = 32;
 pub struct Group {
     /// The stored (or looked-up) integers, shifted to be signed if the type has no offset of its own.
     pub levels: [i8; GROUP],
-    /// Value of one level (before the multiplier); equal in both halves, unless the type is [`Block::APART`].
+    /// Value of one level (before the multiplier); equal in both halves, unless the form is [`Form::APART`].
     pub scale: [f32; 2],
     /// Integer scale of each half of the group; 1 for types whose scale covers the group or is not an integer.
     pub multipliers: [i32; 2],
@@ -58,79 +58,32 @@ impl Group {
     }
 }
 
-/// A quantised block type.
-pub trait Block {
+/// A quantised block type: what every reader needs to know of it. The implementing type lists the block's fields, as bytes, for
+/// their offsets.
+pub trait Block: Sized {
     /// Its GGML type, which gives the block's elements and bytes.
     const TYPE: TensorType;
-    /// Each half of a group has its own scale and offset: products add them one after the other.
-    const APART: bool = false;
+    /// The smallest and the largest level that a group can have; from 0 on if it has an offset.
+    const LEVELS: RangeInclusive<i8>;
+    /// What groups hold besides levels.
+    type Form: Form;
+    /// Its f16 fields, and the value of each relative to the first that gives random levels a mean of zero; none if scales are
+    /// stored in another way.
+    const F16: &[(usize, f32)];
 
-    /// Columns `group * 32 ..` of a block of `TYPE.block_bytes()` bytes.
+    /// Bytes per block.
+    const BYTES: usize = {
+        assert!(size_of::<Self>() == Self::TYPE.block_bytes(), "the fields of a block are all its bytes");
+        size_of::<Self>()
+    };
+    /// Groups of 32 columns per block.
+    const GROUPS: usize = Self::TYPE.block_elements() / GROUP;
+    /// The level that stands for 0, counted from the smallest.
+    const ZERO_POINT: i32 = -(*Self::LEVELS.start() as i32);
+
+    /// Columns `group * 32 ..` of a block of `BYTES` bytes.
     fn group(block: &[u8], group: usize) -> Group;
 }
-
-/// Calls `$body` with `$B` as the [`Block`] (or, in the second arm, [`Plain`]) type of a tensor type; `$other` for a type that is
-/// not implemented.
-macro_rules! for_block {
-    ($ty:expr, $B:ident => $body:expr, plain $P:ident => $plain:expr, else $other:expr) => {
-        $crate::quant::for_block!(@match $ty, $B $body, $P $plain, $other,
-            [Q8_0 Q8_0] [Q4_0 Q4_0] [Q4_1 Q4_1] [Q5_0 Q5_0] [Q5_1 Q5_1] [Q2_K Q2K] [Q3_K Q3K] [Q4_K Q4K] [Q5_K Q5K] [Q6_K Q6K]
-            [IQ1_S IQ1S] [IQ1_M IQ1M] [IQ2_XXS IQ2XXS] [IQ2_XS IQ2XS] [IQ2_S IQ2S] [IQ3_XXS IQ3XXS] [IQ3_S IQ3S]
-            [IQ4_NL IQ4NL] [IQ4_XS IQ4XS] [TQ1_0 TQ1_0] [TQ2_0 TQ2_0] [MXFP4 MXFP4] [NVFP4 NVFP4])
-    };
-    (@match $ty:expr, $B:ident $body:expr, $P:ident $plain:expr, $other:expr, $([$name:ident $block:ident])*) => {
-        match $ty {
-            satchel_gguf::TensorType::F32 => {
-                type $P = $crate::quant::F32;
-                $plain
-            }
-            satchel_gguf::TensorType::F16 => {
-                type $P = $crate::quant::F16;
-                $plain
-            }
-            satchel_gguf::TensorType::BF16 => {
-                type $P = $crate::quant::BF16;
-                $plain
-            }
-            $(satchel_gguf::TensorType::$name => {
-                type $B = $crate::quant::$block;
-                $body
-            })*
-            _ => $other,
-        }
-    };
-}
-pub(crate) use for_block;
-
-/// The types that can be read and multiplied; every kernel table covers all of them.
-pub const SUPPORTED: [TensorType; 26] = [
-    TensorType::F32,
-    TensorType::F16,
-    TensorType::BF16,
-    TensorType::Q8_0,
-    TensorType::Q4_0,
-    TensorType::Q4_1,
-    TensorType::Q5_0,
-    TensorType::Q5_1,
-    TensorType::Q2_K,
-    TensorType::Q3_K,
-    TensorType::Q4_K,
-    TensorType::Q5_K,
-    TensorType::Q6_K,
-    TensorType::IQ1_S,
-    TensorType::IQ1_M,
-    TensorType::IQ2_XXS,
-    TensorType::IQ2_XS,
-    TensorType::IQ2_S,
-    TensorType::IQ3_XXS,
-    TensorType::IQ3_S,
-    TensorType::IQ4_NL,
-    TensorType::IQ4_XS,
-    TensorType::TQ1_0,
-    TensorType::TQ2_0,
-    TensorType::MXFP4,
-    TensorType::NVFP4,
-];
 
 /// Whether rows of this type can be read and multiplied.
 pub fn supports(ty: TensorType) -> bool {
@@ -148,8 +101,7 @@ pub fn dequantize_row(ty: TensorType, bytes: &[u8], out: &mut [f32]) {
 }
 
 fn dequantize_blocks<B: Block>(bytes: &[u8], out: &mut [f32]) {
-    let (elements, size) = (B::TYPE.block_elements(), B::TYPE.block_bytes());
-    for (block, out) in bytes.chunks_exact(size).zip(out.chunks_exact_mut(elements)) {
+    for (block, out) in bytes.chunks_exact(B::BYTES).zip(out.chunks_exact_mut(B::GROUPS * GROUP)) {
         for (index, out) in out.chunks_exact_mut(GROUP).enumerate() {
             let group = B::group(block, index);
             // The half's scale is rounded before the multiplication with the level, as in the formats' reference reader.
@@ -159,6 +111,11 @@ fn dequantize_blocks<B: Block>(bytes: &[u8], out: &mut [f32]) {
             }
         }
     }
+}
+
+/// The bytes of a field at `offset`, or of a part of one.
+fn array_at<const N: usize>(block: &[u8], offset: usize) -> &[u8; N] {
+    block[offset..].first_chunk().expect("a whole block")
 }
 
 /// The f16 at `offset` as f32.
@@ -179,12 +136,16 @@ fn u32_at(block: &[u8], offset: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::matmul::tests::noise::{Noise, Scales, weights};
     use std::path::Path;
 
     /// Every type against the values that gguf-py reads from the same blocks: exact equality.
     #[test]
     fn every_type_reads_the_reference_values() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/quants");
+        let files = std::fs::read_dir(&folder).expect("reference blocks").map(|file| file.expect("a file").path());
+        let references = files.filter(|file| file.extension().is_some_and(|extension| extension == "blocks")).count();
+        assert_eq!(SUPPORTED.len(), references, "types, and those with a reference");
         for ty in SUPPORTED {
             let blocks = std::fs::read(folder.join(format!("{ty}.blocks"))).expect("reference blocks");
             let expected: Vec<f32> = std::fs::read(folder.join(format!("{ty}.f32")))
@@ -197,6 +158,33 @@ mod tests {
             for (index, (value, expected)) in values.iter().zip(&expected).enumerate() {
                 assert!(value == expected, "{ty} element {index}: {value} is not {expected}");
             }
+        }
+    }
+
+    /// Random blocks have no level outside the type's, and hold what its form says.
+    #[test]
+    fn groups_keep_within_what_the_type_declares() {
+        fn check<B: Block>() {
+            let (from, to) = (i16::from(*B::LEVELS.start()), i16::from(*B::LEVELS.end()));
+            assert!(from <= 0 && !(B::Form::OFFSET && from != 0), "{}: levels from {from}", B::TYPE);
+            assert_eq!(B::Form::LARGE, from.abs().max(to) > 64, "{}: levels {from} to {to}", B::TYPE);
+            assert!(!(B::Form::APART && B::Form::HALVES), "{}", B::TYPE);
+            let blocks = weights(&mut Noise(7), B::TYPE, 1, 400 * B::TYPE.block_elements(), Scales::Usual);
+            let groups = blocks.chunks_exact(B::BYTES).flat_map(|block| (0..B::GROUPS).map(|at| B::group(block, at)));
+            let (mut lowest, mut highest, mut offset, mut halves, mut apart) = (0, 0, false, false, false);
+            for group in groups {
+                lowest = lowest.min(group.levels.into_iter().min().expect("32 levels"));
+                highest = highest.max(group.levels.into_iter().max().expect("32 levels"));
+                offset |= group.offset != [0.0; 2];
+                halves |= group.multipliers != [1; 2];
+                apart |= group.scale[0] != group.scale[1] || group.offset[0] != group.offset[1];
+            }
+            assert_eq!(lowest..=highest, B::LEVELS, "{}", B::TYPE);
+            let declared = (B::Form::OFFSET, B::Form::HALVES, B::Form::APART);
+            assert_eq!((offset, halves, apart), declared, "{}: offset, halves, apart", B::TYPE);
+        }
+        for ty in SUPPORTED {
+            for_block!(ty, B => check::<B>(), plain P => assert_eq!(P::BYTES, ty.block_bytes()), else unreachable!());
         }
     }
 

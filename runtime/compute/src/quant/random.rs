@@ -3,11 +3,13 @@
 //! Levels are random bits. Scales are chosen to give the requested deviation, and offsets to give a mean near zero, as in real
 //! models, which keeps a forward pass finite.
 
+use std::mem::offset_of;
+
 use half::{bf16, f16};
 use oorandom::Rand64;
 use satchel_gguf::TensorType;
 
-use super::{dequantize_row, fp4};
+use super::{Block, IQ1M, dequantize_row, for_block, fp4};
 
 /// A source of weights of one type.
 #[derive(Debug)]
@@ -66,33 +68,22 @@ impl RandomWeights {
     }
 }
 
-/// Offsets of a block's f16 fields, and the value of each relative to the first for weights with zero mean.
-fn f16_scales(ty: TensorType) -> &'static [(usize, f32)] {
-    match ty {
-        TensorType::Q4_1 => &[(0, 1.0), (2, -7.5)],
-        TensorType::Q5_1 => &[(0, 1.0), (2, -15.5)],
-        TensorType::Q2_K => &[(80, 1.0), (82, 1.5)],
-        TensorType::Q3_K => &[(108, 1.0)],
-        TensorType::Q4_K => &[(0, 1.0), (2, 7.5)],
-        TensorType::Q5_K => &[(0, 1.0), (2, 15.5)],
-        TensorType::Q6_K => &[(208, 1.0)],
-        TensorType::TQ1_0 => &[(52, 1.0)],
-        TensorType::TQ2_0 => &[(64, 1.0)],
-        _ => &[(0, 1.0)],
-    }
+/// See [`Block::F16`].
+fn f16_fields(ty: TensorType) -> &'static [(usize, f32)] {
+    for_block!(ty, B => B::F16, plain P => &[(0, 1.0)], else &[])
 }
 
 /// Sets the f16 fields of a block, if its type has any: `bits` maps each field's value relative to the first to its bits.
 pub(crate) fn set_f16_scales(ty: TensorType, block: &mut [u8], mut bits: impl FnMut(f32) -> u16) {
     if ty == TensorType::IQ1_M {
-        // A nibble in the upper half of every second byte.
+        // A nibble at the top of each word.
         let bits = bits(1.0);
-        for (nibble, byte) in block[49..56].iter_mut().step_by(2).enumerate() {
+        for (nibble, byte) in block[offset_of!(IQ1M, words)..].iter_mut().skip(1).step_by(2).enumerate() {
             *byte = *byte & 15 | (bits >> (4 * nibble) << 4) as u8;
         }
         return;
     }
-    for &(offset, factor) in f16_scales(ty) {
+    for &(offset, factor) in f16_fields(ty) {
         block[offset..offset + 2].copy_from_slice(&bits(factor).to_le_bytes());
     }
 }

@@ -1,8 +1,5 @@
 //! The results of `bench` for one model: a row of a markdown table, or JSON.
 
-use std::collections::HashMap;
-
-use satchel_gguf::{Gguf, TensorType};
 use satchel_packer::shown_bytes;
 use serde_json::{Value, json};
 
@@ -11,9 +8,9 @@ use crate::cli::Failure;
 use crate::cli::inspect::short_count;
 use crate::cli::out::outln;
 use crate::cli::perplexity::Measured;
-use crate::cli::quantize::file_type::FileType;
 use crate::cli::shown::shown_on_one_line;
 use crate::device::MemoryUse;
+use crate::model::file_type::type_name;
 use crate::plan::CacheTypes;
 use crate::session::open::Compute;
 use crate::session::{Memory, ModelSource};
@@ -106,19 +103,6 @@ fn speed(test: &Test) -> Value {
 fn file_name(source: &ModelSource) -> String {
     let name = source.path.file_name().map_or_else(|| source.name(), |name| name.to_string_lossy().into_owned());
     shown_on_one_line(&name).into_owned()
-}
-
-/// The type named in the metadata, or else the type with the most bytes.
-fn type_name(gguf: &Gguf) -> String {
-    let declared = gguf.metadata.get_u32("general.file_type").ok().flatten();
-    if let Some(ty) = declared.and_then(FileType::from_id) {
-        return ty.name().to_owned();
-    }
-    let mut bytes: HashMap<TensorType, u64> = HashMap::new();
-    for tensor in &gguf.tensors {
-        *bytes.entry(tensor.ty).or_default() += tensor.bytes;
-    }
-    bytes.into_iter().max_by_key(|&(ty, bytes)| (bytes, ty)).map_or_else(String::new, |(ty, _)| ty.to_string())
 }
 
 /// (column heading, width in characters, one model's value)

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::chat::message::read_messages;
 use crate::cli::Failure;
 use crate::cli::text_input::read_text;
+use crate::server::json::parse_text;
 
 /// Messages in order; a system message, where there is one, is the first.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -89,8 +90,7 @@ impl Conversation {
     /// Reads what `save` writes, or a bare array of messages.
     pub(super) fn load(path: &Path) -> Result<Self, Failure> {
         let failed = |message: String| Failure::new(format!("{}: {message}", path.display()));
-        let value: Value =
-            serde_json::from_str(&read_text(path)?).map_err(|error| failed(format!("this is not JSON: {error}")))?;
+        let value = parse_text(&read_text(path)?).map_err(|error| failed(format!("this is not JSON: {error}")))?;
         let messages = match value {
             Value::Object(mut object) => object.remove("messages"),
             other => Some(other),
@@ -154,6 +154,7 @@ mod tests {
         let path = folder.path().join("x.json");
         for (text, end) in [
             ("{\n oops", "this is not JSON: key must be a string at line 2 column 2"),
+            ("[{\"role\": \"user\", \"role\": 1}]", "the key `role` comes twice at line 1 column 24"),
             ("{}", "`messages` is missing; a chat needs at least one message"),
             ("[{\"role\": \"user\"}]", "`messages[0].content` is missing; it must be a string"),
             ("[{\"role\": \"king\", \"content\": \"\"}]", "must be `system`, `developer`, `user` or `assistant`"),

@@ -7,7 +7,7 @@
 
 use satchel_gguf::{Gguf, Metadata, TensorInfo, TensorType};
 
-use super::file_type::FileType;
+use crate::model::file_type::FileType;
 
 /// A tensor's type, and the one the rules wanted before the fallback for its row length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

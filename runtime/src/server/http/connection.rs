@@ -68,7 +68,7 @@ fn answer(wire: &mut Wire, request: Request, handler: &dyn Handler, place: &Plac
         Ok(written) => written,
         Err(_) if exchange.state == State::Waiting => {
             let refusal = Refusal::new(500, "this request hit a bug in the server; others are not affected");
-            exchange.respond(&handler.refuse(&refusal))
+            exchange.respond(&handler.refuse(Some(&head), &refusal))
         }
         // The stream has begun: closing it unterminated is the only way left to signal an error.
         Err(_) => return false,
@@ -94,20 +94,22 @@ fn next_request(
     handler: &dyn Handler,
     place: &Place,
 ) -> Result<Option<Request>, Response> {
-    let refuse = |refusal: Refusal| handler.refuse(&refusal);
     if wire.received.is_empty() && !matches!(wire.fill(Instant::now() + patience), Ok(1..)) {
         return Ok(None);
     }
     if !place.enter(Phase::Head) {
         return Ok(None);
     }
-    let Some(head) = read_head(wire, limits).map_err(refuse)? else { return Ok(None) };
+    let Some(head) = read_head(wire, limits).map_err(|refusal| handler.refuse(None, &refusal))? else {
+        return Ok(None);
+    };
     // Before any of the body is read.
     let common = handler.admit(&head, &place.peer)?;
     if !place.enter(Phase::Body) {
         return Ok(None);
     }
-    let body = read_body(wire, &head, limits, budget.reserve()).map_err(refuse)?;
+    let body = read_body(wire, &head, limits, budget.reserve());
+    let body = body.map_err(|refusal| handler.refuse(Some(&head), &refusal))?;
     Ok(body.map(|body| Request { head, common, body }))
 }
 

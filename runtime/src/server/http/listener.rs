@@ -157,7 +157,7 @@ fn admit(socket: Socket, limits: &Arc<Limits>, budget: &Arc<Budget>, handler: &A
         })
     };
     if let Err(refusal) = room {
-        turn_away(socket, &handler.refuse(&refusal));
+        turn_away(socket, &handler.refuse(None, &refusal));
         return;
     }
     let place = Place { shared: shared.clone(), peer: Peer { connection: key, address } };

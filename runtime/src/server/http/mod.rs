@@ -90,6 +90,6 @@ pub trait Handler: Send + Sync + 'static {
     /// The socket's, if the response cannot be written.
     fn handle(&self, head: &Head, body: Body, exchange: &mut Exchange<'_>) -> std::io::Result<()>;
 
-    /// The response for a request that never reached `handle`, or whose handling panicked.
-    fn refuse(&self, refusal: &Refusal) -> Response;
+    /// The response for a request that never reached `handle`, or whose handling panicked; `head` as far as it was read.
+    fn refuse(&self, head: Option<&Head>, refusal: &Refusal) -> Response;
 }

@@ -53,7 +53,7 @@ impl Handler for Probe {
         }
     }
 
-    fn refuse(&self, refusal: &Refusal) -> Response {
+    fn refuse(&self, _: Option<&Head>, refusal: &Refusal) -> Response {
         let body = refusal.message.clone().into_bytes();
         Response { body: body.into(), ..Response::empty(refusal.status) }
     }

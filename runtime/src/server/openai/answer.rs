@@ -189,13 +189,13 @@ fn finite(logprob: f32) -> f64 {
 /// Token counts and timings of a request's finished choices.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
-    prompt_tokens: usize,
+    pub(in crate::server) prompt_tokens: usize,
     cached_tokens: usize,
-    generated_tokens: usize,
+    pub(in crate::server) generated_tokens: usize,
     processed_tokens: usize,
     decode_steps: usize,
-    prefill_seconds: f64,
-    decode_seconds: f64,
+    pub(in crate::server) prefill_seconds: f64,
+    pub(in crate::server) decode_seconds: f64,
     context_used: usize,
     shifted_tokens: usize,
 }

@@ -110,7 +110,7 @@ fn as_base64(vector: &[f32]) -> Value {
 }
 
 /// Shortest decimal that round-trips as f32; converting to f64 directly would print spurious digits.
-fn short(value: f32) -> Value {
+pub fn short(value: f32) -> Value {
     value.to_string().parse::<f64>().map_or(Value::Null, Value::from)
 }
 

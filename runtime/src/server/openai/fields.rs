@@ -16,6 +16,13 @@ pub struct Fields {
     map: Map<String, Value>,
 }
 
+impl From<Map<String, Value>> for Fields {
+    /// The parameters of an object within a body.
+    fn from(map: Map<String, Value>) -> Self {
+        Self { map }
+    }
+}
+
 impl Fields {
     /// Parses a body.
     ///

@@ -21,7 +21,7 @@ pub use chat::{ChatRequest, messages_of, refuse_reserved};
 pub use common::{Baseline, Common, MAX_CHOICES};
 pub use completions::{CompletionRequest, Prompt, token_ids};
 pub use dialect::OpenAi;
-pub use embeddings::{EmbeddingRequest, Input, embeddings_answer};
+pub use embeddings::{EmbeddingRequest, Input, embeddings_answer, short};
 pub use error::{ApiError, shown};
 pub use fields::Fields;
 pub use format::Asked;

@@ -7,6 +7,7 @@ use crate::kernels::{self, tables_under_test};
 use crate::quant::{GROUP, SUPPORTED, dequantize_row};
 
 pub(crate) mod noise;
+mod readers;
 
 use noise::{Noise, Scales, weights};
 

@@ -1,25 +1,12 @@
 //! Matrix products in plain code: a row is unpacked once and multiplied with every token.
 
-use satchel_gguf::TensorType;
-
 use crate::kernels::matmul::{ActivationGroup, Chunk, MatmulKernels, RowsKernel, Scales};
-use crate::quant::{self, Block, GROUP, Group, Plain, SUPPORTED, for_block};
+use crate::quant::{Block, Form, GROUP, Group, Plain, by_type};
 
-pub(super) const KERNELS: MatmulKernels = MatmulKernels { quantize, rows: &ROWS };
-
-static ROWS: [(TensorType, RowsKernel); SUPPORTED.len()] = {
-    let mut rows = [(TensorType::F32, plain_rows::<quant::F32> as RowsKernel); SUPPORTED.len()];
-    let mut index = 0;
-    while index < rows.len() {
-        rows[index] = (SUPPORTED[index], kernel(SUPPORTED[index]));
-        index += 1;
-    }
-    rows
+pub(in crate::kernels) const KERNELS: MatmulKernels = MatmulKernels {
+    quantize,
+    rows: &by_type!(RowsKernel: plain P => plain_rows::<P>, B: Block => quantised_rows::<B>, else unreachable!()),
 };
-
-const fn kernel(ty: TensorType) -> RowsKernel {
-    for_block!(ty, B => quantised_rows::<B>, plain P => plain_rows::<P>, else panic!("a supported type has a block type"))
-}
 
 /// Rounds to nearest, ties to even, for magnitudes far below 2²²: adding 1.5 × 2²³ leaves no fraction bits.
 fn round(value: f32) -> f32 {
@@ -47,8 +34,8 @@ unsafe fn quantised_rows<B: Block>(chunk: &Chunk<'_>) {
     let mut row_groups: Vec<Group> = Vec::with_capacity(chunk.weight.columns / GROUP);
     for row in chunk.rows.clone() {
         row_groups.clear();
-        for block in chunk.row(row).chunks_exact(B::TYPE.block_bytes()) {
-            row_groups.extend((0..B::TYPE.block_elements() / GROUP).map(|group| B::group(block, group)));
+        for block in chunk.row(row).chunks_exact(B::BYTES) {
+            row_groups.extend((0..B::GROUPS).map(|group| B::group(block, group)));
         }
         for token in 0..chunk.x.tokens() {
             let mut sum = 0.0f32;
@@ -57,7 +44,7 @@ unsafe fn quantised_rows<B: Block>(chunk: &Chunk<'_>) {
                     let multiplier = group.multipliers[half] * facts.multiplier(half);
                     multiplier * dot(&group.levels[16 * half..], &levels.0[16 * half..])
                 });
-                if B::APART {
+                if B::Form::APART {
                     for (half, product) in product.into_iter().enumerate() {
                         sum += group.scale[half] * facts.scale * product as f32;
                         sum += group.offset[half] * facts.half_sum(half);

@@ -4,7 +4,7 @@
 
 mod attention;
 mod elementwise;
-mod matmul;
+pub(super) mod matmul;
 mod recurrence;
 
 use super::Kernels;

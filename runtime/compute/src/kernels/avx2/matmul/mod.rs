@@ -15,49 +15,22 @@ pub(in crate::kernels) mod vnni;
 
 use std::arch::x86_64::*;
 
-use satchel_gguf::TensorType;
+use blocks::Block;
 
-use crate::kernels::matmul::{ActivationGroup, MatmulKernels, RowsKernel, Scales};
-use crate::quant::GROUP;
+use crate::kernels::matmul::{ActivationGroup, MatmulKernels, RowsKernel, Scales, kernel_of};
+use crate::kernels::scalar::matmul as scalar;
+use crate::quant::{GROUP, by_type};
 
-/// Every type with its function; `$integer` is the module whose `rows` multiplies quantised types. Also used by AVX-512's tables,
-/// which read blocks the same way and have their own `plain`.
-macro_rules! rows {
-    ($($integer:ident)::+) => {
-        &[
-            (TensorType::F32, plain::rows::<plain::F32> as RowsKernel),
-            (TensorType::F16, plain::rows::<plain::F16>),
-            (TensorType::BF16, plain::rows::<plain::BF16>),
-            (TensorType::Q8_0, $($integer)::+::rows::<blocks::Q8_0>),
-            (TensorType::Q4_0, $($integer)::+::rows::<blocks::Q4_0>),
-            (TensorType::Q4_1, $($integer)::+::rows::<blocks::Q4_1>),
-            (TensorType::Q5_0, $($integer)::+::rows::<blocks::Q5_0>),
-            (TensorType::Q5_1, $($integer)::+::rows::<blocks::Q5_1>),
-            (TensorType::Q2_K, $($integer)::+::rows::<blocks::Q2K>),
-            (TensorType::Q3_K, $($integer)::+::rows::<blocks::Q3K>),
-            (TensorType::Q4_K, $($integer)::+::rows::<blocks::Q4K>),
-            (TensorType::Q5_K, $($integer)::+::rows::<blocks::Q5K>),
-            (TensorType::Q6_K, $($integer)::+::rows::<blocks::Q6K>),
-            (TensorType::IQ1_S, $($integer)::+::rows::<blocks::IQ1S>),
-            (TensorType::IQ1_M, $($integer)::+::rows::<blocks::IQ1M>),
-            (TensorType::IQ2_XXS, $($integer)::+::rows::<blocks::IQ2XXS>),
-            (TensorType::IQ2_XS, $($integer)::+::rows::<blocks::IQ2XS>),
-            (TensorType::IQ2_S, $($integer)::+::rows::<blocks::IQ2S>),
-            (TensorType::IQ3_XXS, $($integer)::+::rows::<blocks::IQ3XXS>),
-            (TensorType::IQ3_S, $($integer)::+::rows::<blocks::IQ3S>),
-            (TensorType::IQ4_NL, $($integer)::+::rows::<blocks::IQ4NL>),
-            (TensorType::IQ4_XS, $($integer)::+::rows::<blocks::IQ4XS>),
-            (TensorType::TQ1_0, $($integer)::+::rows::<blocks::TQ1_0>),
-            (TensorType::TQ2_0, $($integer)::+::rows::<blocks::TQ2_0>),
-            (TensorType::MXFP4, $($integer)::+::rows::<blocks::MXFP4>),
-            (TensorType::NVFP4, $($integer)::+::rows::<blocks::NVFP4>),
-        ]
-    };
-}
-pub(in crate::kernels) use rows;
-
-pub(super) const KERNELS: MatmulKernels = MatmulKernels { quantize, rows: rows!(integer) };
-pub(super) const KERNELS_VNNI: MatmulKernels = MatmulKernels { quantize, rows: rows!(vnni) };
+pub(in crate::kernels) const KERNELS: MatmulKernels = MatmulKernels {
+    quantize,
+    rows: &by_type!(RowsKernel: plain P => plain::rows::<P>, B: Block => integer::rows::<B>,
+        else kernel_of(&scalar::KERNELS, B::TYPE)),
+};
+pub(super) const KERNELS_VNNI: MatmulKernels = MatmulKernels {
+    quantize,
+    rows: &by_type!(RowsKernel: plain P => plain::rows::<P>, B: Block => vnni::rows::<B>,
+        else kernel_of(&scalar::KERNELS, B::TYPE)),
+};
 
 /// Bit-identical to the scalar `quantize`.
 ///

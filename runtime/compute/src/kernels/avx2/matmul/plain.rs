@@ -14,8 +14,7 @@ use std::ops::Range;
 use super::few::fetch;
 use crate::kernels::matmul::Chunk;
 use crate::kernels::scratch::{Numbers, with_two_scratches};
-use crate::quant::Plain;
-pub(super) use crate::quant::{BF16, F16, F32};
+use crate::quant::{BF16, F16, F32, Plain};
 
 /// Columns per vector.
 const LANES: usize = 8;

@@ -6,10 +6,19 @@ mod integer;
 mod plain;
 mod sixteen;
 
-use satchel_gguf::TensorType;
+use sixteen::Sixteen;
 
-use crate::kernels::avx2::matmul::{blocks, quantize, rows};
-use crate::kernels::matmul::{MatmulKernels, RowsKernel};
+use crate::kernels::avx2::matmul as avx2;
+use crate::kernels::matmul::{MatmulKernels, RowsKernel, kernel_of};
+use crate::quant::by_type;
 
-pub(super) const KERNELS: MatmulKernels = MatmulKernels { quantize, rows: rows!(integer::bw) };
-pub(super) const KERNELS_VNNI: MatmulKernels = MatmulKernels { quantize, rows: rows!(integer::vnni) };
+pub(super) const KERNELS: MatmulKernels = MatmulKernels {
+    quantize: avx2::quantize,
+    rows: &by_type!(RowsKernel: plain P => plain::rows::<P>, B: Sixteen => integer::bw::rows::<B>,
+        else kernel_of(&avx2::KERNELS, B::TYPE)),
+};
+pub(super) const KERNELS_VNNI: MatmulKernels = MatmulKernels {
+    quantize: avx2::quantize,
+    rows: &by_type!(RowsKernel: plain P => plain::rows::<P>, B: Sixteen => integer::vnni::rows::<B>,
+        else kernel_of(&avx2::KERNELS, B::TYPE)),
+};

@@ -16,8 +16,7 @@ use std::ops::Range;
 use crate::kernels::avx2::matmul::few::fetch;
 use crate::kernels::matmul::Chunk;
 use crate::kernels::scratch::{Numbers, with_scratch};
-use crate::quant::Plain;
-pub(super) use crate::quant::{BF16, F16, F32};
+use crate::quant::{BF16, F16, F32, Plain};
 
 /// Columns laid out at once.
 const LANES: usize = 16;

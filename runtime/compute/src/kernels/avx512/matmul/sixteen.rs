@@ -5,11 +5,13 @@
 //! unpacked by `avx2`: its shuffles have two ports, 512-bit ones have one.)
 
 use std::arch::x86_64::*;
+use std::mem::offset_of;
 
 use super::integer::Scaling;
-use crate::kernels::avx2::matmul::blocks::{self, Block, Header, Rows};
+use crate::kernels::avx2::matmul::blocks::{Block, Header, Rows};
 use crate::kernels::avx2::matmul::few;
 use crate::kernels::matmul::Chunk;
+use crate::quant;
 
 /// Maximum tokens that share one read of sixteen rows.
 pub(super) const MOST: usize = 8;
@@ -128,28 +130,28 @@ unsafe fn nibbles(rows: &Octets, offset: usize) -> [__m512i; 8] {
     [low(a), low(b), low(c), low(d), high(a), high(b), high(c), high(d)]
 }
 
-/// Types whose blocks are a single group with nibbles at `$offset`.
+/// Types whose blocks are a single group of nibbles.
 macro_rules! nibbles {
-    ($($name:ident: $offset:literal),+) => {$(
-        impl Sixteen for blocks::$name {
+    ($($name:ident)+) => {$(
+        impl Sixteen for quant::$name {
             const EIGHT_ROWS: usize = 1;
 
             #[inline]
             #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")]
             unsafe fn quads(rows: &Octets, _: usize) -> [__m512i; 8] {
                 // SAFETY: upheld by the caller.
-                unsafe { nibbles(rows, $offset) }
+                unsafe { nibbles(rows, offset_of!(Self, nibbles)) }
             }
         }
     )+};
 }
 
-nibbles!(Q4_0: 2, Q4_1: 4);
+nibbles!(Q4_0 Q4_1);
 
 /// Types unpacked row by row.
 macro_rules! by_rows {
     ($eight_rows:expr, $sixteen_rows:expr; $($name:ident)+) => {
-        $(impl Sixteen for blocks::$name {
+        $(impl Sixteen for quant::$name {
             const EIGHT_ROWS: usize = $eight_rows;
             const SIXTEEN_ROWS: usize = $sixteen_rows;
         })+

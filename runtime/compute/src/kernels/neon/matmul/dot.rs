@@ -14,7 +14,7 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use super::blocks::Form;
+use crate::quant::Form;
 
 /// Sixteen columns of four rows of a strip.
 pub(super) type Quads = [int8x16_t; 4];

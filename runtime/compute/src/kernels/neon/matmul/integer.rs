@@ -6,11 +6,11 @@
 
 use std::arch::aarch64::*;
 
-use super::blocks::{Block, Form, Header, Weights};
+use super::blocks::{Block, Header, Weights};
 use super::dot::Dot;
 use super::strip::{StripGroup, for_each_strip};
 use crate::kernels::matmul::{ActivationGroup, Chunk, GroupFacts};
-use crate::quant::GROUP;
+use crate::quant::{Form, GROUP};
 
 /// Tokens per tile: with two vectors of rows, integer and float sums stay in registers.
 const TILE: usize = 4;

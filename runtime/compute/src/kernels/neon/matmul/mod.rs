@@ -14,25 +14,17 @@ mod tests;
 
 use std::arch::aarch64::*;
 
-use satchel_gguf::TensorType;
+use blocks::Block;
 
-use crate::kernels::matmul::{ActivationGroup, MatmulKernels, RowsKernel, Scales};
-use crate::quant::GROUP;
+use crate::kernels::matmul::{ActivationGroup, MatmulKernels, RowsKernel, Scales, kernel_of};
+use crate::kernels::scalar::matmul as scalar;
+use crate::quant::{GROUP, by_type};
 
 /// Every type with its function; `$dot` is the way to multiply int8.
 macro_rules! rows {
-    ($dot:ident: $($ty:ident $block:ident)*) => {
-        &[
-            (TensorType::F32, plain::rows::<plain::F32> as RowsKernel),
-            (TensorType::F16, plain::rows::<plain::F16>),
-            (TensorType::BF16, plain::rows::<plain::BF16>),
-            $((TensorType::$ty, integer::rows::<blocks::$block, dot::$dot>),)*
-        ]
-    };
     ($dot:ident) => {
-        rows!($dot: Q8_0 Q8_0 Q4_0 Q4_0 Q4_1 Q4_1 Q5_0 Q5_0 Q5_1 Q5_1 Q2_K Q2K Q3_K Q3K Q4_K Q4K Q5_K Q5K Q6_K Q6K
-            IQ1_S IQ1S IQ1_M IQ1M IQ2_XXS IQ2XXS IQ2_XS IQ2XS IQ2_S IQ2S IQ3_XXS IQ3XXS IQ3_S IQ3S
-            IQ4_NL IQ4NL IQ4_XS IQ4XS TQ1_0 TQ1_0 TQ2_0 TQ2_0 MXFP4 MXFP4 NVFP4 NVFP4)
+        &by_type!(RowsKernel: plain P => plain::rows::<P>, B: Block => integer::rows::<B, dot::$dot>,
+            else kernel_of(&scalar::KERNELS, B::TYPE))
     };
 }
 

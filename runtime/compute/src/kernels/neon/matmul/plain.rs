@@ -11,8 +11,7 @@ use std::ops::Range;
 use super::super::vector::widen;
 use crate::kernels::matmul::Chunk;
 use crate::kernels::scratch::{Numbers, with_scratch};
-use crate::quant::Plain;
-pub(super) use crate::quant::{BF16, F16, F32};
+use crate::quant::{BF16, F16, F32, Plain};
 
 /// Rows per tile.
 const ROWS: usize = 4;

@@ -1,37 +1,28 @@
 //! MXFP4 and NVFP4: nibbles index the sixteen levels, here offset to be unsigned.
 
 use std::arch::x86_64::*;
+use std::mem::offset_of;
 
 use super::{Block, Header, Rows, look_up, nibbles, words_of};
-use crate::quant::FP4_LEVELS;
+use crate::quant::{FP4_CODES, MXFP4, NVFP4};
 
-/// E8M0 scale, nibbles; zero point 12.
-pub(in crate::kernels) struct MXFP4;
-/// Four UE4M3 scales of 16 columns, nibbles; zero point 12.
-pub(in crate::kernels) struct NVFP4;
-
-/// The levels plus 12, the zero point.
-const LEVELS: [i8; 16] = {
-    let mut levels = FP4_LEVELS;
+/// The levels, moved to be unsigned.
+const UNSIGNED: [i8; 16] = {
+    let mut levels = FP4_CODES;
     let mut index = 0;
     while index < levels.len() {
-        levels[index] += 12;
+        levels[index] += MXFP4::ZERO as i8;
         index += 1;
     }
     levels
 };
 
 impl Block for MXFP4 {
-    const BYTES: usize = 17;
-    const GROUPS: usize = 1;
-    const MAX_LEVEL: Option<i32> = Some(24);
-    const ZERO: i32 = 12;
-
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: upheld by the caller.
-        let bits = rows.map(|row| i32::from(unsafe { *row }));
+        let bits = rows.map(|row| i32::from(unsafe { *row.add(offset_of!(Self, scale)) }));
         let bits = _mm256_setr_epi32(bits[0], bits[1], bits[2], bits[3], bits[4], bits[5], bits[6], bits[7]);
         // Half the power of two; below f32's smallest normal exponent it is a mantissa bit.
         let usual = _mm256_slli_epi32::<23>(_mm256_sub_epi32(bits, _mm256_set1_epi32(1)));
@@ -44,22 +35,16 @@ impl Block for MXFP4 {
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, _: usize) -> __m256i {
         // SAFETY: upheld by the caller.
-        look_up(&LEVELS, unsafe { nibbles(block.add(1)) })
+        look_up(&UNSIGNED, unsafe { nibbles(block.add(offset_of!(Self, nibbles))) })
     }
 }
 
 impl Block for NVFP4 {
-    const BYTES: usize = 36;
-    const GROUPS: usize = 2;
-    const MAX_LEVEL: Option<i32> = Some(24);
-    const APART: bool = true;
-    const ZERO: i32 = 12;
-
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: upheld by the caller.
-        let four = unsafe { words_of(rows, 0) };
+        let four = unsafe { words_of(rows, offset_of!(Self, scales)) };
         header.scale[0] = half_of_ue4m3(four);
         header.upper_scale[0] = half_of_ue4m3(_mm256_srli_epi32::<8>(four));
         header.scale[1] = half_of_ue4m3(_mm256_srli_epi32::<16>(four));
@@ -70,11 +55,11 @@ impl Block for NVFP4 {
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, group: usize) -> __m256i {
         // SAFETY: upheld by the caller.
-        let halves = unsafe { _mm_loadu_si128(block.add(4 + 16 * group).cast()) };
+        let halves = unsafe { _mm_loadu_si128(block.add(offset_of!(Self, nibbles) + 16 * group).cast()) };
         // Eight bytes per half: first the low nibbles, then the high ones.
         let twice = _mm256_permute4x64_epi64::<0b01_01_00_00>(_mm256_castsi128_si256(halves));
         let shifted = _mm256_srlv_epi64(twice, _mm256_setr_epi64x(0, 4, 0, 4));
-        look_up(&LEVELS, _mm256_and_si256(shifted, _mm256_set1_epi8(15)))
+        look_up(&UNSIGNED, _mm256_and_si256(shifted, _mm256_set1_epi8(15)))
     }
 }
 

@@ -1,29 +1,20 @@
 //! IQ1_S and IQ1_M.
 
 use std::arch::x86_64::*;
+use std::mem::offset_of;
 
 use super::{Block, Header, Rows, f16_of, half_words_of, odd, transpose};
-use crate::quant::grids::IQ1;
-
-/// f16 scale, indices, words of upper bits, a scale and a direction; levels 0 to 2.
-pub(in crate::kernels) struct IQ1S;
-/// Indices, upper bits and directions, scales of 16 columns and the f16 scale in pieces; levels in eighths, zero point 10.
-pub(in crate::kernels) struct IQ1M;
+use crate::quant::{IQ1M, IQ1S, grids::IQ1};
 
 impl Block for IQ1S {
-    const BYTES: usize = 50;
-    const GROUPS: usize = 8;
-    const MAX_LEVEL: Option<i32> = Some(2);
-    const OFFSET: bool = true;
-
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: upheld by the caller.
-        let scale = unsafe { f16_of(rows, 0) };
+        let scale = unsafe { f16_of(rows, offset_of!(Self, scale)) };
         for group in 0..8 {
             // SAFETY: as above.
-            let words = unsafe { half_words_of(rows, 34 + 2 * group) };
+            let words = unsafe { half_words_of(rows, offset_of!(Self, words) + 2 * group) };
             let bits = _mm256_and_si256(_mm256_srli_epi32::<12>(words), _mm256_set1_epi32(7));
             header.scale[group] = _mm256_mul_ps(scale, odd(bits));
             // Levels start at −1, shifted up or down by an eighth: the direction is the upper bit of the word.
@@ -38,19 +29,13 @@ impl Block for IQ1S {
     unsafe fn levels(block: *const u8, group: usize) -> __m256i {
         // SAFETY: upheld by the caller.
         unsafe {
-            let upper = block.add(34 + 2 * group).cast::<u16>().read_unaligned() as usize;
-            points(block.add(2 + 4 * group), [upper << 8, upper << 5, upper << 2, upper >> 1])
+            let upper = block.add(offset_of!(Self, words) + 2 * group).cast::<u16>().read_unaligned() as usize;
+            points(block.add(offset_of!(Self, indices) + 4 * group), [upper << 8, upper << 5, upper << 2, upper >> 1])
         }
     }
 }
 
 impl Block for IQ1M {
-    const BYTES: usize = 56;
-    const GROUPS: usize = 8;
-    const MAX_LEVEL: Option<i32> = Some(19);
-    const HALVES: bool = true;
-    const ZERO: i32 = 10;
-
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
@@ -58,7 +43,7 @@ impl Block for IQ1M {
         let mut pairs = [_mm256_setzero_si256(); 8];
         for ((pairs, scale), row) in pairs.iter_mut().zip(&mut scales).zip(rows) {
             // SAFETY: upheld by the caller.
-            let words = unsafe { row.add(48).cast::<u64>().read_unaligned() };
+            let words = unsafe { row.add(offset_of!(Self, words)).cast::<u64>().read_unaligned() };
             *scale = (words >> 12 & 0xf | words >> 24 & 0xf0 | words >> 36 & 0xf00 | words >> 48 & 0xf000) as i16;
             // Each word four times; scale n of a word is shifted to bit 9, and back down.
             let copies = _mm256_setr_epi64x(
@@ -83,13 +68,17 @@ impl Block for IQ1M {
     unsafe fn levels(block: *const u8, group: usize) -> __m256i {
         // SAFETY: upheld by the caller.
         let (points, upper) = unsafe {
-            let upper = block.add(32 + 2 * group).cast::<u16>().read_unaligned() as usize;
-            (points(block.add(4 * group), [upper << 8, upper << 4, upper, upper >> 4]), upper)
+            let upper = block.add(offset_of!(Self, upper) + 2 * group).cast::<u16>().read_unaligned() as usize;
+            (
+                points(block.add(offset_of!(Self, indices) + 4 * group), [upper << 8, upper << 4, upper, upper >> 4]),
+                upper,
+            )
         };
-        // Point in eighths, starting at −1: 8 × (point − 1) + 10, plus or minus one.
+        // Point in eighths, starting at −1: 8 × (point − 1), plus or minus one, and the zero point.
         let direction = _mm256_setr_epi64x(8, 8 << 4, 8 << 8, 8 << 12);
         let lower = _mm256_cmpeq_epi64(_mm256_and_si256(_mm256_set1_epi64x(upper as i64), direction), direction);
-        let zero = _mm256_sub_epi8(_mm256_set1_epi8(3), _mm256_and_si256(lower, _mm256_set1_epi8(2)));
+        let zero =
+            _mm256_sub_epi8(_mm256_set1_epi8(Self::ZERO as i8 - 7), _mm256_and_si256(lower, _mm256_set1_epi8(2)));
         _mm256_add_epi8(_mm256_slli_epi16::<3>(points), zero)
     }
 }

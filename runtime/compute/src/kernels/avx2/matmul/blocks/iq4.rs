@@ -1,45 +1,39 @@
 //! IQ4_NL and IQ4_XS: nibbles index sixteen levels, which fill a byte's range and stay signed.
 
 use std::arch::x86_64::*;
+use std::mem::offset_of;
 
 use super::{Block, Header, Rows, f16_of, half_words_of, look_up, nibbles, words_of};
-use crate::quant::IQ4_LEVELS;
-
-/// f16 scale, nibbles.
-pub(in crate::kernels) struct IQ4NL;
-/// f16 scale, 6-bit scales in two pieces, nibbles.
-pub(in crate::kernels) struct IQ4XS;
+use crate::quant::{IQ4_CODES, IQ4NL, IQ4XS};
 
 impl Block for IQ4NL {
-    const BYTES: usize = 18;
-    const GROUPS: usize = 1;
-    const MAX_LEVEL: Option<i32> = None;
-
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: upheld by the caller.
-        header.scale[0] = unsafe { f16_of(rows, 0) };
+        header.scale[0] = unsafe { f16_of(rows, offset_of!(Self, scale)) };
     }
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, _: usize) -> __m256i {
         // SAFETY: upheld by the caller.
-        look_up(&IQ4_LEVELS, unsafe { nibbles(block.add(2)) })
+        look_up(&IQ4_CODES, unsafe { nibbles(block.add(offset_of!(Self, nibbles))) })
     }
 }
 
 impl Block for IQ4XS {
-    const BYTES: usize = 136;
-    const GROUPS: usize = 8;
-    const MAX_LEVEL: Option<i32> = None;
-
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: upheld by the caller.
-        let (scale, high, low) = unsafe { (f16_of(rows, 0), half_words_of(rows, 2), words_of(rows, 4)) };
+        let (scale, high, low) = unsafe {
+            (
+                f16_of(rows, offset_of!(Self, scale)),
+                half_words_of(rows, offset_of!(Self, upper)),
+                words_of(rows, offset_of!(Self, lower)),
+            )
+        };
         for group in 0..8 {
             let low = _mm256_srl_epi32(low, _mm_cvtsi32_si128(4 * group as i32));
             let high = _mm256_srl_epi32(_mm256_slli_epi32::<4>(high), _mm_cvtsi32_si128(2 * group as i32));
@@ -56,6 +50,6 @@ impl Block for IQ4XS {
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, group: usize) -> __m256i {
         // SAFETY: upheld by the caller.
-        look_up(&IQ4_LEVELS, unsafe { nibbles(block.add(8 + 16 * group)) })
+        look_up(&IQ4_CODES, unsafe { nibbles(block.add(offset_of!(Self, nibbles) + 16 * group)) })
     }
 }

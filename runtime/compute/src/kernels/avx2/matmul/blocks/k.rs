@@ -1,38 +1,23 @@
 //! Q2_K to Q6_K.
 
 use std::arch::x86_64::*;
+use std::mem::offset_of;
 
 use super::{Block, Header, Rows, bit_pairs, f16_of, f16_pairs, f16_pairs_of, four_words_of, transpose};
-
-/// 4-bit scales and minimums of 16 columns, bit pairs, two f16.
-pub(in crate::kernels) struct Q2K;
-/// Third bits, bit pairs, 6-bit scales of 16 columns, f16 scale; zero point 4.
-pub(in crate::kernels) struct Q3K;
-/// Two f16, 6-bit scales and minimums, nibbles.
-pub(in crate::kernels) struct Q4K;
-/// Two f16, 6-bit scales and minimums, fifth bits, nibbles.
-pub(in crate::kernels) struct Q5K;
-/// Nibbles, upper bit pairs, signed scales of 16 columns, f16 scale; zero point 32.
-pub(in crate::kernels) struct Q6K;
+use crate::quant::{Q2K, Q3K, Q4K, Q5K, Q6K};
 
 impl Block for Q2K {
-    const BYTES: usize = 84;
-    const GROUPS: usize = 8;
-    const MAX_LEVEL: Option<i32> = Some(3);
-    const OFFSET: bool = true;
-    const APART: bool = true;
-
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: upheld by the caller.
-        let (scale, minimum) = unsafe { f16_pairs_of(rows, 80) };
+        let (scale, minimum) = unsafe { f16_pairs_of(rows, offset_of!(Self, scale)) };
         let minus = _mm256_sub_ps(_mm256_setzero_ps(), minimum);
         // Sixteen bytes per row, a pair for each group, widened to eight pairs of i16.
         let mut pairs = [_mm256_setzero_si256(); 8];
         for (pairs, row) in pairs.iter_mut().zip(rows) {
             // SAFETY: as above.
-            *pairs = _mm256_cvtepu8_epi16(unsafe { _mm_loadu_si128(row.cast()) });
+            *pairs = _mm256_cvtepu8_epi16(unsafe { _mm_loadu_si128(row.add(offset_of!(Self, scales)).cast()) });
         }
         let nibble = |bits| _mm256_cvtepi32_ps(_mm256_and_si256(bits, _mm256_set1_epi32(15)));
         for (group, pairs) in transpose(pairs).into_iter().enumerate() {
@@ -47,27 +32,24 @@ impl Block for Q2K {
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, group: usize) -> __m256i {
         // SAFETY: upheld by the caller.
-        unsafe { bit_pairs(block.add(16), group) }
+        unsafe { bit_pairs(block.add(offset_of!(Self, pairs)), group) }
     }
 }
 
 impl Block for Q3K {
-    const BYTES: usize = 110;
-    const GROUPS: usize = 8;
-    const MAX_LEVEL: Option<i32> = Some(7);
-    const HALVES: bool = true;
-    const ZERO: i32 = 4;
-
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: upheld by the caller.
-        header.scale = [unsafe { f16_of(rows, 108) }; 8];
+        header.scale = [unsafe { f16_of(rows, offset_of!(Self, scale)) }; 8];
         let mut pairs = [_mm256_setzero_si256(); 8];
         for (pairs, row) in pairs.iter_mut().zip(rows) {
             // SAFETY: as above.
             let (low, high) = unsafe {
-                (row.add(96).cast::<u64>().read_unaligned(), u64::from(row.add(104).cast::<u32>().read_unaligned()))
+                (
+                    row.add(offset_of!(Self, scales)).cast::<u64>().read_unaligned(),
+                    u64::from(row.add(offset_of!(Self, scales) + 8).cast::<u32>().read_unaligned()),
+                )
             };
             // Scale n has its lower nibble in byte n % 8 and its upper bit pair in byte n % 4: see `quant::k`.
             let (nibbles, bits) = (0x0f0f_0f0f_0f0f_0f0f, 0x3030_3030);
@@ -83,7 +65,12 @@ impl Block for Q3K {
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, group: usize) -> __m256i {
         // SAFETY: upheld by the caller.
-        let (low, bits) = unsafe { (bit_pairs(block.add(32), group), _mm256_loadu_si256(block.cast())) };
+        let (low, bits) = unsafe {
+            (
+                bit_pairs(block.add(offset_of!(Self, pairs)), group),
+                _mm256_loadu_si256(block.add(offset_of!(Self, thirds)).cast()),
+            )
+        };
         let bit = _mm256_srl_epi16(bits, _mm_cvtsi32_si128(group as i32));
         let bit = _mm256_and_si256(bit, _mm256_set1_epi8(1));
         _mm256_or_si256(low, _mm256_slli_epi16::<2>(bit))
@@ -91,11 +78,6 @@ impl Block for Q3K {
 }
 
 impl Block for Q4K {
-    const BYTES: usize = 144;
-    const GROUPS: usize = 8;
-    const MAX_LEVEL: Option<i32> = Some(15);
-    const OFFSET: bool = true;
-
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
@@ -107,16 +89,11 @@ impl Block for Q4K {
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, group: usize) -> __m256i {
         // SAFETY: upheld by the caller.
-        unsafe { k_nibbles(block.add(16), group) }
+        unsafe { k_nibbles(block.add(offset_of!(Self, nibbles)), group) }
     }
 }
 
 impl Block for Q5K {
-    const BYTES: usize = 176;
-    const GROUPS: usize = 8;
-    const MAX_LEVEL: Option<i32> = Some(31);
-    const OFFSET: bool = true;
-
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
@@ -129,31 +106,25 @@ impl Block for Q5K {
     unsafe fn levels(block: *const u8, group: usize) -> __m256i {
         // SAFETY: upheld by the caller.
         unsafe {
-            let bits = _mm256_loadu_si256(block.add(16).cast());
+            let bits = _mm256_loadu_si256(block.add(offset_of!(Self, fifths)).cast());
             let bit = _mm256_srl_epi16(bits, _mm_cvtsi32_si128(group as i32));
             let bit = _mm256_and_si256(bit, _mm256_set1_epi8(1));
-            _mm256_or_si256(k_nibbles(block.add(48), group), _mm256_slli_epi16::<4>(bit))
+            _mm256_or_si256(k_nibbles(block.add(offset_of!(Self, nibbles)), group), _mm256_slli_epi16::<4>(bit))
         }
     }
 }
 
 impl Block for Q6K {
-    const BYTES: usize = 210;
-    const GROUPS: usize = 8;
-    const MAX_LEVEL: Option<i32> = Some(63);
-    const HALVES: bool = true;
-    const ZERO: i32 = 32;
-
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: upheld by the caller.
         unsafe {
-            header.scale = [f16_of(rows, 208); 8];
+            header.scale = [f16_of(rows, offset_of!(Self, scale)); 8];
             // Sixteen signed scales per row, a pair for each group, widened to eight pairs of i16.
             let mut pairs = [_mm256_setzero_si256(); 8];
             for (pairs, row) in pairs.iter_mut().zip(rows) {
-                *pairs = _mm256_cvtepi8_epi16(_mm_loadu_si128(row.add(192).cast()));
+                *pairs = _mm256_cvtepi8_epi16(_mm_loadu_si128(row.add(offset_of!(Self, scales)).cast()));
             }
             header.halves = transpose(pairs);
         }
@@ -166,8 +137,8 @@ impl Block for Q6K {
         // SAFETY: upheld by the caller.
         let (low, high) = unsafe {
             (
-                _mm256_loadu_si256(block.add(64 * half + 32 * (part % 2)).cast()),
-                _mm256_loadu_si256(block.add(128 + 32 * half).cast()),
+                _mm256_loadu_si256(block.add(offset_of!(Self, nibbles) + 64 * half + 32 * (part % 2)).cast()),
+                _mm256_loadu_si256(block.add(offset_of!(Self, pairs) + 32 * half).cast()),
             )
         };
         let low = _mm256_srl_epi16(low, _mm_cvtsi32_si128(4 * (part / 2) as i32));
@@ -192,8 +163,9 @@ unsafe fn k_nibbles(bytes: *const u8, group: usize) -> __m256i {
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn six_bit_header(rows: &Rows, header: &mut Header) {
+    // Both f16 and the twelve bytes of scales are adjacent, in both types.
     // SAFETY: upheld by the caller; a block is longer than sixteen bytes.
-    let [pairs, first, second, third] = unsafe { four_words_of(rows, 0) };
+    let [pairs, first, second, third] = unsafe { four_words_of(rows, offset_of!(Q4K, scale)) };
     let (scale, minimum) = f16_pairs(pairs);
     let minus = _mm256_sub_ps(_mm256_setzero_ps(), minimum);
     let (six, four, two) =

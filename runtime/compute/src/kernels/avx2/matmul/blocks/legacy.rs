@@ -1,122 +1,104 @@
 //! Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0.
 
 use std::arch::x86_64::*;
+use std::mem::offset_of;
 
 use super::{Block, Header, Rows, f16_of, f16_pairs_of, mask_of, nibbles};
+use crate::quant::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
 
-/// f16 scale, nibbles; zero point 8.
-pub(in crate::kernels) struct Q4_0;
-/// f16 scale, f16 minimum, nibbles.
-pub(in crate::kernels) struct Q4_1;
-/// f16 scale, fifth bits, nibbles; zero point 16.
-pub(in crate::kernels) struct Q5_0;
-/// f16 scale, f16 minimum, fifth bits, nibbles.
-pub(in crate::kernels) struct Q5_1;
-/// f16 scale, signed bytes.
-pub(in crate::kernels) struct Q8_0;
 impl Block for Q4_0 {
-    const BYTES: usize = 18;
-    const GROUPS: usize = 1;
-    const MAX_LEVEL: Option<i32> = Some(15);
-    const OFFSET: bool = true;
+    const ZERO_IN_OFFSET: bool = true;
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: upheld by the caller.
-        header.scale[0] = unsafe { f16_of(rows, 0) };
-        header.offset[0] = _mm256_mul_ps(header.scale[0], _mm256_set1_ps(-8.0));
+        header.scale[0] = unsafe { f16_of(rows, offset_of!(Self, scale)) };
+        header.offset[0] = _mm256_mul_ps(header.scale[0], _mm256_set1_ps(-Self::RAISE as f32));
     }
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, _: usize) -> __m256i {
         // SAFETY: upheld by the caller.
-        unsafe { nibbles(block.add(2)) }
+        unsafe { nibbles(block.add(offset_of!(Self, nibbles))) }
     }
 }
 
 impl Block for Q4_1 {
-    const BYTES: usize = 20;
-    const GROUPS: usize = 1;
-    const MAX_LEVEL: Option<i32> = Some(15);
-    const OFFSET: bool = true;
-
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: upheld by the caller.
-        (header.scale[0], header.offset[0]) = unsafe { f16_pairs_of(rows, 0) };
+        (header.scale[0], header.offset[0]) = unsafe { f16_pairs_of(rows, offset_of!(Self, scale)) };
     }
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, _: usize) -> __m256i {
         // SAFETY: upheld by the caller.
-        unsafe { nibbles(block.add(4)) }
+        unsafe { nibbles(block.add(offset_of!(Self, nibbles))) }
     }
 }
 
 impl Block for Q5_0 {
-    const BYTES: usize = 22;
-    const GROUPS: usize = 1;
-    const MAX_LEVEL: Option<i32> = Some(31);
-    const OFFSET: bool = true;
+    const ZERO_IN_OFFSET: bool = true;
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: upheld by the caller.
-        header.scale[0] = unsafe { f16_of(rows, 0) };
-        header.offset[0] = _mm256_mul_ps(header.scale[0], _mm256_set1_ps(-16.0));
+        header.scale[0] = unsafe { f16_of(rows, offset_of!(Self, scale)) };
+        header.offset[0] = _mm256_mul_ps(header.scale[0], _mm256_set1_ps(-Self::RAISE as f32));
     }
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, _: usize) -> __m256i {
         // SAFETY: upheld by the caller.
-        unsafe { _mm256_or_si256(nibbles(block.add(6)), fifth_bits(block.add(2))) }
+        unsafe {
+            _mm256_or_si256(
+                nibbles(block.add(offset_of!(Self, nibbles))),
+                fifth_bits(block.add(offset_of!(Self, fifths))),
+            )
+        }
     }
 }
 
 impl Block for Q5_1 {
-    const BYTES: usize = 24;
-    const GROUPS: usize = 1;
-    const MAX_LEVEL: Option<i32> = Some(31);
-    const OFFSET: bool = true;
-
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: upheld by the caller.
-        (header.scale[0], header.offset[0]) = unsafe { f16_pairs_of(rows, 0) };
+        (header.scale[0], header.offset[0]) = unsafe { f16_pairs_of(rows, offset_of!(Self, scale)) };
     }
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, _: usize) -> __m256i {
         // SAFETY: upheld by the caller.
-        unsafe { _mm256_or_si256(nibbles(block.add(8)), fifth_bits(block.add(4))) }
+        unsafe {
+            _mm256_or_si256(
+                nibbles(block.add(offset_of!(Self, nibbles))),
+                fifth_bits(block.add(offset_of!(Self, fifths))),
+            )
+        }
     }
 }
 
 impl Block for Q8_0 {
-    const BYTES: usize = 34;
-    const GROUPS: usize = 1;
-    const MAX_LEVEL: Option<i32> = None;
-
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: upheld by the caller.
-        header.scale[0] = unsafe { f16_of(rows, 0) };
+        header.scale[0] = unsafe { f16_of(rows, offset_of!(Self, scale)) };
     }
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, _: usize) -> __m256i {
         // SAFETY: upheld by the caller.
-        unsafe { _mm256_loadu_si256(block.add(2).cast()) }
+        unsafe { _mm256_loadu_si256(block.add(offset_of!(Self, levels)).cast()) }
     }
 }
 

@@ -1,8 +1,7 @@
 //! How AVX2 reads 32 columns of each quantised type: a row's levels as bytes, the scales of eight rows as lanes.
 //!
-//! A new type is one implementation of [`Block`], in the file of its family. The layouts themselves are described in `quant`.
-//! Readers give unsigned levels where they can, since `maddubs` needs them. The zero point is subtracted by an offset, which is
-//! fastest, or, where levels are often 0 beside a large scale, in the integers, which is exact.
+//! A new type is one implementation of [`Block`], in the file of its family. The layouts themselves are described in `quant`,
+//! whose [`quant::Block`] also says all that is not particular to AVX2.
 
 mod fp4;
 mod iq1;
@@ -13,18 +12,9 @@ mod k;
 mod legacy;
 mod ternary;
 
-pub(in crate::kernels) use fp4::{MXFP4, NVFP4};
-pub(in crate::kernels) use iq1::{IQ1M, IQ1S};
-pub(in crate::kernels) use iq2::{IQ2S, IQ2XS, IQ2XXS};
-pub(in crate::kernels) use iq3::{IQ3S, IQ3XXS};
-pub(in crate::kernels) use iq4::{IQ4NL, IQ4XS};
-pub(in crate::kernels) use k::{Q2K, Q3K, Q4K, Q5K, Q6K};
-pub(in crate::kernels) use legacy::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
-pub(in crate::kernels) use ternary::{TQ1_0, TQ2_0};
-
 use std::arch::x86_64::*;
 
-use crate::quant::grids::SIGNS;
+use crate::quant::{self, Form, grids::SIGNS};
 
 /// Eight rows whose blocks are read together; a missing row is replaced by a duplicate of another.
 pub(in crate::kernels) type Rows = [*const u8; 8];
@@ -57,28 +47,35 @@ impl Header {
 }
 
 /// Reader of a quantised type for AVX2.
-pub(in crate::kernels) trait Block {
-    /// Bytes per block.
-    const BYTES: usize;
-    /// Groups of 32 columns per block.
-    const GROUPS: usize;
-    /// Upper bound of unsigned levels; `None` for signed levels.
-    const MAX_LEVEL: Option<i32>;
-    /// Groups add an f32 offset to every weight.
-    const OFFSET: bool = false;
+///
+/// Levels are unsigned where they can be, since `maddubs` needs them: readers add the zero point, and products subtract what it
+/// adds to them.
+pub(in crate::kernels) trait Block: quant::Block {
+    /// The zero point is subtracted by the f32 offset, which is fastest, instead of in the integers, which is exact: it matters
+    /// where levels are often 0 beside a large scale.
+    const ZERO_IN_OFFSET: bool = false;
+
     /// Each half of a group has its own integer scale.
-    const HALVES: bool = false;
-    /// Each half of a group has its own f32 scale and, if [`Block::OFFSET`], offset; never together with `HALVES`.
-    const APART: bool = false;
+    const HALVES: bool = <Self::Form as Form>::HALVES;
+    /// Each half of a group has its own f32 scale and, if [`Block::OFFSET`], offset.
+    const APART: bool = <Self::Form as Form>::APART;
+    /// Groups add an f32 offset to every weight.
+    const OFFSET: bool = <Self::Form as Form>::OFFSET || Self::ZERO_IN_OFFSET;
+    /// What readers add to levels to make them unsigned; even if [`Block::HALVES`], as `tile` needs it.
+    const RAISE: i32 = Self::ZERO_POINT + if Self::HALVES { Self::ZERO_POINT % 2 } else { 0 };
+    /// Upper bound of unsigned levels; `None` for signed levels, of which a pair of products would not fit an i16 otherwise.
+    const MAX_LEVEL: Option<i32> = {
+        let max = *Self::LEVELS.end() as i32 + Self::RAISE;
+        if 2 * 127 * max <= i16::MAX as i32 { Some(max) } else { None }
+    };
     /// The zero point, subtracted in the integers; if [`Block::HALVES`], even and at most 32.
-    const ZERO: i32 = 0;
+    const ZERO: i32 = if Self::ZERO_IN_OFFSET || Self::MAX_LEVEL.is_none() { 0 } else { Self::RAISE };
 
     /// How many column pairs' products can be summed in an i16; no more than the four of a half.
     const SUMS: usize = match Self::MAX_LEVEL {
         None => 1,
         Some(max) => {
             let products = i16::MAX as i32 / (2 * 127 * max);
-            assert!(products >= 1, "a pair of products fits an i16");
             if products >= 4 {
                 4
             } else if products >= 2 {

@@ -1,25 +1,17 @@
 //! TQ1_0 and TQ2_0.
 
 use std::arch::x86_64::*;
+use std::mem::offset_of;
 
 use super::{Block, Header, Rows, bit_pairs, f16_of};
-
-/// Five base-3 digits per byte, f16 scale; zero point 1.
-pub(in crate::kernels) struct TQ1_0;
-/// Bit pairs, f16 scale; zero point 1.
-pub(in crate::kernels) struct TQ2_0;
+use crate::quant::{TQ1_0, TQ2_0};
 
 impl Block for TQ1_0 {
-    const BYTES: usize = 54;
-    const GROUPS: usize = 8;
-    const MAX_LEVEL: Option<i32> = Some(2);
-    const ZERO: i32 = 1;
-
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: upheld by the caller.
-        header.scale = [unsafe { f16_of(rows, 52) }; 8];
+        header.scale = [unsafe { f16_of(rows, offset_of!(Self, scale)) }; 8];
     }
 
     #[inline]
@@ -28,11 +20,11 @@ impl Block for TQ1_0 {
         // SAFETY: upheld by the caller.
         let bytes = unsafe {
             match group {
-                0..5 => _mm256_loadu_si256(block.cast()),
-                5 | 6 => _mm256_broadcastsi128_si256(_mm_loadu_si128(block.add(32).cast())),
+                0..5 => _mm256_loadu_si256(block.add(offset_of!(Self, groups)).cast()),
+                5 | 6 => _mm256_broadcastsi128_si256(_mm_loadu_si128(block.add(offset_of!(Self, halves)).cast())),
                 _ => {
-                    let four = _mm_set1_epi32(block.add(48).cast::<i32>().read_unaligned());
-                    _mm256_set_m128i(four, _mm_loadu_si128(block.add(32).cast()))
+                    let four = _mm_set1_epi32(block.add(offset_of!(Self, eighths)).cast::<i32>().read_unaligned());
+                    _mm256_set_m128i(four, _mm_loadu_si128(block.add(offset_of!(Self, halves)).cast()))
                 }
             }
         };
@@ -50,23 +42,18 @@ impl Block for TQ1_0 {
 }
 
 impl Block for TQ2_0 {
-    const BYTES: usize = 66;
-    const GROUPS: usize = 8;
-    const MAX_LEVEL: Option<i32> = Some(3);
-    const ZERO: i32 = 1;
-
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: upheld by the caller.
-        header.scale = [unsafe { f16_of(rows, 64) }; 8];
+        header.scale = [unsafe { f16_of(rows, offset_of!(Self, scale)) }; 8];
     }
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
     unsafe fn levels(block: *const u8, group: usize) -> __m256i {
         // SAFETY: upheld by the caller.
-        unsafe { bit_pairs(block, group) }
+        unsafe { bit_pairs(block.add(offset_of!(Self, pairs)), group) }
     }
 }
 

@@ -1,26 +1,17 @@
 //! MXFP4 and NVFP4: nibbles index the sixteen levels.
 
 use std::arch::aarch64::*;
+use std::mem::offset_of;
 
-use super::{Apart, Block, Header, Rows, Scaled, look_up, nibbles};
-use crate::quant::{self, FP4_LEVELS};
-
-/// E8M0 scale, nibbles.
-pub(in super::super) struct MXFP4;
-/// Four UE4M3 scales of 16 columns, nibbles.
-pub(in super::super) struct NVFP4;
+use super::{Block, Header, Rows, look_up, nibbles};
+use crate::quant::{FP4_CODES, MXFP4, NVFP4};
 
 impl Block for MXFP4 {
-    type Definition = quant::MXFP4;
-    type Form = Scaled;
-    const BYTES: usize = 17;
-    const GROUPS: usize = 1;
-
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: upheld by the caller, as in everything below; four values.
-        let bits = unsafe { vld1q_u32(rows.map(|row| u32::from(*row)).as_ptr()) };
+        let bits = unsafe { vld1q_u32(rows.map(|row| u32::from(*row.add(offset_of!(Self, scale)))).as_ptr()) };
         // Half the power of two; below f32's smallest normal exponent it is a mantissa bit.
         let usual = vshlq_n_u32::<23>(vsubq_u32(bits, vdupq_n_u32(1)));
         let faint = vshlq_u32(vdupq_n_u32(0x0020_0000), vreinterpretq_s32_u32(bits));
@@ -32,21 +23,16 @@ impl Block for MXFP4 {
     #[target_feature(enable = "neon")]
     unsafe fn levels(block: *const u8, _: usize) -> [int8x16_t; 2] {
         // SAFETY: see above.
-        look_up(&FP4_LEVELS, unsafe { nibbles(block.add(1)) })
+        look_up(&FP4_CODES, unsafe { nibbles(block.add(offset_of!(Self, nibbles))) })
     }
 }
 
 impl Block for NVFP4 {
-    type Definition = quant::NVFP4;
-    type Form = Apart;
-    const BYTES: usize = 36;
-    const GROUPS: usize = 2;
-
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: see above.
-        let words = rows.map(|row| unsafe { row.cast::<u32>().read_unaligned() });
+        let words = rows.map(|row| unsafe { row.add(offset_of!(Self, scales)).cast::<u32>().read_unaligned() });
         // SAFETY: four values.
         let words = unsafe { vld1q_u32(words.as_ptr()) };
         let byte = |index: i32| vandq_u32(vshlq_u32(words, vdupq_n_s32(-8 * index)), vdupq_n_u32(0xff));
@@ -59,9 +45,10 @@ impl Block for NVFP4 {
     unsafe fn levels(block: *const u8, group: usize) -> [int8x16_t; 2] {
         // Eight bytes per half: first the low nibbles, then the high ones.
         // SAFETY: see above.
-        let [low, high] = unsafe { nibbles(block.add(4 + 16 * group)) }.map(|nibbles| vreinterpretq_u64_u8(nibbles));
+        let [low, high] = unsafe { nibbles(block.add(offset_of!(Self, nibbles) + 16 * group)) }
+            .map(|nibbles| vreinterpretq_u64_u8(nibbles));
         let halves = [vzip1q_u64(low, high), vzip2q_u64(low, high)];
-        look_up(&FP4_LEVELS, halves.map(|half| vreinterpretq_u8_u64(half)))
+        look_up(&FP4_CODES, halves.map(|half| vreinterpretq_u8_u64(half)))
     }
 }
 

@@ -1,27 +1,23 @@
 //! IQ1_S and IQ1_M.
 
 use std::arch::aarch64::*;
+use std::mem::offset_of;
 
-use super::{Block, Halves, Header, Rows, WithOffset, f16_of, lanes_of, odd};
+use super::{Block, Header, Rows, f16_of, lanes_of, odd};
 use crate::kernels::neon::vector::widen_four;
-use crate::quant::{self, grids::IQ1};
-
-/// f16 scale, indices, words of upper bits, a scale and a direction; levels 0 to 2.
-pub(in super::super) struct IQ1S;
-/// Indices, upper bits and directions, scales of 16 columns and the f16 scale in pieces; levels in eighths.
-pub(in super::super) struct IQ1M;
+use crate::quant::{IQ1M, IQ1S, grids::IQ1};
 
 impl Block for IQ1S {
-    type Definition = quant::IQ1S;
-    type Form = WithOffset;
-    const BYTES: usize = 50;
-    const GROUPS: usize = 8;
-
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: upheld by the caller, as in everything below; 16 bytes of words.
-        let (scale, words) = unsafe { (f16_of(rows, 0), rows.map(|row| vreinterpretq_u16_u8(vld1q_u8(row.add(34))))) };
+        let (scale, words) = unsafe {
+            (
+                f16_of(rows, offset_of!(Self, scale)),
+                rows.map(|row| vreinterpretq_u16_u8(vld1q_u8(row.add(offset_of!(Self, words))))),
+            )
+        };
         let scales = lanes_of(words.map(|words| {
             let bits = vand_u8(vmovn_u16(vshrq_n_u16::<12>(words)), vdup_n_u8(7));
             odd(bits)
@@ -41,23 +37,18 @@ impl Block for IQ1S {
     unsafe fn levels(block: *const u8, group: usize) -> [int8x16_t; 2] {
         // SAFETY: see above.
         unsafe {
-            let upper = usize::from(block.add(34 + 2 * group).cast::<u16>().read_unaligned());
-            points(block.add(2 + 4 * group), [upper << 8, upper << 5, upper << 2, upper >> 1])
+            let upper = usize::from(block.add(offset_of!(Self, words) + 2 * group).cast::<u16>().read_unaligned());
+            points(block.add(offset_of!(Self, indices) + 4 * group), [upper << 8, upper << 5, upper << 2, upper >> 1])
         }
     }
 }
 
 impl Block for IQ1M {
-    type Definition = quant::IQ1M;
-    type Form = Halves;
-    const BYTES: usize = 56;
-    const GROUPS: usize = 8;
-
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: see above.
-        let words = rows.map(|row| unsafe { row.add(48).cast::<u64>().read_unaligned() });
+        let words = rows.map(|row| unsafe { row.add(offset_of!(Self, words)).cast::<u64>().read_unaligned() });
         let bits = words
             .map(|words| (words >> 12 & 0xf | words >> 24 & 0xf0 | words >> 36 & 0xf00 | words >> 48 & 0xf000) as u16);
         // SAFETY: four values.
@@ -83,8 +74,11 @@ impl Block for IQ1M {
     unsafe fn levels(block: *const u8, group: usize) -> [int8x16_t; 2] {
         // SAFETY: see above.
         let (points, upper) = unsafe {
-            let upper = usize::from(block.add(32 + 2 * group).cast::<u16>().read_unaligned());
-            (points(block.add(4 * group), [upper << 8, upper << 4, upper, upper >> 4]), upper)
+            let upper = usize::from(block.add(offset_of!(Self, upper) + 2 * group).cast::<u16>().read_unaligned());
+            (
+                points(block.add(offset_of!(Self, indices) + 4 * group), [upper << 8, upper << 4, upper, upper >> 4]),
+                upper,
+            )
         };
         // Point in eighths, starting at −1: 8 × (point − 1), plus or minus one.
         let zero = |part: usize| vdup_n_s8(if upper >> (4 * part) & 8 == 0 { -7 } else { -9 });

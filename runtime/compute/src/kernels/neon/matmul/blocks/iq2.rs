@@ -1,23 +1,12 @@
 //! IQ2_XXS, IQ2_XS and IQ2_S.
 
 use std::arch::aarch64::*;
+use std::mem::offset_of;
 
-use super::{Apart, Block, Header, Rows, Scaled, bytes_at, f16_of, lanes_of, odd, odd_top_nibbles, with_signs};
-use crate::quant::{self, grids, grids::SIGNS};
-
-/// f16 scale; indices, signs and a 4-bit scale for each group.
-pub(in super::super) struct IQ2XXS;
-/// f16 scale, indices with signs, 4-bit scales of 16 columns.
-pub(in super::super) struct IQ2XS;
-/// f16 scale, indices, signs, upper bits, 4-bit scales of 16 columns.
-pub(in super::super) struct IQ2S;
+use super::{Block, Header, Rows, bytes_at, f16_of, lanes_of, odd, odd_top_nibbles, with_signs};
+use crate::quant::{IQ2S, IQ2XS, IQ2XXS, grids, grids::SIGNS};
 
 impl Block for IQ2XXS {
-    type Definition = quant::IQ2XXS;
-    type Form = Scaled;
-    const BYTES: usize = 66;
-    const GROUPS: usize = 8;
-
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
@@ -25,7 +14,7 @@ impl Block for IQ2XXS {
         let scale = unsafe { eighth_of_f16(rows) };
         for group in 0..8 {
             // SAFETY: see above.
-            let factor = unsafe { odd_top_nibbles(rows, 6 + 8 * group) };
+            let factor = unsafe { odd_top_nibbles(rows, offset_of!(Self, groups) + 8 * group + 4) };
             header[group].scale[0] = vmulq_f32(scale, factor);
         }
     }
@@ -34,7 +23,8 @@ impl Block for IQ2XXS {
     #[target_feature(enable = "neon")]
     unsafe fn levels(block: *const u8, group: usize) -> [int8x16_t; 2] {
         // SAFETY: see above.
-        let [a, b, c, d, words @ ..] = unsafe { block.add(2 + 8 * group).cast::<[u8; 8]>().read() };
+        let [a, b, c, d, words @ ..] =
+            unsafe { block.add(offset_of!(Self, groups) + 8 * group).cast::<[u8; 8]>().read() };
         let word = u32::from_le_bytes(words);
         let points = [a, b, c, d].map(|index| grids::IQ2XXS[usize::from(index)]);
         with_signs(points, [0, 7, 14, 21].map(|shift| SIGNS[(word >> shift & 127) as usize]))
@@ -42,39 +32,29 @@ impl Block for IQ2XXS {
 }
 
 impl Block for IQ2XS {
-    type Definition = quant::IQ2XS;
-    type Form = Apart;
-    const BYTES: usize = 74;
-    const GROUPS: usize = 8;
-
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: see above.
-        unsafe { nibble_header(rows, 66, header) }
+        unsafe { nibble_header(rows, offset_of!(Self, scales), header) }
     }
 
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn levels(block: *const u8, group: usize) -> [int8x16_t; 2] {
         // SAFETY: see above.
-        let words = unsafe { block.add(2 + 8 * group).cast::<u64>().read_unaligned() };
+        let words = unsafe { block.add(offset_of!(Self, words) + 8 * group).cast::<u64>().read_unaligned() };
         let words = [0, 16, 32, 48].map(|shift| (words >> shift) as usize & 0xffff);
         with_signs(words.map(|word| grids::IQ2XS[word & 511]), words.map(|word| SIGNS[word >> 9]))
     }
 }
 
 impl Block for IQ2S {
-    type Definition = quant::IQ2S;
-    type Form = Apart;
-    const BYTES: usize = 82;
-    const GROUPS: usize = 8;
-
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: see above.
-        unsafe { nibble_header(rows, 74, header) }
+        unsafe { nibble_header(rows, offset_of!(Self, scales), header) }
     }
 
     #[inline]
@@ -82,8 +62,12 @@ impl Block for IQ2S {
     unsafe fn levels(block: *const u8, group: usize) -> [int8x16_t; 2] {
         // SAFETY: see above.
         let (indices, signs, upper) = unsafe {
-            let indices = block.add(2 + 4 * group).cast::<[u8; 4]>().read();
-            (indices, block.add(34 + 4 * group).cast::<[u8; 4]>().read(), usize::from(*block.add(66 + group)))
+            let indices = block.add(offset_of!(Self, indices) + 4 * group).cast::<[u8; 4]>().read();
+            (
+                indices,
+                block.add(offset_of!(Self, signs) + 4 * group).cast::<[u8; 4]>().read(),
+                usize::from(*block.add(offset_of!(Self, upper) + group)),
+            )
         };
         let point = |part: usize| grids::IQ2S[usize::from(indices[part]) | upper << (8 - 2 * part) & 0x300];
         with_signs([0, 1, 2, 3].map(point), signs)
@@ -95,7 +79,7 @@ impl Block for IQ2S {
 #[target_feature(enable = "neon")]
 unsafe fn eighth_of_f16(rows: &Rows) -> float32x4_t {
     // SAFETY: upheld by the caller.
-    vmulq_n_f32(unsafe { f16_of(rows, 0) }, 0.125)
+    vmulq_n_f32(unsafe { f16_of(rows, offset_of!(IQ2S, scale)) }, 0.125)
 }
 
 /// Scales of both halves of each group, one byte per group, eight bytes at `offset`.

@@ -1,29 +1,20 @@
 //! IQ3_XXS and IQ3_S.
 
 use std::arch::aarch64::*;
+use std::mem::offset_of;
 
-use super::{Block, Header, Rows, Scaled, eight_nibbles, f16_of, lanes_of, odd, odd_top_nibbles, with_signs};
-use crate::quant::{self, grids, grids::SIGNS};
-
-/// f16 scale, indices, words of signs and a 4-bit scale.
-pub(in super::super) struct IQ3XXS;
-/// f16 scale, indices, ninth bits, signs, 4-bit scales.
-pub(in super::super) struct IQ3S;
+use super::{Block, Header, Rows, eight_nibbles, f16_of, lanes_of, odd, odd_top_nibbles, with_signs};
+use crate::quant::{IQ3S, IQ3XXS, grids, grids::SIGNS};
 
 impl Block for IQ3XXS {
-    type Definition = quant::IQ3XXS;
-    type Form = Scaled;
-    const BYTES: usize = 98;
-    const GROUPS: usize = 8;
-
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: upheld by the caller, as in all of the following.
-        let scale = vmulq_n_f32(unsafe { f16_of(rows, 0) }, 0.25);
+        let scale = vmulq_n_f32(unsafe { f16_of(rows, offset_of!(Self, scale)) }, 0.25);
         for group in 0..8 {
             // SAFETY: see above.
-            let factor = unsafe { odd_top_nibbles(rows, 66 + 4 * group) };
+            let factor = unsafe { odd_top_nibbles(rows, offset_of!(Self, words) + 4 * group) };
             header[group].scale[0] = vmulq_f32(scale, factor);
         }
     }
@@ -33,8 +24,8 @@ impl Block for IQ3XXS {
     unsafe fn levels(block: *const u8, group: usize) -> [int8x16_t; 2] {
         // SAFETY: see above.
         let (indices, word) = unsafe {
-            let indices = block.add(2 + 8 * group).cast::<[u8; 8]>().read();
-            (indices, block.add(66 + 4 * group).cast::<u32>().read_unaligned())
+            let indices = block.add(offset_of!(Self, indices) + 8 * group).cast::<[u8; 8]>().read();
+            (indices, block.add(offset_of!(Self, words) + 4 * group).cast::<u32>().read_unaligned())
         };
         let points = indices.map(|index| grids::IQ3XXS[usize::from(index)]);
         with_signs(in_pairs(points), [0, 7, 14, 21].map(|shift| SIGNS[(word >> shift & 127) as usize]))
@@ -42,17 +33,16 @@ impl Block for IQ3XXS {
 }
 
 impl Block for IQ3S {
-    type Definition = quant::IQ3S;
-    type Form = Scaled;
-    const BYTES: usize = 110;
-    const GROUPS: usize = 8;
-
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: see above.
-        let (scale, nibbles) =
-            unsafe { (f16_of(rows, 0), rows.map(|row| row.add(106).cast::<u32>().read_unaligned())) };
+        let (scale, nibbles) = unsafe {
+            (
+                f16_of(rows, offset_of!(Self, scale)),
+                rows.map(|row| row.add(offset_of!(Self, scales)).cast::<u32>().read_unaligned()),
+            )
+        };
         let factors = lanes_of(nibbles.map(|nibbles| odd(eight_nibbles(nibbles))));
         for (group, factor) in factors.into_iter().enumerate() {
             header[group].scale[0] = vmulq_f32(scale, vcvtq_f32_s32(factor));
@@ -64,8 +54,12 @@ impl Block for IQ3S {
     unsafe fn levels(block: *const u8, group: usize) -> [int8x16_t; 2] {
         // SAFETY: see above.
         let (indices, ninth, signs) = unsafe {
-            let indices = block.add(2 + 8 * group).cast::<[u8; 8]>().read();
-            (indices, usize::from(*block.add(66 + group)), block.add(74 + 4 * group).cast::<[u8; 4]>().read())
+            let indices = block.add(offset_of!(Self, indices) + 8 * group).cast::<[u8; 8]>().read();
+            (
+                indices,
+                usize::from(*block.add(offset_of!(Self, ninths) + group)),
+                block.add(offset_of!(Self, signs) + 4 * group).cast::<[u8; 4]>().read(),
+            )
         };
         let point = |part: usize| grids::IQ3S[usize::from(indices[part]) | ninth << (8 - part) & 0x100];
         with_signs(in_pairs([0, 1, 2, 3, 4, 5, 6, 7].map(point)), signs)

@@ -1,51 +1,41 @@
 //! IQ4_NL and IQ4_XS: nibbles index sixteen levels.
 
 use std::arch::aarch64::*;
+use std::mem::offset_of;
 
-use super::{Block, Header, Rows, ScaledBytes, eight_nibbles, f16_of, lanes_of, look_up, nibbles};
-use crate::quant::{self, IQ4_LEVELS};
-
-/// f16 scale, nibbles.
-pub(in super::super) struct IQ4NL;
-/// f16 scale, 6-bit scales in two pieces, nibbles.
-pub(in super::super) struct IQ4XS;
+use super::{Block, Header, Rows, eight_nibbles, f16_of, lanes_of, look_up, nibbles};
+use crate::quant::{IQ4_CODES, IQ4NL, IQ4XS};
 
 impl Block for IQ4NL {
-    type Definition = quant::IQ4NL;
-    type Form = ScaledBytes;
-    const BYTES: usize = 18;
-    const GROUPS: usize = 1;
-
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: upheld by the caller, as in all of the following.
-        header[0].scale[0] = unsafe { f16_of(rows, 0) };
+        header[0].scale[0] = unsafe { f16_of(rows, offset_of!(Self, scale)) };
     }
 
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn levels(block: *const u8, _: usize) -> [int8x16_t; 2] {
         // SAFETY: see above.
-        look_up(&IQ4_LEVELS, unsafe { nibbles(block.add(2)) })
+        look_up(&IQ4_CODES, unsafe { nibbles(block.add(offset_of!(Self, nibbles))) })
     }
 }
 
 impl Block for IQ4XS {
-    type Definition = quant::IQ4XS;
-    type Form = ScaledBytes;
-    const BYTES: usize = 136;
-    const GROUPS: usize = 8;
-
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: see above.
-        let scale = unsafe { f16_of(rows, 0) };
+        let scale = unsafe { f16_of(rows, offset_of!(Self, scale)) };
         let scales = lanes_of(rows.map(|row| {
             // SAFETY: see above.
-            let (high, low) =
-                unsafe { (row.add(2).cast::<u16>().read_unaligned(), row.add(4).cast::<u32>().read_unaligned()) };
+            let (high, low) = unsafe {
+                (
+                    row.add(offset_of!(Self, upper)).cast::<u16>().read_unaligned(),
+                    row.add(offset_of!(Self, lower)).cast::<u32>().read_unaligned(),
+                )
+            };
             // Shift each bit pair to bits 4 and 5.
             // SAFETY: eight numbers.
             let shifts = unsafe { vld1q_s16([4, 2, 0, -2, -4, -6, -8, -10].as_ptr()) };
@@ -62,6 +52,6 @@ impl Block for IQ4XS {
     #[target_feature(enable = "neon")]
     unsafe fn levels(block: *const u8, group: usize) -> [int8x16_t; 2] {
         // SAFETY: see above.
-        look_up(&IQ4_LEVELS, unsafe { nibbles(block.add(8 + 16 * group)) })
+        look_up(&IQ4_CODES, unsafe { nibbles(block.add(offset_of!(Self, nibbles) + 16 * group)) })
     }
 }

@@ -1,35 +1,23 @@
 //! Q2_K to Q6_K.
 
 use std::arch::aarch64::*;
+use std::mem::offset_of;
 
-use super::{
-    ApartWithOffset, Block, Halves, Header, Rows, WithOffset, bit_pairs, bits_from, f16_of, from_zero, lanes_of,
-    load_32,
-};
-use crate::quant;
-
-/// 4-bit scales and minimums of 16 columns, bit pairs, two f16.
-pub(in super::super) struct Q2K;
-/// Third bits, bit pairs, 6-bit scales of 16 columns, f16 scale; zero point 4.
-pub(in super::super) struct Q3K;
-/// Two f16, 6-bit scales and minimums, nibbles.
-pub(in super::super) struct Q4K;
-/// Two f16, 6-bit scales and minimums, fifth bits, nibbles.
-pub(in super::super) struct Q5K;
-/// Nibbles, upper bit pairs, signed scales of 16 columns, f16 scale; zero point 32.
-pub(in super::super) struct Q6K;
+use super::{Block, Header, Rows, bit_pairs, bits_from, f16_of, from_zero, lanes_of, load_32};
+use crate::quant::{Q2K, Q3K, Q4K, Q5K, Q6K};
 
 impl Block for Q2K {
-    type Definition = quant::Q2K;
-    type Form = ApartWithOffset;
-    const BYTES: usize = 84;
-    const GROUPS: usize = 8;
-
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: upheld by the caller, as in all of the following.
-        let (scale, minimum, bytes) = unsafe { (f16_of(rows, 80), f16_of(rows, 82), rows.map(|row| vld1q_u8(row))) };
+        let (scale, minimum, bytes) = unsafe {
+            (
+                f16_of(rows, offset_of!(Self, scale)),
+                f16_of(rows, offset_of!(Self, minimum)),
+                rows.map(|row| vld1q_u8(row.add(offset_of!(Self, scales)))),
+            )
+        };
         let minus = vnegq_f32(minimum);
         let low = lanes_of_halves(bytes.map(|bytes| vandq_u8(bytes, vdupq_n_u8(15))));
         let high = lanes_of_halves(bytes.map(|bytes| vshrq_n_u8::<4>(bytes)));
@@ -45,25 +33,23 @@ impl Block for Q2K {
     #[target_feature(enable = "neon")]
     unsafe fn levels(block: *const u8, group: usize) -> [int8x16_t; 2] {
         // SAFETY: see above.
-        from_zero(unsafe { bit_pairs(block.add(16), group) }, 0)
+        from_zero::<Self>(unsafe { bit_pairs(block.add(offset_of!(Self, pairs)), group) })
     }
 }
 
 impl Block for Q3K {
-    type Definition = quant::Q3K;
-    type Form = Halves;
-    const BYTES: usize = 110;
-    const GROUPS: usize = 8;
-
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: see above.
-        header.set_scale(unsafe { f16_of(rows, 108) });
+        header.set_scale(unsafe { f16_of(rows, offset_of!(Self, scale)) });
         let scales = rows.map(|row| {
             // SAFETY: see above.
             let (low, high) = unsafe {
-                (row.add(96).cast::<u64>().read_unaligned(), u64::from(row.add(104).cast::<u32>().read_unaligned()))
+                (
+                    row.add(offset_of!(Self, scales)).cast::<u64>().read_unaligned(),
+                    u64::from(row.add(offset_of!(Self, scales) + 8).cast::<u32>().read_unaligned()),
+                )
             };
             // Scale n has its lower nibble in byte n % 8 and its upper bit pair in byte n % 4: see `quant::k`.
             let (nibbles, bits) = (0x0f0f_0f0f_0f0f_0f0f, 0x3030_3030);
@@ -78,18 +64,15 @@ impl Block for Q3K {
     #[target_feature(enable = "neon")]
     unsafe fn levels(block: *const u8, group: usize) -> [int8x16_t; 2] {
         // SAFETY: see above.
-        let (low, bits) = unsafe { (bit_pairs(block.add(32), group), load_32(block)) };
+        let (low, bits) = unsafe {
+            (bit_pairs(block.add(offset_of!(Self, pairs)), group), load_32(block.add(offset_of!(Self, thirds))))
+        };
         let third = bits.map(|bits| vshlq_n_u8::<2>(bits_from(bits, group, 1)));
-        from_zero([vorrq_u8(low[0], third[0]), vorrq_u8(low[1], third[1])], 4)
+        from_zero::<Self>([vorrq_u8(low[0], third[0]), vorrq_u8(low[1], third[1])])
     }
 }
 
 impl Block for Q4K {
-    type Definition = quant::Q4K;
-    type Form = WithOffset;
-    const BYTES: usize = 144;
-    const GROUPS: usize = 8;
-
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
@@ -101,16 +84,11 @@ impl Block for Q4K {
     #[target_feature(enable = "neon")]
     unsafe fn levels(block: *const u8, group: usize) -> [int8x16_t; 2] {
         // SAFETY: see above.
-        from_zero(unsafe { k_nibbles(block.add(16), group) }, 0)
+        from_zero::<Self>(unsafe { k_nibbles(block.add(offset_of!(Self, nibbles)), group) })
     }
 }
 
 impl Block for Q5K {
-    type Definition = quant::Q5K;
-    type Form = WithOffset;
-    const BYTES: usize = 176;
-    const GROUPS: usize = 8;
-
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
@@ -122,25 +100,22 @@ impl Block for Q5K {
     #[target_feature(enable = "neon")]
     unsafe fn levels(block: *const u8, group: usize) -> [int8x16_t; 2] {
         // SAFETY: see above.
-        let (low, bits) = unsafe { (k_nibbles(block.add(48), group), load_32(block.add(16))) };
+        let (low, bits) = unsafe {
+            (k_nibbles(block.add(offset_of!(Self, nibbles)), group), load_32(block.add(offset_of!(Self, fifths))))
+        };
         let fifth = bits.map(|bits| vshlq_n_u8::<4>(bits_from(bits, group, 1)));
-        from_zero([vorrq_u8(low[0], fifth[0]), vorrq_u8(low[1], fifth[1])], 0)
+        from_zero::<Self>([vorrq_u8(low[0], fifth[0]), vorrq_u8(low[1], fifth[1])])
     }
 }
 
 impl Block for Q6K {
-    type Definition = quant::Q6K;
-    type Form = Halves;
-    const BYTES: usize = 210;
-    const GROUPS: usize = 8;
-
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: see above.
         unsafe {
-            header.set_scale(f16_of(rows, 208));
-            set_multipliers(rows.map(|row| vld1q_u8(row.add(192))), header);
+            header.set_scale(f16_of(rows, offset_of!(Self, scale)));
+            set_multipliers(rows.map(|row| vld1q_u8(row.add(offset_of!(Self, scales)))), header);
         }
     }
 
@@ -149,11 +124,15 @@ impl Block for Q6K {
     unsafe fn levels(block: *const u8, group: usize) -> [int8x16_t; 2] {
         let (half, part) = (group / 4, group % 4);
         // SAFETY: see above.
-        let (low, high) =
-            unsafe { (load_32(block.add(64 * half + 32 * (part % 2))), load_32(block.add(128 + 32 * half))) };
+        let (low, high) = unsafe {
+            (
+                load_32(block.add(offset_of!(Self, nibbles) + 64 * half + 32 * (part % 2))),
+                load_32(block.add(offset_of!(Self, pairs) + 32 * half)),
+            )
+        };
         let low = low.map(|low| bits_from(low, 4 * (part / 2), 15));
         let high = high.map(|high| vshlq_n_u8::<4>(bits_from(high, 2 * part, 3)));
-        from_zero([vorrq_u8(low[0], high[0]), vorrq_u8(low[1], high[1])], 32)
+        from_zero::<Self>([vorrq_u8(low[0], high[0]), vorrq_u8(low[1], high[1])])
     }
 }
 
@@ -191,10 +170,12 @@ fn set_multipliers(scales: [uint8x16_t; 4], header: &mut Header) {
 #[target_feature(enable = "neon")]
 unsafe fn six_bit_header(rows: &Rows, header: &mut Header) {
     // SAFETY: upheld by the caller.
-    let (scale, minimum) = unsafe { (f16_of(rows, 0), f16_of(rows, 2)) };
+    let (scale, minimum) = unsafe { (f16_of(rows, offset_of!(Q4K, scale)), f16_of(rows, offset_of!(Q4K, minimum))) };
     let bytes = rows.map(|row| {
         // SAFETY: a block is longer than 16 bytes.
-        let word = |offset: usize| u64::from(unsafe { row.add(4 + offset).cast::<u32>().read_unaligned() });
+        let word = |offset: usize| {
+            u64::from(unsafe { row.add(offset_of!(Q4K, scales) + offset).cast::<u32>().read_unaligned() })
+        };
         let (first, second, third) = (word(0), word(4), word(8));
         // Groups 0..4 in the lower four bytes, 4..8 in the upper four: see `quant::k`.
         let scales = first & 0x3f3f_3f3f | (third & 0x0f0f_0f0f | first >> 2 & 0x3030_3030) << 32;

@@ -1,48 +1,28 @@
 //! Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0.
 
 use std::arch::aarch64::*;
+use std::mem::offset_of;
 
-use super::{Block, Header, Rows, Scaled, ScaledBytes, WithOffset, f16_of, from_zero, mask_of, nibbles};
-use crate::quant;
-
-/// f16 scale, nibbles; zero point 8.
-pub(in super::super) struct Q4_0;
-/// f16 scale, f16 minimum, nibbles.
-pub(in super::super) struct Q4_1;
-/// f16 scale, fifth bits, nibbles; zero point 16.
-pub(in super::super) struct Q5_0;
-/// f16 scale, f16 minimum, fifth bits, nibbles.
-pub(in super::super) struct Q5_1;
-/// f16 scale, signed bytes.
-pub(in super::super) struct Q8_0;
+use super::{Block, Header, Rows, f16_of, from_zero, mask_of, nibbles};
+use crate::quant::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
 
 impl Block for Q4_0 {
-    type Definition = quant::Q4_0;
-    type Form = Scaled;
-    const BYTES: usize = 18;
-    const GROUPS: usize = 1;
-
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: upheld by the caller, as in all of the following.
-        header[0].scale[0] = unsafe { f16_of(rows, 0) };
+        header[0].scale[0] = unsafe { f16_of(rows, offset_of!(Self, scale)) };
     }
 
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn levels(block: *const u8, _: usize) -> [int8x16_t; 2] {
         // SAFETY: see above.
-        from_zero(unsafe { nibbles(block.add(2)) }, 8)
+        from_zero::<Self>(unsafe { nibbles(block.add(offset_of!(Self, nibbles))) })
     }
 }
 
 impl Block for Q4_1 {
-    type Definition = quant::Q4_1;
-    type Form = WithOffset;
-    const BYTES: usize = 20;
-    const GROUPS: usize = 1;
-
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
@@ -54,37 +34,27 @@ impl Block for Q4_1 {
     #[target_feature(enable = "neon")]
     unsafe fn levels(block: *const u8, _: usize) -> [int8x16_t; 2] {
         // SAFETY: see above.
-        from_zero(unsafe { nibbles(block.add(4)) }, 0)
+        from_zero::<Self>(unsafe { nibbles(block.add(offset_of!(Self, nibbles))) })
     }
 }
 
 impl Block for Q5_0 {
-    type Definition = quant::Q5_0;
-    type Form = Scaled;
-    const BYTES: usize = 22;
-    const GROUPS: usize = 1;
-
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: see above.
-        header[0].scale[0] = unsafe { f16_of(rows, 0) };
+        header[0].scale[0] = unsafe { f16_of(rows, offset_of!(Self, scale)) };
     }
 
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn levels(block: *const u8, _: usize) -> [int8x16_t; 2] {
         // SAFETY: see above.
-        from_zero(unsafe { with_fifth_bits(block.add(2)) }, 16)
+        from_zero::<Self>(unsafe { with_fifth_bits(block.add(offset_of!(Self, fifths))) })
     }
 }
 
 impl Block for Q5_1 {
-    type Definition = quant::Q5_1;
-    type Form = WithOffset;
-    const BYTES: usize = 24;
-    const GROUPS: usize = 1;
-
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
@@ -96,39 +66,39 @@ impl Block for Q5_1 {
     #[target_feature(enable = "neon")]
     unsafe fn levels(block: *const u8, _: usize) -> [int8x16_t; 2] {
         // SAFETY: see above.
-        from_zero(unsafe { with_fifth_bits(block.add(4)) }, 0)
+        from_zero::<Self>(unsafe { with_fifth_bits(block.add(offset_of!(Self, fifths))) })
     }
 }
 
 impl Block for Q8_0 {
-    type Definition = quant::Q8_0;
-    type Form = ScaledBytes;
-    const BYTES: usize = 34;
-    const GROUPS: usize = 1;
-
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: see above.
-        header[0].scale[0] = unsafe { f16_of(rows, 0) };
+        header[0].scale[0] = unsafe { f16_of(rows, offset_of!(Self, scale)) };
     }
 
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn levels(block: *const u8, _: usize) -> [int8x16_t; 2] {
         // SAFETY: see above.
-        unsafe { [vld1q_s8(block.add(2).cast()), vld1q_s8(block.add(18).cast())] }
+        unsafe {
+            [
+                vld1q_s8(block.add(offset_of!(Self, levels)).cast()),
+                vld1q_s8(block.add(offset_of!(Self, levels) + 16).cast()),
+            ]
+        }
     }
 }
 
-/// The two f16 at the start of a block.
+/// Scale and minimum of Q4_1 or Q5_1, which store them at the same places.
 #[inline]
 #[target_feature(enable = "neon")]
 unsafe fn scale_and_minimum(rows: &Rows, header: &mut Header) {
     // SAFETY: upheld by the caller.
     unsafe {
-        header[0].scale[0] = f16_of(rows, 0);
-        header[0].offset[0] = f16_of(rows, 2);
+        header[0].scale[0] = f16_of(rows, offset_of!(Q4_1, scale));
+        header[0].offset[0] = f16_of(rows, offset_of!(Q4_1, minimum));
     }
 }
 

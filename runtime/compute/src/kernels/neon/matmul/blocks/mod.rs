@@ -1,6 +1,7 @@
 //! How NEON reads 32 columns of each quantised type: a row's levels as signed bytes, the scales of four rows as lanes.
 //!
-//! A new type is one implementation of [`Block`], in the file of its family. The layouts themselves are described in `quant`.
+//! A new type is one implementation of [`Block`], in the file of its family. The layouts themselves are described in `quant`,
+//! whose [`quant::Block`] also says all that is not particular to NEON.
 
 mod fp4;
 mod iq1;
@@ -10,15 +11,6 @@ mod iq4;
 mod k;
 mod legacy;
 mod ternary;
-
-pub(super) use fp4::{MXFP4, NVFP4};
-pub(super) use iq1::{IQ1M, IQ1S};
-pub(super) use iq2::{IQ2S, IQ2XS, IQ2XXS};
-pub(super) use iq3::{IQ3S, IQ3XXS};
-pub(super) use iq4::{IQ4NL, IQ4XS};
-pub(super) use k::{Q2K, Q3K, Q4K, Q5K, Q6K};
-pub(super) use legacy::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
-pub(super) use ternary::{TQ1_0, TQ2_0};
 
 use std::arch::aarch64::*;
 
@@ -32,11 +24,11 @@ pub(super) type Rows = [*const u8; 4];
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(super) struct Weights {
-    /// The second half's only if [`Form::APART`].
+    /// The second half's only if [`quant::Form::APART`].
     pub(super) scale: [float32x4_t; 2],
-    /// If [`Form::OFFSET`]; the second half's only if [`Form::APART`].
+    /// If [`quant::Form::OFFSET`]; the second half's only if [`quant::Form::APART`].
     pub(super) offset: [float32x4_t; 2],
-    /// If [`Form::HALVES`].
+    /// If [`quant::Form::HALVES`].
     pub(super) multipliers: [int32x4_t; 2],
 }
 
@@ -73,56 +65,8 @@ impl std::ops::IndexMut<usize> for Header {
     }
 }
 
-/// Properties of a type that products depend on: they are compiled once per form, not per type.
-pub(super) trait Form {
-    /// Levels exceed ±64: an i16 cannot hold the sum of four products.
-    const LARGE: bool = false;
-    /// Groups add an f32 offset to every weight.
-    const OFFSET: bool = false;
-    /// Each half of a group has its own integer scale.
-    const HALVES: bool = false;
-    /// Each half of a group has its own f32 scale and, if [`Form::OFFSET`], offset; never together with `HALVES`.
-    const APART: bool = false;
-}
-
-macro_rules! forms {
-    ($($(#[$doc:meta])* $form:ident: $($flag:ident)*;)*) => {
-        $(
-            $(#[$doc])*
-            pub(super) struct $form;
-            impl Form for $form {
-                $(const $flag: bool = true;)*
-            }
-        )*
-    };
-}
-
-forms! {
-    /// A scale for each group.
-    Scaled: ;
-    /// The same, with levels that use a whole byte.
-    ScaledBytes: LARGE;
-    /// A scale and an offset for each group.
-    WithOffset: OFFSET;
-    /// A scale for each group, and integer scales for its halves.
-    Halves: HALVES;
-    /// A scale for each half.
-    Apart: APART;
-    /// A scale and an offset for each half.
-    ApartWithOffset: APART OFFSET;
-}
-
-/// Reader of a quantised type for NEON.
-pub(super) trait Block {
-    /// The reference that defines the values.
-    type Definition: quant::Block;
-    /// Bytes per block.
-    const BYTES: usize;
-    /// Groups of 32 columns per block.
-    const GROUPS: usize;
-    /// Which fields of [`Weights`] are used.
-    type Form: Form;
-
+/// Reader of a quantised type for NEON. Products are compiled once per form, not per type.
+pub(super) trait Block: quant::Block {
     /// Reads a block's header of each row: everything besides the levels.
     ///
     /// # Safety
@@ -178,11 +122,11 @@ unsafe fn bit_pairs(bytes: *const u8, group: usize) -> [uint8x16_t; 2] {
     unsafe { load_32(bytes.add(32 * (group / 4))) }.map(|bytes| bits_from(bytes, 2 * (group % 4), 3))
 }
 
-/// Subtracts the zero point from unsigned levels.
+/// Subtracts the type's zero point from unsigned levels.
 #[inline]
 #[target_feature(enable = "neon")]
-fn from_zero(levels: [uint8x16_t; 2], zero: i8) -> [int8x16_t; 2] {
-    levels.map(|levels| vsubq_s8(vreinterpretq_s8_u8(levels), vdupq_n_s8(zero)))
+fn from_zero<B: quant::Block>(levels: [uint8x16_t; 2]) -> [int8x16_t; 2] {
+    levels.map(|levels| vsubq_s8(vreinterpretq_s8_u8(levels), vdupq_n_s8(B::ZERO_POINT as i8)))
 }
 
 /// Expands 16 bits to 16 byte masks.

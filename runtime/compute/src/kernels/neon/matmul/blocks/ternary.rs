@@ -1,26 +1,17 @@
 //! TQ1_0 and TQ2_0.
 
 use std::arch::aarch64::*;
+use std::mem::offset_of;
 
-use super::{Block, Header, Rows, Scaled, bit_pairs, f16_of, from_zero, load_32};
-use crate::quant;
-
-/// Five base-3 digits per byte, f16 scale.
-pub(in super::super) struct TQ1_0;
-/// Bit pairs, f16 scale; zero point 1.
-pub(in super::super) struct TQ2_0;
+use super::{Block, Header, Rows, bit_pairs, f16_of, from_zero, load_32};
+use crate::quant::{TQ1_0, TQ2_0};
 
 impl Block for TQ1_0 {
-    type Definition = quant::TQ1_0;
-    type Form = Scaled;
-    const BYTES: usize = 54;
-    const GROUPS: usize = 8;
-
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: upheld by the caller, as in all of the following.
-        header.set_scale(unsafe { f16_of(rows, 52) });
+        header.set_scale(unsafe { f16_of(rows, offset_of!(Self, scale)) });
     }
 
     #[inline]
@@ -29,11 +20,11 @@ impl Block for TQ1_0 {
         // SAFETY: see above; a row of powers for each group.
         let (bytes, powers) = unsafe {
             let bytes = match group {
-                0..5 => load_32(block),
-                5 | 6 => [vld1q_u8(block.add(32)); 2],
+                0..5 => load_32(block.add(offset_of!(Self, groups))),
+                5 | 6 => [vld1q_u8(block.add(offset_of!(Self, halves))); 2],
                 _ => {
-                    let four = vdupq_n_u32(block.add(48).cast::<u32>().read_unaligned());
-                    [vld1q_u8(block.add(32)), vreinterpretq_u8_u32(four)]
+                    let four = vdupq_n_u32(block.add(offset_of!(Self, eighths)).cast::<u32>().read_unaligned());
+                    [vld1q_u8(block.add(offset_of!(Self, halves))), vreinterpretq_u8_u32(four)]
                 }
             };
             (bytes, load_32(POWERS[group % 8].as_ptr()))
@@ -48,23 +39,18 @@ impl Block for TQ1_0 {
 }
 
 impl Block for TQ2_0 {
-    type Definition = quant::TQ2_0;
-    type Form = Scaled;
-    const BYTES: usize = 66;
-    const GROUPS: usize = 8;
-
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn header(rows: &Rows, header: &mut Header) {
         // SAFETY: see above.
-        header.set_scale(unsafe { f16_of(rows, 64) });
+        header.set_scale(unsafe { f16_of(rows, offset_of!(Self, scale)) });
     }
 
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn levels(block: *const u8, group: usize) -> [int8x16_t; 2] {
         // SAFETY: see above.
-        from_zero(unsafe { bit_pairs(block, group) }, 1)
+        from_zero::<Self>(unsafe { bit_pairs(block.add(offset_of!(Self, pairs)), group) })
     }
 }
 

@@ -1,12 +1,14 @@
 //! llama.cpp's names for quantised files, and the type that most of the weights have in each.
 
-use satchel_gguf::TensorType;
+use std::collections::HashMap;
+
+use satchel_gguf::{Gguf, TensorType};
 
 /// A type or mixture for a file's weights. The discriminant is the value of `general.file_type`.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
-pub(in crate::cli) enum FileType {
+pub(crate) enum FileType {
     F32 = 0,
     F16 = 1,
     Q4_0 = 2,
@@ -57,7 +59,7 @@ const TABLE: [(&str, FileType, TensorType); 21] = [
 
 impl FileType {
     /// For `--help`.
-    pub(super) fn help() -> String {
+    pub(crate) fn help() -> String {
         let full: Vec<&str> = TABLE.iter().filter(|row| row.1.name() == row.0).map(|row| row.0).collect();
         format!(
             "Types: {}; Q3_K, Q4_K and Q5_K are the ones with M. From Q2_K on these are mixtures, which give more bits to the \
@@ -67,7 +69,7 @@ impl FileType {
     }
 
     /// Parses a name, ignoring case. The error lists the names.
-    pub(super) fn parse(name: &str) -> Result<Self, String> {
+    pub(crate) fn parse(name: &str) -> Result<Self, String> {
         match TABLE.iter().find(|row| row.0.eq_ignore_ascii_case(name)) {
             Some(row) => Ok(row.1),
             None => {
@@ -78,23 +80,36 @@ impl FileType {
     }
 
     /// The type with this `general.file_type` number.
-    pub(in crate::cli) fn from_id(id: u32) -> Option<Self> {
+    pub(crate) fn from_id(id: u32) -> Option<Self> {
         TABLE.iter().map(|row| row.1).find(|ty| *ty as u32 == id)
     }
 
     /// Its full name.
-    pub(in crate::cli) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         self.row().0
     }
 
     /// The block type of most tensors.
-    pub(super) fn base(self) -> TensorType {
+    pub(crate) fn base(self) -> TensorType {
         self.row().2
     }
 
     fn row(self) -> &'static (&'static str, Self, TensorType) {
         TABLE.iter().find(|row| row.1 == self).expect("every type has a row")
     }
+}
+
+/// The type that a file's metadata name, or else the type with the most bytes.
+pub(crate) fn type_name(gguf: &Gguf) -> String {
+    let declared = gguf.metadata.get_u32("general.file_type").ok().flatten();
+    if let Some(ty) = declared.and_then(FileType::from_id) {
+        return ty.name().to_owned();
+    }
+    let mut bytes: HashMap<TensorType, u64> = HashMap::new();
+    for tensor in &gguf.tensors {
+        *bytes.entry(tensor.ty).or_default() += tensor.bytes;
+    }
+    bytes.into_iter().max_by_key(|&(ty, bytes)| (bytes, ty)).map_or_else(String::new, |(ty, _)| ty.to_string())
 }
 
 #[cfg(test)]
