@@ -78,11 +78,9 @@ fn json_schema(value: Option<Value>) -> Result<Asked, ApiError> {
     let Some(Value::Object(mut map)) = value else {
         return Err(ApiError::parameter(AT, format!("`{AT}` must be an object with `name` and `schema`")));
     };
-    let others: [(&str, fn(&Value) -> bool); 3] =
-        [("name", Value::is_string), ("description", Value::is_string), ("strict", Value::is_boolean)];
-    for (name, is_valid) in others {
+    for (name, wanted) in [("name", "a string"), ("description", "a string"), ("strict", "true or false")] {
+        let is_valid = |value: &Value| if name == "strict" { value.is_boolean() } else { value.is_string() };
         if map.remove(name).is_some_and(|value| !value.is_null() && !is_valid(&value)) {
-            let wanted = if name == "strict" { "true or false" } else { "a string" };
             return Err(ApiError::parameter(format!("{AT}.{name}"), format!("`{AT}.{name}` must be {wanted}")));
         }
     }
