@@ -332,7 +332,7 @@ fn wrong_types_name_the_parameter() {
         ("ignore_eos", json!(1)),
         ("logprobs", json!("all")),
     ];
-    let refused = ["tools", "response_format", "grammar", "reasoning_effort", "audio", "mirostat", "n_predict"];
+    let refused = ["tools", "reasoning_effort", "audio", "mirostat", "n_predict"];
     for (path, base) in
         [(CHAT, json!({"messages": [{"role": "user", "content": "hi"}]})), (COMPLETIONS, json!({"prompt": "hi"}))]
     {
@@ -347,6 +347,9 @@ fn wrong_types_name_the_parameter() {
         for name in refused {
             send(name, &json!({"type": "json_schema", "x": 1})).error(400, Some(name), Some("unsupported_parameter"));
         }
+        let lax = json!({"type": "json_schema", "json_schema": {"schema": {"properties": {"a": {"not": {}}}}}});
+        let message = send("response_format", &lax).error(400, Some("response_format.json_schema.schema"), None);
+        assert!(message.contains("`not` at #/properties/a/not"), "{message}");
         send("made_up", &json!(1)).error(400, Some("made_up"), Some("unknown_parameter"));
     }
     for (name, value) in [("prompt", json!(5)), ("echo", json!(true)), ("suffix", json!("x")), ("best_of", json!(3))] {

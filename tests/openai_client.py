@@ -166,6 +166,19 @@ def check_extensions():
     assert chat(messages=[{"role": "user", "content": "Say hi."}], max_tokens=100, extra_body={"ignore_eos": True}).usage.completion_tokens == 100
 
 
+def check_structured():
+    kind = {"enum": ["cat", "dog"]}
+    schema = {"type": "object", "properties": {"kind": kind, "legs": {"type": "integer", "minimum": 0, "maximum": 4}}}
+    schema |= {"required": ["kind", "legs"], "additionalProperties": False}
+    wanted = {"type": "json_schema", "json_schema": {"name": "animal", "strict": True, "schema": schema}}
+    whole = chat(response_format=wanted, max_tokens=100)
+    animal = json.loads(whole.choices[0].message.content)
+    assert animal["kind"] in kind["enum"] and animal["legs"] in range(5) and whole.choices[0].finish_reason == "stop", animal
+    text, reason, _, _ = streamed(response_format=wanted, max_tokens=100)
+    assert (text, reason) == (whole.choices[0].message.content, "stop")
+    assert chat(extra_body={"guided_choice": ["left", "right"]}).choices[0].message.content in ("left", "right")
+
+
 def check_errors():
     bad = openai.BadRequestError
     refused(bad, lambda: chat(temperature=101), "temperature")
@@ -173,7 +186,7 @@ def check_errors():
     refused(bad, lambda: chat(messages=[]), "messages")
     refused(bad, lambda: chat(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}]), "messages[0].content[0]")
     refused(bad, lambda: chat(tools=[{"type": "function", "function": {"name": "f"}}]), "tools", "unsupported_parameter")
-    refused(bad, lambda: chat(response_format={"type": "json_object"}), "response_format", "unsupported_parameter")
+    refused(bad, lambda: chat(response_format={"type": "xml"}), "response_format.type", "unsupported_parameter")
     refused(bad, lambda: chat(extra_body={"made_up": 1}), "made_up", "unknown_parameter")
     refused(bad, lambda: complete(echo=True), "echo", "unsupported_parameter")
     long = [{"role": "user", "content": "word " * 9000}]

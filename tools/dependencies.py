@@ -27,7 +27,7 @@ LICENCES = {
 
 # Crates present in two versions, and why that cannot be avoided.
 DOUBLED = {
-    "syn": "only runs at build time: the macros of jiff and zerocopy take version 2, those of serde and clap version 3",
+    "syn": "only runs at build time: the macros of jiff, zerocopy and strum take version 2, those of serde and clap version 3",
 }
 
 

@@ -10,6 +10,7 @@ pub mod chat;
 pub mod cli;
 pub mod device;
 pub mod engine;
+pub mod grammar;
 pub mod mapping;
 pub mod model;
 pub mod own_file;

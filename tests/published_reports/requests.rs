@@ -54,15 +54,22 @@ fn cve_2026_21869_discarding_a_negative_number_of_tokens() {
 #[test]
 fn cve_2026_2069_grammars_without_a_bottom() {
     let server = Outlived::start(&[]);
-    let grammar = format!("root ::= {}\"a\"{}", "(".repeat(60_000), ")".repeat(60_000));
-    assert!(server.refuses("grammar", json!(grammar)).contains("`grammar`"));
+    let grammar = format!("root ::= {}\"a\"{}", "(".repeat(30_000), ")".repeat(30_000));
     let mut schema = json!({"type": "integer"});
     for _ in 0..40 {
         schema = json!({"type": "object", "properties": {"x": schema}});
     }
-    assert!(server.refuses("json_schema", schema.clone()).contains("`json_schema`"));
-    server.refuses("response_format", json!({"type": "json_schema", "json_schema": {"schema": schema}}));
-    server.refuses("guided_regex", json!("(?<=x)+".to_owned() + &"(".repeat(10_000)));
+    let refuses_format = |name: &str, value: Value| {
+        let mut body = json!({"prompt": "Once", "max_tokens": 4});
+        body[name] = value;
+        let at = if name == "response_format" { "response_format.json_schema.schema" } else { name };
+        server.0.post(COMPLETIONS, &body).error(400, Some(at), None)
+    };
+    assert!(refuses_format("grammar", json!(grammar)).contains("nested too deeply"));
+    assert!(refuses_format("json_schema", schema.clone()).contains("schemas deep"));
+    refuses_format("response_format", json!({"type": "json_schema", "json_schema": {"schema": schema}}));
+    refuses_format("guided_regex", json!("(?<=x)+".to_owned() + &"(".repeat(10_000)));
+    refuses_format("guided_grammar", json!(format!("start: {}\"a\"{}", "(".repeat(30_000), ")".repeat(30_000))));
     // Deeper than JSON is read.
     for (open, close) in [("[", "]"), ("{\"x\":", "}")] {
         let body = format!("{{\"json_schema\": {}1{}}}", open.repeat(50_000), close.repeat(50_000));

@@ -17,6 +17,7 @@ mod console;
 pub mod detokenize;
 pub mod embed;
 mod environment;
+pub mod format_args;
 pub mod inspect;
 pub mod logits;
 pub mod model_args;

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::Failure;
 use super::answer::{Interrupt, stream};
 use super::cache_args::CacheArgs;
+use super::format_args::FormatArgs;
 use super::model_args::{CheckArgs, ModelArgs};
 use super::out::{self, notice};
 use super::sampling_args::SamplingArgs;
@@ -51,6 +52,8 @@ pub struct Args {
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
     #[command(flatten)]
+    format: FormatArgs,
+    #[command(flatten)]
     sampling: SamplingArgs,
 }
 
@@ -71,6 +74,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         max_tokens: args.sampling.max_tokens.or(session.defaults.max_tokens),
         stop: args.stop,
         is_answer: !args.raw,
+        grammar: args.format.compile(&session)?,
         ..Default::default()
     };
     let interrupt = Interrupt::install()?;

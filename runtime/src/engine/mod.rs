@@ -268,6 +268,8 @@ pub struct GeneratedToken {
 pub enum FinishReason {
     /// The model generated an end token.
     EndToken(TokenId),
+    /// The constraint lets nothing follow.
+    Complete,
     /// `max_tokens` was reached.
     MaxTokens,
     /// The context is full.

@@ -164,16 +164,28 @@ impl Running {
         if self.events.send(Event::Token(GeneratedToken { id, logprob, top })).is_err() {
             return Some(FinishReason::Cancelled);
         }
+        if self.is_complete() {
+            return Some(FinishReason::Complete);
+        }
         if self.request.max_tokens.is_some_and(|most| self.generated >= most) {
             return Some(FinishReason::MaxTokens);
         }
         (self.tokens.len() >= context).then_some(FinishReason::ContextFull)
     }
 
+    /// Whether the constraint lets nothing follow.
+    fn is_complete(&self) -> bool {
+        self.request.constraint.as_ref().is_some_and(|constraint| constraint.is_complete())
+    }
+
     /// Samples the next token, among those that the request's constraint allows.
     fn choose(&mut self, logits: &mut [f32]) -> Result<TokenId, FinishReason> {
         if let Some(constraint) = &mut self.request.constraint {
             constraint.allowed().map_err(FinishReason::Failed)?.apply(logits);
+        }
+        // Only now it may be seen that nothing can follow, and the model may have no end token to say so.
+        if self.is_complete() {
+            return Err(FinishReason::Complete);
         }
         let id = self.sampler.sample(logits).map_err(|error| match error {
             SamplingError::NothingLeft => FinishReason::Refused(error.to_string()),

@@ -60,6 +60,9 @@ pub trait Constraint: Debug + Send {
     /// One line if the token was not allowed.
     fn accept(&mut self, token: TokenId) -> Result<(), String>;
 
+    /// Whether the answer is whole: nothing but its end can follow.
+    fn is_complete(&self) -> bool;
+
     /// Undoes the last `tokens` tokens.
     ///
     /// # Errors

@@ -6,10 +6,13 @@ use super::describe::no_model;
 use super::generate::Work;
 use super::http::Body;
 use super::json::{MAX_VALUES, Weight};
-use super::openai::{Answer, ApiError, Baseline, ChatRequest, Common, CompletionRequest, Endpoint, OpenAi, Prompt};
+use super::openai::{
+    Answer, ApiError, Asked, Baseline, ChatRequest, Common, CompletionRequest, Endpoint, OpenAi, Prompt,
+};
 use super::routes::Call;
 use crate::TokenId;
 use crate::chat::RenderRequest;
+use crate::grammar::Grammar;
 use crate::plan::AdapterSet;
 use crate::session::{Overflow, TextRequest};
 
@@ -62,7 +65,8 @@ pub(super) fn work(app: &App, endpoint: Endpoint, mut call: Call<'_>) -> Result<
     };
     let named = session.adapters_named(common.model.as_deref());
     let adapters = named.ok_or_else(|| no_model(app, common.model.as_deref().unwrap_or_default()))?;
-    let requests = requests(endpoint, prompts, &common, logprobs, (call.who.caller, adapters));
+    let grammar = common.format.as_ref().map(|asked| grammar(app, asked)).transpose()?;
+    let requests = requests(endpoint, prompts, &common, (logprobs, grammar), (call.who.caller, adapters));
     let facts = &session.facts;
     let answer = Answer::new(endpoint, &session.name_with(adapters), super::unix_seconds());
     Ok(Work {
@@ -83,13 +87,19 @@ fn tokens(app: &App, prompt: Prompt) -> Result<Vec<TokenId>, ApiError> {
     }
 }
 
+/// The compiled form of what the answer must follow.
+fn grammar(app: &App, asked: &Asked) -> Result<Grammar, ApiError> {
+    let compiled = app.session.grammars.compile(&asked.format);
+    compiled.map_err(|error| ApiError::parameter(asked.parameter, format!("`{}`: {error}", asked.parameter)))
+}
+
 /// `n` generations for each prompt. With a fixed seed, choice `j` of a prompt uses `seed + j`: the answers differ, and the
 /// first equals that of `n: 1`.
 fn requests(
     endpoint: Endpoint,
     prompts: Vec<(Vec<TokenId>, Overflow)>,
     common: &Common,
-    logprobs: Option<usize>,
+    (logprobs, grammar): (Option<usize>, Option<Grammar>),
     (caller, adapters): (Caller, AdapterSet),
 ) -> Vec<TextRequest> {
     let mut requests = Vec::with_capacity(prompts.len() * common.n);
@@ -105,6 +115,7 @@ fn requests(
                 logprobs,
                 ignore_end: common.ignore_end,
                 is_answer: endpoint == Endpoint::Chat,
+                grammar: grammar.clone(),
                 caller: caller.0,
                 adapters,
                 overflow,

@@ -57,6 +57,8 @@ pub struct TextToken {
 pub enum StopReason {
     /// The model generated an end token.
     EndToken,
+    /// The grammar lets nothing follow.
+    Complete,
     /// A stop string was generated; it is not part of the text.
     StopString(String),
     /// The requested maximum length was reached.
@@ -234,6 +236,7 @@ impl TextGeneration {
                 Some((_, text)) => StopReason::StopString(text.clone()),
                 None => StopReason::EndToken,
             },
+            (None, FinishReason::Complete) => StopReason::Complete,
             (None, FinishReason::MaxTokens) => StopReason::MaxTokens,
             (None, FinishReason::ContextFull) => StopReason::ContextFull,
             (None, FinishReason::Cancelled) => StopReason::Cancelled,

@@ -24,6 +24,7 @@ use crate::TokenId;
 use crate::chat::{ChatTemplate, builtin};
 pub use crate::engine::Overflow;
 use crate::engine::{Engine, EngineOptions, Request};
+use crate::grammar::{Grammar, Grammars};
 use crate::plan::{AdapterSet, CacheType, CacheTypes, Plan};
 use crate::sampling::SamplingParams;
 use crate::tokenizer::Tokenizer;
@@ -47,6 +48,8 @@ pub struct Session {
     pub engine: Engine,
     /// Text to ids and back.
     pub tokenizer: Arc<Tokenizer>,
+    /// What answers can be made to follow.
+    pub grammars: Grammars,
     /// Messages to text; an error line if the model has no usable template.
     pub template: Result<ChatTemplate, String>,
     /// Name of the built-in template used because the model has none.
@@ -143,6 +146,8 @@ pub struct TextRequest {
     /// The output is an answer in a conversation rather than a continued text, so the space that SPM adds before the first
     /// word is dropped.
     pub is_answer: bool,
+    /// What the answer must follow.
+    pub grammar: Option<Grammar>,
     /// The adapters to use.
     pub adapters: AdapterSet,
     /// What happens when the context is full.
@@ -191,9 +196,11 @@ impl Session {
         let shared = prompt::shared_prefix(template.as_ref().ok(), &tokenizer, defaults.system_prompt.as_deref());
         let engine = Engine::start(loaded, engine_options, shared).map_err(OpenError::Thread)?;
         let check = WeightCheck::new(source.packed.as_ref());
+        let tokenizer = Arc::new(tokenizer);
         Ok(Self {
             engine,
-            tokenizer: Arc::new(tokenizer),
+            grammars: Grammars::new(Arc::clone(&tokenizer)),
+            tokenizer,
             template,
             built_in_template,
             special_in_user_text: false,
@@ -237,18 +244,22 @@ impl Session {
         let (stop_tokens, stop) = prompt::split_stops(&self.tokenizer, request.stop);
         let mut end_tokens = if request.ignore_end { Vec::new() } else { self.tokenizer.end_tokens().to_vec() };
         end_tokens.extend(stop_tokens.iter().map(|(id, _)| *id));
+        let end_tokens: Arc<[TokenId]> = end_tokens.into();
+        let constraint = request.grammar.map(|grammar| grammar.constraint(Arc::clone(&end_tokens)));
+        // A grammar has seen the space that SPM would add as part of the answer.
+        let drops_blank = request.is_answer && constraint.is_none();
         let generation = self.engine.submit(Request {
             caller: request.caller,
             overflow: request.overflow,
             adapters: request.adapters,
-            constraint: None,
+            constraint,
             prompt: request.prompt,
             sampling: request.sampling,
             max_tokens: request.max_tokens,
-            end_tokens: end_tokens.into(),
+            end_tokens,
             logprobs: request.logprobs,
         })?;
-        let stops = Stops { tokens: stop_tokens, texts: stop, drops_blank: request.is_answer };
+        let stops = Stops { tokens: stop_tokens, texts: stop, drops_blank };
         Ok(TextGeneration::new(generation, Arc::clone(&self.tokenizer), Arc::clone(&self.check), stops))
     }
 }

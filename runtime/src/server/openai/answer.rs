@@ -121,7 +121,7 @@ impl Answer {
 /// `stop`: the model or a stop string ended it. `length`: `max_tokens`, or the context is full.
 fn finish_reason(reason: Option<&StopReason>) -> &'static str {
     match reason {
-        Some(StopReason::EndToken | StopReason::StopString(_)) => "stop",
+        Some(StopReason::EndToken | StopReason::Complete | StopReason::StopString(_)) => "stop",
         _ => "length",
     }
 }

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::error::{ApiError, shown};
 use super::fields::{Fields, wrong_type};
+use super::format::{Asked, take_format};
 use crate::TokenId;
 use crate::sampling::SamplingParams;
 
@@ -46,6 +47,8 @@ pub struct Common {
     pub include_usage: bool,
     /// Continue past end tokens.
     pub ignore_end: bool,
+    /// What the answer must follow.
+    pub format: Option<Asked>,
 }
 
 impl Common {
@@ -67,6 +70,7 @@ impl Common {
             stream,
             include_usage: take_stream_options(fields, stream)?,
             ignore_end: fields.take_bool("ignore_eos")?.unwrap_or(false),
+            format: take_format(fields)?,
         })
     }
 }

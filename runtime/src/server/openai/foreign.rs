@@ -29,13 +29,11 @@ enum Neutral {
     Words(&'static [&'static str]),
     /// An array of these words.
     List(&'static [&'static str]),
-    /// An object of this `type`.
-    Type(&'static str),
     /// Any value, as long as the parameter that enables it is absent or neutral.
     Beside(&'static str),
 }
 
-use Neutral::{AtMost, Beside, Empty, Flag, List, Number, Type, Words};
+use Neutral::{AtMost, Beside, Empty, Flag, List, Number, Words};
 
 const fn foreign(name: &'static str, neutral: Neutral, advice: &'static str) -> Foreign {
     Foreign { name, neutral, advice }
@@ -43,7 +41,6 @@ const fn foreign(name: &'static str, neutral: Neutral, advice: &'static str) -> 
 
 const TOOLS: &str = "describe what can be called in a message instead";
 const NO_TOOLS: &str = "there are no tools to choose from";
-const NO_GRAMMAR: &str = "answers are not constrained by grammars";
 const OTHER_MODEL: &str = "it belongs to another kind of model";
 const SAMPLERS: &str = "use temperature, top_k, top_p, min_p or typical_p";
 const LENGTHS: &str = "use `max_tokens` and `stop`";
@@ -57,14 +54,7 @@ static FOREIGN: &[Foreign] = &[
     foreign("functions", Empty, TOOLS),
     foreign("tool_choice", Words(&["none", "auto"]), NO_TOOLS),
     foreign("function_call", Words(&["none", "auto"]), NO_TOOLS),
-    foreign("response_format", Type("text"), "answers are plain text (`{\"type\": \"text\"}`)"),
     foreign("modalities", List(&["text"]), "answers are text"),
-    foreign("grammar", Empty, NO_GRAMMAR),
-    foreign("json_schema", Empty, NO_GRAMMAR),
-    foreign("guided_json", Empty, NO_GRAMMAR),
-    foreign("guided_regex", Empty, NO_GRAMMAR),
-    foreign("guided_choice", Empty, NO_GRAMMAR),
-    foreign("guided_grammar", Empty, NO_GRAMMAR),
     foreign("audio", Empty, OTHER_MODEL),
     foreign("web_search_options", Empty, OTHER_MODEL),
     foreign("reasoning_effort", Words(&["none"]), OTHER_MODEL),
@@ -173,7 +163,6 @@ impl Neutral {
             Flag(flag) => value.as_bool() == Some(*flag),
             Words(words) => among(words, value),
             List(words) => value.as_array().is_some_and(|items| items.iter().all(|item| among(words, item))),
-            Type(name) => value.get("type").is_some_and(|found| found.as_str() == Some(name)),
             Beside(switch) => FOREIGN
                 .iter()
                 .filter(|foreign| foreign.name == *switch)
@@ -182,7 +171,8 @@ impl Neutral {
     }
 }
 
-fn is_empty(value: &Value) -> bool {
+/// Whether a value means "off": false, 0, null, or an empty string, array or object.
+pub(super) fn is_empty(value: &Value) -> bool {
     match value {
         Value::Array(items) => items.is_empty(),
         Value::Object(map) => map.is_empty(),

@@ -12,6 +12,7 @@ mod embeddings;
 mod error;
 mod fields;
 mod foreign;
+mod format;
 #[cfg(test)]
 mod tests;
 
@@ -23,3 +24,4 @@ pub use dialect::OpenAi;
 pub use embeddings::{EmbeddingRequest, Input, embeddings_answer, short};
 pub use error::{ApiError, shown};
 pub use fields::Fields;
+pub use format::Asked;

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{ApiError, Baseline, ChatRequest, Common, CompletionRequest, Prompt};
+use super::{ApiError, Asked, Baseline, ChatRequest, Common, CompletionRequest, Prompt};
+use crate::grammar::Format;
 use crate::sampling::SamplingParams;
 
 fn baseline() -> Baseline {
@@ -69,8 +70,13 @@ fn bad_values() -> Vec<(&'static str, Vec<Value>)> {
         ),
         ("tools", vec![json!([{"type": "function"}])]),
         ("tool_choice", vec![json!("required"), json!({"type": "function"})]),
-        ("response_format", vec![json!({"type": "json_object"}), json!("text"), json!({})]),
-        ("grammar", vec![json!("root ::= \"a\"")]),
+        ("response_format", vec![json!("text"), json!([]), json!(1)]),
+        ("grammar", vec![json!(1)]),
+        ("json_schema", vec![json!("{}"), json!([1])]),
+        ("guided_json", vec![json!("{"), json!(1)]),
+        ("guided_regex", vec![json!(1), json!({"a": 1})]),
+        ("guided_choice", vec![json!("a"), json!([1])]),
+        ("guided_grammar", vec![json!(1)]),
         ("reasoning_effort", vec![json!("high")]),
         ("mirostat", vec![json!(2)]),
         ("n_predict", vec![json!(5)]),
@@ -175,6 +181,58 @@ fn bodies_that_are_not_a_json_object_are_refused_with_the_position() {
     assert!(message(b"{\"a\": \"\xff\"}").contains("byte 7"));
     assert!(message(b"[]").contains("an array"));
     assert!(message(&b"[".repeat(100_000)).contains("recursion limit"));
+}
+
+#[test]
+fn one_format_is_taken_in_each_of_its_spellings() {
+    let object = json!({"type": "object"});
+    let schema = Format::Schema(object.clone());
+    let named = "response_format.json_schema.schema";
+    for (sent, parameter, format) in [
+        (json!({"response_format": {"type": "json_object"}}), "response_format.schema", &schema),
+        (json!({"response_format": {"type": "json_object", "schema": object}}), "response_format.schema", &schema),
+        (
+            json!({"response_format": {"type": "json_schema", "json_schema": {"name": "a", "strict": true, "schema": object}}}),
+            named,
+            &schema,
+        ),
+        (json!({"response_format": {"type": "json_schema", "json_schema": {"schema": object}}}), named, &schema),
+        (json!({"json_schema": object, "grammar": ""}), "json_schema", &schema),
+        (json!({"guided_json": object}), "guided_json", &schema),
+        (json!({"guided_json": object.to_string()}), "guided_json", &schema),
+        (json!({"guided_regex": "a+"}), "guided_regex", &Format::Regex("a+".into())),
+        (json!({"guided_choice": ["a", "b"]}), "guided_choice", &Format::Choice(vec!["a".into(), "b".into()])),
+        (json!({"grammar": "root ::= \"a\""}), "grammar", &Format::Gbnf("root ::= \"a\"".into())),
+        (json!({"guided_grammar": "start: \"a\""}), "guided_grammar", &Format::Lark("start: \"a\"".into())),
+    ] {
+        let asked = Some(Asked { parameter, format: format.clone() });
+        assert_eq!(chat_with(sent.clone()).unwrap().common.format, asked, "{sent}");
+        assert_eq!(completion_with(sent).unwrap().common.format, asked);
+    }
+    for (sent, parameter) in [
+        (json!({"response_format": {"type": "xml"}}), "response_format.type"),
+        (json!({"response_format": {}}), "response_format.type"),
+        (json!({"response_format": {"type": "text", "schema": object}}), "response_format.schema"),
+        (json!({"response_format": {"type": "json_schema"}}), "response_format.json_schema"),
+        (json!({"response_format": {"type": "json_schema", "json_schema": {"name": "a"}}}), named),
+        (
+            json!({"response_format": {"type": "json_schema", "json_schema": {"name": 1, "schema": object}}}),
+            "response_format.json_schema.name",
+        ),
+        (
+            json!({"response_format": {"type": "json_schema", "json_schema": {"strict": "no", "schema": object}}}),
+            "response_format.json_schema.strict",
+        ),
+        (
+            json!({"response_format": {"type": "json_schema", "json_schema": {"lax": true, "schema": object}}}),
+            "response_format.json_schema.lax",
+        ),
+        (json!({"response_format": {"type": "json_object"}, "guided_regex": "a"}), "guided_regex"),
+        (json!({"json_schema": object, "guided_choice": ["a"]}), "guided_choice"),
+    ] {
+        let error = chat_with(sent.clone()).expect_err(parameter);
+        assert_eq!((error.status, error.param.as_deref()), (400, Some(parameter)), "{sent}: {}", error.message);
+    }
 }
 
 #[test]

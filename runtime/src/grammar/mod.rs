@@ -1,0 +1,138 @@
+//! Answers that follow a JSON schema, a regular expression or a grammar, or an error.
+//!
+//! `llguidance` computes which tokens may come next. What is ours: which schemas may reach it (`schema`), the trie of the
+//! vocabulary (`words`), the engine's constraint (`matcher`), and limits (`compile`): a grammar is compiled within bounds, on a
+//! stack of its own, and the last few stay compiled.
+
+mod compile;
+mod gbnf;
+mod matcher;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod words;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use llguidance::Matcher;
+use serde_json::Value;
+
+use self::compile::Compiler;
+use self::matcher::GrammarConstraint;
+use self::words::Words;
+use crate::TokenId;
+use crate::sampling::Constraint;
+use crate::tokenizer::Tokenizer;
+
+/// Grammars that stay compiled.
+const KEPT: usize = 8;
+
+/// What an answer must follow.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Format {
+    /// A JSON schema.
+    Schema(Value),
+    /// A regular expression for the whole answer.
+    Regex(String),
+    /// One of these texts.
+    Choice(Vec<String>),
+    /// A grammar in Lark's notation.
+    Lark(String),
+    /// A grammar in llama.cpp's notation.
+    Gbnf(String),
+}
+
+impl Format {
+    /// Any JSON object.
+    pub fn any_object() -> Self {
+        Self::Schema(serde_json::json!({"type": "object"}))
+    }
+
+    /// What tells it from others. The order of a schema's properties, which answers keep, counts.
+    fn key(&self) -> String {
+        match self {
+            Self::Schema(schema) => format!("schema {schema}"),
+            Self::Regex(regex) => format!("regex {regex}"),
+            Self::Choice(texts) => format!("choice {texts:?}"),
+            Self::Lark(lark) => format!("lark {lark}"),
+            Self::Gbnf(gbnf) => format!("gbnf {gbnf}"),
+        }
+    }
+}
+
+/// Why a format is refused: one line, which names keyword and place where it is a schema's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct GrammarError(pub String);
+
+/// A compiled format.
+#[derive(Clone)]
+pub struct Grammar {
+    matcher: Arc<Mutex<Matcher>>,
+    words: Arc<Words>,
+}
+
+impl Grammar {
+    /// A constraint at the beginning of an answer that one of `ends` may end.
+    pub fn constraint(&self, ends: Arc<[TokenId]>) -> Box<dyn Constraint> {
+        let matcher = self.matcher.lock().unwrap_or_else(PoisonError::into_inner);
+        Box::new(GrammarConstraint::new(&matcher, Arc::clone(&self.words), ends))
+    }
+}
+
+impl fmt::Debug for Grammar {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Grammar")
+    }
+}
+
+/// A tokenizer's grammars. The trie of its vocabulary is made when the first is asked for.
+pub struct Grammars {
+    tokenizer: Arc<Tokenizer>,
+    compiler: OnceLock<Result<Compiler, String>>,
+    /// The last used ones, newest first.
+    kept: Mutex<VecDeque<(String, Grammar)>>,
+}
+
+impl Grammars {
+    /// None yet.
+    pub fn new(tokenizer: Arc<Tokenizer>) -> Self {
+        Self { tokenizer, compiler: OnceLock::new(), kept: Mutex::default() }
+    }
+
+    /// The compiled form of a format.
+    ///
+    /// # Errors
+    /// One line, if it cannot be enforced to the letter or is too large.
+    pub fn compile(&self, format: &Format) -> Result<Grammar, GrammarError> {
+        let key = format.key();
+        if let Some(grammar) = self.take_kept(&key) {
+            return Ok(grammar);
+        }
+        let compiler = self.compiler.get_or_init(|| Words::new(&self.tokenizer).and_then(Compiler::new));
+        let compiler = compiler.as_ref().map_err(|line| GrammarError(line.clone()))?;
+        let grammar = compiler.compile(format)?;
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.push_front((key, grammar.clone()));
+        kept.truncate(KEPT);
+        Ok(grammar)
+    }
+
+    fn take_kept(&self, key: &str) -> Option<Grammar> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = kept.iter().position(|(own, _)| own == key)?;
+        let found = kept.remove(at)?;
+        let grammar = found.1.clone();
+        kept.push_front(found);
+        Some(grammar)
+    }
+}
+
+/// An error's first line; what follows is the library's own state.
+fn first_line(error: &impl fmt::Display) -> String {
+    let text = error.to_string();
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("no reason given");
+    line.chars().filter(|letter| !letter.is_control()).take(300).collect()
+}
