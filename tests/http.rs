@@ -348,8 +348,11 @@ fn wrong_types_name_the_parameter() {
             send(name, &json!({"type": "json_schema", "x": 1})).error(400, Some(name), Some("unsupported_parameter"));
         }
         let lax = json!({"type": "json_schema", "json_schema": {"schema": {"properties": {"a": {"not": {}}}}}});
-        let message = send("response_format", &lax).error(400, Some("response_format.json_schema.schema"), None);
-        assert!(message.contains("`not` at #/properties/a/not"), "{message}");
+        // This model takes no messages, which is said first.
+        if path == COMPLETIONS {
+            let message = send("response_format", &lax).error(400, Some("response_format.json_schema.schema"), None);
+            assert!(message.contains("`not` at #/properties/a/not"), "{message}");
+        }
         send("made_up", &json!(1)).error(400, Some("made_up"), Some("unknown_parameter"));
     }
     for (name, value) in [("prompt", json!(5)), ("echo", json!(true)), ("suffix", json!("x")), ("best_of", json!(3))] {

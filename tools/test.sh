@@ -52,9 +52,16 @@ if has linux-x86_64 && [ ! -e .cache/debian11/etc/debian_version ] && command -v
         { tail -n 5 .cache/debootstrap.log; rm -rf .cache/debian11; }
 fi
 
-say "2 of 5: the OpenAI and Ollama clients, in .cache/venv"
+say "2 of 5: the OpenAI and Ollama clients, in .cache/venv, and JSON Schema's tests, from the sources of PyPI's jsonschema"
 [ -x .cache/venv/bin/python ] || python3 -m venv .cache/venv
 .cache/venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+if [ ! -d .cache/schema-suite/draft2020-12 ]; then
+    rm -rf .cache/schema-suite .cache/jsonschema
+    .cache/venv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --no-binary jsonschema \
+        -d .cache/jsonschema jsonschema==4.25.1
+    mkdir -p .cache/schema-suite
+    tar xzf .cache/jsonschema/*.tar.gz -C .cache/schema-suite --strip-components=3 jsonschema-4.25.1/json/tests/draft2020-12
+fi
 
 say "3 of 5: the demo model, an embedding model, and the packages of the chat page's tests"
 tools/model.sh

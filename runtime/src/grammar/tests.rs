@@ -181,6 +181,7 @@ fn what_would_not_be_enforced_is_refused_with_its_place() {
         (json!({"multipleOf": 0}), "`multipleOf`"),
         (json!({"const": 9_007_199_254_740_993_u64}), "`const`"),
         (json!({"enum": []}), "`enum`"),
+        (json!({"const": "a\0b"}), "`const`"),
         (json!({"minProperties": 2}), "`minProperties`"),
         (json!({"items": [{}]}), "`items`"),
         (json!({"$ref": "https://example.com/schema"}), "`$ref`"),

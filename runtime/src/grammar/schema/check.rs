@@ -108,6 +108,25 @@ fn refuse<T>(pointer: &str, why: &str) -> Result<T, GrammarError> {
     }))
 }
 
+/// Whether a keyword's texts or names contain U+0000, schemas within it aside.
+fn holds_nul(name: &str, value: &Value) -> bool {
+    fn anywhere(value: &Value) -> bool {
+        match value {
+            Value::String(text) => text.contains('\0'),
+            Value::Array(items) => items.iter().any(anywhere),
+            Value::Object(map) => map.iter().any(|(name, value)| name.contains('\0') || anywhere(value)),
+            _ => false,
+        }
+    }
+    match name {
+        "const" | "enum" | "pattern" | "required" => anywhere(value),
+        "properties" | "patternProperties" => {
+            value.as_object().is_some_and(|map| map.keys().any(|key| key.contains('\0')))
+        }
+        _ => false,
+    }
+}
+
 impl Walk {
     fn schema(&mut self, schema: &Value, at: &str, depth: usize) -> Checked {
         if depth > MAX_DEPTH {
@@ -117,6 +136,10 @@ impl Walk {
         match schema {
             Value::Bool(_) => Ok(()),
             Value::Object(map) => {
+                // The matcher loses NUL characters, so that `a\0b` would allow `ab`.
+                if let Some(name) = map.iter().find_map(|(name, value)| holds_nul(name, value).then_some(name)) {
+                    return refuse(&member(at, name), "contains a NUL character, which is not enforced");
+                }
                 map.iter().try_for_each(|(name, value)| self.keyword(map, name, value, &member(at, name), depth))
             }
             _ => refuse(at, "is not a schema, which is an object, true or false"),
