@@ -54,7 +54,7 @@ fn refused_by(scratch: &Scratch, model: &Path, command: &[&str], words: &str) {
     assert!(!out.exists(), "{command:?} left its output behind");
 }
 
-/// Whoever loads the model, runs it or packs it gets the line.
+/// Every command that loads, runs or packs the model prints the line.
 #[track_caller]
 fn refused(scratch: &Scratch, model: &Path, words: &str) {
     std::fs::write(scratch.path("tokens"), "1 2").expect("scratch");

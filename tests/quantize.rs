@@ -232,7 +232,8 @@ fn an_interrupted_run_leaves_no_files_and_used_little_memory() {
     assert!(kib < 200 << 10, "{kib} KiB");
 }
 
-/// Against llama.cpp's perplexity on its own conversions of the same weights (SmolLM2's in Q4_1), on the same text.
+/// Against llama.cpp's perplexity on its own conversions of the same weights (SmolLM2's in Q4_1), on the same text; and against
+/// itself with keys of the KV cache in Q4_0, which may cost 2 %.
 #[test]
 fn smollm2s_perplexity_matches_llama_cpps_files() {
     let Some(model) = smollm2() else { return };
@@ -245,9 +246,19 @@ fn smollm2s_perplexity_matches_llama_cpps_files() {
         let path = scratch.path(&format!("{ty}.gguf"));
         quantize(&model, &path, ty, &["--allow-requantize"]).ok();
         let [path, text] = [&path, text].map(|path| path.to_str().expect("UTF-8"));
-        let printed = satchel(&["perplexity", "-m", path, "-f", text, "--bytes", "24000", "--json"]).ok();
-        let found = serde_json::from_str::<serde_json::Value>(&printed).expect("JSON")["perplexity"].as_f64();
-        let ratio = found.expect("a number") / theirs;
+        let perplexity = |keys: &str| {
+            let arguments =
+                ["perplexity", "-m", path, "-f", text, "--bytes", "24000", "--json", "--cache-type-k", keys];
+            let printed: serde_json::Value = serde_json::from_str(&satchel(&arguments).ok()).expect("JSON");
+            printed["perplexity"].as_f64().expect("a number")
+        };
+        let found = perplexity("f16");
+        if ty == "F16" {
+            let cost = perplexity("q4_0") / found - 1.0;
+            println!("{ty}: keys in Q4_0 cost {:.2} %", 100.0 * cost);
+            assert!(cost < 0.02, "keys in Q4_0 cost {cost}");
+        }
+        let ratio = found / theirs;
         println!("{ty}: perplexity {:.4}, llama.cpp {theirs}, {:+.2} %", ratio * theirs, 100.0 * (ratio - 1.0));
         // Lower is better: at few bits, our products gain a little by quantising activations in groups of 32.
         assert!((0.99..1.005).contains(&ratio), "{ty}: {found:?}");

@@ -99,7 +99,7 @@ fn cve_2024_45436_entries_that_leave_their_folder() {
     }
 }
 
-/// Whoever leaves the checks out can pack any model: the file verifies, and the model is refused all the same.
+/// A packer without checks can pack any model: the file verifies, and the model is refused when it is loaded.
 #[test]
 fn a_hostile_model_in_a_sound_bundle() {
     let scratch = Scratch::new();

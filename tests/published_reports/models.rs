@@ -14,7 +14,7 @@ pub(super) fn experts(scratch: &Scratch, ty: &str) -> Model {
     Model::read(&path)
 }
 
-/// Each key with each value is refused with the words, whoever asks for the model.
+/// Every command refuses each key with each value, in these words.
 #[track_caller]
 fn refused_with(model: &Model, cases: &[(&str, Value, &str)]) {
     let scratch = Scratch::new();

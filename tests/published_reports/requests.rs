@@ -35,7 +35,7 @@ impl Drop for Outlived {
     }
 }
 
-/// A context that is full is the end of an answer; nothing is discarded from it, so there is no number of tokens to discard.
+/// A full context ends the answer. No tokens are discarded from it, so no count of them can be out of range.
 #[test]
 fn cve_2026_21869_discarding_a_negative_number_of_tokens() {
     let server = Outlived::start(&["--context", "32"]);

@@ -1,4 +1,4 @@
-//! Weights that are no numbers, below zero or beyond what a sum can hold: an answer, or a line that says what happened.
+//! Weights that are NaN, negative, or large enough to overflow sums: an answer, or one line that says what happened.
 
 use satchel_gguf::TensorType;
 
@@ -22,10 +22,10 @@ fn scaled(model: &Model, name: &str, scale: u16) -> Model {
     model
 }
 
-/// A block's scale multiplies all its levels, so one that is no number reaches everything behind it: scores that choose
-/// experts, scores of positions, logits.
+/// A block's scale multiplies all its levels, so a NaN there spreads to everything computed from it: router scores, attention
+/// scores, logits.
 #[test]
-fn scales_of_blocks_that_are_negative_or_no_numbers() {
+fn block_scales_that_are_negative_or_nan() {
     for ty in ["Q4_0", "Q8_0"] {
         let scratch = Scratch::new();
         let model = experts(&scratch, ty);
@@ -43,7 +43,7 @@ fn scales_of_blocks_that_are_negative_or_no_numbers() {
                 assert!(scale != 0xBC00 || printed.code == Some(0), "{printed:?}");
             }
         }
-        // What is no number in all of the token table has no most likely token.
+        // With NaN in the whole token table no token is the most likely.
         let printed = harmless(&scaled(&model, "token_embd.weight", SCALES[0]).write(&scratch));
         assert_eq!(printed.code, Some(1));
         assert!(printed.stderr.contains("is not a finite number"), "{printed:?}");
@@ -67,7 +67,7 @@ fn routers_and_norms_that_are_no_numbers() {
     }
 }
 
-/// `logits` gives what comes out, NaN or not, to whoever compares it; `quantize` makes no blocks of it.
+/// `logits` writes the result, NaN or not; `quantize` refuses to encode it.
 #[test]
 fn commands_that_take_weights_as_they_are() {
     let scratch = Scratch::new();

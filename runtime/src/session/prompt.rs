@@ -112,7 +112,7 @@ pub fn chat_tokens(
     Ok(with_bos(tokenizer, tokenizer.encode_pieces(&pieces, false)?))
 }
 
-/// Tokens with which every conversation with this system prompt begins, whoever the caller; empty without a system prompt.
+/// Leading tokens of every conversation with this system prompt, the same for all callers; empty without a system prompt.
 pub(super) fn shared_prefix(
     template: Option<&ChatTemplate>,
     tokenizer: &Tokenizer,

@@ -154,4 +154,6 @@ fn a_model_of_many_block_types_gives_eight_sequences_what_each_gets_alone() {
     // A quantised cache could depend on the prompts' chunks, and with them on how pages are filled.
     check(&path, CacheTypes { keys: CacheType::Q8_0, values: CacheType::Q4_0 }, &[5, 512], &[2]);
     check(&path, CacheTypes::both(CacheType::Q8_0), &[48], &[3]);
+    // Pages of Q4_0 keys have a centre, which is computed from the page before.
+    check(&path, CacheTypes::both(CacheType::Q4_0), &[5, 48], &[2]);
 }

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::options::{self, Context};
 use crate::chat::message::read_messages;
-use crate::server::openai::{ApiError, Baseline, Common, Fields};
+use crate::server::openai::{ApiError, Baseline, Common, Fields, is_empty};
 
 /// The endpoint, which determines the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,16 +141,4 @@ fn refuse_unsupported(fields: &mut Fields, context: Context) -> Result<(), ApiEr
     // A prompt that does not fit is an error either way.
     fields.ignore(&["truncate"]);
     Ok(())
-}
-
-/// False, 0, or an empty string, array or object.
-pub(super) fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Array(items) => items.is_empty(),
-        Value::Object(map) => map.is_empty(),
-        Value::String(text) => text.is_empty(),
-        Value::Bool(flag) => !flag,
-        Value::Number(number) => number.as_f64() == Some(0.0),
-        Value::Null => true,
-    }
 }

@@ -172,7 +172,7 @@ impl Neutral {
 }
 
 /// Whether a value means "off": false, 0, null, or an empty string, array or object.
-pub(super) fn is_empty(value: &Value) -> bool {
+pub(in crate::server) fn is_empty(value: &Value) -> bool {
     match value {
         Value::Array(items) => items.is_empty(),
         Value::Object(map) => map.is_empty(),

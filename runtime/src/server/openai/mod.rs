@@ -24,4 +24,5 @@ pub use dialect::OpenAi;
 pub use embeddings::{EmbeddingRequest, Input, embeddings_answer, short};
 pub use error::{ApiError, shown};
 pub use fields::Fields;
+pub(super) use foreign::is_empty;
 pub use format::Asked;
