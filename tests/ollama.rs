@@ -200,7 +200,7 @@ fn errors_are_strings_with_their_statuses() {
     };
     let image = json!([{"role": "user", "content": "see", "images": ["aGk="]}]);
     refused(&chat("messages", image), 400, "`messages[0].images`");
-    refused(&chat("tools", json!([{"type": "function"}])), 400, "`tools`");
+    refused(&chat("tools", json!([{"type": "function"}])), 400, "`tools[0].function`");
     refused(&chat("format", json!("xml")), 400, "`format`");
     refused(&chat("options", json!({"num_ctx": 4096})), 400, "`num_ctx` is 4096");
     let long = json!([{"role": "user", "content": "word ".repeat(600)}]);

@@ -3,7 +3,11 @@
 //! Messages stay JSON objects, as chat templates expect; validation ensures that they contain only text and supported
 //! fields. Content given as parts is joined into one string.
 
+use std::collections::VecDeque;
+
 use serde_json::{Map, Value};
+
+use super::calls::read_calls;
 
 /// Longest name quoted in an error, in characters.
 const MAX_SHOWN: usize = 64;
@@ -18,11 +22,11 @@ pub struct MessageError {
     pub message: String,
 }
 
-fn wrong(at: impl Into<String>, message: impl Into<String>) -> MessageError {
+pub(super) fn wrong(at: impl Into<String>, message: impl Into<String>) -> MessageError {
     MessageError { at: at.into(), message: message.into() }
 }
 
-fn wrong_type(at: &str, wanted: &str, found: &Value) -> MessageError {
+pub(super) fn wrong_type(at: &str, wanted: &str, found: &Value) -> MessageError {
     let kind = match found {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
@@ -35,7 +39,13 @@ fn wrong_type(at: &str, wanted: &str, found: &Value) -> MessageError {
     wrong(at, format!("`{at}` must be {wanted}, not {kind}"))
 }
 
-/// Reads an array of messages: `{role, content, name?, reasoning_content?}`, content always a string.
+/// A name from a request, made safe to quote.
+fn shown(name: &str) -> String {
+    name.chars().filter(|letter| !letter.is_control()).take(MAX_SHOWN).collect()
+}
+
+/// Reads an array of messages: `{role, content, tool_calls?, tool_call_id?, name?, reasoning_content?}`, content always a
+/// string, calls always of functions.
 ///
 /// # Errors
 /// The first invalid value.
@@ -49,7 +59,24 @@ pub fn read_messages(value: Option<Value>) -> Result<Vec<Value>, MessageError> {
         None => return Err(wrong("messages", "`messages` is missing; a chat needs at least one message")),
     };
     let read = |(index, message)| read_message(&format!("messages[{index}]"), message);
-    messages.into_iter().enumerate().map(read).collect()
+    let mut messages = messages.into_iter().enumerate().map(read).collect::<Result<Vec<_>, _>>()?;
+    complete_ids(&mut messages);
+    Ok(messages)
+}
+
+/// Results without an id belong to the earlier calls in order: not every API has ids, but some templates need them.
+fn complete_ids(messages: &mut [Value]) {
+    let mut open: VecDeque<Value> = VecDeque::new();
+    for message in messages {
+        if let Some(calls) = message.get("tool_calls").and_then(Value::as_array) {
+            open = calls.iter().map(|call| call["id"].clone()).collect();
+        } else if message["role"] == "tool" {
+            match message.get("tool_call_id") {
+                Some(id) => open.retain(|other| other != id),
+                None => message["tool_call_id"] = open.pop_front().unwrap_or_else(|| "call_0".into()),
+            }
+        }
+    }
 }
 
 fn read_message(at: &str, message: Value) -> Result<Value, MessageError> {
@@ -57,27 +84,52 @@ fn read_message(at: &str, message: Value) -> Result<Value, MessageError> {
         return Err(wrong_type(at, "an object with `role` and `content`", &message));
     };
     let role = read_role(at, message.remove("role"))?;
-    let content = read_content(&format!("{at}.content"), message.remove("content"))?;
+    let calls = if role == "assistant" { read_calls(at, &mut message)? } else { Vec::new() };
+    let content = message.remove("content").filter(|content| !content.is_null());
+    // A message that calls tools needs no text.
+    let content = match content.is_none() && !calls.is_empty() {
+        true => String::new(),
+        false => read_content(&format!("{at}.content"), content)?,
+    };
     let mut checked = Map::new();
     checked.insert("role".into(), role.into());
     checked.insert("content".into(), content.into());
+    if !calls.is_empty() {
+        checked.insert("tool_calls".into(), calls.into());
+    }
     for (name, value) in message {
         let empty = value.is_null() || value.as_array().is_some_and(Vec::is_empty) || value.as_str() == Some("");
-        let shown: String = name.chars().filter(|letter| !letter.is_control()).take(MAX_SHOWN).collect();
-        let here = format!("{at}.{shown}");
-        match (name.as_str(), value) {
-            _ if empty => {} // clients echo empty fields of assistant messages: `refusal`, `annotations`, `tool_calls`, …
-            ("name" | "reasoning_content", value @ Value::String(_)) => {
-                checked.insert(name, value);
-            }
-            ("name" | "reasoning_content", other) => return Err(wrong_type(&here, "a string", &other)),
-            _ => {
-                let message = format!("`{here}` is not supported by this server; leave it out");
-                return Err(wrong(here, message));
-            }
+        if !empty {
+            // Clients echo empty fields of assistant messages: `refusal`, `annotations`, …
+            read_field(at, role, &name, value, &mut checked)?;
         }
     }
     Ok(Value::Object(checked))
+}
+
+/// A field besides role, content and calls.
+fn read_field(
+    at: &str,
+    role: &str,
+    name: &str,
+    value: Value,
+    checked: &mut Map<String, Value>,
+) -> Result<(), MessageError> {
+    let here = format!("{at}.{}", shown(name));
+    let kept = match (name, role) {
+        ("name" | "reasoning_content", _) => name,
+        ("tool_call_id", "tool") => name,
+        ("reasoning", "assistant") => "reasoning_content", // another server's name for it
+        _ => {
+            let message = format!("`{here}` is not supported by this server; leave it out");
+            return Err(wrong(here, message));
+        }
+    };
+    match value {
+        value @ Value::String(_) => checked.entry(kept).or_insert(value),
+        other => return Err(wrong_type(&here, "a string", &other)),
+    };
+    Ok(())
 }
 
 fn read_role(at: &str, role: Option<Value>) -> Result<&'static str, MessageError> {
@@ -87,12 +139,9 @@ fn read_role(at: &str, role: Option<Value>) -> Result<&'static str, MessageError
             "system" | "developer" => Ok("system"), // OpenAI's newer name for it
             "user" => Ok("user"),
             "assistant" => Ok("assistant"),
-            "tool" | "function" => {
-                let message = format!("`{at}` has the role `{role}`: tools are not supported by this server");
-                Err(wrong(role_at, message))
-            }
+            "tool" | "function" => Ok("tool"), // OpenAI's older name for it
             _ => {
-                let message = format!("`{role_at}` must be `system`, `developer`, `user` or `assistant`");
+                let message = format!("`{role_at}` must be `system`, `developer`, `user`, `assistant` or `tool`");
                 Err(wrong(role_at, message))
             }
         },

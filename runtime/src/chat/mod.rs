@@ -8,9 +8,13 @@
 //! become control tokens, so a message cannot forge a turn by containing `<|im_end|>`.
 
 pub mod builtin;
+mod calls;
 mod jinja;
 pub mod message;
+pub mod output;
 mod source;
+pub mod thinking;
+pub mod tools;
 
 use serde_json::{Map, Value};
 

@@ -13,6 +13,7 @@ use super::choices::{Choices, News};
 use super::dialect::{Choice, Delta, Dialect};
 use super::http::{Exchange, Response};
 use super::openai::{ApiError, Tally};
+use super::reader::{Reader, Reading};
 use crate::session::{StopReason, SubmitError, TextEvent, TextFinished, TextRequest};
 
 /// A checked request, ready for the engine.
@@ -24,13 +25,15 @@ pub(super) struct Work {
     pub(super) stream: bool,
     /// The parameter that an error about the prompt names.
     pub(super) prompt_parameter: &'static str,
+    /// How the answers are told apart into reasoning, calls and text.
+    pub(super) reading: Reading,
     pub(super) dialect: Box<dyn Dialect>,
 }
 
 /// Runs the work and sends the response.
 pub(super) fn run(app: &App, work: Work, exchange: &mut Exchange<'_>) -> io::Result<()> {
     let (_running, begun) = (app.gauges.begin(), Instant::now());
-    let Work { requests, n, stream, prompt_parameter, mut dialect } = work;
+    let Work { requests, n, stream, prompt_parameter, reading, mut dialect } = work;
     let count = requests.len();
     let choices = match admit(app)
         .and_then(|()| Choices::start(&app.session, requests).map_err(|error| submit_error(&error, prompt_parameter)))
@@ -38,7 +41,8 @@ pub(super) fn run(app: &App, work: Work, exchange: &mut Exchange<'_>) -> io::Res
         Ok(choices) => choices,
         Err(error) => return exchange.respond(&dialect.refuse(&error)),
     };
-    let mut run = Run { app, choices, n, tally: Tally::default(), begun: Some(begun) };
+    let readers = reading.readers(count);
+    let mut run = Run { app, choices, readers, n, tally: Tally::default(), begun: Some(begun) };
     let outcome = match stream {
         true => run.streamed(&mut *dialect, exchange),
         false => run.whole(count, &mut *dialect, exchange),
@@ -87,6 +91,7 @@ fn submit_error(error: &SubmitError, prompt_parameter: &str) -> ApiError {
 struct Run<'a> {
     app: &'a App,
     choices: Choices,
+    readers: Vec<Reader>,
     n: usize,
     tally: Tally,
     /// Time of the request; taken at the first token.
@@ -153,11 +158,22 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// The deltas that an event brings its choice.
+    fn read(&mut self, index: usize, event: TextEvent) -> Vec<Delta> {
+        let deltas = self.readers[index].read(event);
+        if matches!(deltas.last(), Some(Delta::End { .. })) {
+            self.tally.reasoning_tokens += self.readers[index].reasoning_tokens;
+        }
+        deltas
+    }
+
     fn whole(&mut self, count: usize, dialect: &mut dyn Dialect, exchange: &mut Exchange<'_>) -> io::Result<()> {
         let mut choices = vec![Choice::default(); count];
         loop {
             match self.next(|| exchange.client_left()) {
-                Next::Event(index, event) => delta(event).into_iter().for_each(|delta| choices[index].push(delta)),
+                Next::Event(index, event) => {
+                    self.read(index, event).into_iter().for_each(|delta| choices[index].push(delta));
+                }
                 Next::Idle => {}
                 Next::Ended => break,
                 Next::Error(error) => return exchange.respond(&dialect.refuse(&error)),
@@ -180,7 +196,7 @@ impl Run<'_> {
             }
             match self.next(|| stream.client_left()) {
                 Next::Event(index, event) => {
-                    delta(event).into_iter().for_each(|delta| dialect.delta(&mut out, index, &delta));
+                    self.read(index, event).iter().for_each(|delta| dialect.delta(&mut out, index, delta));
                 }
                 Next::Idle => {}
                 Next::Ended => {
@@ -199,14 +215,5 @@ impl Run<'_> {
         }
         stream.send(&out)?;
         stream.finish()
-    }
-}
-
-/// The delta for an engine event, if the client sees it.
-fn delta(event: TextEvent) -> Option<Delta> {
-    match event {
-        TextEvent::Text(piece) => Some(Delta::Text { text: piece.text, tokens: piece.tokens }),
-        TextEvent::Finished(finished) => Some(Delta::End { reason: finished.reason }),
-        TextEvent::Prompt { .. } => None,
     }
 }

@@ -9,6 +9,7 @@
 mod access;
 mod assets;
 mod choices;
+mod conversation;
 mod describe;
 pub mod dialect;
 mod embeddings;
@@ -21,6 +22,7 @@ mod ollama;
 pub mod openai;
 pub mod page;
 mod prepare;
+mod reader;
 mod routes;
 mod texts;
 

@@ -9,7 +9,7 @@ use super::access::Who;
 use super::http::{Body, Exchange, Handler, Head, Headers, Method, Peer, Refusal, Response};
 use super::ollama::handlers as ollama;
 use super::ollama::{Endpoint as Asked, embeds_nothing, error_response, is_managing, manages_nothing};
-use super::openai::{ApiError, Endpoint, shown};
+use super::openai::{ApiError, shown};
 use super::{App, describe, generate, prepare, texts};
 
 /// A request on its way to its handler.
@@ -102,8 +102,8 @@ static ROUTES: &[Route] = &[
     post("/api/session", Needs::Nothing, |app, call| describe::session(app, call).into()),
     get(Path::Exact("/v1/models"), Needs::Key, |app, _| Answer::Whole(describe::models(app))),
     get(Path::Below("/v1/models/"), Needs::Key, |app, call| describe::one_model(app, &call).into()),
-    post("/v1/chat/completions", Needs::Place, |app, call| prepare::work(app, Endpoint::Chat, call).into()),
-    post("/v1/completions", Needs::Place, |app, call| prepare::work(app, Endpoint::Completions, call).into()),
+    post("/v1/chat/completions", Needs::Place, |app, call| prepare::chat(app, call).into()),
+    post("/v1/completions", Needs::Place, |app, call| prepare::completion(app, call).into()),
     post("/tokenize", Needs::Key, |app, call| texts::tokenize(app, call).into()),
     post("/detokenize", Needs::Key, |app, call| texts::detokenize(app, call).into()),
     post("/apply-template", Needs::Key, |app, call| texts::apply_template(app, call).into()),

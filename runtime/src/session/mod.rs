@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::TokenId;
+use crate::chat::output::OutputFormat;
 use crate::chat::{ChatTemplate, builtin};
 pub use crate::engine::Overflow;
 use crate::engine::{Engine, EngineOptions, Request};
@@ -52,6 +53,8 @@ pub struct Session {
     pub grammars: Grammars,
     /// Messages to text; an error line if the model has no usable template.
     pub template: Result<ChatTemplate, String>,
+    /// How answers write reasoning and tool calls.
+    pub output: OutputFormat,
     /// Name of the built-in template used because the model has none.
     pub built_in_template: Option<&'static str>,
     /// Whether control tokens spelled out in messages are encoded as such.
@@ -192,6 +195,7 @@ impl Session {
             ..facts_of(&source, &loaded.plan, compute, (context, parallel), memory)
         };
         let (template, built_in_template) = chat_template(&source.gguf.metadata, &tokenizer);
+        let output = output_format(template.as_ref().ok(), &tokenizer);
         let defaults = packed_defaults(&source);
         let shared = prompt::shared_prefix(template.as_ref().ok(), &tokenizer, defaults.system_prompt.as_deref());
         let engine = Engine::start(loaded, engine_options, shared).map_err(OpenError::Thread)?;
@@ -202,6 +206,7 @@ impl Session {
             grammars: Grammars::new(Arc::clone(&tokenizer)),
             tokenizer,
             template,
+            output,
             built_in_template,
             special_in_user_text: false,
             facts,
@@ -333,6 +338,17 @@ fn packed_defaults(source: &ModelSource) -> Defaults {
     defaults
 }
 
+/// How a model with this template writes its answers.
+fn output_format(template: Option<&ChatTemplate>, tokenizer: &Tokenizer) -> OutputFormat {
+    OutputFormat::of(template.map_or("", ChatTemplate::source), &|text| is_token(tokenizer, text))
+}
+
+/// Whether the vocabulary has this text as a special token.
+fn is_token(tokenizer: &Tokenizer, text: &str) -> bool {
+    let ids = tokenizer.encode(text, false, true);
+    matches!(ids.as_deref(), Ok(&[id]) if tokenizer.token_text(id) == text)
+}
+
 /// The model's template, or a built-in one chosen by the vocabulary, with the built-in's name.
 pub fn chat_template(
     metadata: &satchel_gguf::Metadata,
@@ -343,13 +359,9 @@ pub fn chat_template(
         ChatTemplate::new(source, text(tokenizer.bos()), text(tokenizer.eos()))
             .map_err(|error| format!("the model's chat template cannot be used: {error}"))
     };
-    let is_special = |text: &str| {
-        let ids = tokenizer.encode(text, false, true);
-        matches!(ids.as_deref(), Ok(&[id]) if tokenizer.token_text(id) == text)
-    };
     match metadata.get_str("tokenizer.chat_template") {
         Ok(Some(source)) => (template(source), None),
-        Ok(None) => match builtin::for_vocabulary(is_special) {
+        Ok(None) => match builtin::for_vocabulary(|text| is_token(tokenizer, text)) {
             Some(built_in) => (template(built_in.source), Some(built_in.name)),
             None => {
                 let line = "the model has no chat template, so it cannot take messages; name one with --chat-template \

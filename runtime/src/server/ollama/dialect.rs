@@ -130,7 +130,7 @@ fn tool_call((_, name, arguments): &(String, String, String)) -> Value {
 /// `stop`: the model or a stop string ended it. `length`: `num_predict`, or the context is full.
 fn done_reason(reason: Option<&StopReason>) -> &'static str {
     match reason {
-        Some(StopReason::EndToken | StopReason::StopString(_)) => "stop",
+        Some(StopReason::EndToken | StopReason::Complete | StopReason::StopString(_)) => "stop",
         _ => "length",
     }
 }

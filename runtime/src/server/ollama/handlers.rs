@@ -2,19 +2,23 @@
 
 use std::time::Instant;
 
+use serde_json::Map;
+
 use super::describe::{self, Shown, tagged};
 use super::dialect::Ollama;
 use super::error::error_response;
 use super::options::Context;
 use super::request::{Endpoint, Input, Request};
-use crate::chat::RenderRequest;
 use crate::plan::AdapterSet;
 use crate::server::App;
+use crate::server::access::Caller;
+use crate::server::conversation::{self, Choices, Conversation, Names, Prepared};
 use crate::server::describe::{no_model, page};
 use crate::server::generate::Work;
 use crate::server::http::{Body, Head, Response};
-use crate::server::openai::{ApiError, Fields};
+use crate::server::openai::{ApiError, Common, Fields};
 use crate::server::prepare::{baseline, weigh};
+use crate::server::reader::Reading;
 use crate::server::routes::{Answer, Call};
 use crate::session::{OverflowPolicy, PromptError, TextRequest};
 
@@ -98,44 +102,50 @@ fn prepared(app: &App, endpoint: Endpoint, mut call: Call<'_>) -> Result<Answer,
     let session = &app.session;
     let shifts = session.defaults.overflow == OverflowPolicy::Shift;
     let context = Context { length: session.facts.context_length, shifts };
-    let Request { input, variables, common } = Request::parse(endpoint, &call.body.bytes, &baseline(app), context)?;
+    let Request { input, thinking, common } = Request::parse(endpoint, &call.body.bytes, &baseline(app), context)?;
     let adapters = adapters_named(app, common.model.as_deref())?;
     let dialect = Ollama::new(endpoint, tagged(&session.name_with(adapters)), begun);
-    let prompt_parameter = if endpoint == Endpoint::Chat { "messages" } else { "prompt" };
-    let refused = |error: PromptError| ApiError::parameter(prompt_parameter, without_template(endpoint, &error));
-    let (prompt, overflow, is_answer) = match input {
+    let messages = if endpoint == Endpoint::Chat { "messages" } else { "prompt" };
+    let stream = common.stream;
+    let (requests, reading) = match input {
         Input::Nothing { unload } => return Ok(Answer::Whole(Response::json(200, &dialect.loaded(unload)))),
-        Input::Raw(text) => {
-            let prompt = session.text_prompt(&text).map_err(|error| refused(error.into()))?;
-            let overflow = session.text_overflow(&prompt);
-            (prompt, overflow, false)
+        Input::Raw(text) => (continued(app, &text, &common, (call.who.caller, adapters))?, Reading::default()),
+        Input::Messages(list, tools) => {
+            let names = Names { messages, tools: "tools" };
+            let (variables, logprobs) = (Map::new(), None);
+            let conversation = Conversation { messages: list, tools, thinking, variables, logprobs, common, names };
+            if let Err(line) = &session.template {
+                let error = PromptError::NoTemplate(line.clone());
+                return Err(ApiError::parameter(messages, without_template(endpoint, &error)));
+            }
+            let who = (call.who.caller, adapters);
+            let Prepared { requests, reading } = conversation::prepare(app, conversation, who, call.client_left)?;
+            (requests, reading)
         }
-        Input::Messages(messages) => {
-            let render = RenderRequest { messages, tools: None, add_generation_prompt: true, extra: variables };
-            let prompt = session.chat_prompt_until(&render, call.client_left).map_err(refused)?;
-            let overflow = session.chat_overflow(&render, &prompt);
-            (prompt, overflow, true)
-        }
-    };
-    let request = TextRequest {
-        prompt,
-        sampling: common.sampling,
-        max_tokens: common.max_tokens,
-        stop: common.stop,
-        ignore_end: common.ignore_end,
-        is_answer,
-        adapters,
-        overflow,
-        caller: call.who.caller.0,
-        ..TextRequest::default()
     };
     Ok(Answer::Generate(Work {
-        requests: vec![request],
+        requests,
         n: 1,
-        stream: common.stream,
-        prompt_parameter,
+        stream,
+        prompt_parameter: messages,
+        reading,
         dialect: Box::new(dialect),
     }))
+}
+
+/// A request to continue a text.
+fn continued(
+    app: &App,
+    text: &str,
+    common: &Common,
+    (caller, adapters): (Caller, AdapterSet),
+) -> Result<Vec<TextRequest>, ApiError> {
+    let session = &app.session;
+    let prompt = session.text_prompt(text).map_err(|error| ApiError::parameter("prompt", error.to_string()))?;
+    let overflow = session.text_overflow(&prompt);
+    let grammar = common.format.as_ref().map(|asked| conversation::grammar(app, asked)).transpose()?;
+    let choices = Choices { common, logprobs: None, grammar, is_answer: false, caller, adapters };
+    Ok(choices.requests(vec![(prompt, overflow)]))
 }
 
 /// The error, with what to do about a missing template: `/api/generate` can do without.

@@ -1,10 +1,13 @@
 //! `POST /api/chat` and `/api/generate`: the request body, checked.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::options::{self, Context};
 use crate::chat::message::read_messages;
-use crate::server::openai::{ApiError, Baseline, Common, Fields, is_empty};
+use crate::chat::thinking::Thinking;
+use crate::chat::tools::Tools;
+use crate::grammar::Format;
+use crate::server::openai::{ApiError, Asked, Baseline, Common, Fields, is_empty, take_tools};
 
 /// The endpoint, which determines the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,8 +21,8 @@ pub(in crate::server) enum Endpoint {
 /// What the model is to read.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Input {
-    /// A conversation, by the chat template.
-    Messages(Vec<Value>),
+    /// A conversation, by the chat template, and what the model may call.
+    Messages(Vec<Value>, Tools),
     /// A text to continue, without the template.
     Raw(String),
     /// Nothing: the client only wants the model to be loaded, or unloaded.
@@ -30,8 +33,8 @@ pub(super) enum Input {
 #[derive(Clone, Debug)]
 pub(super) struct Request {
     pub(super) input: Input,
-    /// Additional template variables.
-    pub(super) variables: Map<String, Value>,
+    /// How much the model is to reason.
+    pub(super) thinking: Thinking,
     /// Parameters shared with OpenAI's API.
     pub(super) common: Common,
 }
@@ -50,8 +53,10 @@ impl Request {
         let mut fields = Fields::parse(body)?;
         let model = fields.take_string("model")?;
         let stream = fields.take_bool("stream")?.unwrap_or(true);
-        let common = Common { model, stream, ..options::take(&mut fields, baseline, context)? };
-        let variables = take_think(&mut fields)?;
+        let format = take_format(&mut fields)?;
+        let common = options::take(&mut fields, baseline, context)?;
+        let common = Common { model, stream, format: format.or(common.format.clone()), ..common };
+        let thinking = take_think(&mut fields)?;
         let unload = unloads(fields.take("keep_alive").as_ref());
         let input = match endpoint {
             Endpoint::Chat => take_messages(&mut fields)?,
@@ -59,7 +64,7 @@ impl Request {
         };
         refuse_unsupported(&mut fields, context)?;
         fields.finish()?;
-        Ok(Self { input: input.unwrap_or(Input::Nothing { unload }), variables, common })
+        Ok(Self { input: input.unwrap_or(Input::Nothing { unload }), thinking, common })
     }
 }
 
@@ -72,20 +77,36 @@ fn unloads(keep_alive: Option<&Value>) -> bool {
     }
 }
 
-/// `think: false` tells the template, by the variable that models which can do both read.
-fn take_think(fields: &mut Fields) -> Result<Map<String, Value>, ApiError> {
-    let mut variables = Map::new();
-    if fields.peek("think").is_some() {
-        variables.insert("enable_thinking".into(), false.into());
+/// `think`: whether to reason, or how much.
+fn take_think(fields: &mut Fields) -> Result<Thinking, ApiError> {
+    match fields.take("think") {
+        None => Ok(Thinking::default()),
+        Some(Value::Bool(enabled)) => Ok(Thinking { enabled: Some(enabled), ..Thinking::default() }),
+        Some(Value::String(effort)) if matches!(effort.as_str(), "low" | "medium" | "high" | "max") => {
+            Ok(Thinking::of_effort(effort))
+        }
+        Some(_) => {
+            let message = "`think` must be true, false, `low`, `medium`, `high` or `max`";
+            Err(ApiError::parameter("think", message))
+        }
     }
-    let advice = "reasoning is not told apart from the answer";
-    fields.refuse_unless("think", advice, |value| value.as_bool() == Some(false))?;
-    Ok(variables)
+}
+
+/// `format`: the word `json`, or a schema.
+fn take_format(fields: &mut Fields) -> Result<Option<Asked>, ApiError> {
+    let format = match fields.take("format") {
+        None => return Ok(None),
+        Some(value) if is_empty(&value) => return Ok(None),
+        Some(Value::String(word)) if word == "json" => Format::any_object(),
+        Some(schema @ Value::Object(_)) => Format::Schema(schema),
+        Some(_) => return Err(ApiError::parameter("format", "`format` must be `json` or a JSON schema")),
+    };
+    Ok(Some(Asked { parameter: "format", format }))
 }
 
 /// The conversation of a chat; `None` if it is absent or empty.
 fn take_messages(fields: &mut Fields) -> Result<Option<Input>, ApiError> {
-    fields.refuse_unless("tools", "describe what can be called in a message instead", is_empty)?;
+    let tools = take_tools(fields)?;
     let messages = match fields.take("messages") {
         None => return Ok(None),
         Some(Value::Array(items)) if items.is_empty() => return Ok(None),
@@ -93,14 +114,17 @@ fn take_messages(fields: &mut Fields) -> Result<Option<Input>, ApiError> {
         Some(other) => other,
     };
     let messages = read_messages(Some(messages)).map_err(|error| ApiError::parameter(error.at, error.message))?;
-    Ok(Some(Input::Messages(messages)))
+    Ok(Some(Input::Messages(messages, tools)))
 }
 
-/// A message by OpenAI's names: reasoning is `thinking` here, and content may be absent.
+/// A message by OpenAI's names: reasoning is `thinking` here, a result's tool `tool_name`, and content may be absent.
 fn as_openai(message: Value) -> Value {
     let Value::Object(mut message) = message else { return message };
     if let Some(thinking) = message.remove("thinking") {
         message.insert("reasoning_content".into(), thinking);
+    }
+    if let Some(name) = message.remove("tool_name") {
+        message.insert("name".into(), name);
     }
     if message.get("content").is_none_or(Value::is_null) {
         message.insert("content".into(), "".into());
@@ -128,12 +152,11 @@ fn take_prompt(fields: &mut Fields) -> Result<Option<Input>, ApiError> {
     }
     let system = system.map(|system| json!({"role": "system", "content": system}));
     let messages = system.into_iter().chain([json!({"role": "user", "content": prompt})]).collect();
-    Ok(Some(Input::Messages(messages)))
+    Ok(Some(Input::Messages(messages, Tools::default())))
 }
 
 /// Fields of both endpoints.
 fn refuse_unsupported(fields: &mut Fields, context: Context) -> Result<(), ApiError> {
-    fields.refuse_unless("format", "answers are plain text", is_empty)?;
     fields.refuse_unless("logprobs", "/v1/chat/completions has log-probabilities", is_empty)?;
     fields.refuse_unless("top_logprobs", "/v1/chat/completions has log-probabilities", is_empty)?;
     let advice = "`--overflow` of `serve` says what happens when the context is full";

@@ -4,6 +4,9 @@ use serde_json::{Value, json};
 
 use super::options::Context;
 use super::request::{Endpoint, Input, Request};
+use crate::chat::thinking::Thinking;
+use crate::chat::tools::Tools;
+use crate::grammar::Format;
 use crate::sampling::SamplingParams;
 use crate::server::openai::{ApiError, Baseline};
 
@@ -35,10 +38,10 @@ fn user(text: &str) -> Value {
 #[test]
 fn what_would_change_the_answer_is_refused_by_name() {
     for (extra, name) in [
-        (json!({"format": "json"}), "format"),
-        (json!({"format": {"type": "object"}}), "format"),
-        (json!({"think": true}), "think"),
-        (json!({"think": "high"}), "think"),
+        (json!({"format": "xml"}), "format"),
+        (json!({"format": 1}), "format"),
+        (json!({"think": 1}), "think"),
+        (json!({"think": "hard"}), "think"),
         (json!({"stream": 1}), "stream"),
         (json!({"model": 1}), "model"),
         (json!({"logprobs": true}), "logprobs"),
@@ -69,9 +72,10 @@ fn what_would_change_the_answer_is_refused_by_name() {
 #[test]
 fn each_endpoint_has_its_own_fields() {
     for (extra, name) in [
-        (json!({"tools": [{"type": "function"}]}), "tools"),
+        (json!({"tools": {"type": "function"}}), "tools"),
+        (json!({"tools": [{"type": "function"}]}), "tools[0].function"),
+        (json!({"think": "hard"}), "think"),
         (json!({"messages": "hi"}), "messages"),
-        (json!({"messages": [{"role": "tool", "content": "hi"}]}), "messages[0].role"),
         (json!({"messages": [{"role": "user", "content": "hi", "images": ["aGk="]}]}), "messages[0].images"),
         (json!({"prompt": "hi"}), "prompt"),
     ] {
@@ -107,11 +111,24 @@ fn what_cannot_change_the_answer_passes() {
     });
     let same = chat(sent).unwrap();
     assert_eq!((&same.common, &same.input), (&plain.common, &plain.input));
-    assert!(same.variables.is_empty());
-    assert_eq!(chat(json!({"think": false})).unwrap().variables["enable_thinking"], false);
+    assert_eq!(same.thinking, Thinking::default());
     let shifting =
         parse(Endpoint::Chat, &json!({"shift": true, "options": {"num_keep": 4}}), Context { shifts: true, ..CONTEXT });
     assert_eq!(shifting.expect_err("kept is the system prompt").param.as_deref(), Some("num_keep"));
+}
+
+#[test]
+fn tools_thinking_and_format_are_read() {
+    let function = json!({"name": "add", "parameters": {"type": "object", "properties": {"x": {"type": "number"}}}});
+    let sent = json!({"tools": [{"type": "function", "function": function}], "think": "low"});
+    let request = chat(sent).unwrap();
+    let Input::Messages(_, tools) = &request.input else { panic!("a conversation") };
+    assert_eq!((tools.list[0].name.as_str(), &tools.list[0].parameters), ("add", &function["parameters"]));
+    assert_eq!(request.thinking, Thinking::of_effort("low".into()));
+    assert_eq!(chat(json!({"think": false})).unwrap().thinking.enabled, Some(false));
+    let format = |format: Value| generate(json!({ "format": format })).unwrap().common.format.map(|asked| asked.format);
+    assert_eq!(format(json!("json")), Some(Format::any_object()));
+    assert_eq!(format(function["parameters"].clone()), Some(Format::Schema(function["parameters"].clone())));
 }
 
 #[test]
@@ -132,10 +149,10 @@ fn options_are_those_of_the_table() {
 
 #[test]
 fn prompts_are_conversations_unless_raw() {
-    assert_eq!(generate(json!({"stream": false})).unwrap().input, Input::Messages(vec![user("hi")]));
+    assert_eq!(generate(json!({"stream": false})).unwrap().input, Input::Messages(vec![user("hi")], Tools::default()));
     let system = json!({"role": "system", "content": "be brief"});
     let prompt = generate(json!({"system": "be brief", "images": [], "context": [], "suffix": ""})).unwrap();
-    assert_eq!(prompt.input, Input::Messages(vec![system, user("hi")]));
+    assert_eq!(prompt.input, Input::Messages(vec![system, user("hi")], Tools::default()));
     assert_eq!(generate(json!({"raw": true})).unwrap().input, Input::Raw("hi".into()));
 }
 
@@ -145,13 +162,18 @@ fn messages_have_ollamas_names() {
         {"role": "user", "content": "hi", "images": [], "tool_calls": null},
         {"role": "assistant", "content": "hello", "thinking": "hm"},
         {"role": "assistant"},
+        {"role": "assistant", "tool_calls": [{"function": {"name": "add", "arguments": {"x": 1}}}]},
+        {"role": "tool", "tool_name": "add", "content": "1"},
     ]);
+    let call = json!({"id": "call_0", "type": "function", "function": {"name": "add", "arguments": "{\"x\":1}"}});
     let read = [
         user("hi"),
         json!({"role": "assistant", "content": "hello", "reasoning_content": "hm"}),
         json!({"role": "assistant", "content": ""}),
+        json!({"role": "assistant", "content": "", "tool_calls": [call]}),
+        json!({"role": "tool", "content": "1", "name": "add", "tool_call_id": "call_0"}),
     ];
-    assert_eq!(chat(json!({"messages": sent})).unwrap().input, Input::Messages(read.to_vec()));
+    assert_eq!(chat(json!({"messages": sent})).unwrap().input, Input::Messages(read.to_vec(), Tools::default()));
 }
 
 #[test]

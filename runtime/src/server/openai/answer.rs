@@ -67,7 +67,7 @@ impl Answer {
 
     /// A whole choice.
     pub fn choice(&self, index: usize, choice: &Choice, logprobs: Value) -> Value {
-        let finish_reason = if choice.calls.is_empty() { finish_reason(choice.reason.as_ref()) } else { "tool_calls" };
+        let finish_reason = finish_reason(choice.reason.as_ref(), !choice.calls.is_empty());
         if self.endpoint == Endpoint::Completions {
             return json!({"index": index, "text": choice.text, "logprobs": logprobs, "finish_reason": finish_reason});
         }
@@ -105,8 +105,8 @@ impl Answer {
     }
 
     /// A choice's last chunk.
-    pub fn ending(&self, index: usize, reason: &StopReason) -> Value {
-        let finish_reason = finish_reason(Some(reason));
+    pub fn ending(&self, index: usize, reason: &StopReason, called: bool) -> Value {
+        let finish_reason = finish_reason(Some(reason), called);
         match self.endpoint {
             Endpoint::Chat => {
                 json!({"index": index, "delta": {}, "logprobs": null, "finish_reason": finish_reason})
@@ -118,9 +118,11 @@ impl Answer {
     }
 }
 
-/// `stop`: the model or a stop string ended it. `length`: `max_tokens`, or the context is full.
-fn finish_reason(reason: Option<&StopReason>) -> &'static str {
+/// `stop`: the model or a stop string ended it; `tool_calls`: likewise, and it called tools. `length`: `max_tokens`, or the
+/// context is full.
+fn finish_reason(reason: Option<&StopReason>, called: bool) -> &'static str {
     match reason {
+        Some(StopReason::EndToken | StopReason::Complete | StopReason::StopString(_)) if called => "tool_calls",
         Some(StopReason::EndToken | StopReason::Complete | StopReason::StopString(_)) => "stop",
         _ => "length",
     }
@@ -190,8 +192,9 @@ fn finite(logprob: f32) -> f64 {
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     pub(in crate::server) prompt_tokens: usize,
-    cached_tokens: usize,
+    pub(in crate::server) cached_tokens: usize,
     pub(in crate::server) generated_tokens: usize,
+    pub(in crate::server) reasoning_tokens: usize,
     processed_tokens: usize,
     decode_steps: usize,
     pub(in crate::server) prefill_seconds: f64,
@@ -226,6 +229,7 @@ impl Tally {
             "completion_tokens": self.generated_tokens,
             "total_tokens": self.prompt_tokens + self.generated_tokens,
             "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
+            "completion_tokens_details": {"reasoning_tokens": self.reasoning_tokens},
         });
         // Our extension: tokens dropped by the overflow policy `shift`.
         if self.shifted_tokens > 0 {

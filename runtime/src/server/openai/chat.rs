@@ -8,7 +8,10 @@ use super::common::{Baseline, Common};
 use super::error::ApiError;
 use super::fields::Fields;
 use super::foreign::refuse_foreign;
+use super::tools::take_tools;
 use crate::chat::message::{read_messages, reserved_variable};
+use crate::chat::thinking::Thinking;
+use crate::chat::tools::Tools;
 
 /// Largest `top_logprobs`.
 const MAX_TOP_LOGPROBS: i64 = 20;
@@ -20,6 +23,10 @@ pub struct ChatRequest {
     pub messages: Vec<Value>,
     /// `chat_template_kwargs`: additional template variables.
     pub template_variables: Map<String, Value>,
+    /// What the model may call.
+    pub tools: Tools,
+    /// How much it is to reason.
+    pub thinking: Thinking,
     /// Alternatives to report with each token; `None`: no log-probabilities.
     pub logprobs: Option<usize>,
     /// Parameters shared with completions.
@@ -45,11 +52,26 @@ impl ChatRequest {
         }
         let template_variables = fields.take_object("chat_template_kwargs")?.unwrap_or_default();
         refuse_reserved(&template_variables)?;
+        let tools = take_tools(&mut fields)?;
+        let thinking = take_thinking(&mut fields)?;
         refuse_foreign(&mut fields)?;
         fields.finish()?;
         let logprobs = wanted.then(|| top.unwrap_or(0) as usize);
-        Ok(Self { messages, template_variables, logprobs, common })
+        Ok(Self { messages, template_variables, tools, thinking, logprobs, common })
     }
+}
+
+/// Takes `reasoning_effort`, and the budget by llama.cpp's name.
+fn take_thinking(fields: &mut Fields) -> Result<Thinking, ApiError> {
+    let effort = fields.take_string("reasoning_effort")?;
+    let known = ["none", "minimal", "low", "medium", "high", "xhigh", "max"];
+    if effort.as_deref().is_some_and(|effort| !known.contains(&effort)) {
+        let message = format!("`reasoning_effort` must be one of {}", known.map(|word| format!("`{word}`")).join(", "));
+        return Err(ApiError::parameter("reasoning_effort", message));
+    }
+    let budget = fields.take_integer("thinking_budget_tokens", -1..=i64::MAX)?;
+    let budget = budget.and_then(|budget| usize::try_from(budget).ok()); // -1 is no limit
+    Ok(Thinking { budget, ..effort.map(Thinking::of_effort).unwrap_or_default() })
 }
 
 /// Takes and checks the messages.

@@ -76,7 +76,7 @@ impl Common {
 }
 
 /// Ignored: parameters about accounts, caching or routing that never change an answer here.
-const HARMLESS: [&str; 15] = [
+const HARMLESS: [&str; 14] = [
     "user",
     "metadata",
     "store",
@@ -85,7 +85,6 @@ const HARMLESS: [&str; 15] = [
     "prompt_cache_key",
     "prompt_cache_retention",
     "prediction",
-    "parallel_tool_calls",
     "cache_prompt",
     "id_slot",
     "return_progress",

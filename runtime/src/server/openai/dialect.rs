@@ -64,10 +64,7 @@ impl Dialect for OpenAi {
                 self.answer.piece(index, text, logprobs)
             }
             Delta::End { reason } => {
-                let mut choice = self.answer.ending(index, reason);
-                if self.called[index] {
-                    choice["finish_reason"] = "tool_calls".into();
-                }
+                let choice = self.answer.ending(index, reason, self.called[index]);
                 self.running = self.running.saturating_sub(1);
                 if self.running == 0 {
                     self.last = Some(choice);

@@ -39,8 +39,7 @@ const fn foreign(name: &'static str, neutral: Neutral, advice: &'static str) -> 
     Foreign { name, neutral, advice }
 }
 
-const TOOLS: &str = "describe what can be called in a message instead";
-const NO_TOOLS: &str = "there are no tools to choose from";
+const CHATS: &str = "send the conversation to /v1/chat/completions";
 const OTHER_MODEL: &str = "it belongs to another kind of model";
 const SAMPLERS: &str = "use temperature, top_k, top_p, min_p or typical_p";
 const LENGTHS: &str = "use `max_tokens` and `stop`";
@@ -50,14 +49,17 @@ const PLAIN: &str = "answers are plain text";
 
 /// All known ones; any other parameter is unknown.
 static FOREIGN: &[Foreign] = &[
-    foreign("tools", Empty, TOOLS),
-    foreign("functions", Empty, TOOLS),
-    foreign("tool_choice", Words(&["none", "auto"]), NO_TOOLS),
-    foreign("function_call", Words(&["none", "auto"]), NO_TOOLS),
+    // Of chats, where they are taken before.
+    foreign("tools", Empty, CHATS),
+    foreign("functions", Empty, CHATS),
+    foreign("tool_choice", Words(&["none", "auto"]), CHATS),
+    foreign("function_call", Words(&["none", "auto"]), CHATS),
+    foreign("parallel_tool_calls", Beside("tools"), CHATS),
+    foreign("reasoning_effort", Words(&["none"]), CHATS),
+    foreign("thinking_budget_tokens", AtMost(-1.0), CHATS),
     foreign("modalities", List(&["text"]), "answers are text"),
     foreign("audio", Empty, OTHER_MODEL),
     foreign("web_search_options", Empty, OTHER_MODEL),
-    foreign("reasoning_effort", Words(&["none"]), OTHER_MODEL),
     foreign("verbosity", Words(&["medium"]), OTHER_MODEL),
     foreign("images", Empty, OTHER_MODEL),
     foreign("image_data", Empty, OTHER_MODEL),

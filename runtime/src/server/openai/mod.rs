@@ -15,6 +15,7 @@ mod foreign;
 mod format;
 #[cfg(test)]
 mod tests;
+mod tools;
 
 pub use answer::{Answer, Endpoint, LogProbs, Tally};
 pub use chat::{ChatRequest, messages_of, refuse_reserved};
@@ -26,3 +27,4 @@ pub use error::{ApiError, shown};
 pub use fields::Fields;
 pub(super) use foreign::is_empty;
 pub use format::Asked;
+pub use tools::take_tools;

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{ApiError, Asked, Baseline, ChatRequest, Common, CompletionRequest, Prompt};
+use crate::chat::thinking::Thinking;
 use crate::grammar::Format;
 use crate::sampling::SamplingParams;
 
@@ -68,7 +69,7 @@ fn bad_values() -> Vec<(&'static str, Vec<Value>)> {
                 json!({"+1": 1}),
             ],
         ),
-        ("tools", vec![json!([{"type": "function"}])]),
+        ("tools", vec![json!({"type": "function"})]),
         ("tool_choice", vec![json!("required"), json!({"type": "function"})]),
         ("response_format", vec![json!("text"), json!([]), json!(1)]),
         ("grammar", vec![json!(1)]),
@@ -77,7 +78,8 @@ fn bad_values() -> Vec<(&'static str, Vec<Value>)> {
         ("guided_regex", vec![json!(1), json!({"a": 1})]),
         ("guided_choice", vec![json!("a"), json!([1])]),
         ("guided_grammar", vec![json!(1)]),
-        ("reasoning_effort", vec![json!("high")]),
+        ("reasoning_effort", vec![json!("enormous"), json!(1)]),
+        ("thinking_budget_tokens", vec![json!("many")]),
         ("mirostat", vec![json!(2)]),
         ("n_predict", vec![json!(5)]),
         ("repetition_penalty", vec![json!(1.1)]),
@@ -124,7 +126,7 @@ fn chat_has_its_own_parameters() {
         (json!({"messages": [{"content": "hi"}]}), "messages[0].role"),
         (json!({"messages": [{"role": 1, "content": "hi"}]}), "messages[0].role"),
         (json!({"messages": [{"role": "god", "content": "hi"}]}), "messages[0].role"),
-        (json!({"messages": [{"role": "tool", "content": "hi"}]}), "messages[0].role"),
+        (json!({"messages": [{"role": "tool", "content": "hi", "tool_call_id": 1}]}), "messages[0].tool_call_id"),
         (json!({"messages": [{"role": "user"}]}), "messages[0].content"),
         (json!({"messages": [{"role": "user", "content": 1}]}), "messages[0].content"),
         (json!({"messages": [{"role": "user", "content": [1]}]}), "messages[0].content[0]"),
@@ -133,7 +135,7 @@ fn chat_has_its_own_parameters() {
             json!({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}),
             "messages[0].content[0]",
         ),
-        (json!({"messages": [{"role": "assistant", "content": "", "tool_calls": [{}]}]}), "messages[0].tool_calls"),
+        (json!({"messages": [{"role": "assistant", "content": "", "tool_calls": {}}]}), "messages[0].tool_calls"),
         (json!({"messages": [{"role": "user", "content": "hi", "name": 1}]}), "messages[0].name"),
         (json!({"stream": true, "stream_options": {"include_usage": 1}}), "stream_options.include_usage"),
         (json!({"stream": true, "stream_options": {"x": 1}}), "stream_options.x"),
@@ -245,6 +247,7 @@ fn nulls_and_neutral_values_change_nothing() {
     }))
     .unwrap();
     assert_eq!(same.common, plain);
+    assert!(!same.tools.are_offered() && same.thinking == Thinking::default());
     let completion = completion_with(json!({"echo": false, "suffix": null, "best_of": 1})).unwrap();
     // Only the chat request names a model.
     assert_eq!(Common { model: plain.model.clone(), ..completion.common }, plain);
@@ -270,7 +273,6 @@ fn disabled_samplers_change_nothing() {
         (json!({"mirostat": 2, "mirostat_tau": 5.0}), "mirostat"),
         (json!({"dry_multiplier": 0.5, "dry_base": 1.75}), "dry_multiplier"),
         (json!({"xtc_threshold": 0.1, "xtc_probability": 0.5}), "xtc_probability"),
-        (json!({"reasoning_effort": "high"}), "reasoning_effort"),
         (json!({"n_predict": 5}), "n_predict"),
         (json!({"skip_special_tokens": false}), "skip_special_tokens"),
     ] {

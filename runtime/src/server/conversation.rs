@@ -1,0 +1,155 @@
+//! A checked conversation, whichever API it came by, to work for the engine.
+//!
+//! Here an answer gets its prompt, the tools its model is told of, and the grammar that keeps its calls whole. The API that the
+//! request came by adds its dialect.
+
+use serde_json::{Map, Value};
+
+use super::App;
+use super::access::Caller;
+use super::openai::{ApiError, Asked, Common};
+use super::reader::Reading;
+use crate::TokenId;
+use crate::chat::RenderRequest;
+use crate::chat::thinking::Thinking;
+use crate::chat::tools::Tools;
+use crate::grammar::{Format, Grammar};
+use crate::plan::AdapterSet;
+use crate::session::{Overflow, TextRequest};
+
+/// Tokens of a prompt's end that say whether the model is to begin with reasoning.
+const TAIL: usize = 64;
+
+/// A conversation that the model is to continue.
+#[derive(Clone, Debug)]
+pub(super) struct Conversation {
+    /// In the form of `chat::message`.
+    pub(super) messages: Vec<Value>,
+    pub(super) tools: Tools,
+    pub(super) thinking: Thinking,
+    /// More variables of the template.
+    pub(super) variables: Map<String, Value>,
+    /// Alternatives to report with each token; `None`: no log-probabilities.
+    pub(super) logprobs: Option<usize>,
+    pub(super) common: Common,
+    /// The API's names of the parameters that have messages and tools, for errors.
+    pub(super) names: Names,
+}
+
+/// What an API calls its parameters.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Names {
+    pub(super) messages: &'static str,
+    pub(super) tools: &'static str,
+}
+
+/// Requests for the engine, one a choice, and how their answers are read.
+pub(super) struct Prepared {
+    pub(super) requests: Vec<TextRequest>,
+    pub(super) reading: Reading,
+}
+
+/// Renders the conversation and compiles what its answer must follow.
+///
+/// # Errors
+/// 400, by the template or by a schema that cannot be enforced.
+pub(super) fn prepare(
+    app: &App,
+    conversation: Conversation,
+    (caller, adapters): (Caller, AdapterSet),
+    client_left: &mut dyn FnMut() -> bool,
+) -> Result<Prepared, ApiError> {
+    let session = &app.session;
+    let Conversation { mut messages, tools, thinking, mut variables, logprobs, common, names } = conversation;
+    refuse_tools(app, &tools, &common, names)?;
+    thinking.put_into(&mut variables);
+    session.output.history(&mut messages);
+    let render = RenderRequest { messages, tools: tools.for_template(), add_generation_prompt: true, extra: variables };
+    let prompt = session
+        .chat_prompt_until(&render, client_left)
+        .map_err(|error| ApiError::parameter(names.messages, error.to_string()).code("chat_template"))?;
+    let overflow = session.chat_overflow(&render, &prompt);
+    let tail = session.tokenizer.decode(&prompt[prompt.len().saturating_sub(TAIL)..], true);
+    let format = grammar_of_tools(app, &tools, &tail, names)?;
+    let format = format.or_else(|| common.format.clone());
+    let grammar = format.as_ref().map(|asked| grammar(app, asked)).transpose()?;
+    let one = Choices { common: &common, logprobs, grammar, is_answer: true, caller, adapters };
+    Ok(Prepared { requests: one.requests(vec![(prompt, overflow)]), reading: Reading::new(session, tools, tail) })
+}
+
+/// Refuses tools that the model cannot be told of, and a format beside them.
+fn refuse_tools(app: &App, tools: &Tools, common: &Common, names: Names) -> Result<(), ApiError> {
+    if !tools.are_offered() {
+        return Ok(());
+    }
+    if !app.session.output.takes_tools() {
+        let message = format!("`{}`: it is not known how this model calls tools", names.tools);
+        return Err(ApiError::parameter(names.tools, message).code("unsupported_parameter"));
+    }
+    match &common.format {
+        Some(asked) => {
+            let message = format!(
+                "`{}` and `{}` cannot both say what the answer is: send one of them, or set `tool_choice` to `none`",
+                asked.parameter, names.tools
+            );
+            Err(ApiError::parameter(asked.parameter, message).code("unsupported_parameter"))
+        }
+        None => Ok(()),
+    }
+}
+
+fn grammar_of_tools(app: &App, tools: &Tools, tail: &str, names: Names) -> Result<Option<Asked>, ApiError> {
+    if !tools.are_offered() {
+        return Ok(None);
+    }
+    let refused = |line: String| ApiError::parameter(names.tools, format!("`{}`: {line}", names.tools));
+    let format: Option<Format> = app.session.output.grammar(tools, tail).map_err(refused)?;
+    Ok(format.map(|format| Asked { parameter: names.tools, format }))
+}
+
+/// The compiled form of what an answer must follow.
+///
+/// # Errors
+/// 400 naming the parameter.
+pub(super) fn grammar(app: &App, asked: &Asked) -> Result<Grammar, ApiError> {
+    let compiled = app.session.grammars.compile(&asked.format);
+    compiled.map_err(|error| ApiError::parameter(asked.parameter, format!("`{}`: {error}", asked.parameter)))
+}
+
+/// What the choices of a request have in common.
+pub(super) struct Choices<'a> {
+    pub(super) common: &'a Common,
+    pub(super) logprobs: Option<usize>,
+    pub(super) grammar: Option<Grammar>,
+    pub(super) is_answer: bool,
+    pub(super) caller: Caller,
+    pub(super) adapters: AdapterSet,
+}
+
+impl Choices<'_> {
+    /// `n` generations for each prompt. With a fixed seed, choice `j` of a prompt uses `seed + j`: the answers differ, and the
+    /// first equals that of `n: 1`.
+    pub(super) fn requests(&self, prompts: Vec<(Vec<TokenId>, Overflow)>) -> Vec<TextRequest> {
+        let mut requests = Vec::with_capacity(prompts.len() * self.common.n);
+        for (prompt, overflow) in prompts {
+            for copy in 0..self.common.n {
+                let mut sampling = self.common.sampling.clone();
+                sampling.seed = sampling.seed.map(|seed| seed.wrapping_add(copy as u64));
+                requests.push(TextRequest {
+                    prompt: prompt.clone(),
+                    sampling,
+                    max_tokens: self.common.max_tokens,
+                    stop: self.common.stop.clone(),
+                    logprobs: self.logprobs,
+                    ignore_end: self.common.ignore_end,
+                    is_answer: self.is_answer,
+                    grammar: self.grammar.clone(),
+                    caller: self.caller.0,
+                    adapters: self.adapters,
+                    overflow,
+                });
+            }
+        }
+        requests
+    }
+}
