@@ -115,6 +115,11 @@ impl Fields {
         }
     }
 
+    /// Puts a parameter in, under the name that it is read by.
+    pub fn put(&mut self, name: &str, value: Value) {
+        self.map.insert(name.to_owned(), value);
+    }
+
     /// Drops parameters that do not change the answer.
     pub fn ignore(&mut self, names: &[&str]) {
         for name in names {
@@ -176,7 +181,7 @@ pub(super) fn integer(value: &Value) -> Option<i128> {
 }
 
 /// A 400 for a value of the wrong type.
-pub(super) fn wrong_type(name: &str, wanted: &str, found: &Value) -> ApiError {
+pub(in crate::server) fn wrong_type(name: &str, wanted: &str, found: &Value) -> ApiError {
     ApiError::parameter(name, format!("`{name}` must be {wanted}, not {}", kind(found)))
 }
 

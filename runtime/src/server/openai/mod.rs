@@ -25,6 +25,8 @@ pub use dialect::OpenAi;
 pub use embeddings::{EmbeddingRequest, Input, embeddings_answer, short};
 pub use error::{ApiError, shown};
 pub use fields::Fields;
+pub(super) use fields::wrong_type;
 pub(super) use foreign::is_empty;
 pub use format::Asked;
 pub use tools::take_tools;
+pub(super) use tools::{check_names, read_function};
