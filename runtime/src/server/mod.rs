@@ -18,6 +18,7 @@ mod guard;
 pub mod http;
 pub(crate) mod json;
 pub mod limits;
+mod llama_cpp;
 mod ollama;
 pub mod openai;
 pub mod page;

@@ -129,6 +129,8 @@ pub enum PromptError {
     Template(#[from] crate::chat::TemplateError),
     #[error("{0}")]
     Tokenizer(#[from] crate::tokenizer::TokenizerError),
+    #[error("this model cannot fill a gap in a text: its vocabulary has no tokens for that")]
+    NoInfill,
 }
 
 /// A request for generation.

@@ -93,6 +93,13 @@ impl Session {
     pub fn text_prompt(&self, text: &str) -> Result<Vec<TokenId>, TokenizerError> {
         Ok(with_bos(&self.tokenizer, self.tokenizer.encode(text, false, true)?))
     }
+
+    /// The prompt for what lies between two texts. They are data, so control tokens in them are plain text.
+    pub fn infill_prompt(&self, before: &str, after: &str) -> Result<Vec<TokenId>, PromptError> {
+        let infill = self.tokenizer.infill().ok_or(PromptError::NoInfill)?;
+        let ids = |text: &str| self.tokenizer.encode(text, false, false);
+        Ok(with_bos(&self.tokenizer, infill.prompt(&ids(before)?, &ids(after)?)))
+    }
 }
 
 /// A message's text, if its content is a string or starts with a text part.

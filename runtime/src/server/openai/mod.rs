@@ -17,14 +17,16 @@ mod format;
 mod tests;
 mod tools;
 
+pub(super) use answer::finite;
 pub use answer::{Answer, Endpoint, LogProbs, Tally};
-pub use chat::{ChatRequest, messages_of, refuse_reserved};
+pub use chat::{ChatRequest, messages_of, refuse_reserved, take_thinking};
 pub use common::{Baseline, Common, MAX_CHOICES};
 pub use completions::{CompletionRequest, Prompt, token_ids};
 pub use dialect::OpenAi;
 pub use embeddings::{EmbeddingRequest, Input, embeddings_answer, short};
 pub use error::{ApiError, shown};
 pub use fields::Fields;
-pub(super) use foreign::is_empty;
+pub(super) use fields::wrong_type;
+pub(super) use foreign::{is_empty, refuse_foreign};
 pub use format::Asked;
 pub use tools::take_tools;
