@@ -73,8 +73,14 @@ pub(super) fn prepare(
     let format = grammar_of_tools(app, &tools, &tail, names)?;
     let format = format.or_else(|| common.format.clone());
     let grammar = format.as_ref().map(|asked| grammar(app, asked)).transpose()?;
-    let one = Choices { common: &common, logprobs, grammar, is_answer: true, caller, adapters };
-    Ok(Prepared { requests: one.requests(vec![(prompt, overflow)]), reading: Reading::new(session, tools, tail) })
+    let budget = thinking.budget;
+    let mut requests = Choices { common: &common, logprobs, grammar, is_answer: true, caller, adapters }
+        .requests(vec![(prompt, overflow)]);
+    let reasoning = session.output.reasoning(&tail);
+    for request in &mut requests {
+        (request.reasoning, request.reasoning_budget) = (reasoning.clone(), budget);
+    }
+    Ok(Prepared { requests, reading: Reading::new(session, tools, tail) })
 }
 
 /// Refuses tools that the model cannot be told of, and a format beside them.
@@ -147,6 +153,7 @@ impl Choices<'_> {
                     caller: self.caller.0,
                     adapters: self.adapters,
                     overflow,
+                    ..TextRequest::default()
                 });
             }
         }

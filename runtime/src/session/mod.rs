@@ -21,13 +21,13 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::TokenId;
-use crate::chat::output::OutputFormat;
+use crate::chat::output::{OutputFormat, ReasoningMarks};
 use crate::chat::{ChatTemplate, builtin};
 pub use crate::engine::Overflow;
 use crate::engine::{Engine, EngineOptions, Request};
-use crate::grammar::{Grammar, Grammars};
+use crate::grammar::{Grammar, Grammars, Reasoned};
 use crate::plan::{AdapterSet, CacheType, CacheTypes, Plan};
-use crate::sampling::SamplingParams;
+use crate::sampling::{Constraint, SamplingParams};
 use crate::tokenizer::Tokenizer;
 
 pub use crate::engine::SubmitError;
@@ -117,6 +117,8 @@ pub struct Defaults {
     pub max_tokens: Option<usize>,
     /// What happens when the context is full.
     pub overflow: OverflowPolicy,
+    /// Most tokens of reasoning; `None`: no limit.
+    pub reasoning_budget: Option<usize>,
 }
 
 /// Why messages could not be turned into a prompt. Each message is one line for the user.
@@ -153,6 +155,10 @@ pub struct TextRequest {
     pub is_answer: bool,
     /// What the answer must follow.
     pub grammar: Option<Grammar>,
+    /// What is around the reasoning that comes before what the grammar is about; `None` if there is none.
+    pub reasoning: Option<ReasoningMarks>,
+    /// Most tokens of reasoning.
+    pub reasoning_budget: Option<usize>,
     /// The adapters to use.
     pub adapters: AdapterSet,
     /// What happens when the context is full.
@@ -219,6 +225,37 @@ impl Session {
         })
     }
 
+    /// Lets reasoning come before what `inner` is about, and ends it in time.
+    fn reasoned(
+        &self,
+        marks: &ReasoningMarks,
+        budget: Option<usize>,
+        inner: Option<Box<dyn Constraint>>,
+        ends: &Arc<[TokenId]>,
+    ) -> Option<Box<dyn Constraint>> {
+        let budget = budget.or(self.defaults.reasoning_budget);
+        if inner.is_none() && budget.is_none() {
+            return None;
+        }
+        let opens = match &marks.open {
+            // A model that has no token to begin reasoning with does not reason before this answer.
+            Some(open) => match self.tokenizer.encode(open, false, true).as_deref() {
+                Ok(&[token]) => Some(token),
+                _ => return inner,
+            },
+            None => None,
+        };
+        let end = self.grammars.reasoning_end(&marks.end, &marks.forced);
+        let tokenizer = Arc::clone(&self.tokenizer);
+        Some(Box::new(Reasoned::new(tokenizer, end, opens, budget, inner, Arc::clone(ends))))
+    }
+
+    /// Replaces the chat template.
+    pub fn set_template(&mut self, template: ChatTemplate) {
+        self.output = output_format(Some(&template), &self.tokenizer);
+        self.template = Ok(template);
+    }
+
     /// All adapters: the terminal commands use them.
     pub fn all_adapters(&self) -> AdapterSet {
         AdapterSet::first(self.adapters.len())
@@ -253,6 +290,10 @@ impl Session {
         end_tokens.extend(stop_tokens.iter().map(|(id, _)| *id));
         let end_tokens: Arc<[TokenId]> = end_tokens.into();
         let constraint = request.grammar.map(|grammar| grammar.constraint(Arc::clone(&end_tokens)));
+        let constraint = match request.reasoning {
+            Some(marks) => self.reasoned(&marks, request.reasoning_budget, constraint, &end_tokens),
+            None => constraint,
+        };
         // A grammar has seen the space that SPM would add as part of the answer.
         let drops_blank = request.is_answer && constraint.is_none();
         let generation = self.engine.submit(Request {
