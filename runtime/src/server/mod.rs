@@ -23,7 +23,6 @@ mod ollama;
 pub mod openai;
 pub mod page;
 mod prepare;
-mod reader;
 mod routes;
 mod texts;
 

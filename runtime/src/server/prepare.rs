@@ -8,11 +8,10 @@ use super::generate::Work;
 use super::http::Body;
 use super::json::{MAX_VALUES, Weight};
 use super::openai::{Answer, ApiError, Baseline, ChatRequest, Common, CompletionRequest, Endpoint, OpenAi, Prompt};
-use super::reader::Reading;
 use super::routes::Call;
 use crate::TokenId;
 use crate::plan::AdapterSet;
-use crate::session::PromptError;
+use crate::session::{PromptError, Reading};
 
 /// Reserves the memory that parsing the body will take, before parsing it.
 pub(super) fn weigh(body: &mut Body) -> Result<(), ApiError> {

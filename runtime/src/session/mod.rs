@@ -14,6 +14,7 @@ pub mod hardware;
 pub mod memory;
 pub mod open;
 pub mod prompt;
+pub mod reading;
 pub mod source;
 pub mod text;
 
@@ -41,6 +42,7 @@ pub use memory::{Demand, Memory};
 use open::Compute;
 pub use open::{OpenError, OpenOptions};
 pub use prompt::OverflowPolicy;
+pub use reading::{Delta, Reader, Reading};
 pub use source::{ModelSource, Packed, SourceError};
 
 /// An open model, ready to answer.
@@ -55,6 +57,8 @@ pub struct Session {
     pub template: Result<ChatTemplate, String>,
     /// How answers write reasoning and tool calls.
     pub output: OutputFormat,
+    /// Control tokens that mean something in it.
+    marks: Arc<[TokenId]>,
     /// Name of the built-in template used because the model has none.
     pub built_in_template: Option<&'static str>,
     /// Whether control tokens spelled out in messages are encoded as such.
@@ -204,6 +208,7 @@ impl Session {
         };
         let (template, built_in_template) = chat_template(&source.gguf.metadata, &tokenizer);
         let output = output_format(template.as_ref().ok(), &tokenizer);
+        let marks = marks(&output, &tokenizer);
         let defaults = packed_defaults(&source);
         let shared = prompt::shared_prefix(template.as_ref().ok(), &tokenizer, defaults.system_prompt.as_deref());
         let engine = Engine::start(loaded, engine_options, shared).map_err(OpenError::Thread)?;
@@ -214,6 +219,7 @@ impl Session {
             grammars: Grammars::new(Arc::clone(&tokenizer)),
             tokenizer,
             template,
+            marks,
             output,
             built_in_template,
             special_in_user_text: false,
@@ -253,6 +259,7 @@ impl Session {
     /// Replaces the chat template.
     pub fn set_template(&mut self, template: ChatTemplate) {
         self.output = output_format(Some(&template), &self.tokenizer);
+        self.marks = marks(&self.output, &self.tokenizer);
         self.template = Ok(template);
     }
 
@@ -307,7 +314,8 @@ impl Session {
             end_tokens,
             logprobs: request.logprobs,
         })?;
-        let stops = Stops { tokens: stop_tokens, texts: stop, drops_blank };
+        let marks = if request.is_answer { Arc::clone(&self.marks) } else { Arc::default() };
+        let stops = Stops { tokens: stop_tokens, texts: stop, drops_blank, marks };
         Ok(TextGeneration::new(generation, Arc::clone(&self.tokenizer), Arc::clone(&self.check), stops))
     }
 }
@@ -384,6 +392,15 @@ fn packed_defaults(source: &ModelSource) -> Defaults {
 /// How a model with this template writes its answers.
 fn output_format(template: Option<&ChatTemplate>, tokenizer: &Tokenizer) -> OutputFormat {
     OutputFormat::of(template.map_or("", ChatTemplate::source), &|text| is_token(tokenizer, text))
+}
+
+/// The marks of a format that are control tokens.
+fn marks(output: &OutputFormat, tokenizer: &Tokenizer) -> Arc<[TokenId]> {
+    let token = |mark: String| match tokenizer.encode(&mark, false, true).as_deref() {
+        Ok(&[id]) if tokenizer.is_control(id) => Some(id),
+        _ => None,
+    };
+    output.marks().into_iter().filter_map(token).collect()
 }
 
 /// Whether the vocabulary has this text as a special token.

@@ -13,6 +13,9 @@ use crate::chat::{ChatTemplate, RenderRequest, Rendered};
 use crate::engine::Overflow;
 use crate::tokenizer::{Piece, Tokenizer, TokenizerError};
 
+/// Tokens of a prompt's end that are looked at.
+const TAIL: usize = 64;
+
 /// What happens when a conversation fills the context, as named on the command line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OverflowPolicy {
@@ -87,6 +90,11 @@ impl Session {
             _ => template.render_pieces(request, None, cancelled)?,
         };
         Ok(chat_tokens(&self.tokenizer, &rendered, self.special_in_user_text)?)
+    }
+
+    /// The end of a prompt as text, which may have begun the answer's reasoning already.
+    pub fn tail(&self, prompt: &[TokenId]) -> String {
+        self.tokenizer.decode(&prompt[prompt.len().saturating_sub(TAIL)..], true)
     }
 
     /// Plain text to a prompt that will be continued.

@@ -34,6 +34,11 @@ impl OutputFormat {
         false
     }
 
+    /// Texts that mean something in an answer; where they are control tokens, their names are part of what is read.
+    pub fn marks(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// How reasoning ends in an answer to a prompt that ends so; `None` if the model does not reason.
     pub fn reasoning(&self, _prompt_tail: &str) -> Option<ReasoningMarks> {
         None

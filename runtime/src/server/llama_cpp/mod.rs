@@ -12,10 +12,9 @@ use super::conversation::{self, Choices};
 use super::generate::Work;
 use super::openai::ApiError;
 use super::prepare::{adapters, baseline, weigh};
-use super::reader::Reading;
 use super::routes::Call;
 use crate::TokenId;
-use crate::session::PromptError;
+use crate::session::{PromptError, Reading};
 
 pub(super) use request::Endpoint;
 
