@@ -19,11 +19,11 @@ mod guard;
 pub mod http;
 pub(crate) mod json;
 pub mod limits;
+mod llama_cpp;
 mod ollama;
 pub mod openai;
 pub mod page;
 mod prepare;
-mod reader;
 mod routes;
 mod texts;
 

@@ -17,9 +17,6 @@ use crate::server::routes::{Answer, Call};
 
 const NAMES: Names = Names { messages: "messages", tools: "tools" };
 
-/// What begins reasoning at the end of a prompt.
-const OPENINGS: [&str; 3] = ["<think>", "<thinking>", "[THINK]"];
-
 /// `POST /v1/messages`.
 pub(in crate::server) fn messages(app: &App, call: Call<'_>) -> Answer {
     match work(app, call) {
@@ -42,12 +39,12 @@ fn work(app: &App, mut call: Call<'_>) -> Result<Work, ApiError> {
     let Request { messages, prefill, tools, thinking, shows_thinking, common } =
         Request::parse(&call.body.bytes, &baseline(app))?;
     let adapters = adapters(app, &common)?;
-    let stream = common.stream;
+    let (stream, may_call) = (common.stream, tools.are_offered());
     let (variables, logprobs, names) = (Map::new(), None, NAMES);
     let conversation = Conversation { messages, tools, thinking, variables, logprobs, common, names };
     let mut prepared = conversation::prepare(app, conversation, (call.who.caller, adapters), call.client_left)?;
     if let Some(text) = prefill {
-        begin_with(app, &mut prepared, &text)?;
+        begin_with(app, &mut prepared, &text, may_call)?;
     }
     let Prepared { requests, reading } = prepared;
     let prompt_tokens = requests.first().map_or(0, |request| request.prompt.len());
@@ -57,21 +54,19 @@ fn work(app: &App, mut call: Call<'_>) -> Result<Work, ApiError> {
 }
 
 /// Puts the beginning of the answer behind the prompt, as if the model had written it.
-fn begin_with(app: &App, prepared: &mut Prepared, text: &str) -> Result<(), ApiError> {
+fn begin_with(app: &App, prepared: &mut Prepared, text: &str, may_call: bool) -> Result<(), ApiError> {
     let tokenizer = &app.session.tokenizer;
     let tokens = tokenizer.encode(text, false, false);
     let tokens = tokens.map_err(|error| ApiError::parameter(NAMES.messages, error.to_string()))?;
     for request in &mut prepared.requests {
-        let end = request.prompt.len().saturating_sub(8);
-        let tail = tokenizer.decode(&request.prompt[end..], true);
-        if OPENINGS.iter().any(|opening| tail.trim_end().ends_with(opening)) {
+        if request.reasoning.take().is_some_and(|marks| marks.open.is_none()) {
             let line = "ends with the assistant's, but this model's template begins each answer with reasoning: \
                         end with the user's, or send `thinking` of type `disabled`";
             return Err(wrong(NAMES.messages, line));
         }
         request.prompt.extend(&tokens);
         // What follows goes on within a text, so the space before its first word counts.
-        request.is_answer = false;
+        request.is_answer = may_call;
     }
     Ok(())
 }

@@ -62,7 +62,10 @@ impl ChatRequest {
 }
 
 /// Takes `reasoning_effort`, and the budget by llama.cpp's name.
-fn take_thinking(fields: &mut Fields) -> Result<Thinking, ApiError> {
+///
+/// # Errors
+/// 400 naming the parameter.
+pub fn take_thinking(fields: &mut Fields) -> Result<Thinking, ApiError> {
     let effort = fields.take_string("reasoning_effort")?;
     let known = ["none", "minimal", "low", "medium", "high", "xhigh", "max"];
     if effort.as_deref().is_some_and(|effort| !known.contains(&effort)) {
