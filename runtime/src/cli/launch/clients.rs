@@ -73,7 +73,7 @@ fn claude(place: &Place<'_>) -> Setup {
         ("CLAUDE_CONFIG_DIR", place.path("claude")),
         ("CLAUDE_CODE_TMPDIR", place.path("claude")),
         // It summarises a conversation before it is longer than this.
-        ("CLAUDE_CODE_AUTO_COMPACT_WINDOW", place.context.to_string()),
+        ("CLAUDE_CODE_MAX_CONTEXT_TOKENS", place.context.to_string()),
         ("CLAUDE_CODE_MAX_OUTPUT_TOKENS", (place.context / 4).max(1).to_string()),
         // A text that changes at every turn.
         ("CLAUDE_CODE_ATTRIBUTION_HEADER", "0".to_owned()),
