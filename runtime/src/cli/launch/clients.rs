@@ -46,8 +46,10 @@ pub(super) struct Setup {
 }
 
 /// All clients.
-pub(super) static CLIENTS: &[Client] =
-    &[Client { name: "claude", program: "claude", install: "npm install -g @anthropic-ai/claude-code", setup: claude }];
+pub(super) static CLIENTS: &[Client] = &[
+    Client { name: "claude", program: "claude", install: "npm install -g @anthropic-ai/claude-code", setup: claude },
+    Client { name: "opencode", program: "opencode", install: "npm install -g opencode-ai", setup: opencode },
+];
 
 impl Place<'_> {
     /// A path in the folder.
@@ -97,6 +99,35 @@ fn claude(place: &Place<'_>) -> Setup {
         files: vec![("claude/.claude.json", json!({"hasCompletedOnboarding": true}).to_string())],
         ..Setup::default()
     }
+}
+
+/// opencode. Its settings are one variable, and its folders are those of the XDG base directories.
+fn opencode(place: &Place<'_>) -> Setup {
+    let model = json!({"name": place.model, "limit": {"context": place.context, "output": (place.context / 4).max(1)}});
+    let id = format!("satchel/{}", place.model);
+    let config = json!({
+        "provider": {"satchel": {
+            "npm": "@ai-sdk/openai-compatible",
+            "name": "Satchel",
+            "options": {"baseURL": format!("{}/v1", place.url), "apiKey": place.key},
+            "models": {place.model: model},
+        }},
+        "model": id,
+        "small_model": id,
+        "autoupdate": false,
+        "share": "disabled",
+    });
+    let environment = vec![
+        ("OPENCODE_CONFIG_CONTENT", config.to_string()),
+        ("OPENCODE_DISABLE_AUTOUPDATE", "1".to_owned()),
+        ("OPENCODE_DISABLE_MODELS_FETCH", "1".to_owned()),
+        ("XDG_CONFIG_HOME", place.path("config")),
+        ("XDG_DATA_HOME", place.path("data")),
+        ("XDG_STATE_HOME", place.path("state")),
+        ("XDG_CACHE_HOME", place.path("cache")),
+        ("npm_config_cache", place.path("npm")),
+    ];
+    Setup { environment, unset: &["OPENCODE_CONFIG"], ..Setup::default() }
 }
 
 #[cfg(test)]
