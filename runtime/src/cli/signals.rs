@@ -5,6 +5,8 @@
 //! background jobs.
 
 use std::io;
+#[cfg(unix)]
+use std::process::Command;
 use std::process::{Child, ExitStatus};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -77,20 +79,19 @@ pub(super) fn hold() -> io::Result<Held> {
 impl Held {
     /// Waits for the program, and passes on what would end this one.
     pub(super) fn pass_to(mut self, child: &mut Child) -> io::Result<ExitStatus> {
-        use rustix::process::{Pid, Signal, kill_process};
         use signal_hook::consts::{SIGHUP, SIGTERM};
         let handle = self.0.handle();
         let passing = std::thread::Builder::new().name("signals".to_owned()).spawn({
-            let id = Pid::from_child(child);
+            let id = child.id().to_string();
             move || {
                 for signal in self.0.forever() {
-                    let passed = match signal {
-                        SIGTERM => Signal::TERM,
-                        SIGHUP => Signal::HUP,
+                    let name = match signal {
+                        SIGTERM => "TERM",
+                        SIGHUP => "HUP",
                         _ => continue,
                     };
-                    // It may have ended by now.
-                    let _ = kill_process(id, passed);
+                    // It may have ended by now. The shell's own command, since sending a signal is not safe code.
+                    let _ = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", name, &id]).status();
                 }
             }
         })?;
