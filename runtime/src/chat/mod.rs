@@ -10,7 +10,9 @@
 pub mod builtin;
 mod jinja;
 pub mod message;
+pub mod output;
 mod source;
+pub mod tools;
 
 use serde_json::{Map, Value};
 
