@@ -30,6 +30,7 @@ mod minilm;
 mod ollama;
 mod ollama_client;
 mod openai_client;
+mod output_formats;
 mod outputs;
 mod pack;
 mod page;
