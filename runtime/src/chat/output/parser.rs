@@ -142,6 +142,8 @@ impl OutputParser {
             }
             Means::Dropped | Means::End => {
                 self.buffer.drain(..length);
+                // Where calls have no mark of their own, such a mark announces one.
+                self.fresh |= self.format.calls.is_bare();
                 true
             }
             Means::Section => self.begin_section(length, end),
