@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use satchel::chat::output::{OutputFormat, Part};
+use satchel::chat::{ChatTemplate, RenderRequest};
 use satchel::chat::tools::{Tool, Tools};
 use serde_json::{Value, json};
 
@@ -111,4 +112,99 @@ fn the_public_fixtures_of_tool_calls_pass() {
     println!("{passed} of {all} fixtures are right: {right:?}");
     assert!(wrong.is_empty(), "{} are wrong:\n{}", wrong.len(), wrong.join("\n"));
     assert!(all > 460 && passed > 400, "{passed} of {all}");
+}
+
+/// Templates of the repository, and those of the shared collection where a checkout has it beside it.
+fn templates() -> BTreeMap<String, String> {
+    let places = ["tests/data/chat-templates", "../shared/conformance/chat-templates"];
+    let files = places.iter().filter_map(|place| std::fs::read_dir(root().join(place)).ok()).flatten().flatten();
+    let templates = files.map(|file| file.path()).filter(|path| path.extension().is_some_and(|end| end == "jinja"));
+    templates
+        .map(|path| {
+            let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+            (name, std::fs::read_to_string(&path).expect("a template"))
+        })
+        .collect()
+}
+
+fn render(template: &ChatTemplate, messages: &[Value], tools: &Tools, prompt: bool) -> Result<String, String> {
+    let request = RenderRequest {
+        messages: messages.to_vec(),
+        tools: tools.for_template(),
+        add_generation_prompt: prompt,
+        ..RenderRequest::default()
+    };
+    template.render(&request).map_err(|error| error.to_string())
+}
+
+/// What a template writes for an assistant's message, parsed again, and the same with the stream cut at every character.
+fn again(source: &str, calls: &[(&str, Value)], tools: &Tools) -> Result<(String, Value), String> {
+    let template = ChatTemplate::new(source, "<s>", "</s>").map_err(|error| error.to_string())?;
+    let format = OutputFormat::of(source, &|_| false);
+    let list: Vec<Value> = (0..)
+        .zip(calls)
+        .map(|(index, (name, arguments)): (usize, _)| {
+            let function = json!({"name": name, "arguments": arguments.to_string()});
+            json!({"id": format!("call0000{index}"), "type": "function", "function": function})
+        })
+        .collect();
+    let mut messages = vec![json!({"role": "user", "content": "What now?"})];
+    format.describe_tools(tools, &mut messages);
+    let asked = messages.clone();
+    messages.push(json!({"role": "assistant", "content": "", "tool_calls": list}));
+    format.history(&mut messages);
+    let prompt = render(&template, &asked, tools, true)?;
+    let whole = render(&template, &messages, tools, false)?;
+    let same = prompt.char_indices().zip(whole.chars()).take_while(|((_, a), b)| a == b).last();
+    let end = same.map_or(0, |((at, letter), _)| at + letter.len_utf8());
+    let (tail, answer) = whole.split_at(end);
+    let parse = |chunks: Vec<&str>| {
+        let mut parser = format.parser(tools, tail);
+        let mut parts: Vec<Part> = chunks.into_iter().flat_map(|chunk| parser.push(chunk)).collect();
+        parts.extend(parser.finish(true));
+        said(parts)
+    };
+    let at_once = parse(vec![answer]);
+    let cut = parse(answer.split("").collect());
+    assert_eq!(at_once, cut, "{answer:?} depends on how it is cut");
+    Ok((format!("{} {answer:?}", format.name()), at_once))
+}
+
+/// Templates that cannot write this conversation, and why.
+const CANNOT: [(&str, &str); 0] = [];
+
+#[test]
+fn a_call_that_a_template_writes_is_read_again() {
+    let parameters = json!({"type": "object", "required": ["city"], "properties": {
+        "city": {"type": "string", "description": "A city"}, "days": {"type": "integer", "description": "How many"},
+        "units": {"type": "object", "description": "Units"}, "exact": {"type": "boolean", "description": "Exact"}}});
+    let tool = |name: &str| Tool {
+        name: name.to_owned(),
+        description: Some("A function".to_owned()),
+        parameters: parameters.clone(),
+        strict: false,
+    };
+    let tools = Tools { list: vec![tool("get_weather"), tool("get_time")], ..Tools::default() };
+    let first = ("get_weather", json!({"city": "Zürich \"best\" </tool_call>", "days": 3}));
+    let second = ("get_time", json!({"city": "7", "units": {"a": [1, null, "x"]}, "exact": true}));
+    let (mut read, mut wrong) = (0, Vec::new());
+    for (name, source) in templates() {
+        for calls in [&[first.clone()][..], &[first.clone(), second.clone()]] {
+            let expected: Vec<Value> = calls.iter().map(|(name, arguments)| json!({"name": name, "arguments": arguments})).collect();
+            match again(&source, calls, &tools) {
+                Ok((shown, found)) => {
+                    let calls: Vec<Value> = found["calls"].as_array().expect("calls").iter().map(|call| {
+                        let arguments: Value = serde_json::from_str(call["arguments"].as_str().expect("text")).expect("JSON");
+                        json!({"name": call["name"], "arguments": arguments})
+                    }).collect();
+                    if calls == expected { read += 1 } else { wrong.push(format!("{name}: {shown}\n    {found}")) }
+                }
+                Err(error) if CANNOT.iter().any(|(template, _)| *template == name) => println!("{name}: {error}"),
+                Err(error) => wrong.push(format!("{name} ({}): {error}", calls.len())),
+            }
+        }
+    }
+    println!("{read} renderings are read again");
+    assert!(wrong.is_empty(), "{} of them are not:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(read >= 60, "{read}");
 }

@@ -225,7 +225,7 @@ const fn mark(text: &'static str) -> Mark {
     Cow::Borrowed(text)
 }
 
-fn think() -> Vec<(Mark, Mark)> {
+pub(super) fn think() -> Vec<(Mark, Mark)> {
     vec![(mark("<think>"), mark("</think>"))]
 }
 
@@ -238,6 +238,18 @@ fn described(name: &'static str, calls: Calls) -> Format {
 pub(super) fn plain(source: &str) -> Format {
     let reasoning = if source.contains("<think>") || source.contains("</think>") { think() } else { Vec::new() };
     Format { reasoning, ..described("plain", Calls::None) }
+}
+
+/// For a model that is told of tools in words: Hermes's calls, and reasoning as the template or its family has it.
+pub(super) fn fallback(source: &str) -> Format {
+    let family = of_template(source).filter(|family| !family.channels);
+    let reasoning = family.map_or_else(|| plain(source).reasoning, |family| family.reasoning);
+    Format { name: "fallback", reasoning, ..hermes() }
+}
+
+/// A format that a template showed; `<think>` where the template knows it.
+pub(super) fn inferred(source: &str, calls: Calls) -> Format {
+    Format { name: "inferred", calls, ..plain(source) }
 }
 
 /// JSON objects between two marks.

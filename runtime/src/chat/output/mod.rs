@@ -6,15 +6,22 @@
 
 mod channels;
 mod families;
+mod history;
+mod infer;
 mod parser;
+mod probe;
 mod reader;
 mod tree;
 mod types;
 
 use std::sync::Arc;
 
-use self::families::{Calls, Format};
+use serde_json::Value;
+
+use self::families::Format;
 pub use self::parser::OutputParser;
+use self::probe::Habits;
+use super::ChatTemplate;
 use super::tools::Tools;
 
 /// A part of an answer.
@@ -42,22 +49,34 @@ pub enum Part {
     },
 }
 
-/// How a model writes its reasoning and its tool calls.
+/// How a model writes its reasoning and its tool calls, and what its template wants of earlier messages.
 #[derive(Clone, Debug)]
 pub struct OutputFormat {
     format: Arc<Format>,
+    habits: Habits,
 }
 
 impl OutputFormat {
-    /// The format of the model that a chat template is for. `has_token` says whether a text is one of its control tokens.
-    pub fn of(template_source: &str, _has_token: &dyn Fn(&str) -> bool) -> Self {
-        let format = families::of_template(template_source).unwrap_or_else(|| families::plain(template_source));
-        Self { format: Arc::new(format) }
+    /// The format of the model that a chat template is for: a family's that the template shows, else what comparing renderings
+    /// shows, else the one in which a model is told of tools whose template knows none. `has_token` says whether a text is one of its
+    /// control tokens.
+    pub fn of(template_source: &str, has_token: &dyn Fn(&str) -> bool) -> Self {
+        let template = ChatTemplate::new(template_source, "<s>", "</s>").ok();
+        let habits = template.as_ref().map_or(Habits::PLAIN, Habits::of);
+        let family = families::of_template(template_source);
+        let inferred = || infer::infer(template.as_ref().filter(|_| habits.calls)?, &habits);
+        let mut format =
+            family.filter(|_| habits.tools).or_else(inferred).unwrap_or_else(|| families::fallback(template_source));
+        if format.reasoning.is_empty() && !format.channels && has_token("<think>") && has_token("</think>") {
+            format.reasoning = families::think();
+        }
+        Self { format: Arc::new(format), habits }
     }
 
-    /// The format of a family by its name; `name` has those.
+    /// The format of a family by its name; [`Self::name`] has those.
     pub fn named(name: &str) -> Option<Self> {
-        families::named(name).map(|format| Self { format: Arc::new(format) })
+        let habits = Habits { tools: true, calls: true, results: true, ..Habits::PLAIN };
+        families::named(name).map(|format| Self { format: Arc::new(format), habits })
     }
 
     /// The family's name.
@@ -65,13 +84,26 @@ impl OutputFormat {
         self.format.name
     }
 
-    /// Whether the model's template knows tools.
+    /// Whether the model's template tells of tools. Where it does not, [`Self::describe_tools`] does.
     pub fn takes_tools(&self) -> bool {
-        self.format.channels || self.format.calls != Calls::None
+        self.habits.tools
     }
 
     /// A parser for one answer. `prompt_tail` is the end of the prompt, which may have begun the reasoning already.
     pub fn parser(&self, tools: &Tools, prompt_tail: &str) -> OutputParser {
         OutputParser::new(Arc::clone(&self.format), tools, prompt_tail)
+    }
+
+    /// Adapts messages in OpenAI's form to what the template wants: where reasoning is, what arguments are; calls and results as
+    /// text where it knows none.
+    pub fn history(&self, messages: &mut Vec<Value>) {
+        history::adapt(&self.format, &self.habits, messages);
+    }
+
+    /// Tells of tools in the system message, for a template that does not.
+    pub fn describe_tools(&self, tools: &Tools, messages: &mut Vec<Value>) {
+        if !self.habits.tools && tools.are_offered() {
+            history::introduce(tools, messages);
+        }
     }
 }

@@ -87,6 +87,26 @@ impl Tree {
         }
     }
 
+    /// The value as Python writes it.
+    pub(super) fn python(&self) -> String {
+        let joined = |items: &mut dyn Iterator<Item = String>| items.collect::<Vec<_>>().join(", ");
+        match self {
+            Self::Plain(plain) => match plain.as_str() {
+                "true" => "True".to_owned(),
+                "false" => "False".to_owned(),
+                "null" => "None".to_owned(),
+                number => number.to_owned(),
+            },
+            Self::Text(_) => self.json(),
+            Self::List(items) => format!("[{}]", joined(&mut items.iter().map(Self::python))),
+            Self::Object(members) => {
+                let member =
+                    |(name, value): &(String, Self)| format!("{}: {}", Value::from(name.as_str()), value.python());
+                format!("{{{}}}", joined(&mut members.iter().map(member)))
+            }
+        }
+    }
+
     pub(super) fn get(&self, name: &str) -> Option<&Self> {
         match self {
             Self::Object(members) => members.iter().find(|(own, _)| own == name).map(|(_, value)| value),
