@@ -33,6 +33,7 @@ mod npm_clients;
 mod ollama;
 mod ollama_client;
 mod openai_client;
+mod output_formats;
 mod outputs;
 mod pack;
 mod page;
