@@ -66,7 +66,7 @@ fi
 say "3 of 5: the demo model, an embedding model, the packages of the chat page's tests, and Claude Code"
 tools/model.sh
 tools/minilm.sh
-tools/packages.sh tests/page tests/claude
+tools/packages.sh tests/page tests/npm tests/claude
 [ "${1:-}" != install ] || exit 0
 
 say "4 of 5: the chat page's own tests"
