@@ -23,6 +23,7 @@ pub mod openai;
 pub mod page;
 mod prepare;
 mod reader;
+mod responses;
 mod routes;
 mod texts;
 
@@ -145,6 +146,7 @@ impl Server {
             assets,
             limits,
             gauges: Gauges::default(),
+            responses: Arc::default(),
             stopping: AtomicBool::new(false),
             ending: AtomicBool::new(false),
         });
@@ -162,6 +164,7 @@ struct App {
     assets: Assets,
     limits: Limits,
     gauges: Gauges,
+    responses: Arc<responses::Store>,
     /// New work is refused.
     stopping: AtomicBool,
     /// The grace period is over: running answers end now.

@@ -10,6 +10,7 @@ use super::http::{Body, Exchange, Handler, Head, Headers, Method, Peer, Refusal,
 use super::ollama::handlers as ollama;
 use super::ollama::{Endpoint as Asked, embeds_nothing, error_response, is_managing, manages_nothing};
 use super::openai::{ApiError, shown};
+use super::responses::handlers as responses;
 use super::{App, describe, generate, prepare, texts};
 
 /// A request on its way to its handler.
@@ -81,6 +82,11 @@ const fn post(path: &'static str, needs: Needs, answer: fn(&App, Call<'_>) -> An
     Route { method: Method::Post, path: Path::Exact(path), needs, answer, refuse: ApiError::response }
 }
 
+/// Stands before the route that gets what it deletes.
+const fn delete(path: Path, answer: fn(&App, Call<'_>) -> Answer) -> Route {
+    Route { method: Method::Delete, path, needs: Needs::Key, answer, refuse: ApiError::response }
+}
+
 /// A route of Ollama's API.
 const fn for_ollama(route: Route) -> Route {
     Route { refuse: error_response, ..route }
@@ -104,6 +110,10 @@ static ROUTES: &[Route] = &[
     get(Path::Below("/v1/models/"), Needs::Key, |app, call| describe::one_model(app, &call).into()),
     post("/v1/chat/completions", Needs::Place, |app, call| prepare::chat(app, call).into()),
     post("/v1/completions", Needs::Place, |app, call| prepare::completion(app, call).into()),
+    post("/v1/responses", Needs::Place, |app, call| responses::create(app, call).into()),
+    post("/v1/responses/input_tokens", Needs::Key, |app, call| responses::count(app, call).into()),
+    delete(Path::Below("/v1/responses/"), |app, call| responses::delete(app, &call).into()),
+    get(Path::Below("/v1/responses/"), Needs::Key, |app, call| responses::retrieve(app, &call).into()),
     post("/tokenize", Needs::Key, |app, call| texts::tokenize(app, call).into()),
     post("/detokenize", Needs::Key, |app, call| texts::detokenize(app, call).into()),
     post("/apply-template", Needs::Key, |app, call| texts::apply_template(app, call).into()),
@@ -136,6 +146,7 @@ impl Route {
 pub(super) fn allow(method: Method) -> &'static str {
     match method {
         Method::Post => "POST, OPTIONS",
+        Method::Delete => "GET, HEAD, DELETE, OPTIONS",
         Method::Other => "GET, HEAD, POST, PUT, DELETE, OPTIONS",
         _ => "GET, HEAD, OPTIONS",
     }
@@ -148,13 +159,16 @@ pub(super) fn takes(method: Method, asked: Method) -> bool {
 }
 
 impl App {
-    fn route<'a>(&self, path: &'a str) -> Option<(&'static Route, &'a str)> {
-        ROUTES.iter().find_map(|route| Some((route, route.rest(self, path)?)))
+    /// The first route of the path that takes the method, else the path's first.
+    fn route<'a>(&self, path: &'a str, method: Method) -> Option<(&'static Route, &'a str)> {
+        let mut there = ROUTES.iter().filter_map(|route| Some((route, route.rest(self, path)?))).peekable();
+        let first = there.peek().copied();
+        there.find(|(route, _)| takes(route.method, method)).or(first)
     }
 
     /// An error in the format of the requested route.
     fn error_at(&self, head: &Head, error: &ApiError) -> Response {
-        self.route(&head.path).map_or_else(|| error.response(), |(route, _)| (route.refuse)(error))
+        self.route(&head.path, head.method).map_or_else(|| error.response(), |(route, _)| (route.refuse)(error))
     }
 
     /// Checks key, coding and queue, once path and method are known to be right.
@@ -203,7 +217,7 @@ impl Handler for App {
             response.headers.extend(headers.iter().cloned());
             response
         };
-        let Some((route, _)) = self.route(&head.path) else {
+        let Some((route, _)) = self.route(&head.path, head.method) else {
             return Err(refuse(ApiError::new(404, format!("there is nothing at `{}`", shown(&head.path)))));
         };
         if !takes(route.method, head.method) {
@@ -218,7 +232,9 @@ impl Handler for App {
 
     fn handle(&self, head: &Head, body: Body, exchange: &mut Exchange<'_>) -> io::Result<()> {
         // `admit` has checked both; routes that need nothing are admitted without an identity.
-        let Some((route, rest)) = self.route(&head.path) else { return exchange.respond(&Response::empty(404)) };
+        let Some((route, rest)) = self.route(&head.path, head.method) else {
+            return exchange.respond(&Response::empty(404));
+        };
         let who = self.access.identify(head, &exchange.peer()).unwrap_or(Who::STRANGER);
         if head.method == Method::Options {
             return exchange.respond(&self.guard.preflight(head, allow(route.method)));

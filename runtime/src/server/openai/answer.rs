@@ -161,7 +161,8 @@ impl LogProbs {
     }
 }
 
-fn chat_token(token: &TextToken) -> Value {
+/// A token with its log-probability and the alternatives.
+pub(in crate::server) fn chat_token(token: &TextToken) -> Value {
     let entry = |bytes: &[u8], logprob: f32| json!({"token": String::from_utf8_lossy(bytes), "bytes": bytes, "logprob": finite(logprob)});
     let mut object = entry(&token.bytes, token.logprob.unwrap_or(f32::NEG_INFINITY));
     object["top_logprobs"] = token.top.iter().map(|(_, bytes, logprob)| entry(bytes, *logprob)).collect();

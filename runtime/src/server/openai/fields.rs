@@ -176,7 +176,7 @@ pub(super) fn integer(value: &Value) -> Option<i128> {
 }
 
 /// A 400 for a value of the wrong type.
-pub(super) fn wrong_type(name: &str, wanted: &str, found: &Value) -> ApiError {
+pub(in crate::server) fn wrong_type(name: &str, wanted: &str, found: &Value) -> ApiError {
     ApiError::parameter(name, format!("`{name}` must be {wanted}, not {}", kind(found)))
 }
 

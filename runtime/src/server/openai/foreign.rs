@@ -144,7 +144,7 @@ static FOREIGN: &[Foreign] = &[
 ///
 /// # Errors
 /// 400 naming the first one with a value that would change the answer.
-pub(super) fn refuse_foreign(fields: &mut Fields) -> Result<(), ApiError> {
+pub(in crate::server) fn refuse_foreign(fields: &mut Fields) -> Result<(), ApiError> {
     for Foreign { name, neutral, advice } in FOREIGN {
         if fields.peek(name).is_some_and(|value| !neutral.holds(value, fields)) {
             let message = format!("`{name}` is not supported by this server: {advice}");

@@ -1,0 +1,1 @@
+//! Forms of requests, and the order of events.
