@@ -23,6 +23,7 @@ mod http_access;
 mod inspect;
 mod jinja;
 mod limits;
+mod llama_cpp;
 mod lora;
 mod lora_reference;
 mod memory;

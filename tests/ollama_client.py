@@ -6,6 +6,7 @@ Each check is a function whose name begins with its group, and raises if it fail
 """
 
 import datetime
+import json
 import math
 import sys
 import time
@@ -91,10 +92,19 @@ def generating_options():
     assert chat(think=False).message.content == chat().message.content
 
 
+def generating_format():
+    colour = {"type": "object", "properties": {"colour": {"enum": ["red", "blue"]}}, "required": ["colour"], "additionalProperties": False}
+    options = {**OPTIONS, "num_predict": 100}
+    answers = chat(format=colour, options=options).message.content, generate(format=colour, options=options).response
+    for answer in answers:
+        assert json.loads(answer)["colour"] in ("red", "blue"), answer
+    assert chat(think=True).message.content == chat().message.content, "a model that does not reason"
+
+
 def generating_errors():
-    refused(lambda: chat(format="json"), 400, "`format`")
-    refused(lambda: chat(think=True), 400, "`think`")
-    refused(lambda: chat(tools=[{"type": "function", "function": {"name": "f", "description": "d"}}]), 400, "`tools`")
+    refused(lambda: chat(format={"type": "hiccup"}), 400, "`format`")
+    nameless = {"type": "function", "function": {"name": "", "description": "d"}}
+    refused(lambda: chat(tools=[nameless]), 400, "`tools[0].function.name`")
     refused(lambda: chat(messages=[{"role": "user", "content": "see", "images": [b"\x89PNG"]}]), 400, "`messages[0].images`")
     refused(lambda: chat(options={"num_ctx": 100_000}), 400, "`num_ctx`")
     refused(lambda: list(chat(messages=[{"role": "user", "content": "word " * 600}], stream=True)), 400, "tokens")

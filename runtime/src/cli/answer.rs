@@ -10,7 +10,7 @@ use super::Failure;
 use super::shown::shown;
 #[cfg(unix)]
 use super::signals;
-use crate::session::{TextEvent, TextFinished, TextGeneration};
+use crate::session::{Delta, Reader, TextEvent, TextFinished, TextGeneration};
 
 /// Longest delay before Ctrl-C is noticed while no token arrives.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -72,23 +72,26 @@ impl Interrupt {
 pub struct Answer {
     /// The text written so far.
     pub text: String,
+    /// The reasoning before it.
+    pub reasoning: String,
     /// Token counts and timings; `None` if stdout was closed before the answer ended.
     pub finished: Option<TextFinished>,
     /// Ctrl-C ended it.
     pub interrupted: bool,
 }
 
-/// Writes an answer as it is generated. A broken pipe ends it without an error.
+/// Writes an answer as it is generated; its reasoning goes to terminals alone, dimmed. A broken pipe ends it without an error.
 ///
 /// # Errors
 /// Stdout cannot be written, or generation failed.
 pub fn stream(
     mut generation: TextGeneration,
+    mut reader: Reader,
     out: &mut StdoutLock<'_>,
     interrupt: &Interrupt,
 ) -> Result<Answer, Failure> {
     interrupt.begin();
-    let result = follow(&mut generation, out, interrupt);
+    let result = follow(&mut generation, &mut reader, out, interrupt);
     interrupt.end();
     let answer = result?;
     if let Some(line) = answer.finished.as_ref().and_then(|finished| finished.reason.failure()) {
@@ -97,32 +100,84 @@ pub fn stream(
     Ok(answer)
 }
 
-fn follow(generation: &mut TextGeneration, out: &mut StdoutLock<'_>, interrupt: &Interrupt) -> Result<Answer, Failure> {
-    let mut answer = Answer { text: String::new(), finished: None, interrupted: false };
-    let to_terminal = out.is_terminal();
+fn follow(
+    generation: &mut TextGeneration,
+    reader: &mut Reader,
+    out: &mut StdoutLock<'_>,
+    interrupt: &Interrupt,
+) -> Result<Answer, Failure> {
+    let mut answer = Answer { text: String::new(), reasoning: String::new(), finished: None, interrupted: false };
+    let mut writer = Writer { to_terminal: out.is_terminal(), out, dim: false };
     loop {
         if interrupt.was_pressed() && !answer.interrupted {
             answer.interrupted = true;
             generation.cancel();
         }
-        match generation.next_timeout(POLL_INTERVAL) {
-            Err(_) | Ok(Some(TextEvent::Prompt { .. })) => {}
+        let event = match generation.next_timeout(POLL_INTERVAL) {
+            Err(_) => continue,
             // Tokens still in flight when Ctrl-C was pressed are dropped.
-            Ok(Some(TextEvent::Text(_))) if answer.interrupted => {}
-            Ok(Some(TextEvent::Text(piece))) => {
-                answer.text.push_str(&piece.text);
-                let text = if to_terminal { shown(&piece.text) } else { Cow::Borrowed(piece.text.as_str()) };
-                match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-                    Ok(()) => {}
-                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(answer),
-                    Err(error) => return Err(Failure::new(format!("cannot write the answer: {error}"))),
-                }
+            Ok(Some(TextEvent::Text(_))) if answer.interrupted => continue,
+            Ok(Some(event)) => event,
+            Ok(None) => return Ok(answer),
+        };
+        if let TextEvent::Finished(finished) = &event {
+            answer.finished = Some(finished.clone());
+        }
+        let written = reader.read(event).iter().try_for_each(|delta| match delta {
+            Delta::Text { text, .. } => {
+                answer.text.push_str(text);
+                writer.write(text, false)
             }
-            Ok(Some(TextEvent::Finished(finished))) => {
-                answer.finished = Some(finished);
+            Delta::Reasoning { text } => {
+                answer.reasoning.push_str(text);
+                writer.write(text, true)
+            }
+            // No tools are offered here, so there are no calls.
+            Delta::ToolCall { .. } | Delta::Arguments { .. } | Delta::End { .. } => Ok(()),
+        });
+        match written.and_then(|()| if answer.finished.is_some() { writer.bright() } else { Ok(()) }) {
+            Ok(()) if answer.finished.is_some() => return Ok(answer),
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                answer.finished = None;
                 return Ok(answer);
             }
-            Ok(None) => return Ok(answer),
+            Err(error) => return Err(Failure::new(format!("cannot write the answer: {error}"))),
         }
+    }
+}
+
+/// Writes text and reasoning.
+struct Writer<'a, 'b> {
+    out: &'a mut StdoutLock<'b>,
+    to_terminal: bool,
+    /// Reasoning was written last.
+    dim: bool,
+}
+
+impl Writer<'_, '_> {
+    fn write(&mut self, text: &str, reasoning: bool) -> io::Result<()> {
+        if reasoning && !self.to_terminal {
+            return Ok(());
+        }
+        if !reasoning && self.dim {
+            self.bright()?;
+            self.out.write_all(b"\n\n")?;
+        }
+        if reasoning && !self.dim {
+            self.dim = true;
+            self.out.write_all(b"\x1b[2m")?;
+        }
+        let text = if self.to_terminal { shown(text) } else { Cow::Borrowed(text) };
+        self.out.write_all(text.as_bytes())?;
+        self.out.flush()
+    }
+
+    /// Ends what is dimmed.
+    fn bright(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.dim) {
+            self.out.write_all(b"\x1b[22m")?;
+        }
+        Ok(())
     }
 }

@@ -19,9 +19,13 @@ use super::sampling_args::SamplingArgs;
 use super::shown::{shown, shown_on_one_line};
 use super::template_args::TemplateArgs;
 use crate::chat::RenderRequest;
+use crate::chat::tools::Tools;
 use crate::engine::Finished;
 use crate::sampling::SamplingParams;
-use crate::session::{Facts, ModelSource, OpenOptions, OverflowPolicy, Session, StopReason, SubmitError, TextRequest};
+use crate::session::{
+    Facts, ModelSource, OpenOptions, OverflowPolicy, Reader, Reading, Session, StopReason, SubmitError, TextGeneration,
+    TextRequest,
+};
 use command::{Command, HELP};
 use conversation::Conversation;
 use input::{Input, Lines};
@@ -206,7 +210,8 @@ impl Chat {
     /// Answers the last question. Without an answer, the conversation is reset to `before`.
     fn answer(&mut self, before: Conversation) -> Result<Next, Failure> {
         let mut out = std::io::stdout().lock();
-        let answer = self.start().and_then(|generation| stream(generation, &mut out, &self.interrupt));
+        let answer =
+            self.start().and_then(|(generation, reader)| stream(generation, reader, &mut out, &self.interrupt));
         let answer = match answer {
             Ok(answer) => answer,
             Err(failure) => {
@@ -223,13 +228,13 @@ impl Chat {
         if answer.text.is_empty() && answer.interrupted {
             self.conversation = before;
         } else {
-            self.conversation.answer(&answer.text);
+            self.conversation.answer(&answer.text, &answer.reasoning);
         }
         self.last = answer.finished.map(|finished| finished.engine);
         Ok(Next::Go)
     }
 
-    fn start(&mut self) -> Result<crate::session::TextGeneration, Failure> {
+    fn start(&mut self) -> Result<(TextGeneration, Reader), Failure> {
         if let Some(line) = self.session.check.damage() {
             return Err(Failure::new(line));
         }
@@ -237,6 +242,7 @@ impl Chat {
         let request = RenderRequest { messages, add_generation_prompt: true, ..Default::default() };
         let prompt = self.session.chat_prompt(&request)?;
         let overflow = self.session.chat_overflow(&request, &prompt);
+        let reader = Reading::new(&self.session, Tools::default(), &prompt).reader();
         let mut sampling = self.sampling.clone();
         sampling.seed = sampling.seed.map(|seed| seed.wrapping_add(self.answers));
         self.answers += 1;
@@ -249,13 +255,14 @@ impl Chat {
             overflow,
             ..Default::default()
         };
-        self.session.generate(request).map_err(|error| match error {
+        let generation = self.session.generate(request).map_err(|error| match error {
             SubmitError::PromptTooLong { prompt, context } => Failure::new(format!(
                 "the conversation has {prompt} tokens, but the context holds {context}, the answer included: /undo or \
                  /clear makes room, and so does starting with a larger --context"
             )),
             other => other.into(),
-        })
+        })?;
+        Ok((generation, reader))
     }
 
     /// Says why an answer was cut short.

@@ -16,7 +16,8 @@ use super::template_args::TemplateArgs;
 use super::text_input::read_text;
 use crate::TokenId;
 use crate::chat::RenderRequest;
-use crate::session::{ModelSource, OpenOptions, Overflow, OverflowPolicy, Session, StopReason, TextRequest};
+use crate::chat::tools::Tools;
+use crate::session::{ModelSource, OpenOptions, Overflow, OverflowPolicy, Reading, Session, StopReason, TextRequest};
 
 /// Exit status of a program ended by Ctrl-C (128 + SIGINT).
 const INTERRUPTED: u8 = 130;
@@ -66,8 +67,10 @@ pub fn run(args: Args) -> Result<(), Failure> {
     session.defaults.overflow = args.overflow.unwrap_or_default();
     super::chat::tell_context(&session.facts);
     let (prompt, overflow) = tokens(&session, &prompt, &args)?;
+    let reasoning = if args.raw { None } else { session.output.reasoning(&session.tail(&prompt)) };
     let request = TextRequest {
         prompt,
+        reasoning,
         overflow,
         adapters: session.all_adapters(),
         sampling: args.sampling.apply(&session.defaults.sampling)?,
@@ -79,7 +82,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
     };
     let interrupt = Interrupt::install()?;
     let mut out = std::io::stdout().lock();
-    let answer = stream(session.generate(request)?, &mut out, &interrupt)?;
+    let reading = if args.raw { Reading::default() } else { Reading::new(&session, Tools::default(), &request.prompt) };
+    let answer = stream(session.generate(request)?, reading.reader(), &mut out, &interrupt)?;
     if !answer.text.ends_with('\n') {
         out::outcome(writeln!(out).and_then(|()| out.flush()))?;
     }

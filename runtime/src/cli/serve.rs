@@ -61,6 +61,9 @@ pub struct Args {
     /// the rest, which is read again, and says so [default: stop]
     #[arg(long, value_name = "POLICY", help_heading = "Model")]
     overflow: Option<OverflowPolicy>,
+    /// Tokens of reasoning after which it is ended, so that the answer begins; requests can set their own [default: no limit]
+    #[arg(long, value_name = "TOKENS", help_heading = "Model")]
+    reasoning_budget: Option<usize>,
     /// Answers generated at once; more wait for their turn [default: 4]
     #[arg(long, value_name = "N", help_heading = "Model")]
     parallel: Option<usize>,
@@ -133,6 +136,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
     session.check.on_damage(|line| notice!("satchel: {line}"));
     session.defaults.overflow = args.overflow.unwrap_or_default();
+    session.defaults.reasoning_budget = args.reasoning_budget;
     let page = page(&session)?;
     let reach = Reach::of(&server, &args)?;
     announce(&session.facts, &server, &reach);

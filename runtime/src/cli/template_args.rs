@@ -24,7 +24,7 @@ impl TemplateArgs {
     /// Applies the flags; says so if the session had to fall back to a built-in template.
     pub fn apply(&self, session: &mut Session) -> Result<(), Failure> {
         if let Some(path) = &self.chat_template {
-            session.template = Ok(read_template(path, Some(&session.tokenizer))?);
+            session.set_template(read_template(path, Some(&session.tokenizer))?);
         } else if let Some(name) = session.built_in_template {
             notice!("satchel: {}", built_in_notice(name));
         }

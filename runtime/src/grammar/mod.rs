@@ -7,6 +7,7 @@
 mod compile;
 mod gbnf;
 mod matcher;
+mod reasoning;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use serde_json::Value;
 
 use self::compile::Compiler;
 use self::matcher::GrammarConstraint;
+pub use self::reasoning::{Reasoned, ReasoningEnd};
 use self::words::Words;
 use crate::TokenId;
 use crate::sampling::Constraint;
@@ -94,12 +96,14 @@ pub struct Grammars {
     compiler: OnceLock<Result<Compiler, String>>,
     /// The last used ones, newest first.
     kept: Mutex<VecDeque<(String, Grammar)>>,
+    /// Those of the model's format, by text and what is forced: one or two.
+    reasoning_ends: Mutex<Vec<(String, String, ReasoningEnd)>>,
 }
 
 impl Grammars {
     /// None yet.
     pub fn new(tokenizer: Arc<Tokenizer>) -> Self {
-        Self { tokenizer, compiler: OnceLock::new(), kept: Mutex::default() }
+        Self { tokenizer, compiler: OnceLock::new(), kept: Mutex::default(), reasoning_ends: Mutex::default() }
     }
 
     /// The compiled form of a format.
@@ -118,6 +122,17 @@ impl Grammars {
         kept.push_front((key, grammar.clone()));
         kept.truncate(KEPT);
         Ok(grammar)
+    }
+
+    /// The end of reasoning that is `text`, and that `forced` brings about; it is looked for in the vocabulary once.
+    pub fn reasoning_end(&self, text: &str, forced: &str) -> ReasoningEnd {
+        let mut ends = self.reasoning_ends.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, _, end)) = ends.iter().find(|(own, other, _)| own == text && other == forced) {
+            return end.clone();
+        }
+        let end = ReasoningEnd::new(&self.tokenizer, text, forced);
+        ends.push((text.to_owned(), forced.to_owned(), end.clone()));
+        end
     }
 
     fn take_kept(&self, key: &str) -> Option<Grammar> {

@@ -18,6 +18,11 @@ impl TokenMask {
         Self { words: vec![0; tokens.div_ceil(32)] }
     }
 
+    /// A mask for this many tokens that allows all.
+    pub fn all(tokens: usize) -> Self {
+        Self { words: vec![u32::MAX; tokens.div_ceil(32)] }
+    }
+
     /// From bits, lowest bit of the first word first.
     pub fn from_words(words: Vec<u32>) -> Self {
         Self { words }
@@ -26,6 +31,13 @@ impl TokenMask {
     /// Allows a token.
     pub fn allow(&mut self, token: TokenId) {
         self.words[token as usize / 32] |= 1 << (token % 32);
+    }
+
+    /// Forbids a token.
+    pub fn forbid(&mut self, token: TokenId) {
+        if let Some(word) = self.words.get_mut(token as usize / 32) {
+            *word &= !(1 << (token % 32));
+        }
     }
 
     /// Whether a token is allowed; tokens beyond the mask are not.

@@ -8,17 +8,13 @@ use serde_json::{Map, Value};
 use super::App;
 use super::access::Caller;
 use super::openai::{ApiError, Asked, Common};
-use super::reader::Reading;
 use crate::TokenId;
 use crate::chat::RenderRequest;
 use crate::chat::thinking::Thinking;
 use crate::chat::tools::Tools;
 use crate::grammar::{Format, Grammar};
 use crate::plan::AdapterSet;
-use crate::session::{Overflow, TextRequest};
-
-/// Tokens of a prompt's end that say whether the model is to begin with reasoning.
-const TAIL: usize = 64;
+use crate::session::{Overflow, Reading, TextRequest};
 
 /// A conversation that the model is to continue.
 #[derive(Clone, Debug)]
@@ -69,12 +65,19 @@ pub(super) fn prepare(
         .chat_prompt_until(&render, client_left)
         .map_err(|error| ApiError::parameter(names.messages, error.to_string()).code("chat_template"))?;
     let overflow = session.chat_overflow(&render, &prompt);
-    let tail = session.tokenizer.decode(&prompt[prompt.len().saturating_sub(TAIL)..], true);
+    let tail = session.tail(&prompt);
+    let reading = Reading::new(session, tools.clone(), &prompt);
     let format = grammar_of_tools(app, &tools, &tail, names)?;
     let format = format.or_else(|| common.format.clone());
     let grammar = format.as_ref().map(|asked| grammar(app, asked)).transpose()?;
-    let one = Choices { common: &common, logprobs, grammar, is_answer: true, caller, adapters };
-    Ok(Prepared { requests: one.requests(vec![(prompt, overflow)]), reading: Reading::new(session, tools, tail) })
+    let budget = thinking.budget;
+    let mut requests = Choices { common: &common, logprobs, grammar, is_answer: true, caller, adapters }
+        .requests(vec![(prompt, overflow)]);
+    let reasoning = session.output.reasoning(&tail);
+    for request in &mut requests {
+        (request.reasoning, request.reasoning_budget) = (reasoning.clone(), budget);
+    }
+    Ok(Prepared { requests, reading })
 }
 
 /// Refuses tools that the model cannot be told of, and a format beside them.
@@ -147,6 +150,7 @@ impl Choices<'_> {
                     caller: self.caller.0,
                     adapters: self.adapters,
                     overflow,
+                    ..TextRequest::default()
                 });
             }
         }

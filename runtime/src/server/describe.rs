@@ -13,6 +13,8 @@ use super::http::Response;
 use super::openai::{ApiError, Fields, shown};
 use super::prepare::weigh;
 use super::routes::Call;
+use crate::TokenId;
+use crate::chat::ChatTemplate;
 use crate::mapping;
 use crate::session::Facts;
 
@@ -185,12 +187,16 @@ fn sampling() -> Vec<Value> {
 /// llama.cpp's `/props`, limited to the fields that clients read.
 pub(super) fn props(app: &App, call: &Call<'_>) -> Response {
     let facts = &app.session.facts;
+    let text = |token: Option<TokenId>| token.map_or("", |token| app.session.tokenizer.token_text(token));
     let mut params = json!({});
     settings(app, &mut params);
     let mut answer = json!({
         "default_generation_settings": {"n_ctx": facts.context_length, "params": params},
         "total_slots": facts.parallel,
         "model_alias": facts.name,
+        "chat_template": app.session.template.as_ref().map_or("", ChatTemplate::source),
+        "bos_token": text(app.session.tokenizer.bos()),
+        "eos_token": text(app.session.tokenizer.eos()),
         "modalities": {"vision": false, "audio": false},
         "build_info": concat!("satchel ", env!("CARGO_PKG_VERSION")),
     });

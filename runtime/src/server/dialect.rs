@@ -8,24 +8,8 @@ use serde_json::Value;
 
 use super::http::Response;
 use super::openai::{ApiError, Tally};
+pub use crate::session::Delta;
 use crate::session::{StopReason, TextToken};
-
-/// The next change to one choice of an answer.
-#[derive(Clone, Debug)]
-#[allow(missing_docs)] // the variants explain their fields
-pub enum Delta {
-    /// Text of the answer, and the tokens it came from (with log-probabilities if requested). Text may lag behind its
-    /// tokens, so either may be empty.
-    Text { text: String, tokens: Vec<TextToken> },
-    /// Reasoning text before the answer.
-    Reasoning { text: String },
-    /// A tool call begins; the calls of a choice are numbered from 0.
-    ToolCall { call: usize, id: String, name: String },
-    /// A fragment of a call's arguments, JSON text.
-    Arguments { call: usize, json: String },
-    /// The choice is complete.
-    End { reason: StopReason },
-}
 
 /// A complete choice.
 #[derive(Clone, Debug, Default)]

@@ -13,8 +13,7 @@ use super::choices::{Choices, News};
 use super::dialect::{Choice, Delta, Dialect};
 use super::http::{Exchange, Response};
 use super::openai::{ApiError, Tally};
-use super::reader::{Reader, Reading};
-use crate::session::{StopReason, SubmitError, TextEvent, TextFinished, TextRequest};
+use crate::session::{Reader, Reading, StopReason, SubmitError, TextEvent, TextFinished, TextRequest};
 
 /// A checked request, ready for the engine.
 pub(super) struct Work {

@@ -8,10 +8,10 @@ use super::generate::Work;
 use super::http::Body;
 use super::json::{MAX_VALUES, Weight};
 use super::openai::{Answer, ApiError, Baseline, ChatRequest, Common, CompletionRequest, Endpoint, OpenAi, Prompt};
-use super::reader::Reading;
 use super::routes::Call;
 use crate::TokenId;
 use crate::plan::AdapterSet;
+use crate::session::{PromptError, Reading};
 
 /// Reserves the memory that parsing the body will take, before parsing it.
 pub(super) fn weigh(body: &mut Body) -> Result<(), ApiError> {
@@ -54,12 +54,13 @@ pub(super) fn chat(app: &App, mut call: Call<'_>) -> Result<Work, ApiError> {
 pub(super) fn completion(app: &App, mut call: Call<'_>) -> Result<Work, ApiError> {
     weigh(&mut call.body)?;
     let session = &app.session;
-    let CompletionRequest { prompts, logprobs, common } = CompletionRequest::parse(&call.body.bytes, &baseline(app))?;
+    let CompletionRequest { prompts, suffix, logprobs, common } =
+        CompletionRequest::parse(&call.body.bytes, &baseline(app))?;
     let with_overflow = |prompt: Vec<TokenId>| {
         let overflow = session.text_overflow(&prompt);
         (prompt, overflow)
     };
-    let prompts = prompts.into_iter().map(|prompt| tokens(app, prompt).map(with_overflow));
+    let prompts = prompts.into_iter().map(|prompt| tokens(app, prompt, suffix.as_deref()).map(with_overflow));
     let prompts = prompts.collect::<Result<Vec<_>, _>>()?;
     let adapters = adapters(app, &common)?;
     let grammar = common.format.as_ref().map(|asked| conversation::grammar(app, asked)).transpose()?;
@@ -81,11 +82,17 @@ fn dialect(
     Box::new(OpenAi::new(answer, choices, include_usage, app.session.facts.context_length))
 }
 
-fn tokens(app: &App, prompt: Prompt) -> Result<Vec<TokenId>, ApiError> {
-    match prompt {
-        Prompt::Tokens(tokens) => Ok(tokens),
-        Prompt::Text(text) => {
+fn tokens(app: &App, prompt: Prompt, suffix: Option<&str>) -> Result<Vec<TokenId>, ApiError> {
+    match (prompt, suffix) {
+        (Prompt::Tokens(tokens), _) => Ok(tokens),
+        (Prompt::Text(text), None) => {
             app.session.text_prompt(&text).map_err(|error| ApiError::parameter("prompt", error.to_string()))
+        }
+        (Prompt::Text(text), Some(suffix)) => {
+            let refused = |error: PromptError| {
+                ApiError::parameter("suffix", format!("`suffix`: {error}")).code("unsupported_parameter")
+            };
+            app.session.infill_prompt(&text, suffix).map_err(refused)
         }
     }
 }

@@ -7,6 +7,7 @@ use std::io;
 
 use super::access::Who;
 use super::http::{Body, Exchange, Handler, Head, Headers, Method, Peer, Refusal, Response};
+use super::llama_cpp::{self, Endpoint as Native};
 use super::ollama::handlers as ollama;
 use super::ollama::{Endpoint as Asked, embeds_nothing, error_response, is_managing, manages_nothing};
 use super::openai::{ApiError, shown};
@@ -114,6 +115,13 @@ static ROUTES: &[Route] = &[
     post("/v1/responses/input_tokens", Needs::Key, |app, call| responses::count(app, call).into()),
     delete(Path::Below("/v1/responses/"), |app, call| responses::delete(app, &call).into()),
     get(Path::Below("/v1/responses/"), Needs::Key, |app, call| responses::retrieve(app, &call).into()),
+    // llama.cpp's names.
+    post("/chat/completions", Needs::Place, |app, call| prepare::chat(app, call).into()),
+    post("/completion", Needs::Place, |app, call| llama_cpp::work(app, Native::Completion, call).into()),
+    post("/completions", Needs::Place, |app, call| llama_cpp::work(app, Native::Completion, call).into()),
+    post("/infill", Needs::Place, |app, call| llama_cpp::work(app, Native::Infill, call).into()),
+    get(Path::Exact("/models"), Needs::Key, |app, _| Answer::Whole(describe::models(app))),
+    get(Path::Exact("/v1/health"), Needs::Nothing, |app, call| Answer::Whole(describe::health(app, &call))),
     post("/tokenize", Needs::Key, |app, call| texts::tokenize(app, call).into()),
     post("/detokenize", Needs::Key, |app, call| texts::detokenize(app, call).into()),
     post("/apply-template", Needs::Key, |app, call| texts::apply_template(app, call).into()),

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::App;
 use super::http::Response;
-use super::openai::{ApiError, Fields, messages_of, refuse_reserved, token_ids};
+use super::openai::{ApiError, Fields, messages_of, refuse_reserved, take_thinking, take_tools, token_ids};
 use super::prepare::weigh;
 use super::routes::Call;
 use crate::chat::RenderRequest;
@@ -49,18 +49,21 @@ pub(super) fn detokenize(app: &App, mut call: Call<'_>) -> Result<Response, ApiE
     Ok(Response::json(200, &json!({"content": app.session.tokenizer.decode(&tokens, true)})))
 }
 
-/// `{messages, chat_template_kwargs}` to `{prompt}`, the text the model would read. The server's own system prompt is left
+/// `{messages, tools, reasoning_effort, chat_template_kwargs}` to `{prompt}`, the text the model would read. The server's own system prompt is left
 /// out, since not every caller may see it.
 pub(super) fn apply_template(app: &App, mut call: Call<'_>) -> Result<Response, ApiError> {
     let mut fields = fields(&mut call)?;
-    let messages = messages_of(&mut fields)?;
-    let extra = fields.take_object("chat_template_kwargs")?.unwrap_or_default();
+    let mut messages = messages_of(&mut fields)?;
+    let mut extra = fields.take_object("chat_template_kwargs")?.unwrap_or_default();
     refuse_reserved(&extra)?;
+    let tools = take_tools(&mut fields)?;
+    take_thinking(&mut fields)?.put_into(&mut extra);
     let add_generation_prompt = fields.take_bool("add_generation_prompt")?.unwrap_or(true);
     fields.finish()?;
     let failed = |line: String| ApiError::parameter("messages", line).code("chat_template");
     let template = app.session.template.as_ref().map_err(|line| failed(line.clone()))?;
-    let request = RenderRequest { messages, tools: None, add_generation_prompt, extra };
+    app.session.output.history(&mut messages);
+    let request = RenderRequest { messages, tools: tools.for_template(), add_generation_prompt, extra };
     let prompt = template.render(&request).map_err(|error| failed(error.to_string()))?;
     Ok(Response::json(200, &json!({ "prompt": prompt })))
 }

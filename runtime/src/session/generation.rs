@@ -103,6 +103,8 @@ pub(super) struct Stops {
     pub(super) texts: Vec<String>,
     /// Drop the space that SPM adds before the first word.
     pub(super) drops_blank: bool,
+    /// Control tokens whose names are part of the text.
+    pub(super) marks: Arc<[TokenId]>,
 }
 
 /// A running answer. Dropping it cancels generation within one token.
@@ -114,6 +116,8 @@ pub struct TextGeneration {
     ready: VecDeque<TextEvent>,
     stopped_by: Option<String>,
     stop_tokens: Vec<(TokenId, String)>,
+    /// Control tokens whose names are part of the text: they say what is reasoning and what a call.
+    marks: Arc<[TokenId]>,
     /// The next token is the first of an answer; SPM, not the model, adds its leading space.
     drops_blank: bool,
     tokens: usize,
@@ -136,6 +140,7 @@ impl TextGeneration {
             stopped_by: None,
             stop_tokens: stops.tokens,
             drops_blank: stops.drops_blank,
+            marks: stops.marks,
             tokens: 0,
             ended: false,
         }
@@ -203,9 +208,12 @@ impl TextGeneration {
             false => self.tokenizer.token_bytes(token.id, false).into_owned(),
         };
         self.drops_blank &= self.tokenizer.is_control(token.id);
-        let assembled = assembler.push(&bytes);
-        // Log-probabilities show control tokens by name, since they have no text.
         let control = self.tokenizer.is_control(token.id);
+        let assembled = match control && self.marks.contains(&token.id) {
+            true => assembler.push(&self.tokenizer.token_bytes(token.id, true)),
+            false => assembler.push(&bytes),
+        };
+        // Log-probabilities show control tokens by name, since they have no text.
         let bytes = if control { self.tokenizer.token_bytes(token.id, true).into_owned() } else { bytes };
         let with_bytes =
             |(id, logprob): (TokenId, f32)| (id, self.tokenizer.token_bytes(id, true).into_owned(), logprob);

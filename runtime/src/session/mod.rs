@@ -14,6 +14,7 @@ pub mod hardware;
 pub mod memory;
 pub mod open;
 pub mod prompt;
+pub mod reading;
 pub mod source;
 pub mod text;
 
@@ -21,13 +22,13 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::TokenId;
-use crate::chat::output::OutputFormat;
+use crate::chat::output::{OutputFormat, ReasoningMarks};
 use crate::chat::{ChatTemplate, builtin};
 pub use crate::engine::Overflow;
 use crate::engine::{Engine, EngineOptions, Request};
-use crate::grammar::{Grammar, Grammars};
+use crate::grammar::{Grammar, Grammars, Reasoned};
 use crate::plan::{AdapterSet, CacheType, CacheTypes, Plan};
-use crate::sampling::SamplingParams;
+use crate::sampling::{Constraint, SamplingParams};
 use crate::tokenizer::Tokenizer;
 
 pub use crate::engine::SubmitError;
@@ -41,6 +42,7 @@ pub use memory::{Demand, Memory};
 use open::Compute;
 pub use open::{OpenError, OpenOptions};
 pub use prompt::OverflowPolicy;
+pub use reading::{Delta, Reader, Reading};
 pub use source::{ModelSource, Packed, SourceError};
 
 /// An open model, ready to answer.
@@ -55,6 +57,8 @@ pub struct Session {
     pub template: Result<ChatTemplate, String>,
     /// How answers write reasoning and tool calls.
     pub output: OutputFormat,
+    /// Control tokens that mean something in it.
+    marks: Arc<[TokenId]>,
     /// Name of the built-in template used because the model has none.
     pub built_in_template: Option<&'static str>,
     /// Whether control tokens spelled out in messages are encoded as such.
@@ -117,6 +121,8 @@ pub struct Defaults {
     pub max_tokens: Option<usize>,
     /// What happens when the context is full.
     pub overflow: OverflowPolicy,
+    /// Most tokens of reasoning; `None`: no limit.
+    pub reasoning_budget: Option<usize>,
 }
 
 /// Why messages could not be turned into a prompt. Each message is one line for the user.
@@ -129,6 +135,8 @@ pub enum PromptError {
     Template(#[from] crate::chat::TemplateError),
     #[error("{0}")]
     Tokenizer(#[from] crate::tokenizer::TokenizerError),
+    #[error("this model cannot fill a gap in a text: its vocabulary has no tokens for that")]
+    NoInfill,
 }
 
 /// A request for generation.
@@ -151,6 +159,10 @@ pub struct TextRequest {
     pub is_answer: bool,
     /// What the answer must follow.
     pub grammar: Option<Grammar>,
+    /// What is around the reasoning that comes before what the grammar is about; `None` if there is none.
+    pub reasoning: Option<ReasoningMarks>,
+    /// Most tokens of reasoning.
+    pub reasoning_budget: Option<usize>,
     /// The adapters to use.
     pub adapters: AdapterSet,
     /// What happens when the context is full.
@@ -196,6 +208,7 @@ impl Session {
         };
         let (template, built_in_template) = chat_template(&source.gguf.metadata, &tokenizer);
         let output = output_format(template.as_ref().ok(), &tokenizer);
+        let marks = marks(&output, &tokenizer);
         let defaults = packed_defaults(&source);
         let shared = prompt::shared_prefix(template.as_ref().ok(), &tokenizer, defaults.system_prompt.as_deref());
         let engine = Engine::start(loaded, engine_options, shared).map_err(OpenError::Thread)?;
@@ -206,6 +219,7 @@ impl Session {
             grammars: Grammars::new(Arc::clone(&tokenizer)),
             tokenizer,
             template,
+            marks,
             output,
             built_in_template,
             special_in_user_text: false,
@@ -215,6 +229,38 @@ impl Session {
             packed: source.packed,
             check,
         })
+    }
+
+    /// Lets reasoning come before what `inner` is about, and ends it in time.
+    fn reasoned(
+        &self,
+        marks: &ReasoningMarks,
+        budget: Option<usize>,
+        inner: Option<Box<dyn Constraint>>,
+        ends: &Arc<[TokenId]>,
+    ) -> Option<Box<dyn Constraint>> {
+        let budget = budget.or(self.defaults.reasoning_budget);
+        if inner.is_none() && budget.is_none() {
+            return None;
+        }
+        let opens = match &marks.open {
+            // A model that has no token to begin reasoning with does not reason before this answer.
+            Some(open) => match self.tokenizer.encode(open, false, true).as_deref() {
+                Ok(&[token]) => Some(token),
+                _ => return inner,
+            },
+            None => None,
+        };
+        let end = self.grammars.reasoning_end(&marks.end, &marks.forced);
+        let tokenizer = Arc::clone(&self.tokenizer);
+        Some(Box::new(Reasoned::new(tokenizer, end, opens, budget, inner, Arc::clone(ends))))
+    }
+
+    /// Replaces the chat template.
+    pub fn set_template(&mut self, template: ChatTemplate) {
+        self.output = output_format(Some(&template), &self.tokenizer);
+        self.marks = marks(&self.output, &self.tokenizer);
+        self.template = Ok(template);
     }
 
     /// All adapters: the terminal commands use them.
@@ -251,6 +297,10 @@ impl Session {
         end_tokens.extend(stop_tokens.iter().map(|(id, _)| *id));
         let end_tokens: Arc<[TokenId]> = end_tokens.into();
         let constraint = request.grammar.map(|grammar| grammar.constraint(Arc::clone(&end_tokens)));
+        let constraint = match request.reasoning {
+            Some(marks) => self.reasoned(&marks, request.reasoning_budget, constraint, &end_tokens),
+            None => constraint,
+        };
         // A grammar has seen the space that SPM would add as part of the answer.
         let drops_blank = request.is_answer && constraint.is_none();
         let generation = self.engine.submit(Request {
@@ -264,7 +314,8 @@ impl Session {
             end_tokens,
             logprobs: request.logprobs,
         })?;
-        let stops = Stops { tokens: stop_tokens, texts: stop, drops_blank };
+        let marks = if request.is_answer { Arc::clone(&self.marks) } else { Arc::default() };
+        let stops = Stops { tokens: stop_tokens, texts: stop, drops_blank, marks };
         Ok(TextGeneration::new(generation, Arc::clone(&self.tokenizer), Arc::clone(&self.check), stops))
     }
 }
@@ -341,6 +392,15 @@ fn packed_defaults(source: &ModelSource) -> Defaults {
 /// How a model with this template writes its answers.
 fn output_format(template: Option<&ChatTemplate>, tokenizer: &Tokenizer) -> OutputFormat {
     OutputFormat::of(template.map_or("", ChatTemplate::source), &|text| is_token(tokenizer, text))
+}
+
+/// The marks of a format that are control tokens.
+fn marks(output: &OutputFormat, tokenizer: &Tokenizer) -> Arc<[TokenId]> {
+    let token = |mark: String| match tokenizer.encode(&mark, false, true).as_deref() {
+        Ok(&[id]) if tokenizer.is_control(id) => Some(id),
+        _ => None,
+    };
+    output.marks().into_iter().filter_map(token).collect()
 }
 
 /// Whether the vocabulary has this text as a special token.

@@ -13,6 +13,9 @@ use crate::chat::{ChatTemplate, RenderRequest, Rendered};
 use crate::engine::Overflow;
 use crate::tokenizer::{Piece, Tokenizer, TokenizerError};
 
+/// Tokens of a prompt's end that are looked at.
+const TAIL: usize = 64;
+
 /// What happens when a conversation fills the context, as named on the command line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OverflowPolicy {
@@ -89,9 +92,21 @@ impl Session {
         Ok(chat_tokens(&self.tokenizer, &rendered, self.special_in_user_text)?)
     }
 
+    /// The end of a prompt as text, which may have begun the answer's reasoning already.
+    pub fn tail(&self, prompt: &[TokenId]) -> String {
+        self.tokenizer.decode(&prompt[prompt.len().saturating_sub(TAIL)..], true)
+    }
+
     /// Plain text to a prompt that will be continued.
     pub fn text_prompt(&self, text: &str) -> Result<Vec<TokenId>, TokenizerError> {
         Ok(with_bos(&self.tokenizer, self.tokenizer.encode(text, false, true)?))
+    }
+
+    /// The prompt for what lies between two texts. They are data, so control tokens in them are plain text.
+    pub fn infill_prompt(&self, before: &str, after: &str) -> Result<Vec<TokenId>, PromptError> {
+        let infill = self.tokenizer.infill().ok_or(PromptError::NoInfill)?;
+        let ids = |text: &str| self.tokenizer.encode(text, false, false);
+        Ok(with_bos(&self.tokenizer, infill.prompt(&ids(before)?, &ids(after)?)))
     }
 }
 

@@ -11,6 +11,7 @@ mod bpe;
 mod byte_alphabet;
 mod charsmap;
 mod end_tokens;
+mod infill;
 mod merge;
 mod pretokenize;
 mod special;
@@ -38,6 +39,7 @@ use self::vocabulary::{SEARCHED_TOKEN_BYTES, Vocabulary};
 use self::wpm::Wpm;
 use crate::TokenId;
 
+pub use self::infill::Infill;
 pub use self::vocabulary::TokenKind;
 
 /// Longer texts are refused: offsets are 32 bits, and escaping may grow every byte to three.
@@ -114,6 +116,7 @@ pub struct Tokenizer {
     special: SpecialTokens,
     roles: Roles,
     end_tokens: Arc<[TokenId]>,
+    infill: Option<Infill>,
     warning: Option<String>,
 }
 
@@ -225,8 +228,9 @@ impl Tokenizer {
             _ => end_tokens::find(metadata, &mut vocabulary, roles.eos)?,
         };
         let special = SpecialTokens::new(metadata, &vocabulary)?;
+        let infill = infill::find(metadata, &vocabulary)?;
         let end_tokens = end_tokens.into();
-        Ok(Self { kind: kind.to_owned(), algorithm, vocabulary, special, roles, end_tokens, warning })
+        Ok(Self { kind: kind.to_owned(), algorithm, vocabulary, special, roles, end_tokens, infill, warning })
     }
 
     /// The tokens of `text`. `add_special`: add the tokens that begin and end a sequence, if the model wants them.
@@ -378,6 +382,11 @@ impl Tokenizer {
     /// Every token that ends a generation, in ascending order.
     pub fn end_tokens(&self) -> Arc<[TokenId]> {
         self.end_tokens.clone()
+    }
+
+    /// How this model fills a gap in a text; `None` if it was not trained for it.
+    pub fn infill(&self) -> Option<Infill> {
+        self.infill
     }
 
     /// Whether a token is a control token, which is not text.

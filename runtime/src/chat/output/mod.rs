@@ -34,6 +34,16 @@ impl OutputFormat {
         false
     }
 
+    /// Texts that mean something in an answer; where they are control tokens, their names are part of what is read.
+    pub fn marks(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// How reasoning ends in an answer to a prompt that ends so; `None` if the model does not reason.
+    pub fn reasoning(&self, _prompt_tail: &str) -> Option<ReasoningMarks> {
+        None
+    }
+
     /// Brings messages into the form that the template reads.
     pub fn history(&self, _messages: &mut Vec<Value>) {}
 
@@ -49,6 +59,17 @@ impl OutputFormat {
     pub fn grammar(&self, _tools: &Tools, _prompt_tail: &str) -> Result<Option<Format>, String> {
         Ok(None)
     }
+}
+
+/// What is around reasoning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReasoningMarks {
+    /// Begins it, where the prompt has not.
+    pub open: Option<String>,
+    /// Ends it; the answer begins behind this text.
+    pub end: String,
+    /// What is written to end it early.
+    pub forced: String,
 }
 
 /// Takes an answer apart as it comes.

@@ -45,8 +45,12 @@ impl Conversation {
     }
 
     /// Adds an answer.
-    pub(super) fn answer(&mut self, text: &str) {
-        self.messages.push(json!({"role": "assistant", "content": text}));
+    pub(super) fn answer(&mut self, text: &str, reasoning: &str) {
+        let mut message = json!({"role": "assistant", "content": text});
+        if !reasoning.is_empty() {
+            message["reasoning_content"] = reasoning.into();
+        }
+        self.messages.push(message);
     }
 
     fn last_question(&self) -> Option<usize> {
@@ -111,9 +115,9 @@ mod tests {
         let mut talk = Conversation::default();
         talk.set_system("Be brief.");
         talk.ask("One?");
-        talk.answer("1");
+        talk.answer("1", "");
         talk.ask("Two?");
-        talk.answer("2");
+        talk.answer("2", "So it is two.");
         talk
     }
 
@@ -157,7 +161,10 @@ mod tests {
             ("[{\"role\": \"user\", \"role\": 1}]", "the key `role` comes twice at line 1 column 24"),
             ("{}", "`messages` is missing; a chat needs at least one message"),
             ("[{\"role\": \"user\"}]", "`messages[0].content` is missing; it must be a string"),
-            ("[{\"role\": \"king\", \"content\": \"\"}]", "must be `system`, `developer`, `user` or `assistant`"),
+            (
+                "[{\"role\": \"king\", \"content\": \"\"}]",
+                "must be `system`, `developer`, `user`, `assistant` or `tool`",
+            ),
             ("[{\"role\": \"user\", \"content\": [{\"type\": \"image_url\"}]}]", "not images, audio or files"),
         ] {
             std::fs::write(&path, text).unwrap();

@@ -18,9 +18,8 @@ use crate::server::generate::Work;
 use crate::server::http::{Body, Head, Response};
 use crate::server::openai::{ApiError, Common, Fields};
 use crate::server::prepare::{baseline, weigh};
-use crate::server::reader::Reading;
 use crate::server::routes::{Answer, Call};
-use crate::session::{OverflowPolicy, PromptError, TextRequest};
+use crate::session::{OverflowPolicy, PromptError, Reading, TextRequest};
 
 /// `/`: the page for browsers, and for Ollama's clients the line by which they know a server.
 pub(in crate::server) fn root(app: &App, call: &Call<'_>) -> Response {

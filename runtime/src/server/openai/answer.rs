@@ -184,7 +184,7 @@ fn token_string(bytes: &[u8]) -> String {
 }
 
 /// JSON has no infinity: a banned token gets -9999, as OpenAI does.
-fn finite(logprob: f32) -> f64 {
+pub(in crate::server) fn finite(logprob: f32) -> f64 {
     // Via text: converting an f32 to f64 directly would print spurious digits.
     if logprob.is_finite() { logprob.to_string().parse().unwrap_or(-9999.0) } else { -9999.0 }
 }
@@ -250,6 +250,12 @@ impl Tally {
             "generated_tokens": self.generated_tokens,
             "generated_ms": self.decode_seconds * 1e3,
             "generated_per_second": rate(self.decode_steps, self.decode_seconds),
+            // llama.cpp's names of what clients read of these; `prompt_n` counts what was computed.
+            "cache_n": self.cached_tokens,
+            "prompt_n": self.processed_tokens,
+            "predicted_n": self.generated_tokens,
+            "predicted_ms": self.decode_seconds * 1e3,
+            "predicted_per_second": rate(self.decode_steps, self.decode_seconds),
             "context_used": self.context_used,
             "context_length": context_length,
         })

@@ -62,7 +62,10 @@ impl ChatRequest {
 }
 
 /// Takes `reasoning_effort`, and the budget by llama.cpp's name.
-fn take_thinking(fields: &mut Fields) -> Result<Thinking, ApiError> {
+///
+/// # Errors
+/// 400 naming the parameter.
+pub fn take_thinking(fields: &mut Fields) -> Result<Thinking, ApiError> {
     let thinking = thinking_of("reasoning_effort", fields.take_string("reasoning_effort")?)?;
     let budget = fields.take_integer("thinking_budget_tokens", -1..=i64::MAX)?;
     let budget = budget.and_then(|budget| usize::try_from(budget).ok()); // -1 is no limit

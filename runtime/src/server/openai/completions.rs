@@ -25,6 +25,8 @@ pub enum Prompt {
 pub struct CompletionRequest {
     /// One or more prompts; the answers to prompt `i` have the indices `i * n ..` (`n` answers each).
     pub prompts: Vec<Prompt>,
+    /// What follows the gap that the answer fills; the prompts are what precedes it.
+    pub suffix: Option<String>,
     /// Alternatives to report with each token; `None`: no log-probabilities.
     pub logprobs: Option<usize>,
     /// Parameters shared with chats.
@@ -51,8 +53,10 @@ impl CompletionRequest {
         let logprobs = fields.take_integer("logprobs", 0..=MAX_LOGPROBS)?.map(|top| top as usize);
         fields
             .refuse_unless("echo", "put the prompt before the answer yourself", |value| value == &Value::Bool(false))?;
-        fields
-            .refuse_unless("suffix", "text is only generated after the prompt", |value| value.as_str() == Some(""))?;
+        let suffix = fields.take_string("suffix")?.filter(|suffix| !suffix.is_empty());
+        if suffix.is_some() && prompts.iter().any(|prompt| matches!(prompt, Prompt::Tokens(_))) {
+            return Err(ApiError::parameter("suffix", "`suffix` needs a `prompt` that is text, not tokens"));
+        }
         let n = common.n;
         fields.refuse_unless("best_of", "ask for `n` answers and choose", |value| integer(value) == Some(n as i128))?;
         refuse_foreign(&mut fields)?;
@@ -65,7 +69,7 @@ impl CompletionRequest {
             );
             return Err(ApiError::parameter(if common.n > 1 { "n" } else { "prompt" }, message));
         }
-        Ok(Self { prompts, logprobs, common })
+        Ok(Self { prompts, suffix, logprobs, common })
     }
 }
 

@@ -17,10 +17,10 @@ mod format;
 mod tests;
 mod tools;
 
-pub(super) use answer::chat_token as token_logprob;
 pub use answer::{Answer, Endpoint, LogProbs, Tally};
+pub(super) use answer::{chat_token as token_logprob, finite};
 pub(super) use chat::thinking_of;
-pub use chat::{ChatRequest, messages_of, refuse_reserved};
+pub use chat::{ChatRequest, messages_of, refuse_reserved, take_thinking};
 pub use common::{Baseline, Common, MAX_CHOICES};
 pub use completions::{CompletionRequest, Prompt, token_ids};
 pub use dialect::OpenAi;

@@ -151,7 +151,7 @@ fn completions_have_their_own_parameters() {
         (json!({"logprobs": true}), "logprobs"),
         (json!({"logprobs": 6}), "logprobs"),
         (json!({"echo": true}), "echo"),
-        (json!({"suffix": "x"}), "suffix"),
+        (json!({"prompt": [1, 2], "suffix": "x"}), "suffix"),
         (json!({"best_of": 2}), "best_of"),
         (json!({"prompt": null}), "prompt"),
         (json!({"prompt": 1}), "prompt"),

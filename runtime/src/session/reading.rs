@@ -1,34 +1,57 @@
-//! From a model's events to deltas: reasoning and tool calls are told from the answer here, once for all APIs.
+//! From a model's events to deltas: reasoning and tool calls are told from the answer here, once for all
+//! APIs and the terminal.
 
 use std::hash::{BuildHasher, RandomState};
 
-use super::dialect::Delta;
+use super::{Session, StopReason, TextEvent, TextPiece, TextToken};
+use crate::TokenId;
 use crate::chat::output::{OutputFormat, OutputParser, Part};
 use crate::chat::tools::Tools;
-use crate::session::{Session, StopReason, TextEvent, TextPiece, TextToken};
+
+/// The next change to an answer.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)] // the variants explain their fields
+pub enum Delta {
+    /// Text of the answer, and the tokens it came from (with log-probabilities if requested). Text may lag behind its
+    /// tokens, so either may be empty.
+    Text { text: String, tokens: Vec<TextToken> },
+    /// Reasoning text before the answer.
+    Reasoning { text: String },
+    /// A tool call begins; the calls of a choice are numbered from 0.
+    ToolCall { call: usize, id: String, name: String },
+    /// A fragment of a call's arguments, JSON text.
+    Arguments { call: usize, json: String },
+    /// The choice is complete.
+    End { reason: StopReason },
+}
 
 /// How the answers of a request are read.
 #[derive(Default)]
-pub(super) struct Reading {
+pub struct Reading {
     format: Option<(OutputFormat, Tools, String)>,
 }
 
 impl Reading {
-    /// Answers of a chat whose prompt ends in `tail`.
-    pub(super) fn new(session: &Session, tools: Tools, tail: String) -> Self {
-        Self { format: Some((session.output.clone(), tools, tail)) }
+    /// Answers to a chat's prompt.
+    pub fn new(session: &Session, tools: Tools, prompt: &[TokenId]) -> Self {
+        Self { format: Some((session.output.clone(), tools, session.tail(prompt))) }
+    }
+
+    /// A reader for one answer.
+    pub fn reader(&self) -> Reader {
+        let parser = self.format.as_ref().map(|(format, tools, tail)| format.parser(tools, tail));
+        Reader { parser, ..Reader::default() }
     }
 
     /// A reader for each of `choices` answers.
-    pub(super) fn readers(&self, choices: usize) -> Vec<Reader> {
-        let parser = self.format.as_ref().map(|(format, tools, tail)| format.parser(tools, tail));
-        (0..choices).map(|_| Reader { parser: parser.clone(), ..Reader::default() }).collect()
+    pub fn readers(&self, choices: usize) -> Vec<Reader> {
+        (0..choices).map(|_| self.reader()).collect()
     }
 }
 
 /// Reads one answer.
 #[derive(Default)]
-pub(super) struct Reader {
+pub struct Reader {
     /// `None` for a continued text, which has neither reasoning nor calls.
     parser: Option<OutputParser>,
     /// Tokens whose text the parser still holds back.
@@ -36,12 +59,12 @@ pub(super) struct Reader {
     /// The last part was reasoning.
     reasons: bool,
     /// Tokens of reasoning so far.
-    pub(super) reasoning_tokens: usize,
+    pub reasoning_tokens: usize,
 }
 
 impl Reader {
     /// The deltas that an event brings.
-    pub(super) fn read(&mut self, event: TextEvent) -> Vec<Delta> {
+    pub fn read(&mut self, event: TextEvent) -> Vec<Delta> {
         match event {
             TextEvent::Text(piece) => self.text(piece),
             TextEvent::Finished(finished) => {

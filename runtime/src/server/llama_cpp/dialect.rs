@@ -1,0 +1,172 @@
+//! Answers in the format of llama.cpp's `/completion`: a stream of server-sent events, or a whole answer.
+//!
+//! Each event has `stop`; the last of a prompt has the counts, the reason and the parameters, too, as a whole answer does. Several
+//! prompts give an array.
+
+use satchel_container::parameters::{PARAMETERS, Value as Given};
+use serde_json::{Map, Value, json};
+
+use super::request::Answer;
+use crate::server::dialect::{Choice, Delta, Dialect};
+use crate::server::http::Response;
+use crate::server::openai::{ApiError, Common, Tally, finite};
+use crate::session::{StopReason, TextToken};
+
+/// One answer in llama.cpp's format.
+pub(super) struct LlamaCpp {
+    answer: Answer,
+    settings: Value,
+    model: String,
+    /// Length and text of each choice's prompt.
+    prompts: Vec<(usize, String)>,
+    is_array: bool,
+    context_length: usize,
+    /// What the choices have said so far; their last events wait for the counts.
+    choices: Vec<Choice>,
+}
+
+impl LlamaCpp {
+    pub(super) fn new(
+        answer: Answer,
+        common: &Common,
+        model: String,
+        prompts: Vec<(usize, String)>,
+        is_array: bool,
+        context_length: usize,
+    ) -> Self {
+        let settings = settings(common, answer.probabilities.unwrap_or(0));
+        let choices = vec![Choice::default(); prompts.len()];
+        Self { answer, settings, model, prompts, is_array, context_length, choices }
+    }
+
+    fn last(&self, index: usize, choice: &Choice, tally: &Tally, streamed: bool) -> Value {
+        let (evaluated, prompt) = &self.prompts[index];
+        let listed: Vec<u32> = match self.answer.tokens && !streamed {
+            true => choice.tokens.iter().map(|token| token.id).collect(),
+            false => Vec::new(),
+        };
+        let (kind, word) = stop(choice.reason.as_ref());
+        let mut object = json!({
+            "index": index,
+            "content": if streamed { "" } else { choice.text.as_str() },
+            "tokens": listed,
+            "id_slot": -1,
+            "stop": true,
+            "model": self.model,
+            "tokens_predicted": choice.tokens.len(),
+            "tokens_evaluated": evaluated,
+            "generation_settings": self.settings,
+            "prompt": prompt,
+            "has_new_line": choice.text.contains('\n'),
+            "truncated": false,
+            "stop_type": kind,
+            "stopping_word": word,
+            "tokens_cached": evaluated + choice.tokens.len(),
+            "timings": tally.timings(self.context_length),
+        });
+        if self.answer.probabilities.is_some() && !streamed {
+            object["completion_probabilities"] = choice.tokens.iter().map(probability).collect();
+        }
+        self.chosen(object)
+    }
+
+    /// The fields that were asked for, by their paths.
+    fn chosen(&self, object: Value) -> Value {
+        if self.answer.fields.is_empty() {
+            return object;
+        }
+        let found = |path: &String| Some((path.clone(), object.pointer(&format!("/{path}"))?.clone()));
+        self.answer.fields.iter().filter_map(found).collect::<Map<_, _>>().into()
+    }
+}
+
+impl Dialect for LlamaCpp {
+    fn open(&mut self, _: &mut Vec<u8>) {}
+
+    fn delta(&mut self, out: &mut Vec<u8>, index: usize, delta: &Delta) {
+        if let Delta::Text { text, tokens } = delta
+            && !(text.is_empty() && tokens.is_empty())
+        {
+            let ids: Vec<u32> = tokens.iter().map(|token| token.id).collect();
+            let mut object = json!({
+                "index": index,
+                "content": text,
+                "tokens": ids,
+                "stop": false,
+                "id_slot": -1,
+                "tokens_predicted": self.choices[index].tokens.len() + tokens.len(),
+                "tokens_evaluated": self.prompts[index].0,
+            });
+            if self.answer.probabilities.is_some() {
+                object["completion_probabilities"] = tokens.iter().map(probability).collect();
+            }
+            event(out, "data", &object);
+        }
+        self.choices[index].push(delta.clone());
+    }
+
+    fn heartbeat(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b": still working\n\n");
+    }
+
+    fn close(&mut self, out: &mut Vec<u8>, tally: &Tally) {
+        for (index, choice) in self.choices.iter().enumerate() {
+            event(out, "data", &self.last(index, choice, tally, true));
+        }
+    }
+
+    fn fail(&mut self, out: &mut Vec<u8>, error: &ApiError) {
+        event(out, "error", &error.body()["error"]);
+    }
+
+    fn whole(&mut self, choices: &[Choice], tally: &Tally) -> Value {
+        let mut all: Vec<Value> =
+            choices.iter().enumerate().map(|(index, choice)| self.last(index, choice, tally, false)).collect();
+        if self.is_array { all.into() } else { all.pop().unwrap_or_default() }
+    }
+
+    fn refuse(&self, error: &ApiError) -> Response {
+        error.response()
+    }
+}
+
+fn event(out: &mut Vec<u8>, kind: &str, data: &Value) {
+    out.extend_from_slice(format!("{kind}: {data}\n\n").as_bytes());
+}
+
+/// The kind of stop, and the stop string.
+fn stop(reason: Option<&StopReason>) -> (&'static str, &str) {
+    match reason {
+        Some(StopReason::EndToken | StopReason::Complete) => ("eos", ""),
+        Some(StopReason::StopString(word)) => ("word", word),
+        _ => ("limit", ""),
+    }
+}
+
+fn probability(token: &TextToken) -> Value {
+    let entry = |id: u32, bytes: &[u8], logprob: f32| json!({"id": id, "token": String::from_utf8_lossy(bytes), "bytes": bytes, "logprob": finite(logprob)});
+    let mut object = entry(token.id, &token.bytes, token.logprob.unwrap_or(f32::NEG_INFINITY));
+    object["top_logprobs"] = token.top.iter().map(|(id, bytes, logprob)| entry(*id, bytes, *logprob)).collect();
+    object
+}
+
+/// The parameters that this answer was made with.
+fn settings(common: &Common, probabilities: usize) -> Value {
+    let mut settings = Map::new();
+    for parameter in PARAMETERS.iter().filter(|parameter| parameter.name != "max_tokens") {
+        let value = match common.sampling.get(parameter) {
+            Some(Given::Real(value)) => json!(value),
+            Some(Given::Whole(value)) => i64::try_from(value).map_or(Value::Null, Value::from),
+            None => Value::Null,
+        };
+        settings.insert(parameter.name.into(), value);
+    }
+    let limit = common.max_tokens.map_or(json!(-1), |tokens| json!(tokens));
+    settings.insert("n_predict".into(), limit.clone());
+    settings.insert("max_tokens".into(), limit);
+    settings.insert("stop".into(), json!(common.stop));
+    settings.insert("ignore_eos".into(), common.ignore_end.into());
+    settings.insert("stream".into(), common.stream.into());
+    settings.insert("n_probs".into(), probabilities.into());
+    settings.into()
+}

@@ -1,0 +1,62 @@
+//! The endpoints of llama.cpp's server that are like nobody else's: `/completion`, by which front ends continue a text, and
+//! `/infill`, by which editors fill a gap in one.
+
+mod dialect;
+mod request;
+
+use dialect::LlamaCpp;
+use request::{Input, Request};
+
+use super::App;
+use super::conversation::{self, Choices};
+use super::generate::Work;
+use super::openai::ApiError;
+use super::prepare::{adapters, baseline, weigh};
+use super::routes::Call;
+use crate::TokenId;
+use crate::session::{PromptError, Reading};
+
+pub(super) use request::Endpoint;
+
+/// The work for a request.
+pub(super) fn work(app: &App, endpoint: Endpoint, mut call: Call<'_>) -> Result<Work, ApiError> {
+    weigh(&mut call.body)?;
+    let session = &app.session;
+    let Request { input, common, answer } = Request::parse(endpoint, &call.body.bytes, &baseline(app))?;
+    let is_array = matches!(&input, Input::Texts(prompts) if prompts.is_array);
+    let prompts = tokens(app, input)?;
+    let adapters = adapters(app, &common)?;
+    let grammar = common.format.as_ref().map(|asked| conversation::grammar(app, asked)).transpose()?;
+    let logprobs = answer.probabilities;
+    let choices = Choices { common: &common, logprobs, grammar, is_answer: false, caller: call.who.caller, adapters };
+    let with_overflow = |prompt: Vec<TokenId>| {
+        let overflow = session.text_overflow(&prompt);
+        (prompt, overflow)
+    };
+    let requests = choices.requests(prompts.into_iter().map(with_overflow).collect());
+    let shown =
+        |request: &crate::session::TextRequest| (request.prompt.len(), session.tokenizer.decode(&request.prompt, true));
+    let prompts = requests.iter().map(shown).collect();
+    let name = session.name_with(adapters);
+    let dialect = LlamaCpp::new(answer, &common, name, prompts, is_array, session.facts.context_length);
+    Ok(Work {
+        n: 1,
+        stream: common.stream,
+        prompt_parameter: "prompt",
+        reading: Reading::default(),
+        requests,
+        dialect: Box::new(dialect),
+    })
+}
+
+fn tokens(app: &App, input: Input) -> Result<Vec<Vec<TokenId>>, ApiError> {
+    let refused = |error: PromptError| ApiError::parameter("prompt", error.to_string());
+    match input {
+        Input::Texts(prompts) => prompts
+            .list
+            .iter()
+            .map(|prompt| prompt.tokens(&app.session).map_err(|error| refused(error.into())))
+            .collect(),
+        Input::Gap { before, after } => Ok(vec![app.session.infill_prompt(&before, &after).map_err(refused)?]),
+    }
+}
