@@ -39,6 +39,7 @@ mod platforms;
 mod published_reports;
 mod quantize;
 mod reference;
+mod responses_client;
 mod schema_suite;
 mod served;
 mod signals;

@@ -10,6 +10,7 @@ mod access;
 mod assets;
 mod choices;
 mod conversation;
+mod decisions;
 mod describe;
 pub mod dialect;
 mod embeddings;

@@ -12,7 +12,7 @@ use super::ollama::handlers as ollama;
 use super::ollama::{Endpoint as Asked, embeds_nothing, error_response, is_managing, manages_nothing};
 use super::openai::{ApiError, shown};
 use super::responses::handlers as responses;
-use super::{App, describe, generate, prepare, texts};
+use super::{App, decisions, describe, generate, prepare, texts};
 
 /// A request on its way to its handler.
 pub(super) struct Call<'a> {
@@ -115,6 +115,8 @@ static ROUTES: &[Route] = &[
     post("/v1/responses/input_tokens", Needs::Key, |app, call| responses::count(app, call).into()),
     delete(Path::Below("/v1/responses/"), |app, call| responses::delete(app, &call).into()),
     get(Path::Below("/v1/responses/"), Needs::Key, |app, call| responses::retrieve(app, &call).into()),
+    post("/v1/decisions", Needs::Place, |app, call| decisions::openai_decisions(app, call).into()),
+    Route { refuse: decisions::error_response, ..post("/v1/systemone", Needs::Place, decisions::system_one) },
     // llama.cpp's names.
     post("/chat/completions", Needs::Place, |app, call| prepare::chat(app, call).into()),
     post("/completion", Needs::Place, |app, call| llama_cpp::work(app, Native::Completion, call).into()),

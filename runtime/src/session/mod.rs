@@ -11,6 +11,7 @@ pub mod context;
 pub mod embedding;
 pub mod generation;
 pub mod hardware;
+pub mod labels;
 pub mod memory;
 pub mod open;
 pub mod prompt;

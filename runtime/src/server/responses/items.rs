@@ -38,6 +38,19 @@ fn unseal(sealed: &str) -> Option<String> {
     String::from_utf8(STANDARD.decode(sealed.strip_prefix(SEALED)?).ok()?).ok()
 }
 
+/// The messages of items that follow no others.
+///
+/// # Errors
+/// 400 with the path of the first invalid value.
+pub(in crate::server) fn messages_of_items(parameter: &str, items: &[Value]) -> Result<Vec<Value>, ApiError> {
+    let names = ToolNames::default();
+    let mut messages = Messages::new(&names);
+    for (index, item) in items.iter().enumerate() {
+        messages.read(&format!("{parameter}[{index}]"), item)?;
+    }
+    Ok(messages.finish())
+}
+
 /// Messages in the making.
 pub(super) struct Messages<'a> {
     names: &'a ToolNames,
@@ -226,6 +239,10 @@ pub(in crate::server) fn parts(at: &str, content: &Value) -> Result<String, ApiE
         let piece = match kind {
             "input_text" | "output_text" | "text" | "reasoning_text" | "summary_text" => field("text"),
             "refusal" => field("refusal"),
+            "input_json" => {
+                whole.push_str(&part.get("data").unwrap_or(&Value::Null).to_string());
+                continue;
+            }
             "input_image" | "input_file" | "input_audio" | "computer_screenshot" | "encrypted_content" => {
                 let message = format!("`{here}` is `{kind}`: this model reads text only");
                 return Err(ApiError::parameter(here, message).code("unsupported_parameter"));

@@ -15,4 +15,5 @@ mod tests;
 mod text;
 mod tools;
 
+pub(super) use items::{messages_of_items, parts};
 pub(super) use store::Store;
