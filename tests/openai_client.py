@@ -179,6 +179,82 @@ def check_structured():
     assert chat(extra_body={"guided_choice": ["left", "right"]}).choices[0].message.content in ("left", "right")
 
 
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "Tells the weather of a city.",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string", "maxLength": 20}, "days": {"type": "integer", "minimum": 1, "maximum": 9}},
+            "required": ["city", "days"],
+            "additionalProperties": False,
+        },
+    },
+}
+TIME = {"type": "function", "function": {"name": "get_time", "parameters": {"type": "object", "properties": {}, "additionalProperties": False}}}
+
+
+def calls(**more):
+    """The calls of a chat with tools, whole and streamed, which are the same."""
+    more = {"tools": [WEATHER, TIME], "max_tokens": 200, **more}
+    choice = chat(**more).choices[0]
+    whole = [(call.function.name, call.function.arguments) for call in choice.message.tool_calls or []]
+    streamed, reason = [], None
+    for chunk in chat(stream=True, **more):
+        reason = chunk.choices[0].finish_reason or reason
+        for call in chunk.choices[0].delta.tool_calls or []:
+            if call.index == len(streamed):
+                assert call.id and call.type == "function"
+                streamed.append([call.function.name, ""])
+            streamed[call.index][1] += call.function.arguments or ""
+    assert [tuple(call) for call in streamed] == whole, (streamed, whole)
+    assert reason == choice.finish_reason
+    return whole, choice
+
+
+def check_tools():
+    def sound(name, arguments):
+        arguments = json.loads(arguments)
+        assert arguments == {} if name == "get_time" else set(arguments) == {"city", "days"} and 1 <= arguments["days"] <= 9
+
+    required, choice = calls(tool_choice="required")
+    assert required and choice.finish_reason == "tool_calls", choice
+    for name, arguments in required:
+        sound(name, arguments)
+    for name in ("get_weather", "get_time"):
+        named, _ = calls(tool_choice={"type": "function", "function": {"name": name}}, parallel_tool_calls=False)
+        assert [call[0] for call in named] == [name], named
+        sound(*named[0])
+        only = {"mode": "required", "tools": [{"type": "function", "function": {"name": name}}]}
+        allowed, _ = calls(tool_choice={"type": "allowed_tools", "allowed_tools": only})
+        assert {call[0] for call in allowed} == {name}, allowed
+    assert calls(tool_choice="none", max_tokens=16)[0] == []
+    cut, choice = calls(tool_choice="required", max_tokens=4)
+    assert cut == [] and choice.finish_reason == "length", "a call that is cut off is no call"
+
+
+def check_tool_errors():
+    odd = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {"a": {"not": {}}}}, "strict": True}}
+    refused(openai.BadRequestError, lambda: chat(tools=[odd]), "tools")
+    refused(openai.BadRequestError, lambda: chat(tools=[WEATHER, WEATHER]), "tools[1]")
+    named = {"type": "function", "function": {"name": "other"}}
+    refused(openai.BadRequestError, lambda: chat(tools=[WEATHER], tool_choice=named), "tool_choice")
+
+
+def check_ten_turns_of_tools_compute_only_what_is_new():
+    messages, before = list(ASK), 0
+    for turn in range(10):
+        answer = chat(messages=messages, tools=[WEATHER], tool_choice="required", parallel_tool_calls=False, max_tokens=100)
+        call, usage = answer.choices[0].message.tool_calls[0], answer.usage
+        computed = usage.prompt_tokens - usage.prompt_tokens_details.cached_tokens
+        if turn:
+            assert computed <= usage.prompt_tokens - before + 80, (turn, computed, usage.prompt_tokens, before)
+        before = usage.prompt_tokens
+        messages.append(answer.choices[0].message)
+        messages.append({"role": "tool", "tool_call_id": call.id, "content": f"It is {turn} degrees."})
+
+
 def check_errors():
     bad = openai.BadRequestError
     refused(bad, lambda: chat(temperature=101), "temperature")

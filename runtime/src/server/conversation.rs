@@ -9,10 +9,9 @@ use super::App;
 use super::access::Caller;
 use super::openai::{ApiError, Asked, Common};
 use crate::TokenId;
-use crate::chat::RenderRequest;
 use crate::chat::thinking::Thinking;
 use crate::chat::tools::Tools;
-use crate::grammar::{Format, Grammar};
+use crate::grammar::Grammar;
 use crate::plan::AdapterSet;
 use crate::session::{Overflow, Reading, TextRequest};
 
@@ -56,11 +55,10 @@ pub(super) fn prepare(
     client_left: &mut dyn FnMut() -> bool,
 ) -> Result<Prepared, ApiError> {
     let session = &app.session;
-    let Conversation { mut messages, tools, thinking, mut variables, logprobs, common, names } = conversation;
-    refuse_tools(app, &tools, &common, names)?;
+    let Conversation { messages, tools, thinking, mut variables, logprobs, common, names } = conversation;
+    refuse_tools(&tools, &common, names)?;
     thinking.put_into(&mut variables);
-    session.output.history(&mut messages);
-    let render = RenderRequest { messages, tools: tools.for_template(), add_generation_prompt: true, extra: variables };
+    let render = session.conversation(messages, &tools, true, variables);
     let prompt = session
         .chat_prompt_until(&render, client_left)
         .map_err(|error| ApiError::parameter(names.messages, error.to_string()).code("chat_template"))?;
@@ -80,24 +78,17 @@ pub(super) fn prepare(
     Ok(Prepared { requests, reading })
 }
 
-/// Refuses tools that the model cannot be told of, and a format beside them.
-fn refuse_tools(app: &App, tools: &Tools, common: &Common, names: Names) -> Result<(), ApiError> {
-    if !tools.are_offered() {
-        return Ok(());
-    }
-    if !app.session.output.takes_tools() {
-        let message = format!("`{}`: it is not known how this model calls tools", names.tools);
-        return Err(ApiError::parameter(names.tools, message).code("unsupported_parameter"));
-    }
+/// Refuses tools beside a format.
+fn refuse_tools(tools: &Tools, common: &Common, names: Names) -> Result<(), ApiError> {
     match &common.format {
-        Some(asked) => {
+        Some(asked) if tools.are_offered() => {
             let message = format!(
                 "`{}` and `{}` cannot both say what the answer is: send one of them, or set `tool_choice` to `none`",
                 asked.parameter, names.tools
             );
             Err(ApiError::parameter(asked.parameter, message).code("unsupported_parameter"))
         }
-        None => Ok(()),
+        _ => Ok(()),
     }
 }
 
@@ -105,9 +96,14 @@ fn grammar_of_tools(app: &App, tools: &Tools, tail: &str, names: Names) -> Resul
     if !tools.are_offered() {
         return Ok(None);
     }
-    let refused = |line: String| ApiError::parameter(names.tools, format!("`{}`: {line}", names.tools));
-    let format: Option<Format> = app.session.output.grammar(tools, tail).map_err(refused)?;
-    Ok(format.map(|format| Asked { parameter: names.tools, format }))
+    let _ = (app, tail);
+    match tools.choice {
+        crate::chat::tools::ToolChoice::Required | crate::chat::tools::ToolChoice::Named(_) => {
+            Err(ApiError::parameter("tool_choice", "`tool_choice`: calls cannot be required yet")
+                .code("unsupported_parameter"))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// The compiled form of what an answer must follow.

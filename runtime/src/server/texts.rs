@@ -7,7 +7,6 @@ use super::http::Response;
 use super::openai::{ApiError, Fields, messages_of, refuse_reserved, take_thinking, take_tools, token_ids};
 use super::prepare::weigh;
 use super::routes::Call;
-use crate::chat::RenderRequest;
 
 fn fields(call: &mut Call<'_>) -> Result<Fields, ApiError> {
     weigh(&mut call.body)?;
@@ -53,7 +52,7 @@ pub(super) fn detokenize(app: &App, mut call: Call<'_>) -> Result<Response, ApiE
 /// out, since not every caller may see it.
 pub(super) fn apply_template(app: &App, mut call: Call<'_>) -> Result<Response, ApiError> {
     let mut fields = fields(&mut call)?;
-    let mut messages = messages_of(&mut fields)?;
+    let messages = messages_of(&mut fields)?;
     let mut extra = fields.take_object("chat_template_kwargs")?.unwrap_or_default();
     refuse_reserved(&extra)?;
     let tools = take_tools(&mut fields)?;
@@ -62,8 +61,7 @@ pub(super) fn apply_template(app: &App, mut call: Call<'_>) -> Result<Response, 
     fields.finish()?;
     let failed = |line: String| ApiError::parameter("messages", line).code("chat_template");
     let template = app.session.template.as_ref().map_err(|line| failed(line.clone()))?;
-    app.session.output.history(&mut messages);
-    let request = RenderRequest { messages, tools: tools.for_template(), add_generation_prompt, extra };
+    let request = app.session.conversation(messages, &tools, add_generation_prompt, extra);
     let prompt = template.render(&request).map_err(|error| failed(error.to_string()))?;
     Ok(Response::json(200, &json!({ "prompt": prompt })))
 }

@@ -395,13 +395,10 @@ fn output_format(template: Option<&ChatTemplate>, tokenizer: &Tokenizer) -> Outp
     OutputFormat::of(template.map_or("", ChatTemplate::source), &|text| is_token(tokenizer, text))
 }
 
-/// The marks of a format that are control tokens.
+/// Control tokens that mean something in answers of this format.
 fn marks(output: &OutputFormat, tokenizer: &Tokenizer) -> Arc<[TokenId]> {
-    let token = |mark: String| match tokenizer.encode(&mark, false, true).as_deref() {
-        Ok(&[id]) if tokenizer.is_control(id) => Some(id),
-        _ => None,
-    };
-    output.marks().into_iter().filter_map(token).collect()
+    let tokens = 0..tokenizer.vocab_size() as TokenId;
+    tokens.filter(|&id| tokenizer.is_control(id) && output.reads(tokenizer.token_text(id))).collect()
 }
 
 /// Whether the vocabulary has this text as a special token.

@@ -5,10 +5,11 @@
 //! user-defined tokens (`<think>` in most models) are text that has a token; they are recognised everywhere, so that a kept
 //! prefix matches a thinking model's history.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{PromptError, Session};
 use crate::TokenId;
+use crate::chat::tools::Tools;
 use crate::chat::{ChatTemplate, RenderRequest, Rendered};
 use crate::engine::Overflow;
 use crate::tokenizer::{Piece, Tokenizer, TokenizerError};
@@ -90,6 +91,20 @@ impl Session {
             _ => template.render_pieces(request, None, cancelled)?,
         };
         Ok(chat_tokens(&self.tokenizer, &rendered, self.special_in_user_text)?)
+    }
+
+    /// A conversation as the template reads it: tools go where it tells of them, else into the system message.
+    pub fn conversation(
+        &self,
+        mut messages: Vec<Value>,
+        tools: &Tools,
+        add_generation_prompt: bool,
+        extra: Map<String, Value>,
+    ) -> RenderRequest {
+        self.output.history(&mut messages);
+        self.output.describe_tools(tools, &mut messages);
+        let tools = tools.for_template().filter(|_| self.output.takes_tools());
+        RenderRequest { messages, tools, add_generation_prompt, extra }
     }
 
     /// The end of a prompt as text, which may have begun the answer's reasoning already.

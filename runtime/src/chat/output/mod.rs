@@ -1,64 +1,52 @@
-//! How a model writes its reasoning and its tool calls.
+//! How a model writes its reasoning and its tool calls: one description of a format, from which come the parser of the stream and
+//! the grammar that constrains decoding.
+//!
+//! The description is data (`families`). `parser` parts a stream with the readers of `reader` (or `channels`, for gpt-oss), `tree`
+//! reads values in every notation, `types` gives bare text the types of a tool's schema. A call is reported when it is complete.
+
+mod channels;
+mod families;
+mod history;
+mod infer;
+mod parser;
+mod probe;
+mod reader;
+mod tree;
+mod types;
+
+use std::sync::Arc;
 
 use serde_json::Value;
 
+use self::families::Format;
+pub use self::parser::OutputParser;
+use self::probe::Habits;
+use super::ChatTemplate;
 use super::tools::Tools;
-use crate::grammar::Format;
 
-/// A model's format; a plain one has text alone.
-#[derive(Clone, Debug, Default)]
-pub struct OutputFormat;
-
-/// A piece of what the model said.
+/// A part of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs)] // the variants explain their fields
 pub enum Part {
-    /// The answer.
+    /// Text of the answer.
     Text(String),
-    /// Reasoning before it.
+    /// Text of the reasoning before it.
     Reasoning(String),
-    /// A call begins; calls are numbered from 0.
-    ToolCall { call: usize, id: Option<String>, name: String },
-    /// A fragment of a call's arguments, JSON text.
-    Arguments { call: usize, json: String },
-}
-
-impl OutputFormat {
-    /// The format of a template.
-    pub fn of(_template: &str, _has_token: &dyn Fn(&str) -> bool) -> Self {
-        Self
-    }
-
-    /// Whether tools can be offered.
-    pub fn takes_tools(&self) -> bool {
-        false
-    }
-
-    /// Texts that mean something in an answer; where they are control tokens, their names are part of what is read.
-    pub fn marks(&self) -> Vec<String> {
-        Vec::new()
-    }
-
-    /// How reasoning ends in an answer to a prompt that ends so; `None` if the model does not reason.
-    pub fn reasoning(&self, _prompt_tail: &str) -> Option<ReasoningMarks> {
-        None
-    }
-
-    /// Brings messages into the form that the template reads.
-    pub fn history(&self, _messages: &mut Vec<Value>) {}
-
-    /// A parser for an answer to a prompt that ends so.
-    pub fn parser(&self, _tools: &Tools, _prompt_tail: &str) -> OutputParser {
-        OutputParser
-    }
-
-    /// What constrains the answer.
-    ///
-    /// # Errors
-    /// One line, if a tool's schema cannot be enforced.
-    pub fn grammar(&self, _tools: &Tools, _prompt_tail: &str) -> Result<Option<Format>, String> {
-        Ok(None)
-    }
+    /// A call begins.
+    ToolCall {
+        /// Its number within the answer, from 0.
+        call: usize,
+        /// Its id, where the format has one.
+        id: Option<String>,
+        /// The function's name.
+        name: String,
+    },
+    /// Arguments of a call; those of one call together are a JSON object.
+    Arguments {
+        /// The call's number.
+        call: usize,
+        /// JSON text.
+        json: String,
+    },
 }
 
 /// What is around reasoning.
@@ -72,18 +60,83 @@ pub struct ReasoningMarks {
     pub forced: String,
 }
 
-/// Takes an answer apart as it comes.
+/// How a model writes its reasoning and its tool calls, and what its template wants of earlier messages.
 #[derive(Clone, Debug)]
-pub struct OutputParser;
+pub struct OutputFormat {
+    format: Arc<Format>,
+    habits: Habits,
+}
 
-impl OutputParser {
-    /// More of the answer.
-    pub fn push(&mut self, text: &str) -> Vec<Part> {
-        if text.is_empty() { Vec::new() } else { vec![Part::Text(text.to_owned())] }
+impl OutputFormat {
+    /// The format of the model that a chat template is for: a family's that the template shows, else what comparing renderings
+    /// shows, else the one in which a model is told of tools whose template knows none. `has_token` says whether a text is one of its
+    /// control tokens.
+    pub fn of(template_source: &str, has_token: &dyn Fn(&str) -> bool) -> Self {
+        let template = ChatTemplate::new(template_source, "<s>", "</s>").ok();
+        let habits = template.as_ref().map_or(Habits::PLAIN, Habits::of);
+        let family = families::of_template(template_source);
+        let inferred = || infer::infer(template.as_ref().filter(|_| habits.calls)?, &habits);
+        let mut format =
+            family.filter(|_| habits.tools).or_else(inferred).unwrap_or_else(|| families::fallback(template_source));
+        if format.reasoning.is_empty() && !format.channels && has_token("<think>") && has_token("</think>") {
+            format.reasoning = families::think();
+        }
+        Self { format: Arc::new(format), habits }
     }
 
-    /// The end of the answer; `whole` unless it was cut off.
-    pub fn finish(&mut self, _whole: bool) -> Vec<Part> {
-        Vec::new()
+    /// The format of a family by its name; [`Self::name`] has those.
+    pub fn named(name: &str) -> Option<Self> {
+        let habits = Habits { tools: true, calls: true, results: true, ..Habits::PLAIN };
+        families::named(name).map(|format| Self { format: Arc::new(format), habits })
+    }
+
+    /// The family's name.
+    pub fn name(&self) -> &'static str {
+        self.format.name
+    }
+
+    /// Whether the model's template tells of tools. Where it does not, [`Self::describe_tools`] does.
+    pub fn takes_tools(&self) -> bool {
+        self.habits.tools
+    }
+
+    /// A parser for one answer. `prompt_tail` is the end of the prompt, which may have begun the reasoning already.
+    pub fn parser(&self, tools: &Tools, prompt_tail: &str) -> OutputParser {
+        OutputParser::new(Arc::clone(&self.format), tools, prompt_tail)
+    }
+
+    /// Whether a control token means something in an answer, so that its name is part of what is read.
+    pub fn reads(&self, token: &str) -> bool {
+        let format = &self.format;
+        (format.channels && channels::MARKS.contains(&token)) || format.marks().any(|mark| mark.contains(token))
+    }
+
+    /// How reasoning ends in an answer to a prompt that ends so; `None` if none can come.
+    pub fn reasoning(&self, prompt_tail: &str) -> Option<ReasoningMarks> {
+        if self.format.channels {
+            let end = channels::FINAL.to_owned();
+            return Some(ReasoningMarks { open: None, forced: format!("{}{end}", channels::NEXT), end });
+        }
+        let (tail, forms) = (prompt_tail.trim_end(), &self.format.reasoning);
+        if forms.iter().any(|(_, close)| tail.ends_with(close.trim_end())) {
+            return None; // the template has answered for the model that it does not reason
+        }
+        let begun = forms.iter().find(|(open, _)| tail.ends_with(open.trim_end()));
+        let (open, close) = begun.or(forms.first())?;
+        let open = begun.is_none().then(|| open.to_string());
+        Some(ReasoningMarks { open, end: close.to_string(), forced: format!("\n{close}\n\n") })
+    }
+
+    /// Adapts messages in OpenAI's form to what the template wants: where reasoning is, what arguments are; calls and results as
+    /// text where it knows none.
+    pub fn history(&self, messages: &mut Vec<Value>) {
+        history::adapt(&self.format, &self.habits, messages);
+    }
+
+    /// Tells of tools in the system message, for a template that does not.
+    pub fn describe_tools(&self, tools: &Tools, messages: &mut Vec<Value>) {
+        if !self.habits.tools && tools.are_offered() {
+            history::introduce(tools, messages);
+        }
     }
 }
