@@ -66,7 +66,7 @@ fi
 say "3 of 5: the demo model, an embedding model, and the packages of the chat page's tests"
 tools/model.sh
 tools/minilm.sh
-tools/packages.sh tests/page tests/npm
+tools/packages.sh tests/page tests/npm tests/codex
 [ "${1:-}" != install ] || exit 0
 
 say "4 of 5: the chat page's own tests"
