@@ -112,6 +112,11 @@ def check_systemone():
     assert again.answers == first.answers
 
 
+def check_systemone_models():
+    (model,) = TYPESAFE.models.list().models
+    assert model.name and model.description and len(model.release_date) == 10
+
+
 def check_systemone_errors():
     try:
         TYPESAFE.system_one(state="x", questions={"b": {"type": "box", "instructions": "The dog"}})

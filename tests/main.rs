@@ -12,6 +12,7 @@ mod check;
 mod cli_chat;
 mod cli_run;
 mod cli_template;
+mod codex;
 mod constrained;
 mod context;
 mod embeddings;

@@ -70,7 +70,16 @@ pub(super) fn metrics(app: &App) -> Response {
 
 /// The model and each adapter, in a list.
 pub(super) fn models(app: &App) -> Response {
-    Response::json(200, &json!({"object": "list", "data": all_models(app)}))
+    let all = all_models(app);
+    // What TypeSafe's clients read.
+    let known = |model: &Value| {
+        let created = model["created"].as_i64().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+        let date = created.unwrap_or_default().strftime("%Y-%m-%d").to_string();
+        let description = format!("{} on this machine", app.session.facts.architecture);
+        json!({"name": model["id"], "description": description, "release_date": date})
+    };
+    let models: Vec<Value> = all.iter().map(known).collect();
+    Response::json(200, &json!({"object": "list", "data": all, "models": models}))
 }
 
 /// The model with that name.

@@ -417,3 +417,46 @@ fn a_whole_answer_equals_the_stream_and_is_kept_with_its_items() {
     assert_eq!(roles, ["user", "assistant", "user"]);
     assert_eq!(follow[1]["reasoning_content"], "Hm.");
 }
+
+/// The shape of what Codex 0.171 sends, with texts and schemas of our own.
+fn agent_request(more: Value) -> Value {
+    let said = |id: &str, role: &str, text: &str| json!({"type": "message", "id": id, "role": role, "content": [{"type": "input_text", "text": text}]});
+    let mut input = vec![
+        said("msg_1", "developer", "You are an agent."),
+        said("msg_2", "developer", "Skills."),
+        said("msg_3", "user", "<environment_context/>"),
+        said("msg_4", "user", "Go on."),
+    ];
+    input.extend(more.as_array().expect("items").iter().cloned());
+    json!({
+        "model": "m", "stream": true, "input": input,
+        "tools": [
+            function("exec_command"),
+            namespace("multi_agent_v1", json!([function("close_agent"), function("wait_agent")])),
+            {"type": "web_search", "external_web_access": true},
+        ],
+        "tool_choice": "auto", "parallel_tool_calls": true, "reasoning": {"summary": "auto"}, "store": false,
+        "include": ["reasoning.encrypted_content"], "prompt_cache_key": "k", "client_metadata": {"turn_id": "t"},
+    })
+}
+
+#[test]
+fn an_agents_turns_are_taken_as_they_come_and_the_second_begins_with_the_first() {
+    let first = parse(agent_request(json!([]))).expect("a request");
+    assert_eq!(first.offered.tools.list.len(), 3);
+    assert!(first.sealed && first.summary && !first.store);
+    let before = first.messages(&[]).expect("messages");
+    assert_eq!(before[0]["content"], "You are an agent.\n\nSkills.");
+    assert_eq!(before[1]["content"], "<environment_context/>\n\nGo on.");
+    let second = parse(agent_request(json!([
+        {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": super::items::seal("Hm.")},
+        {"type": "function_call", "status": "completed", "id": "fc_1", "name": "exec_command",
+         "arguments": "{\"cmd\": \"ls\"}", "call_id": "call_1"},
+        {"type": "function_call_output", "id": "fco_1", "call_id": "call_1", "output": "Output:\nhi\n"},
+    ])))
+    .expect("a request");
+    let after = second.messages(&[]).expect("messages");
+    assert_eq!(after[..2], before);
+    assert_eq!((&after[2]["reasoning_content"], &after[3]["role"]), (&json!("Hm."), &json!("tool")));
+    assert_eq!(first.offered.tools, second.offered.tools);
+}
