@@ -73,12 +73,21 @@ fn ask_one(
     let mut extra = Map::new();
     Thinking::of_effort("none".to_owned()).put_into(&mut extra);
     let render = RenderRequest { messages, tools: None, add_generation_prompt: true, extra };
-    let prompt = session
+    let mut prompt = session
         .chat_prompt_until(&render, call.client_left)
         .map_err(|error| refused(error.to_string()).code("chat_template"))?;
-    let encode = |label: &String| session.tokenizer.encode(label, false, false);
-    let labels = question.labels().iter().map(encode).collect::<Result<Vec<_>, _>>();
-    let labels = labels.map_err(|error| refused(error.to_string()))?;
+    let encode = |text: &str, special| {
+        let tokens = session.tokenizer.encode(text, false, special);
+        tokens.map_err(|error| refused(error.to_string()))
+    };
+    // The answer is asked for at once, so reasoning that would come first is ended; a model that reasons has a token for it.
+    if let Some(marks) = session.output.reasoning(&session.tail(&prompt)) {
+        let open = marks.open.unwrap_or_default();
+        if open.is_empty() || encode(&open, true)?.len() == 1 {
+            prompt.extend(encode(&format!("{open}{}", marks.forced), true)?);
+        }
+    }
+    let labels = question.labels().iter().map(|label| encode(label, false)).collect::<Result<Vec<_>, _>>()?;
     let mut cancelled = || (call.client_left)() || app.ending.load(Ordering::Relaxed);
     let likely =
         session.likely(&prompt, &labels, (call.who.caller.0, adapters), &mut cancelled).map_err(
