@@ -236,7 +236,7 @@ def check_tools():
 
 def check_tool_errors():
     odd = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {"a": {"not": {}}}}, "strict": True}}
-    refused(openai.BadRequestError, lambda: chat(tools=[odd]), "tools")
+    refused(openai.BadRequestError, lambda: chat(tools=[odd]), "tools[0]")
     refused(openai.BadRequestError, lambda: chat(tools=[WEATHER, WEATHER]), "tools[1]")
     named = {"type": "function", "function": {"name": "other"}}
     refused(openai.BadRequestError, lambda: chat(tools=[WEATHER], tool_choice=named), "tool_choice")

@@ -197,7 +197,7 @@ fn append(message: &mut Value, text: &str) {
 
 /// Tells a model of tools whose template knows none, in the words of Hermes's format, which most models have seen.
 pub(super) fn introduce(tools: &Tools, messages: &mut Vec<Value>) {
-    let described: Vec<String> = tools.callable().map(described).collect();
+    let described: Vec<String> = tools.list.iter().map(described).collect();
     let must = match &tools.choice {
         ToolChoice::Required => "\nCall at least one of them.".to_owned(),
         ToolChoice::Named(name) => format!("\nCall `{name}`."),

@@ -6,6 +6,7 @@
 
 mod channels;
 mod families;
+mod grammar;
 mod history;
 mod infer;
 mod parser;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use self::families::Format;
+pub use self::grammar::{CallRule, Spelled};
 pub use self::parser::OutputParser;
 use self::probe::Habits;
 use super::ChatTemplate;
