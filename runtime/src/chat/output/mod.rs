@@ -107,3 +107,6 @@ impl OutputFormat {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -208,6 +208,7 @@ impl OutputParser {
             }
             Read::More if end == End::Cut => {
                 self.buffer.clear();
+                self.held.clear();
                 false
             }
             Read::More => false,
