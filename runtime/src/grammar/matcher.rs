@@ -17,13 +17,15 @@ pub(super) struct GrammarConstraint {
     /// The tokens that may end the answer.
     ends: Arc<[TokenId]>,
     complete: bool,
+    /// Control tokens may be allowed: the grammar names those that it means.
+    trusted: bool,
 }
 
 impl GrammarConstraint {
     /// At the beginning of an answer.
-    pub(super) fn new(matcher: &Matcher, words: Arc<Words>, ends: Arc<[TokenId]>) -> Self {
+    pub(super) fn new(matcher: &Matcher, words: Arc<Words>, ends: Arc<[TokenId]>, trusted: bool) -> Self {
         // A copy with a lexer of its own: what one answer makes of the lexer's limits is no other's concern.
-        Self { matcher: matcher.deep_clone(), words, ends, complete: false }
+        Self { matcher: matcher.deep_clone(), words, ends, complete: false, trusted }
     }
 }
 
@@ -40,7 +42,9 @@ impl Constraint for GrammarConstraint {
         let mut words: Vec<u32> = set.into();
         words.truncate(self.words.text.len());
         // A grammar can name tokens by number; control tokens are not text.
-        words.iter_mut().zip(&self.words.text).for_each(|(word, text)| *word &= text);
+        if !self.trusted {
+            words.iter_mut().zip(&self.words.text).for_each(|(word, text)| *word &= text);
+        }
         self.complete = may_end && words.iter().all(|word| *word == 0);
         let mut mask = TokenMask::from_words(words);
         if may_end {
@@ -71,6 +75,7 @@ impl Constraint for GrammarConstraint {
             words: Arc::clone(&self.words),
             ends: Arc::clone(&self.ends),
             complete: self.complete,
+            trusted: self.trusted,
         })
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod adapters;
 pub mod available;
+mod calling;
 pub mod card;
 pub mod check;
 pub mod context;
@@ -27,7 +28,7 @@ use crate::chat::output::{OutputFormat, ReasoningMarks};
 use crate::chat::{ChatTemplate, builtin};
 pub use crate::engine::Overflow;
 use crate::engine::{Engine, EngineOptions, Request};
-use crate::grammar::{Grammar, Grammars, Reasoned};
+use crate::grammar::{Calls, Grammar, Grammars, Reasoned};
 use crate::plan::{AdapterSet, CacheType, CacheTypes, Plan};
 use crate::sampling::{Constraint, SamplingParams};
 use crate::tokenizer::Tokenizer;
@@ -160,6 +161,8 @@ pub struct TextRequest {
     pub is_answer: bool,
     /// What the answer must follow.
     pub grammar: Option<Grammar>,
+    /// What calls in it must follow, where it has no grammar.
+    pub calls: Option<Calls>,
     /// What is around the reasoning that comes before what the grammar is about; `None` if there is none.
     pub reasoning: Option<ReasoningMarks>,
     /// Most tokens of reasoning.
@@ -232,13 +235,13 @@ impl Session {
         })
     }
 
-    /// Lets reasoning come before what `inner` is about, and ends it in time.
+    /// Lets reasoning come before what `inner` is about, and ends it in time. `ends` may not end the answer before it.
     fn reasoned(
         &self,
         marks: &ReasoningMarks,
         budget: Option<usize>,
         inner: Option<Box<dyn Constraint>>,
-        ends: &Arc<[TokenId]>,
+        ends: Arc<[TokenId]>,
     ) -> Option<Box<dyn Constraint>> {
         let budget = budget.or(self.defaults.reasoning_budget);
         if inner.is_none() && budget.is_none() {
@@ -252,9 +255,10 @@ impl Session {
             },
             None => None,
         };
-        let end = self.grammars.reasoning_end(&marks.end, &marks.forced);
+        let end = self.grammars.mark(&marks.end);
+        let forced = self.tokenizer.encode(&marks.forced, false, true).unwrap_or_default().into();
         let tokenizer = Arc::clone(&self.tokenizer);
-        Some(Box::new(Reasoned::new(tokenizer, end, opens, budget, inner, Arc::clone(ends))))
+        Some(Box::new(Reasoned::new(tokenizer, (end, forced), opens, budget, inner, ends)))
     }
 
     /// Replaces the chat template.
@@ -297,9 +301,12 @@ impl Session {
         let mut end_tokens = if request.ignore_end { Vec::new() } else { self.tokenizer.end_tokens().to_vec() };
         end_tokens.extend(stop_tokens.iter().map(|(id, _)| *id));
         let end_tokens: Arc<[TokenId]> = end_tokens.into();
-        let constraint = request.grammar.map(|grammar| grammar.constraint(Arc::clone(&end_tokens)));
+        let must_answer = request.grammar.is_some() || request.calls.as_ref().is_some_and(Calls::are_required);
+        let calls = request.calls.map(|calls| calls.constraint(Arc::clone(&self.tokenizer), Arc::clone(&end_tokens)));
+        let constraint = request.grammar.map(|grammar| grammar.constraint(Arc::clone(&end_tokens))).or(calls);
+        let ends = if must_answer { Arc::clone(&end_tokens) } else { Arc::default() };
         let constraint = match request.reasoning {
-            Some(marks) => self.reasoned(&marks, request.reasoning_budget, constraint, &end_tokens),
+            Some(marks) => self.reasoned(&marks, request.reasoning_budget, constraint, ends),
             None => constraint,
         };
         // A grammar has seen the space that SPM would add as part of the answer.
