@@ -138,7 +138,7 @@ fn caller(hash: &Hash) -> Caller {
 ///
 /// # Panics
 /// If the system has no randomness: no secret could be trusted.
-fn secret() -> String {
+pub(crate) fn secret() -> String {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).expect("the system gives random bytes");
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
