@@ -22,6 +22,7 @@ mod http;
 mod http_access;
 mod inspect;
 mod jinja;
+mod kept_conversations;
 mod limits;
 mod lora;
 mod lora_reference;
