@@ -26,6 +26,7 @@ mod http;
 mod http_access;
 mod inspect;
 mod jinja;
+mod kept_conversations;
 mod langchain_client;
 mod launch;
 mod limits;

@@ -121,6 +121,11 @@ impl Server {
         self.access.link(once)
     }
 
+    /// Callers that are the same after a restart with the same keys.
+    pub fn lasting_callers(&self) -> Vec<u64> {
+        self.access.lasting_callers()
+    }
+
     /// The bound address; `None` for a Unix socket.
     ///
     /// # Errors
@@ -154,6 +159,8 @@ impl Server {
             ending: AtomicBool::new(false),
         });
         listener.run(app.clone(), |grace_end| app.drain(grace_end));
+        // Connections that still end hold the session, and the process may exit before they do.
+        app.session.engine.close();
     }
 }
 
@@ -198,6 +205,9 @@ struct Gauges {
     /// Tokens of their prompts, and how many of these were cached.
     prompt_tokens: AtomicU64,
     cached_tokens: AtomicU64,
+    /// Tokens that were guessed, and how many of these were right.
+    guessed_tokens: AtomicU64,
+    accepted_tokens: AtomicU64,
     /// Number of first tokens so far, and their total latency.
     first_tokens: AtomicU64,
     first_token_micros: AtomicU64,
