@@ -236,7 +236,7 @@ def check_tools():
 
 def check_tool_errors():
     odd = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {"a": {"not": {}}}}, "strict": True}}
-    refused(openai.BadRequestError, lambda: chat(tools=[odd]), "tools")
+    refused(openai.BadRequestError, lambda: chat(tools=[odd]), "tools[0]")
     refused(openai.BadRequestError, lambda: chat(tools=[WEATHER, WEATHER]), "tools[1]")
     named = {"type": "function", "function": {"name": "other"}}
     refused(openai.BadRequestError, lambda: chat(tools=[WEATHER], tool_choice=named), "tool_choice")
@@ -261,7 +261,7 @@ def check_errors():
     refused(bad, lambda: chat(max_tokens="many"), "max_tokens")
     refused(bad, lambda: chat(messages=[]), "messages")
     refused(bad, lambda: chat(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}]), "messages[0].content[0]")
-    refused(bad, lambda: chat(tools=[{"type": "function", "function": {"name": "f"}}]), "tools", "unsupported_parameter")
+    refused(bad, lambda: chat(tools=[{"type": "web_search"}]), "tools[0].type", "unsupported_parameter")
     refused(bad, lambda: chat(response_format={"type": "xml"}), "response_format.type", "unsupported_parameter")
     refused(bad, lambda: chat(extra_body={"made_up": 1}), "made_up", "unknown_parameter")
     refused(bad, lambda: complete(echo=True), "echo", "unsupported_parameter")

@@ -128,10 +128,10 @@ fn templates() -> BTreeMap<String, String> {
         .collect()
 }
 
-fn render(template: &ChatTemplate, messages: &[Value], tools: &Tools, prompt: bool) -> Result<String, String> {
+fn render(template: &ChatTemplate, messages: &[Value], tools: Option<&Tools>, prompt: bool) -> Result<String, String> {
     let request = RenderRequest {
         messages: messages.to_vec(),
-        tools: tools.for_template(),
+        tools: tools.and_then(Tools::for_template),
         add_generation_prompt: prompt,
         ..RenderRequest::default()
     };
@@ -154,10 +154,16 @@ fn again(source: &str, calls: &[(&str, Value)], tools: &Tools) -> Result<(String
     let asked = messages.clone();
     messages.push(json!({"role": "assistant", "content": "", "tool_calls": list}));
     format.history(&mut messages);
-    let prompt = render(&template, &asked, tools, true)?;
-    let whole = render(&template, &messages, tools, false)?;
+    let told = format.takes_tools().then_some(tools);
+    let prompt = render(&template, &asked, told, true)?;
+    let whole = render(&template, &messages, told, false)?;
+    // A prompt that goes on otherwise than the answer, with another kind of reasoning: the answer begins with its own mark.
     let same = prompt.char_indices().zip(whole.chars()).take_while(|((_, a), b)| a == b).last();
     let end = same.map_or(0, |((at, letter), _)| at + letter.len_utf8());
+    let end = match whole[..end].rfind('<') {
+        Some(mark) if end < prompt.len() && !whole[mark..end].contains('>') => mark,
+        _ => end,
+    };
     let (tail, answer) = whole.split_at(end);
     let parse = |chunks: Vec<&str>| {
         let mut parser = format.parser(tools, tail);
@@ -172,7 +178,13 @@ fn again(source: &str, calls: &[(&str, Value)], tools: &Tools) -> Result<(String
 }
 
 /// Templates that cannot write this conversation, and why.
-const CANNOT: [(&str, &str); 0] = [];
+const CANNOT: [(&str, usize, &str); 5] = [
+    ("meta-llama-Llama-3.1-8B-Instruct", 2, "a message for each call"),
+    ("meta-llama-Llama-3.2-3B-Instruct", 2, "a message for each call"),
+    ("meta-llama-Llama-3.3-70B-Instruct", 2, "a message for each call"),
+    ("GigaChat3.1-10B-A1.8B", 2, "a message for each call"),
+    ("fireworks-ai-llama-3-firefunction-v2", 1, "wants a variable `functions`, with tools or without"),
+];
 
 #[test]
 fn a_call_that_a_template_writes_is_read_again() {
@@ -188,10 +200,14 @@ fn a_call_that_a_template_writes_is_read_again() {
     };
     let tools = Tools { list: vec![tool("get_weather"), tool("get_time")], ..Tools::default() };
     let first = ("get_weather", json!({"city": "Zürich \"best\" </tool_call>", "days": 3}));
-    let second = ("get_time", json!({"city": "7", "units": {"a": [1, null, "x"]}, "exact": true}));
+    let second = ("get_time", json!({"city": "7", "units": {"a": [1, 2.5, "x"]}, "exact": true}));
     let (mut read, mut wrong) = (0, Vec::new());
     for (name, source) in templates() {
+        let cannot = |calls: usize| CANNOT.iter().any(|(template, most, _)| *template == name && calls >= *most);
         for calls in [&[first.clone()][..], &[first.clone(), second.clone()]] {
+            if cannot(calls.len()) {
+                continue;
+            }
             let expected: Vec<Value> =
                 calls.iter().map(|(name, arguments)| json!({"name": name, "arguments": arguments})).collect();
             match again(&source, calls, &tools) {
@@ -208,7 +224,6 @@ fn a_call_that_a_template_writes_is_read_again() {
                         .collect();
                     if calls == expected { read += 1 } else { wrong.push(format!("{name}: {shown}\n    {found}")) }
                 }
-                Err(error) if CANNOT.iter().any(|(template, _)| *template == name) => println!("{name}: {error}"),
                 Err(error) => wrong.push(format!("{name} ({}): {error}", calls.len())),
             }
         }

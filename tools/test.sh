@@ -63,10 +63,10 @@ if [ ! -d .cache/schema-suite/draft2020-12 ]; then
     tar xzf .cache/jsonschema/*.tar.gz -C .cache/schema-suite --strip-components=3 jsonschema-4.25.1/json/tests/draft2020-12
 fi
 
-say "3 of 5: the demo model, an embedding model, the packages of the chat page's tests, and Claude Code"
+say "3 of 5: the demo model, an embedding model, and npm packages: the page's driver, clients, Codex, Claude Code"
 tools/model.sh
 tools/minilm.sh
-tools/packages.sh tests/page tests/npm tests/claude
+tools/packages.sh tests/page tests/npm tests/codex tests/claude
 [ "${1:-}" != install ] || exit 0
 
 say "4 of 5: the chat page's own tests"

@@ -59,14 +59,19 @@ impl Tools {
         !self.list.is_empty() && self.choice != ToolChoice::None
     }
 
-    /// The tools that may be called.
-    pub fn callable(&self) -> impl Iterator<Item = &Tool> {
-        self.list.iter().filter(|tool| match (&self.choice, &self.allowed) {
+    /// Whether this tool may be called.
+    pub fn may_call(&self, tool: &Tool) -> bool {
+        match (&self.choice, &self.allowed) {
             (ToolChoice::None, _) => false,
             (ToolChoice::Named(name), _) => tool.name == *name,
             (_, Some(allowed)) => allowed.contains(&tool.name),
             (_, None) => true,
-        })
+        }
+    }
+
+    /// The tools that may be called.
+    pub fn callable(&self) -> impl Iterator<Item = &Tool> {
+        self.list.iter().filter(|tool| self.may_call(tool))
     }
 
     /// The tools as chat templates read them, in OpenAI's form; `None` if none are offered.

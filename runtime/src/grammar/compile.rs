@@ -53,8 +53,10 @@ impl Compiler {
             Format::Choice(texts) => self.matcher_of_choice(texts),
             Format::Lark(lark) => self.matcher_of_lark(lark),
             Format::Gbnf(gbnf) => self.matcher_of_gbnf(gbnf),
+            Format::Rules(lark) => self.matcher(TopLevelGrammar::from_lark(lark.clone())),
         })?;
-        Ok(Grammar { matcher: Arc::new(Mutex::new(matcher)), words: Arc::clone(&self.words) })
+        let trusted = matches!(format, Format::Rules(_));
+        Ok(Grammar { matcher: Arc::new(Mutex::new(matcher)), words: Arc::clone(&self.words), trusted })
     }
 
     fn matcher(&self, grammar: TopLevelGrammar) -> Result<Matcher, GrammarError> {

@@ -17,13 +17,15 @@ pub(super) struct GrammarConstraint {
     /// The tokens that may end the answer.
     ends: Arc<[TokenId]>,
     complete: bool,
+    /// Control tokens may be allowed: the grammar names those that it means.
+    trusted: bool,
 }
 
 impl GrammarConstraint {
     /// At the beginning of an answer.
-    pub(super) fn new(matcher: &Matcher, words: Arc<Words>, ends: Arc<[TokenId]>) -> Self {
+    pub(super) fn new(matcher: &Matcher, words: Arc<Words>, ends: Arc<[TokenId]>, trusted: bool) -> Self {
         // A copy with a lexer of its own: what one answer makes of the lexer's limits is no other's concern.
-        Self { matcher: matcher.deep_clone(), words, ends, complete: false }
+        Self { matcher: matcher.deep_clone(), words, ends, complete: false, trusted }
     }
 }
 
@@ -40,7 +42,9 @@ impl Constraint for GrammarConstraint {
         let mut words: Vec<u32> = set.into();
         words.truncate(self.words.text.len());
         // A grammar can name tokens by number; control tokens are not text.
-        words.iter_mut().zip(&self.words.text).for_each(|(word, text)| *word &= text);
+        if !self.trusted {
+            words.iter_mut().zip(&self.words.text).for_each(|(word, text)| *word &= text);
+        }
         self.complete = may_end && words.iter().all(|word| *word == 0);
         let mut mask = TokenMask::from_words(words);
         if may_end {
@@ -54,6 +58,17 @@ impl Constraint for GrammarConstraint {
         self.matcher.consume_token(token).map_err(|error| gave_up(&error))?;
         self.complete = self.matcher.is_stopped();
         Ok(())
+    }
+
+    fn forced(&mut self) -> Vec<TokenId> {
+        // On a copy: bytes taken ahead count against the limits of a step, and must not end an answer.
+        let bytes = self.matcher.clone().compute_ff_bytes();
+        let mut tokens = self.words.trie.tok_trie().greedy_tokenize(&bytes);
+        let is_text =
+            |token: TokenId| self.words.text.get(token as usize / 32).is_some_and(|word| word >> (token % 32) & 1 == 1);
+        let text = tokens.iter().take_while(|token| is_text(**token)).count();
+        tokens.truncate(text);
+        tokens
     }
 
     fn is_complete(&self) -> bool {
@@ -71,6 +86,7 @@ impl Constraint for GrammarConstraint {
             words: Arc::clone(&self.words),
             ends: Arc::clone(&self.ends),
             complete: self.complete,
+            trusted: self.trusted,
         })
     }
 }

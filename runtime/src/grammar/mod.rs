@@ -4,8 +4,10 @@
 //! vocabulary (`words`), the engine's constraint (`matcher`), and limits (`compile`): a grammar is compiled within bounds, on a
 //! stack of its own, and the last few stay compiled.
 
+mod calling;
 mod compile;
 mod gbnf;
+mod mark;
 mod matcher;
 mod reasoning;
 mod schema;
@@ -20,11 +22,16 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use llguidance::Matcher;
 use serde_json::Value;
 
+use self::calling::CallKind;
+pub use self::calling::Calls;
 use self::compile::Compiler;
+pub use self::mark::Mark;
 use self::matcher::GrammarConstraint;
-pub use self::reasoning::{Reasoned, ReasoningEnd};
+pub use self::reasoning::Reasoned;
+pub(crate) use self::schema::prepared;
 use self::words::Words;
 use crate::TokenId;
+use crate::chat::output::CallRule;
 use crate::sampling::Constraint;
 use crate::tokenizer::Tokenizer;
 
@@ -44,6 +51,8 @@ pub enum Format {
     Lark(String),
     /// A grammar in llama.cpp's notation.
     Gbnf(String),
+    /// A grammar in Lark's notation that the program has written: it may contain schemas and name control tokens by number.
+    Rules(String),
 }
 
 impl Format {
@@ -60,6 +69,7 @@ impl Format {
             Self::Choice(texts) => format!("choice {texts:?}"),
             Self::Lark(lark) => format!("lark {lark}"),
             Self::Gbnf(gbnf) => format!("gbnf {gbnf}"),
+            Self::Rules(lark) => format!("rules {lark}"),
         }
     }
 }
@@ -74,13 +84,15 @@ pub struct GrammarError(pub String);
 pub struct Grammar {
     matcher: Arc<Mutex<Matcher>>,
     words: Arc<Words>,
+    /// Whether it may name control tokens.
+    trusted: bool,
 }
 
 impl Grammar {
     /// A constraint at the beginning of an answer that one of `ends` may end.
     pub fn constraint(&self, ends: Arc<[TokenId]>) -> Box<dyn Constraint> {
         let matcher = self.matcher.lock().unwrap_or_else(PoisonError::into_inner);
-        Box::new(GrammarConstraint::new(&matcher, Arc::clone(&self.words), ends))
+        Box::new(GrammarConstraint::new(&matcher, Arc::clone(&self.words), ends, self.trusted))
     }
 }
 
@@ -96,14 +108,14 @@ pub struct Grammars {
     compiler: OnceLock<Result<Compiler, String>>,
     /// The last used ones, newest first.
     kept: Mutex<VecDeque<(String, Grammar)>>,
-    /// Those of the model's format, by text and what is forced: one or two.
-    reasoning_ends: Mutex<Vec<(String, String, ReasoningEnd)>>,
+    /// Those of the model's format: a few.
+    marks: Mutex<Vec<(String, Mark)>>,
 }
 
 impl Grammars {
     /// None yet.
     pub fn new(tokenizer: Arc<Tokenizer>) -> Self {
-        Self { tokenizer, compiler: OnceLock::new(), kept: Mutex::default(), reasoning_ends: Mutex::default() }
+        Self { tokenizer, compiler: OnceLock::new(), kept: Mutex::default(), marks: Mutex::default() }
     }
 
     /// The compiled form of a format.
@@ -124,15 +136,44 @@ impl Grammars {
         Ok(grammar)
     }
 
-    /// The end of reasoning that is `text`, and that `forced` brings about; it is looked for in the vocabulary once.
-    pub fn reasoning_end(&self, text: &str, forced: &str) -> ReasoningEnd {
-        let mut ends = self.reasoning_ends.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, _, end)) = ends.iter().find(|(own, other, _)| own == text && other == forced) {
-            return end.clone();
+    /// A mark, which is looked for in the vocabulary once.
+    pub fn mark(&self, text: &str) -> Mark {
+        let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, mark)) = marks.iter().find(|(own, _)| own == text) {
+            return mark.clone();
         }
-        let end = ReasoningEnd::new(&self.tokenizer, text, forced);
-        ends.push((text.to_owned(), forced.to_owned(), end.clone()));
-        end
+        let mark = Mark::new(&self.tokenizer, text);
+        marks.push((text.to_owned(), mark.clone()));
+        mark
+    }
+
+    /// The calls that a format's rules describe; see [`OutputFormat::call_rules`](crate::chat::output::OutputFormat::call_rules).
+    ///
+    /// # Errors
+    /// One line, as from [`Self::compile`].
+    pub fn calls(&self, rules: Vec<CallRule>, required: bool, parallel: bool) -> Result<Calls, GrammarError> {
+        let kinds = rules.into_iter().map(|rule| self.kind(rule)).collect::<Result<_, _>>()?;
+        Ok(Calls { kinds, required, parallel })
+    }
+
+    fn kind(&self, rule: CallRule) -> Result<CallKind, GrammarError> {
+        let tokenizer = &self.tokenizer;
+        let begins = |id: &TokenId| {
+            let bytes = tokenizer.token_bytes(*id, false);
+            bytes.trim_ascii_start().first() == Some(&(rule.first as u8))
+        };
+        let begins = match rule.mark {
+            Some(_) => Vec::new(),
+            None => (0..tokenizer.vocab_size() as TokenId).filter(begins).collect(),
+        };
+        let forced = tokenizer.encode(&rule.forced, false, true).map_err(|error| GrammarError(error.to_string()))?;
+        Ok(CallKind {
+            mark: rule.mark.as_deref().map(|mark| self.mark(mark)),
+            begins: begins.into(),
+            forced: forced.into(),
+            grammar: self.compile(&Format::Rules(rule.lark))?,
+            last: rule.last,
+        })
     }
 
     fn take_kept(&self, key: &str) -> Option<Grammar> {

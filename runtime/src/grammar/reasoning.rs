@@ -1,11 +1,11 @@
 //! Reasoning before a constrained answer: it is free, it must end before the answer may, and it can have a budget.
 //!
-//! The grammar begins behind the text that ends the reasoning. A token that would hold the end of that text and the beginning of
-//! an answer is not allowed, since a grammar reads whole tokens.
+//! The grammar begins behind the text that ends the reasoning.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::mark::Mark;
 use crate::TokenId;
 use crate::sampling::{Constraint, TokenMask};
 use crate::tokenizer::Tokenizer;
@@ -13,49 +13,19 @@ use crate::tokenizer::Tokenizer;
 /// Most tokens that can be undone: more than any step of a speculation has.
 const UNDOABLE: usize = 256;
 
-/// How a model's reasoning ends, and where.
-#[derive(Clone, Debug)]
-pub struct ReasoningEnd {
-    /// The text behind which the answer begins.
-    text: Arc<str>,
-    /// The tokens that are forced once the budget is spent.
-    forced: Arc<[TokenId]>,
-    /// Tokens that begin with so many last bytes of `text` and go on with something else.
-    straddling: Arc<[(TokenId, usize)]>,
-}
-
-impl ReasoningEnd {
-    /// `text` ends the reasoning; `forced`, which ends in it, is written to end it early.
-    pub fn new(tokenizer: &Tokenizer, text: &str, forced: &str) -> Self {
-        let forced = tokenizer.encode(forced, false, true).unwrap_or_default();
-        Self { text: text.into(), forced: forced.into(), straddling: straddling(tokenizer, text.as_bytes()).into() }
-    }
-}
-
-/// White space behind the text is not part of the answer, so a token may have it.
-fn straddling(tokenizer: &Tokenizer, end: &[u8]) -> Vec<(TokenId, usize)> {
-    let mut found = Vec::new();
-    for id in 0..tokenizer.vocab_size() as TokenId {
-        let bytes = tokenizer.token_bytes(id, true);
-        let lengths = (1..=end.len()).filter(|&length| {
-            bytes.strip_prefix(&end[end.len() - length..]).is_some_and(|rest| !rest.trim_ascii().is_empty())
-        });
-        found.extend(lengths.map(|length| (id, length)));
-    }
-    found
-}
-
 /// Reasoning, then an answer.
 #[derive(Clone, Debug)]
 pub struct Reasoned {
     tokenizer: Arc<Tokenizer>,
-    end: ReasoningEnd,
+    end: Mark,
+    /// The tokens that are written once the budget is spent.
+    forced: Arc<[TokenId]>,
     /// The token that begins reasoning, where that is the model's choice.
     opens: Option<TokenId>,
     budget: usize,
     /// What the answer follows.
     inner: Option<Box<dyn Constraint>>,
-    /// Tokens that end the answer.
+    /// Tokens that must not end it before the answer.
     ends: Arc<[TokenId]>,
     state: State,
     earlier: VecDeque<State>,
@@ -80,19 +50,20 @@ enum Phase {
 }
 
 impl Reasoned {
-    /// `opens` is the token that begins reasoning; `None` if the prompt has begun it. Reasoning ends after `budget` tokens.
+    /// `end` ends the reasoning, and `forced`, which ends in it, is written after `budget` tokens. `opens` is the token that begins
+    /// reasoning; `None` if the prompt has begun it.
     pub fn new(
         tokenizer: Arc<Tokenizer>,
-        end: ReasoningEnd,
+        (end, forced): (Mark, Arc<[TokenId]>),
         opens: Option<TokenId>,
         budget: Option<usize>,
         inner: Option<Box<dyn Constraint>>,
         ends: Arc<[TokenId]>,
     ) -> Self {
-        let budget = budget.filter(|_| !end.forced.is_empty()).unwrap_or(usize::MAX);
+        let budget = budget.filter(|_| !forced.is_empty()).unwrap_or(usize::MAX);
         let phase = if opens.is_some() { Phase::Begin } else { reasoning(0, budget) };
         let state = State { phase, tail: Vec::new() };
-        Self { tokenizer, end, opens, budget, inner, ends, state, earlier: VecDeque::new() }
+        Self { tokenizer, end, forced, opens, budget, inner, ends, state, earlier: VecDeque::new() }
     }
 
     fn all(&self) -> TokenMask {
@@ -113,22 +84,16 @@ impl Reasoned {
             return mask;
         }
         self.ends.iter().for_each(|&end| mask.forbid(end));
-        let text = self.end.text.as_bytes();
-        for &(token, length) in self.end.straddling.iter() {
-            if self.state.tail.ends_with(&text[..text.len() - length]) {
-                mask.forbid(token);
-            }
-        }
+        self.end.forbid_straddling(&self.state.tail, &mut mask);
         mask
     }
 
     fn reasoned(&mut self, token: TokenId, spent: usize) -> Phase {
         self.state.tail.extend_from_slice(&self.tokenizer.token_bytes(token, true));
-        let end = self.end.text.as_bytes();
-        if self.state.tail.windows(end.len()).any(|bytes| bytes == end) {
+        if self.end.is_in(&self.state.tail) {
             return Phase::Answer;
         }
-        let kept = self.state.tail.len().saturating_sub(end.len() - 1);
+        let kept = self.state.tail.len().saturating_sub(self.end.len() - 1);
         self.state.tail.drain(..kept);
         reasoning(spent + 1, self.budget)
     }
@@ -149,7 +114,7 @@ impl Constraint for Reasoned {
             Phase::Reasoning(_) => Ok(self.free()),
             Phase::Ending(at) => {
                 let mut mask = TokenMask::none(self.tokenizer.vocab_size());
-                mask.allow(self.end.forced[at]);
+                mask.allow(self.forced[at]);
                 Ok(mask)
             }
             Phase::Answer => self.answer(),
@@ -167,7 +132,7 @@ impl Constraint for Reasoned {
                 Phase::Answer
             }
             Phase::Reasoning(spent) => self.reasoned(token, spent),
-            Phase::Ending(at) if at + 1 < self.end.forced.len() => Phase::Ending(at + 1),
+            Phase::Ending(at) if at + 1 < self.forced.len() => Phase::Ending(at + 1),
             Phase::Ending(_) => Phase::Answer,
         };
         self.earlier.push_back(earlier);
@@ -218,9 +183,10 @@ mod tests {
         let grammar =
             Grammars::new(Arc::clone(tokenizer)).compile(&Format::Choice(vec!["yes".into()])).expect("a grammar");
         let ends = tokenizer.end_tokens();
-        let end = ReasoningEnd::new(tokenizer, "</think>", "\n</think>\n\n");
+        let end = Mark::new(tokenizer, "</think>");
+        let forced = tokenizer.encode("\n</think>\n\n", false, true).expect("ids").into();
         let inner = grammar.constraint(Arc::clone(&ends));
-        Reasoned::new(Arc::clone(tokenizer), end, opens, budget, Some(inner), ends)
+        Reasoned::new(Arc::clone(tokenizer), (end, forced), opens, budget, Some(inner), ends)
     }
 
     fn write(constraint: &mut Reasoned, tokenizer: &Tokenizer, text: &str) -> usize {
@@ -257,7 +223,7 @@ mod tests {
         let tokenizer = tokenizer();
         let mut reasoned = constraint(&tokenizer, None, None);
         let straddling: Vec<TokenId> =
-            reasoned.end.straddling.iter().filter(|(_, length)| *length == 1).map(|(id, _)| *id).collect();
+            reasoned.end.straddling().filter(|(_, length)| *length == 1).map(|(id, _)| *id).collect();
         assert!(
             straddling.iter().any(|&id| tokenizer.token_bytes(id, true).starts_with(b"><")),
             "{}",

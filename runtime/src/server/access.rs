@@ -66,6 +66,13 @@ impl Access {
         !self.keys.is_empty()
     }
 
+    /// Callers that are the same after a restart: those with keys, or all who share one number. A page's session has a secret of
+    /// this process, and connections are counted anew.
+    pub fn lasting_callers(&self) -> Vec<u64> {
+        let anyone = (!self.needs_key() && !self.isolate).then_some(ANYONE.0);
+        self.keys.iter().map(|key| caller(key).0).chain(anyone).collect()
+    }
+
     /// A secret for a link to the page. One that works only `once` may leak after its use.
     pub fn link(&self, once: bool) -> String {
         let secret = secret();

@@ -11,7 +11,7 @@ use super::openai::{ApiError, Asked, Common};
 use crate::TokenId;
 use crate::chat::thinking::Thinking;
 use crate::chat::tools::Tools;
-use crate::grammar::Grammar;
+use crate::grammar::{Calls, Grammar};
 use crate::plan::AdapterSet;
 use crate::session::{Overflow, Reading, TextRequest};
 
@@ -65,15 +65,15 @@ pub(super) fn prepare(
     let overflow = session.chat_overflow(&render, &prompt);
     let tail = session.tail(&prompt);
     let reading = Reading::new(session, tools.clone(), &prompt);
-    let format = grammar_of_tools(app, &tools, &tail, names)?;
-    let format = format.or_else(|| common.format.clone());
-    let grammar = format.as_ref().map(|asked| grammar(app, asked)).transpose()?;
+    let calls = calls(app, &tools, names)?;
+    let grammar = common.format.as_ref().map(|asked| grammar(app, asked)).transpose()?;
     let budget = thinking.budget;
     let mut requests = Choices { common: &common, logprobs, grammar, is_answer: true, caller, adapters }
         .requests(vec![(prompt, overflow)]);
     let reasoning = session.output.reasoning(&tail);
     for request in &mut requests {
         (request.reasoning, request.reasoning_budget) = (reasoning.clone(), budget);
+        request.calls.clone_from(&calls);
     }
     Ok(Prepared { requests, reading })
 }
@@ -92,18 +92,15 @@ fn refuse_tools(tools: &Tools, common: &Common, names: Names) -> Result<(), ApiE
     }
 }
 
-fn grammar_of_tools(app: &App, tools: &Tools, tail: &str, names: Names) -> Result<Option<Asked>, ApiError> {
+/// What calls of the tools must follow.
+fn calls(app: &App, tools: &Tools, names: Names) -> Result<Option<Calls>, ApiError> {
     if !tools.are_offered() {
         return Ok(None);
     }
-    let _ = (app, tail);
-    match tools.choice {
-        crate::chat::tools::ToolChoice::Required | crate::chat::tools::ToolChoice::Named(_) => {
-            Err(ApiError::parameter("tool_choice", "`tool_choice`: calls cannot be required yet")
-                .code("unsupported_parameter"))
-        }
-        _ => Ok(None),
-    }
+    app.session.calls(tools).map(Some).map_err(|(index, line)| {
+        let at = index.map_or(names.tools.to_owned(), |index| format!("{}[{index}]", names.tools));
+        ApiError::parameter(at.clone(), format!("`{at}`: {line}"))
+    })
 }
 
 /// The compiled form of what an answer must follow.

@@ -52,7 +52,9 @@ impl Guard {
         let Some(origin) = head.header("origin") else {
             // Browsers that omit Origin on a form submission still send Sec-Fetch-Site.
             return match head.header("sec-fetch-site") {
-                Some("cross-site" | "same-site") if head.method == Method::Post => Err(self.foreign("another site")),
+                Some("cross-site" | "same-site") if matches!(head.method, Method::Post | Method::Delete) => {
+                    Err(self.foreign("another site"))
+                }
                 _ => Ok(Vec::new()),
             };
         };

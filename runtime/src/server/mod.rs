@@ -11,6 +11,7 @@ mod anthropic;
 mod assets;
 mod choices;
 mod conversation;
+mod decisions;
 mod describe;
 pub mod dialect;
 mod embeddings;
@@ -24,6 +25,7 @@ mod ollama;
 pub mod openai;
 pub mod page;
 mod prepare;
+mod responses;
 mod routes;
 mod texts;
 
@@ -119,6 +121,11 @@ impl Server {
         self.access.link(once)
     }
 
+    /// Callers that are the same after a restart with the same keys.
+    pub fn lasting_callers(&self) -> Vec<u64> {
+        self.access.lasting_callers()
+    }
+
     /// The bound address; `None` for a Unix socket.
     ///
     /// # Errors
@@ -147,10 +154,13 @@ impl Server {
             assets,
             limits,
             gauges: Gauges::default(),
+            responses: Arc::default(),
             stopping: AtomicBool::new(false),
             ending: AtomicBool::new(false),
         });
         listener.run(app.clone(), |grace_end| app.drain(grace_end));
+        // Connections that still end hold the session, and the process may exit before they do.
+        app.session.engine.close();
     }
 }
 
@@ -164,6 +174,7 @@ struct App {
     assets: Assets,
     limits: Limits,
     gauges: Gauges,
+    responses: Arc<responses::Store>,
     /// New work is refused.
     stopping: AtomicBool,
     /// The grace period is over: running answers end now.
@@ -194,6 +205,9 @@ struct Gauges {
     /// Tokens of their prompts, and how many of these were cached.
     prompt_tokens: AtomicU64,
     cached_tokens: AtomicU64,
+    /// Tokens that were guessed, and how many of these were right.
+    guessed_tokens: AtomicU64,
+    accepted_tokens: AtomicU64,
     /// Number of first tokens so far, and their total latency.
     first_tokens: AtomicU64,
     first_token_micros: AtomicU64,

@@ -12,7 +12,8 @@ use super::llama_cpp::{self, Endpoint as Native};
 use super::ollama::handlers as ollama;
 use super::ollama::{Endpoint as Asked, embeds_nothing, error_response, is_managing, manages_nothing};
 use super::openai::{ApiError, shown};
-use super::{App, describe, generate, prepare, texts};
+use super::responses::handlers as responses;
+use super::{App, decisions, describe, generate, prepare, texts};
 
 /// A request on its way to its handler.
 pub(super) struct Call<'a> {
@@ -83,6 +84,11 @@ const fn post(path: &'static str, needs: Needs, answer: fn(&App, Call<'_>) -> An
     Route { method: Method::Post, path: Path::Exact(path), needs, answer, refuse: ApiError::response }
 }
 
+/// Stands before the route that gets what it deletes.
+const fn delete(path: Path, answer: fn(&App, Call<'_>) -> Answer) -> Route {
+    Route { method: Method::Delete, path, needs: Needs::Key, answer, refuse: ApiError::response }
+}
+
 /// A route of Anthropic's API.
 const fn for_anthropic(route: Route) -> Route {
     Route { refuse: super::anthropic::error_response, ..route }
@@ -119,6 +125,12 @@ static ROUTES: &[Route] = &[
     for_anthropic(post("/v1/messages/count_tokens", Needs::Key, anthropic::count_tokens)),
     post("/v1/chat/completions", Needs::Place, |app, call| prepare::chat(app, call).into()),
     post("/v1/completions", Needs::Place, |app, call| prepare::completion(app, call).into()),
+    post("/v1/responses", Needs::Place, |app, call| responses::create(app, call).into()),
+    post("/v1/responses/input_tokens", Needs::Key, |app, call| responses::count(app, call).into()),
+    delete(Path::Below("/v1/responses/"), |app, call| responses::delete(app, &call).into()),
+    get(Path::Below("/v1/responses/"), Needs::Key, |app, call| responses::retrieve(app, &call).into()),
+    post("/v1/decisions", Needs::Place, |app, call| decisions::openai_decisions(app, call).into()),
+    Route { refuse: decisions::error_response, ..post("/v1/systemone", Needs::Place, decisions::system_one) },
     // llama.cpp's names.
     post("/chat/completions", Needs::Place, |app, call| prepare::chat(app, call).into()),
     post("/completion", Needs::Place, |app, call| llama_cpp::work(app, Native::Completion, call).into()),
@@ -158,6 +170,7 @@ impl Route {
 pub(super) fn allow(method: Method) -> &'static str {
     match method {
         Method::Post => "POST, OPTIONS",
+        Method::Delete => "GET, HEAD, DELETE, OPTIONS",
         Method::Other => "GET, HEAD, POST, PUT, DELETE, OPTIONS",
         _ => "GET, HEAD, OPTIONS",
     }
@@ -170,13 +183,16 @@ pub(super) fn takes(method: Method, asked: Method) -> bool {
 }
 
 impl App {
-    fn route<'a>(&self, path: &'a str) -> Option<(&'static Route, &'a str)> {
-        ROUTES.iter().find_map(|route| Some((route, route.rest(self, path)?)))
+    /// The first route of the path that takes the method, else the path's first.
+    fn route<'a>(&self, path: &'a str, method: Method) -> Option<(&'static Route, &'a str)> {
+        let mut there = ROUTES.iter().filter_map(|route| Some((route, route.rest(self, path)?))).peekable();
+        let first = there.peek().copied();
+        there.find(|(route, _)| takes(route.method, method)).or(first)
     }
 
     /// An error in the format of the requested route.
     fn error_at(&self, head: &Head, error: &ApiError) -> Response {
-        self.route(&head.path).map_or_else(|| error.response(), |(route, _)| (route.refuse)(error))
+        self.route(&head.path, head.method).map_or_else(|| error.response(), |(route, _)| (route.refuse)(error))
     }
 
     /// Checks key, coding and queue, once path and method are known to be right.
@@ -225,7 +241,7 @@ impl Handler for App {
             response.headers.extend(headers.iter().cloned());
             response
         };
-        let Some((route, _)) = self.route(&head.path) else {
+        let Some((route, _)) = self.route(&head.path, head.method) else {
             return Err(refuse(ApiError::new(404, format!("there is nothing at `{}`", shown(&head.path)))));
         };
         if !takes(route.method, head.method) {
@@ -240,7 +256,9 @@ impl Handler for App {
 
     fn handle(&self, head: &Head, body: Body, exchange: &mut Exchange<'_>) -> io::Result<()> {
         // `admit` has checked both; routes that need nothing are admitted without an identity.
-        let Some((route, rest)) = self.route(&head.path) else { return exchange.respond(&Response::empty(404)) };
+        let Some((route, rest)) = self.route(&head.path, head.method) else {
+            return exchange.respond(&Response::empty(404));
+        };
         let who = self.access.identify(head, &exchange.peer()).unwrap_or(Who::STRANGER);
         if head.method == Method::Options {
             return exchange.respond(&self.guard.preflight(head, allow(route.method)));

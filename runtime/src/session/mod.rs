@@ -5,17 +5,20 @@
 
 pub mod adapters;
 pub mod available;
+mod calling;
 pub mod card;
 pub mod check;
 pub mod context;
 pub mod embedding;
 pub mod generation;
 pub mod hardware;
+pub mod labels;
 pub mod memory;
 pub mod open;
 pub mod prompt;
 pub mod reading;
 pub mod source;
+mod store;
 pub mod text;
 
 use std::sync::Arc;
@@ -26,7 +29,7 @@ use crate::chat::output::{OutputFormat, ReasoningMarks};
 use crate::chat::{ChatTemplate, builtin};
 pub use crate::engine::Overflow;
 use crate::engine::{Engine, EngineOptions, Request};
-use crate::grammar::{Grammar, Grammars, Reasoned};
+use crate::grammar::{Calls, Grammar, Grammars, Reasoned};
 use crate::plan::{AdapterSet, CacheType, CacheTypes, Plan};
 use crate::sampling::{Constraint, SamplingParams};
 use crate::tokenizer::Tokenizer;
@@ -40,7 +43,7 @@ pub use generation::{StopReason, TextEvent, TextFinished, TextGeneration, TextPi
 pub use hardware::Cpus;
 pub use memory::{Demand, Memory};
 use open::Compute;
-pub use open::{OpenError, OpenOptions};
+pub use open::{CacheFile, Kept, OpenError, OpenOptions, Speculation};
 pub use prompt::OverflowPolicy;
 pub use reading::{Delta, Reader, Reading};
 pub use source::{ModelSource, Packed, SourceError};
@@ -106,6 +109,8 @@ pub struct Facts {
     pub created: u64,
     /// Predicted peak memory.
     pub memory: Option<Memory>,
+    /// Memory for conversations that are kept beyond the running ones.
+    pub kept_bytes: u64,
     /// What its file says of itself.
     pub card: Arc<Card>,
 }
@@ -159,6 +164,8 @@ pub struct TextRequest {
     pub is_answer: bool,
     /// What the answer must follow.
     pub grammar: Option<Grammar>,
+    /// What calls in it must follow, where it has no grammar.
+    pub calls: Option<Calls>,
     /// What is around the reasoning that comes before what the grammar is about; `None` if there is none.
     pub reasoning: Option<ReasoningMarks>,
     /// Most tokens of reasoning.
@@ -184,13 +191,12 @@ impl Session {
         let options = with_packed_settings(&source, options);
         let compute = options.compute()?;
         let parallel = options.parallel()?;
+        let speculate = options.speculation.into();
+        let engine_of = |context| EngineOptions { context, parallel, speculate, ..EngineOptions::default() };
         let (tokenizer, built) = concurrently(
             || Tokenizer::from_gguf(&source.gguf.metadata),
             || -> Result<_, OpenError> {
-                let demand = |context| {
-                    let engine = EngineOptions { context, parallel, ..EngineOptions::default() };
-                    Demand::of_engine(&engine, compute.threads, compute.cache)
-                };
+                let demand = |context| Demand::of_engine(&engine_of(context), compute.threads, compute.cache);
                 let (plan, chosen) = context::choose(&source, &options, &demand)?;
                 Ok((open::load_plan(&source, compute, plan)?, chosen))
             },
@@ -198,10 +204,16 @@ impl Session {
         let (loaded, chosen) = built?;
         let tokenizer = tokenizer.map_err(|error| OpenError::Tokenizer { path: source.path.clone(), error })?;
         let context = chosen.context;
-        let engine_options = EngineOptions { context, parallel, ..EngineOptions::default() };
+        let mut engine_options = engine_of(context);
         let demand = Demand::of_engine(&engine_options, compute.threads, compute.cache);
         let memory = Memory::of_plan(&source, &loaded.plan, demand).ok();
+        let kept_bytes = match options.kept {
+            Kept::Bytes(bytes) => bytes,
+            Kept::Spare => memory.as_ref().map_or(0, context::default_kept),
+        };
+        engine_options.kept = memory::kept_positions(&loaded.plan, kept_bytes, &engine_options, compute.cache);
         let facts = Facts {
+            kept_bytes,
             context_note: chosen.note,
             memory_warning: chosen.warning,
             ..facts_of(&source, &loaded.plan, compute, (context, parallel), memory)
@@ -211,7 +223,9 @@ impl Session {
         let marks = marks(&output, &tokenizer);
         let defaults = packed_defaults(&source);
         let shared = prompt::shared_prefix(template.as_ref().ok(), &tokenizer, defaults.system_prompt.as_deref());
-        let engine = Engine::start(loaded, engine_options, shared).map_err(OpenError::Thread)?;
+        let store = options.cache_file.as_ref().map(|file| store::open(file, &source, &loaded.plan, compute, context));
+        let engine =
+            Engine::start_from(loaded, engine_options, shared, store.transpose()?).map_err(OpenError::Thread)?;
         let check = WeightCheck::new(source.packed.as_ref());
         let tokenizer = Arc::new(tokenizer);
         Ok(Self {
@@ -231,13 +245,13 @@ impl Session {
         })
     }
 
-    /// Lets reasoning come before what `inner` is about, and ends it in time.
+    /// Lets reasoning come before what `inner` is about, and ends it in time. `ends` may not end the answer before it.
     fn reasoned(
         &self,
         marks: &ReasoningMarks,
         budget: Option<usize>,
         inner: Option<Box<dyn Constraint>>,
-        ends: &Arc<[TokenId]>,
+        ends: Arc<[TokenId]>,
     ) -> Option<Box<dyn Constraint>> {
         let budget = budget.or(self.defaults.reasoning_budget);
         if inner.is_none() && budget.is_none() {
@@ -251,9 +265,10 @@ impl Session {
             },
             None => None,
         };
-        let end = self.grammars.reasoning_end(&marks.end, &marks.forced);
+        let end = self.grammars.mark(&marks.end);
+        let forced = self.tokenizer.encode(&marks.forced, false, true).unwrap_or_default().into();
         let tokenizer = Arc::clone(&self.tokenizer);
-        Some(Box::new(Reasoned::new(tokenizer, end, opens, budget, inner, Arc::clone(ends))))
+        Some(Box::new(Reasoned::new(tokenizer, (end, forced), opens, budget, inner, ends)))
     }
 
     /// Replaces the chat template.
@@ -296,9 +311,12 @@ impl Session {
         let mut end_tokens = if request.ignore_end { Vec::new() } else { self.tokenizer.end_tokens().to_vec() };
         end_tokens.extend(stop_tokens.iter().map(|(id, _)| *id));
         let end_tokens: Arc<[TokenId]> = end_tokens.into();
-        let constraint = request.grammar.map(|grammar| grammar.constraint(Arc::clone(&end_tokens)));
+        let must_answer = request.grammar.is_some() || request.calls.as_ref().is_some_and(Calls::are_required);
+        let calls = request.calls.map(|calls| calls.constraint(Arc::clone(&self.tokenizer), Arc::clone(&end_tokens)));
+        let constraint = request.grammar.map(|grammar| grammar.constraint(Arc::clone(&end_tokens))).or(calls);
+        let ends = if must_answer { Arc::clone(&end_tokens) } else { Arc::default() };
         let constraint = match request.reasoning {
-            Some(marks) => self.reasoned(&marks, request.reasoning_budget, constraint, &end_tokens),
+            Some(marks) => self.reasoned(&marks, request.reasoning_budget, constraint, ends),
             None => constraint,
         };
         // A grammar has seen the space that SPM would add as part of the answer.
@@ -357,6 +375,7 @@ fn facts_of(
         cache: compute.cache,
         created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
         memory,
+        kept_bytes: 0,
         card: Arc::new(Card::of(source)),
     }
 }

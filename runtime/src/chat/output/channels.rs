@@ -15,6 +15,10 @@ const MESSAGE: &str = "<|message|>";
 const ENDS: [&str; 3] = ["<|end|>", "<|call|>", "<|return|>"];
 /// The control tokens of the format.
 pub(super) const MARKS: [&str; 7] = [START, CHANNEL, MESSAGE, "<|constrain|>", "<|end|>", "<|call|>", "<|return|>"];
+/// Begins a message to a tool.
+pub(super) const COMMENTARY: &str = "<|channel|>commentary ";
+/// Begins a tool's name.
+pub(super) const RECIPIENT: &str = "to=functions.";
 /// Begins the answer.
 pub(super) const FINAL: &str = "<|channel|>final<|message|>";
 /// Ends a message and begins another.

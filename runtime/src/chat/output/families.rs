@@ -185,7 +185,7 @@ struct Row {
 }
 
 const ROWS: &[Row] = &[
-    Row { has: &["<|channel|>", "<|message|>", "to=functions."], format: gpt_oss },
+    Row { has: &["<|channel|>", "<|message|>", "functions."], format: gpt_oss },
     Row { has: &["<|open|>", "<|sep|>", "argument"], format: kimi_k3 },
     Row { has: &["<|tool_call_argument_begin|>"], format: kimi_k2 },
     Row { has: &["｜DSML｜", "function_calls"], format: || dsml("deepseek-v3.2", "", "function_calls") },
@@ -215,10 +215,7 @@ const ROWS: &[Row] = &[
     Row { has: &["<tool_calls>"], format: || objects("tool-calls", "<tool_calls>", "</tool_calls>", true) },
     Row { has: &["functools"], format: || objects("functools", "functools", "", true) },
     Row { has: &["<|function_call|>"], format: || objects("gigachat", "<|function_call|>", "", false) },
-    Row {
-        has: &["function call<|role_sep|>"],
-        format: || objects("gigachat-3", "function call<|role_sep|>", "", false),
-    },
+    Row { has: &["function call", "<|role_sep|>"], format: gigachat_3 },
     Row {
         has: &["<|tool_call|>", "<|/tool_call|>"],
         format: || objects("phi-4", "<|tool_call|>", "<|/tool_call|>", true),
@@ -286,6 +283,10 @@ pub(super) fn objects(name: &'static str, open: &'static str, close: &'static st
 
 pub(super) fn hermes() -> Format {
     Format { reasoning: think(), ..objects("hermes", "<tool_call>", "</tool_call>", false) }
+}
+
+fn gigachat_3() -> Format {
+    Format { dropped: vec![mark("<|message_sep|>")], ..objects("gigachat-3", "function call<|role_sep|>", "", false) }
 }
 
 fn llama_3() -> Format {

@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde_json::{Map, Value, json};
 
-use super::families::{Calls, Format, Id};
+use super::families::{Calls, Format, Id, Objects};
 use super::probe::{Habits, Reasoning};
 use super::tree::{self, Tree};
 use crate::chat::tools::{Tool, ToolChoice, Tools};
@@ -25,6 +25,9 @@ pub(super) fn adapt(format: &Format, habits: &Habits, messages: &mut Vec<Value>)
         } else {
             calls_as_text(format, message);
         }
+    }
+    if habits.calls && habits.single_calls {
+        part_calls(messages);
     }
     if !habits.results {
         results_as_text(messages);
@@ -126,25 +129,31 @@ fn calls_as_text(format: &Format, message: &mut Map<String, Value>) {
     message.insert("content".to_owned(), text.into());
 }
 
+/// Calls as a model writes them.
 fn written(format: &Format, calls: &[Value]) -> String {
     let each = calls.iter().map(|call| {
-        let name = call["function"]["name"].as_str().unwrap_or_default();
-        let arguments = &call["function"]["arguments"];
-        (name, arguments.as_str().map_or_else(|| arguments.to_string(), str::to_owned))
+        let function = &call["function"];
+        let arguments = function["arguments"].as_str().map_or_else(|| function["arguments"].to_string(), str::to_owned);
+        (call["id"].as_str().unwrap_or_default(), function["name"].as_str().unwrap_or_default(), arguments)
     });
     match &format.calls {
         Calls::Python(python) => {
-            let calls: Vec<String> = each.map(|(name, arguments)| python_call(name, &arguments)).collect();
+            let calls: Vec<String> = each.map(|(_, name, arguments)| python_call(name, &arguments)).collect();
             format!("{}[{}]{}", python.open, calls.join(", "), python.close)
         }
-        Calls::Objects(objects) if objects.list => {
-            let (name_key, arguments_key) = objects.keys;
+        Calls::Objects(Objects { open, close, keys: (name_key, key), list: true }) if !key.is_empty() => {
+            let each =
+                each.map(|(_, name, arguments)| format!("{{\"{name_key}\": \"{name}\", \"{key}\": {arguments}}}"));
+            format!("{open}[{}]{close}", each.collect::<Vec<_>>().join(", "))
+        }
+        Calls::Named(named) if named.id == Id::Kimi => {
             let each = each
-                .map(|(name, arguments)| format!("{{\"{name_key}\": \"{name}\", \"{arguments_key}\": {arguments}}}"));
-            format!("{}[{}]{}", objects.open, each.collect::<Vec<_>>().join(", "), objects.close)
+                .map(|(id, _, arguments)| format!("{}{id}{}{arguments}{}", named.open, named.between[0], named.close));
+            let (begin, end) = format.section.as_ref().map_or(("", ""), |section| (&*section.open, &*section.close));
+            format!("{begin}{}{end}", each.collect::<String>())
         }
         _ => {
-            let each = each.map(|(name, arguments)| {
+            let each = each.map(|(_, name, arguments)| {
                 format!("<tool_call>\n{{\"name\": \"{name}\", \"arguments\": {arguments}}}\n</tool_call>")
             });
             each.collect::<Vec<_>>().join("\n")
@@ -159,6 +168,35 @@ fn python_call(name: &str, arguments: &str) -> String {
     };
     let members: Vec<String> = members.iter().map(|(key, value)| format!("{key}={}", value.python())).collect();
     format!("{name}({})", members.join(", "))
+}
+
+/// A message for each call, with its result behind it.
+fn part_calls(messages: &mut Vec<Value>) {
+    let mut out: Vec<Value> = Vec::with_capacity(messages.len());
+    let mut rest = std::mem::take(messages).into_iter().peekable();
+    while let Some(message) = rest.next() {
+        let calls = message["tool_calls"].as_array().cloned().unwrap_or_default();
+        if calls.len() < 2 {
+            out.push(message);
+            continue;
+        }
+        let mut results = Vec::new();
+        while let Some(result) = rest.next_if(|next| next["role"] == "tool") {
+            results.push(result);
+        }
+        for (index, call) in calls.into_iter().enumerate() {
+            let own = results.iter().position(|result| result["tool_call_id"] == call["id"]);
+            let mut single = message.clone();
+            if index > 0 {
+                single["content"] = "".into();
+            }
+            single["tool_calls"] = json!([call]);
+            out.push(single);
+            out.extend(own.map(|own| results.remove(own)));
+        }
+        out.extend(results);
+    }
+    *messages = out;
 }
 
 /// Results as a user's words, those of one answer together: templates that know no results want turns to alternate.
@@ -196,8 +234,8 @@ fn append(message: &mut Value, text: &str) {
 }
 
 /// Tells a model of tools whose template knows none, in the words of Hermes's format, which most models have seen.
-pub(super) fn introduce(tools: &Tools, messages: &mut Vec<Value>) {
-    let described: Vec<String> = tools.callable().map(described).collect();
+pub(super) fn introduce(habits: &Habits, tools: &Tools, messages: &mut Vec<Value>) {
+    let described: Vec<String> = tools.list.iter().map(described).collect();
     let must = match &tools.choice {
         ToolChoice::Required => "\nCall at least one of them.".to_owned(),
         ToolChoice::Named(name) => format!("\nCall `{name}`."),
@@ -209,9 +247,15 @@ pub(super) fn introduce(tools: &Tools, messages: &mut Vec<Value>) {
         <tool_call>\n{{\"name\": \"<name>\", \"arguments\": {{<arguments>}}}}\n</tool_call>{must}",
         described.join("\n")
     );
-    match messages.first_mut().filter(|message| message["role"] == "system" && message["content"].is_string()) {
-        Some(system) => append(system, &format!("\n{text}")),
-        None => messages.insert(0, json!({"role": "system", "content": text})),
+    let has = |message: &Value, role: &str| message["role"] == role && message["content"].is_string();
+    match messages.first_mut() {
+        Some(first) if has(first, "system") => append(first, &format!("\n{text}")),
+        // A template without system messages.
+        Some(first) if !habits.system && has(first, "user") => {
+            let own = first["content"].as_str().unwrap_or_default();
+            first["content"] = format!("{text}\n\n{own}").into();
+        }
+        _ => messages.insert(0, json!({"role": "system", "content": text})),
     }
 }
 

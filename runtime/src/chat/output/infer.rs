@@ -137,8 +137,10 @@ fn fields(text: &str) -> Option<(Calls, Option<Section>)> {
     }
     let (to_key, to_value, to_next_key) = (gaps[1], gaps[2], gaps[3]);
     let key = common_suffix(to_key, to_next_key);
-    let (name_end, key_mark) = to_key.split_at(to_key.len() - key);
-    let value_end = to_next_key[..to_next_key.len() - key].trim();
+    // What ends a tag is not part of the next one, even where all tags end with it.
+    let key_mark = to_key[to_key.len() - key..].trim_start_matches(['>', ']', '"', ' ', '\n']);
+    let name_end = &to_key[..to_key.len() - key_mark.len()];
+    let value_end = to_next_key[..to_next_key.len() - key_mark.len()].trim();
     let (between, after) = (gaps[5].trim_start(), text[at..].trim_start());
     let around =
         Around { before: gaps[0], between: between.strip_prefix(value_end)?, after: after.strip_prefix(value_end)? };

@@ -6,6 +6,7 @@
 
 mod channels;
 mod families;
+mod grammar;
 mod history;
 mod infer;
 mod parser;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use self::families::Format;
+pub use self::grammar::{CallRule, Spelled};
 pub use self::parser::OutputParser;
 use self::probe::Habits;
 use super::ChatTemplate;
@@ -75,7 +77,7 @@ impl OutputFormat {
         let template = ChatTemplate::new(template_source, "<s>", "</s>").ok();
         let habits = template.as_ref().map_or(Habits::PLAIN, Habits::of);
         let family = families::of_template(template_source);
-        let inferred = || infer::infer(template.as_ref().filter(|_| habits.calls)?, &habits);
+        let inferred = || infer::infer(template.as_ref().filter(|_| habits.tools && habits.calls)?, &habits);
         let mut format =
             family.filter(|_| habits.tools).or_else(inferred).unwrap_or_else(|| families::fallback(template_source));
         if format.reasoning.is_empty() && !format.channels && has_token("<think>") && has_token("</think>") {
@@ -133,10 +135,13 @@ impl OutputFormat {
         history::adapt(&self.format, &self.habits, messages);
     }
 
-    /// Tells of tools in the system message, for a template that does not.
+    /// Tells of tools in the system message, for a template that does not. It is then not given them: some fail with them.
     pub fn describe_tools(&self, tools: &Tools, messages: &mut Vec<Value>) {
         if !self.habits.tools && tools.are_offered() {
-            history::introduce(tools, messages);
+            history::introduce(&self.habits, tools, messages);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -67,6 +67,10 @@ impl OutputParser {
     pub(super) fn new(format: Arc<Format>, tools: &Tools, prompt_tail: &str) -> Self {
         let offered = tools.are_offered();
         let tail = prompt_tail.trim_end();
+        // A prompt may end with the mark that begins a call or, in the same form, text.
+        let call = format.calls.open();
+        let begun = offered && !call.is_empty() && tail.ends_with(call);
+        let buffer = if begun { call.to_owned() } else { String::new() };
         let open = format.reasoning.iter().position(|(open, _)| tail.ends_with(open.trim_end()));
         Self {
             marks: marks(&format, offered),
@@ -74,7 +78,7 @@ impl OutputParser {
             channels: format.channels.then(|| Channels::new(prompt_tail, offered)),
             format,
             tools: tools.clone(),
-            buffer: String::new(),
+            buffer,
             held: String::new(),
             fresh: true,
             trims: open.is_some(),
@@ -204,6 +208,7 @@ impl OutputParser {
             }
             Read::More if end == End::Cut => {
                 self.buffer.clear();
+                self.held.clear();
                 false
             }
             Read::More => false,

@@ -11,6 +11,7 @@ use crate::chat::{ChatTemplate, RenderRequest};
 pub(super) const NAME: &str = "zqname";
 pub(super) const KEY: &str = "zqkey";
 pub(super) const VALUE: &str = "zqvalue";
+const OTHER: &str = "zqother";
 const RESULT: &str = "zqresult";
 const THOUGHT: &str = "zqthought";
 const TEXT: &str = "zqtext";
@@ -28,6 +29,10 @@ pub(super) struct Habits {
     pub(super) results: bool,
     /// Where it looks for reasoning.
     pub(super) reasoning: Reasoning,
+    /// It writes a system message.
+    pub(super) system: bool,
+    /// It refuses more than one call in a message.
+    pub(super) single_calls: bool,
     /// It refuses ids other than nine letters and digits.
     pub(super) short_ids: bool,
 }
@@ -53,6 +58,8 @@ impl Habits {
         text_arguments: false,
         results: false,
         reasoning: Reasoning::Content,
+        system: true,
+        single_calls: false,
         short_ids: false,
     };
 
@@ -75,6 +82,18 @@ impl Habits {
         habits.results =
             habits.calls && self::rendered(template, conversation("tool")).is_some_and(|text| text.contains(RESULT));
         habits.reasoning = reasoning(template, &id, &arguments);
+        let mut two = call(&id, arguments.clone(), "");
+        let mut other = two["tool_calls"][0].clone();
+        other["function"]["name"] = OTHER.into();
+        other["id"] = id.replace(NAME, OTHER).into();
+        two["tool_calls"] = json!([two["tool_calls"][0], other]);
+        let both = self::rendered(template, vec![user(), two]);
+        habits.single_calls = habits.calls && both.is_none_or(|text| !text.contains(OTHER));
+        let system = json!({"role": "system", "content": TEXT});
+        habits.system = self::rendered(template, vec![system, user()]).is_some_and(|text| text.contains(TEXT));
+        // A model that is told of tools in words is told of its calls in words, too.
+        habits.calls &= habits.tools;
+        habits.results &= habits.tools;
         habits
     }
 }
@@ -99,8 +118,9 @@ fn reasoning(template: &ChatTemplate, id: &str, arguments: &Value) -> Reasoning 
     if takes(&json!({"role": "assistant", "content": parts})) { Reasoning::Part } else { Reasoning::Content }
 }
 
+/// An id; the long one holds the name, since Kimi's templates write nothing else of it.
 fn id(short: bool) -> String {
-    if short { "zq1234567".to_owned() } else { "call_zq123456789012345".to_owned() }
+    if short { "zq1234567".to_owned() } else { "functions.zqname:0".to_owned() }
 }
 
 pub(super) fn user() -> Value {
@@ -129,8 +149,8 @@ fn shows(template: &ChatTemplate, messages: Vec<Value>) -> Option<String> {
 
 /// A conversation with a tool offered.
 pub(super) fn rendered(template: &ChatTemplate, messages: Vec<Value>) -> Option<String> {
-    let parameters = json!({"type": "object", "required": ["zqother"],
-        "properties": {"zqother": {"type": "string", "description": "Text"}}});
+    let properties = json!({"zqtext": {"type": "string", "description": "Text"}, "zqmap": {"type": "object"}});
+    let parameters = json!({"type": "object", "required": ["zqtext"], "properties": properties});
     let function = json!({"name": NAME, "description": "A function", "parameters": parameters});
     let tools = json!([{"type": "function", "function": function}]);
     let request = RenderRequest { messages, tools: Some(tools), extra: Map::new(), add_generation_prompt: false };

@@ -29,6 +29,8 @@ pub(super) struct Place<'a> {
     pub(super) model: &'a str,
     /// Tokens of a conversation.
     pub(super) context: usize,
+    /// Tokens of an answer at most.
+    pub(super) output: usize,
     /// The run's temporary folder.
     pub(super) folder: &'a Path,
 }
@@ -76,7 +78,7 @@ fn claude(place: &Place<'_>) -> Setup {
         ("CLAUDE_CODE_TMPDIR", place.path("claude")),
         // It summarises a conversation before it is longer than this.
         ("CLAUDE_CODE_MAX_CONTEXT_TOKENS", place.context.to_string()),
-        ("CLAUDE_CODE_MAX_OUTPUT_TOKENS", (place.context / 4).max(1).to_string()),
+        ("CLAUDE_CODE_MAX_OUTPUT_TOKENS", place.output.to_string()),
         // A text that changes at every turn.
         ("CLAUDE_CODE_ATTRIBUTION_HEADER", "0".to_owned()),
         ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", on()),
@@ -103,7 +105,7 @@ fn claude(place: &Place<'_>) -> Setup {
 
 /// opencode. Its settings are one variable, and its folders are those of the XDG base directories.
 fn opencode(place: &Place<'_>) -> Setup {
-    let model = json!({"name": place.model, "limit": {"context": place.context, "output": (place.context / 4).max(1)}});
+    let model = json!({"name": place.model, "limit": {"context": place.context, "output": place.output}});
     let id = format!("satchel/{}", place.model);
     let config = json!({
         "provider": {"satchel": {
@@ -137,7 +139,7 @@ mod tests {
     #[test]
     fn every_client_finds_the_server_and_keeps_its_files_in_the_folder() {
         let folder = Path::new("/tmp/run");
-        let place = Place { url: "http://127.0.0.1:7", key: "secret", model: "m", context: 8192, folder };
+        let place = Place { url: "http://127.0.0.1:7", key: "secret", model: "m", context: 8192, output: 2048, folder };
         for client in CLIENTS {
             let setup = (client.setup)(&place);
             let told = setup.environment.iter().map(|(_, value)| value).chain(&setup.arguments);

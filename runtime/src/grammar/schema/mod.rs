@@ -18,6 +18,15 @@ const WHITE_SPACE: &str = r" |\r?\n{1,2}[ \t]{0,20}";
 /// Escapes that strings may contain. Not `\u`: a name spelled with it would not be seen to be one of `properties`.
 const ESCAPES: &str = "nrbtf\\\"";
 
+/// A schema as it can stand in a grammar.
+///
+/// # Errors
+/// The keyword that is not enforced, and where it is.
+pub(crate) fn prepared(document: &Value) -> Result<Value, GrammarError> {
+    check::check(document)?;
+    Ok(with_options(formats::replaced(document)))
+}
+
 /// Compiles a schema.
 ///
 /// # Errors

@@ -19,6 +19,7 @@ pub enum Method {
     Get,
     Head,
     Post,
+    Delete,
     Options,
     /// Any other method; no route accepts it.
     Other,
@@ -97,6 +98,7 @@ pub fn parse_head(bytes: &[u8], limits: &Limits) -> Result<Option<(Head, usize)>
         "GET" => Method::Get,
         "HEAD" => Method::Head,
         "POST" => Method::Post,
+        "DELETE" => Method::Delete,
         "OPTIONS" => Method::Options,
         _ => Method::Other,
     };

@@ -66,15 +66,23 @@ impl ChatRequest {
 /// # Errors
 /// 400 naming the parameter.
 pub fn take_thinking(fields: &mut Fields) -> Result<Thinking, ApiError> {
-    let effort = fields.take_string("reasoning_effort")?;
-    let known = ["none", "minimal", "low", "medium", "high", "xhigh", "max"];
-    if effort.as_deref().is_some_and(|effort| !known.contains(&effort)) {
-        let message = format!("`reasoning_effort` must be one of {}", known.map(|word| format!("`{word}`")).join(", "));
-        return Err(ApiError::parameter("reasoning_effort", message));
-    }
+    let thinking = thinking_of("reasoning_effort", fields.take_string("reasoning_effort")?)?;
     let budget = fields.take_integer("thinking_budget_tokens", -1..=i64::MAX)?;
     let budget = budget.and_then(|budget| usize::try_from(budget).ok()); // -1 is no limit
-    Ok(Thinking { budget, ..effort.map(Thinking::of_effort).unwrap_or_default() })
+    Ok(Thinking { budget, ..thinking })
+}
+
+/// How much a model is to reason, from OpenAI's word for it.
+///
+/// # Errors
+/// 400 naming the parameter.
+pub(in crate::server) fn thinking_of(parameter: &str, effort: Option<String>) -> Result<Thinking, ApiError> {
+    let known = ["none", "minimal", "low", "medium", "high", "xhigh", "max"];
+    if effort.as_deref().is_some_and(|effort| !known.contains(&effort)) {
+        let message = format!("`{parameter}` must be one of {}", known.map(|word| format!("`{word}`")).join(", "));
+        return Err(ApiError::parameter(parameter, message));
+    }
+    Ok(effort.map(Thinking::of_effort).unwrap_or_default())
 }
 
 /// Takes and checks the messages.

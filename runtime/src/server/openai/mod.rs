@@ -17,8 +17,9 @@ mod format;
 mod tests;
 mod tools;
 
-pub(super) use answer::finite;
 pub use answer::{Answer, Endpoint, LogProbs, Tally};
+pub(super) use answer::{chat_token as token_logprob, finite};
+pub(super) use chat::thinking_of;
 pub use chat::{ChatRequest, messages_of, refuse_reserved, take_thinking};
 pub use common::{Baseline, Common, MAX_CHOICES};
 pub use completions::{CompletionRequest, Prompt, token_ids};
@@ -30,4 +31,4 @@ pub(super) use fields::wrong_type;
 pub(super) use foreign::{is_empty, refuse_foreign};
 pub use format::Asked;
 pub use tools::take_tools;
-pub(super) use tools::{check_names, read_function};
+pub(super) use tools::{check_names, read_choice, read_custom, read_function, take_array};

@@ -41,7 +41,11 @@ pub fn take_tools(fields: &mut Fields) -> Result<Tools, ApiError> {
     Ok(tools)
 }
 
-fn take_array(fields: &mut Fields, name: &str) -> Result<Vec<Value>, ApiError> {
+/// Takes an array of tools.
+///
+/// # Errors
+/// 400 naming the parameter: of another type, or too many.
+pub(in crate::server) fn take_array(fields: &mut Fields, name: &str) -> Result<Vec<Value>, ApiError> {
     match fields.take(name) {
         None => Ok(Vec::new()),
         Some(Value::Array(items)) if items.len() <= MAX_TOOLS => Ok(items),

@@ -225,6 +225,12 @@ impl<'a> Reader<'a> {
     }
 
     fn tree(&self, key: &str, attributes: &str, value: &str) -> Tree {
+        if let Some(nested) = self.nested(value) {
+            return nested;
+        }
+        if let Some(raw) = value.strip_prefix("<![CDATA[").and_then(|rest| rest.strip_suffix("]]>")) {
+            return Tree::Text(raw.to_owned());
+        }
         let parsed = || super::super::tree::whole(value).unwrap_or_else(|| Tree::Text(value.to_owned()));
         match attribute(attributes, "string").or_else(|| attribute(attributes, "type")) {
             Some("true" | "string") => Tree::Text(value.to_owned()),
@@ -234,6 +240,48 @@ impl<'a> Reader<'a> {
                 None => parsed(),
             },
         }
+    }
+}
+
+impl Reader<'_> {
+    /// A value of tags within tags, in a format whose tags have the keys' names; the members of a list are called `item`.
+    fn nested(&self, value: &str) -> Option<Tree> {
+        let format = self.format;
+        let mut rest = value.trim();
+        if !format.value_end.contains("{}") || !rest.starts_with(&*format.key) {
+            return None;
+        }
+        let mut members: Vec<(String, Tree)> = Vec::new();
+        while !rest.is_empty() {
+            let (name, inner) = rest.strip_prefix(&*format.key)?.split_once(&*format.key_end)?;
+            let end_mark = format.value_end.replace("{}", name);
+            let begin_mark = format!("{}{name}{}", format.key, format.key_end);
+            let end = matching(inner, &begin_mark, &end_mark)?;
+            let text = &inner[..end];
+            let leaf = || super::super::tree::whole(text).unwrap_or_else(|| Tree::Text(text.to_owned()));
+            members.push((name.to_owned(), self.nested(text).unwrap_or_else(leaf)));
+            rest = inner[end + end_mark.len()..].trim_start();
+        }
+        let is_list = members.iter().all(|(name, _)| name == "item");
+        Some(if is_list {
+            Tree::List(members.into_iter().map(|(_, item)| item).collect())
+        } else {
+            Tree::Object(members)
+        })
+    }
+}
+
+/// Where the mark is that ends what a mark of the same name began before `text`.
+fn matching(text: &str, begin: &str, end: &str) -> Option<usize> {
+    let (mut depth, mut at) = (0, 0);
+    loop {
+        let close = at + text[at..].find(end)?;
+        depth += text[at..close].matches(begin).count();
+        if depth == 0 {
+            return Some(close);
+        }
+        depth -= 1;
+        at = close + end.len();
     }
 }
 
