@@ -163,31 +163,23 @@ def check_tools():
 
 
 def check_ten_turns_prefill_only_what_is_new():
-    messages, before = [], None
+    choice = {"type": "tool", "name": "add", "disable_parallel_tool_use": True}
+    messages, before, saved = [{"role": "user", "content": "Add 1 and 2, please."}], 0, 0
     for turn in range(10):
-        messages.append({"role": "user", "content": f"Add {turn} and {turn + 1}, please."})
-        for choice in ({"type": "tool", "name": "add", "disable_parallel_tool_use": True}, {"type": "none"}):
-            # Without the choice the template would not be told of the tools, so the last part of a turn offers them, too.
-            offered = {"tools": [ADD], "tool_choice": choice if choice["type"] == "tool" else {"type": "auto"}}
-            message = create(messages=messages, system="You add numbers.", max_tokens=60, stop_sequences=["\n"], **offered)
-            total = prompt_tokens(message.usage)
-            if before is not None:
-                # What was computed stays, up to the last answer, which is written again as the template has it.
-                new = total - before
-                assert message.usage.input_tokens <= new + 2, (turn, message.usage, before)
-            before = total
-            if message.content:
-                messages.append({"role": "assistant", "content": message.content})
-            else:
-                messages.append({"role": "assistant", "content": "Yes."})
-            calls = [block for block in message.content if block.type == "tool_use"]
-            if not calls:
-                break
-            results = [
-                {"type": "tool_result", "tool_use_id": call.id, "content": str(sum(call.input.values()))} for call in calls
-            ]
-            messages.append({"role": "user", "content": results})
-    assert sum(1 for message in messages if message["role"] == "assistant") >= 20, len(messages)
+        message = create(messages=messages, system="You add numbers.", tools=[ADD], tool_choice=choice, max_tokens=200)
+        assert message.stop_reason == "tool_use", message
+        total = prompt_tokens(message.usage)
+        # What was computed stays: new are the answer, as the template writes it, the result and the question.
+        assert message.usage.input_tokens <= total - before, (turn, message.usage, before)
+        assert turn == 0 or total - before < 150, (turn, total, before)
+        before, saved = total, saved + message.usage.cache_read_input_tokens
+        calls = [block for block in message.content if block.type == "tool_use"]
+        results = [
+            {"type": "tool_result", "tool_use_id": call.id, "content": str(sum(call.input.values()))} for call in calls
+        ]
+        ask = {"type": "text", "text": f"Now add {turn} and {turn + 3}."}
+        messages += [{"role": "assistant", "content": message.content}, {"role": "user", "content": [*results, ask]}]
+    assert saved > 5 * before / 2, (saved, before)
 
 
 def check_thinking():

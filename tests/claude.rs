@@ -74,7 +74,7 @@ fn pass(client: TcpStream, server: u16, file: &str, passed: &Passed) -> Option<(
     std::io::copy(&mut upstream, reader.get_mut()).ok().map(|_| ())
 }
 
-/// Asks for a call of the file, unless there is a result; then for a short answer.
+/// Asks for a call of the file, unless there is a result; then for a short answer, by what this server knows beside the API.
 fn change(request: &mut Value, file: &str) {
     let has_result = request["messages"].to_string().contains("tool_result");
     for tool in request["tools"].as_array_mut().into_iter().flatten().filter(|tool| tool["name"] == "Read") {
@@ -84,10 +84,11 @@ fn change(request: &mut Value, file: &str) {
             "type": "object", "properties": properties, "required": ["file_path"], "additionalProperties": false,
         });
     }
+    // The end token is made likely once there is a result, since the model would go on for long.
     request["temperature"] = 0.into();
     match has_result {
         false => request["tool_choice"] = json!({"type": "tool", "name": "Read", "disable_parallel_tool_use": true}),
-        true => request["stop_sequences"] = json!([".", "\n", "<"]),
+        true => request["logit_bias"] = json!({"2": 6}),
     }
 }
 
@@ -149,7 +150,20 @@ fn claude_code_is_launched() {
     let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap_or_default());
     let mut command = Command::new(SATCHEL);
     command.args(["launch", "claude", "-t", "2", "--temp", "0", "-m"]).arg(&model);
-    command.args(["--max-tokens", "16", "--", "-p", "Say yes.", "--tools", "", "--system-prompt", "You say yes."]);
+    // Its end token is made likely, since it would go on for long.
+    command.args([
+        "--logit-bias",
+        "2=6",
+        "--max-tokens",
+        "200",
+        "--",
+        "-p",
+        "Say yes.",
+        "--tools",
+        "",
+        "--system-prompt",
+        "You say yes.",
+    ]);
     command.args(["--output-format", "json"]).env("PATH", path).env("HOME", scratch.folder());
     let printed = output(command.env("TMPDIR", scratch.folder()).current_dir(scratch.folder()), b"");
     assert_eq!(printed.code, Some(0), "{printed:?}");

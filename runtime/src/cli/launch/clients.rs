@@ -1,7 +1,7 @@
 //! What each client of `satchel launch` needs to know: a row each.
 //!
-//! A row's `setup` says which variables, arguments and files make the client use the server at a place. Files are named by their
-//! path in the run's temporary folder, where the client is to keep its state, too.
+//! A row's `setup` says which variables, arguments and files make the client use the server at a place. Files are named by
+//! their path in the run's temporary folder, where the client is to keep its state, too.
 
 use std::path::Path;
 
@@ -51,6 +51,12 @@ pub(super) struct Setup {
 pub(super) static CLIENTS: &[Client] = &[
     Client { name: "claude", program: "claude", install: "npm install -g @anthropic-ai/claude-code", setup: claude },
     Client { name: "opencode", program: "opencode", install: "npm install -g opencode-ai", setup: opencode },
+    Client {
+        name: "aider",
+        program: "aider",
+        install: "python3 -m pip install aider-install && aider-install",
+        setup: aider,
+    },
 ];
 
 impl Place<'_> {
@@ -60,8 +66,8 @@ impl Place<'_> {
     }
 }
 
-/// Claude Code. One model stands for all that it knows, and its state, which it would otherwise keep in the home folder, is in the
-/// run's.
+/// Claude Code. One model stands for all that it knows, and its state, which it would otherwise keep in the home folder, is
+/// in the run's.
 fn claude(place: &Place<'_>) -> Setup {
     let model = || place.model.to_owned();
     let on = || "1".to_owned();
@@ -128,8 +134,39 @@ fn opencode(place: &Place<'_>) -> Setup {
         ("XDG_STATE_HOME", place.path("state")),
         ("XDG_CACHE_HOME", place.path("cache")),
         ("npm_config_cache", place.path("npm")),
+        ("TMPDIR", place.path("tmp")),
     ];
-    Setup { environment, unset: &["OPENCODE_CONFIG"], ..Setup::default() }
+    let files = vec![("tmp/.keep", String::new())];
+    Setup { environment, unset: &["OPENCODE_CONFIG"], files, ..Setup::default() }
+}
+
+/// aider. It knows no folder of its own, so each of its files is named; two small ones it always keeps in `~/.aider`.
+fn aider(place: &Place<'_>) -> Setup {
+    let name = format!("openai/{}", place.model);
+    let known = json!({name.as_str(): {
+        "max_input_tokens": place.context,
+        "max_output_tokens": place.output,
+        "input_cost_per_token": 0,
+        "output_cost_per_token": 0,
+        "litellm_provider": "openai",
+        "mode": "chat",
+    }});
+    let off = || "false".to_owned();
+    let environment = vec![
+        ("OPENAI_API_BASE", format!("{}/v1", place.url)),
+        ("OPENAI_API_KEY", place.key.to_owned()),
+        ("AIDER_MODEL", name),
+        ("AIDER_MODEL_METADATA_FILE", place.path("models.json")),
+        ("AIDER_CHAT_HISTORY_FILE", place.path("chat.md")),
+        ("AIDER_INPUT_HISTORY_FILE", place.path("input")),
+        ("AIDER_ANALYTICS", off()),
+        ("AIDER_CHECK_UPDATE", off()),
+        ("AIDER_GITIGNORE", off()),
+        ("AIDER_SHOW_MODEL_WARNINGS", off()),
+        ("AIDER_SHOW_RELEASE_NOTES", off()),
+        ("LITELLM_LOCAL_MODEL_COST_MAP", "True".to_owned()),
+    ];
+    Setup { environment, files: vec![("models.json", known.to_string())], ..Setup::default() }
 }
 
 #[cfg(test)]
