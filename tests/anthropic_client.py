@@ -209,10 +209,11 @@ def check_errors():
     refused(bad, "tokens", lambda: create(messages=long))
     refused(bad, "tokens", lambda: list(create(messages=long, stream=True)))
     wrong = anthropic.Anthropic(base_url=BASE, api_key="wrong", max_retries=0)
-    error = refused(anthropic.AuthenticationError, "key", lambda: wrong.messages.create(model=MODEL, messages=ASK, max_tokens=1))
+    ask = {"model": MODEL, "messages": ASK, "max_tokens": 1}
+    error = refused(anthropic.AuthenticationError, "key", lambda: wrong.messages.create(**ask))
     assert error.type == "authentication_error"
     bearer = anthropic.Anthropic(base_url=BASE, auth_token=KEY, max_retries=0)
-    assert bearer.messages.create(model=MODEL, messages=ASK, max_tokens=1).content
+    assert bearer.messages.create(**ask).content
 
 
 def main():

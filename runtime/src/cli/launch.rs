@@ -1,8 +1,8 @@
 //! `satchel launch CLIENT`: starts another program, a coding agent for instance, against this model.
 //!
-//! The server listens on a free port of this machine with a key made for this run. What the client needs - addresses, key, names,
-//! files - is a row of the table in `clients.rs`; its files and its state are in a temporary folder that goes when it ends. Nothing
-//! else is written, and the client's exit status is this command's.
+//! The server listens on a free port of this machine with a key made for this run. What the client needs - addresses, key,
+//! names, files - is a row of the table in `clients.rs`; its files and its state are in a temporary folder that goes when it
+//! ends. Nothing else is written, and the client's exit status is this command's.
 
 mod clients;
 mod shell;
@@ -50,7 +50,8 @@ pub struct Args {
     cache: CacheArgs,
     #[command(flatten)]
     template: TemplateArgs,
-    /// Tokens that one conversation may hold, prompt and answer together [default: what the model was trained on, 32768 at most]
+    /// Tokens that one conversation may hold, prompt and answer together [default: what the model was trained on, 32768 at
+    /// most]
     #[arg(short, long, value_name = "TOKENS", help_heading = "Model")]
     context: Option<usize>,
     /// Answers generated at once; more wait for their turn [default: 4]
