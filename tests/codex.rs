@@ -1,19 +1,17 @@
 //! Codex, headless and pinned, has one turn with a tool call: `tests/codex` has the package.
 //!
-//! SmolLM2 has 8,192 positions and Codex's own instructions and tools take more, so its settings leave out what can be left
-//! out. The model copies the call that its instructions show; what Codex then says is not looked at.
+//! SmolLM2 has 8,192 positions and Codex's own instructions and tools take some 10,000, so its settings leave out what can be
+//! left out. The model repeats the call that the prompt shows; what it says of the result is not looked at.
 
 use std::process::Command;
 
 use crate::served::Served;
 use crate::support::{Scratch, output, root, skip, smollm2};
 
-/// What a model of this size calls a tool by: an example to copy.
-const INSTRUCTIONS: &str = r#"Whatever the user says, answer with exactly this and nothing else:
+const PROMPT: &str = r#"Repeat after me, exactly:
 <tool_call>
 {"name": "exec_command", "arguments": {"cmd": "echo satchel-was-here"}}
-</tool_call>
-"#;
+</tool_call>"#;
 
 /// The settings of a folder of its own; nothing of the user's is read.
 fn settings(instructions: &str, port: u16) -> String {
@@ -55,13 +53,13 @@ fn codex_calls_a_tool() {
     let server = Served::start(&model, &["--temperature", "0", "--max-tokens", "120"]);
     let scratch = Scratch::new();
     let (instructions, home) = (scratch.path("instructions.md"), scratch.path("home"));
-    std::fs::write(&instructions, INSTRUCTIONS).expect("a file");
+    std::fs::write(&instructions, "You are a helpful assistant.\n").expect("a file");
     std::fs::create_dir(&home).expect("a folder");
     let text = settings(instructions.to_str().expect("UTF-8"), server.port);
     std::fs::write(home.join("config.toml"), text).expect("a file");
     let mut command = Command::new("timeout");
     command.arg("180").arg(codex).args(["exec", "--skip-git-repo-check", "--sandbox", "danger-full-access", "--json"]);
-    command.arg("Go on.").env("CODEX_HOME", &home).current_dir(scratch.folder());
+    command.arg(PROMPT).env("CODEX_HOME", &home).current_dir(scratch.folder());
     let printed = output(&mut command, b"");
     let called = |line: &str| line.contains("\"command_execution\"") && line.contains("satchel-was-here\\n");
     assert!(printed.stdout.lines().any(called), "{}\n{}", printed.stdout, printed.stderr);
