@@ -2,6 +2,8 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "tests print what they skip and measure")]
 
+mod anthropic;
+mod anthropic_client;
 mod architectures;
 mod bad_bundle;
 mod bad_gguf;
@@ -9,6 +11,7 @@ mod bench;
 mod block_types;
 mod cache_types;
 mod check;
+mod claude;
 mod cli_chat;
 mod cli_run;
 mod cli_template;
@@ -23,7 +26,9 @@ mod http;
 mod http_access;
 mod inspect;
 mod jinja;
+mod kept_conversations;
 mod langchain_client;
+mod launch;
 mod limits;
 mod llama_cpp;
 mod lora;

@@ -52,7 +52,7 @@ if has linux-x86_64 && [ ! -e .cache/debian11/etc/debian_version ] && command -v
         { tail -n 5 .cache/debootstrap.log; rm -rf .cache/debian11; }
 fi
 
-say "2 of 5: the OpenAI and Ollama clients, in .cache/venv, and JSON Schema's tests, from the sources of PyPI's jsonschema"
+say "2 of 5: the OpenAI, Anthropic and Ollama clients, in .cache/venv, and JSON Schema's tests, from the sources of PyPI's jsonschema"
 [ -x .cache/venv/bin/python ] || python3 -m venv .cache/venv
 .cache/venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
 if [ ! -d .cache/schema-suite/draft2020-12 ]; then
@@ -63,10 +63,10 @@ if [ ! -d .cache/schema-suite/draft2020-12 ]; then
     tar xzf .cache/jsonschema/*.tar.gz -C .cache/schema-suite --strip-components=3 jsonschema-4.25.1/json/tests/draft2020-12
 fi
 
-say "3 of 5: the demo model, an embedding model, and the packages of the chat page's tests"
+say "3 of 5: the demo model, an embedding model, and npm packages: the page's driver, clients, Codex, Claude Code"
 tools/model.sh
 tools/minilm.sh
-tools/packages.sh tests/page tests/npm tests/codex
+tools/packages.sh tests/page tests/npm tests/codex tests/claude
 [ "${1:-}" != install ] || exit 0
 
 say "4 of 5: the chat page's own tests"

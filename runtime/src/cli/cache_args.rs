@@ -27,10 +27,48 @@ impl CacheArgs {
     }
 }
 
+/// A size in bytes: a number, with or without a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+impl std::str::FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(digits);
+        let shift = match unit.trim().to_ascii_lowercase().as_str() {
+            "" | "b" => 0,
+            "k" | "kib" => 10,
+            "m" | "mib" => 20,
+            "g" | "gib" => 30,
+            "t" | "tib" => 40,
+            _ => return Err("it must be a size, such as 512MiB or 2GiB".to_owned()),
+        };
+        let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
+        bytes.map(Self).ok_or_else(|| "it must be a whole number with a unit, such as 512MiB or 2GiB".to_owned())
+    }
+}
+
 /// Suffix for a context length in messages: names cache types other than F16.
 pub(super) fn kept_in(cache: CacheTypes) -> String {
     match cache == CacheTypes::default() {
         true => String::new(),
         false => format!(", kept in {cache}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        let parse = |text: &str| text.parse::<Size>().map(|Size(bytes)| bytes);
+        assert_eq!(parse("0"), Ok(0));
+        assert_eq!((parse("512MiB"), parse("2g"), parse("3 KiB")), (Ok(512 << 20), Ok(2 << 30), Ok(3 << 10)));
+        for bad in ["", "GiB", "-1", "1.5GiB", "5 apples", "99999999999T"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -19,6 +19,7 @@ pub mod embed;
 mod environment;
 pub mod format_args;
 pub mod inspect;
+pub mod launch;
 pub mod logits;
 pub mod model_args;
 mod out;
@@ -92,6 +93,8 @@ enum Command {
     Serve(serve::Args),
     /// Talk to the model in the terminal
     Chat(chat::Args),
+    /// Start a coding agent or another client against the model, with everything set for it
+    Launch(launch::Args),
     /// Answer one prompt on stdout
     Run(run::Args),
     /// Turn texts into vectors, or score documents against a query
@@ -151,11 +154,15 @@ pub fn main() -> ExitCode {
         }
     };
     // The user stopped it; don't hold the console open.
-    let ended_by_hand = matches!(cli.command, None | Some(Command::Serve(_) | Command::Chat(_)));
+    let ended_by_hand = matches!(cli.command, None | Some(Command::Serve(_) | Command::Chat(_) | Command::Launch(_)));
     let result = match cli.command {
         None => serve::run(cli.serve),
         Some(Command::Serve(args)) => serve::run(args),
         Some(Command::Chat(args)) => chat::run(args),
+        Some(Command::Launch(args)) => match launch::run(args) {
+            Ok(code) => return code,
+            Err(failure) => Err(failure),
+        },
         Some(Command::Run(args)) => run::run(args),
         Some(Command::Embed(args)) => embed::run(args),
         Some(Command::Pack(args)) => pack::run(args),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::Failure;
 use crate::session::check::check_now;
-use crate::session::{AdapterOption, Cpus, ModelSource, OpenOptions, Session};
+use crate::session::{AdapterOption, Cpus, ModelSource, OpenOptions, Session, Speculation};
 
 /// Which model, and how it runs.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -28,12 +28,16 @@ pub struct ModelArgs {
     pub isa: Option<String>,
 }
 
-/// Whether the weights' hash is checked first; for commands that generate answers.
+/// Whether the weights' hash is checked first, and whether tokens are guessed; for commands that generate answers.
 #[derive(clap::Args, Clone, Copy, Debug, Default)]
 pub struct CheckArgs {
     /// Compare the model with its SHA-256 before it is used (packed files) [default: after the first answer]
     #[arg(long, help_heading = "Model")]
     pub check: bool,
+    /// Guess tokens from what is there already and check several in one step: `auto` where that is faster, as measured, `off`
+    /// never; it changes no answer [default: auto]
+    #[arg(long, value_name = "WHEN", help_heading = "Model")]
+    pub speculate: Option<Speculation>,
 }
 
 impl CheckArgs {
@@ -42,7 +46,8 @@ impl CheckArgs {
         if self.check {
             check_now(&source).map_err(Failure::new)?;
         }
-        let session = Session::from_source(source, options)?;
+        let options = OpenOptions { speculation: self.speculate.unwrap_or_default(), ..options.clone() };
+        let session = Session::from_source(source, &options)?;
         if self.check {
             session.check.checked_before();
         }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use satchel_container::Settings;
 
-use super::cache_args::{CacheArgs, kept_in};
+use super::cache_args::{CacheArgs, Size, kept_in};
 use super::environment::has_display;
 use super::model_args::{CheckArgs, ModelArgs};
 use super::out::{self, notice};
@@ -24,7 +24,7 @@ use super::{Failure, browser, signals};
 use crate::server::page::PAGE;
 use crate::server::{Assets, Endpoint, Limits, Options, Server};
 use crate::session::embedding::is_embedding_model;
-use crate::session::{Facts, ModelSource, OpenOptions, OverflowPolicy, Session, SourceError};
+use crate::session::{CacheFile, Facts, Kept, ModelSource, OpenOptions, OverflowPolicy, Session, SourceError};
 use reach::Reach;
 
 /// Without `--port`, the first port tried, and how many follow it.
@@ -67,6 +67,14 @@ pub struct Args {
     /// Answers generated at once; more wait for their turn [default: 4]
     #[arg(long, value_name = "N", help_heading = "Model")]
     parallel: Option<usize>,
+    /// Memory that keeps conversations beside those being answered, such as 2GiB; the least recently used go first [default: a
+    /// quarter of what is free, 8GiB at most]
+    #[arg(long, value_name = "SIZE", help_heading = "Model")]
+    cache_ram: Option<Size>,
+    /// Keep conversations in FILE when the server stops, and go on from there when it starts again with the same model and
+    /// settings; only this user can read it [default: nothing is kept]
+    #[arg(long, value_name = "FILE", help_heading = "Model")]
+    cache_file: Option<PathBuf>,
     /// Put before conversations that have no system message; an empty one removes the packed one
     #[arg(long, visible_alias = "system", value_name = "TEXT", help_heading = "Answer")]
     system_prompt: Option<String>,
@@ -114,8 +122,12 @@ impl std::str::FromStr for Address {
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<(), Failure> {
-    let options =
-        OpenOptions { context: args.context, parallel: args.parallel, ..args.cache.apply(args.model.options()) };
+    let mut options = OpenOptions {
+        context: args.context,
+        parallel: args.parallel,
+        kept: args.cache_ram.map_or(Kept::Spare, |Size(bytes)| Kept::Bytes(bytes)),
+        ..args.cache.apply(args.model.options())
+    };
     let source = ModelSource::of(&options).map_err(|error| match error {
         SourceError::NoModel => Failure::usage(NOTHING_TO_RUN),
         other => Failure::new(other.to_string()),
@@ -124,7 +136,15 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let server = bind(&args, source.packed.as_ref().map(|packed| &packed.manifest().defaults.settings))?;
     stop_on_signals(&server)?;
     crate::mapping::go_on_when_damaged();
+    options.cache_file = args.cache_file.clone().map(|path| CacheFile {
+        path,
+        callers: server.lasting_callers(),
+        tell: |line| notice!("satchel: {line}"),
+    });
     if is_embedding_model(&source) {
+        if args.cache_file.is_some() {
+            return Err(Failure::usage("--cache-file is for models that answer: an embedding model keeps nothing"));
+        }
         return embeddings::serve(server, &source, &options, &args);
     }
     let mut session = args.check.open(source, &options)?;
@@ -291,12 +311,13 @@ fn announce(facts: &Facts, server: &Server, reach: &Reach) {
     let requests = Limits::default().memory_bytes();
     let memory = match &facts.memory {
         Some(memory) => format!(
-            "{} at most: {} mapped from the file, {} for the context, {} to work in; requests may take {} more",
+            "{} at most: {} mapped from the file, {} for the context, {} to work in; requests may take {} more, kept conversations {}",
             bytes(memory.total_bytes()),
             bytes(memory.file_bytes),
             bytes(memory.kv_bytes),
             bytes(memory.working_bytes()),
             bytes(requests),
+            bytes(facts.kept_bytes),
         ),
         None => format!("{} mapped from the file; requests may take {}", bytes(facts.file_bytes), bytes(requests)),
     };

@@ -88,6 +88,24 @@ pub trait Program: Send {
     /// Copies a whole page.
     fn copy(&mut self, group: usize, from: PageId, to: PageId);
 
+    /// Appends a page's contents to `out`, for [`Program::write_page`] of the same plan on the same kernels and cache types.
+    ///
+    /// # Errors
+    /// If the device cannot.
+    fn read_page(&self, group: usize, page: PageId, out: &mut Vec<u8>) -> Result<(), DeviceError> {
+        let _ = (group, page, out);
+        Err(DeviceError::Unsupported("this device does not give its states to be kept in a file".to_owned()))
+    }
+
+    /// Sets an allocated page's contents.
+    ///
+    /// # Errors
+    /// If the device cannot, or these are not the contents of such a page.
+    fn write_page(&mut self, group: usize, page: PageId, contents: &[u8]) -> Result<(), DeviceError> {
+        let _ = (group, page, contents);
+        Err(DeviceError::Unsupported("this device does not take states that were kept in a file".to_owned()))
+    }
+
     /// Current memory use.
     fn memory(&self) -> MemoryUse;
 }

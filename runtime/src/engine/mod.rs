@@ -4,9 +4,9 @@
 //! channel back. Every step runs one batch over all sequences that want a token or have prompt left, so streams progress
 //! together. Token ids only: no text, no HTTP.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -17,18 +17,23 @@ use crate::sampling::{Constraint, SamplingParams};
 
 mod embed;
 mod evaluate;
+mod lookup;
 mod overflow;
 mod scheduler;
 mod sequence;
 mod share;
+mod speculate;
+mod store;
 #[cfg(test)]
 mod tests;
 
 pub use embed::{EmbedError, Embedder};
 pub use evaluate::{EvaluateError, Evaluator, Wanted};
 pub use overflow::Overflow;
+pub use store::Store;
 
 use scheduler::{Scheduler, Submission};
+pub(crate) use speculate::MOST_GUESSED;
 
 /// A model loaded on a device.
 pub struct Loaded {
@@ -54,11 +59,27 @@ pub struct EngineOptions {
     pub parallel: usize,
     /// Maximum rows per forward pass: longer prompts are split.
     pub batch_tokens: usize,
+    /// Whether tokens are guessed and several checked in one step.
+    pub speculate: Speculate,
+    /// Positions of ended sequences that are kept beyond what the running ones leave room for.
+    pub kept: usize,
+}
+
+/// When guessed tokens are checked; changes no token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Speculate {
+    /// Where it is faster, as measured.
+    #[default]
+    Measured,
+    /// Whenever there is a guess, so that a test does not depend on the clock.
+    Always,
+    /// Never.
+    Off,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { context: 2048, parallel: 4, batch_tokens: 512 }
+        Self { context: 2048, parallel: 4, batch_tokens: 512, speculate: Speculate::Measured, kept: 0 }
     }
 }
 
@@ -96,8 +117,8 @@ pub enum SubmitError {
 
 /// A running engine. Dropping it cancels what runs and stops its thread.
 pub struct Engine {
-    submissions: Option<Sender<Submission>>,
-    thread: Option<JoinHandle<()>>,
+    submissions: Mutex<Option<Sender<Submission>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
     load: Arc<Load>,
     options: EngineOptions,
     vocabulary: usize,
@@ -109,6 +130,8 @@ struct Load {
     running: AtomicUsize,
     waiting: AtomicUsize,
     ending: AtomicBool,
+    kept_tokens: AtomicUsize,
+    evicted_blocks: AtomicU64,
 }
 
 impl Engine {
@@ -117,12 +140,23 @@ impl Engine {
     /// `shared` is a prefix common to prompts of all callers: its state is cached for all of them, everything else only for the
     /// caller whose prompt it was.
     pub fn start(loaded: Loaded, options: EngineOptions, shared: Vec<TokenId>) -> std::io::Result<Self> {
+        Self::start_from(loaded, options, shared, None)
+    }
+
+    /// The same with a file that keeps what is cached.
+    pub fn start_from(
+        loaded: Loaded,
+        options: EngineOptions,
+        shared: Vec<TokenId>,
+        store: Option<Store>,
+    ) -> std::io::Result<Self> {
         let (submissions, receiver) = mpsc::channel();
         let load = Arc::new(Load::default());
         let vocabulary = loaded.plan.vocabulary;
-        let scheduler = Scheduler::new(loaded, options, shared, Arc::clone(&load));
+        let scheduler = Scheduler::new(loaded, options, shared, Arc::clone(&load)).with_store(store);
         let thread = std::thread::Builder::new().name("engine".into()).spawn(move || scheduler.run(&receiver))?;
-        Ok(Self { submissions: Some(submissions), thread: Some(thread), load, options, vocabulary })
+        let (submissions, thread) = (Mutex::new(Some(submissions)), Mutex::new(Some(thread)));
+        Ok(Self { submissions, thread, load, options, vocabulary })
     }
 
     /// Submits a request. Its events arrive through the returned value, over an unbounded channel: a slow receiver never slows
@@ -147,10 +181,21 @@ impl Engine {
         let (events, receiver) = mpsc::channel();
         let cancelled = Arc::new(AtomicBool::new(false));
         let submission = Submission { request, events, cancelled: Arc::clone(&cancelled), submitted: Instant::now() };
-        let submissions = self.submissions.as_ref().ok_or(SubmitError::ShuttingDown)?;
+        let submissions = self.submissions.lock().unwrap_or_else(PoisonError::into_inner);
+        let submissions = submissions.as_ref().ok_or(SubmitError::ShuttingDown)?;
         self.load.waiting.fetch_add(1, Ordering::Relaxed);
         submissions.send(submission).map_err(|_| SubmitError::ShuttingDown)?;
         Ok(Generation { events: receiver, cancelled })
+    }
+
+    /// Cancels what runs, takes nothing more, and returns when the thread has ended and its file is written.
+    pub fn close(&self) {
+        self.load.ending.store(true, Ordering::Relaxed);
+        drop(self.submissions.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let _ = thread.join();
+        }
     }
 
     /// Sequences running now.
@@ -163,6 +208,16 @@ impl Engine {
         self.load.waiting.load(Ordering::Relaxed)
     }
 
+    /// Tokens whose state is kept, those of running sequences included.
+    pub fn kept_tokens(&self) -> usize {
+        self.load.kept_tokens.load(Ordering::Relaxed)
+    }
+
+    /// Blocks of kept state that were given up so far to make room.
+    pub fn evicted_blocks(&self) -> u64 {
+        self.load.evicted_blocks.load(Ordering::Relaxed)
+    }
+
     /// The options in force.
     pub fn options(&self) -> EngineOptions {
         self.options
@@ -171,11 +226,7 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.load.ending.store(true, Ordering::Relaxed);
-        self.submissions = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        self.close();
     }
 }
 
@@ -297,6 +348,10 @@ pub struct Finished {
     pub cached_tokens: usize,
     /// Generated tokens, without the end token.
     pub generated_tokens: usize,
+    /// Tokens that were guessed and computed ahead, and how many of these became part of the answer.
+    pub guessed_tokens: usize,
+    /// See above.
+    pub accepted_tokens: usize,
     /// Seconds from the request's start in the engine to its first token.
     pub prefill_seconds: f64,
     /// Seconds from the first token to the end.

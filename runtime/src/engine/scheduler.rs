@@ -10,7 +10,8 @@ use std::time::Instant;
 
 use super::sequence::Running;
 use super::share::{Pace, shares};
-use super::{EngineOptions, Event, FinishReason, Finished, Load, Loaded, Request};
+use super::speculate::{CostsByContext, Kind, all_of, worthwhile};
+use super::{EngineOptions, Event, FinishReason, Finished, Load, Loaded, Request, Speculate, Store};
 use crate::TokenId;
 use crate::mapping;
 use crate::plan::{AdapterSet, Step};
@@ -33,6 +34,8 @@ impl Submission {
             shifted_tokens: 0,
             cached_tokens: 0,
             generated_tokens: 0,
+            guessed_tokens: 0,
+            accepted_tokens: 0,
             prefill_seconds: self.submitted.elapsed().as_secs_f64(),
             decode_seconds: 0.0,
             seed: self.request.sampling.seed.unwrap_or(0),
@@ -57,14 +60,36 @@ pub(super) struct Scheduler {
     state: StateCache,
     waiting: VecDeque<Submission>,
     running: Vec<Running>,
+    admitted: u64,
     pace: Pace,
+    costs: CostsByContext,
     logits: Vec<f32>,
+    store: Option<Store>,
+}
+
+/// A running sequence's rows of a step.
+struct Part {
+    /// Which one.
+    index: usize,
+    /// Pending tokens that are computed.
+    take: usize,
+    /// Whether these are all, so that a token can be sampled.
+    wants_logits: bool,
+    /// Guesses behind them that are checked, and their kind.
+    checked: Option<(usize, Kind)>,
+}
+
+impl Part {
+    fn guesses(&self) -> usize {
+        self.checked.map_or(0, |(guesses, _)| guesses)
+    }
 }
 
 impl Scheduler {
     pub(super) fn new(loaded: Loaded, options: EngineOptions, shared: Vec<TokenId>, load: Arc<Load>) -> Self {
-        let EngineOptions { context, parallel, batch_tokens } = options;
-        let mut state = StateCache::new(&loaded.plan.state, parallel, context, batch_tokens);
+        let EngineOptions { context, parallel, batch_tokens, kept, .. } = options;
+        let state = StateCache::new(&loaded.plan.state, parallel, context, batch_tokens);
+        let mut state = state.with_kept(kept, context, batch_tokens);
         // With adapters, what is computed of a text depends on which are used: nothing is everyone's.
         if loaded.plan.adapted.is_empty() {
             state.share(shared);
@@ -76,13 +101,39 @@ impl Scheduler {
             load,
             waiting: VecDeque::new(),
             running: Vec::new(),
+            admitted: 0,
             pace: Pace::default(),
+            costs: CostsByContext::default(),
             logits: Vec::new(),
+            store: None,
         }
+    }
+
+    /// The same with a file that keeps what is cached.
+    pub(super) fn with_store(self, store: Option<Store>) -> Self {
+        Self { store, ..self }
     }
 
     /// Runs until the engine is dropped. Blocks on the channel while idle.
     pub(super) fn run(mut self, submissions: &Receiver<Submission>) {
+        if let Some(store) = &self.store {
+            store.load(&mut self.state, &mut *self.loaded.program);
+        }
+        self.serve(submissions);
+        for running in std::mem::take(&mut self.running) {
+            let sequence = running.finish(FinishReason::Cancelled);
+            self.state.end(&mut *self.loaded.program, sequence);
+        }
+        for waiting in &self.waiting {
+            waiting.end(FinishReason::Cancelled);
+        }
+        // Of a file that was cut while it was mapped, states are wrong.
+        if let Some(store) = self.store.as_ref().filter(|_| mapping::damaged().is_none()) {
+            store.save(&self.state, &*self.loaded.program);
+        }
+    }
+
+    fn serve(&mut self, submissions: &Receiver<Submission>) {
         while !self.load.ending.load(Ordering::Relaxed) {
             if self.running.is_empty() && self.waiting.is_empty() {
                 match submissions.recv() {
@@ -95,19 +146,33 @@ impl Scheduler {
             }
             self.turn();
         }
-        for running in std::mem::take(&mut self.running) {
-            running.finish(FinishReason::Cancelled);
-        }
-        for waiting in &self.waiting {
-            waiting.end(FinishReason::Cancelled);
-        }
     }
 
     /// Ends cancelled sequences, admits waiting ones, and runs a step.
     pub(super) fn turn(&mut self) {
         self.end_cancelled();
         self.admit();
+        self.join();
         self.step();
+    }
+
+    /// Lets sequences go on that have waited until another had read what their prompts have in common.
+    fn join(&mut self) {
+        for index in 0..self.running.len() {
+            let (before, rest) = self.running.split_at_mut(index);
+            let running = &mut rest[0];
+            if !running.is_ahead(before) {
+                continue;
+            }
+            let program = &mut *self.loaded.program;
+            let owner = owner(running.caller(), running.adapters());
+            let shorter = std::mem::take(&mut running.state);
+            self.state.discard(program, shorter);
+            let state = self.state.begin(program, owner, running.tokens());
+            running.join(state);
+            // The leader may have been cancelled: then the next one reads.
+            running.follow(before);
+        }
     }
 
     /// Submits a request, as the channel does.
@@ -122,6 +187,8 @@ impl Scheduler {
     /// Called whenever the numbers change, before ending sequences report it: a client with its answer must not find it running.
     fn publish_load(&self) {
         self.load.running.store(self.running.len(), Ordering::Relaxed);
+        self.load.kept_tokens.store(self.state.kept_tokens(), Ordering::Relaxed);
+        self.load.evicted_blocks.store(self.state.evicted(), Ordering::Relaxed);
     }
 
     fn end_cancelled(&mut self) {
@@ -152,8 +219,13 @@ impl Scheduler {
             let shifted = request.overflow.shift(&mut request.prompt, self.options.context);
             let owner = owner(request.caller, request.adapters);
             let sequence = self.state.begin(&mut *self.loaded.program, owner, &request.prompt);
-            let mut running = Running::new(request, events, cancelled, sequence, submitted);
+            self.admitted += 1;
+            let mut running = Running::new(request, events, cancelled, sequence, submitted, self.admitted);
             running.shifted = shifted;
+            // A recurrent state is kept at the prompt's end only, which is too late for the same prompt.
+            if !self.loaded.plan.state.has_recurrent() {
+                running.follow(&self.running);
+            }
             self.running.push(running);
             // In this order, so that no one finds a request neither running nor waiting.
             self.publish_load();
@@ -163,7 +235,7 @@ impl Scheduler {
 
     /// One pass over all sequences that want one.
     fn step(&mut self) {
-        let (step, rows) = self.build_step();
+        let (step, parts) = self.build_step();
         if step.is_empty() {
             return;
         }
@@ -184,27 +256,36 @@ impl Scheduler {
             return self.fail_all(&FinishReason::Unavailable(why));
         }
         self.pace.note(step.len(), begun.elapsed());
+        if step.outputs.len() == step.len() {
+            let longest = step.positions.iter().copied().max().unwrap_or(0);
+            self.costs.at(longest).note(step.len(), begun.elapsed());
+        }
         self.logits.clear();
         if !step.outputs.is_empty() {
             self.logits.extend_from_slice(self.loaded.program.output());
         }
-        let mut logits = self.logits.chunks_exact_mut(self.loaded.plan.output_columns());
+        let columns = self.loaded.plan.output_columns();
+        let mut logits = &mut self.logits[..];
         let mut ended = Vec::new();
-        for (index, wants_logits) in rows {
+        for part in parts {
+            let (index, guesses) = (part.index, part.guesses());
             let running = &mut self.running[index];
             let program = &mut *self.loaded.program;
-            running.step_done();
-            if !wants_logits {
+            if !part.wants_logits {
+                running.step_done(0);
                 self.state.commit(program, &mut running.state);
                 running.report_prompt();
                 continue;
             }
-            match running.generated() {
-                0 => self.state.checkpoint(program, &mut running.state),
-                _ => self.state.commit(program, &mut running.state),
+            let rows = logits.split_off_mut(..(guesses + 1) * columns).expect("a row of logits for each output");
+            let prefilled = running.generated() == 0;
+            let (right, end) = running.advance_over(rows, columns, part.checked, self.options.context);
+            running.step_done(guesses - right);
+            match prefilled {
+                true => self.state.checkpoint(program, &mut running.state),
+                false => self.state.commit(program, &mut running.state),
             }
-            let logits = logits.next().expect("a row of logits for each output");
-            match running.advance(logits, self.options.context) {
+            match end {
                 None => {}
                 Some(FinishReason::ContextFull) if running.shift(self.options.context) => {
                     // What stays has other positions now: all but what is kept of its beginning is computed anew.
@@ -232,53 +313,96 @@ impl Scheduler {
         }
     }
 
-    /// The step, and for each running sequence in it its index and whether its logits are wanted. Sequences for which memory runs
-    /// out end here.
-    fn build_step(&mut self) -> (Step, Vec<(usize, bool)>) {
+    /// The step, and each running sequence's part in it. Sequences for which memory runs out end here.
+    fn build_step(&mut self) -> (Step, Vec<Part>) {
         let mut step = Step::default();
-        let mut rows = Vec::new();
+        let mut parts = Vec::new();
         let mut failed = Vec::new();
-        for (index, take) in self.share_out() {
-            let pending = self.running[index].pending().len();
-            match self.add_rows(&mut step, index, take) {
+        for mut part in self.share_out() {
+            let mut added = self.add_rows(&mut step, &part);
+            if added.is_err() && part.checked.take().is_some() {
+                // Guesses need memory that the sequence itself may never need.
+                added = self.add_rows(&mut step, &part);
+            }
+            match added {
                 Ok(()) => {
-                    let wants_logits = take == pending;
-                    if wants_logits {
-                        step.outputs.push(step.len() - 1);
+                    if part.wants_logits {
+                        step.outputs.extend(step.len() - 1 - part.guesses()..step.len());
                     }
-                    rows.push((index, wants_logits));
+                    parts.push(part);
                 }
-                Err(error) => failed.push((index, error)),
+                Err(error) => failed.push((part.index, error)),
             }
         }
         if failed.is_empty() {
-            return (step, rows);
+            return (step, parts);
         }
         // Indices change: the remaining sequences go on in the next step.
         self.fail(failed);
         self.build_step()
     }
 
-    /// The next step's rows: index and row count of each running sequence that gets any. Decoding sequences come first; prompts
-    /// share the rest.
-    fn share_out(&self) -> Vec<(usize, usize)> {
+    /// The next step's parts. Decoding sequences come first; prompts share the rest.
+    fn share_out(&mut self) -> Vec<Part> {
         let most = self.options.batch_tokens;
         let (decoding, prompts): (Vec<usize>, Vec<usize>) =
             (0..self.running.len()).partition(|&index| self.running[index].decoding());
-        let mut rows: Vec<(usize, usize)> = decoding.iter().take(most).map(|&index| (index, 1)).collect();
-        let alone = self.running.len() <= 1 && self.waiting.is_empty();
-        let prefill = self.pace.prefill_tokens(alone, most).min(most - rows.len());
+        let part = |index: usize| Part { index, take: 1, wants_logits: true, checked: None };
+        let mut parts: Vec<Part> = decoding.iter().take(most).map(|&index| part(index)).collect();
+        if prompts.is_empty() {
+            self.speculate(&mut parts);
+            return parts;
+        }
+        let alone = self.running.iter().filter(|running| !running.follows()).count() <= 1 && self.waiting.is_empty();
+        let prefill = self.pace.prefill_tokens(alone, most).min(most - parts.len());
+        let prompts: Vec<usize> = prompts.into_iter().filter(|&index| !self.running[index].follows()).collect();
         let pending: Vec<usize> = prompts.iter().map(|&index| self.running[index].pending().len()).collect();
-        let shared = prompts.into_iter().zip(shares(&pending, prefill));
-        rows.extend(shared.filter(|&(_, take)| take > 0));
-        rows
+        let shared = prompts.into_iter().zip(pending.iter().zip(shares(&pending, prefill)));
+        let shared = shared.filter(|&(_, (_, take))| take > 0);
+        parts.extend(shared.map(|(index, (&pending, take))| Part {
+            take,
+            wants_logits: take == pending,
+            ..part(index)
+        }));
+        parts
     }
 
-    /// Adds the next `take` tokens of a running sequence to the step, all or none.
-    fn add_rows(&mut self, step: &mut Step, index: usize, take: usize) -> Result<(), StateError> {
-        let running = &mut self.running[index];
+    /// Adds guesses to the parts of a step without prompts, where checking them is faster.
+    fn speculate(&mut self, parts: &mut [Part]) {
+        // A recurrent state cannot be taken back, short of a copy for each step.
+        if self.options.speculate == Speculate::Off || self.loaded.plan.state.has_recurrent() {
+            return;
+        }
+        let room = self.options.batch_tokens.saturating_sub(parts.len());
+        let (mut offers, mut kinds) = (Vec::new(), Vec::new());
+        for (at, part) in parts.iter().enumerate() {
+            if let Some((guesses, kind, odds)) = self.running[part.index].guess(self.options.context) {
+                offers.push((guesses, odds));
+                kinds.push((at, kind));
+            }
+        }
+        let chosen = match self.options.speculate {
+            Speculate::Always => all_of(&offers, room),
+            _ => {
+                let longest = parts.iter().map(|part| self.running[part.index].state.len()).max().unwrap_or(0);
+                worthwhile(self.costs.at(longest), &offers, parts.len() - offers.len(), room)
+            }
+        };
+        for ((at, kind), guesses) in kinds.into_iter().zip(chosen) {
+            let part = &mut parts[at];
+            match guesses {
+                0 => self.running[part.index].rest(kind),
+                _ => part.checked = Some((guesses, kind)),
+            }
+        }
+    }
+
+    /// Adds a part's pending tokens and guesses to the step, all or none.
+    fn add_rows(&mut self, step: &mut Step, part: &Part) -> Result<(), StateError> {
+        let running = &mut self.running[part.index];
         let program = &mut *self.loaded.program;
-        let tokens = running.pending()[..take].to_vec();
+        let mut tokens = running.pending()[..part.take].to_vec();
+        tokens.extend_from_slice(running.guesses(part.guesses()));
         let (rows, length) = (step.len(), running.state.len());
         self.state.trim(program, &mut running.state);
         for token in tokens {

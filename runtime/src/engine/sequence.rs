@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::Instant;
 
+use super::lookup::Lookup;
+use super::speculate::{Kind, MOST_GUESSED, Odds};
 use super::{Event, FinishReason, Finished, GeneratedToken, Request};
 use crate::TokenId;
-use crate::plan::AdapterSet;
+use crate::plan::{AdapterSet, BLOCK_TOKENS};
 use crate::sampling::{Sampler, SamplingError, log_softmax_at, top_logprobs};
 use crate::state::Sequence;
 
@@ -20,8 +22,18 @@ fn random_seed() -> u64 {
     RandomState::new().build_hasher().finish() & 0xffff_ffff
 }
 
+/// A sequence that was admitted before and is reading what another would read, too.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Leader {
+    id: u64,
+    /// Leading tokens that both have.
+    common: usize,
+}
+
 /// A request admitted by the engine.
 pub(super) struct Running {
+    /// Differs from that of all others.
+    id: u64,
     request: Request,
     events: Sender<Event>,
     cancelled: Arc<AtomicBool>,
@@ -38,6 +50,14 @@ pub(super) struct Running {
     pub(super) shifted: usize,
     started: Instant,
     first_token: Option<Instant>,
+    /// The sequence that reads the same prompt, as far as it is the same.
+    leader: Option<Leader>,
+    lookup: Lookup,
+    odds: Odds,
+    /// What may follow the last token.
+    guess: Vec<TokenId>,
+    guessed: usize,
+    accepted: usize,
 }
 
 impl Running {
@@ -47,6 +67,7 @@ impl Running {
         cancelled: Arc<AtomicBool>,
         state: Sequence,
         started: Instant,
+        id: u64,
     ) -> Self {
         let seed = request.sampling.seed.unwrap_or_else(random_seed);
         let mut sampler = Sampler::new(&request.sampling, seed);
@@ -56,6 +77,7 @@ impl Running {
         let cached = state.len();
         let tokens = request.prompt.clone();
         let running = Self {
+            id,
             request,
             events,
             cancelled,
@@ -69,6 +91,12 @@ impl Running {
             shifted: 0,
             started,
             first_token: None,
+            leader: None,
+            lookup: Lookup::default(),
+            odds: Odds::default(),
+            guess: Vec::new(),
+            guessed: 0,
+            accepted: 0,
         };
         running.report_prompt();
         running
@@ -89,6 +117,46 @@ impl Running {
         self.pending().len() == 1
     }
 
+    /// Whether its prompt is not read yet.
+    fn reads(&self) -> bool {
+        self.generated == 0
+    }
+
+    /// Follows the one of `others`, admitted before, that reads the longest beginning of the same prompt.
+    pub(super) fn follow(&mut self, others: &[Self]) {
+        let usable = &self.tokens[..self.tokens.len() - 1];
+        let leader = |other: &Self| {
+            let same = other.caller() == self.caller() && other.adapters() == self.adapters();
+            let pairs = || usable.iter().zip(&other.tokens);
+            let common =
+                if same && other.reads() { pairs().take_while(|(one, other)| one == other).count() } else { 0 };
+            Leader { id: other.id, common }
+        };
+        let longest = others.iter().map(leader).max_by_key(|leader| leader.common);
+        // Less than a block is read sooner than waited for.
+        self.leader = longest.filter(|leader| leader.common >= self.state.len() + BLOCK_TOKENS);
+    }
+
+    /// Whether it waits for a leader.
+    pub(super) fn follows(&self) -> bool {
+        self.leader.is_some()
+    }
+
+    /// Whether the leader among `others` has nothing more to read for it, or is gone.
+    pub(super) fn is_ahead(&self, others: &[Self]) -> bool {
+        let Some(Leader { id, common }) = self.leader else { return false };
+        let leader = others.iter().find(|other| other.id == id);
+        leader.is_none_or(|leader| !leader.reads() || leader.computed >= common)
+    }
+
+    /// Takes over what the cache has of its prompt by now.
+    pub(super) fn join(&mut self, state: Sequence) {
+        self.leader = None;
+        self.cached = state.len();
+        self.go_on_from(state);
+        self.report_prompt();
+    }
+
     /// Who asks.
     pub(super) fn caller(&self) -> u64 {
         self.request.caller
@@ -103,6 +171,7 @@ impl Running {
     pub(super) fn shift(&mut self, context: usize) -> bool {
         let dropped = self.request.overflow.shift(&mut self.tokens, context);
         self.shifted += dropped;
+        self.lookup = Lookup::default();
         dropped > 0
     }
 
@@ -127,9 +196,11 @@ impl Running {
         self.state.forget_from(self.computed);
     }
 
-    /// Records that the step with its tokens was run.
-    pub(super) fn step_done(&mut self) {
-        self.computed = self.state.len();
+    /// Records that the step with its tokens was run, and that the last `wrong` of them are not the sequence's.
+    pub(super) fn step_done(&mut self, wrong: usize) {
+        let length = self.state.len() - wrong;
+        self.state.forget_from(length);
+        self.computed = length;
     }
 
     /// Reports prefill progress.
@@ -139,6 +210,67 @@ impl Running {
         }
         let total = self.request.prompt.len();
         let _ = self.events.send(Event::Prompt { done: self.state.len().min(total), total });
+    }
+
+    /// Guesses how the sequence goes on, by at most what its context and its length leave; gives the number of tokens, their
+    /// kind, and the probability that each is right.
+    pub(super) fn guess(&mut self, context: usize) -> Option<(usize, Kind, f64)> {
+        let left = self.request.max_tokens.map_or(usize::MAX, |most| most.saturating_sub(self.generated));
+        // The step's last row gives a token without being guessed.
+        let most = left.min(context.saturating_sub(self.tokens.len())).saturating_sub(1).min(MOST_GUESSED);
+        let forced = self.request.constraint.as_mut().map_or(Vec::new(), |constraint| constraint.forced());
+        let kind = if forced.is_empty() {
+            let found = self.lookup.guess(&self.tokens, most);
+            self.guess = found.tokens;
+            Kind::found(found.past)
+        } else {
+            self.guess = forced;
+            self.guess.truncate(most);
+            Kind::Forced
+        };
+        // Nothing is sampled behind an end.
+        if let Some(end) = self.guess.iter().position(|token| self.request.end_tokens.contains(token)) {
+            self.guess.truncate(end + 1);
+        }
+        (!self.guess.is_empty()).then(|| (self.guess.len(), kind, self.odds.of(kind)))
+    }
+
+    /// The guessed tokens.
+    pub(super) fn guesses(&self, count: usize) -> &[TokenId] {
+        &self.guess[..count]
+    }
+
+    /// Records that guesses of this kind were not checked.
+    pub(super) fn rest(&mut self, kind: Kind) {
+        self.odds.rest(kind);
+    }
+
+    /// Takes the logits after the last pending token and after each of its guesses, as long as these are what is sampled. Gives
+    /// how many were right, and whether the sequence ends.
+    pub(super) fn advance_over(
+        &mut self,
+        logits: &mut [f32],
+        columns: usize,
+        checked: Option<(usize, Kind)>,
+        context: usize,
+    ) -> (usize, Option<FinishReason>) {
+        let guesses = checked.map_or(0, |(guesses, _)| guesses);
+        let mut right = 0;
+        let mut end = None;
+        for (at, row) in logits.chunks_exact_mut(columns).enumerate() {
+            end = self.advance(row, context);
+            // Of an ended sequence only an end token may have been guessed, which has no state.
+            if end.is_some() || at == guesses || self.tokens.last() != Some(&self.guess[at]) {
+                break;
+            }
+            right += 1;
+        }
+        if let Some((guesses, kind)) = checked {
+            self.odds.note(kind, guesses, right);
+            self.guessed += guesses;
+            self.accepted += right;
+        }
+        (right, end)
     }
 
     /// Takes the logits after the last pending token: samples, reports, and returns whether the sequence ends.
@@ -207,6 +339,8 @@ impl Running {
             shifted_tokens: self.shifted,
             cached_tokens: self.cached,
             generated_tokens: self.generated,
+            guessed_tokens: self.guessed,
+            accepted_tokens: self.accepted,
             prefill_seconds: first.duration_since(self.started).as_secs_f64(),
             decode_seconds: first.elapsed().as_secs_f64(),
             seed: self.seed,

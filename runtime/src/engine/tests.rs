@@ -12,6 +12,9 @@ use crate::session::ModelSource;
 use crate::session::open::{Compute, load_model};
 
 mod interleaved;
+mod shared_prompts;
+mod speculation;
+mod store;
 
 /// A tiny real model.
 fn stories() -> PathBuf {
@@ -96,7 +99,7 @@ fn prompts() -> Vec<Vec<TokenId>> {
 
 #[test]
 fn a_seed_gives_the_same_answer_beside_others() {
-    let options = EngineOptions { context: 400, parallel: 8, batch_tokens: 48 };
+    let options = EngineOptions { context: 400, parallel: 8, batch_tokens: 48, ..EngineOptions::default() };
     let alone: Vec<Vec<TokenId>> = prompts()
         .iter()
         .enumerate()
@@ -170,7 +173,7 @@ fn an_end_token_is_not_part_of_the_answer() {
 
 #[test]
 fn who_goes_away_makes_room() {
-    let engine = engine(EngineOptions { context: 400, parallel: 1, batch_tokens: 512 }, 2);
+    let engine = engine(EngineOptions { context: 400, parallel: 1, batch_tokens: 512, ..EngineOptions::default() }, 2);
     let endless = engine.submit(request(&[1, 2, 3], 1.0, 390)).expect("taken");
     let waiting = engine.submit(request(&[4, 5, 6], 0.0, 3)).expect("taken");
     drop(endless);
@@ -201,7 +204,8 @@ fn scheduler(options: EngineOptions) -> super::scheduler::Scheduler {
 
 #[test]
 fn a_short_prompt_does_not_wait_for_a_long_one() {
-    let mut scheduler = scheduler(EngineOptions { context: 400, parallel: 2, batch_tokens: 8 });
+    let mut scheduler =
+        scheduler(EngineOptions { context: 400, parallel: 2, batch_tokens: 8, ..EngineOptions::default() });
     let long = scheduler.take(request(&[5; 300], 0.0, 3));
     scheduler.turn();
     let short = scheduler.take(request(&[1, 2, 3], 0.0, 2));
@@ -219,7 +223,8 @@ fn a_short_prompt_does_not_wait_for_a_long_one() {
 
 #[test]
 fn prompts_of_one_length_go_on_together() {
-    let mut scheduler = scheduler(EngineOptions { context: 400, parallel: 3, batch_tokens: 9 });
+    let mut scheduler =
+        scheduler(EngineOptions { context: 400, parallel: 3, batch_tokens: 9, ..EngineOptions::default() });
     let all: Vec<_> = (0..3).map(|n| scheduler.take(request(&[n + 1; 30], 0.0, 1))).collect();
     for _ in 0..5 {
         scheduler.turn();

@@ -60,6 +60,17 @@ impl Constraint for GrammarConstraint {
         Ok(())
     }
 
+    fn forced(&mut self) -> Vec<TokenId> {
+        // On a copy: bytes taken ahead count against the limits of a step, and must not end an answer.
+        let bytes = self.matcher.clone().compute_ff_bytes();
+        let mut tokens = self.words.trie.tok_trie().greedy_tokenize(&bytes);
+        let is_text =
+            |token: TokenId| self.words.text.get(token as usize / 32).is_some_and(|word| word >> (token % 32) & 1 == 1);
+        let text = tokens.iter().take_while(|token| is_text(**token)).count();
+        tokens.truncate(text);
+        tokens
+    }
+
     fn is_complete(&self) -> bool {
         self.complete
     }

@@ -338,3 +338,28 @@ fn grammars_of_llama_cpp_are_followed() {
         "nested too deeply",
     );
 }
+
+#[test]
+fn what_must_follow_is_known_ahead_and_knowing_it_changes_nothing() {
+    let grammars = grammars();
+    let format = Format::Regex("(glad|sad) is the whole answer".to_owned());
+    let (mut asked, mut other) = (constraint(&grammars, &format), constraint(&grammars, &format));
+    assert!(asked.forced().is_empty(), "there is a choice");
+    let mut rest = &b"sad is the whole answer"[..];
+    while !rest.is_empty() {
+        let forced = asked.forced();
+        let mask = asked.allowed().expect("a mask");
+        assert_eq!(mask, other.allowed().expect("a mask"), "before {rest:?}");
+        if rest.len() < 23 {
+            let bytes: Vec<u8> =
+                forced.iter().flat_map(|&id| grammars.tokenizer.token_bytes(id, false).into_owned()).collect();
+            assert_eq!(bytes, rest, "all of it, in tokens of the vocabulary");
+            assert!(mask.allows(forced[0]));
+        }
+        let (token, length) = next_token(&grammars, &mask, rest).expect("a token");
+        asked.accept(token).expect("it was allowed");
+        other.accept(token).expect("it was allowed");
+        rest = &rest[length..];
+    }
+    assert!(asked.forced().is_empty());
+}

@@ -72,6 +72,12 @@ pub trait Constraint: Debug + Send {
     /// One line if the token was not allowed.
     fn accept(&mut self, token: TokenId) -> Result<(), String>;
 
+    /// Tokens of which the constraint can say already that they come next, as far as it knows how the text is made of tokens:
+    /// guesses, which are checked as others are.
+    fn forced(&mut self) -> Vec<TokenId> {
+        Vec::new()
+    }
+
     /// Whether the answer is whole: nothing but its end can follow.
     fn is_complete(&self) -> bool;
 

@@ -66,6 +66,13 @@ impl Access {
         !self.keys.is_empty()
     }
 
+    /// Callers that are the same after a restart: those with keys, or all who share one number. A page's session has a secret of
+    /// this process, and connections are counted anew.
+    pub fn lasting_callers(&self) -> Vec<u64> {
+        let anyone = (!self.needs_key() && !self.isolate).then_some(ANYONE.0);
+        self.keys.iter().map(|key| caller(key).0).chain(anyone).collect()
+    }
+
     /// A secret for a link to the page. One that works only `once` may leak after its use.
     pub fn link(&self, once: bool) -> String {
         let secret = secret();
@@ -138,7 +145,7 @@ fn caller(hash: &Hash) -> Caller {
 ///
 /// # Panics
 /// If the system has no randomness: no secret could be trusted.
-fn secret() -> String {
+pub(crate) fn secret() -> String {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).expect("the system gives random bytes");
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

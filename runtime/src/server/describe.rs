@@ -50,8 +50,17 @@ pub(super) fn metrics(app: &App) -> Response {
         ("prompt_tokens_total", "counter", "Prompt tokens", count(&gauges.prompt_tokens) as f64),
         ("cached_tokens_total", "counter", "Prompt tokens found in the cache", count(&gauges.cached_tokens) as f64),
         ("generated_tokens_total", "counter", "Generated tokens", count(&gauges.generated_tokens) as f64),
+        ("guessed_tokens_total", "counter", "Tokens guessed and checked ahead", count(&gauges.guessed_tokens) as f64),
+        ("accepted_tokens_total", "counter", "Guessed tokens that were right", count(&gauges.accepted_tokens) as f64),
         ("requests_running", "gauge", "Answers being generated", app.session.engine.running() as f64),
         ("requests_waiting", "gauge", "Requests waiting for a free slot", app.session.engine.waiting() as f64),
+        ("cache_tokens", "gauge", "Tokens whose state is kept", app.session.engine.kept_tokens() as f64),
+        (
+            "cache_evicted_blocks_total",
+            "counter",
+            "Blocks of kept state given up",
+            app.session.engine.evicted_blocks() as f64,
+        ),
         ("parallel", "gauge", "Slots: answers generated at once", app.session.facts.parallel as f64),
     ];
     let mut text = String::new();

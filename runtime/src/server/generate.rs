@@ -150,6 +150,8 @@ impl Run<'_> {
                 gauges.finished.fetch_add(1, Ordering::Relaxed);
                 gauges.prompt_tokens.fetch_add(finished.engine.prompt_tokens as u64, Ordering::Relaxed);
                 gauges.cached_tokens.fetch_add(finished.engine.cached_tokens as u64, Ordering::Relaxed);
+                gauges.guessed_tokens.fetch_add(finished.engine.guessed_tokens as u64, Ordering::Relaxed);
+                gauges.accepted_tokens.fetch_add(finished.engine.accepted_tokens as u64, Ordering::Relaxed);
                 self.tally.add(finished, index.is_multiple_of(self.n));
             }
             TextEvent::Prompt { .. } => {}

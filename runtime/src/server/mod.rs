@@ -1,12 +1,13 @@
-//! The server: OpenAI's and Ollama's APIs and the chat page, over HTTP/1.1.
+//! The server: OpenAI's, Anthropic's and Ollama's APIs and the chat page, over HTTP/1.1.
 //!
-//! `http` moves bytes, `routes` maps paths to handlers, `openai` and `ollama` check requests and encode answers, `generate`
+//! `http` moves bytes, `routes` maps paths to handlers, `openai`, `anthropic` and `ollama` check requests and encode answers, `generate`
 //! drives the engine for one request, `guard` keeps foreign web pages out, `access` authenticates, `assets` is the page. The
 //! server never sees a tensor: it builds on `session`. One thread per connection; the engine batches their requests.
 //!
 //! The HTTP layer is our own, over `httparse`; ARCHITECTURE.md compares it with `tiny_http` and `hyper`.
 
 mod access;
+mod anthropic;
 mod assets;
 mod choices;
 mod conversation;
@@ -35,6 +36,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+pub(crate) use access::secret;
 pub use access::{Access, Caller, Who};
 pub use assets::Assets;
 pub use guard::{CorsHeaders, Guard};
@@ -119,6 +121,11 @@ impl Server {
         self.access.link(once)
     }
 
+    /// Callers that are the same after a restart with the same keys.
+    pub fn lasting_callers(&self) -> Vec<u64> {
+        self.access.lasting_callers()
+    }
+
     /// The bound address; `None` for a Unix socket.
     ///
     /// # Errors
@@ -152,6 +159,8 @@ impl Server {
             ending: AtomicBool::new(false),
         });
         listener.run(app.clone(), |grace_end| app.drain(grace_end));
+        // Connections that still end hold the session, and the process may exit before they do.
+        app.session.engine.close();
     }
 }
 
@@ -196,6 +205,9 @@ struct Gauges {
     /// Tokens of their prompts, and how many of these were cached.
     prompt_tokens: AtomicU64,
     cached_tokens: AtomicU64,
+    /// Tokens that were guessed, and how many of these were right.
+    guessed_tokens: AtomicU64,
+    accepted_tokens: AtomicU64,
     /// Number of first tokens so far, and their total latency.
     first_tokens: AtomicU64,
     first_token_micros: AtomicU64,

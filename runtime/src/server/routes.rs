@@ -6,6 +6,7 @@
 use std::io;
 
 use super::access::Who;
+use super::anthropic::handlers as anthropic;
 use super::http::{Body, Exchange, Handler, Head, Headers, Method, Peer, Refusal, Response};
 use super::llama_cpp::{self, Endpoint as Native};
 use super::ollama::handlers as ollama;
@@ -88,6 +89,11 @@ const fn delete(path: Path, answer: fn(&App, Call<'_>) -> Answer) -> Route {
     Route { method: Method::Delete, path, needs: Needs::Key, answer, refuse: ApiError::response }
 }
 
+/// A route of Anthropic's API.
+const fn for_anthropic(route: Route) -> Route {
+    Route { refuse: super::anthropic::error_response, ..route }
+}
+
 /// A route of Ollama's API.
 const fn for_ollama(route: Route) -> Route {
     Route { refuse: error_response, ..route }
@@ -107,8 +113,16 @@ static ROUTES: &[Route] = &[
     get(Path::Exact("/slots"), Needs::Key, |app, _| Answer::Whole(describe::slots(app))),
     get(Path::Exact("/api/facts"), Needs::Key, |app, call| Answer::Whole(describe::facts(app, &call))),
     post("/api/session", Needs::Nothing, |app, call| describe::session(app, call).into()),
-    get(Path::Exact("/v1/models"), Needs::Key, |app, _| Answer::Whole(describe::models(app))),
-    get(Path::Below("/v1/models/"), Needs::Key, |app, call| describe::one_model(app, &call).into()),
+    get(Path::Exact("/v1/models"), Needs::Key, |app, call| match anthropic::asks(call.head) {
+        true => Answer::Whole(anthropic::models(app)),
+        false => Answer::Whole(describe::models(app)),
+    }),
+    get(Path::Below("/v1/models/"), Needs::Key, |app, call| match anthropic::asks(call.head) {
+        true => Answer::Whole(anthropic::one_model(app, &call)),
+        false => describe::one_model(app, &call).into(),
+    }),
+    for_anthropic(post("/v1/messages", Needs::Place, anthropic::messages)),
+    for_anthropic(post("/v1/messages/count_tokens", Needs::Key, anthropic::count_tokens)),
     post("/v1/chat/completions", Needs::Place, |app, call| prepare::chat(app, call).into()),
     post("/v1/completions", Needs::Place, |app, call| prepare::completion(app, call).into()),
     post("/v1/responses", Needs::Place, |app, call| responses::create(app, call).into()),

@@ -48,6 +48,20 @@ pub(super) fn choose(
     }
 }
 
+/// Memory for kept conversations if none is given: a quarter of what the model leaves free, and not more than this. None where
+/// the system does not say what is free.
+const KEPT_MOST: u64 = 8 << 30;
+
+/// See [`KEPT_MOST`].
+pub(super) fn default_kept(memory: &Memory) -> u64 {
+    kept_of(memory, Available::now())
+}
+
+fn kept_of(memory: &Memory, available: Option<Available>) -> u64 {
+    let free = available.map_or(0, |available| available.bytes.saturating_sub(needed(memory, available)));
+    (free / 4).min(KEPT_MOST)
+}
+
 /// Bytes that count against what is available.
 fn needed(memory: &Memory, available: Available) -> u64 {
     let own = memory.kv_bytes + memory.working_bytes();
@@ -123,6 +137,21 @@ mod tests {
         assert!(warning.contains("needs 102.0 MiB in total, but 50.0 MiB"), "{warning}");
         let whole = fitting(1000, available(1), &takes);
         assert_eq!((whole.context, whole.note), (1000, None), "a short trained context is not reduced");
+    }
+
+    #[test]
+    fn a_quarter_of_what_is_free_is_for_kept_conversations() {
+        let memory = Memory {
+            file_bytes: 100 << 20,
+            kv_bytes: 60 << 20,
+            activation_bytes: 40 << 20,
+            scratch_bytes: 0,
+            vocabulary_bytes: 0,
+            program_bytes: 0,
+        };
+        let kept = |megabytes: u64| kept_of(&memory, Some(available(megabytes << 20))) >> 20;
+        assert_eq!((kept(150), kept(600), kept(1 << 20)), (0, 100, 8 << 10));
+        assert_eq!(kept_of(&memory, None), 0, "nobody knows what is free");
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use super::open::plan_of;
 use super::source::ModelSource;
 use crate::device::cpu;
-use crate::engine::EngineOptions;
+use crate::engine::{EngineOptions, MOST_GUESSED, Speculate};
 use crate::plan::{CacheTypes, Plan, StateGroup};
 use crate::state::StateCache;
 
@@ -41,8 +41,10 @@ pub struct Demand {
 impl Demand {
     /// An engine whose sequences have all filled their context.
     pub fn of_engine(options: &EngineOptions, threads: usize, cache: CacheTypes) -> Self {
-        let EngineOptions { context: positions, parallel: sequences, batch_tokens: step_tokens } = *options;
-        Self { sequences, positions, keeps: true, step_tokens, outputs: sequences, threads, cache }
+        let EngineOptions { context: positions, parallel: sequences, batch_tokens: step_tokens, speculate, .. } =
+            *options;
+        let outputs = sequences + if speculate == Speculate::Off { 0 } else { MOST_GUESSED };
+        Self { sequences, positions, keeps: true, step_tokens, outputs, threads, cache }
     }
 
     /// One sequence of `context` positions, in steps of at most `step_tokens`.
@@ -84,6 +86,13 @@ pub fn kv_bytes_per_token(plan: &Plan, cache: CacheTypes) -> Result<u64, Unknown
     let groups = plan.state.groups.iter().filter(unbounded);
     let bytes = groups.map(|group| Ok(group.page_bytes(cache).map_err(Unknown)? / crate::plan::BLOCK_TOKENS as u64));
     bytes.sum()
+}
+
+/// Positions of ended sequences that `bytes` keep.
+pub fn kept_positions(plan: &Plan, bytes: u64, options: &EngineOptions, cache: CacheTypes) -> usize {
+    let one = Demand::of_engine(&EngineOptions { parallel: 1, ..*options }, 1, cache).state_bytes(plan);
+    let positions = u128::from(bytes) * options.context as u128 / u128::from(one.unwrap_or(u64::MAX).max(1));
+    usize::try_from(positions).unwrap_or(usize::MAX)
 }
 
 /// Bytes of KV cache and recurrent states for one sequence of `context` positions.

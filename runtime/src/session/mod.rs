@@ -18,6 +18,7 @@ pub mod open;
 pub mod prompt;
 pub mod reading;
 pub mod source;
+mod store;
 pub mod text;
 
 use std::sync::Arc;
@@ -42,7 +43,7 @@ pub use generation::{StopReason, TextEvent, TextFinished, TextGeneration, TextPi
 pub use hardware::Cpus;
 pub use memory::{Demand, Memory};
 use open::Compute;
-pub use open::{OpenError, OpenOptions};
+pub use open::{CacheFile, Kept, OpenError, OpenOptions, Speculation};
 pub use prompt::OverflowPolicy;
 pub use reading::{Delta, Reader, Reading};
 pub use source::{ModelSource, Packed, SourceError};
@@ -108,6 +109,8 @@ pub struct Facts {
     pub created: u64,
     /// Predicted peak memory.
     pub memory: Option<Memory>,
+    /// Memory for conversations that are kept beyond the running ones.
+    pub kept_bytes: u64,
     /// What its file says of itself.
     pub card: Arc<Card>,
 }
@@ -188,13 +191,12 @@ impl Session {
         let options = with_packed_settings(&source, options);
         let compute = options.compute()?;
         let parallel = options.parallel()?;
+        let speculate = options.speculation.into();
+        let engine_of = |context| EngineOptions { context, parallel, speculate, ..EngineOptions::default() };
         let (tokenizer, built) = concurrently(
             || Tokenizer::from_gguf(&source.gguf.metadata),
             || -> Result<_, OpenError> {
-                let demand = |context| {
-                    let engine = EngineOptions { context, parallel, ..EngineOptions::default() };
-                    Demand::of_engine(&engine, compute.threads, compute.cache)
-                };
+                let demand = |context| Demand::of_engine(&engine_of(context), compute.threads, compute.cache);
                 let (plan, chosen) = context::choose(&source, &options, &demand)?;
                 Ok((open::load_plan(&source, compute, plan)?, chosen))
             },
@@ -202,10 +204,16 @@ impl Session {
         let (loaded, chosen) = built?;
         let tokenizer = tokenizer.map_err(|error| OpenError::Tokenizer { path: source.path.clone(), error })?;
         let context = chosen.context;
-        let engine_options = EngineOptions { context, parallel, ..EngineOptions::default() };
+        let mut engine_options = engine_of(context);
         let demand = Demand::of_engine(&engine_options, compute.threads, compute.cache);
         let memory = Memory::of_plan(&source, &loaded.plan, demand).ok();
+        let kept_bytes = match options.kept {
+            Kept::Bytes(bytes) => bytes,
+            Kept::Spare => memory.as_ref().map_or(0, context::default_kept),
+        };
+        engine_options.kept = memory::kept_positions(&loaded.plan, kept_bytes, &engine_options, compute.cache);
         let facts = Facts {
+            kept_bytes,
             context_note: chosen.note,
             memory_warning: chosen.warning,
             ..facts_of(&source, &loaded.plan, compute, (context, parallel), memory)
@@ -215,7 +223,9 @@ impl Session {
         let marks = marks(&output, &tokenizer);
         let defaults = packed_defaults(&source);
         let shared = prompt::shared_prefix(template.as_ref().ok(), &tokenizer, defaults.system_prompt.as_deref());
-        let engine = Engine::start(loaded, engine_options, shared).map_err(OpenError::Thread)?;
+        let store = options.cache_file.as_ref().map(|file| store::open(file, &source, &loaded.plan, compute, context));
+        let engine =
+            Engine::start_from(loaded, engine_options, shared, store.transpose()?).map_err(OpenError::Thread)?;
         let check = WeightCheck::new(source.packed.as_ref());
         let tokenizer = Arc::new(tokenizer);
         Ok(Self {
@@ -365,6 +375,7 @@ fn facts_of(
         cache: compute.cache,
         created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
         memory,
+        kept_bytes: 0,
         card: Arc::new(Card::of(source)),
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::device::cpu::Cpu;
 use crate::device::{Device, DeviceError};
-use crate::engine::Loaded;
+use crate::engine::{Loaded, Speculate};
 use crate::kernels::{self, Kernels};
 use crate::model::{DEFAULT_CONTEXT_MOST, ModelError, PoolingKind, Purpose, TensorTable, arch};
 use crate::plan::{CacheType, CacheTypes, Head, Plan};
@@ -34,6 +34,69 @@ pub struct OpenOptions {
     pub cache_type_k: Option<CacheType>,
     /// How values of the KV cache are stored.
     pub cache_type_v: Option<CacheType>,
+    /// Whether tokens are guessed and several checked in one step.
+    pub speculation: Speculation,
+    /// Memory for conversations beyond the running ones.
+    pub kept: Kept,
+    /// A file in which conversations outlive the process.
+    pub cache_file: Option<CacheFile>,
+}
+
+/// A file in which conversations outlive the process.
+#[derive(Clone, Debug)]
+pub struct CacheFile {
+    /// The file; it need not exist.
+    pub path: PathBuf,
+    /// The callers that are the same after a restart.
+    pub callers: Vec<u64>,
+    /// Told in one line what did not work.
+    pub tell: fn(&str),
+}
+
+/// Memory in which the state of conversations is kept that are not running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// This many bytes, beside what running ones leave of theirs.
+    Bytes(u64),
+    /// What the machine can spare.
+    Spare,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self::Bytes(0)
+    }
+}
+
+/// Whether tokens are guessed and several checked in one step, which changes no answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Speculation {
+    /// Where it is faster, as measured.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
+}
+
+impl From<Speculation> for Speculate {
+    fn from(speculation: Speculation) -> Self {
+        match speculation {
+            Speculation::Auto => Self::Measured,
+            Speculation::Off => Self::Off,
+        }
+    }
+}
+
+impl std::str::FromStr for Speculation {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "auto" => Ok(Self::Auto),
+            "off" => Ok(Self::Off),
+            _ => Err("it must be auto or off".to_owned()),
+        }
+    }
 }
 
 /// Why a model could not be opened. Each message is one line for the user.

@@ -44,7 +44,8 @@ impl Sequence {
         self.tokens.is_empty()
     }
 
-    /// Drops the tokens from `length` on, none of which was computed yet. Their pages are kept for later tokens.
+    /// Drops the tokens from `length` on, none of which was committed yet. Their pages are kept for later tokens, which overwrite
+    /// what was computed of them. Where it was, the sequence has no recurrent state.
     pub fn forget_from(&mut self, length: usize) {
         self.tokens.truncate(length);
     }
@@ -60,9 +61,11 @@ impl Sequence {
 pub struct StateCache {
     layout: StateLayout,
     pools: Vec<Pool>,
-    prefixes: PrefixTree,
+    pub(super) prefixes: PrefixTree,
     /// A prefix that prompts of all callers may share.
     shared: Vec<TokenId>,
+    /// Blocks that were given up to make room.
+    evicted: u64,
 }
 
 impl StateCache {
@@ -70,7 +73,28 @@ impl StateCache {
     pub fn new(layout: &StateLayout, sequences: usize, positions: usize, step_tokens: usize) -> Self {
         let pages = Self::pages(layout, sequences, positions, step_tokens);
         let pools = pages.into_iter().enumerate().map(|(group, pages)| Pool::new(group, pages)).collect();
-        Self { layout: layout.clone(), pools, prefixes: PrefixTree::default(), shared: Vec::new() }
+        Self { layout: layout.clone(), pools, prefixes: PrefixTree::default(), shared: Vec::new(), evicted: 0 }
+    }
+
+    /// Makes room for `kept` more positions of sequences that have ended, as those of such a cache for one sequence are made up.
+    /// Before the first sequence.
+    #[must_use]
+    pub fn with_kept(mut self, kept: usize, positions: usize, step_tokens: usize) -> Self {
+        let each = Self::pages(&self.layout, 1, positions, step_tokens);
+        for (group, (pool, pages)) in self.pools.iter_mut().zip(each).enumerate() {
+            *pool = Pool::new(group, pool.free_pages() + (pages as u128 * kept as u128 / positions as u128) as usize);
+        }
+        self
+    }
+
+    /// Tokens in the tree of kept prefixes, those of running sequences included.
+    pub fn kept_tokens(&self) -> usize {
+        self.prefixes.tokens()
+    }
+
+    /// Blocks that were given up so far to make room.
+    pub fn evicted(&self) -> u64 {
+        self.evicted
     }
 
     /// Lets all callers share the leading whole blocks of these tokens: a prefix common to everyone's prompts that no caller
@@ -476,7 +500,17 @@ impl StateCache {
         sequence.marks.iter().for_each(|(_, pages)| self.release_pages(program, pages));
     }
 
-    fn release_pages(&mut self, program: &mut dyn Program, pages: &[Option<PageId>]) {
+    /// What its sequences keep.
+    pub(super) fn layout(&self) -> &StateLayout {
+        &self.layout
+    }
+
+    /// A page that nobody holds; `None`: there is none, or no memory for one.
+    pub(super) fn take_free(&mut self, program: &mut dyn Program, group: usize) -> Option<PageId> {
+        self.pools[group].take(program).ok().flatten()
+    }
+
+    pub(super) fn release_pages(&mut self, program: &mut dyn Program, pages: &[Option<PageId>]) {
         for (group, page) in pages.iter().enumerate() {
             page.iter().for_each(|&page| self.pools[group].release(program, page));
         }
@@ -490,11 +524,13 @@ impl StateCache {
     /// Takes a page for exclusive use, evicting cached prefixes if needed.
     fn take(&mut self, program: &mut dyn Program, group: usize) -> Result<PageId, StateError> {
         loop {
-            if let Some(page) = self.pools[group].take(program)? {
-                return Ok(page);
-            }
-            if !self.give_up(program, group) {
-                return Err(StateError::NoRoom);
+            match self.pools[group].take(program) {
+                Ok(Some(page)) => return Ok(page),
+                Ok(None) if self.give_up(program, group) => {}
+                Ok(None) => return Err(StateError::NoRoom),
+                // What is kept goes before a running sequence fails for lack of memory.
+                Err(_) if (0..self.pools.len()).any(|group| self.give_up(program, group)) => {}
+                Err(error) => return Err(error),
             }
         }
     }
@@ -522,6 +558,7 @@ impl StateCache {
                 self.release_node(program, gone);
             }
         }
+        self.evicted += 1;
         true
     }
 }

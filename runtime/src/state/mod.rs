@@ -5,9 +5,12 @@
 //! written positions are never overwritten, so partial pages can be shared too: a sequence that continues inside one copies it.
 
 mod cache;
+mod file;
 mod pool;
 mod prefix;
 #[cfg(test)]
 mod tests;
 
 pub use cache::{Sequence, StateCache, StateError};
+pub use file::{FileError, Identity, is_state_file};
+pub use prefix::EVERYONE;

@@ -10,7 +10,7 @@ use crate::TokenId;
 use crate::plan::{BLOCK_TOKENS, PageId};
 
 /// The owner of what all callers share.
-pub(super) const EVERYONE: u64 = u64::MAX;
+pub const EVERYONE: u64 = u64::MAX;
 
 /// Index of a node.
 pub(super) type NodeId = usize;
@@ -34,6 +34,16 @@ pub(super) struct Node {
 }
 
 impl Node {
+    /// Whose it is.
+    pub(super) fn owner(&self) -> u64 {
+        self.owner
+    }
+
+    /// When it was last used, on the tree's own clock.
+    pub(super) fn used(&self) -> u64 {
+        self.used
+    }
+
     /// Whether nothing depends on it.
     pub(super) fn is_loose(&self) -> bool {
         self.children.is_empty() && self.holders == 0
@@ -63,6 +73,8 @@ pub(super) struct PrefixTree {
     vacant: Vec<NodeId>,
     roots: HashMap<u64, Vec<NodeId>>,
     clock: u64,
+    /// Tokens of all nodes.
+    tokens: usize,
 }
 
 fn common_prefix(a: &[TokenId], b: &[TokenId]) -> usize {
@@ -127,6 +139,7 @@ impl PrefixTree {
         pages: Vec<Option<PageId>>,
     ) -> NodeId {
         self.clock += 1;
+        self.tokens += tokens.len();
         let node = Node {
             parent,
             children: Vec::new(),
@@ -158,6 +171,7 @@ impl PrefixTree {
     pub(super) fn remove(&mut self, id: NodeId) -> Node {
         let node = self.nodes[id].take().expect("the node is there");
         debug_assert!(node.is_loose());
+        self.tokens -= node.tokens.len();
         self.vacant.push(id);
         match node.parent {
             Some(parent) => self.node_mut(parent).children.retain(|&child| child != id),
@@ -184,6 +198,27 @@ impl PrefixTree {
             .collect()
     }
 
+    /// The nodes of these owners, each behind its parent.
+    pub(super) fn parents_first(&self, owners: &[u64]) -> Vec<NodeId> {
+        let known = |&id: &NodeId| owners.contains(&self.node(id).owner);
+        let mut roots: Vec<u64> = self.roots.keys().copied().filter(|owner| owners.contains(owner)).collect();
+        roots.sort_unstable();
+        let mut order: Vec<NodeId> = roots.iter().flat_map(|owner| &self.roots[owner]).copied().collect();
+        let mut at = 0;
+        while at < order.len() {
+            let children = &self.node(order[at]).children;
+            order.extend(children.iter().copied().filter(known));
+            at += 1;
+        }
+        order
+    }
+
+    /// Sets when a node was last used.
+    pub(super) fn set_used(&mut self, id: NodeId, used: u64) {
+        self.clock = self.clock.max(used);
+        self.node_mut(id).used = used;
+    }
+
     /// Marks a node as used now.
     pub(super) fn touch(&mut self, id: NodeId) {
         self.clock += 1;
@@ -195,6 +230,11 @@ impl PrefixTree {
     pub(super) fn oldest(&self, wanted: impl Fn(&Node) -> bool) -> Option<NodeId> {
         let nodes = self.nodes.iter().enumerate().filter_map(|(id, node)| Some((id, node.as_ref()?)));
         nodes.filter(|(_, node)| wanted(node)).min_by_key(|(_, node)| node.used).map(|(id, _)| id)
+    }
+
+    /// Tokens of all nodes.
+    pub(super) fn tokens(&self) -> usize {
+        self.tokens
     }
 
     /// Number of nodes.

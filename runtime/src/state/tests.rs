@@ -1,8 +1,8 @@
 //! Pages are shared, copied and freed; a program that only counts stands in for memory.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Sequence, StateCache, StateError};
+use super::{EVERYONE, FileError, Sequence, StateCache, StateError};
 use crate::TokenId;
 use crate::device::{DeviceError, MemoryUse, Program};
 use crate::plan::{BLOCK_TOKENS, PageId, StateGroup, StateLayout, Step};
@@ -12,6 +12,8 @@ use crate::plan::{BLOCK_TOKENS, PageId, StateGroup, StateLayout, Step};
 struct Ledger {
     live: BTreeSet<(usize, PageId)>,
     copies: Vec<(usize, PageId, PageId)>,
+    /// What was written into pages; those of others are their numbers.
+    contents: BTreeMap<(usize, PageId), u8>,
     /// Pages that memory is left for; `None`: unlimited.
     memory_for: Option<usize>,
 }
@@ -30,6 +32,15 @@ impl Program for Ledger {
     fn copy(&mut self, group: usize, from: PageId, to: PageId) {
         assert!(self.live.contains(&(group, from)) && self.live.contains(&(group, to)));
         self.copies.push((group, from, to));
+    }
+    fn read_page(&self, group: usize, page: PageId, out: &mut Vec<u8>) -> Result<(), DeviceError> {
+        out.extend(self.contents.get(&(group, page)).copied().unwrap_or(page as u8).to_le_bytes());
+        Ok(())
+    }
+    fn write_page(&mut self, group: usize, page: PageId, contents: &[u8]) -> Result<(), DeviceError> {
+        assert!(self.live.contains(&(group, page)));
+        self.contents.insert((group, page), contents[0]);
+        Ok(())
     }
     fn run(&mut self, _: &Step) -> Result<(), DeviceError> {
         Ok(())
@@ -237,6 +248,39 @@ fn without_memory_a_sequence_stops_and_the_others_go_on() {
 }
 
 #[test]
+fn kept_prefixes_go_before_a_sequence_fails_for_memory() {
+    let (mut cache, mut memory) = (StateCache::new(&layout(&[FULL]), 2, 448, 64), Ledger::default());
+    let (first, _) = run(&mut cache, &mut memory, 0, &(0..128).collect::<Vec<_>>());
+    cache.end(&mut memory, first);
+    assert_eq!((cache.kept_tokens(), cache.evicted()), (128, 0));
+    memory.memory_for = Some(2);
+    let (second, _) = run(&mut cache, &mut memory, 1, &(500..600).collect::<Vec<_>>());
+    assert_eq!((pages(&second, 0).len(), cache.kept_tokens(), cache.evicted()), (2, 100, 2));
+}
+
+#[test]
+fn more_conversations_are_kept_where_there_is_room_for_them() {
+    let kept = |more: usize| {
+        let mut cache = StateCache::new(&layout(&[FULL, WINDOWED]), 1, 448, 64).with_kept(more, 448, 64);
+        let mut memory = Ledger::default();
+        let prompt = |of: TokenId| (0..400).map(|at| of * 1000 + at).collect::<Vec<_>>();
+        for of in 0..6 {
+            let (sequence, _) = run(&mut cache, &mut memory, 0, &prompt(of));
+            cache.end(&mut memory, sequence);
+        }
+        let found = |of| {
+            let sequence = cache.begin(&mut memory, 0, &prompt(of));
+            let whole = sequence.len() == 399;
+            cache.discard(&mut memory, sequence);
+            whole
+        };
+        (0..6).rev().map(found).collect::<Vec<_>>()
+    };
+    assert_eq!(kept(0), [true, false, false, false, false, false]);
+    assert_eq!(kept(2 * 448), [true, true, true, false, false, false], "the least recently used went first");
+}
+
+#[test]
 fn what_no_caller_wrote_is_shared_by_all() {
     let (mut cache, mut memory) = (StateCache::new(&layout(&[FULL]), 3, 448, 64), Ledger::default());
     let system: Vec<TokenId> = (0..150).collect();
@@ -252,4 +296,83 @@ fn what_no_caller_wrote_is_shared_by_all() {
     let (third, _) = run(&mut cache, &mut memory, 1, &other);
     assert!(cache.begin(&mut memory, 2, &other).is_empty());
     cache.end(&mut memory, third);
+}
+
+/// A cache with what two callers wrote and what everyone shares, as a file; the pages of the first one's prompt.
+fn filed(owners: &[u64]) -> (Vec<u8>, Vec<PageId>) {
+    let (mut cache, mut memory) = (StateCache::new(&layout(&[FULL, RECURRENT]), 4, 448, 64), Ledger::default());
+    cache.share((0..64).collect());
+    let mut pages_of_first = Vec::new();
+    for owner in [1, 2] {
+        let (mut sequence, _) = run(&mut cache, &mut memory, owner, &prompt_of(owner));
+        fill(&mut cache, &mut memory, &mut sequence, &[7]);
+        if owner == 1 {
+            pages_of_first = pages(&sequence, 0);
+        }
+        cache.end(&mut memory, sequence);
+    }
+    let mut file = Vec::new();
+    cache.save(&memory, &[5; 32], owners, &mut file).expect("it is written");
+    (file, pages_of_first)
+}
+
+/// 64 tokens that all have, and 86 of its own.
+fn prompt_of(owner: u64) -> Vec<TokenId> {
+    (0..64).chain((0..86).map(|at| 1000 * owner as TokenId + at)).collect()
+}
+
+fn loaded(file: &[u8]) -> (StateCache, Ledger, Result<usize, FileError>) {
+    let (mut cache, mut memory) = (StateCache::new(&layout(&[FULL, RECURRENT]), 4, 448, 64), Ledger::default());
+    let result = cache.load(&mut memory, &[5; 32], || Ok(file));
+    (cache, memory, result)
+}
+
+#[test]
+fn a_file_keeps_prefixes_of_those_who_come_back() {
+    let (file, written) = filed(&[1, EVERYONE]);
+    let (mut cache, mut memory, result) = loaded(&file);
+    assert_eq!(result.expect("it is read"), 3);
+    let turn = |owner| [prompt_of(owner), vec![7, 8, 9]].concat();
+    let sequence = cache.begin(&mut memory, 1, &turn(1));
+    assert_eq!(sequence.len(), 151, "from where the answer ended");
+    let contents: Vec<u8> = pages(&sequence, 0).iter().take(2).map(|&page| memory.contents[&(0, page)]).collect();
+    assert_eq!(contents, [written[0] as u8, written[1] as u8], "the pages have what they had");
+    let other = cache.begin(&mut memory, 2, &turn(2));
+    assert!(other.is_empty(), "the recurrent state of another caller was not kept, though the shared block was");
+    // Once more through a file, and nothing is lost.
+    let mut again = Vec::new();
+    cache.save(&memory, &[5; 32], &[1, EVERYONE], &mut again).expect("it is written");
+    assert_eq!(loaded(&again).2.expect("it is read"), 3);
+}
+
+#[test]
+fn of_a_damaged_or_foreign_file_nothing_is_used() {
+    let (file, _) = filed(&[1, 2, EVERYONE]);
+    let mut random = oorandom::Rand32::new(5);
+    for _ in 0..300 {
+        let mut damaged = file.clone();
+        let at = random.rand_range(52..file.len() as u32) as usize;
+        damaged[at] ^= 1 << random.rand_range(0..8);
+        let (cache, memory, result) = loaded(&damaged);
+        assert!(result.is_err(), "byte {at}");
+        assert_eq!((cache.kept_tokens(), memory.live.len()), (0, 0), "byte {at}");
+    }
+    for length in [0, 10, 83, 100, file.len() - 1] {
+        assert!(loaded(&file[..length]).2.is_err(), "{length} bytes of it");
+    }
+    assert!(matches!(loaded(&[&file[..], b"more"].concat()).2, Err(FileError::Damaged)));
+    assert!(matches!(loaded(&[b'x'; 200]).2, Err(FileError::Foreign)));
+    let (mut cache, mut memory, _) = loaded(&[]);
+    let other = cache.load(&mut memory, &[6; 32], || Ok(&file[..]));
+    assert!(matches!(other, Err(FileError::Other)), "{other:?}");
+}
+
+#[test]
+fn a_smaller_cache_takes_what_it_has_room_for() {
+    let (file, _) = filed(&[1, 2, EVERYONE]);
+    let (mut cache, mut memory) = (StateCache::new(&layout(&[FULL, RECURRENT]), 1, 64, 64), Ledger::default());
+    let taken = cache.load(&mut memory, &[5; 32], || Ok(&file[..])).expect("it is read");
+    assert_eq!(taken, 2, "two pages");
+    let (sequence, _) = run(&mut cache, &mut memory, 9, &[1, 2, 3]);
+    assert_eq!(sequence.len(), 3, "and gives them up for what runs");
 }

@@ -223,6 +223,18 @@ impl Program for CpuProgram {
         self.state.copy(group, from, to);
     }
 
+    fn read_page(&self, group: usize, page: PageId, out: &mut Vec<u8>) -> Result<(), DeviceError> {
+        self.state.read_page(group, page, out);
+        Ok(())
+    }
+
+    fn write_page(&mut self, group: usize, page: PageId, contents: &[u8]) -> Result<(), DeviceError> {
+        match self.state.write_page(group, page, contents) {
+            true => Ok(()),
+            false => Err(DeviceError::Unsupported("a page of another size".to_owned())),
+        }
+    }
+
     fn memory(&self) -> MemoryUse {
         let buffers = self.buffers.iter().map(|buffer| buffer.capacity() * size_of::<f32>()).sum::<usize>();
         let turned = self.turned.iter().map(|copy| copy.capacity() * size_of::<f32>()).sum::<usize>();

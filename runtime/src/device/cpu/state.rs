@@ -94,6 +94,33 @@ impl State {
         pages[from as usize] = Some(source);
     }
 
+    /// Appends a page's elements, least significant byte first.
+    pub(super) fn read_page(&self, group: usize, page: PageId, out: &mut Vec<u8>) {
+        match self.pages[group][page as usize].as_ref().expect("the page was allocated") {
+            Page::Paged(elements) => elements.iter().for_each(|element| out.extend(element.to_le_bytes())),
+            Page::Recurrent(elements) => elements.iter().for_each(|element| out.extend(element.to_le_bytes())),
+        }
+    }
+
+    /// Sets a page's elements; `false`: it has another number of them.
+    pub(super) fn write_page(&mut self, group: usize, page: PageId, contents: &[u8]) -> bool {
+        let page = self.pages[group][page as usize].as_mut().expect("the page was allocated");
+        if contents.len() != page.bytes() {
+            return false;
+        }
+        match page {
+            Page::Paged(elements) => {
+                let values = contents.as_chunks::<2>().0.iter().map(|bytes| f16::from_le_bytes(*bytes));
+                elements.iter_mut().zip(values).for_each(|(element, value)| *element = value);
+            }
+            Page::Recurrent(elements) => {
+                let values = contents.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+                elements.iter_mut().zip(values).for_each(|(element, value)| *element = value);
+            }
+        }
+        true
+    }
+
     /// A layer's keys and values in a page; empty if a window has passed it.
     pub(super) fn keys_and_values(&self, group: usize, layer: usize, page: Option<PageId>) -> &[f16] {
         let Some(page) = page else { return &[] };

@@ -1,4 +1,5 @@
-//! At temperature 0 a sequence gets the same tokens beside any others, with any prompt chunks, on any number of threads.
+//! At temperature 0 a sequence gets the same tokens beside any others, with any prompt chunks, on any number of threads, whatever is
+//! guessed of it.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -10,6 +11,7 @@ use super::{
     CacheType, CacheTypes, Compute, Engine, EngineOptions, Event, Kernels, TokenId, cached_engine_of, finish, request,
     stories,
 };
+use crate::engine::Speculate;
 use crate::kernels::tables_under_test;
 use crate::quant::random::RandomWeights;
 
@@ -25,14 +27,14 @@ fn prompt(of: usize) -> Vec<TokenId> {
     (0..PROMPTS[of]).map(|at| 1 + ((at * 31 + of * 97) % 250) as TokenId).collect()
 }
 
-fn options(parallel: usize, batch_tokens: usize) -> EngineOptions {
-    EngineOptions { context: 400, parallel, batch_tokens }
+fn options(parallel: usize, batch_tokens: usize, speculate: Speculate) -> EngineOptions {
+    EngineOptions { context: 400, parallel, batch_tokens, speculate, ..EngineOptions::default() }
 }
 
-/// Each prompt's answer with nothing beside it, its prompt in one chunk, on one thread.
+/// Each prompt's answer with nothing beside it, its prompt in one chunk, on one thread, without speculation.
 fn alone(model: &Path, kernels: &'static Kernels, cache: CacheTypes) -> Vec<Vec<TokenId>> {
     let answer = |of| {
-        let engine = cached_engine_of(model, Compute { kernels, threads: 1, cache }, options(1, 512));
+        let engine = cached_engine_of(model, Compute { kernels, threads: 1, cache }, options(1, 512, Speculate::Off));
         finish(engine.submit(request(&prompt(of), 0.0, ANSWER)).expect("taken")).0
     };
     (0..PROMPTS.len()).map(answer).collect()
@@ -71,7 +73,8 @@ fn check(model: &Path, cache: CacheTypes, batches: &[usize], thread_counts: &[us
         let mut most = 0;
         for &batch in batches {
             for &threads in thread_counts {
-                let engine = cached_engine_of(model, Compute { kernels, threads, cache }, options(8, batch));
+                let engine =
+                    cached_engine_of(model, Compute { kernels, threads, cache }, options(8, batch, Speculate::Always));
                 let (answers, at_once) = together(&engine);
                 most = most.max(at_once);
                 // Once more, with its prompt and answer cached: the start of a block is copied.

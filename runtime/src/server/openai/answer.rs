@@ -202,6 +202,8 @@ pub struct Tally {
     pub(in crate::server) decode_seconds: f64,
     context_used: usize,
     shifted_tokens: usize,
+    accepted_tokens: usize,
+    rejected_tokens: usize,
 }
 
 impl Tally {
@@ -220,6 +222,8 @@ impl Tally {
         self.prefill_seconds = self.prefill_seconds.max(engine.prefill_seconds);
         self.decode_seconds = self.decode_seconds.max(engine.decode_seconds);
         self.shifted_tokens += engine.shifted_tokens;
+        self.accepted_tokens += engine.accepted_tokens;
+        self.rejected_tokens += engine.guessed_tokens - engine.accepted_tokens;
         self.context_used = self.context_used.max(engine.prompt_tokens + engine.generated_tokens);
     }
 
@@ -232,6 +236,11 @@ impl Tally {
             "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
             "completion_tokens_details": {"reasoning_tokens": self.reasoning_tokens},
         });
+        // Rejected ones were computed, but are not part of the answer, nor of `completion_tokens`.
+        if self.accepted_tokens + self.rejected_tokens > 0 {
+            usage["completion_tokens_details"]["accepted_prediction_tokens"] = self.accepted_tokens.into();
+            usage["completion_tokens_details"]["rejected_prediction_tokens"] = self.rejected_tokens.into();
+        }
         // Our extension: tokens dropped by the overflow policy `shift`.
         if self.shifted_tokens > 0 {
             usage["shifted_tokens"] = self.shifted_tokens.into();

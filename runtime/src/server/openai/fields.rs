@@ -115,6 +115,11 @@ impl Fields {
         }
     }
 
+    /// Puts a parameter in, under the name that it is read by.
+    pub fn put(&mut self, name: &str, value: Value) {
+        self.map.insert(name.to_owned(), value);
+    }
+
     /// Drops parameters that do not change the answer.
     pub fn ignore(&mut self, names: &[&str]) {
         for name in names {

@@ -31,4 +31,4 @@ pub(super) use fields::wrong_type;
 pub(super) use foreign::{is_empty, refuse_foreign};
 pub use format::Asked;
 pub use tools::take_tools;
-pub(super) use tools::{read_choice, read_custom, read_function, take_array};
+pub(super) use tools::{check_names, read_choice, read_custom, read_function, take_array};

@@ -1,0 +1,155 @@
+//! What each client of `satchel launch` needs to know: a row each.
+//!
+//! A row's `setup` says which variables, arguments and files make the client use the server at a place. Files are named by their
+//! path in the run's temporary folder, where the client is to keep its state, too.
+
+use std::path::Path;
+
+use serde_json::json;
+
+/// A program that can be launched.
+#[derive(Debug)]
+pub(super) struct Client {
+    /// Its name on the command line.
+    pub(super) name: &'static str,
+    /// Its executable, to be found in PATH.
+    pub(super) program: &'static str,
+    /// The command that installs it.
+    pub(super) install: &'static str,
+    pub(super) setup: fn(&Place<'_>) -> Setup,
+}
+
+/// Where the server is, and what it serves.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place<'a> {
+    /// `http://127.0.0.1:PORT`
+    pub(super) url: &'a str,
+    pub(super) key: &'a str,
+    /// The model's name.
+    pub(super) model: &'a str,
+    /// Tokens of a conversation.
+    pub(super) context: usize,
+    /// The run's temporary folder.
+    pub(super) folder: &'a Path,
+}
+
+/// What makes a client use a server.
+#[derive(Debug, Default)]
+pub(super) struct Setup {
+    pub(super) environment: Vec<(&'static str, String)>,
+    /// Variables that would lead it elsewhere.
+    pub(super) unset: &'static [&'static str],
+    /// Arguments before the user's.
+    pub(super) arguments: Vec<String>,
+    /// Path in the folder, and content.
+    pub(super) files: Vec<(&'static str, String)>,
+}
+
+/// All clients.
+pub(super) static CLIENTS: &[Client] = &[
+    Client { name: "claude", program: "claude", install: "npm install -g @anthropic-ai/claude-code", setup: claude },
+    Client { name: "opencode", program: "opencode", install: "npm install -g opencode-ai", setup: opencode },
+];
+
+impl Place<'_> {
+    /// A path in the folder.
+    fn path(&self, name: &str) -> String {
+        self.folder.join(name).display().to_string()
+    }
+}
+
+/// Claude Code. One model stands for all that it knows, and its state, which it would otherwise keep in the home folder, is in the
+/// run's.
+fn claude(place: &Place<'_>) -> Setup {
+    let model = || place.model.to_owned();
+    let on = || "1".to_owned();
+    let environment = vec![
+        ("ANTHROPIC_BASE_URL", place.url.to_owned()),
+        ("ANTHROPIC_AUTH_TOKEN", place.key.to_owned()),
+        ("ANTHROPIC_MODEL", model()),
+        ("ANTHROPIC_SMALL_FAST_MODEL", model()),
+        ("ANTHROPIC_DEFAULT_HAIKU_MODEL", model()),
+        ("ANTHROPIC_DEFAULT_SONNET_MODEL", model()),
+        ("ANTHROPIC_DEFAULT_OPUS_MODEL", model()),
+        ("CLAUDE_CODE_SUBAGENT_MODEL", model()),
+        ("CLAUDE_CONFIG_DIR", place.path("claude")),
+        ("CLAUDE_CODE_TMPDIR", place.path("claude")),
+        // It summarises a conversation before it is longer than this.
+        ("CLAUDE_CODE_MAX_CONTEXT_TOKENS", place.context.to_string()),
+        ("CLAUDE_CODE_MAX_OUTPUT_TOKENS", (place.context / 4).max(1).to_string()),
+        // A text that changes at every turn.
+        ("CLAUDE_CODE_ATTRIBUTION_HEADER", "0".to_owned()),
+        ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", on()),
+        ("DISABLE_TELEMETRY", on()),
+        ("DISABLE_ERROR_REPORTING", on()),
+        ("DISABLE_AUTOUPDATER", on()),
+    ];
+    Setup {
+        environment,
+        unset: &[
+            "ANTHROPIC_API_KEY",
+            "ANTHROPIC_CUSTOM_HEADERS",
+            "ANTHROPIC_UNIX_SOCKET",
+            "CLAUDE_CODE_OAUTH_TOKEN",
+            "CLAUDE_CODE_USE_BEDROCK",
+            "CLAUDE_CODE_USE_FOUNDRY",
+            "CLAUDE_CODE_USE_VERTEX",
+        ],
+        // The first start in a new folder would ask for a theme.
+        files: vec![("claude/.claude.json", json!({"hasCompletedOnboarding": true}).to_string())],
+        ..Setup::default()
+    }
+}
+
+/// opencode. Its settings are one variable, and its folders are those of the XDG base directories.
+fn opencode(place: &Place<'_>) -> Setup {
+    let model = json!({"name": place.model, "limit": {"context": place.context, "output": (place.context / 4).max(1)}});
+    let id = format!("satchel/{}", place.model);
+    let config = json!({
+        "provider": {"satchel": {
+            "npm": "@ai-sdk/openai-compatible",
+            "name": "Satchel",
+            "options": {"baseURL": format!("{}/v1", place.url), "apiKey": place.key},
+            "models": {place.model: model},
+        }},
+        "model": id,
+        "small_model": id,
+        "autoupdate": false,
+        "share": "disabled",
+    });
+    let environment = vec![
+        ("OPENCODE_CONFIG_CONTENT", config.to_string()),
+        ("OPENCODE_DISABLE_AUTOUPDATE", "1".to_owned()),
+        ("OPENCODE_DISABLE_MODELS_FETCH", "1".to_owned()),
+        ("XDG_CONFIG_HOME", place.path("config")),
+        ("XDG_DATA_HOME", place.path("data")),
+        ("XDG_STATE_HOME", place.path("state")),
+        ("XDG_CACHE_HOME", place.path("cache")),
+        ("npm_config_cache", place.path("npm")),
+    ];
+    Setup { environment, unset: &["OPENCODE_CONFIG"], ..Setup::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_client_finds_the_server_and_keeps_its_files_in_the_folder() {
+        let folder = Path::new("/tmp/run");
+        let place = Place { url: "http://127.0.0.1:7", key: "secret", model: "m", context: 8192, folder };
+        for client in CLIENTS {
+            let setup = (client.setup)(&place);
+            let told = setup.environment.iter().map(|(_, value)| value).chain(&setup.arguments);
+            let told: Vec<&String> = told.chain(setup.files.iter().map(|(_, content)| content)).collect();
+            for wanted in ["http://127.0.0.1:7", "secret", "/tmp/run"] {
+                assert!(told.iter().any(|text| text.contains(wanted)), "{}: {wanted}", client.name);
+            }
+            assert!(setup.files.iter().all(|(name, _)| !name.starts_with('/') && !name.contains("..")));
+            assert!(client.install.contains("install"), "{}", client.name);
+            let given = |name: &&str| setup.environment.iter().any(|(given, _)| given == name);
+            assert!(!setup.unset.iter().any(given), "{}: set and unset", client.name);
+        }
+        assert!(CLIENTS.iter().all(|one| CLIENTS.iter().filter(|other| other.name == one.name).count() == 1));
+    }
+}
