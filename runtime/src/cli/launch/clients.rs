@@ -50,6 +50,7 @@ pub(super) struct Setup {
 /// All clients.
 pub(super) static CLIENTS: &[Client] = &[
     Client { name: "claude", program: "claude", install: "npm install -g @anthropic-ai/claude-code", setup: claude },
+    Client { name: "codex", program: "codex", install: "npm install -g @openai/codex", setup: codex },
     Client { name: "opencode", program: "opencode", install: "npm install -g opencode-ai", setup: opencode },
     Client {
         name: "aider",
@@ -105,6 +106,42 @@ fn claude(place: &Place<'_>) -> Setup {
         ],
         // The first start in a new folder would ask for a theme.
         files: vec![("claude/.claude.json", json!({"hasCompletedOnboarding": true}).to_string())],
+        ..Setup::default()
+    }
+}
+
+/// Below this context, Codex's own instructions and tools, some 10,000 tokens, would leave no room for work.
+const ROOM_FOR_CODEX: usize = 20_000;
+
+/// Codex. Its settings and its state are in a folder that a variable names.
+fn codex(place: &Place<'_>) -> Setup {
+    // A string of JSON is one of TOML, too.
+    let text = |text: &str| json!(text).to_string();
+    let (model, url) = (text(place.model), text(&format!("{}/v1", place.url)));
+    let mut config = vec![
+        format!("model = {model}"),
+        "model_provider = \"satchel\"".to_owned(),
+        format!("model_context_window = {}", place.context),
+        "web_search = \"disabled\"".to_owned(),
+        "check_for_update_on_startup = false".to_owned(),
+    ];
+    let mut files = Vec::new();
+    if place.context < ROOM_FOR_CODEX {
+        config.push(format!("model_instructions_file = {}", text(&place.path("codex/instructions.md"))));
+        config.push("[skills]\ninclude_instructions = false\n[agents]\nenabled = false".to_owned());
+        config.push("[features]\ngoals = false\nplugins = false\napps = false".to_owned());
+        let brief = "You are a coding agent in a terminal. Read and change files with shell commands, check what you changed, \
+                     and say briefly what you did.\n";
+        files.push(("codex/instructions.md", brief.to_owned()));
+    }
+    config.push("[analytics]\nenabled = false".to_owned());
+    let provider = "[model_providers.satchel]\nname = \"Satchel\"\nwire_api = \"responses\"";
+    config.push(format!("{provider}\nbase_url = {url}\nenv_key = \"SATCHEL_API_KEY\"\n"));
+    files.push(("codex/config.toml", config.join("\n")));
+    Setup {
+        environment: vec![("CODEX_HOME", place.path("codex")), ("SATCHEL_API_KEY", place.key.to_owned())],
+        unset: &["CODEX_API_KEY", "CODEX_SQLITE_HOME", "OPENAI_API_KEY", "OPENAI_BASE_URL"],
+        files,
         ..Setup::default()
     }
 }
