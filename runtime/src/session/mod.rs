@@ -8,6 +8,7 @@ pub mod available;
 pub mod card;
 pub mod check;
 pub mod context;
+mod draft;
 pub mod embedding;
 pub mod generation;
 pub mod hardware;
@@ -24,7 +25,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::TokenId;
 use crate::chat::{ChatTemplate, builtin};
 pub use crate::engine::Overflow;
-use crate::engine::{Engine, EngineOptions, Request};
+use crate::engine::{Companions, Engine, EngineOptions, Request};
 use crate::grammar::{Grammar, Grammars};
 use crate::plan::{AdapterSet, CacheType, CacheTypes, Plan};
 use crate::sampling::SamplingParams;
@@ -187,7 +188,13 @@ impl Session {
         let context = chosen.context;
         let mut engine_options = engine_of(context);
         let demand = Demand::of_engine(&engine_options, compute.threads, compute.cache);
-        let memory = Memory::of_plan(&source, &loaded.plan, demand).ok();
+        let mut memory = Memory::of_plan(&source, &loaded.plan, demand).ok();
+        let mut draft = None;
+        if let Some(path) = &options.draft {
+            let opened = draft::open(path, (&source, &loaded.plan), compute, &engine_options)?;
+            memory = memory.zip(opened.memory).map(|(memory, more)| memory.and(more));
+            draft = Some((opened.loaded, opened.context));
+        }
         let kept_bytes = match options.kept {
             Kept::Bytes(bytes) => bytes,
             Kept::Spare => memory.as_ref().map_or(0, context::default_kept),
@@ -203,8 +210,8 @@ impl Session {
         let defaults = packed_defaults(&source);
         let shared = prompt::shared_prefix(template.as_ref().ok(), &tokenizer, defaults.system_prompt.as_deref());
         let store = options.cache_file.as_ref().map(|file| store::open(file, &source, &loaded.plan, compute, context));
-        let engine =
-            Engine::start_from(loaded, engine_options, shared, store.transpose()?).map_err(OpenError::Thread)?;
+        let companions = Companions { store: store.transpose()?, draft };
+        let engine = Engine::start_with(loaded, engine_options, shared, companions).map_err(OpenError::Thread)?;
         let check = WeightCheck::new(source.packed.as_ref());
         let tokenizer = Arc::new(tokenizer);
         Ok(Self {
