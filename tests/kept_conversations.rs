@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::served::Served;
-use crate::support::{Scratch, satchel, smollm2};
+use crate::support::{Scratch, satchel, smollm2, stories};
 
 /// An answer at temperature 0, with its usage.
 fn ask(server: &Served, prompt: &str, more: &Value) -> (String, Value) {
@@ -13,6 +13,13 @@ fn ask(server: &Served, prompt: &str, more: &Value) -> (String, Value) {
     assert_eq!(answer.status, 200, "{answer:?}");
     let answer = answer.json();
     (answer["choices"][0]["text"].as_str().expect("text").to_owned(), answer["usage"].clone())
+}
+
+/// A number in `/metrics`.
+fn counter(server: &Served, name: &str) -> u64 {
+    let metrics = server.get("/metrics").text();
+    let line = metrics.lines().find_map(|line| line.strip_prefix(&format!("satchel_{name} ")));
+    line.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("{name}: {metrics}"))
 }
 
 #[cfg(unix)]
@@ -51,18 +58,13 @@ fn guesses_are_counted_and_change_no_answer() {
     let server = Served::start(&model, &["-c", "1024"]);
     let with = ask(&server, &prompt, &more);
     assert_eq!(with.0, without.0);
-    let metrics = server.get("/metrics").text();
-    let counter = |name: &str| {
-        let line = metrics.lines().find_map(|line| line.strip_prefix(&format!("satchel_{name} ")));
-        line.and_then(|count| count.parse::<u64>().ok()).unwrap_or_else(|| panic!("{name}: {metrics}"))
-    };
     let details = &with.1["completion_tokens_details"];
     let [accepted, rejected] =
         ["accepted", "rejected"].map(|kind| details[format!("{kind}_prediction_tokens")].as_u64().unwrap_or(0));
-    assert!(accepted > 20, "what repeats is guessed: {details}");
-    assert_eq!(counter("accepted_tokens_total"), accepted);
-    assert_eq!(counter("guessed_tokens_total"), accepted + rejected);
-    assert!(counter("cache_tokens") > 256);
+    // How many depends on the machine: where a row costs as much as a step, there are next to none.
+    assert_eq!(counter(&server, "accepted_tokens_total"), accepted);
+    assert_eq!(counter(&server, "guessed_tokens_total"), accepted + rejected);
+    assert!(counter(&server, "cache_tokens") > 256);
 }
 
 #[test]
@@ -89,17 +91,48 @@ fn what_a_schema_forces_changes_no_answer() {
             });
             let answer = server.post("/v1/chat/completions", &body);
             assert_eq!(answer.status, 200, "{answer:?}");
-            let answer = answer.json();
-            let accepted = answer["usage"]["completion_tokens_details"]["accepted_prediction_tokens"].as_u64();
-            found.push((answer["choices"].clone(), accepted.unwrap_or(0)));
+            found.push(answer.json()["choices"].clone());
         }
         found
     };
     let (with, without) = (answer("auto"), answer("off"));
     for (with, without) in with.iter().zip(&without) {
-        assert_eq!(with.0, without.0, "text and log-probabilities");
+        assert_eq!(with, without, "text and log-probabilities");
+        assert!(
+            with[0]["message"]["content"].as_str().is_some_and(|text| text.contains("identification_number")),
+            "{with}"
+        );
     }
-    assert!(with.iter().map(|(_, accepted)| accepted).sum::<u64>() > 20, "{with:?}");
+}
+
+#[test]
+fn four_answers_to_one_prompt_read_it_once() {
+    let Some(model) = smollm2() else { return };
+    let server = Served::start(&model, &["-c", "1024"]);
+    let prompt = "The ferry leaves at noon, and the island is an hour away. ".repeat(15);
+    let (_, usage) = ask(&server, &prompt, &json!({"n": 4, "temperature": 1, "seed": 3}));
+    let all = usage["prompt_tokens"].as_u64().expect("a count");
+    assert!(all > 150, "{usage}");
+    // Each of the others computes the last token for logits of its own; less than a block is not waited for.
+    let cached = counter(&server, "cached_tokens_total");
+    assert!((3 * (all - 64)..=3 * (all - 1)).contains(&cached), "{cached} of 3 times {all}");
+}
+
+#[test]
+fn a_draft_changes_no_answer_and_must_fit() {
+    let Some(model) = smollm2() else { return };
+    let path = model.to_str().expect("UTF-8");
+    let prompt = "A letter to a friend about the garden:";
+    let more = json!({"max_tokens": 60});
+    let without = ask(&Served::start(&model, &["-c", "512", "--speculate", "off"]), prompt, &more);
+    let server = Served::start(&model, &["-c", "512", "--draft", path]);
+    assert_eq!(ask(&server, prompt, &more).0, without.0);
+    let other = stories();
+    let arguments = ["run", "-m", path, "--draft", other.to_str().expect("UTF-8"), "Hello"];
+    let said = satchel(&arguments).failed(1);
+    assert!(said.contains("its vocabulary is not the model's"), "{said}");
+    let said = satchel(&["run", "-m", path, "--draft", path, "--speculate", "off", "Hello"]).failed(2);
+    assert!(said.contains("--speculate off"), "{said}");
 }
 
 #[test]
@@ -108,7 +141,8 @@ fn flags_of_the_cache_are_checked() {
         (["--cache-ram", "much"], "it must be a size, such as 512MiB or 2GiB"),
         (["--speculate", "maybe"], "it must be auto or off"),
     ] {
-        let said = satchel(&[&["serve"][..], &flags].concat()).failed(2);
-        assert!(said.contains(line), "{said}");
+        let ran = satchel(&[&["serve"][..], &flags].concat());
+        assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+        assert!(ran.stderr.contains(line), "{}", ran.stderr);
     }
 }

@@ -1,8 +1,8 @@
 //! `satchel launch CLIENT`: starts another program, a coding agent for instance, against this model.
 //!
-//! The server listens on a free port of this machine with a key made for this run. What the client needs - addresses, key, names,
-//! files - is a row of the table in `clients.rs`; its files and its state are in a temporary folder that goes when it ends. Nothing
-//! else is written, and the client's exit status is this command's.
+//! The server listens on a free port of this machine with a key made for this run. What the client needs - addresses, key,
+//! names, files - is a row of the table in `clients.rs`; its files and its state are in a temporary folder that goes when it
+//! ends. Nothing else is written, and the client's exit status is this command's.
 
 mod clients;
 mod shell;
@@ -50,7 +50,8 @@ pub struct Args {
     cache: CacheArgs,
     #[command(flatten)]
     template: TemplateArgs,
-    /// Tokens that one conversation may hold, prompt and answer together [default: what the model was trained on, 32768 at most]
+    /// Tokens that one conversation may hold, prompt and answer together [default: what the model was trained on, 32768 at
+    /// most]
     #[arg(short, long, value_name = "TOKENS", help_heading = "Model")]
     context: Option<usize>,
     /// Answers generated at once; more wait for their turn [default: 4]
@@ -105,7 +106,8 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let folder = tempfile::Builder::new().prefix("satchel-").tempdir();
     let folder = folder.map_err(|error| Failure::new(format!("cannot make a temporary folder: {error}")))?;
     let context = session.facts.context_length;
-    let place = Place { url: &url, key: &key, model: &session.facts.name, context, folder: folder.path() };
+    let output = output_tokens(session.defaults.max_tokens, context);
+    let place = Place { url: &url, key: &key, model: &session.facts.name, context, output, folder: folder.path() };
     let setup = (client.setup)(&place);
     write_files(&setup, folder.path())?;
     let mut command = Command::new(&program);
@@ -118,6 +120,11 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let status = status.map_err(|error| Failure::new(format!("{}: {error}", program.display())))?;
     folder.close().map_err(|error| Failure::new(format!("cannot remove the temporary folder: {error}")))?;
     Ok(exit_code(status))
+}
+
+/// The longest answer that a client should ask for: a quarter of the context, unless something else is set.
+fn output_tokens(set: Option<usize>, context: usize) -> usize {
+    set.unwrap_or(context / 4).max(1)
 }
 
 fn not_installed(client: &Client) -> Failure {
@@ -190,7 +197,8 @@ fn print(client: &Client, source: &ModelSource, options: &OpenOptions, args: &Ar
     };
     let url = format!("http://127.0.0.1:{}", args.port.unwrap_or(USUAL_PORT));
     let folder = PathBuf::from(shell::FOLDER);
-    let place = Place { url: &url, key: "none", model: &source.name(), context, folder: &folder };
+    let output = output_tokens(args.sampling.max_tokens, context);
+    let place = Place { url: &url, key: "none", model: &source.name(), context, output, folder: &folder };
     out::bytes(shell::lines(client, &(client.setup)(&place), &args.arguments).as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }

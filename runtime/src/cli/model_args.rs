@@ -29,7 +29,7 @@ pub struct ModelArgs {
 }
 
 /// Whether the weights' hash is checked first, and whether tokens are guessed; for commands that generate answers.
-#[derive(clap::Args, Clone, Copy, Debug, Default)]
+#[derive(clap::Args, Clone, Debug, Default)]
 pub struct CheckArgs {
     /// Compare the model with its SHA-256 before it is used (packed files) [default: after the first answer]
     #[arg(long, help_heading = "Model")]
@@ -38,15 +38,23 @@ pub struct CheckArgs {
     /// never; it changes no answer [default: auto]
     #[arg(long, value_name = "WHEN", help_heading = "Model")]
     pub speculate: Option<Speculation>,
+    /// A smaller model with the same vocabulary that guesses tokens, which are then checked; it changes no answer
+    #[arg(long, value_name = "FILE", help_heading = "Model")]
+    pub draft: Option<PathBuf>,
 }
 
 impl CheckArgs {
     /// Opens the model, with `--check` after verifying its hash.
-    pub fn open(self, source: ModelSource, options: &OpenOptions) -> Result<Session, Failure> {
+    pub fn open(&self, source: ModelSource, options: &OpenOptions) -> Result<Session, Failure> {
         if self.check {
             check_now(&source).map_err(Failure::new)?;
         }
-        let options = OpenOptions { speculation: self.speculate.unwrap_or_default(), ..options.clone() };
+        let speculation = self.speculate.unwrap_or_default();
+        if speculation == Speculation::Off && self.draft.is_some() {
+            let line = "a draft model guesses tokens, which --speculate off forbids: leave one of the two out";
+            return Err(Failure::usage(line));
+        }
+        let options = OpenOptions { speculation, draft: self.draft.clone(), ..options.clone() };
         let session = Session::from_source(source, &options)?;
         if self.check {
             session.check.checked_before();

@@ -15,6 +15,7 @@ use crate::device::Program;
 use crate::plan::{AdapterSet, Plan};
 use crate::sampling::{Constraint, SamplingParams};
 
+mod draft;
 mod embed;
 mod evaluate;
 mod lookup;
@@ -115,6 +116,15 @@ pub enum SubmitError {
     ShuttingDown,
 }
 
+/// What an engine may have beside its model.
+#[derive(Default)]
+pub struct Companions {
+    /// Keeps what is cached across restarts.
+    pub store: Option<Store>,
+    /// A model with the same vocabulary that guesses, and its context length. Its layers see all positions.
+    pub draft: Option<(Loaded, usize)>,
+}
+
 /// A running engine. Dropping it cancels what runs and stops its thread.
 pub struct Engine {
     submissions: Mutex<Option<Sender<Submission>>>,
@@ -140,20 +150,20 @@ impl Engine {
     /// `shared` is a prefix common to prompts of all callers: its state is cached for all of them, everything else only for the
     /// caller whose prompt it was.
     pub fn start(loaded: Loaded, options: EngineOptions, shared: Vec<TokenId>) -> std::io::Result<Self> {
-        Self::start_from(loaded, options, shared, None)
+        Self::start_with(loaded, options, shared, Companions::default())
     }
 
-    /// The same with a file that keeps what is cached.
-    pub fn start_from(
+    /// The same with a file that keeps what is cached, and a draft model.
+    pub fn start_with(
         loaded: Loaded,
         options: EngineOptions,
         shared: Vec<TokenId>,
-        store: Option<Store>,
+        companions: Companions,
     ) -> std::io::Result<Self> {
         let (submissions, receiver) = mpsc::channel();
         let load = Arc::new(Load::default());
         let vocabulary = loaded.plan.vocabulary;
-        let scheduler = Scheduler::new(loaded, options, shared, Arc::clone(&load)).with_store(store);
+        let scheduler = Scheduler::new(loaded, options, shared, Arc::clone(&load)).with(companions);
         let thread = std::thread::Builder::new().name("engine".into()).spawn(move || scheduler.run(&receiver))?;
         let (submissions, thread) = (Mutex::new(Some(submissions)), Mutex::new(Some(thread)));
         Ok(Self { submissions, thread, load, options, vocabulary })

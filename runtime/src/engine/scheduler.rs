@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Instant;
 
+use super::draft::{Drafter, MOST_DRAFTED};
 use super::sequence::Running;
 use super::share::{Pace, shares};
-use super::speculate::{CostsByContext, Kind, all_of, worthwhile};
-use super::{EngineOptions, Event, FinishReason, Finished, Load, Loaded, Request, Speculate, Store};
+use super::speculate::{CostsByContext, Kind, Offer, all_of, worthwhile};
+use super::{Companions, EngineOptions, Event, FinishReason, Finished, Load, Loaded, Request, Speculate, Store};
 use crate::TokenId;
 use crate::mapping;
 use crate::plan::{AdapterSet, Step};
@@ -65,6 +66,7 @@ pub(super) struct Scheduler {
     costs: CostsByContext,
     logits: Vec<f32>,
     store: Option<Store>,
+    drafter: Option<Drafter>,
 }
 
 /// A running sequence's rows of a step.
@@ -106,12 +108,15 @@ impl Scheduler {
             costs: CostsByContext::default(),
             logits: Vec::new(),
             store: None,
+            drafter: None,
         }
     }
 
-    /// The same with a file that keeps what is cached.
-    pub(super) fn with_store(self, store: Option<Store>) -> Self {
-        Self { store, ..self }
+    /// The same with what it has beside the model.
+    pub(super) fn with(self, companions: Companions) -> Self {
+        let EngineOptions { parallel, batch_tokens, .. } = self.options;
+        let drafter = companions.draft.map(|(draft, context)| Drafter::new(draft, parallel, context, batch_tokens));
+        Self { store: companions.store, drafter, ..self }
     }
 
     /// Runs until the engine is dropped. Blocks on the channel while idle.
@@ -235,6 +240,9 @@ impl Scheduler {
 
     /// One pass over all sequences that want one.
     fn step(&mut self) {
+        if let Some(drafter) = &mut self.drafter {
+            drafter.keep(&self.running.iter().map(Running::id).collect::<Vec<_>>());
+        }
         let (step, parts) = self.build_step();
         if step.is_empty() {
             return;
@@ -376,8 +384,8 @@ impl Scheduler {
         let room = self.options.batch_tokens.saturating_sub(parts.len());
         let (mut offers, mut kinds) = (Vec::new(), Vec::new());
         for (at, part) in parts.iter().enumerate() {
-            if let Some((guesses, kind, odds)) = self.running[part.index].guess(self.options.context) {
-                offers.push((guesses, odds));
+            if let Some((kind, offer)) = self.offer(part.index) {
+                offers.push(offer);
                 kinds.push((at, kind));
             }
         }
@@ -390,11 +398,33 @@ impl Scheduler {
         };
         for ((at, kind), guesses) in kinds.into_iter().zip(chosen) {
             let part = &mut parts[at];
+            let running = &mut self.running[part.index];
+            let guesses = match (&mut self.drafter, kind) {
+                (Some(drafter), Kind::Drafted) if guesses > 0 => {
+                    running.set_guess(drafter.guess(running.id(), running.tokens(), guesses))
+                }
+                _ => guesses,
+            };
             match guesses {
-                0 => self.running[part.index].rest(kind),
+                0 => running.rest(kind),
                 _ => part.checked = Some((guesses, kind)),
             }
         }
+    }
+
+    /// What can be guessed of a sequence: from its own tokens where much speaks for it, else by the draft model if there is one.
+    fn offer(&mut self, index: usize) -> Option<(Kind, Offer)> {
+        let running = &mut self.running[index];
+        let most = running.most_guesses(self.options.context);
+        let found = running.guess(most);
+        let drafter = self.drafter.as_ref().filter(|drafter| drafter.reaches(running.tokens().len()));
+        let (guesses, kind, seconds) = match (found, drafter) {
+            (None | Some((_, Kind::Short)), Some(drafter)) => {
+                (most.min(MOST_DRAFTED), Kind::Drafted, drafter.seconds())
+            }
+            (found, _) => found.map(|(guesses, kind)| (guesses, kind, 0.0))?,
+        };
+        (guesses > 0).then(|| (kind, Offer { guesses, odds: running.odds(kind), seconds }))
     }
 
     /// Adds a part's pending tokens and guesses to the step, all or none.

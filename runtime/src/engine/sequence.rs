@@ -212,27 +212,45 @@ impl Running {
         let _ = self.events.send(Event::Prompt { done: self.state.len().min(total), total });
     }
 
-    /// Guesses how the sequence goes on, by at most what its context and its length leave; gives the number of tokens, their
-    /// kind, and the probability that each is right.
-    pub(super) fn guess(&mut self, context: usize) -> Option<(usize, Kind, f64)> {
+    /// Differs from that of all others.
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The most tokens that are of use as guesses: what its context and its length leave.
+    pub(super) fn most_guesses(&self, context: usize) -> usize {
         let left = self.request.max_tokens.map_or(usize::MAX, |most| most.saturating_sub(self.generated));
         // The step's last row gives a token without being guessed.
-        let most = left.min(context.saturating_sub(self.tokens.len())).saturating_sub(1).min(MOST_GUESSED);
+        left.min(context.saturating_sub(self.tokens.len())).saturating_sub(1).min(MOST_GUESSED)
+    }
+
+    /// Guesses how the sequence goes on; gives the number of tokens and their kind.
+    pub(super) fn guess(&mut self, most: usize) -> Option<(usize, Kind)> {
         let forced = self.request.constraint.as_mut().map_or(Vec::new(), |constraint| constraint.forced());
-        let kind = if forced.is_empty() {
+        let (mut tokens, kind) = if forced.is_empty() {
             let found = self.lookup.guess(&self.tokens, most);
-            self.guess = found.tokens;
-            Kind::found(found.past)
+            (found.tokens, Kind::found(found.past))
         } else {
-            self.guess = forced;
-            self.guess.truncate(most);
-            Kind::Forced
+            (forced, Kind::Forced)
         };
+        tokens.truncate(most);
+        let guesses = self.set_guess(tokens);
+        (guesses > 0).then_some((guesses, kind))
+    }
+
+    /// Takes these tokens for a guess; gives how many of them are of use.
+    pub(super) fn set_guess(&mut self, mut tokens: Vec<TokenId>) -> usize {
         // Nothing is sampled behind an end.
-        if let Some(end) = self.guess.iter().position(|token| self.request.end_tokens.contains(token)) {
-            self.guess.truncate(end + 1);
+        if let Some(end) = tokens.iter().position(|token| self.request.end_tokens.contains(token)) {
+            tokens.truncate(end + 1);
         }
-        (!self.guess.is_empty()).then(|| (self.guess.len(), kind, self.odds.of(kind)))
+        self.guess = tokens;
+        self.guess.len()
+    }
+
+    /// The probability that a guess of this kind is right.
+    pub(super) fn odds(&self, kind: Kind) -> f64 {
+        self.odds.of(kind)
     }
 
     /// The guessed tokens.

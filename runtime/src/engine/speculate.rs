@@ -93,10 +93,12 @@ pub(super) enum Kind {
     Long,
     /// Forced by the constraint.
     Forced,
+    /// By the draft model.
+    Drafted,
 }
 
 impl Kind {
-    const COUNT: usize = 4;
+    const COUNT: usize = 5;
 
     /// Of a guess found behind this many common tokens.
     pub(super) fn found(past: usize) -> Self {
@@ -114,6 +116,7 @@ impl Kind {
             Self::Middle => 0.6,
             Self::Long => 0.85,
             Self::Forced => 0.9,
+            Self::Drafted => 0.7,
         }
     }
 }
@@ -159,34 +162,44 @@ fn expected(guesses: usize, p: f64) -> f64 {
     (0..=guesses).map(|at| p.powi(at as i32)).sum()
 }
 
+/// Guesses that could be checked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Offer {
+    pub(super) guesses: usize,
+    /// The probability that each is right, if those before it are.
+    pub(super) odds: f64,
+    /// What it takes to make each of them.
+    pub(super) seconds: f64,
+}
+
 /// All guesses that a step has room for.
-pub(super) fn all_of(offers: &[(usize, f64)], room: usize) -> Vec<usize> {
+pub(super) fn all_of(offers: &[Offer], room: usize) -> Vec<usize> {
     let mut room = room.min(MOST_GUESSED);
-    let take = |&(offered, _): &(usize, f64)| {
-        let guesses = offered.min(room);
+    let take = |offer: &Offer| {
+        let guesses = offer.guesses.min(room);
         room -= guesses;
         guesses
     };
     offers.iter().map(take).collect()
 }
 
-/// How many guesses to check for each sequence of a step, at most `room` in all; `offers` has their numbers and odds, `others`
-/// counts the sequences without. The step gives the most tokens a second, over all sequences: rows of one slow down the others, too.
-pub(super) fn worthwhile(costs: &Costs, offers: &[(usize, f64)], others: usize, room: usize) -> Vec<usize> {
+/// How many guesses to check for each sequence of a step, at most `room` in all; `others` counts the sequences
+/// without an offer. The step gives the most tokens a second, over all sequences: rows of one slow down the others, too.
+pub(super) fn worthwhile(costs: &Costs, offers: &[Offer], others: usize, room: usize) -> Vec<usize> {
     let mut chosen = vec![0; offers.len()];
     let sequences = others + offers.len();
     let (mut rows, mut tokens) = (sequences, sequences as f64);
     let Some(base) = costs.estimate(rows) else { return chosen };
-    let mut rate = tokens / base;
+    let (mut rate, mut made) = (tokens / base, 0.0);
     // The likeliest first.
     let mut order: Vec<usize> = (0..offers.len()).collect();
-    order.sort_by(|&one, &other| offers[other].1.total_cmp(&offers[one].1));
+    order.sort_by(|&one, &other| offers[other].odds.total_cmp(&offers[one].odds));
     for at in order {
-        let (offered, p) = offers[at];
+        let Offer { guesses: offered, odds: p, seconds: each } = offers[at];
         let most = offered.min(sequences + room.min(MOST_GUESSED) - rows);
         let possible = CHOICES.into_iter().filter(|&guesses| guesses < most).chain((most > 0).then_some(most));
         let rates = possible.filter_map(|guesses| {
-            let seconds = costs.estimate(rows + guesses)?;
+            let seconds = costs.estimate(rows + guesses)? + made + guesses as f64 * each;
             Some((guesses, (tokens - 1.0 + expected(guesses, p)) / seconds))
         });
         let Some((guesses, better)) = rates.max_by(|one, other| one.1.total_cmp(&other.1)) else { continue };
@@ -194,6 +207,7 @@ pub(super) fn worthwhile(costs: &Costs, offers: &[(usize, f64)], others: usize, 
             chosen[at] = guesses;
             rows += guesses;
             tokens += expected(guesses, p) - 1.0;
+            made += guesses as f64 * each;
             rate = better;
         }
     }
@@ -213,21 +227,37 @@ mod tests {
         costs
     }
 
+    fn offers(offers: &[(usize, f64)]) -> Vec<Offer> {
+        offers.iter().map(|&(guesses, odds)| Offer { guesses, odds, seconds: 0.0 }).collect()
+    }
+
+    #[test]
+    fn what_takes_long_to_guess_is_guessed_less() {
+        let chosen = |seconds| worthwhile(&costs(0.05), &[Offer { guesses: 8, odds: 0.9, seconds }], 0, 99)[0];
+        assert_eq!(chosen(0.0), 8);
+        assert!((1..8).contains(&chosen(0.003)), "{}", chosen(0.003));
+        assert_eq!(chosen(0.01), 0, "as long as the step that it saves");
+    }
+
     #[test]
     fn guesses_are_checked_where_that_is_faster() {
-        assert_eq!(worthwhile(&Costs::default(), &[(8, 0.99)], 0, 99), [0], "nothing is known of the machine yet");
-        assert_eq!(worthwhile(&costs(0.02), &[(31, 0.99)], 0, 99), [31], "rows cost next to nothing");
-        assert_eq!(worthwhile(&costs(1.0), &[(31, 0.95)], 0, 99), [0], "a row costs a step");
-        assert_eq!(worthwhile(&costs(0.2), &[(31, 0.1)], 0, 99), [0], "they are seldom right");
-        let some = worthwhile(&costs(0.2), &[(31, 0.8)], 0, 99)[0];
+        assert_eq!(
+            worthwhile(&Costs::default(), &offers(&[(8, 0.99)]), 0, 99),
+            [0],
+            "nothing is known of the machine yet"
+        );
+        assert_eq!(worthwhile(&costs(0.02), &offers(&[(31, 0.99)]), 0, 99), [31], "rows cost next to nothing");
+        assert_eq!(worthwhile(&costs(1.0), &offers(&[(31, 0.95)]), 0, 99), [0], "a row costs a step");
+        assert_eq!(worthwhile(&costs(0.2), &offers(&[(31, 0.1)]), 0, 99), [0], "they are seldom right");
+        let some = worthwhile(&costs(0.2), &offers(&[(31, 0.8)]), 0, 99)[0];
         assert!((2..8).contains(&some), "{some}");
-        assert_eq!(worthwhile(&costs(0.02), &[(0, 0.9), (4, 0.9)], 2, 99), [0, 4]);
-        assert_eq!(worthwhile(&costs(0.02), &[(4, 0.99), (4, 0.9)], 2, 5), [4, 1]);
+        assert_eq!(worthwhile(&costs(0.02), &offers(&[(0, 0.9), (4, 0.9)]), 2, 99), [0, 4]);
+        assert_eq!(worthwhile(&costs(0.02), &offers(&[(4, 0.99), (4, 0.9)]), 2, 5), [4, 1]);
     }
 
     #[test]
     fn the_step_stays_within_its_rows_and_the_likeliest_come_first() {
-        let chosen = worthwhile(&costs(0.001), &[(31, 0.8), (31, 0.99), (31, 0.9)], 5, 99);
+        let chosen = worthwhile(&costs(0.001), &offers(&[(31, 0.8), (31, 0.99), (31, 0.9)]), 5, 99);
         assert_eq!(chosen.iter().sum::<usize>(), MOST_GUESSED);
         assert_eq!(chosen[1], MOST_GUESSED);
     }

@@ -148,6 +148,20 @@ impl Memory {
         })
     }
 
+    /// With another model in the same process.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            file_bytes: self.file_bytes + other.file_bytes,
+            kv_bytes: self.kv_bytes + other.kv_bytes,
+            activation_bytes: self.activation_bytes + other.activation_bytes,
+            scratch_bytes: self.scratch_bytes + other.scratch_bytes,
+            // Of the other, only the header is read.
+            vocabulary_bytes: self.vocabulary_bytes,
+            program_bytes: self.program_bytes,
+        }
+    }
+
     /// All but the mapped files and the KV cache.
     pub fn working_bytes(&self) -> u64 {
         self.activation_bytes + self.scratch_bytes + self.vocabulary_bytes + self.program_bytes

@@ -9,6 +9,7 @@ mod calling;
 pub mod card;
 pub mod check;
 pub mod context;
+mod draft;
 pub mod embedding;
 pub mod generation;
 pub mod hardware;
@@ -28,7 +29,7 @@ use crate::TokenId;
 use crate::chat::output::{OutputFormat, ReasoningMarks};
 use crate::chat::{ChatTemplate, builtin};
 pub use crate::engine::Overflow;
-use crate::engine::{Engine, EngineOptions, Request};
+use crate::engine::{Companions, Engine, EngineOptions, Request};
 use crate::grammar::{Calls, Grammar, Grammars, Reasoned};
 use crate::plan::{AdapterSet, CacheType, CacheTypes, Plan};
 use crate::sampling::{Constraint, SamplingParams};
@@ -206,7 +207,13 @@ impl Session {
         let context = chosen.context;
         let mut engine_options = engine_of(context);
         let demand = Demand::of_engine(&engine_options, compute.threads, compute.cache);
-        let memory = Memory::of_plan(&source, &loaded.plan, demand).ok();
+        let mut memory = Memory::of_plan(&source, &loaded.plan, demand).ok();
+        let mut draft = None;
+        if let Some(path) = &options.draft {
+            let opened = draft::open(path, (&source, &loaded.plan), compute, &engine_options)?;
+            memory = memory.zip(opened.memory).map(|(memory, more)| memory.and(more));
+            draft = Some((opened.loaded, opened.context));
+        }
         let kept_bytes = match options.kept {
             Kept::Bytes(bytes) => bytes,
             Kept::Spare => memory.as_ref().map_or(0, context::default_kept),
@@ -224,8 +231,8 @@ impl Session {
         let defaults = packed_defaults(&source);
         let shared = prompt::shared_prefix(template.as_ref().ok(), &tokenizer, defaults.system_prompt.as_deref());
         let store = options.cache_file.as_ref().map(|file| store::open(file, &source, &loaded.plan, compute, context));
-        let engine =
-            Engine::start_from(loaded, engine_options, shared, store.transpose()?).map_err(OpenError::Thread)?;
+        let companions = Companions { store: store.transpose()?, draft };
+        let engine = Engine::start_with(loaded, engine_options, shared, companions).map_err(OpenError::Thread)?;
         let check = WeightCheck::new(source.packed.as_ref());
         let tokenizer = Arc::new(tokenizer);
         Ok(Self {

@@ -40,6 +40,8 @@ pub struct OpenOptions {
     pub kept: Kept,
     /// A file in which conversations outlive the process.
     pub cache_file: Option<CacheFile>,
+    /// A smaller model with the same vocabulary, which guesses.
+    pub draft: Option<PathBuf>,
 }
 
 /// A file in which conversations outlive the process.
@@ -117,6 +119,8 @@ pub enum OpenError {
         "{path}: this is an embedding model (architecture `{architecture}`), which generates no text; `satchel embed` prints embeddings, `satchel serve` serves them at /v1/embeddings"
     )]
     EmbeddingModel { path: PathBuf, architecture: String },
+    #[error("--draft {path}: {line}")]
+    Draft { path: PathBuf, line: String },
     #[error("{0}")]
     Isa(String),
     #[error("{0}")]

@@ -50,6 +50,11 @@ impl Sequence {
         self.tokens.truncate(length);
     }
 
+    /// The tokens at its positions.
+    pub fn tokens(&self) -> &[TokenId] {
+        &self.tokens
+    }
+
     /// Each group's pages.
     pub fn pages(&self) -> &[Vec<Option<PageId>>] {
         &self.pages

@@ -1,7 +1,7 @@
 //! What each client of `satchel launch` needs to know: a row each.
 //!
-//! A row's `setup` says which variables, arguments and files make the client use the server at a place. Files are named by their
-//! path in the run's temporary folder, where the client is to keep its state, too.
+//! A row's `setup` says which variables, arguments and files make the client use the server at a place. Files are named by
+//! their path in the run's temporary folder, where the client is to keep its state, too.
 
 use std::path::Path;
 
@@ -29,6 +29,8 @@ pub(super) struct Place<'a> {
     pub(super) model: &'a str,
     /// Tokens of a conversation.
     pub(super) context: usize,
+    /// Tokens of an answer at most.
+    pub(super) output: usize,
     /// The run's temporary folder.
     pub(super) folder: &'a Path,
 }
@@ -50,6 +52,12 @@ pub(super) static CLIENTS: &[Client] = &[
     Client { name: "claude", program: "claude", install: "npm install -g @anthropic-ai/claude-code", setup: claude },
     Client { name: "codex", program: "codex", install: "npm install -g @openai/codex", setup: codex },
     Client { name: "opencode", program: "opencode", install: "npm install -g opencode-ai", setup: opencode },
+    Client {
+        name: "aider",
+        program: "aider",
+        install: "python3 -m pip install aider-install && aider-install",
+        setup: aider,
+    },
 ];
 
 impl Place<'_> {
@@ -59,8 +67,8 @@ impl Place<'_> {
     }
 }
 
-/// Claude Code. One model stands for all that it knows, and its state, which it would otherwise keep in the home folder, is in the
-/// run's.
+/// Claude Code. One model stands for all that it knows, and its state, which it would otherwise keep in the home folder, is
+/// in the run's.
 fn claude(place: &Place<'_>) -> Setup {
     let model = || place.model.to_owned();
     let on = || "1".to_owned();
@@ -77,7 +85,7 @@ fn claude(place: &Place<'_>) -> Setup {
         ("CLAUDE_CODE_TMPDIR", place.path("claude")),
         // It summarises a conversation before it is longer than this.
         ("CLAUDE_CODE_MAX_CONTEXT_TOKENS", place.context.to_string()),
-        ("CLAUDE_CODE_MAX_OUTPUT_TOKENS", (place.context / 4).max(1).to_string()),
+        ("CLAUDE_CODE_MAX_OUTPUT_TOKENS", place.output.to_string()),
         // A text that changes at every turn.
         ("CLAUDE_CODE_ATTRIBUTION_HEADER", "0".to_owned()),
         ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", on()),
@@ -140,7 +148,7 @@ fn codex(place: &Place<'_>) -> Setup {
 
 /// opencode. Its settings are one variable, and its folders are those of the XDG base directories.
 fn opencode(place: &Place<'_>) -> Setup {
-    let model = json!({"name": place.model, "limit": {"context": place.context, "output": (place.context / 4).max(1)}});
+    let model = json!({"name": place.model, "limit": {"context": place.context, "output": place.output}});
     let id = format!("satchel/{}", place.model);
     let config = json!({
         "provider": {"satchel": {
@@ -163,8 +171,39 @@ fn opencode(place: &Place<'_>) -> Setup {
         ("XDG_STATE_HOME", place.path("state")),
         ("XDG_CACHE_HOME", place.path("cache")),
         ("npm_config_cache", place.path("npm")),
+        ("TMPDIR", place.path("tmp")),
     ];
-    Setup { environment, unset: &["OPENCODE_CONFIG"], ..Setup::default() }
+    let files = vec![("tmp/.keep", String::new())];
+    Setup { environment, unset: &["OPENCODE_CONFIG"], files, ..Setup::default() }
+}
+
+/// aider. It knows no folder of its own, so each of its files is named; two small ones it always keeps in `~/.aider`.
+fn aider(place: &Place<'_>) -> Setup {
+    let name = format!("openai/{}", place.model);
+    let known = json!({name.as_str(): {
+        "max_input_tokens": place.context,
+        "max_output_tokens": place.output,
+        "input_cost_per_token": 0,
+        "output_cost_per_token": 0,
+        "litellm_provider": "openai",
+        "mode": "chat",
+    }});
+    let off = || "false".to_owned();
+    let environment = vec![
+        ("OPENAI_API_BASE", format!("{}/v1", place.url)),
+        ("OPENAI_API_KEY", place.key.to_owned()),
+        ("AIDER_MODEL", name),
+        ("AIDER_MODEL_METADATA_FILE", place.path("models.json")),
+        ("AIDER_CHAT_HISTORY_FILE", place.path("chat.md")),
+        ("AIDER_INPUT_HISTORY_FILE", place.path("input")),
+        ("AIDER_ANALYTICS", off()),
+        ("AIDER_CHECK_UPDATE", off()),
+        ("AIDER_GITIGNORE", off()),
+        ("AIDER_SHOW_MODEL_WARNINGS", off()),
+        ("AIDER_SHOW_RELEASE_NOTES", off()),
+        ("LITELLM_LOCAL_MODEL_COST_MAP", "True".to_owned()),
+    ];
+    Setup { environment, files: vec![("models.json", known.to_string())], ..Setup::default() }
 }
 
 #[cfg(test)]
@@ -174,7 +213,7 @@ mod tests {
     #[test]
     fn every_client_finds_the_server_and_keeps_its_files_in_the_folder() {
         let folder = Path::new("/tmp/run");
-        let place = Place { url: "http://127.0.0.1:7", key: "secret", model: "m", context: 8192, folder };
+        let place = Place { url: "http://127.0.0.1:7", key: "secret", model: "m", context: 8192, output: 2048, folder };
         for client in CLIENTS {
             let setup = (client.setup)(&place);
             let told = setup.environment.iter().map(|(_, value)| value).chain(&setup.arguments);

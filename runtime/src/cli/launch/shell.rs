@@ -47,7 +47,8 @@ mod tests {
             files: vec![("a/b.txt", "x'y\n$z".into())],
         };
         let script = lines(&client, &setup, &["a b".into()])
-            + "printf '%s|%s|%s|' \"$A\" \"${B#$satchel_folder}\" \"${C-gone}\"; cat \"$satchel_folder/a/b.txt\"; rm -r \"$satchel_folder\"";
+            + "printf '%s|%s|%s|' \"$A\" \"${B#$satchel_folder}\" \"${C-gone}\"\n"
+            + "cat \"$satchel_folder/a/b.txt\"; rm -r \"$satchel_folder\"";
         assert!(script.contains("# true '--flag' 'a b'\n"), "{script}");
         let printed = std::process::Command::new("sh").arg("-c").arg(&script).env("C", "c").output().expect("sh");
         assert_eq!(String::from_utf8_lossy(&printed.stdout), "it's $HOME|/state|gone|x'y\n$z", "{script}");

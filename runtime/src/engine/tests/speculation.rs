@@ -100,11 +100,11 @@ struct Alternating {
 impl Constraint for Alternating {
     fn allowed(&mut self) -> Result<TokenMask, String> {
         let mut mask = TokenMask::none(512);
-        (0..512).filter(|token| (token % 2 == 0) == self.even).for_each(|token| mask.allow(token));
+        (TokenId::from(!self.even)..512).step_by(2).for_each(|token| mask.allow(token));
         Ok(mask)
     }
     fn accept(&mut self, token: TokenId) -> Result<(), String> {
-        assert_eq!(token % 2 == 0, self.even, "a guess that is not allowed was accepted");
+        assert_eq!(token.is_multiple_of(2), self.even, "a guess that is not allowed was accepted");
         self.even = !self.even;
         self.told.fetch_add(1, Ordering::Relaxed);
         Ok(())

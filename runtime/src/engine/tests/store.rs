@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use super::{Compute, TokenId, finish, request, stories};
-use crate::engine::{Engine, EngineOptions, Finished, Store};
+use crate::engine::{Companions, Engine, EngineOptions, Finished, Store};
 use crate::kernels;
 use crate::plan::CacheTypes;
 use crate::session::ModelSource;
@@ -24,7 +24,8 @@ fn ask(path: &Path, identity: u8, prompt: &[TokenId]) -> (Vec<TokenId>, Finished
         tell: Box::new(move |line| told.lock().expect("no panic").push(line.to_owned())),
     };
     let options = EngineOptions { context: 400, ..EngineOptions::default() };
-    let engine = Engine::start_from(loaded, options, Vec::new(), Some(store)).expect("a thread");
+    let engine = Engine::start_with(loaded, options, Vec::new(), Companions { store: Some(store), draft: None });
+    let engine = engine.expect("a thread");
     let (tokens, finished) = finish(engine.submit(request(prompt, 0.0, 20)).expect("taken"));
     engine.close();
     assert!(engine.submit(request(prompt, 0.0, 20)).is_err(), "it is closed");

@@ -1,7 +1,7 @@
 //! An answer's deltas as content blocks that open and close one after the other.
 //!
-//! Deltas of several calls may come interleaved, blocks may not. So a call's block stays open until its arguments are complete, and
-//! what comes of later calls waits for that.
+//! Deltas of several calls may come interleaved, blocks may not. So a call's block stays open until its arguments are
+//! complete, and what comes of later calls waits for that.
 
 use std::collections::VecDeque;
 

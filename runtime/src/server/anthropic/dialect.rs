@@ -215,7 +215,7 @@ mod tests {
             reason: Some(StopReason::Complete),
             ..Choice::default()
         };
-        let whole = Anthropic::new("m".into(), 10, true).whole(&[choice.clone()], &tally());
+        let whole = Anthropic::new("m".into(), 10, true).whole(std::slice::from_ref(&choice), &tally());
         let content = json!([
             {"type": "thinking", "thinking": "hm", "signature": signature("hm", true)},
             {"type": "text", "text": "Hi"},

@@ -1,8 +1,8 @@
 //! `system` and `messages`: blocks to messages in the form of `chat::message`.
 //!
-//! Templates know system, user, assistant and tool messages with one text each. So results of tools become messages of their own,
-//! texts beside them a user's message, neighbours of one role are one turn, and a system message amid the conversation, which most
-//! templates refuse, is said in the user's turn beside it.
+//! Templates know system, user, assistant and tool messages with one text each. So results of tools become messages of their
+//! own, texts beside them a user's message, neighbours of one role are one turn, and a system message amid the conversation,
+//! which most templates refuse, is said in the user's turn beside it.
 
 use serde_json::{Map, Value, json};
 

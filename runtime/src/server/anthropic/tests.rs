@@ -343,10 +343,11 @@ fn bodies_of_claude_code_are_taken() {
     let mut placeholder = tool("DeferredToolPlaceholder");
     placeholder["defer_loading"] = true.into();
     let body = |messages: Value, turn: usize| {
+        let billing = format!("x-anthropic-billing-header: cc_version=2.1.332.{turn}; cc_entrypoint=sdk-cli;");
         json!({
             "model": "m", "messages": messages, "max_tokens": 32000, "stream": true,
             "system": [
-                {"type": "text", "text": format!("x-anthropic-billing-header: cc_version=2.1.332.{turn}; cc_entrypoint=sdk-cli;")},
+                {"type": "text", "text": billing},
                 {"type": "text", "text": "You are an agent.", "cache_control": cached},
             ],
             "tools": [tool("Read"), placeholder],

@@ -1,7 +1,7 @@
 //! Signatures of thinking blocks.
 //!
-//! Clients send a thinking block back as they got it. Its signature is opaque to them; here it has the text of a thought that was
-//! not shown, so that the model's template can put it before the next turn as it does with any other.
+//! Clients send a thinking block back as they got it. Its signature is opaque to them; here it has the text of a thought that
+//! was not shown, so that the model's template can put it before the next turn as it does with any other.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;

@@ -1,7 +1,8 @@
 //! `tools` and `tool_choice`, checked.
 //!
-//! A tool is a function with a schema. Two kinds that clients carry out themselves come without one and get it here; tools that run
-//! on Anthropic's servers are refused by name. A tool whose loading is deferred is offered once the conversation refers to it.
+//! A tool is a function with a schema. Two kinds that clients carry out themselves come without one and get it here; tools
+//! that run on Anthropic's servers are refused by name. A tool whose loading is deferred is offered once the conversation
+//! refers to it.
 
 use serde_json::{Map, Value, json};
 
