@@ -9,7 +9,8 @@ use satchel::chat::{ChatTemplate, RenderRequest};
 use serde_json::{Value, json};
 
 use crate::openai_client::python_with;
-use crate::support::{output, root};
+use crate::served::Served;
+use crate::support::{output, root, smollm2};
 
 /// Fixtures that do not pass, and why.
 const KNOWN: [(&str, &str); 0] = [];
@@ -231,4 +232,15 @@ fn a_call_that_a_template_writes_is_read_again() {
     println!("{read} renderings are read again");
     assert!(wrong.is_empty(), "{} of them are not:\n{}", wrong.len(), wrong.join("\n"));
     assert!(read >= 60, "{read}");
+}
+
+#[test]
+fn the_public_scenarios_of_tool_calls_hold_against_a_server() {
+    let (Some(python), Some(model)) = (python_with("canitoolcall"), smollm2()) else { return };
+    let server = Served::start(&model, &[]);
+    let script = root().join("tests/canitoolcall_probe.py");
+    let base = format!("http://127.0.0.1:{}/v1", server.port);
+    let printed = output(Command::new(python).arg(script).args([&base, "smollm2"]), b"");
+    println!("{}", printed.stdout);
+    assert_eq!(printed.code, Some(0), "{}", printed.stderr);
 }

@@ -120,7 +120,8 @@ fn refuse_long(what: &str, bytes: usize) -> Result<(), GrammarError> {
 fn literal(text: &str) -> String {
     let mut regex = String::with_capacity(text.len());
     for letter in text.chars() {
-        if letter.is_ascii_punctuation() {
+        // `\<` and `\>` are not letters but the ends of words.
+        if letter.is_ascii_punctuation() && !matches!(letter, '<' | '>') {
             regex.push('\\');
         }
         regex.push(letter);

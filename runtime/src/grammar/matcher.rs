@@ -41,6 +41,10 @@ impl Constraint for GrammarConstraint {
         let may_end = set.is_allowed(self.words.end);
         let mut words: Vec<u32> = set.into();
         words.truncate(self.words.text.len());
+        // The end has an id behind the vocabulary, which may still be in its last word of bits.
+        if let Some(word) = words.get_mut(self.words.end as usize / 32) {
+            *word &= !(1 << (self.words.end % 32));
+        }
         // A grammar can name tokens by number; control tokens are not text.
         if !self.trusted {
             words.iter_mut().zip(&self.words.text).for_each(|(word, text)| *word &= text);

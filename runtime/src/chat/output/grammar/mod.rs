@@ -4,6 +4,8 @@
 //! arguments satisfy its schema. Marks that are control tokens stand in it by their numbers.
 
 mod arguments;
+#[cfg(test)]
+mod tests;
 mod values;
 
 use serde_json::Value;
@@ -122,7 +124,9 @@ impl Rules<'_> {
         let tools = self.tools(&mut writer, Notation::Json)?;
         let [channel, constrain, message] =
             ["<|channel|>", "<|constrain|>", "<|message|>"].map(|mark| writer.mark(mark));
-        let header = format!("({channel} \"commentary\")? \" \"? ({constrain}? \"json\")? {message}");
+        // A name ends with white space or a mark.
+        let kind = format!("(\" \"? {constrain} \"json\" | \" json\")?");
+        let header = format!("({channel} \"commentary\")? {kind} {message}");
         let header = writer.rule(&header);
         let start = either(tools.iter().map(|tool| format!("{} {header} {}", quoted(tool.name), tool.arguments)));
         let lark = writer.finish(&start);
@@ -191,7 +195,7 @@ impl Rules<'_> {
         let mut calls: Vec<String> = tools.iter().map(each).collect();
         if format.or_list {
             let object = writer.rule(&objects_of(&tools, ("name", "arguments")));
-            calls.push(format!("\"[\" WS? {object} WS? \"]\""));
+            calls.push(format!("WS? \"[\" WS? {object} WS? \"]\""));
         }
         let call = writer.rule(&either(calls.into_iter()));
         Ok(if close.is_empty() { call } else { writer.rule(&format!("WS? {call} WS? {close}")) })
@@ -217,7 +221,9 @@ impl Rules<'_> {
             let relaxed = self.relaxed.contains(index);
             let fields = writer.fields(format, &tool.parameters, relaxed, dsml).map_err(|line| (*index, line))?;
             let (name_end, body) = (writer.mark(&format.name_end), writer.mark(&format.body));
-            calls.push(format!("{} {name_end} {body} WS? {fields}", quoted(&tool.name)));
+            // Kimi K3 numbers its calls.
+            let number = if self.format.name == "kimi-k3" { "/( index=\"[0-9]{1,3}\")?/" } else { "" };
+            calls.push(format!("{} {name_end} {number} {body} WS? {fields}", quoted(&tool.name)));
         }
         Ok(writer.rule(&either(calls.into_iter())))
     }

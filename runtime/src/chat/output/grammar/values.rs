@@ -21,7 +21,9 @@ impl Writer<'_> {
                 let is = if text { "true" } else { "false" };
                 format!("{} {}", quoted(&format!(" string=\"{is}\"")), self.mark(mark))
             }
-            mark => format!("/( [a-z]{{1,12}}=\"[a-z]{{0,12}}\")*/ {}", self.mark(mark)),
+            // Kimi K3 writes a value's type.
+            mark if format.escaped => format!("/( type=\"[a-z]{{1,12}}\")?/ {}", self.mark(mark)),
+            mark => self.mark(mark),
         };
         let end = format.value_end.replace("{}", &member.name);
         let value =
@@ -154,6 +156,8 @@ fn escaped(text: &str) -> String {
     for letter in text.chars() {
         match letter {
             '\n' => out += "\\n",
+            // `\<` and `\>` are not letters but the ends of words.
+            '<' | '>' => out.push(letter),
             letter if letter.is_ascii_punctuation() => out.extend(['\\', letter]),
             letter => out.push(letter),
         }
