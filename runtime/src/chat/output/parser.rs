@@ -119,10 +119,12 @@ impl OutputParser {
 
     /// Goes on within text; whether there is more to do.
     fn text(&mut self, end: End) -> bool {
-        if self.fresh && self.format.calls.is_bare() && self.tools.are_offered() {
-            if let Some(more) = self.bare_call(end) {
-                return more;
-            }
+        if self.fresh
+            && self.format.calls.is_bare()
+            && self.tools.are_offered()
+            && let Some(more) = self.bare_call(end)
+        {
+            return more;
         }
         let found =
             self.marks.iter().filter_map(|(mark, means)| Some((self.buffer.find(mark.as_str())?, mark.len(), *means)));
