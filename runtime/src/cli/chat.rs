@@ -21,6 +21,7 @@ use super::template_args::TemplateArgs;
 use crate::chat::RenderRequest;
 use crate::engine::Finished;
 use crate::sampling::SamplingParams;
+use crate::session::gpu::GpuChoice;
 use crate::session::{Facts, ModelSource, OpenOptions, OverflowPolicy, Session, StopReason, SubmitError, TextRequest};
 use command::{Command, HELP};
 use conversation::Conversation;
@@ -106,6 +107,13 @@ pub fn run(args: Args) -> Result<(), Failure> {
                 }
             }
         }
+    }
+}
+
+/// Says which GPU computes, or why none, to those who asked for one.
+pub(super) fn tell_gpu(asked: &GpuChoice, facts: &Facts) {
+    if *asked != GpuChoice::None {
+        notice!("GPU: {}", shown_on_one_line(&facts.gpu));
     }
 }
 

@@ -9,6 +9,7 @@ use crate::mapping::MappedFile;
 use crate::plan::{PageId, Plan, Step};
 
 pub mod cpu;
+pub mod gpu;
 
 /// One file of a model: the mapping, and where the GGUF is in it.
 #[derive(Clone, Debug)]
@@ -34,6 +35,9 @@ pub enum DeviceError {
     /// The device does not support the plan or an option.
     #[error("{0}")]
     Unsupported(String),
+    /// The device broke down.
+    #[error("{0}")]
+    Failed(String),
     /// Out of memory for a step or a sequence.
     #[error("not enough memory: {bytes} bytes for {what} are not to be had")]
     NoMemory {

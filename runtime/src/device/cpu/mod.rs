@@ -22,8 +22,11 @@ mod rows;
 mod state;
 mod weights;
 
+pub(super) use check::rotations as check_rotations;
 pub use memory::{Load, Working, working};
 use program::CpuProgram;
+pub(super) use rotation::Rotations;
+pub(super) use weights::Weights;
 
 /// The CPU device.
 pub struct Cpu {

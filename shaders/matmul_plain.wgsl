@@ -1,0 +1,103 @@
+// Products of F32, F16 and BF16 weights with f32 activations, for TOKENS rows of activations at once. `plain/TYPE.wgsl` is put
+// before it, which reads four weights. Twin: `plain_rows` of kernels/scalar/matmul.rs; for the rest see matmul.wgsl.
+
+struct Params {
+    wanted_only: u32,
+    columns: u32,
+    rows: u32,
+    row_words: u32,
+    first: u32,
+    out_columns: u32,
+    add: u32,
+    bias: u32,
+    factor: f32,
+    factor_covers_bias: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(2) var<storage, read> weights: array<u32>;
+@group(0) @binding(3) var<storage, read> x: array<f32>;
+@group(0) @binding(4) var<storage, read> bias: array<f32>;
+@group(0) @binding(5) var<storage, read_write> out: array<f32>;
+
+const THREADS = 64u;
+const ROWS = 2u;
+const SUMS = ROWS * TOKENS;
+
+var<workgroup> partial: array<f32, THREADS * SUMS>;
+
+// Four columns of a token; those behind the last are 0.
+fn read_x(token: u32, column: u32) -> vec4<f32> {
+    let from = token * params.columns + column;
+    if (column + 4u <= params.columns) {
+        return vec4<f32>(x[from], x[from + 1u], x[from + 2u], x[from + 3u]);
+    }
+    var four = vec4<f32>(0.0);
+    for (var i = 0u; column + i < params.columns; i++) {
+        four[i] = x[from + i];
+    }
+    return four;
+}
+
+@compute @workgroup_size(THREADS)
+fn main(@builtin(workgroup_id) at: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+    let lane = thread % LANES;
+    let row0 = (linear(at, count) * (THREADS / LANES) + thread / LANES) * ROWS;
+    let tokens = rows(params.wanted_only);
+    let token0 = at.z * TOKENS;
+    var sums: array<f32, SUMS>;
+    for (var column = 4u * lane; column < params.columns; column += 4u * LANES) {
+        var read: array<vec4<f32>, ROWS>;
+        for (var r = 0u; r < ROWS; r++) {
+            read[r] = read_weights(min(row0 + r, params.rows - 1u) * params.row_words, column);
+        }
+        for (var t = 0u; t < TOKENS; t++) {
+            let four = read_x(min(token0 + t, tokens - 1u), column);
+            for (var r = 0u; r < ROWS; r++) {
+                var total = sums[r * TOKENS + t];
+                total = fma(read[r].x, four.x, total);
+                total = fma(read[r].y, four.y, total);
+                total = fma(read[r].z, four.z, total);
+                total = fma(read[r].w, four.w, total);
+                sums[r * TOKENS + t] = total;
+            }
+        }
+    }
+    for (var i = 0u; i < SUMS; i++) {
+        partial[i * THREADS + thread] = sums[i];
+    }
+    workgroupBarrier();
+    for (var reach = LANES / 2u; reach > 0u; reach /= 2u) {
+        if (lane < reach) {
+            for (var i = 0u; i < SUMS; i++) {
+                partial[i * THREADS + thread] += partial[i * THREADS + thread + reach];
+            }
+        }
+        workgroupBarrier();
+    }
+    for (var i = lane; i < SUMS; i += LANES) {
+        let row = row0 + i / TOKENS;
+        let token = token0 + i % TOKENS;
+        if (row < params.rows && token < tokens) {
+            store(row, token, partial[i * THREADS + thread - lane]);
+        }
+    }
+}
+
+fn store(row: u32, token: u32, product: f32) {
+    let place = token * params.out_columns + params.first + row;
+    var value = product;
+    if (params.factor_covers_bias == 0u) {
+        value *= params.factor;
+    }
+    if (params.bias != 0u) {
+        value += bias[params.first + row];
+    }
+    if (params.factor_covers_bias != 0u) {
+        value *= params.factor;
+    }
+    if (params.add != 0u) {
+        value += out[place];
+    }
+    out[place] = value;
+}
