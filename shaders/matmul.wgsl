@@ -52,10 +52,10 @@ fn main(@builtin(workgroup_id) at: vec3<u32>, @builtin(num_workgroups) count: ve
             read[r] = read_group(min(row0 + r, params.rows - 1u) * params.row_words, group);
         }
         for (var t = 0u; t < TOKENS; t++) {
-            let from = (min(token0 + t, tokens - 1u) * groups + group) * 3u;
-            let first = x[from];
-            let second = x[from + 1u];
-            let facts = x[from + 2u];
+            let start = (min(token0 + t, tokens - 1u) * groups + group) * 3u;
+            let first = x[start];
+            let second = x[start + 1u];
+            let facts = x[start + 2u];
             let scale = bitcast<f32>(facts.x);
             let multipliers = vec2<i32>(i32(facts.y & 255u), i32(facts.y >> 8u));
             let sum = bitcast<f32>(facts.z);
