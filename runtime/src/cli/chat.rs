@@ -68,6 +68,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let mut session = args.check.open(ModelSource::of(&options)?, &options)?;
     args.template.apply(&mut session)?;
     session.defaults.overflow = args.overflow.unwrap_or_default();
+    tell_gpu(&options.gpu, &session.facts.gpu);
     if let Err(line) = &session.template {
         return Err(Failure::new(line.clone()));
     }
@@ -111,9 +112,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
 }
 
 /// Says which GPU computes, or why none, to those who asked for one.
-pub(super) fn tell_gpu(asked: &GpuChoice, facts: &Facts) {
+pub(super) fn tell_gpu(asked: &GpuChoice, used: &str) {
     if *asked != GpuChoice::None {
-        notice!("GPU: {}", shown_on_one_line(&facts.gpu));
+        notice!("GPU: {}", shown_on_one_line(used));
     }
 }
 

@@ -13,7 +13,6 @@ use super::out::notice;
 use super::text_input::{parse_tokens, read_text};
 use crate::engine::{Evaluator, Wanted};
 use crate::session::ModelSource;
-use crate::session::gpu::GpuChoice;
 use crate::session::open::load_model_on;
 
 /// Arguments of `logits`.
@@ -45,9 +44,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let options = args.cache.apply(args.model.options());
     let source = ModelSource::of(&options)?;
     let (loaded, gpu) = load_model_on(&source, options.compute()?, options.context, &options.gpu)?;
-    if options.gpu != GpuChoice::None {
-        notice!("GPU: {gpu}");
-    }
+    super::chat::tell_gpu(&options.gpu, &gpu);
     let tokens = parse_tokens(&read_text(&args.tokens)?, loaded.plan.vocabulary)?;
     let vocabulary = loaded.plan.vocabulary;
     let trained = loaded.plan.trained_context;

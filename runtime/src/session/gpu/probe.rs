@@ -51,7 +51,7 @@ pub struct Measured {
 }
 
 /// How long drivers may take to show their adapters, and to measure one.
-const SEARCH: Duration = Duration::from_secs(10);
+const SEARCH: Duration = Duration::from_secs(15);
 const MEASURE: Duration = Duration::from_secs(30);
 
 /// The variable that names a failure that the child is to have, for tests.
@@ -110,10 +110,12 @@ fn child<T: for<'a> Deserialize<'a>>(arguments: &[&str], limit: Duration) -> Res
     let _ = child.kill();
     let status = child.wait().map_err(|error| format!("the search for GPUs did not end: {error}"))?;
     let printed = printed.ok_or_else(|| format!("its driver did not answer within {} s", limit.as_secs()))?;
-    if let Ok(value) = serde_json::from_slice(&printed) {
+    // Some drivers print to stdout.
+    let printed = printed.split(|byte| *byte == b'\n').rfind(|line| !line.is_empty()).unwrap_or_default();
+    if let Ok(value) = serde_json::from_slice(printed) {
         return Ok(value);
     }
-    match serde_json::from_slice::<serde_json::Value>(&printed) {
+    match serde_json::from_slice::<serde_json::Value>(printed) {
         Ok(value) if value["failed"].is_string() => Err(value["failed"].as_str().unwrap_or_default().to_owned()),
         _ => Err(format!("its driver took the search for GPUs down ({status})")),
     }
