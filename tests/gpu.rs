@@ -73,7 +73,15 @@ struct Reference {
 }
 
 /// What is not covered yet, each with what lacks.
-const LACKING: usize = 9;
+const LACKING: [&str; 7] = [
+    "bloom-dense.gguf: there is no shader yet for attention with distance biases",
+    "gpt-oss-moe.gguf: there is no shader yet for expert routing",
+    "gpt2-dense.gguf: there is no shader yet for learned positions",
+    "jamba-dense.gguf: there is no shader yet for a convolution",
+    "lfm2moe-moe.gguf: there is no shader yet for a convolution",
+    "mpt-dense.gguf: there is no shader yet for learned positions",
+    "qwen35-dense.gguf: there is no shader yet for a convolution",
+];
 
 #[test]
 fn every_architecture_gives_llama_cpps_logits_or_says_what_has_no_shader() {
@@ -114,9 +122,8 @@ fn every_architecture_gives_llama_cpps_logits_or_says_what_has_no_shader() {
             }
         }
     }
-    println!("without shaders:\n{}", lacking.join("\n"));
     assert!(faults.is_empty(), "{}", faults.join("\n"));
-    assert_eq!(lacking.len(), LACKING, "{}", lacking.join("\n"));
+    assert_eq!(lacking, LACKING);
 }
 
 /// `sum((a - b)²) / sum(b²)`, with the expected values of a file.
@@ -150,9 +157,9 @@ fn a_gpu_that_was_asked_for_and_cannot_be_used_is_an_error() {
     let experts = support::data("architectures/gpt-oss-moe.gguf");
     let experts = experts.to_str().expect("UTF-8");
     let told = satchel(&["run", "-m", experts, "--raw", "-n", "2", "--gpu", gpu, "Once"]).failed(1);
-    assert!(told.contains("has no shader yet (layer 0)"), "{told}");
+    assert!(told.contains("there is no shader yet for expert routing; without --gpu the CPU computes"), "{told}");
     let told = satchel(&["run", "-m", &model, "--raw", "--cache-type-k", "q8_0", "--gpu", gpu, "Once"]).failed(1);
-    assert!(told.contains("a KV cache in K Q8_0, V F16 has no shader yet"), "{told}");
+    assert!(told.contains("there is no shader yet for a KV cache in K Q8_0, V F16, only in F16"), "{told}");
 }
 
 /// The text and what is said of the GPU.

@@ -59,7 +59,7 @@ impl GpuChoice {
     pub(super) fn refuse_for_embeddings(&self) -> Result<(), OpenError> {
         match self {
             Self::None | Self::Auto => Ok(()),
-            Self::Index(_) | Self::Named(_) => Err(self.refused("embeddings and scores have no shader yet")),
+            Self::Index(_) | Self::Named(_) => Err(self.refused("there are no shaders yet for embeddings and scores")),
         }
     }
 

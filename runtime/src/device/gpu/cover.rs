@@ -8,24 +8,22 @@ use crate::quant;
 /// Why these operations of a plan cannot run on a GPU: one line that names the operation; `None` if they can.
 pub fn uncovered(plan: &Plan, ops: Range<usize>, cache: CacheTypes) -> Option<String> {
     if !plan.adapted.is_empty() {
-        return Some("adapters (--lora) have no shader yet".to_owned());
+        return Some("there are no shaders yet for adapters (--lora)".to_owned());
     }
     if cache != CacheTypes::both(CacheType::F16) {
-        return Some(format!("a KV cache in {cache} has no shader yet, only F16"));
+        return Some(format!("there is no shader yet for a KV cache in {cache}, only in F16"));
     }
     if !matches!(plan.head, Head::Logits(_)) {
-        return Some("embeddings and scores have no shader yet".to_owned());
+        return Some("there are no shaders yet for embeddings and scores".to_owned());
     }
     if let Some(weight) = plan.weights.iter().find(|weight| weight.role == Role::Matrix && !quant::supports(weight.ty))
     {
         return Some(format!("tensor `{}`: there is no shader for {} weights", weight.name, weight.ty));
     }
     let first = ops.start;
-    plan.ops[ops].iter().enumerate().find_map(|(at, op)| {
-        let why = lacking(op, first + at == 0)?;
-        let layer = plan.ops[..first + at].iter().filter(|op| matches!(op, Op::Attend { .. })).count();
-        Some(format!("{why} has no shader yet (layer {layer})"))
-    })
+    let mut ops = plan.ops[ops].iter().enumerate();
+    let lacking = ops.find_map(|(at, op)| lacking(op, first + at == 0))?;
+    Some(format!("there is no shader yet for {lacking}"))
 }
 
 /// The name of an operation that is not covered.

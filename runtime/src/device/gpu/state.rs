@@ -35,7 +35,9 @@ impl State {
                 let layers = (0..layers).map(|_| layer(gpu, page_bytes, FIRST_PAGES)).collect::<Result<_, _>>()?;
                 Ok(Group { layers, capacity: FIRST_PAGES, page_bytes })
             }
-            StateGroup::Recurrent { .. } => Err(GpuError::Unusable("a recurrent state has no shader yet".to_owned())),
+            StateGroup::Recurrent { .. } => {
+                Err(GpuError::Unusable("there is no shader yet for a recurrent state".to_owned()))
+            }
         });
         Ok(Self { groups: groups.collect::<Result<_, _>>()? })
     }
