@@ -8,9 +8,10 @@ use satchel::TokenId;
 use satchel::device::Device;
 use satchel::device::gpu::{GpuDevice, uncovered};
 use satchel::engine::{Evaluator, Loaded, Wanted};
-use satchel::plan::CacheTypes;
+use satchel::kernels;
+use satchel::plan::{CacheType, CacheTypes};
 use satchel::session::ModelSource;
-use satchel::session::open::plan_of;
+use satchel::session::open::{Compute, load_model, plan_of};
 use serde::Deserialize;
 
 use crate::served::Served;
@@ -212,4 +213,75 @@ fn a_server_says_which_gpu_it_uses() {
     assert!(texts.iter().all(|text| *text == texts[0]), "{texts:?}");
     let none = Served::start(&support::stories(), &[]);
     assert!(none.block.contains("  GPU       none was asked for"), "{}", none.block);
+}
+
+fn opened() -> Option<GpuDevice> {
+    Some(GpuDevice::open_named(adapter()?, CacheTypes::default()).expect("it opens"))
+}
+
+/// The tiny model of stories on the GPU, for `positions` positions.
+fn evaluator(device: &GpuDevice, positions: usize) -> Evaluator {
+    let source = ModelSource::open(Some(&support::stories())).expect("it opens");
+    let plan = plan_of(&source, None).expect("it is a model");
+    let program = device.load(&plan, 0..plan.ops.len(), &source.mapped_parts()).expect("it is covered");
+    Evaluator::new(Loaded { plan, program }, positions)
+}
+
+#[test]
+fn more_than_a_page_gives_the_cpus_logits_however_its_prompt_is_cut() {
+    let Some(device) = opened() else { return };
+    let tokens: Vec<TokenId> = (0..75).map(|at| 30 + at * 7 % 300).collect();
+    let logits = |mut evaluator: Evaluator, chunk: usize| {
+        let chunks = tokens.chunks(chunk);
+        chunks.flat_map(|chunk| evaluator.append(chunk, Wanted::All).expect("it runs").to_vec()).collect::<Vec<f32>>()
+    };
+    let source = ModelSource::open(Some(&support::stories())).expect("it opens");
+    let compute = Compute { kernels: kernels::best(), threads: 1, cache: CacheTypes::default() };
+    let loaded = load_model(&source, compute, None).expect("it is loaded");
+    let right = logits(Evaluator::new(loaded, 75), 75);
+    let whole = logits(evaluator(&device, 75), 75);
+    let square = |values: &mut dyn Iterator<Item = f32>| values.map(|value| f64::from(value).powi(2)).sum::<f64>();
+    let error = square(&mut whole.iter().zip(&right).map(|(found, right)| found - right));
+    let error = error / square(&mut right.iter().copied());
+    assert!(error < 1e-7, "nmse {error:e}");
+    for chunk in [1, 7] {
+        assert!(logits(evaluator(&device, 75), chunk) == whole, "chunks of {chunk} change the logits");
+    }
+}
+
+#[test]
+fn a_token_is_one_pass_and_its_logits_are_all_that_comes_back() {
+    let Some(device) = opened() else { return };
+    let source = ModelSource::open(Some(&support::stories())).expect("it opens");
+    let plan = plan_of(&source, None).expect("it is a model");
+    let mut evaluator = evaluator(&device, 8);
+    evaluator.append(&[1, 2, 3], Wanted::Last).expect("it runs");
+    let before = device.gpu().counts();
+    evaluator.append(&[4], Wanted::Last).expect("it runs");
+    let after = device.gpu().counts();
+    // The pass, and the copy of what is read.
+    assert_eq!((after.passes - before.passes, after.submissions - before.submissions), (1, 2));
+    assert_eq!(after.read_bytes - before.read_bytes, 4 * plan.vocabulary as u64);
+    // Of a layer: 2 norms, 2 rotations, 7 products, cache, attention, gate; at the end selection, norm and product.
+    let layers = plan.attentions().count() as u64;
+    assert_eq!(after.dispatches - before.dispatches, 14 * layers + 3);
+}
+
+#[test]
+fn a_lost_device_ends_the_step_with_an_error() {
+    let Some(device) = opened() else { return };
+    let mut evaluator = evaluator(&device, 8);
+    evaluator.append(&[1, 2, 3], Wanted::Last).expect("it runs");
+    device.gpu().destroy();
+    assert!(evaluator.append(&[4], Wanted::Last).is_err());
+}
+
+#[test]
+fn what_has_no_shader_is_named() {
+    let source = ModelSource::open(Some(&support::stories())).expect("it opens");
+    let plan = plan_of(&source, None).expect("it is a model");
+    let all = 0..plan.ops.len();
+    assert_eq!(uncovered(&plan, all.clone(), CacheTypes::default()), None);
+    let why = uncovered(&plan, all, CacheTypes::both(CacheType::Q8_0));
+    assert_eq!(why.as_deref(), Some("there is no shader yet for a KV cache in Q8_0, only in F16"));
 }

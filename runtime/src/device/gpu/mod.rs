@@ -16,8 +16,6 @@ mod prepare;
 mod program;
 mod state;
 mod step;
-#[cfg(test)]
-mod tests;
 mod weights;
 
 pub use cover::uncovered;
@@ -46,9 +44,9 @@ impl GpuDevice {
         Ok(Self { gpu: Arc::new(Gpu::open_named(name)?), cache })
     }
 
-    #[cfg(test)]
-    pub(crate) fn of(gpu: Arc<Gpu>) -> Self {
-        Self { gpu, cache: CacheTypes::default() }
+    /// What was opened.
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
     }
 }
 
