@@ -187,6 +187,12 @@ impl Gpu {
         binding_bytes(&self.limits)
     }
 
+    /// Takes buffers to hold no more than this, as on a smaller GPU; for tests.
+    pub fn limit_buffers(&mut self, bytes: u64) {
+        self.limits.max_storage_buffer_binding_size = bytes;
+        self.limits.max_buffer_size = bytes;
+    }
+
     /// An error if the driver has complained since this GPU was opened.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use satchel_compute::quant::SUPPORTED;
 use satchel_compute::quant::random::RandomWeights;
 use satchel_gguf::TensorType;
 use satchel_gpu::call::{Product, Words};
-use satchel_gpu::{Form, Function, Gpu, Grid, Kernel, Matrix, Norm};
+use satchel_gpu::{Form, Function, Gpu, GpuError, Grid, Kernel, Matrix, Norm};
 
 /// The adapter under test; without it the tests are skipped, which CI does not allow.
 fn gpu() -> Option<Gpu> {
@@ -195,6 +195,24 @@ fn a_product_adds_bias_and_what_is_there() {
     let found = product(&gpu, &matrix, &x, tokens, Some(&bias), Some(&before));
     let right: Vec<f32> = plain.iter().zip(&before).enumerate().map(|(at, (x, y))| x + bias[at % rows] + y).collect();
     close("bias and sum", &found, &right, 1e-6);
+}
+
+#[test]
+fn a_matrix_larger_than_a_buffer_is_split_and_gives_the_same_bits() {
+    let Some(mut gpu) = gpu() else { return };
+    let (ty, rows, columns, tokens) = (TensorType::Q4_K, 93, 512, 3);
+    let blocks = blocks(ty, rows, columns);
+    let x = numbers(4, tokens * columns);
+    let upload = |gpu: &Gpu| Matrix::upload(gpu, ty, rows, columns, &blocks).expect("it fits");
+    let whole = product(&gpu, &upload(&gpu), &x, tokens, None, None);
+    // 40 rows of two blocks.
+    gpu.limit_buffers(40 * 2 * 144);
+    let split = upload(&gpu);
+    assert_eq!(split.parts.iter().map(|part| part.rows).collect::<Vec<_>>(), [40, 40, 13]);
+    assert!(product(&gpu, &split, &x, tokens, None, None) == whole);
+    gpu.limit_buffers(100);
+    assert!(matches!(Matrix::upload(&gpu, ty, rows, columns, &blocks), Err(GpuError::Unusable(_))));
+    assert!(matches!(gpu.buffer("a test", 1 << 20), Err(GpuError::NoMemory { bytes: 1_048_576, .. })));
 }
 
 /// Runs a call over buffers and reads the last.
