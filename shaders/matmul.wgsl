@@ -1,37 +1,11 @@
 // Products of quantised weights with int8 activations, for TOKENS rows of activations at once: a row for each token, weights read
-// once for all of them. `blocks/TYPE.wgsl` is put before it, which reads a group of 32 weights.
+// once for all of them. `blocks/TYPE.wgsl` and `product.wgsl` are put before it: the first reads a group of 32 weights.
 // Twin: `quantised_rows` of kernels/scalar/matmul.rs.
 //
 // LANES threads share a weight row, each takes every LANES-th group; their sums are added pairwise. LANES depends on the number of
 // columns alone, so an element is the same sum in the same order however many tokens are multiplied together.
 
-struct Params {
-    wanted_only: u32,
-    // Columns and rows of the weight; a row's words.
-    columns: u32,
-    rows: u32,
-    row_words: u32,
-    // The first of these rows in the output, and the output's columns.
-    first: u32,
-    out_columns: u32,
-    // Add to what the output holds; add the bias; multiply by the factor first, or bias and all.
-    add: u32,
-    bias: u32,
-    factor: f32,
-    factor_covers_bias: u32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(2) var<storage, read> weights: array<u32>;
 @group(0) @binding(3) var<storage, read> x: array<vec4<u32>>;
-@group(0) @binding(4) var<storage, read> bias: array<f32>;
-@group(0) @binding(5) var<storage, read_write> out: array<f32>;
-
-const THREADS = 64u;
-const ROWS = 2u;
-const SUMS = ROWS * TOKENS;
-
-var<workgroup> partial: array<f32, THREADS * SUMS>;
 
 fn dot16(a: vec4<u32>, b: vec4<u32>) -> i32 {
     return dot4I8Packed(a.x, b.x) + dot4I8Packed(a.y, b.y) + dot4I8Packed(a.z, b.z) + dot4I8Packed(a.w, b.w);
@@ -84,38 +58,5 @@ fn main(@builtin(workgroup_id) at: vec3<u32>, @builtin(num_workgroups) count: ve
     for (var i = 0u; i < SUMS; i++) {
         partial[i * THREADS + thread] = sums[i];
     }
-    workgroupBarrier();
-    for (var reach = LANES / 2u; reach > 0u; reach /= 2u) {
-        if (lane < reach) {
-            for (var i = 0u; i < SUMS; i++) {
-                partial[i * THREADS + thread] += partial[i * THREADS + thread + reach];
-            }
-        }
-        workgroupBarrier();
-    }
-    for (var i = lane; i < SUMS; i += LANES) {
-        let row = row0 + i / TOKENS;
-        let token = token0 + i % TOKENS;
-        if (row < params.rows && token < tokens) {
-            store(row, token, partial[i * THREADS + thread - lane]);
-        }
-    }
-}
-
-fn store(row: u32, token: u32, product: f32) {
-    let place = token * params.out_columns + params.first + row;
-    var value = product;
-    if (params.factor_covers_bias == 0u) {
-        value *= params.factor;
-    }
-    if (params.bias != 0u) {
-        value += bias[params.first + row];
-    }
-    if (params.factor_covers_bias != 0u) {
-        value *= params.factor;
-    }
-    if (params.add != 0u) {
-        value += out[place];
-    }
-    out[place] = value;
+    finish(thread, row0, token0, tokens);
 }

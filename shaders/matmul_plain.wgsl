@@ -1,30 +1,7 @@
 // Products of F32, F16 and BF16 weights with f32 activations, for TOKENS rows of activations at once. `plain/TYPE.wgsl` is put
-// before it, which reads four weights. Twin: `plain_rows` of kernels/scalar/matmul.rs; for the rest see matmul.wgsl.
+// before it: the first reads four weights. Twin: `plain_rows` of kernels/scalar/matmul.rs; for the rest see matmul.wgsl.
 
-struct Params {
-    wanted_only: u32,
-    columns: u32,
-    rows: u32,
-    row_words: u32,
-    first: u32,
-    out_columns: u32,
-    add: u32,
-    bias: u32,
-    factor: f32,
-    factor_covers_bias: u32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(2) var<storage, read> weights: array<u32>;
 @group(0) @binding(3) var<storage, read> x: array<f32>;
-@group(0) @binding(4) var<storage, read> bias: array<f32>;
-@group(0) @binding(5) var<storage, read_write> out: array<f32>;
-
-const THREADS = 64u;
-const ROWS = 2u;
-const SUMS = ROWS * TOKENS;
-
-var<workgroup> partial: array<f32, THREADS * SUMS>;
 
 // Four columns of a token; those behind the last are 0.
 fn read_x(token: u32, column: u32) -> vec4<f32> {
@@ -66,38 +43,5 @@ fn main(@builtin(workgroup_id) at: vec3<u32>, @builtin(num_workgroups) count: ve
     for (var i = 0u; i < SUMS; i++) {
         partial[i * THREADS + thread] = sums[i];
     }
-    workgroupBarrier();
-    for (var reach = LANES / 2u; reach > 0u; reach /= 2u) {
-        if (lane < reach) {
-            for (var i = 0u; i < SUMS; i++) {
-                partial[i * THREADS + thread] += partial[i * THREADS + thread + reach];
-            }
-        }
-        workgroupBarrier();
-    }
-    for (var i = lane; i < SUMS; i += LANES) {
-        let row = row0 + i / TOKENS;
-        let token = token0 + i % TOKENS;
-        if (row < params.rows && token < tokens) {
-            store(row, token, partial[i * THREADS + thread - lane]);
-        }
-    }
-}
-
-fn store(row: u32, token: u32, product: f32) {
-    let place = token * params.out_columns + params.first + row;
-    var value = product;
-    if (params.factor_covers_bias == 0u) {
-        value *= params.factor;
-    }
-    if (params.bias != 0u) {
-        value += bias[params.first + row];
-    }
-    if (params.factor_covers_bias != 0u) {
-        value *= params.factor;
-    }
-    if (params.add != 0u) {
-        value += out[place];
-    }
-    out[place] = value;
+    finish(thread, row0, token0, tokens);
 }

@@ -220,7 +220,7 @@ impl Kernel {
             Self::Quantize => (String::new(), vec![shader!("quantize")]),
             Self::Matmul { form, lanes, tokens } => {
                 let body = if form.is_plain() { shader!("matmul_plain") } else { shader!("matmul") };
-                let files = form.reader().iter().copied().chain([body]);
+                let files = form.reader().iter().copied().chain([shader!("product"), body]);
                 (format!("const LANES = {lanes}u;\nconst TOKENS = {tokens}u;\n"), files.collect())
             }
             Self::Norm(kind) => (format!("const KIND = {}u;\n", kind as u32), vec![shader!("norm")]),
