@@ -99,7 +99,7 @@ fn adapters() -> Vec<wgpu::Adapter> {
     let mut options = wgpu::InstanceDescriptor::new_without_display_handle();
     // Debug layers are for those who write shaders; an adapter is the same without them.
     options.flags = wgpu::InstanceFlags::empty();
-    options.backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
+    options.backends = wgpu::Backends::VULKAN;
     let instance = wgpu::Instance::new(options);
     ready(instance.enumerate_adapters(wgpu::Backends::all()))
 }

@@ -3,18 +3,70 @@
 //! A driver's code first runs in a child process with a time limit (`probe`), so that one that crashes or hangs takes only that
 //! down. A GPU is used by itself (`auto`) only if it computed a product right and reads weights faster than this CPU.
 
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod probe;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod with;
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+mod without;
 
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use super::open::{self, Compute, OpenError};
 use super::source::ModelSource;
-use crate::device::gpu::{GpuDevice, uncovered};
-use crate::device::{Device, DeviceError};
 use crate::engine::Loaded;
 use crate::plan::Plan;
 
-pub use probe::{Adapter, Found, find, measure, print_adapters, print_measured};
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub use probe::{find, measure, print_adapters, print_measured};
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+use with::load as load_chosen;
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+use without::load as load_chosen;
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub use without::{find, measure, print_adapters, print_measured};
+
+/// An adapter, as the child tells of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adapter {
+    /// Its number.
+    pub index: usize,
+    /// Its name.
+    pub name: String,
+    /// `discrete`, `integrated`, `virtual`, `software` or `other`.
+    pub kind: String,
+    /// `vulkan`, `dx12` or `metal`.
+    pub interface: String,
+    /// The driver and its version.
+    pub driver: String,
+    /// The most bytes that a shader can address in one buffer.
+    pub binding_bytes: u64,
+}
+
+impl Adapter {
+    /// Whether a user means it by this part of a name, in any case.
+    pub fn is_named(&self, name: &str) -> bool {
+        self.name.to_lowercase().contains(&name.to_lowercase())
+    }
+}
+
+/// What a search found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    /// In the order of their numbers.
+    pub adapters: Vec<Adapter>,
+}
+
+/// What was measured of an adapter.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    /// The largest error of a product, relative to the sum of its terms' magnitudes; larger than any if it is no number.
+    pub error: f32,
+    /// Bytes of weights per second, in products.
+    pub bytes_per_second: f64,
+}
 
 /// What the user chose.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,12 +120,6 @@ impl GpuChoice {
     }
 }
 
-/// An adapter to use, with what was measured of it unless the user asked for it.
-struct Chosen {
-    adapter: Adapter,
-    measured: Option<(f64, f64)>,
-}
-
 /// Loads a plan on the GPU that was chosen if it can be used, else on the CPU; says which, or why none.
 pub(super) fn load(
     source: &ModelSource,
@@ -81,128 +127,15 @@ pub(super) fn load(
     plan: Plan,
     choice: &GpuChoice,
 ) -> Result<(Loaded, String), OpenError> {
-    let on_cpu = |plan, why: String| Ok((open::load(source, plan, compute)?, why));
-    if *choice == GpuChoice::None {
-        return on_cpu(plan, "none was asked for (--gpu auto)".to_owned());
-    }
-    let asked_for = *choice != GpuChoice::Auto;
-    let chosen = match choose(choice, compute.threads) {
-        Ok(chosen) => chosen,
-        Err(why) if asked_for => return Err(choice.refused(&why)),
-        Err(why) => return on_cpu(plan, format!("none: {why}")),
-    };
-    let name = chosen.adapter.name.clone();
-    if let Some(why) = uncovered(&plan, 0..plan.ops.len(), compute.cache) {
-        return match asked_for {
-            true => Err(choice.refused(&format!("{name}: {why}"))),
-            false => on_cpu(plan, format!("none: {name} was found, but {why}, so the CPU keeps all layers")),
-        };
-    }
-    let loaded = GpuDevice::open(chosen.adapter.index, compute.cache)
-        .and_then(|device| device.load(&plan, 0..plan.ops.len(), &source.mapped_parts()));
-    match loaded {
-        Ok(program) => {
-            let said = said(&chosen, program.memory().scratch_bytes);
-            Ok((Loaded { plan, program }, said))
-        }
-        Err(error @ DeviceError::NoMemory { .. }) if !asked_for => {
-            on_cpu(plan, format!("none: {name} was found, but it is too small ({error})"))
-        }
-        Err(error) if asked_for => Err(choice.refused(&format!("{name}: {error}"))),
-        Err(error) => on_cpu(plan, format!("none: {name} was found, but {error}")),
-    }
-}
-
-/// The line for a GPU that is used.
-fn said(chosen: &Chosen, bytes: u64) -> String {
-    let Adapter { name, interface, kind, .. } = &chosen.adapter;
-    let why = match chosen.measured {
-        Some((gpu, cpu)) => format!("{} against {} GB/s of this CPU", rate(gpu), rate(cpu)),
-        None => "as asked for".to_owned(),
-    };
-    format!("{name} ({kind}, {interface}), all layers, {} MiB: {why}", bytes >> 20)
-}
-
-/// 31234567890.0 -> "31"
-fn rate(bytes_per_second: f64) -> String {
-    let rate = bytes_per_second / 1e9;
-    if rate < 10.0 { format!("{rate:.1}") } else { format!("{rate:.0}") }
-}
-
-/// The adapter to use, or why none: a line without its end.
-fn choose(choice: &GpuChoice, threads: usize) -> Result<Chosen, String> {
-    if *choice == GpuChoice::Auto
-        && let Some(why) = probe::certainly_none()
-    {
-        return Err(why.to_owned());
-    }
-    let Found { adapters } = find()?;
     match choice {
-        GpuChoice::None => Err("none was asked for".to_owned()),
-        GpuChoice::Auto => fastest(adapters, threads),
-        GpuChoice::Index(index) => asked(adapters.into_iter().find(|adapter| adapter.index == *index)),
-        GpuChoice::Named(name) => asked(adapters.into_iter().find(|adapter| adapter.is_named(name))),
+        GpuChoice::None => Ok((open::load(source, plan, compute)?, "none was asked for (--gpu auto)".to_owned())),
+        _ => load_chosen(source, compute, plan, choice),
     }
-}
-
-/// A GPU that was asked for: it is used if it computes right.
-fn asked(adapter: Option<Adapter>) -> Result<Chosen, String> {
-    let adapter = adapter.ok_or("there is no such GPU")?;
-    check(&adapter)?;
-    Ok(Chosen { adapter, measured: None })
-}
-
-/// Bytes per second that an adapter's products read, if they are right.
-fn check(adapter: &Adapter) -> Result<f64, String> {
-    let measured = measure(adapter.index).map_err(|why| format!("{}: {why}", adapter.name))?;
-    match measured.error < RIGHT {
-        true => Ok(measured.bytes_per_second),
-        false => Err(format!("{} computes wrong: a product is off by {:.0e}", adapter.name, measured.error)),
-    }
-}
-
-/// The largest error of a product that is right, relative to the sum of its terms' magnitudes.
-const RIGHT: f32 = 1e-5;
-
-/// The fastest GPU that is not a program, if it is faster than the CPU.
-fn fastest(adapters: Vec<Adapter>, threads: usize) -> Result<Chosen, String> {
-    let (software, hardware): (Vec<_>, Vec<_>) = adapters.into_iter().partition(|adapter| adapter.kind == "software");
-    if hardware.is_empty() {
-        return Err(match software.first() {
-            Some(found) => format!("{} is a program, not a GPU, and used only if asked for by name", found.name),
-            None => "drivers show none".to_owned(),
-        });
-    }
-    let mut refused = Vec::new();
-    let mut best: Option<(Adapter, f64)> = None;
-    for adapter in hardware {
-        match check(&adapter) {
-            Ok(speed) if best.as_ref().is_none_or(|(_, most)| speed > *most) => best = Some((adapter, speed)),
-            Ok(_) => {}
-            Err(why) => refused.push(why),
-        }
-    }
-    let (adapter, speed) = best.ok_or_else(|| refused.join("; "))?;
-    let cpu = probe::cpu_bytes_per_second(threads);
-    if speed <= cpu {
-        return Err(format!(
-            "{} was found, but it is slower than this CPU: {} against {} GB/s",
-            adapter.name,
-            rate(speed),
-            rate(cpu)
-        ));
-    }
-    Ok(Chosen { adapter, measured: Some((speed, cpu)) })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn adapter(index: usize, name: &str, kind: &str) -> Adapter {
-        let [name, kind] = [name, kind].map(str::to_owned);
-        Adapter { index, name, kind, interface: "vulkan".to_owned(), driver: String::new(), binding_bytes: 1 << 27 }
-    }
 
     #[test]
     fn choices_are_read_and_written() {
@@ -216,18 +149,5 @@ mod tests {
             assert_eq!(choice.to_string(), text);
         }
         assert!("".parse::<GpuChoice>().is_err());
-    }
-
-    #[test]
-    fn programs_are_not_taken_for_gpus() {
-        let refused = fastest(vec![adapter(0, "llvmpipe (LLVM 15)", "software")], 1).err().expect("it is a program");
-        assert_eq!(refused, "llvmpipe (LLVM 15) is a program, not a GPU, and used only if asked for by name");
-        assert_eq!(fastest(Vec::new(), 1).err().expect("there is none"), "drivers show none");
-    }
-
-    #[test]
-    fn what_was_asked_for_must_be_there() {
-        assert_eq!(asked(None).err(), Some("there is no such GPU".to_owned()));
-        assert!(adapter(0, "NVIDIA GeForce", "discrete").is_named("geforce"));
     }
 }

@@ -10,45 +10,7 @@ use satchel_gpu::adapter::list;
 use satchel_gpu::{Gpu, measure as measuring};
 use serde::{Deserialize, Serialize};
 
-/// An adapter, as the child tells of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Adapter {
-    /// Its number.
-    pub index: usize,
-    /// Its name.
-    pub name: String,
-    /// `discrete`, `integrated`, `virtual`, `software` or `other`.
-    pub kind: String,
-    /// `vulkan`, `dx12` or `metal`.
-    pub interface: String,
-    /// The driver and its version.
-    pub driver: String,
-    /// The most bytes that a shader can address in one buffer.
-    pub binding_bytes: u64,
-}
-
-impl Adapter {
-    /// Whether a user means it by this part of a name, in any case.
-    pub fn is_named(&self, name: &str) -> bool {
-        self.name.to_lowercase().contains(&name.to_lowercase())
-    }
-}
-
-/// What a search found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Found {
-    /// In the order of their numbers.
-    pub adapters: Vec<Adapter>,
-}
-
-/// What was measured of an adapter.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Measured {
-    /// The largest error of a product, relative to the sum of its terms' magnitudes; larger than any if it is no number.
-    pub error: f32,
-    /// Bytes of weights per second, in products.
-    pub bytes_per_second: f64,
-}
+use super::{Adapter, Found, Measured};
 
 /// How long drivers may take to show their adapters, and to measure one.
 const SEARCH: Duration = Duration::from_secs(15);
@@ -59,10 +21,7 @@ const FAULT: &str = "SATCHEL_TEST_PROBE_FAULT";
 
 /// Why there certainly is no GPU that can be used, found out without starting anything.
 pub(super) fn certainly_none() -> Option<&'static str> {
-    if cfg!(all(target_os = "linux", target_env = "musl")) {
-        return Some("the static build cannot open drivers");
-    }
-    (cfg!(target_os = "linux") && !has_vulkan_loader()).then_some("there is no Vulkan loader (libvulkan.so.1)")
+    (!has_vulkan_loader()).then_some("there is no Vulkan loader (libvulkan.so.1)")
 }
 
 /// Whether the file that opens Vulkan drivers is where it may be. Not found here, it may still be found by name.
@@ -81,9 +40,6 @@ fn has_vulkan_loader() -> bool {
 /// # Errors
 /// One line, without its end: why none can be found.
 pub fn find() -> Result<Found, String> {
-    if cfg!(all(target_os = "linux", target_env = "musl")) {
-        return Err("the static build cannot open drivers; use the program for glibc".to_owned());
-    }
     let found: Found = child(&["probe-gpu"], SEARCH)?;
     match certainly_none() {
         Some(why) if found.adapters.is_empty() => Err(why.to_owned()),
