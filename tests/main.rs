@@ -21,6 +21,7 @@ mod context;
 mod embeddings;
 mod encoders;
 mod forms;
+mod gpu;
 mod hostile;
 mod http;
 mod http_access;

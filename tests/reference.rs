@@ -37,29 +37,28 @@ fn logits(model: &Path, isa: &str, tokens: &[u64], chunk: usize) -> Vec<f64> {
 
 /// As `logits`, with this KV cache type.
 fn cached_logits(model: &Path, isa: &str, tokens: &[u64], chunk: usize, cache: &str) -> Vec<f64> {
+    logits_with(model, tokens, chunk, &["--isa", isa, "--cache-type-k", cache, "--cache-type-v", cache])
+}
+
+/// As `logits`, with these arguments.
+fn logits_with(model: &Path, tokens: &[u64], chunk: usize, how: &[&str]) -> Vec<f64> {
     let scratch = Scratch::new();
     let (ids, out) = (scratch.path("ids"), scratch.path("out.f32"));
     let text: Vec<String> = tokens.iter().map(u64::to_string).collect();
     std::fs::write(&ids, text.join(" ")).expect("scratch is writable");
     let chunk = chunk.to_string();
-    let arguments: [&str; 15] = [
+    let arguments: [&str; 9] = [
         "logits",
-        "--isa",
-        isa,
         "--chunk",
         &chunk,
         "--tokens",
         ids.to_str().expect("UTF-8"),
         "-o",
         out.to_str().expect("UTF-8"),
-        "--cache-type-k",
-        cache,
-        "--cache-type-v",
-        cache,
         "-m",
         model.to_str().expect("UTF-8"),
     ];
-    satchel(&arguments).ok();
+    satchel(&[&arguments[..], how].concat()).ok();
     read_f32(&out)
 }
 
@@ -135,9 +134,15 @@ fn chunk_sizes_do_not_matter_with_a_quantised_cache() {
 /// Distance of predictions on a chat from those of the F32 weights: mean KL divergence over the most likely tokens, and the share
 /// of positions with the same most likely token.
 fn distance(model: &Path, isa: &str, cache: &str) -> (f64, f64) {
+    distance_with(model, &["--isa", isa, "--cache-type-k", cache, "--cache-type-v", cache])
+}
+
+/// As `distance`, with these arguments.
+pub(crate) fn distance_with(model: &Path, how: &[&str]) -> (f64, f64) {
     let facts = json(support::data("reference/smollm2-chat.json"));
     let tokens = numbers(&facts["tokens"]);
-    let found = cached_logits(model, isa, &tokens, 512, cache);
+    let found = logits_with(model, &tokens, 512, how);
+    let how = how.join(" ");
     let vocabulary = found.len() / tokens.len();
     let (mut divergence, mut same) = (0.0, 0);
     for (position, (row, top)) in
@@ -155,11 +160,11 @@ fn distance(model: &Path, isa: &str, cache: &str) -> (f64, f64) {
             continue;
         }
         let behind = ids.iter().position(|&id| id == first).map_or(f64::INFINITY, |place| log[0] - log[place]);
-        println!("{isa}, {cache}: position {position} has another first token, {behind:.4} behind in F32");
+        println!("{how}: position {position} has another first token, {behind:.4} behind in F32");
     }
     let count = tokens.len() as f64;
     let (divergence, agreed) = (divergence / count, f64::from(same) / count);
-    println!("{isa}, {cache}: mean KL divergence {divergence:.5}, same most likely token at {:.1} %", agreed * 100.0);
+    println!("{how}: mean KL divergence {divergence:.5}, same most likely token at {:.1} %", agreed * 100.0);
     (divergence, agreed)
 }
 

@@ -27,6 +27,9 @@ LICENCES = {
 
 # Crates present in two versions, and why that cannot be avoided.
 DOUBLED = {
+    "bit-set": "version 0.8 only in tests: fancy-regex takes it, the shader compiler naga version 0.10",
+    "bit-vec": "as bit-set, which it belongs to",
+    "hashbrown": "version 0.16 only on Windows: gpu-allocator, which wgpu takes for DX12",
     "syn": "only runs at build time: the macros of jiff, zerocopy and strum take version 2, those of serde and clap version 3",
 }
 

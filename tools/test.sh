@@ -15,13 +15,15 @@ built=${SATCHEL_BUILT_PLATFORMS-$(find target/release-platforms -maxdepth 2 -nam
 # Whether a program for that platform was built.
 has() { case $built in *$1*) [ "$(uname -sm)" = "Linux x86_64" ] ;; *) false ;; esac }
 
-say "1 of 5: programs the tests drive (Chromium, unzip, network namespaces)"
+say "1 of 5: programs the tests drive (Chromium, unzip, network namespaces, a software GPU)"
 missing=
 need() {
     for pair; do
         command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
     done
 }
+# The software adapter that GPU tests run on, and what opens it.
+ls /usr/share/vulkan/icd.d/lvp_icd.*.json >/dev/null 2>&1 || missing="$missing mesa-vulkan-drivers libvulkan1"
 need chromium:chromium unzip:unzip ip:iproute2 script:bsdutils pip3:python3-pip
 # Emulators and libraries that run programs for other platforms here.
 if has linux-x86_64-static || has linux-aarch64; then need qemu-aarch64-static:qemu-user-static; fi

@@ -13,7 +13,7 @@ use super::model_args::ModelArgs;
 use super::out::{self, outln};
 use super::perplexity::{check_context, measure, read_text_to};
 use crate::engine::Evaluator;
-use crate::session::open::{Compute, load_model};
+use crate::session::open::{Compute, load_model_on};
 use crate::session::{Demand, Memory, ModelSource, OpenOptions};
 use crate::tokenizer::Tokenizer;
 
@@ -116,7 +116,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
 
 /// Runs every measurement on one model.
 fn measured(args: &Args, source: &ModelSource, compute: Compute, text: Option<&str>) -> Result<Report, Failure> {
-    let loaded = load_model(source, compute, None)?;
+    let (loaded, gpu) = load_model_on(source, compute, None, &args.model.gpu)?;
+    super::chat::tell_gpu(&args.model.gpu, &gpu);
     if text.is_some() {
         let options = OpenOptions { context: Some(args.context), ..OpenOptions::default() };
         options.context_for(loaded.plan.trained_context)?;

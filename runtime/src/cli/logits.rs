@@ -13,7 +13,7 @@ use super::out::notice;
 use super::text_input::{parse_tokens, read_text};
 use crate::engine::{Evaluator, Wanted};
 use crate::session::ModelSource;
-use crate::session::open::load_model;
+use crate::session::open::load_model_on;
 
 /// Arguments of `logits`.
 #[derive(clap::Args, Debug)]
@@ -43,7 +43,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
     let options = args.cache.apply(args.model.options());
     let source = ModelSource::of(&options)?;
-    let loaded = load_model(&source, options.compute()?, options.context)?;
+    let (loaded, gpu) = load_model_on(&source, options.compute()?, options.context, &options.gpu)?;
+    super::chat::tell_gpu(&options.gpu, &gpu);
     let tokens = parse_tokens(&read_text(&args.tokens)?, loaded.plan.vocabulary)?;
     let vocabulary = loaded.plan.vocabulary;
     let trained = loaded.plan.trained_context;

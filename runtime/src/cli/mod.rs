@@ -15,6 +15,7 @@ pub mod cache_args;
 pub mod chat;
 mod console;
 pub mod detokenize;
+pub mod doctor;
 pub mod embed;
 mod environment;
 pub mod format_args;
@@ -26,6 +27,7 @@ mod out;
 pub mod pack;
 pub mod payload;
 pub mod perplexity;
+pub mod probe_gpu;
 mod progress;
 pub mod quantize;
 pub mod random_model;
@@ -132,6 +134,11 @@ enum Command {
     Logits(logits::Args),
     /// Perplexity of a text
     Perplexity(perplexity::Args),
+    /// Say what this machine can compute on, and which GPUs can be used
+    Doctor(doctor::Args),
+    /// Look for GPUs, in a process of its own that a driver may take down
+    #[command(hide = true)]
+    ProbeGpu(probe_gpu::Args),
     /// Write a model with random weights, for benchmarks and tests
     #[command(hide = true)]
     RandomModel(random_model::Args),
@@ -181,6 +188,8 @@ pub fn main() -> ExitCode {
         Some(Command::Template(args)) => template::run(args),
         Some(Command::Logits(args)) => logits::run(args),
         Some(Command::Perplexity(args)) => perplexity::run(args),
+        Some(Command::Doctor(args)) => doctor::run(args),
+        Some(Command::ProbeGpu(args)) => probe_gpu::run(args),
         Some(Command::RandomModel(args)) => random_model::run(args),
     };
     let code = match &result {

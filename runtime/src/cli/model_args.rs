@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::Failure;
 use crate::session::check::check_now;
+use crate::session::gpu::GpuChoice;
 use crate::session::{AdapterOption, Cpus, ModelSource, OpenOptions, Session, Speculation};
 
 /// Which model, and how it runs.
@@ -26,6 +27,10 @@ pub struct ModelArgs {
     /// last of these that this processor has]
     #[arg(long, value_name = "NAME", help_heading = "Model")]
     pub isa: Option<String>,
+    /// GPU to compute on: none, auto (the fastest, if it is faster than this CPU), its number or a part of its name, as `satchel
+    /// doctor` prints them
+    #[arg(long, value_name = "GPU", default_value = "none", help_heading = "Model")]
+    pub gpu: GpuChoice,
 }
 
 /// Whether the weights' hash is checked first, and whether tokens are guessed; for commands that generate answers.
@@ -72,6 +77,7 @@ impl ModelArgs {
             threads: self.threads,
             cpus: self.cpus.clone(),
             isa: self.isa.clone(),
+            gpu: self.gpu.clone(),
             ..OpenOptions::default()
         }
     }

@@ -13,7 +13,7 @@ use super::text_input::read_text;
 use crate::TokenId;
 use crate::engine::{EvaluateError, Evaluator, Wanted};
 use crate::sampling::log_softmax_at;
-use crate::session::open::load_model;
+use crate::session::open::load_model_on;
 use crate::session::{ModelSource, OpenOptions};
 use crate::tokenizer::Tokenizer;
 
@@ -43,7 +43,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
     check_context(args.context)?;
     let options = OpenOptions { context: Some(args.context), ..args.cache.apply(args.model.options()) };
     let source = ModelSource::of(&options)?;
-    let loaded = load_model(&source, options.compute()?, options.context)?;
+    let (loaded, gpu) = load_model_on(&source, options.compute()?, options.context, &options.gpu)?;
+    super::chat::tell_gpu(&options.gpu, &gpu);
     options.context_for(loaded.plan.trained_context)?;
     let tokenizer = Tokenizer::from_gguf(&source.gguf.metadata)?;
     let text = read_text_to(&args.file, args.bytes)?;

@@ -339,6 +339,7 @@ fn announce(facts: &Facts, server: &Server, reach: &Reach) {
          \n  model     {architecture}, {parameters} parameters, {size}\
          \n  memory    {memory}\
          \n  runs on   {isa}, {threads} {thread_word}\
+         \n  GPU       {gpu}\
          \n  context   {context} tokens{trained}{cache}, {parallel} at once{note}\
          \n  {places}\
          \n  reach     {reach}\
@@ -348,6 +349,7 @@ fn announce(facts: &Facts, server: &Server, reach: &Reach) {
         parameters = count(facts.parameters),
         size = bytes(facts.file_bytes),
         isa = facts.isa,
+        gpu = shown_on_one_line(&facts.gpu),
         threads = facts.threads,
         thread_word = if facts.threads == 1 { "thread" } else { "threads" },
         context = facts.context_length,

@@ -9,6 +9,8 @@ use crate::mapping::MappedFile;
 use crate::plan::{PageId, Plan, Step};
 
 pub mod cpu;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub mod gpu;
 
 /// One file of a model: the mapping, and where the GGUF is in it.
 #[derive(Clone, Debug)]
@@ -34,6 +36,9 @@ pub enum DeviceError {
     /// The device does not support the plan or an option.
     #[error("{0}")]
     Unsupported(String),
+    /// The device broke down.
+    #[error("{0}")]
+    Failed(String),
     /// Out of memory for a step or a sequence.
     #[error("not enough memory: {bytes} bytes for {what} are not to be had")]
     NoMemory {

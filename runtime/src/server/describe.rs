@@ -158,6 +158,7 @@ pub(super) fn facts(app: &App, call: &Call<'_>) -> Response {
         "cache_type_k": facts.cache.keys.to_string(),
         "cache_type_v": facts.cache.values.to_string(),
         "isa": facts.isa,
+        "gpu": facts.gpu,
         "threads": facts.threads,
         "defaults": {"system_prompt": Value::Null},
         "sampling": sampling(),
@@ -217,6 +218,7 @@ pub(super) fn props(app: &App, call: &Call<'_>) -> Response {
         "eos_token": text(app.session.tokenizer.eos()),
         "modalities": {"vision": false, "audio": false},
         "build_info": concat!("satchel ", env!("CARGO_PKG_VERSION")),
+        "gpu": facts.gpu,
     });
     if call.who.known {
         answer["system_prompt"] = json!(app.session.defaults.system_prompt);

@@ -54,6 +54,7 @@ impl EmbeddingModel {
     pub fn open(source: &ModelSource, options: &OpenOptions, pooling: Option<PoolingKind>) -> Result<Self, OpenError> {
         let options = with_packed_settings(source, options);
         let compute = options.compute()?;
+        options.gpu.refuse_for_embeddings()?;
         let (tokenizer, loaded) = rayon::join(
             || Tokenizer::from_gguf(&source.gguf.metadata),
             || open::load_to_embed(source, compute, options.context, pooling),

@@ -12,6 +12,7 @@ pub mod context;
 mod draft;
 pub mod embedding;
 pub mod generation;
+pub mod gpu;
 pub mod hardware;
 pub mod labels;
 pub mod memory;
@@ -100,6 +101,8 @@ pub struct Facts {
     pub trained_context: usize,
     /// Name of the kernel table.
     pub isa: &'static str,
+    /// Which GPU is used, or why none.
+    pub gpu: String,
     /// Number of compute threads.
     pub threads: usize,
     /// Maximum number of concurrent sequences.
@@ -199,10 +202,12 @@ impl Session {
             || -> Result<_, OpenError> {
                 let demand = |context| Demand::of_engine(&engine_of(context), compute.threads, compute.cache);
                 let (plan, chosen) = context::choose(&source, &options, &demand)?;
-                Ok((open::load_plan(&source, compute, plan)?, chosen))
+                open::check_generates(&source, &plan)?;
+                let (loaded, gpu) = gpu::load(&source, compute, plan, &options.gpu)?;
+                Ok((loaded, gpu, chosen))
             },
         );
-        let (loaded, chosen) = built?;
+        let (loaded, gpu, chosen) = built?;
         let tokenizer = tokenizer.map_err(|error| OpenError::Tokenizer { path: source.path.clone(), error })?;
         let context = chosen.context;
         let mut engine_options = engine_of(context);
@@ -223,6 +228,7 @@ impl Session {
             kept_bytes,
             context_note: chosen.note,
             memory_warning: chosen.warning,
+            gpu,
             ..facts_of(&source, &loaded.plan, compute, (context, parallel), memory)
         };
         let (template, built_in_template) = chat_template(&source.gguf.metadata, &tokenizer);
@@ -377,6 +383,7 @@ fn facts_of(
         memory_warning: None,
         trained_context: plan.trained_context,
         isa: compute.kernels.name,
+        gpu: "none: embedding models run on the CPU".to_owned(),
         threads: compute.threads,
         parallel,
         cache: compute.cache,

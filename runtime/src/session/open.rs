@@ -10,6 +10,7 @@ use crate::model::{DEFAULT_CONTEXT_MOST, ModelError, PoolingKind, Purpose, Tenso
 use crate::plan::{CacheType, CacheTypes, Head, Plan};
 
 use super::adapters::AdapterOption;
+use super::gpu::GpuChoice;
 use super::hardware::{Cpus, default_threads};
 use super::source::{ModelSource, SourceError};
 
@@ -42,6 +43,8 @@ pub struct OpenOptions {
     pub cache_file: Option<CacheFile>,
     /// A smaller model with the same vocabulary, which guesses.
     pub draft: Option<PathBuf>,
+    /// Which GPU to use.
+    pub gpu: GpuChoice,
 }
 
 /// A file in which conversations outlive the process.
@@ -123,6 +126,8 @@ pub enum OpenError {
     Draft { path: PathBuf, line: String },
     #[error("{0}")]
     Isa(String),
+    #[error("{0}")]
+    Gpu(String),
     #[error("{0}")]
     Cpus(String),
     #[error("--threads must be between 1 and {most}; {asked} were asked for")]
@@ -241,10 +246,32 @@ pub fn load_model(source: &ModelSource, compute: Compute, context: Option<usize>
 /// # Errors
 /// The model is an embedding model, or the device cannot run it.
 pub(super) fn load_plan(source: &ModelSource, compute: Compute, plan: Plan) -> Result<Loaded, OpenError> {
-    if !matches!(plan.head, Head::Logits(_)) || !plan.is_causal() {
-        return Err(OpenError::EmbeddingModel { path: source.path.clone(), architecture: plan.architecture });
-    }
+    check_generates(source, &plan)?;
     load(source, plan, compute)
+}
+
+/// An error if the plan's model generates no text.
+pub(super) fn check_generates(source: &ModelSource, plan: &Plan) -> Result<(), OpenError> {
+    if !matches!(plan.head, Head::Logits(_)) || !plan.is_causal() {
+        let architecture = plan.architecture.clone();
+        return Err(OpenError::EmbeddingModel { path: source.path.clone(), architecture });
+    }
+    Ok(())
+}
+
+/// Loads the source's model for generation, on the chosen GPU if it can be used; the second value says which it is, or why none.
+///
+/// # Errors
+/// As [`load_model`], or the GPU was asked for and cannot be used.
+pub fn load_model_on(
+    source: &ModelSource,
+    compute: Compute,
+    context: Option<usize>,
+    gpu: &GpuChoice,
+) -> Result<(Loaded, String), OpenError> {
+    let plan = plan_of(source, context)?;
+    check_generates(source, &plan)?;
+    super::gpu::load(source, compute, plan, gpu)
 }
 
 /// Loads the source's model for embeddings: one vector per sequence. `pooling` overrides the file's.
@@ -260,7 +287,7 @@ pub fn load_to_embed(
     load(source, plan_for(source, context, Purpose::Embed(pooling))?, compute)
 }
 
-fn load(source: &ModelSource, plan: Plan, compute: Compute) -> Result<Loaded, OpenError> {
+pub(super) fn load(source: &ModelSource, plan: Plan, compute: Compute) -> Result<Loaded, OpenError> {
     let device = Cpu::new(compute.kernels, compute.threads, compute.cache);
     let program = device
         .load(&plan, 0..plan.ops.len(), &source.mapped_parts())

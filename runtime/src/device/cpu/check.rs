@@ -5,7 +5,7 @@ use crate::device::DeviceError;
 use crate::plan::{Op, Plan, Rope};
 
 /// An error if a rotation would divide by zero or a non-finite factor.
-pub(super) fn rotations(ops: &[Op], weights: &Weights) -> Result<(), DeviceError> {
+pub(in crate::device) fn rotations(ops: &[Op], weights: &Weights) -> Result<(), DeviceError> {
     let ropes = ops.iter().filter_map(|op| match op {
         Op::Rope { rope, .. } => Some(rope),
         _ => None,

@@ -7,7 +7,7 @@ use crate::plan::{Rope, RopePairs, RopeScaling};
 
 /// Cached rows of the current step.
 #[derive(Default)]
-pub(super) struct Rotations {
+pub(in crate::device) struct Rotations {
     computed: Vec<(Rope, Vec<f32>)>,
 }
 
@@ -21,12 +21,12 @@ pub(super) fn kind(pairs: RopePairs) -> RopeKind {
 
 impl Rotations {
     /// Starts a step.
-    pub(super) fn begin(&mut self) {
+    pub(in crate::device) fn begin(&mut self) {
         self.computed.clear();
     }
 
     /// `(tokens, dimensions)`: the cosines of a token's pairs, then their sines. `factors` is the weight that `rope` names.
-    pub(super) fn rows(&mut self, rope: &Rope, factors: Option<&[f32]>, positions: &[usize]) -> &[f32] {
+    pub(in crate::device) fn rows(&mut self, rope: &Rope, factors: Option<&[f32]>, positions: &[usize]) -> &[f32] {
         let known = self.computed.iter().position(|(computed, _)| computed == rope);
         let index = known.unwrap_or_else(|| {
             let rows = rows(rope, factors, positions);

@@ -8,7 +8,7 @@ use crate::plan::{Role, Weight, WeightUse};
 use crate::quant::dequantize_row;
 
 /// The weights of a plan.
-pub(super) struct Weights {
+pub(in crate::device) struct Weights {
     parts: Vec<MappedPart>,
     uses: Vec<WeightUse>,
     /// Those used as vectors.
@@ -17,7 +17,7 @@ pub(super) struct Weights {
 
 impl Weights {
     /// Resolves the weights; vectors are converted here.
-    pub(super) fn new(uses: &[WeightUse], parts: &[MappedPart]) -> Self {
+    pub(in crate::device) fn new(uses: &[WeightUse], parts: &[MappedPart]) -> Self {
         let mut weights = Self { parts: parts.to_vec(), uses: uses.to_vec(), vectors: Vec::with_capacity(uses.len()) };
         for weight in uses {
             let vector = (weight.role == Role::Vector).then(|| weights.convert(weight));
@@ -45,13 +45,13 @@ impl Weights {
     }
 
     /// A vector.
-    pub(super) fn vector(&self, weight: Weight) -> &[f32] {
+    pub(in crate::device) fn vector(&self, weight: Weight) -> &[f32] {
         let vector = self.vectors[weight.0].as_deref();
         vector.unwrap_or_else(|| panic!("{} is used as a vector and is none", self.uses[weight.0].name))
     }
 
     /// A matrix, or one of a stack.
-    pub(super) fn matrix(&self, weight: Weight, of_stack: usize) -> Matrix<'_> {
+    pub(in crate::device) fn matrix(&self, weight: Weight, of_stack: usize) -> Matrix<'_> {
         let weight = &self.uses[weight.0];
         let bytes = weight.row_bytes() as usize * weight.rows;
         let start = weight.stack_bytes as usize * of_stack;
@@ -69,12 +69,12 @@ impl Weights {
     }
 
     /// How a weight is used.
-    pub(super) fn facts(&self, weight: Weight) -> &WeightUse {
+    pub(in crate::device) fn facts(&self, weight: Weight) -> &WeightUse {
         &self.uses[weight.0]
     }
 
     /// Dequantises a row of a table.
-    pub(super) fn row(&self, table: Weight, row: usize, out: &mut [f32]) {
+    pub(in crate::device) fn row(&self, table: Weight, row: usize, out: &mut [f32]) {
         let weight = &self.uses[table.0];
         let row_bytes = weight.row_bytes() as usize;
         dequantize_row(weight.ty, &self.bytes(weight)[row * row_bytes..][..row_bytes], out);

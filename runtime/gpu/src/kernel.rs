@@ -1,0 +1,315 @@
+//! The shaders: which there are, of which text each is made, and their pipelines, compiled when first used.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use satchel_compute::kernels::elementwise::Activation;
+use satchel_gguf::TensorType;
+
+/// The text of a file in `shaders/`.
+macro_rules! shader {
+    ($name:literal) => {
+        include_str!(concat!("../../../shaders/", $name, ".wgsl"))
+    };
+}
+
+/// How a matrix lies in a GPU's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "named like the block types they hold")]
+pub enum Form {
+    F32,
+    F16,
+    Bf16,
+    Q8_0,
+    Q4_0,
+    Q4_1,
+    Q5_0,
+    Q5_1,
+    Q4K,
+    Q5K,
+    Q6K,
+    /// Levels of a byte, scales and offsets in f32: holds every other block type.
+    Wide,
+}
+
+impl Form {
+    /// Every form.
+    pub const ALL: [Self; 12] = [
+        Self::F32,
+        Self::F16,
+        Self::Bf16,
+        Self::Q8_0,
+        Self::Q4_0,
+        Self::Q4_1,
+        Self::Q5_0,
+        Self::Q5_1,
+        Self::Q4K,
+        Self::Q5K,
+        Self::Q6K,
+        Self::Wide,
+    ];
+
+    /// The form in which weights of a type are kept.
+    pub fn of(ty: TensorType) -> Self {
+        match ty {
+            TensorType::F32 => Self::F32,
+            TensorType::F16 => Self::F16,
+            TensorType::BF16 => Self::Bf16,
+            TensorType::Q8_0 => Self::Q8_0,
+            TensorType::Q4_0 => Self::Q4_0,
+            TensorType::Q4_1 => Self::Q4_1,
+            TensorType::Q5_0 => Self::Q5_0,
+            TensorType::Q5_1 => Self::Q5_1,
+            TensorType::Q4_K => Self::Q4K,
+            TensorType::Q5_K => Self::Q5K,
+            TensorType::Q6_K => Self::Q6K,
+            _ => Self::Wide,
+        }
+    }
+
+    /// Whether it is multiplied with f32 activations, not int8.
+    pub fn is_plain(self) -> bool {
+        matches!(self, Self::F32 | Self::F16 | Self::Bf16)
+    }
+
+    /// The columns of a block and its words in memory.
+    pub(crate) fn block(self) -> (usize, usize) {
+        match self {
+            Self::F32 => (4, 4),
+            Self::F16 | Self::Bf16 => (4, 2),
+            Self::Q8_0 => (32, 9),
+            Self::Q4_0 | Self::Q4_1 => (32, 5),
+            Self::Q5_0 | Self::Q5_1 => (32, 6),
+            Self::Q4K => (256, 36),
+            Self::Q5K => (256, 44),
+            Self::Q6K => (256, 53),
+            Self::Wide => (32, 12),
+        }
+    }
+
+    fn reader(self) -> &'static [&'static str] {
+        match self {
+            Self::F32 => &[shader!("plain/f32")],
+            Self::F16 => &[shader!("plain/f16")],
+            Self::Bf16 => &[shader!("plain/bf16")],
+            Self::Q8_0 => &[shader!("blocks/group"), shader!("blocks/q8_0")],
+            Self::Q4_0 => &[shader!("blocks/group"), shader!("blocks/q4_0")],
+            Self::Q4_1 => &[shader!("blocks/group"), shader!("blocks/q4_1")],
+            Self::Q5_0 => &[shader!("blocks/group"), shader!("blocks/fifths"), shader!("blocks/q5_0")],
+            Self::Q5_1 => &[shader!("blocks/group"), shader!("blocks/fifths"), shader!("blocks/q5_1")],
+            Self::Q4K => &[shader!("blocks/group"), shader!("blocks/k_scales"), shader!("blocks/q4_k")],
+            Self::Q5K => &[shader!("blocks/group"), shader!("blocks/k_scales"), shader!("blocks/q5_k")],
+            Self::Q6K => &[shader!("blocks/group"), shader!("blocks/q6_k")],
+            Self::Wide => &[shader!("blocks/group"), shader!("blocks/wide")],
+        }
+    }
+}
+
+/// What a norm subtracts and divides by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "as in plans")]
+pub enum Norm {
+    Rms,
+    Layer,
+    L2,
+}
+
+/// An activation function, by its number in `activations.wgsl`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Function(u32);
+
+impl Function {
+    /// Those that the shader has, in its order.
+    pub const ALL: [Activation; 9] = [
+        Activation::Silu,
+        Activation::Gelu,
+        Activation::GeluErf,
+        Activation::GeluQuick,
+        Activation::Relu,
+        Activation::ReluSquared,
+        Activation::Sigmoid,
+        Activation::Tanh,
+        Activation::Softplus,
+    ];
+
+    /// The shader's number.
+    pub fn of(activation: Activation) -> Self {
+        let at = Self::ALL.iter().position(|known| *known == activation).expect("the list has all");
+        Self(at as u32)
+    }
+}
+
+/// A shader with the constants that it is compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "each is the comment at the top of its file")]
+pub enum Kernel {
+    Quantize,
+    /// The threads of a weight row, and the tokens multiplied together.
+    Matmul {
+        form: Form,
+        lanes: u32,
+        tokens: u32,
+    },
+    Norm(Norm),
+    Rope,
+    Store,
+    Attend {
+        key_dim: u32,
+        value_dim: u32,
+    },
+    Activate(Function),
+    Gate(Function),
+    Add,
+    Bias,
+    Multiply,
+    MultiplyVector,
+    Scale,
+    Softcap,
+    Select,
+    Split,
+}
+
+/// The numbers of tokens that products are compiled for.
+pub const TOKENS: [u32; 4] = [1, 2, 4, 8];
+/// The numbers of threads that share a weight row.
+pub const LANES: [u32; 3] = [8, 16, 32];
+
+impl Kernel {
+    /// Every shader in every variant; attention with some sizes of heads.
+    pub fn all() -> Vec<Self> {
+        use Kernel::*;
+        let mut all = vec![Quantize, Rope, Store, Add, Bias, Multiply, MultiplyVector, Scale, Softcap, Select, Split];
+        all.extend([crate::Norm::Rms, crate::Norm::Layer, crate::Norm::L2].map(Norm));
+        for activation in Function::ALL.map(Function::of) {
+            all.extend([Activate(activation), Gate(activation)]);
+        }
+        for (key_dim, value_dim) in [(8, 8), (64, 64), (80, 80), (128, 128), (192, 128), (256, 256)] {
+            all.push(Attend { key_dim, value_dim });
+        }
+        for form in Form::ALL {
+            for lanes in LANES {
+                all.extend(TOKENS.map(|tokens| Matmul { form, lanes, tokens }));
+            }
+        }
+        all
+    }
+
+    /// The number of buffers that it reads, and that it writes.
+    pub fn bindings(self) -> (u32, u32) {
+        match self {
+            Self::Scale | Self::Softcap => (0, 1),
+            Self::Quantize
+            | Self::Rope
+            | Self::Activate(_)
+            | Self::Add
+            | Self::Bias
+            | Self::Multiply
+            | Self::MultiplyVector
+            | Self::Select
+            | Self::Split => (1, 1),
+            Self::Gate(_) => (2, 1),
+            Self::Store => (2, 2),
+            Self::Matmul { .. } | Self::Norm(_) => (3, 1),
+            Self::Attend { .. } => (4, 1),
+        }
+    }
+
+    /// Its whole text.
+    pub fn source(self) -> String {
+        let (constants, files): (String, Vec<&str>) = match self {
+            Self::Quantize => (String::new(), vec![shader!("quantize")]),
+            Self::Matmul { form, lanes, tokens } => {
+                let body = if form.is_plain() { shader!("matmul_plain") } else { shader!("matmul") };
+                let files = form.reader().iter().copied().chain([shader!("product"), body]);
+                (format!("const LANES = {lanes}u;\nconst TOKENS = {tokens}u;\n"), files.collect())
+            }
+            Self::Norm(kind) => (format!("const KIND = {}u;\n", kind as u32), vec![shader!("norm")]),
+            Self::Rope => (String::new(), vec![shader!("rope")]),
+            Self::Store => (String::new(), vec![shader!("store")]),
+            Self::Attend { key_dim, value_dim } => {
+                (format!("const KEY_DIM = {key_dim}u;\nconst VALUE_DIM = {value_dim}u;\n"), vec![shader!("attend")])
+            }
+            Self::Activate(function) => (function_number(function), vec![shader!("activations"), shader!("activate")]),
+            Self::Gate(function) => (function_number(function), vec![shader!("activations"), shader!("gate")]),
+            Self::Add => (String::new(), vec![shader!("add")]),
+            Self::Bias => (String::new(), vec![shader!("bias")]),
+            Self::Multiply => (String::new(), vec![shader!("multiply")]),
+            Self::MultiplyVector => (String::new(), vec![shader!("multiply_vector")]),
+            Self::Scale => (String::new(), vec![shader!("scale")]),
+            Self::Softcap => (String::new(), vec![shader!("softcap")]),
+            Self::Select => (String::new(), vec![shader!("select")]),
+            Self::Split => (String::new(), vec![shader!("split")]),
+        };
+        format!("{constants}{}{}", shader!("common"), files.concat())
+    }
+}
+
+fn function_number(function: Function) -> String {
+    format!("const FUNCTION = {}u;\n", function.0)
+}
+
+/// Pipelines, compiled when first used, and the layouts of their buffers.
+pub(crate) struct Pipelines {
+    layouts: Mutex<HashMap<(u32, u32), wgpu::BindGroupLayout>>,
+    compiled: Mutex<HashMap<Kernel, wgpu::ComputePipeline>>,
+    device: wgpu::Device,
+}
+
+impl Pipelines {
+    pub(crate) fn new(device: &wgpu::Device) -> Self {
+        Self { layouts: Mutex::default(), compiled: Mutex::default(), device: device.clone() }
+    }
+
+    /// Parameters, step, buffers to read, buffers to write.
+    pub(crate) fn layout(&self, (reads, writes): (u32, u32)) -> wgpu::BindGroupLayout {
+        let mut layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = layouts.entry((reads, writes)).or_insert_with(|| {
+            let storage = |read_only| wgpu::BufferBindingType::Storage { read_only };
+            let kinds = [wgpu::BufferBindingType::Uniform, storage(true)].into_iter();
+            let kinds = kinds.chain((0..reads).map(|_| storage(true))).chain((0..writes).map(|_| storage(false)));
+            let entries: Vec<_> = kinds
+                .zip(0..)
+                .map(|(ty, binding)| wgpu::BindGroupLayoutEntry {
+                    binding,
+                    visibility: wgpu::ShaderStages::COMPUTE,
+                    ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+                    count: None,
+                })
+                .collect();
+            let description = wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries };
+            self.device.create_bind_group_layout(&description)
+        });
+        made.clone()
+    }
+
+    /// A kernel's pipeline. An error in it is the device's, which [`crate::Gpu::check`] reports.
+    pub(crate) fn get(&self, kernel: Kernel) -> wgpu::ComputePipeline {
+        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        compiled.entry(kernel).or_insert_with(|| self.compile(kernel)).clone()
+    }
+
+    fn compile(&self, kernel: Kernel) -> wgpu::ComputePipeline {
+        let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: None,
+            source: wgpu::ShaderSource::Wgsl(kernel.source().into()),
+        });
+        let bindings = self.layout(kernel.bindings());
+        let layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: None,
+            bind_group_layouts: &[Some(&bindings)],
+            immediate_size: 0,
+        });
+        self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: None,
+            layout: Some(&layout),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                // All of a workgroup's memory is written before it is read.
+                zero_initialize_workgroup_memory: false,
+                ..Default::default()
+            },
+            cache: None,
+        })
+    }
+}

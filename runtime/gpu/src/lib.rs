@@ -1,0 +1,39 @@
+//! Operations on a GPU, through wgpu: Vulkan, DX12 or Metal with the driver that is there, shaders in WGSL.
+//!
+//! [`adapter`] finds GPUs and opens one, [`kernel`] names the shaders of `shaders/` and their variants, [`matrix`] is how weights lie
+//! in a GPU's memory, [`call`] is an operation with its buffers, prepared once, [`measure`] is what a probe asks of a GPU. Nothing here
+//! knows plans or models; the runtime's `device/gpu` makes calls of a plan's operations.
+//!
+//! The one idea: every shader is text put together from files and constants, and each adds in an order that depends on neither the
+//! number of rows nor their neighbours, as the CPU's kernels do.
+
+pub mod adapter;
+pub mod call;
+pub mod kernel;
+pub mod matrix;
+pub mod measure;
+
+pub use adapter::{AdapterFacts, Gpu, Kind};
+pub use call::{Call, Counts, Grid};
+pub use kernel::{Form, Function, Kernel, Norm};
+pub use matrix::Matrix;
+pub use wgpu::Buffer;
+
+/// Why a GPU cannot go on, each as one line for the user.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GpuError {
+    /// There is no such adapter, or it cannot be used.
+    #[error("{0}")]
+    Unusable(String),
+    /// Its memory does not hold what was asked for.
+    #[error("the GPU has no memory for {bytes} bytes of {what}")]
+    NoMemory {
+        /// What the memory is for.
+        what: &'static str,
+        /// Its size.
+        bytes: u64,
+    },
+    /// The driver failed or the device was lost.
+    #[error("the GPU failed: {0}")]
+    Failed(String),
+}

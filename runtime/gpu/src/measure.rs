@@ -1,0 +1,126 @@
+//! What a probe asks of a GPU before it is used: is a product right, and how fast are weights read.
+
+use std::time::{Duration, Instant};
+
+use satchel_gguf::TensorType;
+
+use crate::call::{Call, Product, Words};
+use crate::{Gpu, GpuError, Grid, Kernel, Matrix};
+
+/// What was found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measured {
+    /// The largest difference from the right result, relative to it.
+    pub error: f32,
+    /// Bytes of weights per second, in products.
+    pub bytes_per_second: f64,
+}
+
+/// Rows and columns of the matrix that is multiplied.
+const COLUMNS: usize = 4096;
+/// At least so long, so that clocks are up.
+const LEAST: Duration = Duration::from_millis(150);
+
+/// A product of a step of one row with a matrix of `rows` rows.
+struct Trial {
+    calls: Vec<Call>,
+    out: wgpu::Buffer,
+    bytes: u64,
+    rows: usize,
+}
+
+impl Trial {
+    fn new(gpu: &Gpu, rows: usize) -> Result<Self, GpuError> {
+        let blocks = level_blocks(rows);
+        let matrix = Matrix::upload(gpu, TensorType::Q8_0, rows, COLUMNS, &blocks)?;
+        let step = gpu.buffer("a step", 64)?;
+        // One row, which is wanted.
+        gpu.write(&step, 0, &[1u32.to_le_bytes(), 1u32.to_le_bytes()].concat());
+        let x = gpu.buffer("activations", 4 * COLUMNS as u64)?;
+        let values: Vec<u8> = (0..COLUMNS).flat_map(|column| activation(column).to_le_bytes()).collect();
+        gpu.write(&x, 0, &values);
+        let quantized = gpu.buffer("activations", 48 * (COLUMNS / 32) as u64)?;
+        let out = gpu.buffer("a result", 4 * rows as u64)?;
+        let parameters = Words::default().flag(false).count(COLUMNS);
+        let grid = Grid::Threads(COLUMNS / 32);
+        let quantize = gpu.call(Kernel::Quantize, false, grid, &parameters, &step, &[&x], &[&quantized])?;
+        let product = Product {
+            step: &step,
+            x: &quantized,
+            bias: None,
+            nothing: &x,
+            out: &out,
+            wanted_only: false,
+            add: false,
+            factor: 1.0,
+            factor_covers_bias: false,
+        };
+        let mut calls = vec![quantize];
+        calls.extend(gpu.product(&matrix, &product)?);
+        Ok(Self { calls, out, bytes: matrix.bytes(), rows })
+    }
+
+    fn run(&self, gpu: &Gpu) -> Result<Vec<f32>, GpuError> {
+        let bytes = gpu.run(self.calls.iter(), 1, 1, Some((&self.out, 4 * self.rows)))?;
+        Ok(bytes.as_chunks::<4>().0.iter().map(|word| f32::from_le_bytes(*word)).collect())
+    }
+
+    /// Runs products one after the other, and reads the last.
+    fn repeat(&self, gpu: &Gpu, times: usize) -> Result<Duration, GpuError> {
+        let begun = Instant::now();
+        let calls = self.calls.iter().chain((1..times).flat_map(|_| &self.calls[1..]));
+        gpu.run(calls, 1, 1, Some((&self.out, 4)))?;
+        Ok(begun.elapsed())
+    }
+}
+
+/// Level of a weight.
+fn level(row: usize, column: usize) -> i8 {
+    ((row * 31 + column * 17) % 255) as i8
+}
+
+/// Eighths up to 127: int8 holds them, so that the result is known exactly.
+fn activation(column: usize) -> f32 {
+    if column.is_multiple_of(16) { 127.0 / 8.0 } else { ((column * 29 % 255) as f32 - 127.0) / 8.0 }
+}
+
+fn level_blocks(rows: usize) -> Vec<u8> {
+    let mut blocks = Vec::with_capacity(rows * COLUMNS / 32 * 34);
+    for row in 0..rows {
+        for group in 0..COLUMNS / 32 {
+            blocks.extend(half::f16::from_f32(0.5).to_le_bytes());
+            blocks.extend((0..32).map(|column| level(row, 32 * group + column) as u8));
+        }
+    }
+    blocks
+}
+
+/// Checks a product and measures how fast weights are read; up to about half a second, more on slow devices.
+///
+/// # Errors
+/// If the GPU fails.
+pub fn measure(gpu: &Gpu) -> Result<Measured, GpuError> {
+    let small = Trial::new(gpu, 37)?;
+    let mut error = 0.0f32;
+    for (row, found) in small.run(gpu)?.into_iter().enumerate() {
+        let products = (0..COLUMNS).map(|column| f64::from(level(row, column)) * f64::from(activation(column)) * 0.5);
+        let right = products.clone().sum::<f64>();
+        let size = products.map(f64::abs).sum::<f64>();
+        error = error.max(((f64::from(found) - right).abs() / size) as f32);
+        if !found.is_finite() {
+            error = f32::INFINITY;
+        }
+    }
+    // Larger than a GPU's caches where the first products say that this does not take too long.
+    let trial = Trial::new(gpu, 2048)?;
+    trial.repeat(gpu, 1)?;
+    let once = trial.repeat(gpu, 2)?;
+    let trial = if once < Duration::from_millis(20) { Trial::new(gpu, 32_768)? } else { trial };
+    trial.repeat(gpu, 1)?;
+    let (mut times, mut took) = (2, Duration::ZERO);
+    while took < LEAST && times < 1 << 12 {
+        times *= 2;
+        took = trial.repeat(gpu, times)?;
+    }
+    Ok(Measured { error, bytes_per_second: trial.bytes as f64 * times as f64 / took.as_secs_f64() })
+}

@@ -1,0 +1,75 @@
+//! A GPU as a device: weights, activations and the KV cache in its memory, a plan's operations as calls that are prepared once.
+//!
+//! Token embeddings are looked up on the CPU and written into the first slot; logits come back for each wanted row. All between
+//! is one submission, in one compute pass (`satchel_gpu::call`). [`uncovered`] says what of a plan has no shader.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use satchel_gpu::{Gpu, GpuError};
+
+use super::{Device, DeviceError, MappedPart, Program};
+use crate::plan::{CacheTypes, Plan};
+
+mod cover;
+mod prepare;
+mod program;
+mod state;
+mod step;
+mod weights;
+
+pub use cover::uncovered;
+use program::GpuProgram;
+
+/// A GPU that was opened.
+pub struct GpuDevice {
+    gpu: Arc<Gpu>,
+    cache: CacheTypes,
+}
+
+impl GpuDevice {
+    /// Opens the adapter at this place of `satchel_gpu::adapter::list`.
+    ///
+    /// # Errors
+    /// If its driver refuses.
+    pub fn open(index: usize, cache: CacheTypes) -> Result<Self, DeviceError> {
+        Ok(Self { gpu: Arc::new(Gpu::open(index)?), cache })
+    }
+
+    /// Opens the first adapter with this in its name.
+    ///
+    /// # Errors
+    /// If there is none, or its driver refuses.
+    pub fn open_named(name: &str, cache: CacheTypes) -> Result<Self, DeviceError> {
+        Ok(Self { gpu: Arc::new(Gpu::open_named(name)?), cache })
+    }
+
+    /// What was opened.
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+}
+
+impl Device for GpuDevice {
+    fn name(&self) -> String {
+        let facts = self.gpu.facts();
+        format!("{} ({})", facts.name, facts.interface)
+    }
+
+    fn load(&self, plan: &Plan, ops: Range<usize>, parts: &[MappedPart]) -> Result<Box<dyn Program>, DeviceError> {
+        if let Some(why) = uncovered(plan, ops.clone(), self.cache) {
+            return Err(DeviceError::Unsupported(why));
+        }
+        Ok(Box::new(GpuProgram::new(Arc::clone(&self.gpu), plan, ops, parts)?))
+    }
+}
+
+impl From<GpuError> for DeviceError {
+    fn from(error: GpuError) -> Self {
+        match error {
+            GpuError::NoMemory { what, bytes } => Self::NoMemory { what, bytes },
+            GpuError::Unusable(line) => Self::Unsupported(line),
+            GpuError::Failed(_) => Self::Failed(error.to_string()),
+        }
+    }
+}

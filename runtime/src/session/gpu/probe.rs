@@ -1,0 +1,150 @@
+//! Looks for GPUs in a child process: this program with the hidden command `probe-gpu`, which prints JSON. What it does not print
+//! within the time limit counts as the driver's failure.
+
+use std::io::Read;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use satchel_gpu::adapter::list;
+use satchel_gpu::{Gpu, measure as measuring};
+use serde::{Deserialize, Serialize};
+
+use super::{Adapter, Found, Measured};
+
+/// How long drivers may take to show their adapters, and to measure one.
+const SEARCH: Duration = Duration::from_secs(15);
+const MEASURE: Duration = Duration::from_secs(30);
+
+/// The variable that names a failure that the child is to have, for tests.
+const FAULT: &str = "SATCHEL_TEST_PROBE_FAULT";
+
+/// Why there certainly is no GPU that can be used, found out without starting anything.
+pub(super) fn certainly_none() -> Option<&'static str> {
+    (!has_vulkan_loader()).then_some("there is no Vulkan loader (libvulkan.so.1)")
+}
+
+/// Whether the file that opens Vulkan drivers is where it may be. Not found here, it may still be found by name.
+fn has_vulkan_loader() -> bool {
+    let folders = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/run/opengl-driver/lib"];
+    let processor = std::env::consts::ARCH;
+    let mut places: Vec<String> = folders.map(str::to_owned).to_vec();
+    places.extend(["/lib", "/usr/lib"].map(|folder| format!("{folder}/{processor}-linux-gnu")));
+    let path = std::env::var("LD_LIBRARY_PATH").unwrap_or_default();
+    places.extend(path.split(':').filter(|folder| !folder.is_empty()).map(str::to_owned));
+    places.iter().any(|folder| std::path::Path::new(folder).join("libvulkan.so.1").exists())
+}
+
+/// Finds adapters in a child process.
+///
+/// # Errors
+/// One line, without its end: why none can be found.
+pub fn find() -> Result<Found, String> {
+    let found: Found = child(&["probe-gpu"], SEARCH)?;
+    match certainly_none() {
+        Some(why) if found.adapters.is_empty() => Err(why.to_owned()),
+        _ => Ok(found),
+    }
+}
+
+/// Measures an adapter in a child process.
+///
+/// # Errors
+/// One line, without its end: how its driver failed.
+pub fn measure(index: usize) -> Result<Measured, String> {
+    child(&["probe-gpu", "--measure", &index.to_string()], MEASURE)
+}
+
+/// What this program prints when it is started with these arguments.
+fn child<T: for<'a> Deserialize<'a>>(arguments: &[&str], limit: Duration) -> Result<T, String> {
+    let program = std::env::current_exe().map_err(|error| format!("this program does not find itself: {error}"))?;
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().map_err(|error| format!("the search for GPUs cannot be started: {error}"))?;
+    let printed = printed(&mut child, limit);
+    // It has ended, or is ended.
+    let _ = child.kill();
+    let status = child.wait().map_err(|error| format!("the search for GPUs did not end: {error}"))?;
+    let printed = printed.ok_or_else(|| format!("its driver did not answer within {} s", limit.as_secs()))?;
+    // Some drivers print to stdout.
+    let printed = printed.split(|byte| *byte == b'\n').rfind(|line| !line.is_empty()).unwrap_or_default();
+    if let Ok(value) = serde_json::from_slice(printed) {
+        return Ok(value);
+    }
+    match serde_json::from_slice::<serde_json::Value>(printed) {
+        Ok(value) if value["failed"].is_string() => Err(value["failed"].as_str().unwrap_or_default().to_owned()),
+        _ => Err(format!("its driver took the search for GPUs down ({status})")),
+    }
+}
+
+/// What a child prints until its end, if that is in time.
+fn printed(child: &mut Child, limit: Duration) -> Option<Vec<u8>> {
+    let mut pipe = child.stdout.take()?;
+    let (sender, receiver) = mpsc::channel();
+    std::thread::Builder::new()
+        .name("probe".to_owned())
+        .spawn(move || {
+            let mut bytes = Vec::new();
+            if pipe.read_to_end(&mut bytes).is_ok() {
+                let _ = sender.send(bytes);
+            }
+        })
+        .ok()?;
+    receiver.recv_timeout(limit).ok()
+}
+
+/// The child: every adapter, as JSON.
+pub fn print_adapters() -> String {
+    misbehave();
+    let adapters = list().into_iter().enumerate().map(|(index, facts)| Adapter {
+        index,
+        name: facts.name,
+        kind: facts.kind.name().to_owned(),
+        interface: facts.interface,
+        driver: facts.driver,
+        binding_bytes: facts.binding_bytes,
+    });
+    json(&Found { adapters: adapters.collect() })
+}
+
+/// The child: what is measured of an adapter, as JSON.
+pub fn print_measured(index: usize) -> String {
+    misbehave();
+    match Gpu::open(index).and_then(|gpu| measuring::measure(&gpu)) {
+        Ok(found) => {
+            let error = if found.error.is_finite() { found.error } else { f32::MAX };
+            json(&Measured { error, bytes_per_second: found.bytes_per_second })
+        }
+        Err(error) => json(&serde_json::json!({"failed": error.to_string()})),
+    }
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+/// Does what a bad driver does, if a test says so.
+fn misbehave() {
+    match std::env::var(FAULT).as_deref() {
+        Ok("crash") => std::process::abort(),
+        Ok("hang") => std::thread::sleep(Duration::from_secs(3600)),
+        _ => {}
+    }
+}
+
+/// Bytes per second that the CPU's threads read from memory, as products do: what a GPU has to surpass.
+pub(super) fn cpu_bytes_per_second(threads: usize) -> f64 {
+    /// For each thread: more than its share of the caches.
+    const WORDS: usize = 4 << 20;
+    let memory: Vec<Vec<u64>> = (0..threads).map(|thread| vec![thread as u64; WORDS]).collect();
+    let once = || {
+        let begun = Instant::now();
+        std::thread::scope(|scope| {
+            for part in &memory {
+                scope.spawn(move || std::hint::black_box(part.iter().fold(0u64, |sum, word| sum.wrapping_add(*word))));
+            }
+        });
+        (threads * WORDS * size_of::<u64>()) as f64 / begun.elapsed().as_secs_f64()
+    };
+    (0..4).map(|_| once()).fold(0.0, f64::max)
+}
