@@ -5,13 +5,8 @@
 
 mod seeds;
 
-// The renderer depends on no other module; including it by path avoids building the engine and the page.
-#[path = "../../../runtime/src/chat/mod.rs"]
-#[allow(unused, missing_docs, reason = "a module of another crate")]
-mod chat;
-
-use chat::{ChatTemplate, RenderRequest};
 use libfuzzer_sys::fuzz_target;
+use satchel::chat::{ChatTemplate, RenderRequest};
 use serde_json::Value;
 
 /// Separates the template from the JSON object after it.
