@@ -10,7 +10,7 @@ const NEWEST_GLIBC: (u32, u32) = (2, 17);
 /// The newest macOS that a program may require: the first on Apple silicon.
 const NEWEST_MACOS: (u16, u8) = (11, 0);
 /// Upper limit for a runtime without a model, exclusive.
-pub const RUNTIME_MAX_BYTES: usize = 12_000_000;
+pub const RUNTIME_MAX_BYTES: usize = 16_000_000;
 
 /// Libraries of glibc. A program loads any other library at run time, and works without it.
 const GLIBC: [&str; 7] = [
