@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What following a schema, a grammar or tools costs a token: alternating rounds of the same request with and without, medians.
+"""What following a schema, a grammar or tools costs a token: alternating rounds of requests with and without, medians.
 
 set up:  cargo build --release
 usage:   tools/constraints.py MODEL.gguf [--rounds 5] [-t 2] [-n 128] [--tools 263]
@@ -17,6 +17,8 @@ import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TEXT = {"type": "string", "minLength": 2000}
+# About as long as what a model is told of tools besides them.
+FRAME = "These are functions, each with its arguments. " * 14
 
 
 def tools(count):
@@ -33,17 +35,23 @@ def tools(count):
 
 
 def requests(o):
+    """Pairs of requests, with and without what is measured, whose prompts are about as long."""
     ask = {"messages": [{"role": "user", "content": "Tell me a long story."}], "temperature": 0, "max_tokens": o.n}
     schema = {"type": "object", "properties": {"text": TEXT}, "required": ["text"], "additionalProperties": False}
     writer = {"type": "function", "function": {"name": "write", "parameters": schema}}
     free = {**ask, "ignore_eos": True}
+    instead = lambda tools: {**free, "messages": [{"role": "system", "content": FRAME + lines(tools)}, *ask["messages"]]}
+    many = tools(o.tools)
     return {
-        "free": free,
-        "any text": {**ask, "guided_regex": "(?s:.{9000,})"},
-        "schema": {**ask, "json_schema": schema},
-        "in a call": {**ask, "tools": [writer], "tool_choice": "required"},
-        f"talking, {o.tools} tools": {**free, "tools": tools(o.tools)},
+        "any text": ({**ask, "guided_regex": "(?s:.{9000,})"}, free),
+        "schema": ({**ask, "json_schema": schema}, free),
+        "in a call": ({**ask, "tools": [writer], "tool_choice": "required"}, instead([writer])),
+        f"talking, {o.tools} tools": ({**free, "tools": many}, instead(many)),
     }
+
+
+def lines(tools):
+    return "\n".join(json.dumps(tool) for tool in tools)
 
 
 def main():
@@ -66,23 +74,32 @@ def main():
 
 
 def measure(base, o):
-    speeds = {name: [] for name in requests(o)}
+    found = {name: [] for name in requests(o)}
     for round in range(o.rounds + 1):
-        for name, body in requests(o).items():
-            begun = time.monotonic()
-            request = urllib.request.Request(base + "/v1/chat/completions", json.dumps(body).encode())
-            request.add_header("Content-Type", "application/json")
-            answer = json.load(urllib.request.urlopen(request))
-            timings = answer["timings"]
-            assert timings["generated_tokens"] == o.n, (name, answer)
+        for name, pair in requests(o).items():
+            (own, prompt), (free, other) = (asked(base, o, body) for body in pair)
             if round:  # the first one warms up
-                speeds[name].append(timings["generated_per_second"])
+                found[name].append((own, free))
             else:
-                print(f"{name}: first request in {time.monotonic() - begun:.2f} s, {timings['prompt_ms'] / 1e3:.2f} s of it its prompt", flush=True)
-    print("\n| answer | tokens/s | of free |\n|---|---|---|")
-    for name, all in speeds.items():
-        ratios = [own / free for own, free in zip(all, speeds["free"])]
-        print(f"| {name} | {statistics.median(all):.1f} | {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f}) |")
+                print(f"{name}: prompts of {prompt} and {other} tokens", flush=True)
+    print("\n| answer | tokens/s | without | ratio |\n|---|---|---|---|")
+    for name, pairs in found.items():
+        ratios = [own / free for own, free in pairs]
+        own, free = (statistics.median(side) for side in zip(*pairs))
+        print(f"| {name} | {own:.1f} | {free:.1f} | {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f}) |")
+
+
+def asked(base, o, body):
+    """Speed of the answer, and length of the prompt."""
+    begun = time.monotonic()
+    request = urllib.request.Request(base + "/v1/chat/completions", json.dumps(body).encode())
+    request.add_header("Content-Type", "application/json")
+    timings = json.load(urllib.request.urlopen(request))["timings"]
+    assert timings["generated_tokens"] == o.n, timings
+    waited = time.monotonic() - begun - (timings["prompt_ms"] + timings["generated_ms"]) / 1e3
+    if waited > 0.1:
+        print(f"waited {waited:.2f} s before the prompt", flush=True)
+    return timings["generated_per_second"], timings["prompt_tokens"]
 
 
 main()
