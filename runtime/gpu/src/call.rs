@@ -181,7 +181,7 @@ impl Gpu {
         }
         let bytes = match read {
             Some((buffer, bytes)) => self.read(buffer, bytes, &mut counts)?,
-            // Whoever measures a step's time waits for its end.
+            // Wait for the end, so that a step's measured time includes the GPU's work.
             None => {
                 self.flush();
                 Vec::new()

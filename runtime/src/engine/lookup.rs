@@ -1,6 +1,6 @@
 //! Guesses how a sequence goes on from where its last tokens stood before: n-gram lookup in prompt and answer.
 //!
-//! Whoever rewrites a file, quotes or repeats writes what is there already. An index from each pair of tokens to the places
+//! Rewriting a file, quoting and repeating produce text that is already there. An index from each pair of tokens to the places
 //! behind it gives candidates; the one with the longest common past wins. Guesses cost nothing but the rows that check them.
 
 use std::collections::HashMap;

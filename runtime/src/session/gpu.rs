@@ -62,7 +62,7 @@ pub struct Found {
 /// What was measured of an adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
-    /// The largest error of a product, relative to the sum of its terms' magnitudes; larger than any if it is no number.
+    /// The largest error of a product, relative to the sum of its terms' magnitudes; `f32::MAX` if it is NaN.
     pub error: f32,
     /// Bytes of weights per second, in products.
     pub bytes_per_second: f64,
