@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
-"""Compares the speed of Satchel and llama.cpp on the same files: alternating rounds, medians, ratios, as a Markdown table.
+"""Compares the speed of Satchel and its peers on the same files: alternating rounds, medians, ratios, as a Markdown table.
 
 set up:  cargo build --release
          python3 -m venv peers && CMAKE_ARGS=-DGGML_NATIVE=ON peers/bin/pip install llama-cpp-python==0.3.36
-usage:   peers/bin/python tools/compare.py MODEL.gguf... [-p 512] [-n 128] [-d 0] [-t 2] [-r 3] [--rounds 5]
-         peers/bin/python tools/compare.py [--rounds 5] [-t 2]
+usage:   peers/bin/python tools/compare.py MODEL.gguf... [-p 512] [-n 128] [-d 0] [-t 1,8,16] [-r 3] [--rounds 5] [--peer PEER]...
+         peers/bin/python tools/compare.py [--rounds 5] [-t 2] [--peer PEER]
 
-With models: prefill (pp: prompt tokens per second in one batch) and decode (tg: tokens per second, one at a time) of each;
--d sets the number of tokens already in the context. Without: all the speed figures of BENCHMARKS.md, on SmolLM2 in three
-block types (once more with a long context), a random llama of 1.07 B parameters in three and a random mixture of 16 experts
-in two, made in target/bench (5 GB, once); then Satchel against itself: several sequences at once, with another process busy, with the AVX2 kernels.
-Both programs get the same number of pseudo-random tokens and warm up once per round."""
+With models: prefill (pp: prompt tokens per second in one batch) and decode (tg: tokens per second, one at a time) of each, at
+each number of threads; -d sets the number of tokens already in the context. Without: all the speed figures of BENCHMARKS.md, on
+SmolLM2 in three block types (once more with a long context), a random llama of 1.07 B parameters in three and a random mixture
+of 16 experts in two, made in target/bench (5 GB, once); then Satchel against itself: several sequences at once, with another
+process busy, with the AVX2 kernels. All programs get the same number of pseudo-random tokens and warm up once per round.
+
+Peers (tools/peers.py): python, prebuilt[=FOLDER], llama-bench=PATH, ik=PATH; without --peer, python."""
 import argparse
 import contextlib
 import json
@@ -23,73 +25,31 @@ import threading
 import time
 import urllib.request
 
+import peers
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SATCHEL = ROOT / "target/release/satchel"
 MODELS = ROOT / "target/bench"
 # 1.0 B parameters, of which a token uses 0.21 B.
 MIXTURE = "--width 1024 --layers 12 --heads 16 --kv-heads 4 --feed-forward 1536 --experts 16 --experts-used 2".split()
-LLAMA, OURS = "llama.cpp", "satchel"
+OURS = "satchel"
 
 
-def llama_cpp(o):
-    """One round of llama.cpp on one model: prints one JSON object per test."""
-    import ctypes
-    import llama_cpp as L
-
-    quiet = L.llama_log_callback(lambda level, text, data: None)
-    L.llama_log_set(quiet, None)
-    L.llama_backend_init()
-    model = L.llama_model_load_from_file(o.models[0].encode(), L.llama_model_default_params())
-    if not model:
-        sys.exit(f"llama.cpp cannot load {o.models[0]}")
-    params = L.llama_context_default_params()
-    params.n_ctx = o.d + o.p + o.n + 64
-    params.n_batch, params.n_ubatch = 2048, 512
-    params.n_threads = params.n_threads_batch = o.t
-    context = L.llama_init_from_model(model, params)
-    vocabulary = L.llama_vocab_n_tokens(L.llama_model_get_vocab(model))
-    state = 1
-
-    def decode(count):
-        nonlocal state
-        ids = (ctypes.c_int32 * count)()
-        for at in range(count):
-            state = state * 48271 % 0x7FFFFFFF
-            ids[at] = state % vocabulary
-        if L.llama_decode(context, L.llama_batch_get_one(ids, count)):
-            sys.exit("llama.cpp cannot decode")
-        L.llama_synchronize(context)
-
-    suffix = f"@d{o.d}" if o.d else ""
-    tests = [(f"pp{o.p}", o.p, lambda: decode(o.p)), (f"tg{o.n}", o.n, lambda: [decode(1) for _ in range(o.n)])]
-    for name, count, work in tests:
-        if not count:
-            continue
-        samples = []
-        memory = L.llama_get_memory(context)
-        L.llama_memory_clear(memory, True)
-        for at in range(0, o.d, 2048):
-            decode(min(2048, o.d - at))
-        for _ in range(o.r + 1):
-            # Restore the context from before the test.
-            L.llama_memory_seq_rm(memory, 0, o.d, -1)
-            begun = time.perf_counter()
-            work()
-            samples.append(count / (time.perf_counter() - begun))
-        print(json.dumps({"test": name + suffix, "samples_ts": samples[1:]}), flush=True)
-
-
-def speeds(program, model, o, p, n, d=0, more=()):
-    """One round: the median speed of each test."""
-    shape = ["-p", str(p), "-n", str(n), "-d", str(d), "-t", str(o.t), "-r", str(o.r)]
-    if program == OURS:
-        command = [str(SATCHEL), "bench", "-m", str(model), *shape, "-o", "jsonl", *more]
+def speeds(program, model, p, n, d=0, t=2, r=3, more=()):
+    """One round of Satchel (None) or a peer: the median speed of each test."""
+    if program:
+        command = program.command(model, p, n, d, t, r)
     else:
-        command = [sys.executable, __file__, str(model), *shape, "--only-llama-cpp"]
+        shape = ["-p", str(p), "-n", str(n), "-d", str(d), "-t", str(t), "-r", str(r)]
+        command = [str(SATCHEL), "bench", "-m", str(model), *shape, "-o", "jsonl", *more]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         sys.exit(f"{' '.join(command)}: exit {done.returncode}")
-    return {row["test"]: statistics.median(row["samples_ts"]) for row in map(json.loads, done.stdout.splitlines())}
+    if program:
+        samples = program.samples(done.stdout, d)
+    else:
+        samples = {row["test"]: row["samples_ts"] for row in map(json.loads, done.stdout.splitlines())}
+    return {test: statistics.median(each) for test, each in samples.items()}
 
 
 def row(what, test, ours, theirs):
@@ -110,11 +70,14 @@ def alternate(what, rounds, one, other):
         row(what, test, [a[test] for a, _ in pairs], [b[test] for _, b in pairs])
 
 
-def beside_llama_cpp(model, o, p, n, d=0):
-    def side(program):
-        return lambda: speeds(program, model, o, p, n, d)
-
-    alternate(pathlib.Path(model).stem, o.rounds, side(OURS), side(LLAMA))
+def beside_peers(model, o, p, n, d=0):
+    """Rows of one model: each number of threads beside each peer."""
+    for t in o.t:
+        for peer in o.peer:
+            what = pathlib.Path(model).stem
+            what += f", {t} threads" if len(o.t) > 1 else ""
+            what += f", {peer.name}" if len(o.peer) > 1 else ""
+            alternate(what, o.rounds, lambda: speeds(None, model, p, n, d, t, o.r), lambda: speeds(peer, model, p, n, d, t, o.r))
 
 
 def make_models():
@@ -141,7 +104,7 @@ def make_models():
 @contextlib.contextmanager
 def serving(model, o):
     """A server of the model; yields a function that posts a completion and returns the open answer."""
-    command = [SATCHEL, "serve", "-m", model, "--port", "0", "--no-browser", "--parallel", "4", "-t", str(o.t)]
+    command = [SATCHEL, "serve", "-m", model, "--port", "0", "--no-browser", "--parallel", "4", "-t", str(o.t[0])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         url = next(part for line in server.stdout for part in line.split() if part.startswith("http://")).split("#")[0]
 
@@ -199,47 +162,50 @@ def beside_itself(small, large, o):
         what = f"{model.stem}, beside a prompt of 4,096 tokens"
         alternate(what, o.rounds, lambda: first_token(model, o, True), lambda: first_token(model, o, False))
 
+    def ours(model, more=()):
+        return speeds(None, model, 256, 64, 0, o.t[0], o.r, more)
+
     def busy(model):
         other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
         try:
-            return speeds(OURS, model, o, 256, 64)
+            return ours(model)
         finally:
             other.kill()
             other.wait()
 
     for model in (small, large):
-        alternate(f"{model.stem}, one busy process", o.rounds, lambda: busy(model), lambda: speeds(OURS, model, o, 256, 64))
+        alternate(f"{model.stem}, one busy process", o.rounds, lambda: busy(model), lambda: ours(model))
     flags = pathlib.Path("/proc/cpuinfo").read_text()
     if "avx512_vnni" in flags:
         avx2 = ("--isa", "avx2")
-        alternate(f"{large.stem}, AVX2", o.rounds, lambda: speeds(OURS, large, o, 256, 64, 0, avx2), lambda: speeds(OURS, large, o, 256, 64))
+        alternate(f"{large.stem}, AVX2", o.rounds, lambda: ours(large, avx2), lambda: ours(large))
 
 
 def main():
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument("models", nargs="*")
-    for flag, value in (("-p", 512), ("-n", 128), ("-d", 0), ("-t", 2), ("-r", 3), ("--rounds", 5)):
+    for flag, value in (("-p", 512), ("-n", 128), ("-d", 0), ("-r", 3), ("--rounds", 5)):
         a.add_argument(flag, type=int, default=value)
-    a.add_argument("--only-llama-cpp", action="store_true", help=argparse.SUPPRESS)
+    a.add_argument("-t", type=lambda text: [int(t) for t in text.split(",")], default=[2])
+    a.add_argument("--peer", action="append", type=peers.Peer)
     o = a.parse_args()
-    if o.only_llama_cpp:
-        return llama_cpp(o)
+    o.peer = o.peer or [peers.Peer("python")]
     if not SATCHEL.exists():
         sys.exit("there is no target/release/satchel: cargo build --release")
-    print(f"{o.rounds} rounds, {o.t} threads of {os.cpu_count()}; tokens per second, medians")
-    head(OURS, LLAMA)
+    print(f"{o.rounds} rounds, {', '.join(map(str, o.t))} threads of {os.cpu_count()}; tokens per second, medians")
+    head(OURS, o.peer[0].name if len(o.peer) == 1 else "peer")
     if o.models:
         for model in o.models:
-            beside_llama_cpp(model, o, o.p, o.n, o.d)
+            beside_peers(model, o, o.p, o.n, o.d)
         return
     small, large, mixtures = make_models()
     for model in small:
-        beside_llama_cpp(model, o, 512, 128)
+        beside_peers(model, o, 512, 128)
     for model in large:
-        beside_llama_cpp(model, o, 256, 32)
+        beside_peers(model, o, 256, 32)
     for model in mixtures:
-        beside_llama_cpp(model, o, 512, 64)
-    beside_llama_cpp(small[0], o, 0, 64, 4096)
+        beside_peers(model, o, 512, 64)
+    beside_peers(small[0], o, 0, 64, 4096)
     head("as labelled", "one, idle, fastest kernels")
     beside_itself(small[0], large[0], o)
 
