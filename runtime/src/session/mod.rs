@@ -288,7 +288,7 @@ impl Session {
     pub fn set_template(&mut self, template: ChatTemplate) {
         self.output = output_format(Some(&template), &self.tokenizer);
         self.marks = marks(&self.output, &self.tokenizer);
-        self.template = Ok(template);
+        self.template = Ok(template.with_growing_lists());
     }
 
     /// All adapters: the terminal commands use them.
@@ -447,6 +447,7 @@ pub fn chat_template(
     let text = |token: Option<TokenId>| token.map_or("", |token| tokenizer.token_text(token));
     let template = |source: &str| {
         ChatTemplate::new(source, text(tokenizer.bos()), text(tokenizer.eos()))
+            .map(ChatTemplate::with_growing_lists)
             .map_err(|error| format!("the model's chat template cannot be used: {error}"))
     };
     match metadata.get_str("tokenizer.chat_template") {
