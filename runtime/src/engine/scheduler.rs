@@ -389,13 +389,21 @@ impl Scheduler {
                 kinds.push((at, kind));
             }
         }
-        let chosen = match self.options.speculate {
-            Speculate::Always => all_of(&offers, room),
-            _ => {
-                let longest = parts.iter().map(|part| self.running[part.index].state.len()).max().unwrap_or(0);
-                worthwhile(self.costs.at(longest), &offers, parts.len() - offers.len(), room)
+        let mut chosen = self.choose(&offers, parts, room);
+        let mut changed = false;
+        for (place, (at, kind)) in kinds.iter_mut().enumerate() {
+            // Where the draft does not pay, what was found may: it costs nothing to make.
+            if *kind != Kind::Drafted || chosen[place] > 0 {
+                continue;
             }
-        };
+            if let Some((found, offer)) = self.found(parts[*at].index) {
+                self.running[parts[*at].index].rest(*kind);
+                (*kind, offers[place], changed) = (found, offer, true);
+            }
+        }
+        if changed {
+            chosen = self.choose(&offers, parts, room);
+        }
         for ((at, kind), guesses) in kinds.into_iter().zip(chosen) {
             let part = &mut parts[at];
             let running = &mut self.running[part.index];
@@ -412,19 +420,36 @@ impl Scheduler {
         }
     }
 
+    /// How many guesses of each offer to check.
+    fn choose(&mut self, offers: &[Offer], parts: &[Part], room: usize) -> Vec<usize> {
+        if self.options.speculate == Speculate::Always {
+            return all_of(offers, room);
+        }
+        let longest = parts.iter().map(|part| self.running[part.index].state.len()).max().unwrap_or(0);
+        worthwhile(self.costs.at(longest), offers, parts.len() - offers.len(), room)
+    }
+
+    /// What can be guessed of a sequence from its own tokens.
+    fn found(&mut self, index: usize) -> Option<(Kind, Offer)> {
+        let running = &mut self.running[index];
+        let (guesses, kind) = running.guess(running.most_guesses(self.options.context))?;
+        (guesses > 0).then(|| (kind, Offer { guesses, odds: running.odds(kind), seconds: 0.0 }))
+    }
+
     /// What can be guessed of a sequence: from its own tokens where much speaks for it, else by the draft model if there is one.
     fn offer(&mut self, index: usize) -> Option<(Kind, Offer)> {
         let running = &mut self.running[index];
-        let most = running.most_guesses(self.options.context);
-        let found = running.guess(most);
-        let drafter = self.drafter.as_ref().filter(|drafter| drafter.reaches(running.tokens().len()));
-        let (guesses, kind, seconds) = match (found, drafter) {
-            (None | Some((_, Kind::Short)), Some(drafter)) => {
-                (most.min(MOST_DRAFTED), Kind::Drafted, drafter.seconds())
+        let guesses = running.most_guesses(self.options.context).min(MOST_DRAFTED);
+        let found = self.found(index);
+        let running = &self.running[index];
+        let drafter = self.drafter.as_ref().filter(|drafter| guesses > 0 && drafter.reaches(running.tokens().len()));
+        match (found, drafter) {
+            (None | Some((Kind::Short, _)), Some(drafter)) => {
+                let (odds, seconds) = (running.odds(Kind::Drafted), drafter.seconds());
+                Some((Kind::Drafted, Offer { guesses, odds, seconds }))
             }
-            (found, _) => found.map(|(guesses, kind)| (guesses, kind, 0.0))?,
-        };
-        (guesses > 0).then(|| (kind, Offer { guesses, odds: running.odds(kind), seconds }))
+            (found, _) => found,
+        }
     }
 
     /// Adds a part's pending tokens and guesses to the step, all or none.
