@@ -12,7 +12,7 @@ use super::draft::{Drafter, MOST_DRAFTED};
 use super::sequence::Running;
 use super::share::{Pace, shares};
 use super::speculate::{CostsByContext, Kind, Offer, all_of, worthwhile};
-use super::{Companions, EngineOptions, Event, FinishReason, Finished, Load, Loaded, Request, Speculate, Store};
+use super::{Companions, EngineOptions, Event, FinishReason, Finished, Load, Loaded, Request, Speculate, Store, Warm};
 use crate::TokenId;
 use crate::mapping;
 use crate::plan::{AdapterSet, Step};
@@ -67,6 +67,8 @@ pub(super) struct Scheduler {
     logits: Vec<f32>,
     store: Option<Store>,
     drafter: Option<Drafter>,
+    /// Until it has been read.
+    warm: Option<Warm>,
 }
 
 /// A running sequence's rows of a step.
@@ -109,6 +111,7 @@ impl Scheduler {
             logits: Vec::new(),
             store: None,
             drafter: None,
+            warm: None,
         }
     }
 
@@ -116,13 +119,15 @@ impl Scheduler {
     pub(super) fn with(self, companions: Companions) -> Self {
         let EngineOptions { parallel, batch_tokens, .. } = self.options;
         let drafter = companions.draft.map(|(draft, context)| Drafter::new(draft, parallel, context, batch_tokens));
-        Self { store: companions.store, drafter, ..self }
+        let state = self.state.with_limit(companions.limit);
+        Self { state, store: companions.store, drafter, warm: companions.warm, ..self }
     }
 
     /// Runs until the engine is dropped. Blocks on the channel while idle.
     pub(super) fn run(mut self, submissions: &Receiver<Submission>) {
         if let Some(store) = &self.store {
             store.load(&mut self.state, &mut *self.loaded.program);
+            self.state.keep_within_limit(&mut *self.loaded.program);
         }
         self.serve(submissions);
         for running in std::mem::take(&mut self.running) {
@@ -204,6 +209,7 @@ impl Scheduler {
         for running in cancelled {
             let sequence = running.finish(FinishReason::Cancelled);
             self.state.end(&mut *self.loaded.program, sequence);
+            self.state.keep_within_limit(&mut *self.loaded.program);
         }
         let load = &self.load;
         self.waiting.retain(|submission| {
@@ -223,6 +229,9 @@ impl Scheduler {
             };
             let shifted = request.overflow.shift(&mut request.prompt, self.options.context);
             let owner = owner(request.caller, request.adapters);
+            if let Some(warm) = self.warm.take_if(|warm| warm.is_wanted(&request.prompt)) {
+                warm.load(&mut self.state, &mut *self.loaded.program);
+            }
             let sequence = self.state.begin(&mut *self.loaded.program, owner, &request.prompt);
             self.admitted += 1;
             let mut running = Running::new(request, events, cancelled, sequence, submitted, self.admitted);
@@ -318,6 +327,8 @@ impl Scheduler {
             self.publish_load();
             let sequence = running.finish(reason);
             self.state.end(&mut *self.loaded.program, sequence);
+            self.state.keep_within_limit(&mut *self.loaded.program);
+            self.publish_load();
         }
     }
 
