@@ -146,3 +146,27 @@ fn flags_of_the_cache_are_checked() {
         assert!(ran.stderr.contains(line), "{}", ran.stderr);
     }
 }
+
+#[test]
+fn no_more_is_kept_than_was_allowed() {
+    let Some(model) = smollm2() else { return };
+    let prompt = "The harbour was quiet, and the boats lay side by side. ".repeat(12);
+    for (allowed, all_of_it) in [("0", false), ("64MiB", true)] {
+        let server = Served::start(&model, &["-c", "1024", "--cache-ram", allowed]);
+        let (first, usage) = ask(&server, &prompt, &json!({}));
+        let tokens = usage["prompt_tokens"].as_u64().expect("a count");
+        // What slots leave when they are idle is kept memory as any other.
+        let kept = || counter(&server, "cache_tokens");
+        for _ in 0..100 {
+            // It is given up behind the answer's end.
+            if (kept() > 0) == all_of_it {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        assert_eq!(kept() > 0, all_of_it, "{allowed}");
+        let (second, usage) = ask(&server, &prompt, &json!({}));
+        let cached = usage["prompt_tokens_details"]["cached_tokens"].as_u64();
+        assert_eq!((cached, second), (Some(if all_of_it { tokens - 1 } else { 0 }), first), "{allowed}");
+    }
+}

@@ -57,3 +57,4 @@ mod streams;
 mod support;
 mod tokenize;
 mod universal;
+mod warm;

@@ -141,7 +141,7 @@ fn render(template: &ChatTemplate, messages: &[Value], tools: Option<&Tools>, pr
 
 /// What a template writes for an assistant's message, parsed again, and the same with the stream cut at every character.
 fn again(source: &str, calls: &[(&str, Value)], tools: &Tools) -> Result<(String, Value), String> {
-    let template = ChatTemplate::new(source, "<s>", "</s>").map_err(|error| error.to_string())?;
+    let template = ChatTemplate::new(source, "<s>", "</s>").map_err(|error| error.to_string())?.with_growing_lists();
     let format = OutputFormat::of(source, &|_| false);
     let list: Vec<Value> = (0..)
         .zip(calls)

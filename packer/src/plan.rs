@@ -50,7 +50,7 @@ pub struct Plan {
     inputs: Vec<PathBuf>,
 }
 
-/// An entry that is held in memory: a page's file or a licence.
+/// An entry that is held in memory: a page's file, a licence or a computed state.
 #[derive(Debug)]
 pub(crate) struct Small {
     pub(crate) record: EntryRecord,
@@ -156,6 +156,20 @@ impl Plan {
         Self { parts: Vec::new(), small, manifest, kept: None, inputs: Vec::new() }
     }
 
+    /// Adds what the caller has computed of the model in advance, `states/NAME`. Its bytes mean something to the engine only.
+    ///
+    /// # Errors
+    /// There is too much of it, or there is one of this name.
+    pub fn carry_state(&mut self, name: &str, bytes: Vec<u8>) -> Result<(), Error> {
+        let state = Small::stored(format!("states/{name}"), EntryKind::State, bytes);
+        let mut manifest = self.manifest.clone();
+        manifest.entries.push(state.record.clone());
+        manifest.to_bytes().map_err(written_wrong)?;
+        self.manifest = manifest;
+        self.small.push(state);
+        Ok(())
+    }
+
     /// Name that the model will have.
     pub fn name(&self) -> &str {
         &self.manifest.name
@@ -247,10 +261,15 @@ fn read_small(request: &Request) -> Result<(Vec<Small>, Vec<PathBuf>), Error> {
 
 impl Small {
     pub(crate) fn new(name: String, kind: EntryKind, bytes: Vec<u8>) -> Self {
+        let plain = Self::stored(name, kind, bytes);
+        let (method, stored) = layout::compress(plain.stored);
+        Self { method, stored, ..plain }
+    }
+
+    /// An entry that is read where it lies.
+    fn stored(name: String, kind: EntryKind, bytes: Vec<u8>) -> Self {
         let record = EntryRecord { name, kind, size: bytes.len() as u64, sha256: Digest::of(&bytes), scale: None };
-        let crc32 = crc32fast::hash(&bytes);
-        let (method, stored) = layout::compress(bytes);
-        Self { record, crc32, method, stored }
+        Self { record, crc32: crc32fast::hash(&bytes), method: Method::Stored, stored: bytes }
     }
 
     /// Its directory record at `header_offset`.

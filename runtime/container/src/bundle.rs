@@ -121,6 +121,11 @@ impl Bundle {
         adapters.map(|(entry, listed)| (entry, listed.scale.unwrap_or(1.0)))
     }
 
+    /// What was computed in advance.
+    pub fn state_entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(|entry| entry.kind == EntryKind::State)
+    }
+
     /// The programs for other platforms.
     pub fn runtime_entries(&self) -> impl Iterator<Item = &Entry> {
         self.entries.iter().filter(|entry| entry.kind == EntryKind::Runtime)
@@ -333,7 +338,7 @@ fn matched(manifest: &Manifest, records: &[Record]) -> Result<Vec<Entry>, Error>
     let matched = manifest.entries.iter().zip(records).map(|(listed, record)| {
         let stored = record.method == Method::Stored && record.stored_bytes == record.size;
         let deflated = record.method == Method::Deflated
-            && !listed.kind.is_weights()
+            && listed.kind.may_be_deflated()
             && record.stored_bytes <= record.size
             && record.size / DEFLATE_MAX_RATIO <= record.stored_bytes;
         let placed = !listed.kind.is_weights() || record.data_offset().is_multiple_of(ALIGNMENT_BYTES);

@@ -4,6 +4,7 @@
 //! 0             program        a copy of the executable, byte for byte
 //! ...           model parts    zip entries, stored, data on a 64 KiB boundary; zeros fill the gap before a header
 //!               other entries  licence texts, a page that replaces the built-in one; stored or deflated
+//!               states         what the engine has computed of the system prompt; stored
 //!               manifest.json  last entry, stored: names, SHA-256 and size of every entry, model facts, defaults
 //!               directory      zip central directory, zip64 records, and a comment of fixed length: the seal
 //! ```
@@ -51,5 +52,7 @@ pub const DIRECTORY_MAX_BYTES: u64 = 4 << 20;
 pub const SMALL_ENTRIES_MAX_BYTES: u64 = 64 << 20;
 /// Most bytes of one carried runtime, decompressed.
 pub const RUNTIME_MAX_BYTES: u64 = 256 << 20;
+/// Most bytes of computed states together.
+pub const STATES_MAX_BYTES: u64 = 1 << 30;
 /// Most entries of a bundle, including the manifest.
 pub const ENTRIES_MAX: usize = 10_000;

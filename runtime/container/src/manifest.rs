@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Bundle, Digest, ENTRIES_MAX, Error, FORMAT, MANIFEST_MAX_BYTES, MANIFEST_NAME, RUNTIME_MAX_BYTES,
-    SMALL_ENTRIES_MAX_BYTES, Settings, name,
+    SMALL_ENTRIES_MAX_BYTES, STATES_MAX_BYTES, Settings, name,
 };
 
 /// The manifest.
@@ -123,6 +123,8 @@ pub enum EntryKind {
     License,
     /// A program for another platform, `runtimes/PLATFORM`.
     Runtime,
+    /// What the engine has computed in advance, under `states/`. Stored; only the engine reads it, and checks whether it fits.
+    State,
     /// `manifest.json`, which does not list itself.
     Manifest,
 }
@@ -131,6 +133,11 @@ impl EntryKind {
     /// Whether it is used through a mapped file, and so must be stored uncompressed and aligned.
     pub fn is_weights(self) -> bool {
         matches!(self, Self::Model | Self::Adapter)
+    }
+
+    /// Whether it may be compressed.
+    pub fn may_be_deflated(self) -> bool {
+        !self.is_weights() && self != Self::State
     }
 }
 
@@ -219,6 +226,7 @@ impl Manifest {
                 EntryKind::Page => entry.name.starts_with("ui/"),
                 EntryKind::License => entry.name.starts_with("licenses/"),
                 EntryKind::Runtime => entry.name.starts_with("runtimes/"),
+                EntryKind::State => entry.name.starts_with("states/"),
                 EntryKind::Manifest => false,
             };
             models_over |= entry.kind != EntryKind::Model;
@@ -241,15 +249,19 @@ impl Manifest {
 
     /// Checks the limits of entries that are read into memory.
     fn check_sizes(&self) -> Result<(), String> {
-        let mut small_bytes = 0_u64;
+        let (mut small_bytes, mut state_bytes) = (0_u64, 0_u64);
         for entry in &self.entries {
             match entry.kind {
                 EntryKind::Page | EntryKind::License => small_bytes = small_bytes.saturating_add(entry.size),
+                EntryKind::State => state_bytes = state_bytes.saturating_add(entry.size),
                 EntryKind::Runtime if entry.size > RUNTIME_MAX_BYTES => {
                     return Err(format!("entry {:?} is too large for a runtime", entry.name));
                 }
                 EntryKind::Model | EntryKind::Adapter | EntryKind::Runtime | EntryKind::Manifest => {}
             }
+        }
+        if state_bytes > STATES_MAX_BYTES {
+            return Err(format!("computed states have {state_bytes} bytes, more than {STATES_MAX_BYTES}"));
         }
         if small_bytes > SMALL_ENTRIES_MAX_BYTES {
             return Err(format!(
@@ -285,13 +297,15 @@ mod tests {
 
     #[test]
     fn entries_that_cannot_be_extracted_or_held_in_memory_are_refused() {
-        use EntryKind::{License, Page, Runtime};
+        use EntryKind::{License, Page, Runtime, State};
         const MOST: u64 = SMALL_ENTRIES_MAX_BYTES;
         assert_eq!(with(&[("ui/a", Page, MOST - 1), ("licenses/a", License, 1)]).check(), Ok(()));
         for (entries, part) in [
             (&[("ui/a", Page, MOST), ("licenses/a", License, 1)][..], "more than 67108864"),
             (&[("ui/a", Page, u64::MAX), ("ui/b", Page, u64::MAX)], "more than 67108864"),
             (&[("runtimes/x", Runtime, RUNTIME_MAX_BYTES + 1)], "too large for a runtime"),
+            (&[("states/a", State, STATES_MAX_BYTES), ("states/b", State, 1)], "computed states have"),
+            (&[("ui/state", State, 1)], "not where an entry of kind State belongs"),
             (&[("ui/icon.svg", Page, 1), ("ui/icon.svg/x", Page, 1)], "both a file and a folder"),
             (&[("ui/a/b", Page, 1), ("ui/A", Page, 1)], "both a file and a folder"),
             (&[("licenses/\u{202e}txt.exe", License, 1)], "no control characters"),

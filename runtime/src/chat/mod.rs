@@ -29,6 +29,7 @@ pub struct ChatTemplate {
     source: String,
     bos: String,
     eos: String,
+    grows: bool,
 }
 
 /// Input of a rendering.
@@ -107,7 +108,14 @@ impl ChatTemplate {
         }
         let source = source::prepared(source);
         jinja::check(&source).map_err(TemplateError::on_one_line)?;
-        Ok(ChatTemplate { source, bos: bos.to_string(), eos: eos.to_string() })
+        Ok(ChatTemplate { source, bos: bos.to_string(), eos: eos.to_string(), grows: false })
+    }
+
+    /// The same with lists that grow. Templates that append to a list (Kimi K2's) fail in Hugging Face's sandbox as soon as a
+    /// conversation has a call; a model that is asked with this one sees its calls as it wrote them.
+    #[must_use]
+    pub fn with_growing_lists(self) -> Self {
+        Self { grows: true, ..self }
     }
 
     /// The template's source.
@@ -137,13 +145,13 @@ impl ChatTemplate {
         now: Option<jiff::civil::DateTime>,
         cancelled: &mut dyn FnMut() -> bool,
     ) -> Result<Rendered, TemplateError> {
-        let mut runs = jinja::render(&self.source, self.variables(request), now, cancelled);
+        let mut runs = jinja::render(&self.source, self.variables(request), now, self.grows, cancelled);
         // Some templates loop over `tools` unconditionally, which fails for Python's None. They expect callers to leave
         // `tools` undefined.
         if matches!(runs, Err(TemplateError::Failed { .. })) && request.tools.is_none() {
             let mut variables = self.variables(request);
             variables.retain(|variable| variable.name != "tools" || request.extra.contains_key("tools"));
-            runs = jinja::render(&self.source, variables, now, cancelled).or(runs);
+            runs = jinja::render(&self.source, variables, now, self.grows, cancelled).or(runs);
         }
         let runs = runs.map_err(TemplateError::on_one_line)?;
         Ok(Rendered { pieces: runs.into_iter().map(|run| Piece { text: run.text, given: run.untrusted }).collect() })

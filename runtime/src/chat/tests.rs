@@ -352,3 +352,55 @@ fn a_long_conversation_is_well_within_the_limits() {
         assert!(text.len() > 1999 * 1499);
     }
 }
+
+/// A template that numbers its calls as Kimi K2's do: the ids wait in a list until the results come.
+const NUMBERED: &str = "{% set queue = namespace(ids=[]) %}{% set n = namespace(value=0) %}{% for m in messages %}\
+    {% if m.tool_calls %}{% for call in m.tool_calls %}{% set id = 'functions.' ~ call.function.name ~ ':' ~ n.value %}\
+    {% set n.value = n.value + 1 %}{% set _ = queue.ids.append(id) %}<|call|>{{ id }}{{ call.function.arguments | tojson }}\
+    {% endfor %}{% elif m.role == 'tool' %}<|result|>{{ queue.ids.pop(0) }}={{ m.content }}{% else %}{{ m.content }}{% endif %}\
+    {% endfor %}";
+
+#[test]
+fn lists_grow_for_models_and_not_for_those_who_compare_with_hugging_face() {
+    let call =
+        |name: &str| serde_json::json!({"type": "function", "function": {"name": name, "arguments": {"at": "<|x|>"}}});
+    let messages = serde_json::json!([
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "tool_calls": [call("weather"), call("clock")]},
+        {"role": "tool", "content": "sunny"},
+        {"role": "tool", "content": "noon"},
+    ]);
+    let request = RenderRequest { messages: messages.as_array().unwrap().clone(), ..Default::default() };
+    let template = ChatTemplate::new(NUMBERED, "<s>", "</s>").unwrap();
+    assert!(matches!(template.render(&request), Err(TemplateError::Failed { .. })), "as in the sandbox");
+    let template = template.with_growing_lists();
+    let rendered = template.render_pieces(&request, None, &mut || false).unwrap();
+    assert_eq!(
+        rendered.text(),
+        "Hi<|call|>functions.weather:0{\"at\": \"<|x|>\"}<|call|>functions.clock:1{\"at\": \"<|x|>\"}\
+         <|result|>functions.weather:0=sunny<|result|>functions.clock:1=noon"
+    );
+    // What a caller wrote is still the caller's when it comes out of a list.
+    for piece in &rendered.pieces {
+        assert_eq!(piece.text.contains("<|x|>") || piece.text.contains("weather"), piece.given, "{piece:?}");
+    }
+    let grow = |source: &str| {
+        ChatTemplate::new(source, "", "").unwrap().with_growing_lists().render(&RenderRequest::default())
+    };
+    let with = |rest: &str| grow(&format!("{{% set ns = namespace(l=[1, 2, 3], n=7) %}}{rest}"));
+    assert_eq!(with("{{ ns.l.pop() }}{{ ns.l.pop(0) }}{{ ns.l.append('x') }}{{ ns.l }}").unwrap(), "31None[2, 'x']");
+    for (rest, why) in [
+        ("{{ ns.l.pop(3) }}", "index out of range"),
+        ("{{ ns.l.pop('a') }}", "needs an integer"),
+        ("{{ ns.l.append() }}", "needs an item"),
+        ("{{ ns.n.append(1) }}", "no list 'n'"),
+        ("{{ ns.l.append(ns) }}", "cannot hold a namespace"),
+        ("{{ [].append(1) }}", "append"),
+        ("{% set l = [] %}{{ l.append(1) }}", "append"),
+        ("{% for i in range(999) %}{{ ns.l.append(ns.l) }}{% endfor %}", "nests lists deeper"),
+        ("{% for i in range(999999) %}{{ ns.l.append(i) }}{% endfor %}", "stopped"),
+    ] {
+        let error = with(rest).unwrap_err().to_string();
+        assert!(error.contains(why), "{rest}: {error}");
+    }
+}

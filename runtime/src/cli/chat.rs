@@ -77,7 +77,10 @@ pub fn run(args: Args) -> Result<(), Failure> {
         return Err(Failure::new(line.clone()));
     }
     // From here on the conversation owns the system prompt, so that /system can remove it.
-    let system = args.system.clone().or(session.defaults.system_prompt.take());
+    if args.system.is_some() {
+        session.set_system_prompt(args.system.clone());
+    }
+    let system = session.defaults.system_prompt.take();
     let mut conversation = Conversation::default();
     conversation.set_system(system.as_deref().unwrap_or_default());
     if let Some(path) = &args.load {
@@ -129,6 +132,14 @@ pub(super) fn tell_context(facts: &Facts) {
     }
     if let Some(line) = &facts.memory_warning {
         notice!("satchel: {line}");
+    }
+    tell_warm(facts);
+}
+
+/// Says on stderr that what was computed of the system prompt is not used.
+pub(super) fn tell_warm(facts: &Facts) {
+    if let (Some(Err(_)), Some(words)) = (&facts.warm, facts.warm_words()) {
+        notice!("satchel: the system prompt: {words}");
     }
 }
 

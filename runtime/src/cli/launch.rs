@@ -14,6 +14,7 @@ use std::process::{Command, ExitCode, ExitStatus};
 use std::thread;
 
 use super::cache_args::CacheArgs;
+use super::chat::tell_warm;
 use super::environment::{find_program, without_proxy};
 use super::model_args::{CheckArgs, ModelArgs};
 use super::out::{self, notice};
@@ -154,6 +155,7 @@ fn open(source: ModelSource, options: &OpenOptions, args: &Args) -> Result<Sessi
     if let Some(line) = &session.facts.memory_warning {
         notice!("satchel: {line}");
     }
+    tell_warm(&session.facts);
     Ok(session)
 }
 

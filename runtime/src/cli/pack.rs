@@ -7,16 +7,16 @@ use std::path::{Path, PathBuf};
 
 use include_dir::Dir;
 use satchel_container::Settings;
-use satchel_packer::{Form, Packed, Plan, Request};
+use satchel_packer::{Form, Packed, Plan, Request, shown_bytes};
 
 use super::Failure;
 use super::out::outln;
 use super::shown::shown_on_one_line;
-use super::trial::try_model;
+use super::trial::{as_packed, try_model};
 use super::writing::{PACKED_BY, Writing};
 use crate::own_file::own_file;
 use crate::server::page::PAGE;
-use crate::session::AdapterOption;
+use crate::session::{AdapterOption, warm};
 
 /// Arguments of `pack`.
 #[derive(clap::Args, Debug, Default)]
@@ -43,6 +43,10 @@ pub struct Args {
     /// Used when a conversation has no system message
     #[arg(long, value_name = "TEXT")]
     pub system_prompt: Option<String>,
+
+    /// Compute the system prompt now and carry the result, so that the first answer begins as soon as later ones do
+    #[arg(long, requires = "system_prompt")]
+    pub warm: bool,
 
     /// An adapter (LoRA) to carry, and what to multiply it with [default: 1]; may be repeated
     #[arg(long = "lora", value_name = "FILE[=SCALE]")]
@@ -94,11 +98,11 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let model = args.model.or(args.model_flag).ok_or_else(|| Failure::usage("pack: name the model"))?;
     let engine = args.engine.map_or_else(own_program, Ok)?;
     let settings = settings(&args.set)?;
-    let plan = Plan::new(&Request {
+    let mut plan = Plan::new(&Request {
         model: model.clone(),
         adapters: args.adapters.iter().map(|adapter| (adapter.path.clone(), adapter.scale)).collect(),
         name: args.name,
-        system_prompt: args.system_prompt,
+        system_prompt: args.system_prompt.clone(),
         settings: settings.clone(),
         licenses: args.licenses,
         own_licenses: vec![("Satchel-LICENSE.txt".to_owned(), include_bytes!("../../../LICENSE").to_vec())],
@@ -107,18 +111,33 @@ pub fn run(args: Args) -> Result<(), Failure> {
         packed_by: PACKED_BY.to_owned(),
     })?;
     let output = args.output.unwrap_or_else(|| default_output(plan.name()));
-    let writing = Writing { plan: &plan, engine: &engine, force: args.force, quiet: args.quiet, verb: "packing" };
-    let files = writing.files(args.forms.as_deref(), &output)?;
-    writing.check(&files)?;
-    let notes = try_model(model, args.adapters, &settings)?;
-    let packed = writing.write(files)?;
+    let how = (args.force, args.quiet);
+    let files = writing(&plan, &engine, how).files(args.forms.as_deref(), &output)?;
+    writing(&plan, &engine, how).check(&files)?;
+    let notes = try_model(model.clone(), args.adapters.clone(), &settings)?;
+    let mut carried = None;
+    if args.warm {
+        let computed = warm::compute(&as_packed(model, args.adapters, &settings)?, args.system_prompt.as_deref())?;
+        let adds = shown_bytes(computed.bytes.len() as u64);
+        carried = Some(format!("{} tokens of the system prompt, {adds}, for {}", computed.tokens, computed.fits));
+        plan.carry_state(warm::NAME, computed.bytes)?;
+        writing(&plan, &engine, how).check(&files)?;
+    }
+    let packed = writing(&plan, &engine, how).write(files)?;
     if !args.quiet {
+        if let Some(carried) = carried {
+            outln!("  computed: {carried}")?;
+        }
         print_next(&packed)?;
         for note in notes {
             outln!("Note: {}", shown_on_one_line(&note))?;
         }
     }
     Ok(())
+}
+
+fn writing<'a>(plan: &'a Plan, engine: &'a Path, (force, quiet): (bool, bool)) -> Writing<'a> {
+    Writing { plan, engine, force, quiet, verb: "packing" }
 }
 
 /// The files of the embedded page, sorted by path. They are packed as entries, so that `unpack` yields the page, too.

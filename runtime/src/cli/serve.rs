@@ -67,8 +67,8 @@ pub struct Args {
     /// Answers generated at once; more wait for their turn [default: 4]
     #[arg(long, value_name = "N", help_heading = "Model")]
     parallel: Option<usize>,
-    /// Memory that keeps conversations beside those being answered, such as 2GiB; the least recently used go first [default: a
-    /// quarter of what is free, 8GiB at most]
+    /// Memory that keeps conversations beside those being answered, such as 2GiB, and no more; the least recently used go first
+    /// [default: what idle answers leave of theirs, and a quarter of what is free, 8GiB at most]
     #[arg(long, value_name = "SIZE", help_heading = "Model")]
     cache_ram: Option<Size>,
     /// Keep conversations in FILE when the server stops, and go on from there when it starts again with the same model and
@@ -152,7 +152,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     session.defaults.sampling = args.sampling.apply(&session.defaults.sampling)?;
     session.defaults.max_tokens = args.sampling.max_tokens.or(session.defaults.max_tokens);
     if let Some(system_prompt) = &args.system_prompt {
-        session.defaults.system_prompt = Some(system_prompt.clone()).filter(|text| !text.is_empty());
+        session.set_system_prompt(Some(system_prompt.clone()).filter(|text| !text.is_empty()));
     }
     session.check.on_damage(|line| notice!("satchel: {line}"));
     session.defaults.overflow = args.overflow.unwrap_or_default();
@@ -341,6 +341,7 @@ fn announce(facts: &Facts, server: &Server, reach: &Reach) {
          \n  runs on   {isa}, {threads} {thread_word}\
          \n  GPU       {gpu}\
          \n  context   {context} tokens{trained}{cache}, {parallel} at once{note}\
+         {warm}\
          \n  {places}\
          \n  reach     {reach}\
          \n\nCtrl-C stops it.\n\n",
@@ -353,6 +354,7 @@ fn announce(facts: &Facts, server: &Server, reach: &Reach) {
         threads = facts.threads,
         thread_word = if facts.threads == 1 { "thread" } else { "threads" },
         context = facts.context_length,
+        warm = facts.warm_words().map_or(String::new(), |words| format!("\n  prompt    {words}")),
         parallel = facts.parallel,
         reach = reach.words(),
     );

@@ -29,16 +29,7 @@ pub(super) fn try_model(
     adapters: Vec<AdapterOption>,
     settings: &Settings,
 ) -> Result<Vec<String>, Failure> {
-    let options = OpenOptions {
-        model: Some(model),
-        adapters,
-        context: settings.context.map(|tokens| tokens as usize),
-        threads: settings.threads.map(|threads| threads as usize),
-        cache_type_k: cache_type(&settings.cache_type_k)?,
-        cache_type_v: cache_type(&settings.cache_type_v)?,
-        parallel: Some(1),
-        ..OpenOptions::default()
-    };
+    let options = as_packed(model, adapters, settings)?;
     let source = ModelSource::of(&options)?;
     if is_embedding_model(&source) {
         EmbeddingModel::open(&source, &options, None)?;
@@ -56,6 +47,24 @@ pub(super) fn try_model(
         }
     }
     Ok(notes)
+}
+
+/// The options with which the packed file will open the model.
+pub(super) fn as_packed(
+    model: PathBuf,
+    adapters: Vec<AdapterOption>,
+    settings: &Settings,
+) -> Result<OpenOptions, Failure> {
+    Ok(OpenOptions {
+        model: Some(model),
+        adapters,
+        context: settings.context.map(|tokens| tokens as usize),
+        threads: settings.threads.map(|threads| threads as usize),
+        cache_type_k: cache_type(&settings.cache_type_k)?,
+        cache_type_v: cache_type(&settings.cache_type_v)?,
+        parallel: Some(1),
+        ..OpenOptions::default()
+    })
 }
 
 fn cache_type(name: &Option<String>) -> Result<Option<CacheType>, Failure> {

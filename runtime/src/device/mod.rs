@@ -93,6 +93,11 @@ pub trait Program: Send {
     /// Copies a whole page.
     fn copy(&mut self, group: usize, from: PageId, to: PageId);
 
+    /// Whether states can be read and written as bytes.
+    fn gives_pages(&self) -> bool {
+        false
+    }
+
     /// Appends a page's contents to `out`, for [`Program::write_page`] of the same plan on the same kernels and cache types.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ use crate::TokenId;
 use crate::device::Program;
 use crate::plan::{AdapterSet, Plan};
 use crate::sampling::{Constraint, SamplingParams};
+use crate::state::KeptLimit;
 
 mod draft;
 mod embed;
@@ -27,11 +28,13 @@ mod speculate;
 mod store;
 #[cfg(test)]
 mod tests;
+mod warm;
 
 pub use embed::{EmbedError, Embedder};
 pub use evaluate::{EvaluateError, Evaluator, Wanted};
 pub use overflow::Overflow;
 pub use store::Store;
+pub use warm::{Warm, computed};
 
 use scheduler::{Scheduler, Submission};
 pub(crate) use speculate::MOST_GUESSED;
@@ -123,6 +126,10 @@ pub struct Companions {
     pub store: Option<Store>,
     /// A model with the same vocabulary that guesses, and its context length. Its layers see all positions.
     pub draft: Option<(Loaded, usize)>,
+    /// What a bundle has of the prefix that all callers share.
+    pub warm: Option<Warm>,
+    /// The most that is kept of sequences that have ended; `None`: what there is room for.
+    pub limit: Option<KeptLimit>,
 }
 
 /// A running engine. Dropping it cancels what runs and stops its thread.

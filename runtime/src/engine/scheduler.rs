@@ -12,7 +12,7 @@ use super::draft::{Drafter, MOST_DRAFTED};
 use super::sequence::Running;
 use super::share::{Pace, shares};
 use super::speculate::{CostsByContext, Kind, Offer, all_of, worthwhile};
-use super::{Companions, EngineOptions, Event, FinishReason, Finished, Load, Loaded, Request, Speculate, Store};
+use super::{Companions, EngineOptions, Event, FinishReason, Finished, Load, Loaded, Request, Speculate, Store, Warm};
 use crate::TokenId;
 use crate::mapping;
 use crate::plan::{AdapterSet, Step};
@@ -67,6 +67,8 @@ pub(super) struct Scheduler {
     logits: Vec<f32>,
     store: Option<Store>,
     drafter: Option<Drafter>,
+    /// Until it has been read.
+    warm: Option<Warm>,
 }
 
 /// A running sequence's rows of a step.
@@ -109,6 +111,7 @@ impl Scheduler {
             logits: Vec::new(),
             store: None,
             drafter: None,
+            warm: None,
         }
     }
 
@@ -116,13 +119,15 @@ impl Scheduler {
     pub(super) fn with(self, companions: Companions) -> Self {
         let EngineOptions { parallel, batch_tokens, .. } = self.options;
         let drafter = companions.draft.map(|(draft, context)| Drafter::new(draft, parallel, context, batch_tokens));
-        Self { store: companions.store, drafter, ..self }
+        let state = self.state.with_limit(companions.limit);
+        Self { state, store: companions.store, drafter, warm: companions.warm, ..self }
     }
 
     /// Runs until the engine is dropped. Blocks on the channel while idle.
     pub(super) fn run(mut self, submissions: &Receiver<Submission>) {
         if let Some(store) = &self.store {
             store.load(&mut self.state, &mut *self.loaded.program);
+            self.state.keep_within_limit(&mut *self.loaded.program);
         }
         self.serve(submissions);
         for running in std::mem::take(&mut self.running) {
@@ -204,6 +209,7 @@ impl Scheduler {
         for running in cancelled {
             let sequence = running.finish(FinishReason::Cancelled);
             self.state.end(&mut *self.loaded.program, sequence);
+            self.state.keep_within_limit(&mut *self.loaded.program);
         }
         let load = &self.load;
         self.waiting.retain(|submission| {
@@ -223,6 +229,9 @@ impl Scheduler {
             };
             let shifted = request.overflow.shift(&mut request.prompt, self.options.context);
             let owner = owner(request.caller, request.adapters);
+            if let Some(warm) = self.warm.take_if(|warm| warm.is_wanted(&request.prompt)) {
+                warm.load(&mut self.state, &mut *self.loaded.program);
+            }
             let sequence = self.state.begin(&mut *self.loaded.program, owner, &request.prompt);
             self.admitted += 1;
             let mut running = Running::new(request, events, cancelled, sequence, submitted, self.admitted);
@@ -318,6 +327,8 @@ impl Scheduler {
             self.publish_load();
             let sequence = running.finish(reason);
             self.state.end(&mut *self.loaded.program, sequence);
+            self.state.keep_within_limit(&mut *self.loaded.program);
+            self.publish_load();
         }
     }
 
@@ -389,13 +400,21 @@ impl Scheduler {
                 kinds.push((at, kind));
             }
         }
-        let chosen = match self.options.speculate {
-            Speculate::Always => all_of(&offers, room),
-            _ => {
-                let longest = parts.iter().map(|part| self.running[part.index].state.len()).max().unwrap_or(0);
-                worthwhile(self.costs.at(longest), &offers, parts.len() - offers.len(), room)
+        let mut chosen = self.choose(&offers, parts, room);
+        let mut changed = false;
+        for (place, (at, kind)) in kinds.iter_mut().enumerate() {
+            // Where the draft does not pay, what was found may: it costs nothing to make.
+            if *kind != Kind::Drafted || chosen[place] > 0 {
+                continue;
             }
-        };
+            if let Some((found, offer)) = self.found(parts[*at].index) {
+                self.running[parts[*at].index].rest(*kind);
+                (*kind, offers[place], changed) = (found, offer, true);
+            }
+        }
+        if changed {
+            chosen = self.choose(&offers, parts, room);
+        }
         for ((at, kind), guesses) in kinds.into_iter().zip(chosen) {
             let part = &mut parts[at];
             let running = &mut self.running[part.index];
@@ -412,19 +431,36 @@ impl Scheduler {
         }
     }
 
+    /// How many guesses of each offer to check.
+    fn choose(&mut self, offers: &[Offer], parts: &[Part], room: usize) -> Vec<usize> {
+        if self.options.speculate == Speculate::Always {
+            return all_of(offers, room);
+        }
+        let longest = parts.iter().map(|part| self.running[part.index].state.len()).max().unwrap_or(0);
+        worthwhile(self.costs.at(longest), offers, parts.len() - offers.len(), room)
+    }
+
+    /// What can be guessed of a sequence from its own tokens.
+    fn found(&mut self, index: usize) -> Option<(Kind, Offer)> {
+        let running = &mut self.running[index];
+        let (guesses, kind) = running.guess(running.most_guesses(self.options.context))?;
+        (guesses > 0).then(|| (kind, Offer { guesses, odds: running.odds(kind), seconds: 0.0 }))
+    }
+
     /// What can be guessed of a sequence: from its own tokens where much speaks for it, else by the draft model if there is one.
     fn offer(&mut self, index: usize) -> Option<(Kind, Offer)> {
         let running = &mut self.running[index];
-        let most = running.most_guesses(self.options.context);
-        let found = running.guess(most);
-        let drafter = self.drafter.as_ref().filter(|drafter| drafter.reaches(running.tokens().len()));
-        let (guesses, kind, seconds) = match (found, drafter) {
-            (None | Some((_, Kind::Short)), Some(drafter)) => {
-                (most.min(MOST_DRAFTED), Kind::Drafted, drafter.seconds())
+        let guesses = running.most_guesses(self.options.context).min(MOST_DRAFTED);
+        let found = self.found(index);
+        let running = &self.running[index];
+        let drafter = self.drafter.as_ref().filter(|drafter| guesses > 0 && drafter.reaches(running.tokens().len()));
+        match (found, drafter) {
+            (None | Some((Kind::Short, _)), Some(drafter)) => {
+                let (odds, seconds) = (running.odds(Kind::Drafted), drafter.seconds());
+                Some((Kind::Drafted, Offer { guesses, odds, seconds }))
             }
-            (found, _) => found.map(|(guesses, kind)| (guesses, kind, 0.0))?,
-        };
-        (guesses > 0).then(|| (kind, Offer { guesses, odds: running.odds(kind), seconds }))
+            (found, _) => found,
+        }
     }
 
     /// Adds a part's pending tokens and guesses to the step, all or none.

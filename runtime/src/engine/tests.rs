@@ -16,6 +16,7 @@ mod interleaved;
 mod shared_prompts;
 mod speculation;
 mod store;
+mod warm;
 
 /// A tiny real model.
 fn stories() -> PathBuf {

@@ -159,6 +159,7 @@ pub(super) fn facts(app: &App, call: &Call<'_>) -> Response {
         "cache_type_v": facts.cache.values.to_string(),
         "isa": facts.isa,
         "gpu": facts.gpu,
+        "computed_prompt": facts.warm_words(),
         "threads": facts.threads,
         "defaults": {"system_prompt": Value::Null},
         "sampling": sampling(),
@@ -219,6 +220,7 @@ pub(super) fn props(app: &App, call: &Call<'_>) -> Response {
         "modalities": {"vision": false, "audio": false},
         "build_info": concat!("satchel ", env!("CARGO_PKG_VERSION")),
         "gpu": facts.gpu,
+        "computed_prompt": facts.warm_words(),
     });
     if call.who.known {
         answer["system_prompt"] = json!(app.session.defaults.system_prompt);

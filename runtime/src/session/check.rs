@@ -143,6 +143,16 @@ impl WeightCheck {
         let _ = self.on_damage.set(tell);
     }
 
+    /// Says a line where damage is said, as long as the check exists.
+    pub(super) fn teller(check: &Arc<Self>) -> impl Fn(&str) + Send + use<> {
+        let check = Arc::downgrade(check);
+        move |line| {
+            if let Some(tell) = check.upgrade().and_then(|check| check.on_damage.get().copied()) {
+                tell(line);
+            }
+        }
+    }
+
     /// Records that the weights were verified before, so that they are not read again.
     pub fn checked_before(&self) {
         self.begun.store(true, Ordering::Release);

@@ -9,7 +9,7 @@ use super::source::ModelSource;
 use crate::device::cpu;
 use crate::engine::{EngineOptions, MOST_GUESSED, Speculate};
 use crate::plan::{CacheTypes, Plan, StateGroup};
-use crate::state::StateCache;
+use crate::state::{KeptLimit, StateCache};
 
 /// Why a size is not known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,6 +93,12 @@ pub fn kept_positions(plan: &Plan, bytes: u64, options: &EngineOptions, cache: C
     let one = Demand::of_engine(&EngineOptions { parallel: 1, ..*options }, 1, cache).state_bytes(plan);
     let positions = u128::from(bytes) * options.context as u128 / u128::from(one.unwrap_or(u64::MAX).max(1));
     usize::try_from(positions).unwrap_or(usize::MAX)
+}
+
+/// A limit of `bytes` for what is kept of sequences that have ended.
+pub fn kept_limit(plan: &Plan, bytes: u64, cache: CacheTypes) -> Option<KeptLimit> {
+    let page_bytes = plan.state.groups.iter().map(|group| group.page_bytes(cache).ok()).collect::<Option<_>>()?;
+    Some(KeptLimit { bytes, page_bytes })
 }
 
 /// Bytes of KV cache and recurrent states for one sequence of `context` positions.

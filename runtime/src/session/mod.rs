@@ -22,6 +22,7 @@ pub mod reading;
 pub mod source;
 mod store;
 pub mod text;
+pub mod warm;
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -115,8 +116,27 @@ pub struct Facts {
     pub memory: Option<Memory>,
     /// Memory for conversations that are kept beyond the running ones.
     pub kept_bytes: u64,
+    /// How many tokens of the system prompt its file has computed, or why they are not used; `None`: it has none.
+    pub warm: Option<Result<usize, String>>,
     /// What its file says of itself.
     pub card: Arc<Card>,
+}
+
+impl Facts {
+    /// What was computed of the system prompt is of no use any more.
+    fn drop_warm(&mut self, why: &str) {
+        if let Some(warm @ Ok(_)) = &mut self.warm {
+            *warm = Err(why.to_owned());
+        }
+    }
+
+    /// What the file has computed of the system prompt, in a few words, if anything.
+    pub fn warm_words(&self) -> Option<String> {
+        Some(match self.warm.as_ref()? {
+            Ok(tokens) => format!("{tokens} tokens of the system prompt are computed already"),
+            Err(why) => format!("what the file has computed of it is not used: {why}"),
+        })
+    }
 }
 
 /// Used where a request sets nothing.
@@ -220,11 +240,12 @@ impl Session {
             draft = Some((opened.loaded, opened.context));
         }
         let kept_bytes = match options.kept {
+            Kept::Left => 0,
             Kept::Bytes(bytes) => bytes,
             Kept::Spare => memory.as_ref().map_or(0, context::default_kept),
         };
         engine_options.kept = memory::kept_positions(&loaded.plan, kept_bytes, &engine_options, compute.cache);
-        let facts = Facts {
+        let mut facts = Facts {
             kept_bytes,
             context_note: chosen.note,
             memory_warning: chosen.warning,
@@ -237,9 +258,16 @@ impl Session {
         let defaults = packed_defaults(&source);
         let shared = prompt::shared_prefix(template.as_ref().ok(), &tokenizer, defaults.system_prompt.as_deref());
         let store = options.cache_file.as_ref().map(|file| store::open(file, &source, &loaded.plan, compute, context));
-        let companions = Companions { store: store.transpose()?, draft };
-        let engine = Engine::start_with(loaded, engine_options, shared, companions).map_err(OpenError::Thread)?;
         let check = WeightCheck::new(source.packed.as_ref());
+        let warm = warm::open(&source, &loaded, compute, &shared, WeightCheck::teller(&check));
+        facts.warm = warm.as_ref().map(|warm| warm.as_ref().map(|warm| warm.tokens.len()).map_err(Clone::clone));
+        let warm = warm.and_then(Result::ok);
+        let limit = match options.kept {
+            Kept::Bytes(bytes) => memory::kept_limit(&loaded.plan, bytes, compute.cache),
+            Kept::Left | Kept::Spare => None,
+        };
+        let companions = Companions { store: store.transpose()?, draft, warm, limit };
+        let engine = Engine::start_with(loaded, engine_options, shared, companions).map_err(OpenError::Thread)?;
         let tokenizer = Arc::new(tokenizer);
         Ok(Self {
             engine,
@@ -284,11 +312,22 @@ impl Session {
         Some(Box::new(Reasoned::new(tokenizer, (end, forced), opens, budget, inner, ends)))
     }
 
+    /// Replaces what is put before conversations that have no system message.
+    pub fn set_system_prompt(&mut self, text: Option<String>) {
+        if text != self.defaults.system_prompt {
+            self.facts.drop_warm("another system prompt was given");
+        }
+        self.defaults.system_prompt = text;
+    }
+
     /// Replaces the chat template.
     pub fn set_template(&mut self, template: ChatTemplate) {
+        if self.template.as_ref().ok().is_none_or(|known| known.source() != template.source()) {
+            self.facts.drop_warm("another chat template was given");
+        }
         self.output = output_format(Some(&template), &self.tokenizer);
         self.marks = marks(&self.output, &self.tokenizer);
-        self.template = Ok(template);
+        self.template = Ok(template.with_growing_lists());
     }
 
     /// All adapters: the terminal commands use them.
@@ -390,6 +429,7 @@ fn facts_of(
         created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
         memory,
         kept_bytes: 0,
+        warm: None,
         card: Arc::new(Card::of(source)),
     }
 }
@@ -447,6 +487,7 @@ pub fn chat_template(
     let text = |token: Option<TokenId>| token.map_or("", |token| tokenizer.token_text(token));
     let template = |source: &str| {
         ChatTemplate::new(source, text(tokenizer.bos()), text(tokenizer.eos()))
+            .map(ChatTemplate::with_growing_lists)
             .map_err(|error| format!("the model's chat template cannot be used: {error}"))
     };
     match metadata.get_str("tokenizer.chat_template") {

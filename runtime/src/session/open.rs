@@ -59,18 +59,15 @@ pub struct CacheFile {
 }
 
 /// Memory in which the state of conversations is kept that are not running.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Kept {
-    /// This many bytes, beside what running ones leave of theirs.
+    /// What running ones leave of theirs.
+    #[default]
+    Left,
+    /// This many bytes at most, wherever they lie.
     Bytes(u64),
-    /// What the machine can spare.
+    /// What running ones leave of theirs, and what the machine can spare.
     Spare,
-}
-
-impl Default for Kept {
-    fn default() -> Self {
-        Self::Bytes(0)
-    }
 }
 
 /// Whether tokens are guessed and several checked in one step, which changes no answer.
@@ -124,6 +121,8 @@ pub enum OpenError {
     EmbeddingModel { path: PathBuf, architecture: String },
     #[error("--draft {path}: {line}")]
     Draft { path: PathBuf, line: String },
+    #[error("--warm: {0}")]
+    Warm(String),
     #[error("{0}")]
     Isa(String),
     #[error("{0}")]

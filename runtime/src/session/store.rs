@@ -47,7 +47,7 @@ fn identity(source: &ModelSource, plan: &Plan, compute: Compute, context: usize)
 }
 
 /// A hash for each part of the model: the manifest's, or that of all bytes, which takes a second or two for each few gigabytes.
-fn weights(source: &ModelSource) -> Vec<[u8; 32]> {
+pub(super) fn weights(source: &ModelSource) -> Vec<[u8; 32]> {
     let recorded = source.packed.iter().flat_map(|packed| packed.bundle.model_entries());
     let recorded: Vec<[u8; 32]> = recorded.map(|entry| bytes_of(&entry.sha256)).collect();
     if !recorded.is_empty() {

@@ -1,5 +1,6 @@
 //! Sequences and the pages they hold; when pages run out, cached prefixes are evicted, least recently used first.
 
+use super::limit::KeptLimit;
 use super::pool::Pool;
 use super::prefix::{EVERYONE, Node, NodeId, PrefixTree};
 use crate::TokenId;
@@ -69,6 +70,8 @@ pub struct StateCache {
     pub(super) prefixes: PrefixTree,
     /// A prefix that prompts of all callers may share.
     shared: Vec<TokenId>,
+    /// The most that is kept of sequences that have ended.
+    pub(super) limit: Option<KeptLimit>,
     /// Blocks that were given up to make room.
     evicted: u64,
 }
@@ -78,7 +81,14 @@ impl StateCache {
     pub fn new(layout: &StateLayout, sequences: usize, positions: usize, step_tokens: usize) -> Self {
         let pages = Self::pages(layout, sequences, positions, step_tokens);
         let pools = pages.into_iter().enumerate().map(|(group, pages)| Pool::new(group, pages)).collect();
-        Self { layout: layout.clone(), pools, prefixes: PrefixTree::default(), shared: Vec::new(), evicted: 0 }
+        Self {
+            layout: layout.clone(),
+            pools,
+            prefixes: PrefixTree::default(),
+            shared: Vec::new(),
+            limit: None,
+            evicted: 0,
+        }
     }
 
     /// Makes room for `kept` more positions of sequences that have ended, as those of such a cache for one sequence are made up.
@@ -540,8 +550,13 @@ impl StateCache {
         }
     }
 
+    /// Whether nothing but the tree of prefixes holds a page.
+    pub(super) fn is_only_kept(&self, group: usize, page: PageId) -> bool {
+        self.pools[group].is_held_once(page)
+    }
+
     /// Evicts a group's least recently used cached page; `false` if there is none.
-    fn give_up(&mut self, program: &mut dyn Program, group: usize) -> bool {
+    pub(super) fn give_up(&mut self, program: &mut dyn Program, group: usize) -> bool {
         let pool = &self.pools[group];
         let kept_only = |node: &Node| node.pages[group].is_some_and(|page| pool.is_held_once(page));
         match self.layout.groups[group] {

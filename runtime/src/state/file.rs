@@ -10,10 +10,10 @@ use std::io::{self, Read, Write};
 use sha2::{Digest, Sha256};
 
 use super::cache::StateCache;
-use super::prefix::{Node, NodeId};
+use super::prefix::{EVERYONE, Node, NodeId};
 use crate::TokenId;
 use crate::device::{DeviceError, Program};
-use crate::plan::{BLOCK_TOKENS, PageId};
+use crate::plan::{BLOCK_TOKENS, PageId, StateGroup, StateLayout};
 
 /// Begins a file; the last character is the version of the format.
 const MAGIC: &[u8; 16] = b"satchel states 1";
@@ -89,14 +89,14 @@ impl StateCache {
         identity: &Identity,
         open: impl Fn() -> io::Result<R>,
     ) -> Result<usize, FileError> {
-        let groups = self.layout().groups.len();
+        let layout = self.layout().clone();
         let mut count = 0;
-        read(&mut open()?, identity, groups, |at, block| {
+        read(&mut open()?, identity, &layout, |at, block| {
             count += 1;
             block.parent == NO_PARENT || (block.parent as usize) < at
         })?;
         let mut nodes: Vec<Option<NodeId>> = Vec::with_capacity(count);
-        read(&mut open()?, identity, groups, |_, block| {
+        read(&mut open()?, identity, &layout, |_, block| {
             // Without its parent's, a block's state is of no use.
             let parent = match block.parent {
                 NO_PARENT => Some(None),
@@ -107,6 +107,43 @@ impl StateCache {
             true
         })?;
         Ok(nodes.iter().flatten().count())
+    }
+
+    /// Takes a prefix that was computed elsewhere, for everyone, as far as there is room; gives how many of its tokens are there now.
+    /// The bytes come with a bundle: only blocks of just these tokens are taken, so that they stand for no other text.
+    ///
+    /// # Errors
+    /// If they cannot be used; nothing of them is then.
+    pub fn load_shared(
+        &mut self,
+        program: &mut dyn Program,
+        identity: &Identity,
+        tokens: &[TokenId],
+        bytes: &[u8],
+    ) -> Result<usize, FileError> {
+        let layout = self.layout().clone();
+        let mut blocks = tokens.chunks(BLOCK_TOKENS);
+        read(&mut &bytes[..], identity, &layout, |at, block| {
+            let parent = at.checked_sub(1).map_or(NO_PARENT, |before| before as u32);
+            block.owner == EVERYONE && block.parent == parent && blocks.next() == Some(&block.tokens)
+        })?;
+        if blocks.next().is_some() {
+            return Err(FileError::Damaged);
+        }
+        let (mut last, mut known, mut has_room) = (None, 0, true);
+        read(&mut &bytes[..], identity, &layout, |_, block| {
+            let there = self.prefixes.child(EVERYONE, last, &block.tokens).filter(|_| has_room);
+            match there.or_else(|| has_room.then(|| self.place(program, last, block)).flatten()) {
+                Some(node) => {
+                    self.prefixes.touch(node);
+                    last = Some(node);
+                    known += block.tokens.len();
+                }
+                None => has_room = false,
+            }
+            true
+        })?;
+        Ok(known)
     }
 
     /// Puts a block into the tree; `None`: there is no room for it.
@@ -190,7 +227,7 @@ fn encode_pages(program: &dyn Program, pages: &[Option<PageId>], body: &mut Vec<
 fn read(
     input: &mut dyn Read,
     identity: &Identity,
-    groups: usize,
+    layout: &StateLayout,
     mut take: impl FnMut(usize, &Block) -> bool,
 ) -> Result<(), FileError> {
     let header = read_checked(input, MAGIC.len() + identity.len() + 4).map_err(|error| match error {
@@ -211,7 +248,7 @@ fn read(
         input.read_exact(&mut length).map_err(cut)?;
         let length = usize::try_from(u64::from_le_bytes(length)).map_err(|_| FileError::Damaged)?;
         let body = read_checked(input, length)?;
-        let block = decode(&mut &body[..], groups).ok_or(FileError::Damaged)?;
+        let block = decode(&mut &body[..], layout).ok_or(FileError::Damaged)?;
         if !take(at, &block) {
             return Err(FileError::Damaged);
         }
@@ -245,27 +282,34 @@ fn take<'a>(bytes: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
     bytes.split_off(..count)
 }
 
-fn decode(bytes: &mut &[u8], groups: usize) -> Option<Block> {
+fn decode(bytes: &mut &[u8], layout: &StateLayout) -> Option<Block> {
     let parent = u32::from_le_bytes(take(bytes, 4)?.try_into().ok()?);
     let owner = u64::from_le_bytes(take(bytes, 8)?.try_into().ok()?);
     let used = u64::from_le_bytes(take(bytes, 8)?.try_into().ok()?);
     let count = usize::from(*bytes.split_off_first()?);
     let tokens = take(bytes, count * 4)?.as_chunks::<4>().0.iter().map(|token| TokenId::from_le_bytes(*token));
     let tokens: Vec<TokenId> = tokens.collect();
-    let pages = decode_pages(bytes, groups)?;
+    let pages = decode_pages(bytes, layout, false)?;
     let checkpoints = (0..*bytes.split_off_first()?).map(|_| {
         let tokens = usize::from(*bytes.split_off_first()?);
-        Some((tokens, decode_pages(bytes, groups)?))
+        let within = (1..=count).contains(&tokens);
+        Some((tokens, decode_pages(bytes, layout, true).filter(|_| within)?))
     });
     let checkpoints = checkpoints.collect::<Option<Vec<_>>>()?;
     let fits = (1..=BLOCK_TOKENS).contains(&count) && bytes.is_empty();
     fits.then_some(Block { parent, owner, used, tokens, pages, checkpoints })
 }
 
-fn decode_pages(bytes: &mut &[u8], groups: usize) -> Option<Vec<Option<Vec<u8>>>> {
-    let page = |_| {
+/// A page for each group, of which the recurrent ones have theirs in checkpoints and all of them there.
+fn decode_pages(bytes: &mut &[u8], layout: &StateLayout, checkpoint: bool) -> Option<Vec<Option<Vec<u8>>>> {
+    let page = |recurrent: bool| {
         let length = u32::from_le_bytes(take(bytes, 4)?.try_into().ok()?) as usize;
-        Some(if length == 0 { None } else { Some(take(bytes, length)?.to_vec()) })
+        let fits = if checkpoint { (length > 0) == recurrent } else { length == 0 || !recurrent };
+        match (fits, length) {
+            (false, _) => None,
+            (true, 0) => Some(None),
+            (true, _) => Some(Some(take(bytes, length)?.to_vec())),
+        }
     };
-    (0..groups).map(page).collect()
+    layout.groups.iter().map(StateGroup::is_recurrent).map(page).collect()
 }

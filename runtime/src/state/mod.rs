@@ -6,6 +6,7 @@
 
 mod cache;
 mod file;
+mod limit;
 mod pool;
 mod prefix;
 #[cfg(test)]
@@ -13,4 +14,5 @@ mod tests;
 
 pub use cache::{Sequence, StateCache, StateError};
 pub use file::{FileError, Identity, is_state_file};
+pub use limit::KeptLimit;
 pub use prefix::EVERYONE;

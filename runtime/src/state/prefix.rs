@@ -232,6 +232,11 @@ impl PrefixTree {
         nodes.filter(|(_, node)| wanted(node)).min_by_key(|(_, node)| node.used).map(|(id, _)| id)
     }
 
+    /// All nodes.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().flatten()
+    }
+
     /// Tokens of all nodes.
     pub(super) fn tokens(&self) -> usize {
         self.tokens

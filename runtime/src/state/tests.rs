@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{EVERYONE, FileError, Sequence, StateCache, StateError};
+use super::{EVERYONE, FileError, KeptLimit, Sequence, StateCache, StateError};
 use crate::TokenId;
 use crate::device::{DeviceError, MemoryUse, Program};
 use crate::plan::{BLOCK_TOKENS, PageId, StateGroup, StateLayout, Step};
@@ -367,6 +367,105 @@ fn of_a_damaged_or_foreign_file_nothing_is_used() {
     assert!(matches!(other, Err(FileError::Other)), "{other:?}");
 }
 
+/// A prefix of 150 tokens as everyone's, computed with nothing else.
+fn shared_file() -> Vec<u8> {
+    let (mut cache, mut memory) = (StateCache::new(&layout(&[FULL, RECURRENT]), 1, 150, 64), Ledger::default());
+    let mut sequence = cache.begin(&mut memory, EVERYONE, &[]);
+    fill(&mut cache, &mut memory, &mut sequence, &(0..150).collect::<Vec<TokenId>>());
+    cache.end(&mut memory, sequence);
+    let mut file = Vec::new();
+    cache.save(&memory, &[5; 32], &[EVERYONE], &mut file).expect("it is written");
+    file
+}
+
+#[test]
+fn a_computed_prefix_is_everyones_to_its_last_token() {
+    let (mut cache, mut memory) = (StateCache::new(&layout(&[FULL, RECURRENT]), 4, 448, 64), Ledger::default());
+    let prefix: Vec<TokenId> = (0..150).collect();
+    let prompt = |own: TokenId| -> Vec<TokenId> { prefix.iter().copied().chain([own, own + 1]).collect() };
+    let file = shared_file();
+    for _ in 0..2 {
+        // What is there already stays the only one.
+        assert_eq!(cache.load_shared(&mut memory, &[5; 32], &prefix, &file).expect("it is read"), 150);
+        assert_eq!((cache.kept_tokens(), memory.live.len()), (150, 4));
+    }
+    for owner in [1, 2] {
+        let (sequence, known) = run(&mut cache, &mut memory, owner, &prompt(1000 * owner as TokenId));
+        assert_eq!((sequence.len(), known), (152, 150));
+        cache.end(&mut memory, sequence);
+    }
+    assert_eq!(cache.begin(&mut memory, 3, &prompt(1000)).len(), 150, "and nothing of what others wrote behind it");
+}
+
+#[test]
+fn a_computed_prefix_stands_for_its_own_tokens_only() {
+    let file = shared_file();
+    let load = |tokens: &[TokenId], file: &[u8]| {
+        let (mut cache, mut memory) = (StateCache::new(&layout(&[FULL, RECURRENT]), 4, 448, 64), Ledger::default());
+        let result = cache.load_shared(&mut memory, &[5; 32], tokens, file);
+        assert!(result.is_ok() || (cache.kept_tokens(), memory.live.len()) == (0, 0));
+        result
+    };
+    let prefix: Vec<TokenId> = (0..150).collect();
+    let longer = [&prefix[..], &[7]].concat();
+    for tokens in [&prefix[..149], &prefix[..128], &prefix[1..], &longer[..], &[][..]] {
+        assert!(matches!(load(tokens, &file), Err(FileError::Damaged)), "{} tokens", tokens.len());
+    }
+    // A caller's conversations are no prefix of everyone's.
+    assert!(matches!(load(&prompt_of(1), &filed(&[1]).0), Err(FileError::Damaged)));
+    let mut random = oorandom::Rand32::new(9);
+    for _ in 0..300 {
+        let mut damaged = file.clone();
+        let at = random.rand_range(0..file.len() as u32) as usize;
+        damaged[at] ^= 1 << random.rand_range(0..8);
+        assert!(load(&prefix, &damaged).is_err(), "byte {at}");
+        assert!(load(&prefix, &file[..at]).is_err(), "{at} bytes of it");
+    }
+}
+
+/// A file whose hashes are right, whatever its blocks say.
+fn rehashed(file: &[u8], change: impl Fn(&mut Vec<u8>)) -> Vec<u8> {
+    use sha2::{Digest, Sha256};
+    let header = 52;
+    let mut out = file[..header + 32].to_vec();
+    let mut rest = &file[header + 32..];
+    while !rest.is_empty() {
+        let length = u64::from_le_bytes(rest[..8].try_into().expect("eight bytes")) as usize;
+        let mut body = rest[8..8 + length].to_vec();
+        change(&mut body);
+        out.extend((body.len() as u64).to_le_bytes());
+        out.extend(&body);
+        out.extend(Sha256::digest(&body));
+        rest = &rest[8 + length + 32..];
+    }
+    out
+}
+
+#[test]
+fn blocks_that_contradict_the_model_are_refused_though_their_hashes_are_right() {
+    let file = shared_file();
+    let prefix: Vec<TokenId> = (0..150).collect();
+    let mut random = oorandom::Rand32::new(13);
+    assert_eq!(rehashed(&file, |_| {}), file);
+    for round in 0..2000 {
+        let (at, bit, cut) = (random.rand_u32() as usize, random.rand_range(0..8), round % 7 == 0);
+        let crafted = rehashed(&file, |body| {
+            let at = at % body.len();
+            body[at] ^= 1 << bit;
+            if cut {
+                body.truncate(at);
+            }
+        });
+        let (mut cache, mut memory) = (StateCache::new(&layout(&[FULL, RECURRENT]), 4, 448, 64), Ledger::default());
+        // Whatever is taken of it, sequences go on from it without harm.
+        let _ = cache.load_shared(&mut memory, &[5; 32], &prefix, &crafted);
+        let prompt: Vec<TokenId> = (0..200).collect();
+        let (sequence, _) = run(&mut cache, &mut memory, 1, &prompt);
+        assert_eq!((sequence.len(), sequence.pages()[1].len()), (200, 1));
+        cache.end(&mut memory, sequence);
+    }
+}
+
 #[test]
 fn a_smaller_cache_takes_what_it_has_room_for() {
     let (file, _) = filed(&[1, 2, EVERYONE]);
@@ -375,4 +474,33 @@ fn a_smaller_cache_takes_what_it_has_room_for() {
     assert_eq!(taken, 2, "two pages");
     let (sequence, _) = run(&mut cache, &mut memory, 9, &[1, 2, 3]);
     assert_eq!(sequence.len(), 3, "and gives them up for what runs");
+}
+
+#[test]
+fn what_idle_sequences_leave_counts_as_kept() {
+    // Room for four sequences of seven blocks; a page of keys and values has 100 bytes, one of recurrent state 10.
+    let limit = |bytes| Some(KeptLimit { bytes, page_bytes: vec![100, 10] });
+    for (bytes, left) in [(0, (0, 0)), (99, (0, 9)), (330, (3, 3)), (10_000, (12, 6))] {
+        let mut cache = StateCache::new(&layout(&[FULL, RECURRENT]), 4, 448, 64).with_limit(limit(bytes));
+        let mut memory = Ledger::default();
+        let mut running = Vec::new();
+        for owner in 1..=3 {
+            let prompt: Vec<TokenId> = (0..200).map(|at| 1000 * owner as TokenId + at).collect();
+            running.push(run(&mut cache, &mut memory, owner, &prompt).0);
+        }
+        cache.keep_within_limit(&mut memory);
+        let held = memory.live.iter().filter(|(group, _)| *group == 0).count();
+        assert!(held >= 12, "nothing is taken from those that run: {held}");
+        for sequence in running {
+            cache.end(&mut memory, sequence);
+            cache.keep_within_limit(&mut memory);
+            let kept: u64 = cache.kept_bytes(&[100, 10]).iter().sum();
+            assert!(kept <= bytes, "{kept} of {bytes}");
+        }
+        let count = |group: usize| memory.live.iter().filter(|(of, _)| *of == group).count();
+        assert!(count(0) <= left.0 && count(1) <= left.1, "{bytes}: {} and {} pages", count(0), count(1));
+        // The last one that ended goes on where there is room for what it left.
+        let again: Vec<TokenId> = (0..210).map(|at| 3000 + at).collect();
+        assert_eq!(cache.begin(&mut memory, 3, &again).is_empty(), bytes < 10_000, "{bytes}");
+    }
 }

@@ -81,6 +81,9 @@ impl<'a> Interpreter<'a> {
         // Calls methods directly, without creating a bound method.
         let function = match &call.expr {
             Expr::GetAttr(attribute) => {
+                if let Some(value) = self.grown(attribute, &call.args)? {
+                    return Ok(value);
+                }
                 let of = self.expression(&attribute.expr)?;
                 match methods::by_name(&of, attribute.name) {
                     Some(method) => {

@@ -94,6 +94,8 @@ pub(super) struct Interpreter<'a> {
     pub(super) loops: Vec<(&'a Spanned<ForLoop<'a>>, Rc<Scope<'a>>)>,
     pub(super) blocks: HashMap<&'a str, &'a Spanned<Block<'a>>>,
     pub(super) now: Option<jiff::civil::DateTime>,
+    /// Whether lists of a namespace may be appended to.
+    pub(super) grows: bool,
     /// `{% autoescape true %}`
     pub(super) escapes: bool,
     depth: usize,
@@ -106,6 +108,7 @@ impl<'a> Interpreter<'a> {
         tree: &'a Stmt<'a>,
         variables: &'a [Variable],
         now: Option<jiff::civil::DateTime>,
+        grows: bool,
     ) -> Result<Vec<u32>> {
         let root = Rc::new(Scope::default());
         for variable in variables {
@@ -120,6 +123,7 @@ impl<'a> Interpreter<'a> {
             loops: Vec::new(),
             blocks: HashMap::new(),
             now,
+            grows,
             escapes: false,
             depth: 0,
             calls: 0,

@@ -12,6 +12,7 @@ mod expressions;
 mod filters;
 mod format;
 mod functions;
+mod growing;
 mod interpreter;
 mod json;
 mod lookup;
@@ -53,16 +54,17 @@ pub(super) struct Run {
     pub(super) untrusted: bool,
 }
 
-/// Renders a source with the given variables. Polls `cancelled`, which ends the rendering.
+/// Renders a source with the given variables. `grows`: lists of a namespace may be appended to (`growing`). Polls `cancelled`, which ends the rendering.
 pub(super) fn render(
     source: &str,
     variables: Vec<Variable>,
     now: Option<jiff::civil::DateTime>,
+    grows: bool,
     cancelled: &mut dyn FnMut() -> bool,
 ) -> Result<Vec<Run>> {
     on_own_stack(cancelled, || {
         let tree = tree::parse(source)?;
-        let units = interpreter::Interpreter::run(&tree, &variables, now)?;
+        let units = interpreter::Interpreter::run(&tree, &variables, now, grows)?;
         Ok(runs(&units))
     })
 }

@@ -74,7 +74,7 @@ impl OutputFormat {
     /// shows, else the one in which a model is told of tools whose template knows none. `has_token` says whether a text is one of its
     /// control tokens.
     pub fn of(template_source: &str, has_token: &dyn Fn(&str) -> bool) -> Self {
-        let template = ChatTemplate::new(template_source, "<s>", "</s>").ok();
+        let template = ChatTemplate::new(template_source, "<s>", "</s>").ok().map(ChatTemplate::with_growing_lists);
         let habits = template.as_ref().map_or(Habits::PLAIN, Habits::of);
         let family = families::of_template(template_source);
         let inferred = || infer::infer(template.as_ref().filter(|_| habits.tools && habits.calls)?, &habits);

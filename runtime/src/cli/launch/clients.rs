@@ -177,7 +177,8 @@ fn opencode(place: &Place<'_>) -> Setup {
     Setup { environment, unset: &["OPENCODE_CONFIG"], files, ..Setup::default() }
 }
 
-/// aider. It knows no folder of its own, so each of its files is named; two small ones it always keeps in `~/.aider`.
+/// aider. It knows no folder of its own, so each of its files is named; two small ones it always keeps in `~/.aider`. Another `HOME`
+/// would take them along, and the user's settings of git, Cargo, npm and all else from the commands that aider runs.
 fn aider(place: &Place<'_>) -> Setup {
     let name = format!("openai/{}", place.model);
     let known = json!({name.as_str(): {

@@ -223,6 +223,10 @@ impl Program for CpuProgram {
         self.state.copy(group, from, to);
     }
 
+    fn gives_pages(&self) -> bool {
+        true
+    }
+
     fn read_page(&self, group: usize, page: PageId, out: &mut Vec<u8>) -> Result<(), DeviceError> {
         self.state.read_page(group, page, out);
         Ok(())

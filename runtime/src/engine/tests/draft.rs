@@ -15,7 +15,8 @@ fn engine(speculate: Speculate, draft_context: Option<usize>) -> Engine {
         load_model(&source, compute, None).expect("and is loaded")
     };
     let options = EngineOptions { context: 400, batch_tokens: 48, speculate, ..EngineOptions::default() };
-    let companions = Companions { store: None, draft: draft_context.map(|context| (load(), context)) };
+    let draft = draft_context.map(|context| (load(), context));
+    let companions = Companions { draft, ..Companions::default() };
     Engine::start_with(load(), options, Vec::new(), companions).expect("a thread")
 }
 

@@ -24,7 +24,8 @@ fn ask(path: &Path, identity: u8, prompt: &[TokenId]) -> (Vec<TokenId>, Finished
         tell: Box::new(move |line| told.lock().expect("no panic").push(line.to_owned())),
     };
     let options = EngineOptions { context: 400, ..EngineOptions::default() };
-    let engine = Engine::start_with(loaded, options, Vec::new(), Companions { store: Some(store), draft: None });
+    let engine =
+        Engine::start_with(loaded, options, Vec::new(), Companions { store: Some(store), ..Companions::default() });
     let engine = engine.expect("a thread");
     let (tokens, finished) = finish(engine.submit(request(prompt, 0.0, 20)).expect("taken"));
     engine.close();

@@ -1,4 +1,5 @@
-//! Methods of Python's types. Mutating methods of lists and dicts are left out: Hugging Face's sandbox forbids them.
+//! Methods of Python's types. Mutating methods of lists and dicts are left out: Hugging Face's sandbox forbids them (`growing` has
+//! the exception).
 
 mod text;
 
