@@ -1,9 +1,10 @@
 """llama.cpp's Vulkan, by the C interface of a prebuilt library: the peer of bench/gpu. Prints one JSON object.
 
-usage: python3 vulkan_peer.py LIBRARIES MODEL.gguf '{"prefill": 512, "decode": 128, "depth": 4096, "sequences": 16, "rounds": 3}'
+usage: python3 vulkan_peer.py LIBRARIES MODEL.gguf JSON
+JSON:  {"prefill": 512, "decode": 128, "depth": 4096, "sequences": 16, "rounds": 3}
 
-LIBRARIES is `bins/linux-x64-vulkan` of npm's @node-llama-cpp/linux-x64-vulkan 3.22.1 (llama.cpp v0.5.0). Of its two structures of
-parameters only what is set here is declared; their sizes are that version's, and the defaults that come back are checked."""
+LIBRARIES is `bins/linux-x64-vulkan` of npm's @node-llama-cpp/linux-x64-vulkan 3.22.1 (llama.cpp v0.5.0). Of its two structures
+of parameters only what is set here is declared; their sizes are that version's, and the defaults that come back are checked."""
 import ctypes as c
 import glob
 import json
@@ -27,8 +28,10 @@ class ContextParams(c.Structure):
 
 class Batch(c.Structure):
     _fields_ = [
-        ("tokens", c.c_int32), ("token", c.POINTER(c.c_int32)), ("embedding", c.c_void_p), ("position", c.POINTER(c.c_int32)),
-        ("sequence_count", c.POINTER(c.c_int32)), ("sequence", c.POINTER(c.POINTER(c.c_int32))), ("wanted", c.POINTER(c.c_int8)),
+        ("tokens", c.c_int32), ("token", c.POINTER(c.c_int32)), ("embedding", c.c_void_p),
+        ("position", c.POINTER(c.c_int32)),
+        ("sequence_count", c.POINTER(c.c_int32)), ("sequence", c.POINTER(c.POINTER(c.c_int32))),
+        ("wanted", c.POINTER(c.c_int8)),
     ]
 
 
@@ -42,14 +45,14 @@ class Peer:
         if name is None:
             fail(f"{folder}: there is no libllama.so in it")
         assert (c.sizeof(ModelParams), c.sizeof(ContextParams), c.sizeof(Batch)) == (80, 160, 56)
-        for other in ("libggml-base.so", "libggml.*.so"):
-            for path in glob.glob(f"{folder}/{other}"):
-                c.CDLL(path, mode=c.RTLD_GLOBAL)
-        self.lib = lib = c.CDLL(name, mode=c.RTLD_GLOBAL)
+        # In the order in which they need one another.
+        needed = [path for other in ("libggml-base.so", "libggml.*.so") for path in glob.glob(f"{folder}/{other}")]
+        libraries = [c.CDLL(path, mode=c.RTLD_GLOBAL) for path in (*needed, name)]
+        self.lib = lib = libraries[-1]
         self.log = c.CFUNCTYPE(None, c.c_int, c.c_char_p, c.c_void_p)(self.note)
         self.device = None
         lib.llama_log_set(self.log, None)
-        loader = next(library for library in (lib, *map(c.CDLL, glob.glob(f"{folder}/libggml.*.so"))) if hasattr(library, "ggml_backend_load_all_from_path"))
+        loader = next(library for library in libraries if hasattr(library, "ggml_backend_load_all_from_path"))
         loader.ggml_backend_load_all_from_path(folder.encode())
         lib.llama_backend_init()
         lib.llama_model_default_params.restype = ModelParams

@@ -7,12 +7,12 @@ use std::sync::OnceLock;
 use satchel::TokenId;
 use satchel::device::Device;
 use satchel::device::gpu::{GpuDevice, Load, place, uncovered};
-use satchel::engine::{Evaluator, Loaded, Wanted};
+use satchel::engine::{EngineOptions, Evaluator, Loaded, Wanted};
 use satchel::kernels;
 use satchel::plan::{CacheType, CacheTypes};
 use satchel::session::gpu::GpuChoice;
 use satchel::session::open::{Compute, load_model, load_model_on, plan_of};
-use satchel::session::{ModelSource, OpenOptions};
+use satchel::session::{Demand, ModelSource, OpenOptions};
 use serde::Deserialize;
 
 use crate::served::Served;
@@ -329,10 +329,13 @@ fn layers_that_the_gpu_does_not_take_stay_on_the_cpu() {
         assert_eq!(text, right, "{layers} layers");
         assert!(said.contains(words), "{said}");
     }
-    // 260 K parameters in f32, and what a context takes: some of the layers fit.
+    // Nine tenths of what all of it would take: some of the layers fit.
     let source = ModelSource::open(Some(&support::stories())).expect("it opens");
     let plan = plan_of(&source, None).expect("it is a model");
-    let load = Load { tokens: 512, outputs: 5, pages: vec![8; plan.state.groups.len()] };
+    let options = EngineOptions { context: 64, parallel: 1, ..EngineOptions::default() };
+    let demand = Demand::of_engine(&options, 1, CacheTypes::default());
+    let (tokens, outputs) = demand.rows();
+    let load = Load { tokens, outputs, pages: demand.pages(&plan.state) };
     let whole = place(&plan, CacheTypes::default(), &load, None, None).expect("it fits").needed;
     let memory = Some(whole.total());
     let part = place(&plan, CacheTypes::default(), &load, memory, None).expect("some layers fit");
@@ -340,7 +343,8 @@ fn layers_that_the_gpu_does_not_take_stay_on_the_cpu() {
     assert!(part.needed.total() <= whole.total() / 10 * 9);
     let refused = place(&plan, CacheTypes::default(), &load, memory, Some(5)).expect_err("that many do not fit");
     assert!(refused.contains("5 layers take"), "{refused}");
-    let (text, said) = told_with(&[("SATCHEL_TEST_GPU_MEMORY", "3000000")], &["--gpu", gpu, "--context", "64"]);
+    let memory = whole.total().to_string();
+    let (text, said) = told_with(&[("SATCHEL_TEST_GPU_MEMORY", &memory)], &["--gpu", gpu, "--context", "64"]);
     assert_eq!(text, right);
     assert!(said.contains("of 5 layers") && said.contains("the CPU keeps the others: "), "{said}");
     let model = stories();
@@ -432,4 +436,23 @@ fn what_was_measured_is_kept_where_that_is_allowed() {
     assert!(told.contains("computes wrong: a product is off by 5e-1"), "{told}");
     let (text, _) = told_with(&[("XDG_CACHE_HOME", "/proc/nonexistent")], &["--gpu", gpu]);
     assert_eq!(text, right, "nothing can be kept there");
+}
+
+#[test]
+fn the_benchmark_runs_on_tiny_models() {
+    // It takes minutes on a software adapter.
+    let Some(gpu) = adapter().filter(|_| everything()) else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let json = folder.path().join("gpu.json");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../bench/gpu");
+    let mut command = Command::new("python3");
+    command.arg(script).args(["--small", "--rounds", "1", "--gpu", gpu, "--satchel", SATCHEL]);
+    command.arg("--vocabulary").arg(support::stories()).arg("--models").arg(folder.path()).arg("--json").arg(&json);
+    let table = support::output(&mut command, b"").ok();
+    let found: serde_json::Value = serde_json::from_slice(&std::fs::read(&json).expect("it is there")).expect("JSON");
+    let results = found["results"].as_array().expect("a list");
+    assert!(results.iter().all(|result| result["ours"].as_f64().is_some_and(|figure| figure > 0.0)), "{found}");
+    for test in ["decode tiny", "prefill 64", "decode after 128", "4 sequences, sum", "first prompt after start"] {
+        assert!(table.contains(&format!("| {test}")), "{table}");
+    }
 }
