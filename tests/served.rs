@@ -103,6 +103,19 @@ impl Served {
         Self { child, block, port, launch: launch.unwrap_or_default() }
     }
 
+    /// Starts a server that is to listen on this port, and does not wait until it has printed its block.
+    #[track_caller]
+    pub fn unready(command: &mut Command, port: u16) -> Self {
+        command.args(["--no-browser", "--port", &port.to_string()]).stdin(Stdio::null()).stdout(Stdio::null());
+        let child = command.spawn().expect("the server starts");
+        let begun = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(begun.elapsed() < DEADLINE, "it does not listen");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Self { child, block: String::new(), port, launch: String::new() }
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -4,11 +4,12 @@
 //! process and opens here only one that passed.
 
 use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use crate::GpuError;
-use crate::call::Counts;
+use crate::call::{Counts, SUBMISSION};
 use crate::kernel::Pipelines;
 
 /// What an adapter is.
@@ -52,6 +53,8 @@ pub struct AdapterFacts {
     pub driver: String,
     /// The most bytes that a shader can address in one buffer.
     pub binding_bytes: u64,
+    /// Its memory; `None` if its driver does not say.
+    pub memory_bytes: Option<u64>,
 }
 
 impl AdapterFacts {
@@ -69,6 +72,7 @@ impl AdapterFacts {
             interface: info.backend.to_str().to_owned(),
             driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
             binding_bytes: binding_bytes(&adapter.limits()),
+            memory_bytes: memory_bytes(adapter),
             name: info.name,
         }
     }
@@ -81,6 +85,25 @@ impl AdapterFacts {
 
 fn binding_bytes(limits: &wgpu::Limits) -> u64 {
     limits.max_storage_buffer_binding_size.min(limits.max_buffer_size)
+}
+
+/// The largest heap of the device's own memory.
+#[cfg(any(target_os = "linux", windows))]
+#[allow(unsafe_code, reason = "wgpu does not say how much memory there is; only Vulkan's own handles do")]
+fn memory_bytes(adapter: &wgpu::Adapter) -> Option<u64> {
+    // SAFETY: the handle is only read from, while the adapter lives.
+    let vulkan = unsafe { adapter.as_hal::<wgpu::hal::api::Vulkan>() }?;
+    let instance = vulkan.shared_instance().raw_instance();
+    // SAFETY: instance and physical device belong together and are valid as long as the adapter.
+    let properties = unsafe { instance.get_physical_device_memory_properties(vulkan.raw_physical_device()) };
+    // `VK_MEMORY_HEAP_DEVICE_LOCAL_BIT` is 1.
+    let heaps = &properties.memory_heaps[..properties.memory_heap_count as usize];
+    heaps.iter().filter(|heap| heap.flags.as_raw() & 1 == 1).map(|heap| heap.size).max()
+}
+
+#[cfg(not(any(target_os = "linux", windows)))]
+fn memory_bytes(_: &wgpu::Adapter) -> Option<u64> {
+    None
 }
 
 /// The value of a future that needs nothing but polling, as all of wgpu's do outside of browsers.
@@ -117,6 +140,8 @@ pub struct Gpu {
     pub(crate) counts: Mutex<Counts>,
     facts: AdapterFacts,
     limits: wgpu::Limits,
+    /// Multiplications that are submitted at once.
+    pub(crate) submission: AtomicUsize,
     /// What the driver complained of first.
     failure: Arc<Mutex<Option<String>>>,
 }
@@ -169,7 +194,8 @@ impl Gpu {
             }
         });
         let pipelines = Pipelines::new(&device);
-        Ok(Self { device, queue, pipelines, counts: Mutex::default(), facts, limits, failure })
+        let submission = AtomicUsize::new(SUBMISSION);
+        Ok(Self { device, queue, pipelines, counts: Mutex::default(), facts, limits, submission, failure })
     }
 
     /// What it is.
@@ -185,6 +211,11 @@ impl Gpu {
     /// The most bytes that a shader can address in one buffer.
     pub fn binding_bytes(&self) -> u64 {
         binding_bytes(&self.limits)
+    }
+
+    /// Submits a tenth at once of what it does otherwise: what a driver took for hung may then be done in time.
+    pub fn submit_less(&self) {
+        self.submission.store(SUBMISSION / 10, Ordering::Relaxed);
     }
 
     /// Takes buffers to hold no more than this, as on a smaller GPU; for tests.
@@ -217,13 +248,33 @@ impl Gpu {
         bytes: u64,
         usage: wgpu::BufferUsages,
     ) -> Result<wgpu::Buffer, GpuError> {
+        self.make_buffer(what, bytes, usage, false)
+    }
+
+    /// A buffer that is mapped already.
+    pub(crate) fn mapped_buffer(
+        &self,
+        what: &'static str,
+        bytes: u64,
+        usage: wgpu::BufferUsages,
+    ) -> Result<wgpu::Buffer, GpuError> {
+        self.make_buffer(what, bytes, usage, true)
+    }
+
+    fn make_buffer(
+        &self,
+        what: &'static str,
+        bytes: u64,
+        usage: wgpu::BufferUsages,
+        mapped_at_creation: bool,
+    ) -> Result<wgpu::Buffer, GpuError> {
         // Whole vectors, and never empty: drivers refuse bindings of no size.
         let bytes = bytes.max(16).next_multiple_of(16);
         if bytes > self.limits.max_buffer_size {
             return Err(GpuError::NoMemory { what, bytes });
         }
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let description = wgpu::BufferDescriptor { label: Some(what), size: bytes, usage, mapped_at_creation: false };
+        let description = wgpu::BufferDescriptor { label: Some(what), size: bytes, usage, mapped_at_creation };
         let buffer = self.device.create_buffer(&description);
         match ready(scope.pop()) {
             None => self.check().map(|()| buffer),

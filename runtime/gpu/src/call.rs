@@ -1,7 +1,9 @@
 //! Operations with their buffers, prepared once, and how a step of them is submitted: one encoder and one pass, several only where
 //! a driver's watchdog could take the GPU for hung.
 
+use std::collections::HashSet;
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
 use crate::kernel::{Kernel, TOKENS};
 use crate::{Gpu, GpuError, Matrix};
@@ -70,7 +72,7 @@ impl Words {
 }
 
 /// Multiplications that are submitted at once: a tenth of a second on a small integrated GPU.
-const SUBMISSION: usize = 20_000_000_000;
+pub(crate) const SUBMISSION: usize = 20_000_000_000;
 
 impl Gpu {
     /// Prepares a kernel with its parameters, the step's buffer, and the buffers that it reads and writes.
@@ -136,6 +138,20 @@ impl Gpu {
         parts.collect()
     }
 
+    /// Compiles all that these calls may run, several at a time.
+    pub fn compile(&self, calls: &[Call]) {
+        let mut kernels: Vec<Kernel> = Vec::new();
+        for call in calls {
+            match call.kernel {
+                Kernel::Matmul { form, lanes, .. } => {
+                    kernels.extend(TOKENS.map(|tokens| Kernel::Matmul { form, lanes, tokens }));
+                }
+                other => kernels.push(other),
+            }
+        }
+        self.pipelines.compile_all(&kernels.into_iter().collect::<HashSet<_>>().into_iter().collect::<Vec<_>>());
+    }
+
     /// Copies parts of buffers: from, its offset, to, its offset, bytes.
     pub fn copy(&self, copies: &[(&wgpu::Buffer, u64, &wgpu::Buffer, u64, u64)]) {
         let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
@@ -163,11 +179,12 @@ impl Gpu {
     ) -> Result<Vec<u8>, GpuError> {
         let mut calls = calls.peekable();
         let mut counts = Counts::default();
+        let submission = self.submission.load(Ordering::Relaxed);
         while calls.peek().is_some() {
             let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             let mut work = 0;
-            while work < SUBMISSION
+            while work < submission
                 && let Some(call) = calls.next()
             {
                 let rows = if call.wanted_only { wanted } else { tokens };
@@ -218,6 +235,19 @@ impl Gpu {
         let wide = workgroups.min(self.most_workgroups() as usize);
         pass.dispatch_workgroups(wide as u32, workgroups.div_ceil(wide) as u32, deep as u32);
         work
+    }
+
+    /// The first bytes of a buffer, after all that was submitted.
+    ///
+    /// # Errors
+    /// If the driver fails, or the device is lost.
+    pub fn read_back(&self, buffer: &wgpu::Buffer, bytes: usize) -> Result<Vec<u8>, GpuError> {
+        let mut counts = Counts::default();
+        let read = self.read(buffer, bytes, &mut counts)?;
+        let mut total = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        total.submissions += counts.submissions;
+        total.read_bytes += counts.read_bytes;
+        Ok(read)
     }
 
     fn read(&self, buffer: &wgpu::Buffer, bytes: usize, counts: &mut Counts) -> Result<Vec<u8>, GpuError> {

@@ -1,6 +1,7 @@
 //! The shaders: which there are, of which text each is made, and their pipelines, compiled when first used.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use satchel_compute::kernels::elementwise::Activation;
@@ -284,8 +285,28 @@ impl Pipelines {
 
     /// A kernel's pipeline. An error in it is the device's, which [`crate::Gpu::check`] reports.
     pub(crate) fn get(&self, kernel: Kernel) -> wgpu::ComputePipeline {
-        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        compiled.entry(kernel).or_insert_with(|| self.compile(kernel)).clone()
+        let compiled = || self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = compiled().get(&kernel) {
+            return known.clone();
+        }
+        // Others are compiled meanwhile.
+        let made = self.compile(kernel);
+        compiled().entry(kernel).or_insert(made).clone()
+    }
+
+    /// Compiles pipelines, side by side.
+    pub(crate) fn compile_all(&self, kernels: &[Kernel]) {
+        let next = AtomicUsize::new(0);
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(kernels.len());
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    while let Some(kernel) = kernels.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        self.get(*kernel);
+                    }
+                });
+            }
+        });
     }
 
     fn compile(&self, kernel: Kernel) -> wgpu::ComputePipeline {

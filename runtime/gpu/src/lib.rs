@@ -1,7 +1,7 @@
 //! Operations on a GPU, through wgpu: Vulkan, DX12 or Metal with the driver that is there, shaders in WGSL.
 //!
 //! [`adapter`] finds GPUs and opens one, [`kernel`] names the shaders of `shaders/` and their variants, [`matrix`] is how weights lie
-//! in a GPU's memory, [`call`] is an operation with its buffers, prepared once, [`measure`] is what a probe asks of a GPU. Nothing here
+//! in a GPU's memory, [`call`] is an operation with its buffers, prepared once, [`upload`] is their way there, [`measure`] is what a probe asks of a GPU. Nothing here
 //! knows plans or models; the runtime's `device/gpu` makes calls of a plan's operations.
 //!
 //! The one idea: every shader is text put together from files and constants, and each adds in an order that depends on neither the
@@ -12,11 +12,13 @@ pub mod call;
 pub mod kernel;
 pub mod matrix;
 pub mod measure;
+pub mod upload;
 
 pub use adapter::{AdapterFacts, Gpu, Kind};
 pub use call::{Call, Counts, Grid};
 pub use kernel::{Form, Function, Kernel, Norm};
 pub use matrix::Matrix;
+pub use upload::Upload;
 pub use wgpu::Buffer;
 
 /// Why a GPU cannot go on, each as one line for the user.

@@ -1,13 +1,12 @@
 //! Weights in a GPU's memory: blocks on whole words, split into buffers that a shader can address.
 
+use std::ops::Range;
+
 use satchel_compute::quant::{self, Block, Group, supports};
 use satchel_gguf::TensorType;
 
 use crate::kernel::{Form, LANES};
-use crate::{Gpu, GpuError};
-
-/// Bytes that are packed and sent together.
-const PIECE_BYTES: usize = 16 << 20;
+use crate::{Gpu, GpuError, Upload};
 
 /// Some rows of a matrix.
 pub struct Part {
@@ -39,42 +38,64 @@ pub fn row_words(ty: TensorType, columns: usize) -> usize {
 }
 
 impl Matrix {
-    /// Sends a matrix in a GGUF's blocks to the GPU.
+    /// Makes room for a matrix.
     ///
     /// # Errors
     /// If the type cannot be read, or memory is out.
-    pub fn upload(gpu: &Gpu, ty: TensorType, rows: usize, columns: usize, bytes: &[u8]) -> Result<Self, GpuError> {
-        let row_bytes = ty.row_bytes(columns as u64).filter(|_| supports(ty));
-        let row_bytes = row_bytes.ok_or_else(|| GpuError::Unusable(format!("there is no shader for {ty} weights")))?;
-        let (row_bytes, row_words) = (row_bytes as usize, row_words(ty, columns));
+    pub fn reserve(gpu: &Gpu, ty: TensorType, rows: usize, columns: usize) -> Result<Self, GpuError> {
+        if ty.row_bytes(columns as u64).is_none() || !supports(ty) {
+            return Err(GpuError::Unusable(format!("there is no shader for {ty} weights")));
+        }
+        let row_words = row_words(ty, columns);
         let most_rows = usize::try_from(gpu.binding_bytes()).unwrap_or(usize::MAX) / (4 * row_words);
         if most_rows == 0 {
             return Err(GpuError::Unusable(format!(
                 "a row of {columns} columns is more than a buffer of this GPU holds"
             )));
         }
-        let mut parts = Vec::new();
-        let piece = (PIECE_BYTES / (4 * row_words)).max(1);
-        let mut packed = Vec::new();
-        for first in (0..rows).step_by(most_rows) {
-            let count = most_rows.min(rows - first);
-            let buffer = gpu.buffer("weights", (4 * row_words * count) as u64)?;
-            for row in (first..first + count).step_by(piece) {
-                let some = piece.min(first + count - row);
-                packed.clear();
-                for row in bytes[row * row_bytes..(row + some) * row_bytes].chunks_exact(row_bytes) {
-                    pack(ty, row, &mut packed);
-                    packed.resize(packed.len().next_multiple_of(4 * row_words), 0);
-                }
-                gpu.write(&buffer, (4 * row_words * (row - first)) as u64, &packed);
-                if packed.len() >= PIECE_BYTES / 2 {
-                    gpu.flush();
-                }
-            }
-            parts.push(Part { buffer, first, rows: count });
-        }
-        gpu.check()?;
+        let parts = (0..rows).step_by(most_rows).map(|first| {
+            let rows = most_rows.min(rows - first);
+            Ok(Part { buffer: gpu.buffer("weights", (4 * row_words * rows) as u64)?, first, rows })
+        });
+        let parts = parts.collect::<Result<_, GpuError>>()?;
         Ok(Self { form: Form::of(ty), rows, columns, row_words, parts })
+    }
+
+    /// Sends its rows, in a GGUF's blocks of `ty`; `sent` is told of bytes on their way.
+    ///
+    /// # Errors
+    /// If memory is out, or the device is lost.
+    pub fn fill(
+        &self,
+        upload: &mut Upload<'_>,
+        ty: TensorType,
+        bytes: &[u8],
+        sent: &dyn Fn(u64),
+    ) -> Result<(), GpuError> {
+        let row_bytes = bytes.len() / self.rows;
+        let packed_bytes = 4 * self.row_words;
+        for part in &self.parts {
+            let rows = &bytes[part.first * row_bytes..(part.first + part.rows) * row_bytes];
+            let pack_rows = |some: Range<usize>, out: &mut Vec<u8>| {
+                for row in rows[some.start * row_bytes..some.end * row_bytes].chunks_exact(row_bytes) {
+                    pack(ty, row, out);
+                    out.resize(out.len().next_multiple_of(packed_bytes), 0);
+                }
+            };
+            upload.send(&part.buffer, part.rows, packed_bytes, &pack_rows, sent)?;
+        }
+        Ok(())
+    }
+
+    /// Sends a matrix in a GGUF's blocks to the GPU.
+    ///
+    /// # Errors
+    /// As [`Matrix::reserve`] and [`Matrix::fill`].
+    pub fn upload(gpu: &Gpu, ty: TensorType, rows: usize, columns: usize, bytes: &[u8]) -> Result<Self, GpuError> {
+        let matrix = Self::reserve(gpu, ty, rows, columns)?;
+        let mut upload = Upload::new(gpu, matrix.bytes(), 4 * matrix.row_words);
+        matrix.fill(&mut upload, ty, bytes, &|_| {})?;
+        upload.finish().map(|()| matrix)
     }
 
     /// Bytes that it takes.

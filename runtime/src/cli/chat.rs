@@ -72,7 +72,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let mut session = args.check.open(ModelSource::of(&options)?, &options)?;
     args.template.apply(&mut session)?;
     session.defaults.overflow = args.overflow.unwrap_or_default();
-    tell_gpu(&options.gpu, &session.facts.gpu);
+    tell_gpu(&options.gpu, &session.facts.gpu.said());
     if let Err(line) = &session.template {
         return Err(Failure::new(line.clone()));
     }

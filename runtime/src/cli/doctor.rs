@@ -31,9 +31,12 @@ pub fn run(args: Args) -> Result<(), Failure> {
         return outln!("GPU      none: drivers show none");
     }
     for adapter in found.adapters {
-        let gpu::Adapter { index, name, kind, interface, driver, binding_bytes } = &adapter;
+        let gpu::Adapter { index, name, kind, interface, driver, binding_bytes, memory_bytes } = &adapter;
         outln!("GPU {index:<4} {} ({kind}, {interface})", shown_on_one_line(name))?;
-        outln!("         driver {}; buffers of {} MiB", shown_on_one_line(driver), binding_bytes >> 20)?;
+        let memory =
+            memory_bytes.map_or_else(|| "memory of unknown size".to_owned(), |bytes| format!("{} MiB", bytes >> 20));
+        let buffers = binding_bytes >> 20;
+        outln!("         driver {}; {memory}, buffers of {buffers} MiB", shown_on_one_line(driver))?;
         if kind == "software" {
             outln!("         a program that takes a GPU's place: used only if asked for, --gpu {index}")?;
         }

@@ -43,7 +43,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
     let options = args.cache.apply(args.model.options());
     let source = ModelSource::of(&options)?;
-    let (loaded, gpu) = load_model_on(&source, options.compute()?, options.context, &options.gpu)?;
+    let (loaded, gpu) = load_model_on(&source, options.compute()?, options.context, &options)?;
     super::chat::tell_gpu(&options.gpu, &gpu);
     let tokens = parse_tokens(&read_text(&args.tokens)?, loaded.plan.vocabulary)?;
     let vocabulary = loaded.plan.vocabulary;

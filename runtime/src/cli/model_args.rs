@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::Failure;
+use super::out::notice;
 use crate::session::check::check_now;
 use crate::session::gpu::GpuChoice;
 use crate::session::{AdapterOption, Cpus, ModelSource, OpenOptions, Session, Speculation};
@@ -31,6 +32,9 @@ pub struct ModelArgs {
     /// doctor` prints them
     #[arg(long, value_name = "GPU", default_value = "none", help_heading = "Model")]
     pub gpu: GpuChoice,
+    /// Layers that the GPU takes; the CPU keeps the others [default: as many as fit]
+    #[arg(long, value_name = "N", help_heading = "Model")]
+    pub gpu_layers: Option<usize>,
 }
 
 /// Whether the weights' hash is checked first, and whether tokens are guessed; for commands that generate answers.
@@ -78,6 +82,8 @@ impl ModelArgs {
             cpus: self.cpus.clone(),
             isa: self.isa.clone(),
             gpu: self.gpu.clone(),
+            gpu_layers: self.gpu_layers,
+            tell: Some(|line| notice!("satchel: {line}")),
             ..OpenOptions::default()
         }
     }

@@ -43,7 +43,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     check_context(args.context)?;
     let options = OpenOptions { context: Some(args.context), ..args.cache.apply(args.model.options()) };
     let source = ModelSource::of(&options)?;
-    let (loaded, gpu) = load_model_on(&source, options.compute()?, options.context, &options.gpu)?;
+    let (loaded, gpu) = load_model_on(&source, options.compute()?, options.context, &options)?;
     super::chat::tell_gpu(&options.gpu, &gpu);
     options.context_for(loaded.plan.trained_context)?;
     let tokenizer = Tokenizer::from_gguf(&source.gguf.metadata)?;

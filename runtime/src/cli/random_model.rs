@@ -6,7 +6,7 @@
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
-use satchel_gguf::{GgufWriter, Metadata, TensorType, Value};
+use satchel_gguf::{Array, GgufWriter, Metadata, TensorType, Value};
 use satchel_packer::Output;
 
 use super::Failure;
@@ -27,6 +27,9 @@ pub struct Args {
     /// A GGUF file to take the vocabulary from
     #[arg(long, value_name = "FILE.gguf")]
     vocabulary: PathBuf,
+    /// Entries of the vocabulary: more than the file has are unused ones [default: as in the file]
+    #[arg(long, value_name = "N")]
+    tokens: Option<usize>,
     /// Columns of the residual stream
     #[arg(long, value_name = "N", default_value_t = 2048)]
     width: u32,
@@ -145,9 +148,28 @@ fn write_weights(mut weights: RandomWeights, ty: TensorType, bytes: u64, out: &m
     Ok(())
 }
 
+/// A list of the vocabulary with unused entries behind its own.
+fn padded(key: &str, mut value: Value, tokens: usize) -> Value {
+    /// GGUF's number of tokens that mean nothing.
+    const UNUSED: i32 = 5;
+    match (key, &mut value) {
+        ("tokenizer.ggml.tokens", Value::Array(Array::String(texts))) => {
+            (texts.len()..tokens).for_each(|at| texts.push(&format!("<unused {at}>")));
+        }
+        ("tokenizer.ggml.scores", Value::Array(Array::F32(scores))) => scores.resize(tokens, 0.0),
+        ("tokenizer.ggml.token_type", Value::Array(Array::I32(types))) => types.resize(tokens, UNUSED),
+        _ => {}
+    }
+    value
+}
+
 /// Metadata and tensor table: a llama's, plus the vocabulary's entries.
 fn plan(args: &Args, types: Types, vocabulary: &Metadata) -> Result<GgufWriter, Failure> {
-    let tokens = vocabulary.require_str_array("tokenizer.ggml.tokens")?.len() as u64;
+    let own = vocabulary.require_str_array("tokenizer.ggml.tokens")?.len();
+    let tokens = args.tokens.unwrap_or(own);
+    if tokens < own {
+        return Err(Failure::usage(format!("--tokens {tokens}: the vocabulary has {own} tokens already")));
+    }
     let mut writer = GgufWriter::new();
     writer.set("general.architecture", Value::String("llama".into()));
     writer.set("general.name", Value::String(format!("random {}", args.ty)));
@@ -169,8 +191,9 @@ fn plan(args: &Args, types: Types, vocabulary: &Metadata) -> Result<GgufWriter, 
     }
     writer.set("llama.attention.layer_norm_rms_epsilon", Value::F32(1e-5));
     for (key, value) in vocabulary.iter().filter(|(key, _)| key.starts_with("tokenizer.")) {
-        writer.set(key, value.clone());
+        writer.set(key, padded(key, value.clone(), tokens));
     }
+    let tokens = tokens as u64;
     let (width, inner) = (u64::from(args.width), u64::from(args.feed_forward));
     let cached = width / u64::from(args.heads) * u64::from(args.kv_heads);
     writer.tensor("token_embd.weight", &[width, tokens], types.of("token_embd", None, args.layers))?;

@@ -9,6 +9,7 @@ mod reach;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use satchel_container::Settings;
@@ -126,6 +127,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
         context: args.context,
         parallel: args.parallel,
         kept: args.cache_ram.map_or(Kept::Spare, |Size(bytes)| Kept::Bytes(bytes)),
+        // The page and `/health` are there while a GPU is looked for and weights go up.
+        gpu_beside: true,
         ..args.cache.apply(args.model.options())
     };
     let source = ModelSource::of(&options).map_err(|error| match error {
@@ -159,28 +162,44 @@ pub fn run(args: Args) -> Result<(), Failure> {
     session.defaults.reasoning_budget = args.reasoning_budget;
     let page = page(&session)?;
     let reach = Reach::of(&server, &args)?;
-    announce(&session.facts, &server, &reach);
-    if let Some(line) = &session.facts.memory_warning {
-        notice!("satchel: {line}");
-    }
-    if let Err(line) = &session.template {
-        notice!("satchel: {}", shown_text(line));
-    }
-    reach.warn();
-    if let Some(address) = reach.address
-        && !args.no_browser
-        && has_display()
-    {
-        // Other users can read a process's arguments, so this link works only once. Starting a browser can take seconds,
-        // hence the thread.
-        let url = format!("{}#launch={}", base_url(address), server.launch_secret(true));
-        let opening = std::thread::Builder::new().name("browser".to_owned());
-        if let Err(error) = opening.spawn(move || browser::open(&url)) {
-            notice!("satchel: cannot start a thread to open a browser ({error}): open the address yourself");
+    let block = block(&session.facts, &server, &reach);
+    let notes = session.facts.memory_warning.clone().into_iter();
+    let notes: Vec<String> =
+        notes.chain(session.template.as_ref().err().map(|line| shown_text(line).into_owned())).collect();
+    // Other users can read a process's arguments, so this link works only once.
+    let opens = reach.address.filter(|_| !args.no_browser && has_display());
+    let url = opens.map(|address| format!("{}#launch={}", base_url(address), server.launch_secret(true)));
+    let announce = move |gpu: &str| {
+        say(&block.replace(GPU, &shown_on_one_line(gpu)));
+        notes.iter().for_each(|line| notice!("satchel: {line}"));
+        reach.warn();
+        // Starting a browser can take seconds, hence the thread.
+        if let Some(url) = url {
+            let opening = std::thread::Builder::new().name("browser".to_owned());
+            if let Err(error) = opening.spawn(move || browser::open(&url)) {
+                notice!("satchel: cannot start a thread to open a browser ({error}): open the address yourself");
+            }
         }
+    };
+    let gpu = Arc::clone(&session.facts.gpu);
+    if gpu.is_decided() {
+        announce(&gpu.said());
+    } else {
+        let (gpu, stopper) = (Arc::clone(&gpu), server.stopper()?);
+        let decide = move || match gpu.decided() {
+            Some(said) => {
+                announce(&said);
+                if gpu.loaded().is_some() {
+                    stopper.stop();
+                }
+            }
+            None => stopper.stop(),
+        };
+        let thread = std::thread::Builder::new().name("announce".to_owned());
+        thread.spawn(decide).map_err(|error| Failure::new(format!("cannot start a thread: {error}")))?;
     }
     server.run(session, page);
-    Ok(())
+    gpu.failure().map_or(Ok(()), |line| Err(Failure::new(line)))
 }
 
 /// The bundle's page if it has one, else the embedded one.
@@ -307,7 +326,11 @@ fn base_url(address: SocketAddr) -> String {
     format!("http://{}/", shown(address))
 }
 
-fn announce(facts: &Facts, server: &Server, reach: &Reach) {
+/// Stands for what is said of the GPU.
+const GPU: &str = "\u{1}";
+
+/// What is printed once the server can answer, with [`GPU`] in it.
+fn block(facts: &Facts, server: &Server, reach: &Reach) -> String {
     let requests = Limits::default().memory_bytes();
     let memory = match &facts.memory {
         Some(memory) => format!(
@@ -334,7 +357,7 @@ fn announce(facts: &Facts, server: &Server, reach: &Reach) {
         std::cmp::Ordering::Greater => format!(" (the model was trained on {})", facts.trained_context),
         _ => String::new(),
     };
-    let text = format!(
+    format!(
         "\n{name}\n\
          \n  model     {architecture}, {parameters} parameters, {size}\
          \n  memory    {memory}\
@@ -350,15 +373,14 @@ fn announce(facts: &Facts, server: &Server, reach: &Reach) {
         parameters = count(facts.parameters),
         size = bytes(facts.file_bytes),
         isa = facts.isa,
-        gpu = shown_on_one_line(&facts.gpu),
+        gpu = GPU,
         threads = facts.threads,
         thread_word = if facts.threads == 1 { "thread" } else { "threads" },
         context = facts.context_length,
         warm = facts.warm_words().map_or(String::new(), |words| format!("\n  prompt    {words}")),
         parallel = facts.parallel,
         reach = reach.words(),
-    );
-    say(&text);
+    )
 }
 
 /// Writes the first block. The server runs even if stdout cannot be written.

@@ -6,11 +6,14 @@
 use std::ops::Range;
 
 use crate::mapping::MappedFile;
-use crate::plan::{PageId, Plan, Step};
+use crate::plan::{PageId, Plan, Slot, Step};
 
 pub mod cpu;
 #[cfg(all(feature = "gpu", target_os = "linux", target_env = "gnu"))]
 pub mod gpu;
+mod split;
+
+pub use split::{Crossing, Split};
 
 /// One file of a model: the mapping, and where the GGUF is in it.
 #[derive(Clone, Debug)]
@@ -77,6 +80,30 @@ pub trait Program: Send {
     /// # Errors
     /// If out of memory; the state of the step's sequences must not be used any more.
     fn run(&mut self, step: &Step) -> Result<(), DeviceError>;
+
+    /// The same for a part of a plan: first sets `entering`, which earlier operations would have written, and returns the values
+    /// of `leaving`.
+    ///
+    /// # Errors
+    /// As [`Program::run`], or if the device runs whole plans only.
+    fn run_between(
+        &mut self,
+        step: &Step,
+        entering: &[Crossing],
+        leaving: &[Slot],
+    ) -> Result<Vec<Crossing>, DeviceError> {
+        match entering.is_empty() && leaving.is_empty() {
+            true => self.run(step).map(|()| Vec::new()),
+            false => Err(DeviceError::Unsupported("this device does not run parts of a model".to_owned())),
+        }
+    }
+
+    /// Puts another device in place of one that failed; `false`: there is none. All pages are lost then, as if none had been
+    /// allocated.
+    fn recover(&mut self, why: &DeviceError) -> bool {
+        let _ = why;
+        false
+    }
 
     /// The result of the last step, `(wanted rows, columns)`; empty if none was wanted.
     fn output(&self) -> &[f32];

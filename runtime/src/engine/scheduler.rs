@@ -14,6 +14,7 @@ use super::share::{Pace, shares};
 use super::speculate::{CostsByContext, Kind, Offer, all_of, worthwhile};
 use super::{Companions, EngineOptions, Event, FinishReason, Finished, Load, Loaded, Request, Speculate, Store, Warm};
 use crate::TokenId;
+use crate::device::DeviceError;
 use crate::mapping;
 use crate::plan::{AdapterSet, Step};
 use crate::state::{StateCache, StateError};
@@ -54,9 +55,23 @@ fn owner(caller: u64, adapters: AdapterSet) -> u64 {
     hasher.finish()
 }
 
+/// A cache that holds nothing yet.
+fn empty_state(loaded: &Loaded, options: &EngineOptions, shared: &[TokenId]) -> StateCache {
+    let EngineOptions { context, parallel, batch_tokens, kept, .. } = *options;
+    let state = StateCache::new(&loaded.plan.state, parallel, context, batch_tokens);
+    let mut state = state.with_kept(kept, context, batch_tokens);
+    // With adapters, what is computed of a text depends on which are used: nothing is everyone's.
+    if loaded.plan.adapted.is_empty() {
+        state.share(shared.to_vec());
+    }
+    state
+}
+
 pub(super) struct Scheduler {
     loaded: Loaded,
     options: EngineOptions,
+    /// A prefix common to the prompts of all callers.
+    shared: Vec<TokenId>,
     load: Arc<Load>,
     state: StateCache,
     waiting: VecDeque<Submission>,
@@ -91,17 +106,11 @@ impl Part {
 
 impl Scheduler {
     pub(super) fn new(loaded: Loaded, options: EngineOptions, shared: Vec<TokenId>, load: Arc<Load>) -> Self {
-        let EngineOptions { context, parallel, batch_tokens, kept, .. } = options;
-        let state = StateCache::new(&loaded.plan.state, parallel, context, batch_tokens);
-        let mut state = state.with_kept(kept, context, batch_tokens);
-        // With adapters, what is computed of a text depends on which are used: nothing is everyone's.
-        if loaded.plan.adapted.is_empty() {
-            state.share(shared);
-        }
         Self {
-            state,
+            state: empty_state(&loaded, &options, &shared),
             loaded,
             options,
+            shared,
             load,
             waiting: VecDeque::new(),
             running: Vec::new(),
@@ -264,6 +273,7 @@ impl Scheduler {
                 let why = "the forward pass failed; this is a bug in Satchel".to_owned();
                 return self.fail_all(&FinishReason::Failed(why));
             }
+            Ok(Err(error)) if self.recovers(&error) => return,
             Ok(Err(error)) => return self.fail_all(&FinishReason::Unavailable(error.to_string())),
             Ok(Ok(())) => {}
         }
@@ -355,6 +365,13 @@ impl Scheduler {
         }
         if failed.is_empty() {
             return (step, parts);
+        }
+        let broken = failed.iter().find_map(|(_, error)| match error {
+            StateError::Device(error) => Some(error.clone()),
+            StateError::NoRoom => None,
+        });
+        if broken.is_some_and(|error| self.recovers(&error)) {
+            return self.build_step();
         }
         // Indices change: the remaining sequences go on in the next step.
         self.fail(failed);
@@ -499,6 +516,22 @@ impl Scheduler {
             let sequence = running.finish(FinishReason::Unavailable(error.to_string()));
             self.state.discard(&mut *self.loaded.program, sequence);
         }
+    }
+
+    /// Whether another device takes over from one that broke down. No state is left then: all that runs is computed anew, of the
+    /// tokens that are known.
+    fn recovers(&mut self, error: &DeviceError) -> bool {
+        if !matches!(error, DeviceError::Failed(_)) || !self.loaded.program.recover(error) {
+            return false;
+        }
+        self.state = empty_state(&self.loaded, &self.options, &self.shared);
+        self.costs = CostsByContext::default();
+        for running in &mut self.running {
+            let owner = owner(running.caller(), running.adapters());
+            let state = self.state.begin(&mut *self.loaded.program, owner, running.tokens());
+            running.go_on_from(state);
+        }
+        true
     }
 
     /// A failed pass ends the requests in it, not the engine.

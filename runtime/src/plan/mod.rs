@@ -11,6 +11,7 @@ mod adapt;
 mod buffers;
 mod builder;
 mod op;
+mod part;
 mod print;
 mod rope;
 mod state;

@@ -25,11 +25,18 @@ pub(super) fn page(app: &App, call: &Call<'_>) -> Response {
 
 /// `{"status": "ok", …}`; if keys are required, unauthenticated callers see only the status.
 pub(super) fn health(app: &App, call: &Call<'_>) -> Response {
-    let status = if app.stopping.load(Ordering::Relaxed) { "stopping" } else { "ok" };
+    // Whoever waits until a server is ready asks for the status code.
+    let loading = app.session.facts.gpu.loading();
+    let (code, status) = match (app.stopping.load(Ordering::Relaxed), loading) {
+        (true, _) => (200, "stopping"),
+        (false, Some(_)) => (503, "loading"),
+        (false, None) => (200, "ok"),
+    };
+    let answer = |value: &Value| Response::json(code, value).with("Cache-Control", "no-store");
     if app.access.needs_key() && !call.who.known {
-        return fresh(&json!({ "status": status }));
+        return answer(&json!({ "status": status }));
     }
-    fresh(&json!({
+    let mut health = json!({
         "status": status,
         "answering": app.gauges.answering.load(Ordering::Relaxed),
         "running": app.session.engine.running(),
@@ -37,7 +44,11 @@ pub(super) fn health(app: &App, call: &Call<'_>) -> Response {
         "weights": if mapping::damaged().is_some() { "damaged" } else { app.session.check.state().name() },
         "generated_tokens": count(&app.gauges.generated_tokens),
         "abandoned": count(&app.gauges.abandoned),
-    }))
+    });
+    if let Some(loaded) = loading {
+        health["loaded"] = loaded.into();
+    }
+    answer(&health)
 }
 
 /// Prometheus' text format.
@@ -158,7 +169,7 @@ pub(super) fn facts(app: &App, call: &Call<'_>) -> Response {
         "cache_type_k": facts.cache.keys.to_string(),
         "cache_type_v": facts.cache.values.to_string(),
         "isa": facts.isa,
-        "gpu": facts.gpu,
+        "gpu": facts.gpu.said(),
         "computed_prompt": facts.warm_words(),
         "threads": facts.threads,
         "defaults": {"system_prompt": Value::Null},
@@ -219,7 +230,7 @@ pub(super) fn props(app: &App, call: &Call<'_>) -> Response {
         "eos_token": text(app.session.tokenizer.eos()),
         "modalities": {"vision": false, "audio": false},
         "build_info": concat!("satchel ", env!("CARGO_PKG_VERSION")),
-        "gpu": facts.gpu,
+        "gpu": facts.gpu.said(),
         "computed_prompt": facts.warm_words(),
     });
     if call.who.known {

@@ -160,6 +160,7 @@ impl Server {
         });
         listener.run(app.clone(), |grace_end| app.drain(grace_end));
         // Connections that still end hold the session, and the process may exit before they do.
+        app.session.facts.gpu.abandon();
         app.session.engine.close();
     }
 }

@@ -4,20 +4,33 @@
 //! down. A GPU is used by itself (`auto`) only if it computed a product right and reads weights faster than this CPU.
 
 #[cfg(all(feature = "gpu", target_os = "linux", target_env = "gnu"))]
+mod cache;
+mod pending;
+#[cfg(all(feature = "gpu", target_os = "linux", target_env = "gnu"))]
 mod probe;
+#[cfg(all(feature = "gpu", target_os = "linux", target_env = "gnu"))]
+mod recover;
+mod status;
 #[cfg(all(feature = "gpu", target_os = "linux", target_env = "gnu"))]
 mod with;
 #[cfg(not(all(feature = "gpu", target_os = "linux", target_env = "gnu")))]
 mod without;
 
+use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::{Arc, mpsc};
 
 use serde::{Deserialize, Serialize};
 
-use super::open::{self, Compute, OpenError};
+use super::memory::Demand;
+use super::open::{Compute, OpenError, OpenOptions};
 use super::source::ModelSource;
+use crate::device::cpu::Cpu;
+use crate::device::{Device, MappedPart, Program};
 use crate::engine::Loaded;
 use crate::plan::Plan;
+use pending::Pending;
+pub use status::GpuStatus;
 
 #[cfg(all(feature = "gpu", target_os = "linux", target_env = "gnu"))]
 pub use probe::{find, measure, print_adapters, print_measured};
@@ -43,6 +56,8 @@ pub struct Adapter {
     pub driver: String,
     /// The most bytes that a shader can address in one buffer.
     pub binding_bytes: u64,
+    /// Its memory, if its driver says how much that is.
+    pub memory_bytes: Option<u64>,
 }
 
 impl Adapter {
@@ -120,17 +135,96 @@ impl GpuChoice {
     }
 }
 
-/// Loads a plan on the GPU that was chosen if it can be used, else on the CPU; says which, or why none.
+/// What is to be loaded, and on which GPU.
+struct Asked {
+    path: PathBuf,
+    parts: Vec<MappedPart>,
+    plan: Plan,
+    compute: Compute,
+    /// The load for which memory must suffice.
+    #[cfg_attr(
+        not(all(feature = "gpu", target_os = "linux", target_env = "gnu")),
+        allow(dead_code, reason = "what fits is asked of GPUs alone")
+    )]
+    demand: Demand,
+    choice: GpuChoice,
+    /// Layers on the GPU; `None`: as many as fit.
+    #[cfg_attr(
+        not(all(feature = "gpu", target_os = "linux", target_env = "gnu")),
+        allow(dead_code, reason = "without GPUs there are none")
+    )]
+    layers: Option<usize>,
+    /// Told in one line that a device was lost.
+    #[cfg_attr(
+        not(all(feature = "gpu", target_os = "linux", target_env = "gnu")),
+        allow(dead_code, reason = "no device can be lost")
+    )]
+    tell: fn(&str),
+}
+
+impl Asked {
+    fn cpu(&self) -> Cpu {
+        Cpu::new(self.compute.kernels, self.compute.threads, self.compute.cache)
+    }
+
+    /// The whole plan on the CPU.
+    fn on_cpu(&self) -> Result<Box<dyn Program>, OpenError> {
+        let loaded = self.cpu().load(&self.plan, 0..self.plan.ops.len(), &self.parts);
+        loaded.map_err(|error| OpenError::Device { path: self.path.clone(), error })
+    }
+}
+
+/// Loads a plan on the GPU that was chosen as far as it can be used, else on the CPU; the status says which, or why none. With
+/// `options.gpu_beside` it is loaded by a thread of its own, and what fails is in the status.
 pub(super) fn load(
     source: &ModelSource,
     compute: Compute,
     plan: Plan,
-    choice: &GpuChoice,
-) -> Result<(Loaded, String), OpenError> {
-    match choice {
-        GpuChoice::None => Ok((open::load(source, plan, compute)?, "none was asked for (--gpu auto)".to_owned())),
-        _ => load_chosen(source, compute, plan, choice),
+    demand: Demand,
+    options: &OpenOptions,
+) -> Result<(Loaded, Arc<GpuStatus>), OpenError> {
+    let asked = Arc::new(Asked {
+        path: source.path.clone(),
+        parts: source.mapped_parts(),
+        plan,
+        compute,
+        demand,
+        choice: options.gpu.clone(),
+        layers: options.gpu_layers,
+        tell: options.tell.unwrap_or(|_| {}),
+    });
+    let loaded = |program: Box<dyn Program>| Loaded { plan: asked.plan.clone(), program };
+    match (&options.gpu, options.gpu_layers) {
+        (GpuChoice::None, Some(_)) => {
+            let line = "--gpu-layers needs a GPU: add --gpu auto, or one that `satchel doctor` lists";
+            return Err(OpenError::Gpu(line.to_owned()));
+        }
+        (GpuChoice::None, None) | (_, Some(0)) => {
+            let said = match options.gpu_layers {
+                None => "none was asked for (--gpu auto)",
+                Some(_) => "none: no layers were asked for (--gpu-layers 0)",
+            };
+            return Ok((loaded(asked.on_cpu()?), GpuStatus::settled(said)));
+        }
+        _ => {}
     }
+    let status = Arc::new(GpuStatus::default());
+    if !options.gpu_beside {
+        let program = load_chosen(&asked, &status)?;
+        status.finish();
+        return Ok((loaded(program), status));
+    }
+    let (sender, coming) = mpsc::channel();
+    let (of_thread, asked_of_thread) = (Arc::clone(&status), Arc::clone(&asked));
+    let load = move || match load_chosen(&asked_of_thread, &of_thread) {
+        Ok(program) => {
+            let _ = sender.send(program);
+            of_thread.finish();
+        }
+        Err(error) => of_thread.fail(error.to_string()),
+    };
+    std::thread::Builder::new().name("gpu".to_owned()).spawn(load).map_err(OpenError::Thread)?;
+    Ok((loaded(Box::new(Pending::new(Arc::clone(&status), coming))), status))
 }
 
 #[cfg(test)]

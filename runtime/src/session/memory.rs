@@ -8,7 +8,7 @@ use super::open::plan_of;
 use super::source::ModelSource;
 use crate::device::cpu;
 use crate::engine::{EngineOptions, MOST_GUESSED, Speculate};
-use crate::plan::{CacheTypes, Plan, StateGroup};
+use crate::plan::{CacheTypes, Plan, StateGroup, StateLayout};
 use crate::state::{KeptLimit, StateCache};
 
 /// Why a size is not known.
@@ -58,16 +58,26 @@ impl Demand {
         cpu::Load { tokens, outputs, threads, cache }
     }
 
+    /// Rows of the largest step, and how many of these need logits.
+    pub fn rows(&self) -> (usize, usize) {
+        (self.step_tokens, self.outputs)
+    }
+
+    /// Pages of each group of state.
+    pub fn pages(&self, layout: &StateLayout) -> Vec<usize> {
+        let Self { sequences, positions, step_tokens, .. } = *self;
+        match self.keeps {
+            true => StateCache::pages(layout, sequences, positions, step_tokens),
+            false => layout.groups.iter().map(|group| group.pages(positions, step_tokens)).collect(),
+        }
+    }
+
     /// Bytes of KV cache and recurrent states.
     ///
     /// # Errors
     /// The head size does not fit the cache types, or the total exceeds any machine's memory.
     fn state_bytes(&self, plan: &Plan) -> Result<u64, Unknown> {
-        let Self { sequences, positions, step_tokens, .. } = *self;
-        let pages = match self.keeps {
-            true => StateCache::pages(&plan.state, sequences, positions, step_tokens),
-            false => plan.state.groups.iter().map(|group| group.pages(positions, step_tokens)).collect(),
-        };
+        let pages = self.pages(&plan.state);
         let mut total = 0u64;
         for (group, pages) in plan.state.groups.iter().zip(pages) {
             let bytes = group.page_bytes(self.cache).map_err(Unknown)?.checked_mul(pages as u64);

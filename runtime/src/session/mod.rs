@@ -43,6 +43,7 @@ pub use card::Card;
 pub use check::{WeightCheck, Weights};
 use generation::Stops;
 pub use generation::{StopReason, TextEvent, TextFinished, TextGeneration, TextPiece, TextToken};
+pub use gpu::GpuStatus;
 pub use hardware::Cpus;
 pub use memory::{Demand, Memory};
 use open::Compute;
@@ -103,7 +104,7 @@ pub struct Facts {
     /// Name of the kernel table.
     pub isa: &'static str,
     /// Which GPU is used, or why none.
-    pub gpu: String,
+    pub gpu: Arc<GpuStatus>,
     /// Number of compute threads.
     pub threads: usize,
     /// Maximum number of concurrent sequences.
@@ -223,7 +224,8 @@ impl Session {
                 let demand = |context| Demand::of_engine(&engine_of(context), compute.threads, compute.cache);
                 let (plan, chosen) = context::choose(&source, &options, &demand)?;
                 open::check_generates(&source, &plan)?;
-                let (loaded, gpu) = gpu::load(&source, compute, plan, &options.gpu)?;
+                let demand = demand(chosen.context);
+                let (loaded, gpu) = gpu::load(&source, compute, plan, demand, &options)?;
                 Ok((loaded, gpu, chosen))
             },
         );
@@ -422,7 +424,7 @@ fn facts_of(
         memory_warning: None,
         trained_context: plan.trained_context,
         isa: compute.kernels.name,
-        gpu: "none: embedding models run on the CPU".to_owned(),
+        gpu: GpuStatus::settled("none: embedding models run on the CPU"),
         threads: compute.threads,
         parallel,
         cache: compute.cache,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::device::cpu::Cpu;
 use crate::device::{Device, DeviceError};
-use crate::engine::{Loaded, Speculate};
+use crate::engine::{EngineOptions, Loaded, Speculate};
 use crate::kernels::{self, Kernels};
 use crate::model::{DEFAULT_CONTEXT_MOST, ModelError, PoolingKind, Purpose, TensorTable, arch};
 use crate::plan::{CacheType, CacheTypes, Head, Plan};
@@ -12,6 +12,7 @@ use crate::plan::{CacheType, CacheTypes, Head, Plan};
 use super::adapters::AdapterOption;
 use super::gpu::GpuChoice;
 use super::hardware::{Cpus, default_threads};
+use super::memory::Demand;
 use super::source::{ModelSource, SourceError};
 
 /// What to open, and how. `None` means a default that depends on the model and the machine.
@@ -45,6 +46,12 @@ pub struct OpenOptions {
     pub draft: Option<PathBuf>,
     /// Which GPU to use.
     pub gpu: GpuChoice,
+    /// Layers that it takes; `None`: as many as fit.
+    pub gpu_layers: Option<usize>,
+    /// Load beside the caller, who waits with the first step.
+    pub gpu_beside: bool,
+    /// Told in one line that a device was lost.
+    pub tell: Option<fn(&str)>,
 }
 
 /// A file in which conversations outlive the process.
@@ -258,7 +265,8 @@ pub(super) fn check_generates(source: &ModelSource, plan: &Plan) -> Result<(), O
     Ok(())
 }
 
-/// Loads the source's model for generation, on the chosen GPU if it can be used; the second value says which it is, or why none.
+/// Loads the source's model for generation, for one sequence of `context` positions if given, on the GPU of the options as far as it
+/// can be used; the second value says which it is, or why none.
 ///
 /// # Errors
 /// As [`load_model`], or the GPU was asked for and cannot be used.
@@ -266,11 +274,14 @@ pub fn load_model_on(
     source: &ModelSource,
     compute: Compute,
     context: Option<usize>,
-    gpu: &GpuChoice,
+    options: &OpenOptions,
 ) -> Result<(Loaded, String), OpenError> {
     let plan = plan_of(source, context)?;
     check_generates(source, &plan)?;
-    super::gpu::load(source, compute, plan, gpu)
+    let positions = context.unwrap_or_else(|| default_context(plan.trained_context)) as u64;
+    let demand = Demand::of_one(positions, EngineOptions::default().batch_tokens, compute.threads, compute.cache);
+    let (loaded, status) = super::gpu::load(source, compute, plan, demand, options)?;
+    Ok((loaded, status.said()))
 }
 
 /// Loads the source's model for embeddings: one vector per sequence. `pooling` overrides the file's.

@@ -8,7 +8,7 @@ use super::recur::Convolving;
 use super::rotation::Rotations;
 use super::state::{State, zeros};
 use super::weights::Weights;
-use crate::device::{DeviceError, MappedPart, MemoryUse, Program};
+use crate::device::{Crossing, DeviceError, MappedPart, MemoryUse, Program};
 use crate::kernels::Kernels;
 use crate::kernels::experts::ExpertsBuffers;
 use crate::kernels::matmul::Activations;
@@ -187,14 +187,18 @@ impl CpuProgram {
     }
 }
 
-impl Program for CpuProgram {
-    fn run(&mut self, step: &Step) -> Result<(), DeviceError> {
+impl CpuProgram {
+    /// Makes room for a step and checks it.
+    fn begin(&mut self, step: &Step) -> Result<(), DeviceError> {
         if let Some(most) = self.learned_positions.filter(|&most| step.positions.iter().any(|&at| at >= most)) {
             return Err(DeviceError::Unsupported(format!("the model has learned {most} positions and knows no other")));
         }
         self.step.clone_from(step);
         self.rotations.begin();
-        self.size_buffers()?;
+        self.size_buffers()
+    }
+
+    fn execute_all(&mut self, step: &Step) {
         let ops = Arc::clone(&self.ops);
         let end = if step.outputs.is_empty() { self.first_output_op } else { ops.len() };
         let adapters = Arc::clone(&self.adapters);
@@ -204,7 +208,26 @@ impl Program for CpuProgram {
                 self.execute(op);
             }
         }
-        Ok(())
+    }
+}
+
+impl Program for CpuProgram {
+    fn run(&mut self, step: &Step) -> Result<(), DeviceError> {
+        self.run_between(step, &[], &[]).map(|_| ())
+    }
+
+    fn run_between(
+        &mut self,
+        step: &Step,
+        entering: &[Crossing],
+        leaving: &[Slot],
+    ) -> Result<Vec<Crossing>, DeviceError> {
+        self.begin(step)?;
+        for (slot, values) in entering {
+            self.write(*slot, |_, out| out.copy_from_slice(values));
+        }
+        self.execute_all(step);
+        Ok(leaving.iter().map(|slot| (*slot, self.values(*slot).to_vec())).collect())
     }
 
     fn output(&self) -> &[f32] {

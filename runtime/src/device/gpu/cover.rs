@@ -7,6 +7,11 @@ use crate::quant;
 
 /// Why these operations of a plan cannot run on a GPU: one line that names the operation; `None` if they can.
 pub fn uncovered(plan: &Plan, ops: Range<usize>, cache: CacheTypes) -> Option<String> {
+    refused(plan, cache).or_else(|| uncovered_ops(plan, ops))
+}
+
+/// Why no operation of a plan can run on a GPU.
+pub(super) fn refused(plan: &Plan, cache: CacheTypes) -> Option<String> {
     if !plan.adapted.is_empty() {
         return Some("there are no shaders yet for adapters (--lora)".to_owned());
     }
@@ -20,6 +25,10 @@ pub fn uncovered(plan: &Plan, ops: Range<usize>, cache: CacheTypes) -> Option<St
     {
         return Some(format!("tensor `{}`: there is no shader for {} weights", weight.name, weight.ty));
     }
+    None
+}
+
+fn uncovered_ops(plan: &Plan, ops: Range<usize>) -> Option<String> {
     let first = ops.start;
     let mut ops = plan.ops[ops].iter().enumerate();
     let lacking = ops.find_map(|(at, op)| lacking(op, first + at == 0))?;
@@ -27,7 +36,7 @@ pub fn uncovered(plan: &Plan, ops: Range<usize>, cache: CacheTypes) -> Option<St
 }
 
 /// The name of an operation that is not covered.
-fn lacking(op: &Op, is_first: bool) -> Option<&'static str> {
+pub(super) fn lacking(op: &Op, is_first: bool) -> Option<&'static str> {
     match op {
         Op::Embed { .. } if is_first => None,
         Op::Embed { .. } => Some("a second embedding"),

@@ -12,6 +12,7 @@ use super::{Device, DeviceError, MappedPart, Program};
 use crate::plan::{CacheTypes, Plan};
 
 mod cover;
+mod place;
 mod prepare;
 mod program;
 mod state;
@@ -19,12 +20,14 @@ mod step;
 mod weights;
 
 pub use cover::uncovered;
+pub use place::{Load, Needed, Placed, place};
 use program::GpuProgram;
 
 /// A GPU that was opened.
 pub struct GpuDevice {
     gpu: Arc<Gpu>,
     cache: CacheTypes,
+    tell: Arc<dyn Fn(f64) + Send + Sync>,
 }
 
 impl GpuDevice {
@@ -33,7 +36,7 @@ impl GpuDevice {
     /// # Errors
     /// If its driver refuses.
     pub fn open(index: usize, cache: CacheTypes) -> Result<Self, DeviceError> {
-        Ok(Self { gpu: Arc::new(Gpu::open(index)?), cache })
+        Ok(Self { gpu: Arc::new(Gpu::open(index)?), cache, tell: Arc::new(|_| {}) })
     }
 
     /// Opens the first adapter with this in its name.
@@ -41,7 +44,23 @@ impl GpuDevice {
     /// # Errors
     /// If there is none, or its driver refuses.
     pub fn open_named(name: &str, cache: CacheTypes) -> Result<Self, DeviceError> {
-        Ok(Self { gpu: Arc::new(Gpu::open_named(name)?), cache })
+        Ok(Self { gpu: Arc::new(Gpu::open_named(name)?), cache, tell: Arc::new(|_| {}) })
+    }
+
+    /// The same, which tells how much of a plan is loaded, of 1.
+    #[must_use]
+    pub fn telling(self, tell: impl Fn(f64) + Send + Sync + 'static) -> Self {
+        Self { tell: Arc::new(tell), ..self }
+    }
+
+    /// The same with buffers of no more than this, as on a smaller GPU; for tests.
+    ///
+    /// # Errors
+    /// If a plan was loaded before.
+    pub fn limited(mut self, bytes: u64) -> Result<Self, DeviceError> {
+        let gpu = Arc::get_mut(&mut self.gpu);
+        gpu.ok_or_else(|| DeviceError::Unsupported("the GPU is in use".to_owned()))?.limit_buffers(bytes);
+        Ok(self)
     }
 
     /// What was opened.
@@ -60,7 +79,7 @@ impl Device for GpuDevice {
         if let Some(why) = uncovered(plan, ops.clone(), self.cache) {
             return Err(DeviceError::Unsupported(why));
         }
-        Ok(Box::new(GpuProgram::new(Arc::clone(&self.gpu), plan, ops, parts)?))
+        Ok(Box::new(GpuProgram::new(Arc::clone(&self.gpu), plan, ops, parts, &*self.tell)?))
     }
 }
 

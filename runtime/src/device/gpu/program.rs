@@ -10,7 +10,7 @@ use super::state::State;
 use super::step;
 use super::weights::Weights;
 use crate::device::cpu::{Rotations, check_rotations};
-use crate::device::{DeviceError, MappedPart, MemoryUse, Program};
+use crate::device::{Crossing, DeviceError, MappedPart, MemoryUse, Program};
 use crate::plan::{BufferShape, Op, PageId, Plan, Rope, RowInput, Rows, Slot, SlotShape, Step, Weight};
 
 /// The first operation, which the CPU does.
@@ -33,7 +33,8 @@ pub(super) struct GpuProgram {
     /// Index in `ops` of the first operation that has a row only for each wanted row.
     first_output_op: usize,
     embedding: Option<Embedding>,
-    result: Slot,
+    /// The model's result, if it is made here.
+    result: Option<Slot>,
     /// Columns of the widest product of block types.
     quantized_columns: usize,
     rotations: Rotations,
@@ -62,6 +63,7 @@ impl GpuProgram {
         plan: &Plan,
         ops: Range<usize>,
         parts: &[MappedPart],
+        tell: &(dyn Fn(f64) + Send + Sync),
     ) -> Result<Self, DeviceError> {
         let weights = Weights::new(plan, parts);
         check_rotations(&plan.ops[ops.clone()], weights.mapped())?;
@@ -72,6 +74,7 @@ impl GpuProgram {
             _ => None,
         });
         let quantized_columns = linear.max().unwrap_or(0);
+        let written: Vec<Slot> = ops.iter().flat_map(Op::writes).collect();
         let embedding = ops.iter().find_map(|op| match *op {
             Op::Embed { table, scale, out } => Some(Embedding { table, scale, out }),
             _ => None,
@@ -86,14 +89,22 @@ impl GpuProgram {
             shapes: plan.buffers.clone(),
             first_output_op,
             embedding,
-            result: plan.head.slot(),
+            result: Some(plan.head.slot()).filter(|head| written.contains(head)),
             quantized_columns,
             rotations: Rotations::default(),
             memory: None,
             logits: Vec::new(),
         };
-        // Weights go up now, not with the first step.
-        program.memory = Some(program.prepare(1, 1, 256)?);
+        let memory = program.prepare(1, 1, 256)?;
+        // Weights go up and pipelines are compiled now, not with the first step.
+        let gpu = Arc::clone(&program.gpu);
+        std::thread::scope(|scope| {
+            let compiling = scope.spawn(|| gpu.compile(&memory.calls));
+            let sent = program.weights.send(&gpu, tell);
+            compiling.join().map_err(|_| DeviceError::Failed("a shader cannot be compiled".to_owned()))?;
+            sent.and_then(|()| gpu.check()).map_err(DeviceError::from)
+        })?;
+        program.memory = Some(memory);
         Ok(program)
     }
 
@@ -191,20 +202,43 @@ fn bytes_of(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
+fn floats(bytes: &[u8]) -> impl Iterator<Item = f32> {
+    bytes.as_chunks::<4>().0.iter().map(|word| f32::from_le_bytes(*word))
+}
+
 impl Program for GpuProgram {
     fn run(&mut self, step: &Step) -> Result<(), DeviceError> {
+        self.run_between(step, &[], &[]).map(|_| ())
+    }
+
+    fn run_between(
+        &mut self,
+        step: &Step,
+        entering: &[Crossing],
+        leaving: &[Slot],
+    ) -> Result<Vec<Crossing>, DeviceError> {
         let words = step::words(step, self.groups);
         let memory = self.sized(step.len(), step.outputs.len(), words.len())?;
         self.write(step, &words, &memory);
+        for (slot, values) in entering {
+            self.gpu.write(&memory.buffers[self.slots[slot.0].buffer], 0, &bytes_of(values));
+        }
         let wanted = step.outputs.len();
         let end = if wanted == 0 { memory.first_output_call } else { memory.calls.len() };
-        let result = self.slots[self.result.0];
-        let read = (wanted > 0).then(|| (&memory.buffers[result.buffer], 4 * wanted * result.columns));
+        let result = self.result.filter(|_| wanted > 0).map(|result| self.slots[result.0]);
+        let read = result.map(|result| (&memory.buffers[result.buffer], 4 * wanted * result.columns));
         let bytes = self.gpu.run(memory.calls[..end].iter(), step.len(), wanted, read)?;
         self.logits.clear();
-        self.logits.extend(bytes.as_chunks::<4>().0.iter().map(|word| f32::from_le_bytes(*word)));
+        self.logits.extend(floats(&bytes));
+        let mut crossing = Vec::new();
+        for slot in leaving {
+            let SlotShape { columns, rows, buffer } = self.slots[slot.0];
+            let rows = if rows == Rows::Tokens { step.len() } else { wanted };
+            let bytes = self.gpu.read_back(&memory.buffers[buffer], 4 * rows * columns)?;
+            crossing.push((*slot, floats(&bytes).collect()));
+        }
         self.memory = Some(memory);
-        Ok(())
+        Ok(crossing)
     }
 
     fn output(&self) -> &[f32] {

@@ -35,6 +35,10 @@ impl State {
                 let layers = (0..layers).map(|_| layer(gpu, page_bytes, FIRST_PAGES)).collect::<Result<_, _>>()?;
                 Ok(Group { layers, capacity: FIRST_PAGES, page_bytes })
             }
+            // Of a part of a plan.
+            StateGroup::Recurrent { layers: 0, .. } => {
+                Ok(Group { layers: Vec::new(), capacity: usize::MAX, page_bytes: [0; 2] })
+            }
             StateGroup::Recurrent { .. } => {
                 Err(GpuError::Unusable("there is no shader yet for a recurrent state".to_owned()))
             }
@@ -46,7 +50,7 @@ impl State {
     pub(super) fn allocate(&mut self, gpu: &Gpu, group: usize, page: PageId) -> Result<bool, GpuError> {
         let group = &mut self.groups[group];
         let needed = page as usize + 1;
-        if needed <= group.capacity {
+        if needed <= group.capacity || group.layers.is_empty() {
             return Ok(false);
         }
         let capacity = needed.max(2 * group.capacity);

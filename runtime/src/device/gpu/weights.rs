@@ -1,8 +1,10 @@
-//! A plan's weights in a GPU's memory: sent when the first operation that reads them is prepared, kept from then on.
+//! A plan's weights in a GPU's memory: each gets its place when the first operation that reads it is prepared, and all are sent
+//! together, while pipelines are compiled.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 
-use satchel_gpu::{Gpu, GpuError, Matrix};
+use satchel_gpu::{Gpu, GpuError, Matrix, Upload};
 
 use crate::device::MappedPart;
 use crate::device::cpu::Weights as Mapped;
@@ -13,11 +15,14 @@ pub(super) struct Weights {
     mapped: Mapped,
     matrices: HashMap<Weight, Matrix>,
     vectors: HashMap<Weight, satchel_gpu::Buffer>,
+    /// Matrices that have their place there and are not sent yet.
+    unsent: Vec<Weight>,
 }
 
 impl Weights {
     pub(super) fn new(plan: &Plan, parts: &[MappedPart]) -> Self {
-        Self { mapped: Mapped::new(&plan.weights, parts), matrices: HashMap::new(), vectors: HashMap::new() }
+        let mapped = Mapped::new(&plan.weights, parts);
+        Self { mapped, matrices: HashMap::new(), vectors: HashMap::new(), unsent: Vec::new() }
     }
 
     /// The weights as they are mapped.
@@ -25,14 +30,34 @@ impl Weights {
         &self.mapped
     }
 
-    /// Sends a matrix unless it is there.
+    /// Makes room for a matrix unless it is there; [`Weights::send`] sends it.
     pub(super) fn send_matrix(&mut self, gpu: &Gpu, weight: Weight) -> Result<(), GpuError> {
         if !self.matrices.contains_key(&weight) {
             let mapped = self.mapped.matrix(weight, 0);
-            let sent = Matrix::upload(gpu, mapped.ty, mapped.rows, mapped.columns, mapped.bytes)?;
-            self.matrices.insert(weight, sent);
+            let reserved = Matrix::reserve(gpu, mapped.ty, mapped.rows, mapped.columns)?;
+            self.matrices.insert(weight, reserved);
+            self.unsent.push(weight);
         }
         Ok(())
+    }
+
+    /// Sends the matrices that have their place; `tell` is told how much of them is on its way, of 1.
+    pub(super) fn send(&mut self, gpu: &Gpu, tell: &dyn Fn(f64)) -> Result<(), GpuError> {
+        let unsent = std::mem::take(&mut self.unsent);
+        let matrices: Vec<&Matrix> = unsent.iter().map(|weight| &self.matrices[weight]).collect();
+        let total: u64 = matrices.iter().map(|matrix| matrix.bytes()).sum();
+        let largest = matrices.iter().map(|matrix| matrix.bytes()).max().unwrap_or(0);
+        let row = matrices.iter().map(|matrix| 4 * matrix.row_words).max().unwrap_or(0);
+        let mut upload = Upload::new(gpu, largest, row);
+        let sent = Cell::new(0);
+        for (weight, matrix) in unsent.iter().zip(matrices) {
+            let mapped = self.mapped.matrix(*weight, 0);
+            matrix.fill(&mut upload, mapped.ty, mapped.bytes, &|bytes| {
+                sent.set(sent.get() + bytes);
+                tell(sent.get() as f64 / total as f64);
+            })?;
+        }
+        upload.finish()
     }
 
     /// Sends a vector unless it is there.

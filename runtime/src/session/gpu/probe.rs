@@ -103,6 +103,7 @@ pub fn print_adapters() -> String {
         interface: facts.interface,
         driver: facts.driver,
         binding_bytes: facts.binding_bytes,
+        memory_bytes: facts.memory_bytes,
     });
     json(&Found { adapters: adapters.collect() })
 }
@@ -127,7 +128,7 @@ fn json(value: &impl Serialize) -> String {
 fn misbehave() {
     match std::env::var(FAULT).as_deref() {
         Ok("crash") => std::process::abort(),
-        Ok("hang") => std::thread::sleep(Duration::from_secs(3600)),
+        Ok("hang") => std::thread::sleep(4 * SEARCH),
         _ => {}
     }
 }

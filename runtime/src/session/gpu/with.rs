@@ -1,13 +1,14 @@
 //! The choice where there are shaders: a probe's findings, a GPU that is opened, or why none is.
 
+use std::sync::Arc;
+
+use super::cache;
 use super::probe::{self, find, measure};
-use super::{Adapter, Found, GpuChoice};
-use crate::device::gpu::{GpuDevice, uncovered};
-use crate::device::{Device, DeviceError};
-use crate::engine::Loaded;
-use crate::plan::Plan;
-use crate::session::open::{self, Compute, OpenError};
-use crate::session::source::ModelSource;
+use super::recover::Recovering;
+use super::{Adapter, Asked, Found, GpuChoice, GpuStatus};
+use crate::device::gpu::{GpuDevice, Load, Placed, place};
+use crate::device::{Device, DeviceError, Program, Split};
+use crate::session::open::OpenError;
 
 /// An adapter to use, with what was measured of it unless the user asked for it.
 struct Chosen {
@@ -15,50 +16,126 @@ struct Chosen {
     measured: Option<(f64, f64)>,
 }
 
-/// Loads a plan on the GPU that was chosen if it can be used, else on the CPU; says which, or why none.
-pub(super) fn load(
-    source: &ModelSource,
-    compute: Compute,
-    plan: Plan,
-    choice: &GpuChoice,
-) -> Result<(Loaded, String), OpenError> {
-    let on_cpu = |plan, why: String| Ok((open::load(source, plan, compute)?, why));
-    let asked_for = *choice != GpuChoice::Auto;
-    let chosen = match choose(choice, compute.threads) {
-        Ok(chosen) => chosen,
-        Err(why) if asked_for => return Err(choice.refused(&why)),
-        Err(why) => return on_cpu(plan, format!("none: {why}")),
+/// A program, and the GPU that at least a part of it runs on.
+#[derive(Default)]
+pub(super) struct Opened {
+    pub(super) program: Option<Box<dyn Program>>,
+    pub(super) device: Option<GpuDevice>,
+}
+
+/// How often a model is placed anew, on fewer layers, where a driver has less memory than it says.
+const ATTEMPTS: usize = 4;
+
+/// Loads a plan on the GPU that was chosen as far as it can be used, else on the CPU; says which, or why none.
+pub(super) fn load(asked: &Arc<Asked>, status: &Arc<GpuStatus>) -> Result<Box<dyn Program>, OpenError> {
+    let by_name = asked.choice != GpuChoice::Auto;
+    let refuse = |named: String, why: String| match by_name {
+        true => Err(asked.choice.refused(&named)),
+        false => {
+            status.say(format!("none: {why}"));
+            asked.on_cpu()
+        }
     };
-    let name = chosen.adapter.name.clone();
-    if let Some(why) = uncovered(&plan, 0..plan.ops.len(), compute.cache) {
-        return match asked_for {
-            true => Err(choice.refused(&format!("{name}: {why}"))),
-            false => on_cpu(plan, format!("none: {name} was found, but {why}, so the CPU keeps all layers")),
+    let chosen = match choose(&asked.choice, asked.compute.threads) {
+        Ok(chosen) => chosen,
+        Err(why) => return refuse(why.clone(), why),
+    };
+    let (name, index) = (chosen.adapter.name.clone(), chosen.adapter.index);
+    let mut memory = fault("SATCHEL_TEST_GPU_MEMORY").or(chosen.adapter.memory_bytes);
+    for attempt in 1.. {
+        let placed = match asked.place(memory) {
+            Ok(placed) => placed,
+            Err(why) => {
+                let kept = format!("{name} was found, but {why}, so the CPU keeps all layers");
+                return refuse(format!("{name}: {why}"), kept);
+            }
         };
+        status.say(said(&chosen, &placed));
+        match open_placed(asked, index, &placed, status, false) {
+            Ok(opened) => {
+                return Ok(Box::new(Recovering::new(
+                    Arc::clone(asked),
+                    Arc::clone(status),
+                    (name, index),
+                    placed,
+                    opened,
+                )));
+            }
+            Err(DeviceError::NoMemory { .. }) if asked.layers.is_none() && attempt < ATTEMPTS => {
+                memory = Some(placed.needed.total() / 4 * 3);
+            }
+            Err(error) => return refuse(format!("{name}: {error}"), format!("{name} was found, but {error}")),
+        }
     }
-    let loaded = GpuDevice::open(chosen.adapter.index, compute.cache)
-        .and_then(|device| device.load(&plan, 0..plan.ops.len(), &source.mapped_parts()));
-    match loaded {
-        Ok(program) => {
-            let said = said(&chosen, program.memory().scratch_bytes);
-            Ok((Loaded { plan, program }, said))
-        }
-        Err(error @ DeviceError::NoMemory { .. }) if !asked_for => {
-            on_cpu(plan, format!("none: {name} was found, but it is too small ({error})"))
-        }
-        Err(error) if asked_for => Err(choice.refused(&format!("{name}: {error}"))),
-        Err(error) => on_cpu(plan, format!("none: {name} was found, but {error}")),
+    unreachable!("the last attempt returns")
+}
+
+impl Asked {
+    /// Which layers a GPU with so much memory takes.
+    fn place(&self, memory: Option<u64>) -> Result<Placed, String> {
+        let (tokens, outputs) = self.demand.rows();
+        let load = Load { tokens, outputs, pages: self.demand.pages(&self.plan.state) };
+        place(&self.plan, self.compute.cache, &load, memory, self.layers)
     }
 }
 
+/// A number that a test sets.
+fn fault(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// Opens a GPU and loads the layers that it takes there, the others on the CPU.
+pub(super) fn open_placed(
+    asked: &Asked,
+    index: usize,
+    placed: &Placed,
+    status: &Arc<GpuStatus>,
+    again: bool,
+) -> Result<Opened, DeviceError> {
+    let telling = Arc::clone(status);
+    let mut device = GpuDevice::open(index, asked.compute.cache)?.telling(move |fraction| telling.load(fraction));
+    if again {
+        device.gpu().submit_less();
+    }
+    if let Some(bytes) = fault("SATCHEL_TEST_GPU_BUFFER") {
+        device = device.limited(bytes)?;
+    }
+    let (plan, end) = (&asked.plan, asked.plan.ops.len());
+    if placed.ops == (0..end) {
+        let program = device.load(plan, 0..end, &asked.parts)?;
+        return Ok(Opened { program: Some(program), device: Some(device) });
+    }
+    let cpu = asked.cpu();
+    let cuts: Vec<usize> =
+        [placed.ops.start, placed.ops.end].into_iter().filter(|cut| (1..end).contains(cut)).collect();
+    let starts = std::iter::once(0).chain(cuts.iter().copied());
+    let programs = starts.zip(cuts.iter().copied().chain([end])).map(|(start, end)| {
+        let part = plan.part(start..end);
+        let whole = 0..part.ops.len();
+        match start == placed.ops.start {
+            true => device.load(&part, whole, &asked.parts),
+            false => cpu.load(&part, whole, &asked.parts),
+        }
+    });
+    let programs = programs.collect::<Result<Vec<_>, _>>()?;
+    let program: Box<dyn Program> = Box::new(Split::new(plan, &cuts, programs));
+    Ok(Opened { program: Some(program), device: Some(device) })
+}
+
 /// The line for a GPU that is used.
-fn said(chosen: &Chosen, bytes: u64) -> String {
-    let Adapter { name, interface, kind, .. } = &chosen.adapter;
+fn said(chosen: &Chosen, placed: &Placed) -> String {
+    let Adapter { name, interface, kind, memory_bytes, .. } = &chosen.adapter;
     let why = match chosen.measured {
         Some((gpu, cpu)) => format!("{} against {} GB/s of this CPU", rate(gpu), rate(cpu)),
         None => "as asked for".to_owned(),
     };
-    format!("{name} ({kind}, {interface}), all layers, {} MiB: {why}", bytes >> 20)
+    let needed = placed.needed.total().div_ceil(1 << 20);
+    let of = memory_bytes.map_or(String::new(), |bytes| format!(" of {}", bytes >> 20));
+    let rest = match placed.why.is_empty() {
+        true => String::new(),
+        false => format!("; the CPU keeps the others: {}", placed.why),
+    };
+    format!("{name} ({kind}, {interface}), {}, {needed}{of} MiB at most: {why}{rest}", placed.words())
 }
 
 /// 31234567890.0 -> "31"
@@ -92,7 +169,14 @@ fn asked(adapter: Option<Adapter>) -> Result<Chosen, String> {
 
 /// Bytes per second that an adapter's products read, if they are right.
 fn check(adapter: &Adapter) -> Result<f64, String> {
-    let measured = measure(adapter.index).map_err(|why| format!("{}: {why}", adapter.name))?;
+    let measured = match cache::known(adapter) {
+        Some(known) => known,
+        None => {
+            let measured = measure(adapter.index).map_err(|why| format!("{}: {why}", adapter.name))?;
+            cache::keep(adapter, measured);
+            measured
+        }
+    };
     match measured.error < RIGHT {
         true => Ok(measured.bytes_per_second),
         false => Err(format!("{} computes wrong: a product is off by {:.0e}", adapter.name, measured.error)),
@@ -121,16 +205,16 @@ fn fastest(adapters: Vec<Adapter>, threads: usize) -> Result<Chosen, String> {
         }
     }
     let (adapter, speed) = best.ok_or_else(|| refused.join("; "))?;
-    let cpu = probe::cpu_bytes_per_second(threads);
-    if speed <= cpu {
-        return Err(format!(
-            "{} was found, but it is slower than this CPU: {} against {} GB/s",
-            adapter.name,
-            rate(speed),
-            rate(cpu)
-        ));
+    faster(adapter, speed, probe::cpu_bytes_per_second(threads))
+}
+
+/// A GPU, if it reads more bytes per second than the CPU.
+fn faster(adapter: Adapter, speed: f64, cpu: f64) -> Result<Chosen, String> {
+    if speed > cpu {
+        return Ok(Chosen { adapter, measured: Some((speed, cpu)) });
     }
-    Ok(Chosen { adapter, measured: Some((speed, cpu)) })
+    let (gpu, cpu) = (rate(speed), rate(cpu));
+    Err(format!("{} was found, but is slower than this CPU: {gpu} against {cpu} GB/s", adapter.name))
 }
 
 #[cfg(test)]
@@ -139,7 +223,8 @@ mod tests {
 
     fn adapter(index: usize, name: &str, kind: &str) -> Adapter {
         let [name, kind] = [name, kind].map(str::to_owned);
-        Adapter { index, name, kind, interface: "vulkan".to_owned(), driver: String::new(), binding_bytes: 1 << 27 }
+        let (interface, driver) = ("vulkan".to_owned(), String::new());
+        Adapter { index, name, kind, interface, driver, binding_bytes: 1 << 27, memory_bytes: None }
     }
 
     #[test]
@@ -147,6 +232,14 @@ mod tests {
         let refused = fastest(vec![adapter(0, "llvmpipe (LLVM 15)", "software")], 1).err().expect("it is a program");
         assert_eq!(refused, "llvmpipe (LLVM 15) is a program, not a GPU, and used only if asked for by name");
         assert_eq!(fastest(Vec::new(), 1).err().expect("there is none"), "drivers show none");
+    }
+
+    #[test]
+    fn a_gpu_that_is_slower_than_the_cpu_is_named_with_both_figures() {
+        let integrated = || adapter(0, "Intel Iris", "integrated");
+        let refused = faster(integrated(), 12.2e9, 31.4e9).err();
+        assert_eq!(refused.as_deref(), Some("Intel Iris was found, but is slower than this CPU: 12 against 31 GB/s"));
+        assert!(faster(integrated(), 40e9, 31e9).is_ok());
     }
 
     #[test]

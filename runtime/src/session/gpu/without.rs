@@ -1,10 +1,10 @@
 //! The choice where no GPU can be used: the CPU, and why.
 
-use super::{Adapter, Found, GpuChoice, Measured};
-use crate::engine::Loaded;
-use crate::plan::Plan;
-use crate::session::open::{self, Compute, OpenError};
-use crate::session::source::ModelSource;
+use std::sync::Arc;
+
+use super::{Adapter, Asked, Found, GpuChoice, GpuStatus, Measured};
+use crate::device::Program;
+use crate::session::open::OpenError;
 
 /// Why there is none.
 const WHY: &str = match (cfg!(feature = "gpu"), cfg!(target_os = "linux")) {
@@ -14,15 +14,13 @@ const WHY: &str = match (cfg!(feature = "gpu"), cfg!(target_os = "linux")) {
 };
 
 /// Loads a plan on the CPU, unless a GPU was asked for.
-pub(super) fn load(
-    source: &ModelSource,
-    compute: Compute,
-    plan: Plan,
-    choice: &GpuChoice,
-) -> Result<(Loaded, String), OpenError> {
-    match choice {
-        GpuChoice::None | GpuChoice::Auto => Ok((open::load(source, plan, compute)?, format!("none: {WHY}"))),
-        GpuChoice::Index(_) | GpuChoice::Named(_) => Err(choice.refused(WHY)),
+pub(super) fn load(asked: &Arc<Asked>, status: &Arc<GpuStatus>) -> Result<Box<dyn Program>, OpenError> {
+    match &asked.choice {
+        GpuChoice::None | GpuChoice::Auto => {
+            status.say(format!("none: {WHY}"));
+            asked.on_cpu()
+        }
+        choice @ (GpuChoice::Index(_) | GpuChoice::Named(_)) => Err(choice.refused(WHY)),
     }
 }
 

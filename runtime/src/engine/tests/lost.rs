@@ -1,0 +1,101 @@
+//! A device that breaks down amid answers: another takes over, and every sequence goes on with the tokens it would have had.
+
+use super::{EngineOptions, FinishReason, finish, request, stories};
+use crate::TokenId;
+use crate::device::{DeviceError, MemoryUse, Program};
+use crate::engine::{Engine, Loaded};
+use crate::kernels;
+use crate::plan::{CacheTypes, PageId, Step};
+use crate::session::ModelSource;
+use crate::session::open::{Compute, load_model};
+
+fn loaded() -> Loaded {
+    let source = ModelSource::open(Some(&stories())).expect("the model opens");
+    let compute = Compute { kernels: kernels::best(), threads: 1, cache: CacheTypes::default() };
+    load_model(&source, compute, None).expect("and is loaded")
+}
+
+/// Fails after so many steps or pages, as often as the list is long; others take over `left` times.
+struct Fragile {
+    program: Box<dyn Program>,
+    steps: Vec<usize>,
+    pages: Vec<usize>,
+    left: usize,
+}
+
+fn spent(counts: &mut Vec<usize>) -> Result<(), DeviceError> {
+    match counts.first_mut() {
+        Some(0) => {
+            counts.remove(0);
+            Err(DeviceError::Failed("the device was lost".to_owned()))
+        }
+        Some(left) => {
+            *left -= 1;
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
+impl Program for Fragile {
+    fn run(&mut self, step: &Step) -> Result<(), DeviceError> {
+        spent(&mut self.steps)?;
+        self.program.run(step)
+    }
+    fn recover(&mut self, _: &DeviceError) -> bool {
+        if self.left == 0 {
+            return false;
+        }
+        self.left -= 1;
+        self.program = loaded().program;
+        true
+    }
+    fn output(&self) -> &[f32] {
+        self.program.output()
+    }
+    fn allocate(&mut self, group: usize, page: PageId) -> Result<(), DeviceError> {
+        spent(&mut self.pages)?;
+        self.program.allocate(group, page)
+    }
+    fn free(&mut self, group: usize, page: PageId) {
+        self.program.free(group, page);
+    }
+    fn copy(&mut self, group: usize, from: PageId, to: PageId) {
+        self.program.copy(group, from, to);
+    }
+    fn memory(&self) -> MemoryUse {
+        self.program.memory()
+    }
+}
+
+fn engine(steps: &[usize], pages: &[usize], left: usize) -> Engine {
+    let Loaded { plan, program } = loaded();
+    let program = Box::new(Fragile { program, steps: steps.to_vec(), pages: pages.to_vec(), left });
+    Engine::start(Loaded { plan, program }, EngineOptions::default(), Vec::new()).expect("a thread")
+}
+
+/// Three answers side by side: one greedy, two sampled.
+fn answers(engine: &Engine) -> Vec<(Vec<TokenId>, FinishReason)> {
+    let prompts: Vec<Vec<TokenId>> =
+        (1..4).map(|of| (0..20 * of).map(|at| 30 + at * (5 + of) % 300).collect()).collect();
+    let ask =
+        |(prompt, temperature): (&Vec<TokenId>, f32)| engine.submit(request(prompt, temperature, 60)).expect("taken");
+    let running: Vec<_> = prompts.iter().zip([0.0, 0.8, 1.2]).map(ask).collect();
+    running.into_iter().map(finish).map(|(tokens, finished)| (tokens, finished.reason)).collect()
+}
+
+#[test]
+fn answers_go_on_where_another_device_takes_over() {
+    let right = answers(&engine(&[], &[], 0));
+    assert!(right.iter().all(|(tokens, reason)| tokens.len() == 60 && *reason == FinishReason::MaxTokens));
+    for (steps, pages) in [(&[0][..], &[][..]), (&[10], &[]), (&[10, 0, 7], &[]), (&[], &[2]), (&[5], &[3, 1])] {
+        assert_eq!(answers(&engine(steps, pages, 3)), right, "lost after {steps:?} steps, {pages:?} pages");
+    }
+}
+
+#[test]
+fn without_another_device_answers_end_with_the_reason() {
+    for (_, reason) in answers(&engine(&[10, 0], &[], 1)) {
+        assert_eq!(reason, FinishReason::Unavailable("the device was lost".to_owned()));
+    }
+}

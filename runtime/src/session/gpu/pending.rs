@@ -1,0 +1,116 @@
+//! A program that is still being loaded: whoever uses it waits, so that a server can take requests meanwhile.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use super::GpuStatus;
+use crate::device::{Crossing, DeviceError, MemoryUse, Program};
+use crate::plan::{PageId, Slot, Step};
+
+/// How often a wait looks whether it is still wanted.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A program to come.
+pub(super) struct Pending {
+    status: Arc<GpuStatus>,
+    coming: Receiver<Box<dyn Program>>,
+    program: Option<Box<dyn Program>>,
+}
+
+impl Pending {
+    pub(super) fn new(status: Arc<GpuStatus>, coming: Receiver<Box<dyn Program>>) -> Self {
+        Self { status, coming, program: None }
+    }
+
+    /// Waits for the program.
+    fn get(&mut self) -> Result<&mut dyn Program, DeviceError> {
+        while self.program.is_none() {
+            match self.coming.recv_timeout(LOOK) {
+                Ok(program) => self.program = Some(program),
+                Err(RecvTimeoutError::Timeout) if !self.status.is_abandoned() => {}
+                Err(_) => {
+                    let why = self.status.failure().unwrap_or_else(|| "the model was not loaded".to_owned());
+                    return Err(DeviceError::Unsupported(why));
+                }
+            }
+        }
+        Ok(&mut **self.program.as_mut().expect("it has come"))
+    }
+}
+
+impl Program for Pending {
+    fn run(&mut self, step: &Step) -> Result<(), DeviceError> {
+        self.get()?.run(step)
+    }
+
+    fn run_between(
+        &mut self,
+        step: &Step,
+        entering: &[Crossing],
+        leaving: &[Slot],
+    ) -> Result<Vec<Crossing>, DeviceError> {
+        self.get()?.run_between(step, entering, leaving)
+    }
+
+    fn recover(&mut self, why: &DeviceError) -> bool {
+        self.program.as_mut().is_some_and(|program| program.recover(why))
+    }
+
+    fn output(&self) -> &[f32] {
+        self.program.as_ref().map_or(&[], |program| program.output())
+    }
+
+    fn allocate(&mut self, group: usize, page: PageId) -> Result<(), DeviceError> {
+        self.get()?.allocate(group, page)
+    }
+
+    fn free(&mut self, group: usize, page: PageId) {
+        // What has not come has no pages.
+        if let Some(program) = &mut self.program {
+            program.free(group, page);
+        }
+    }
+
+    fn copy(&mut self, group: usize, from: PageId, to: PageId) {
+        if let Some(program) = &mut self.program {
+            program.copy(group, from, to);
+        }
+    }
+
+    fn read_page(&self, group: usize, page: PageId, out: &mut Vec<u8>) -> Result<(), DeviceError> {
+        match &self.program {
+            Some(program) => program.read_page(group, page, out),
+            None => Err(DeviceError::Unsupported("the model is not loaded yet".to_owned())),
+        }
+    }
+
+    fn write_page(&mut self, group: usize, page: PageId, contents: &[u8]) -> Result<(), DeviceError> {
+        self.get()?.write_page(group, page, contents)
+    }
+
+    fn memory(&self) -> MemoryUse {
+        self.program.as_ref().map_or_else(MemoryUse::default, |program| program.memory())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn what_never_comes_is_an_error_with_its_reason() {
+        let status = Arc::new(GpuStatus::default());
+        let (sender, coming) = mpsc::channel();
+        let mut pending = Pending::new(Arc::clone(&status), coming);
+        status.fail("no such GPU".to_owned());
+        drop(sender);
+        assert_eq!(pending.run(&Step::default()), Err(DeviceError::Unsupported("no such GPU".to_owned())));
+        let (_sender, coming) = mpsc::channel();
+        let status = Arc::new(GpuStatus::default());
+        status.abandon();
+        assert!(Pending::new(status, coming).allocate(0, 0).is_err(), "a server that ends does not wait");
+    }
+}
