@@ -25,16 +25,21 @@ pub enum Form {
     Q4_1,
     Q5_0,
     Q5_1,
+    Q2K,
+    Q3K,
     Q4K,
     Q5K,
     Q6K,
+    Iq4Nl,
+    Iq4Xs,
+    Mxfp4,
     /// Levels of a byte, scales and offsets in f32: holds every other block type.
     Wide,
 }
 
 impl Form {
     /// Every form.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 17] = [
         Self::F32,
         Self::F16,
         Self::Bf16,
@@ -43,9 +48,14 @@ impl Form {
         Self::Q4_1,
         Self::Q5_0,
         Self::Q5_1,
+        Self::Q2K,
+        Self::Q3K,
         Self::Q4K,
         Self::Q5K,
         Self::Q6K,
+        Self::Iq4Nl,
+        Self::Iq4Xs,
+        Self::Mxfp4,
         Self::Wide,
     ];
 
@@ -60,9 +70,14 @@ impl Form {
             TensorType::Q4_1 => Self::Q4_1,
             TensorType::Q5_0 => Self::Q5_0,
             TensorType::Q5_1 => Self::Q5_1,
+            TensorType::Q2_K => Self::Q2K,
+            TensorType::Q3_K => Self::Q3K,
             TensorType::Q4_K => Self::Q4K,
             TensorType::Q5_K => Self::Q5K,
             TensorType::Q6_K => Self::Q6K,
+            TensorType::IQ4_NL => Self::Iq4Nl,
+            TensorType::IQ4_XS => Self::Iq4Xs,
+            TensorType::MXFP4 => Self::Mxfp4,
             _ => Self::Wide,
         }
     }
@@ -78,11 +93,14 @@ impl Form {
             Self::F32 => (4, 4),
             Self::F16 | Self::Bf16 => (4, 2),
             Self::Q8_0 => (32, 9),
-            Self::Q4_0 | Self::Q4_1 => (32, 5),
+            Self::Q4_0 | Self::Q4_1 | Self::Iq4Nl | Self::Mxfp4 => (32, 5),
             Self::Q5_0 | Self::Q5_1 => (32, 6),
+            Self::Q2K => (256, 21),
+            Self::Q3K => (256, 28),
             Self::Q4K => (256, 36),
             Self::Q5K => (256, 44),
             Self::Q6K => (256, 53),
+            Self::Iq4Xs => (256, 34),
             Self::Wide => (32, 12),
         }
     }
@@ -97,9 +115,24 @@ impl Form {
             Self::Q4_1 => &[shader!("blocks/group"), shader!("blocks/q4_1")],
             Self::Q5_0 => &[shader!("blocks/group"), shader!("blocks/fifths"), shader!("blocks/q5_0")],
             Self::Q5_1 => &[shader!("blocks/group"), shader!("blocks/fifths"), shader!("blocks/q5_1")],
+            Self::Q2K => &[shader!("blocks/group"), shader!("blocks/q2_k")],
+            Self::Q3K => &[shader!("blocks/group"), shader!("blocks/q3_k")],
             Self::Q4K => &[shader!("blocks/group"), shader!("blocks/k_scales"), shader!("blocks/q4_k")],
             Self::Q5K => &[shader!("blocks/group"), shader!("blocks/k_scales"), shader!("blocks/q5_k")],
             Self::Q6K => &[shader!("blocks/group"), shader!("blocks/q6_k")],
+            Self::Iq4Nl => &[
+                shader!("blocks/group"),
+                shader!("blocks/codes"),
+                shader!("blocks/iq4_codes"),
+                shader!("blocks/iq4_nl"),
+            ],
+            Self::Iq4Xs => &[
+                shader!("blocks/group"),
+                shader!("blocks/codes"),
+                shader!("blocks/iq4_codes"),
+                shader!("blocks/iq4_xs"),
+            ],
+            Self::Mxfp4 => &[shader!("blocks/group"), shader!("blocks/codes"), shader!("blocks/mxfp4")],
             Self::Wide => &[shader!("blocks/group"), shader!("blocks/wide")],
         }
     }

@@ -165,7 +165,11 @@ fn products_of_every_block_type_are_the_scalar_kernels() {
             close(&format!("{ty} {rows} x {columns}, {tokens} tokens"), &found, &right, 2e-5);
         }
     }
-    println!("kept in levels of a byte: {}", converted.join(", "));
+    assert_eq!(
+        converted.join(" "),
+        "IQ1_S IQ1_M IQ2_XXS IQ2_XS IQ2_S IQ3_XXS IQ3_S TQ1_0 TQ2_0 NVFP4",
+        "these are kept in levels of a byte"
+    );
 }
 
 #[test]

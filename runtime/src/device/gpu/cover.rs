@@ -1,6 +1,9 @@
 //! What of a plan the shaders cover. Everything else is said by name, before anything is loaded.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
+
+use satchel_gpu::Form;
 
 use crate::plan::{Attention, CacheType, CacheTypes, Head, Op, Plan, Role};
 use crate::quant;
@@ -24,6 +27,15 @@ pub fn uncovered(plan: &Plan, ops: Range<usize>, cache: CacheTypes) -> Option<St
     let mut ops = plan.ops[ops].iter().enumerate();
     let lacking = ops.find_map(|(at, op)| lacking(op, first + at == 0))?;
     Some(format!("there is no shader yet for {lacking}"))
+}
+
+/// What is said of weights that are kept in another form than the file's; `None` if there are none.
+pub fn converted(plan: &Plan) -> Option<String> {
+    let matrices =
+        plan.weights.iter().filter(|weight| weight.role == Role::Matrix && Form::of(weight.ty) == Form::Wide);
+    let types: BTreeSet<&str> = matrices.map(|weight| weight.ty.name()).collect();
+    let types: Vec<&str> = types.into_iter().collect();
+    (!types.is_empty()).then(|| format!("{} kept as levels of a byte, 12 bits a weight", types.join(", ")))
 }
 
 /// The name of an operation that is not covered.

@@ -18,7 +18,7 @@ mod state;
 mod step;
 mod weights;
 
-pub use cover::uncovered;
+pub use cover::{converted, uncovered};
 use program::GpuProgram;
 
 /// A GPU that was opened.

@@ -2,7 +2,7 @@
 
 use super::probe::{self, find, measure};
 use super::{Adapter, Found, GpuChoice};
-use crate::device::gpu::{GpuDevice, uncovered};
+use crate::device::gpu::{GpuDevice, converted, uncovered};
 use crate::device::{Device, DeviceError};
 use crate::engine::Loaded;
 use crate::plan::Plan;
@@ -40,7 +40,8 @@ pub(super) fn load(
         .and_then(|device| device.load(&plan, 0..plan.ops.len(), &source.mapped_parts()));
     match loaded {
         Ok(program) => {
-            let said = said(&chosen, program.memory().scratch_bytes);
+            let mut said = said(&chosen, program.memory().scratch_bytes);
+            said.extend(converted(&plan).map(|how| format!("; {how}")));
             Ok((Loaded { plan, program }, said))
         }
         Err(error @ DeviceError::NoMemory { .. }) if !asked_for => {
