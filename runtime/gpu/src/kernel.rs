@@ -9,9 +9,17 @@ use satchel_gguf::TensorType;
 /// The text of a file in `shaders/`.
 macro_rules! shader {
     ($name:literal) => {
-        include_str!(concat!("../../../shaders/", $name, ".wgsl"))
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shaders/", $name, ".wgsl"))
     };
 }
+
+mod experts;
+mod picking;
+mod recurrent;
+
+pub use experts::{ExpertsKernel, MOST_EXPERTS, MOST_USED, Tiling};
+pub use picking::{BLOCK, KEEPS, PickKernel};
+pub use recurrent::RecurrentKernel;
 
 /// How a matrix lies in a GPU's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -200,6 +208,14 @@ pub enum Kernel {
     Softcap,
     Select,
     Split,
+    Clamp,
+    DivideVector,
+    Temperature,
+    Join,
+    Adapt,
+    Experts(ExpertsKernel),
+    Recurrent(RecurrentKernel),
+    Pick(PickKernel),
 }
 
 /// The numbers of tokens that products are compiled for.
@@ -212,6 +228,10 @@ impl Kernel {
     pub fn all() -> Vec<Self> {
         use Kernel::*;
         let mut all = vec![Quantize, Rope, Store, Add, Bias, Multiply, MultiplyVector, Scale, Softcap, Select, Split];
+        all.extend([Clamp, DivideVector, Temperature, Join, Adapt]);
+        all.extend(ExpertsKernel::all().into_iter().map(Experts));
+        all.extend(RecurrentKernel::all().into_iter().map(Recurrent));
+        all.extend(PickKernel::all().into_iter().map(Pick));
         all.extend([crate::Norm::Rms, crate::Norm::Layer, crate::Norm::L2].map(Norm));
         for activation in Function::ALL.map(Function::of) {
             all.extend([Activate(activation), Gate(activation)]);
@@ -230,7 +250,10 @@ impl Kernel {
     /// The number of buffers that it reads, and that it writes.
     pub fn bindings(self) -> (u32, u32) {
         match self {
-            Self::Scale | Self::Softcap => (0, 1),
+            Self::Experts(kernel) => kernel.bindings(),
+            Self::Recurrent(kernel) => kernel.bindings(),
+            Self::Pick(kernel) => kernel.bindings(),
+            Self::Scale | Self::Softcap | Self::Clamp | Self::Temperature | Self::Adapt => (0, 1),
             Self::Quantize
             | Self::Rope
             | Self::Activate(_)
@@ -238,9 +261,10 @@ impl Kernel {
             | Self::Bias
             | Self::Multiply
             | Self::MultiplyVector
+            | Self::DivideVector
             | Self::Select
             | Self::Split => (1, 1),
-            Self::Gate(_) => (2, 1),
+            Self::Gate(_) | Self::Join => (2, 1),
             Self::Store => (2, 2),
             Self::Matmul { .. } | Self::Norm(_) => (3, 1),
             Self::Attend { .. } => (4, 1),
@@ -272,6 +296,14 @@ impl Kernel {
             Self::Softcap => (String::new(), vec![shader!("softcap")]),
             Self::Select => (String::new(), vec![shader!("select")]),
             Self::Split => (String::new(), vec![shader!("split")]),
+            Self::Clamp => (String::new(), vec![shader!("clamp")]),
+            Self::DivideVector => (String::new(), vec![shader!("divide_vector")]),
+            Self::Temperature => (String::new(), vec![shader!("temperature")]),
+            Self::Join => (String::new(), vec![shader!("join")]),
+            Self::Adapt => (String::new(), vec![shader!("adapt")]),
+            Self::Experts(kernel) => kernel.parts(),
+            Self::Recurrent(kernel) => kernel.parts(),
+            Self::Pick(kernel) => kernel.parts(),
         };
         format!("{constants}{}{}", shader!("common"), files.concat())
     }

@@ -12,11 +12,14 @@ pub mod call;
 pub mod kernel;
 pub mod matrix;
 pub mod measure;
+pub mod pick;
+pub mod stack;
 
 pub use adapter::{AdapterFacts, Gpu, Kind};
 pub use call::{Call, Counts, Grid};
-pub use kernel::{Form, Function, Kernel, Norm};
+pub use kernel::{ExpertsKernel, Form, Function, Kernel, Norm, RecurrentKernel, Tiling};
 pub use matrix::Matrix;
+pub use stack::{Stack, StackProduct, StackShape};
 pub use wgpu::Buffer;
 
 /// Why a GPU cannot go on, each as one line for the user.

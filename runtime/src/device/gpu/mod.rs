@@ -1,6 +1,6 @@
 //! A GPU as a device: weights, activations and the KV cache in its memory, a plan's operations as calls that are prepared once.
 //!
-//! Token embeddings are looked up on the CPU and written into the first slot; logits come back for each wanted row. All between
+//! Rows of tables are looked up on the CPU and written before the first call (`lookup`); logits come back for each wanted row. All between
 //! is one submission, in one compute pass (`satchel_gpu::call`). [`uncovered`] says what of a plan has no shader.
 
 use std::ops::Range;
@@ -12,10 +12,15 @@ use super::{Device, DeviceError, MappedPart, Program};
 use crate::plan::{CacheTypes, Plan};
 
 mod cover;
+mod lookup;
+mod packed;
+mod picking;
 mod prepare;
 mod program;
 mod state;
 mod step;
+#[cfg(test)]
+mod tests;
 mod weights;
 
 pub use cover::{converted, uncovered};
