@@ -14,6 +14,8 @@ struct Params {
     scale: f32,
     // 0: no cap.
     softcap: f32,
+    // Behind the sinks, or where they would be, is for each head what a score loses per position of distance.
+    slopes: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -84,6 +86,9 @@ fn main(@builtin(workgroup_id) at: vec3<u32>, @builtin(num_workgroups) count: ve
             }
             if (params.softcap != 0.0) {
                 score = params.softcap * tanh(score / params.softcap);
+            }
+            if (params.slopes != 0u) {
+                score -= sinks[params.sinks * params.heads + head] * f32(position - page * PAGE - thread);
             }
         }
         scores[thread] = score;

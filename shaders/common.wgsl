@@ -12,7 +12,8 @@ struct Step {
     wanted: u32,
     tables: u32,
     sequences_count: u32,
-    unused: u32,
+    // Where in `data` each sequence's set of adapters is: two words of bits.
+    adapters: u32,
     data: array<u32>,
 }
 

@@ -85,26 +85,24 @@ fn adapters(model: &Path, scratch: &Scratch) -> [AdapterOption; 2] {
     [AdapterOption { path: first, scale: 0.25 }, AdapterOption { path: second, scale: -0.125 }]
 }
 
-/// The last token's logits.
-fn logits(model: &Path, adapters: &[AdapterOption]) -> Vec<f64> {
+/// The last token's logits. `load` makes an evaluator for so many positions.
+fn logits(model: &Path, adapters: &[AdapterOption], load: &impl Fn(&ModelSource, usize) -> Evaluator) -> Vec<f64> {
     let source = ModelSource::open(Some(model)).expect("the model").with_adapters(adapters).expect("the adapters");
-    let compute = Compute { kernels: kernels::best(), threads: 2, cache: Default::default() };
-    let loaded = load_model(&source, compute, None).unwrap_or_else(|error| panic!("{}: {error}", model.display()));
-    let mut evaluator = Evaluator::new(loaded, TOKENS.len()).with_adapters(source.all_adapters());
+    let mut evaluator = load(&source, TOKENS.len()).with_adapters(source.all_adapters());
     evaluator.append(&TOKENS[..5], Wanted::Nothing).expect("the context has room");
     let logits = evaluator.append(&TOKENS[5..], Wanted::Last).expect("the context has room");
     logits.iter().map(|&logit| f64::from(logit)).collect()
 }
 
-#[test]
-fn every_architecture_with_adapters_gives_llama_cpps_logits() {
+/// The models whose logits with adapters are not the reference's.
+pub(crate) fn faults(load: impl Fn(&ModelSource, usize) -> Evaluator) -> Vec<String> {
     let expected = std::fs::read(support::data("lora/logits.f32")).expect("the reference");
     let mut expected = expected.as_chunks::<4>().0.iter().map(|bytes| f64::from(f32::from_le_bytes(*bytes)));
     let mut faults = Vec::new();
     for model in MODELS {
         let (scratch, path) = (Scratch::new(), path(model));
-        let plain = logits(&path, &[]);
-        let found = logits(&path, &adapters(&path, &scratch));
+        let plain = logits(&path, &[], &load);
+        let found = logits(&path, &adapters(&path, &scratch), &load);
         let expected: Vec<f64> = expected.by_ref().take(found.len()).collect();
         let (off, apart) = (nmse(&found, &expected), nmse(&plain, &expected));
         println!("{model}: nmse {off:.2e}; without the adapters {apart:.2e}");
@@ -113,5 +111,14 @@ fn every_architecture_with_adapters_gives_llama_cpps_logits() {
         }
     }
     assert!(expected.next().is_none(), "logits of a model that is not compared");
+    faults
+}
+
+#[test]
+fn every_architecture_with_adapters_gives_llama_cpps_logits() {
+    let faults = faults(|source, positions| {
+        let compute = Compute { kernels: kernels::best(), threads: 2, cache: Default::default() };
+        Evaluator::new(load_model(source, compute, None).expect("the model loads"), positions)
+    });
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
 }

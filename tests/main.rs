@@ -22,6 +22,7 @@ mod embeddings;
 mod encoders;
 mod forms;
 mod gpu;
+mod gpu_operations;
 mod hostile;
 mod http;
 mod http_access;

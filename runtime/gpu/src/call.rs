@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use crate::kernel::{Kernel, TOKENS};
+use crate::kernel::{ExpertsKernel, Kernel, TOKENS, Tiling};
 use crate::{Gpu, GpuError, Matrix};
 
 /// How many workgroups an operation takes.
@@ -21,6 +21,17 @@ pub enum Grid {
         workgroups: usize,
         /// Its elements.
         weights: usize,
+    },
+    /// The one workgroup that shares pairs out.
+    Shares(Tiling),
+    /// A product with experts: so many workgroups for a tile of pairs.
+    Tiles {
+        /// For all rows of an expert.
+        workgroups: usize,
+        /// An expert's elements.
+        weights: usize,
+        /// How pairs are shared out.
+        tiling: Tiling,
     },
 }
 
@@ -161,6 +172,15 @@ impl Gpu {
         self.queue.submit([encoder.finish()]);
     }
 
+    /// Clears parts of buffers: the buffer, its offset, bytes.
+    pub fn clear(&self, parts: &[(&wgpu::Buffer, u64, u64)]) {
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        for (buffer, offset, bytes) in parts {
+            encoder.clear_buffer(buffer, *offset, Some(*bytes));
+        }
+        self.queue.submit([encoder.finish()]);
+    }
+
     /// What steps have cost.
     pub fn counts(&self) -> Counts {
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
@@ -224,6 +244,20 @@ impl Gpu {
                     deep = rows.div_ceil(*tokens as usize);
                 }
                 work = weights * rows;
+                workgroups
+            }
+            Grid::Shares(tiling) => {
+                if let Kernel::Experts(ExpertsKernel::Assign { tokens }) = &mut kernel {
+                    *tokens = tiling.tokens(rows);
+                }
+                rows.min(1)
+            }
+            Grid::Tiles { workgroups, weights, tiling } => {
+                if let Kernel::Experts(ExpertsKernel::Product { tokens, .. }) = &mut kernel {
+                    *tokens = tiling.tokens(rows);
+                }
+                deep = tiling.tiles(rows);
+                work = weights * rows * tiling.used;
                 workgroups
             }
         };

@@ -10,9 +10,17 @@ use satchel_gguf::TensorType;
 /// The text of a file in `shaders/`.
 macro_rules! shader {
     ($name:literal) => {
-        include_str!(concat!("../../../shaders/", $name, ".wgsl"))
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shaders/", $name, ".wgsl"))
     };
 }
+
+mod experts;
+mod picking;
+mod recurrent;
+
+pub use experts::{ExpertsKernel, MOST_EXPERTS, MOST_USED, Tiling};
+pub use picking::{BLOCK, KEEPS, PickKernel};
+pub use recurrent::RecurrentKernel;
 
 /// How a matrix lies in a GPU's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,16 +34,21 @@ pub enum Form {
     Q4_1,
     Q5_0,
     Q5_1,
+    Q2K,
+    Q3K,
     Q4K,
     Q5K,
     Q6K,
+    Iq4Nl,
+    Iq4Xs,
+    Mxfp4,
     /// Levels of a byte, scales and offsets in f32: holds every other block type.
     Wide,
 }
 
 impl Form {
     /// Every form.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 17] = [
         Self::F32,
         Self::F16,
         Self::Bf16,
@@ -44,9 +57,14 @@ impl Form {
         Self::Q4_1,
         Self::Q5_0,
         Self::Q5_1,
+        Self::Q2K,
+        Self::Q3K,
         Self::Q4K,
         Self::Q5K,
         Self::Q6K,
+        Self::Iq4Nl,
+        Self::Iq4Xs,
+        Self::Mxfp4,
         Self::Wide,
     ];
 
@@ -61,9 +79,14 @@ impl Form {
             TensorType::Q4_1 => Self::Q4_1,
             TensorType::Q5_0 => Self::Q5_0,
             TensorType::Q5_1 => Self::Q5_1,
+            TensorType::Q2_K => Self::Q2K,
+            TensorType::Q3_K => Self::Q3K,
             TensorType::Q4_K => Self::Q4K,
             TensorType::Q5_K => Self::Q5K,
             TensorType::Q6_K => Self::Q6K,
+            TensorType::IQ4_NL => Self::Iq4Nl,
+            TensorType::IQ4_XS => Self::Iq4Xs,
+            TensorType::MXFP4 => Self::Mxfp4,
             _ => Self::Wide,
         }
     }
@@ -79,11 +102,14 @@ impl Form {
             Self::F32 => (4, 4),
             Self::F16 | Self::Bf16 => (4, 2),
             Self::Q8_0 => (32, 9),
-            Self::Q4_0 | Self::Q4_1 => (32, 5),
+            Self::Q4_0 | Self::Q4_1 | Self::Iq4Nl | Self::Mxfp4 => (32, 5),
             Self::Q5_0 | Self::Q5_1 => (32, 6),
+            Self::Q2K => (256, 21),
+            Self::Q3K => (256, 28),
             Self::Q4K => (256, 36),
             Self::Q5K => (256, 44),
             Self::Q6K => (256, 53),
+            Self::Iq4Xs => (256, 34),
             Self::Wide => (32, 12),
         }
     }
@@ -98,9 +124,24 @@ impl Form {
             Self::Q4_1 => &[shader!("blocks/group"), shader!("blocks/q4_1")],
             Self::Q5_0 => &[shader!("blocks/group"), shader!("blocks/fifths"), shader!("blocks/q5_0")],
             Self::Q5_1 => &[shader!("blocks/group"), shader!("blocks/fifths"), shader!("blocks/q5_1")],
+            Self::Q2K => &[shader!("blocks/group"), shader!("blocks/q2_k")],
+            Self::Q3K => &[shader!("blocks/group"), shader!("blocks/q3_k")],
             Self::Q4K => &[shader!("blocks/group"), shader!("blocks/k_scales"), shader!("blocks/q4_k")],
             Self::Q5K => &[shader!("blocks/group"), shader!("blocks/k_scales"), shader!("blocks/q5_k")],
             Self::Q6K => &[shader!("blocks/group"), shader!("blocks/q6_k")],
+            Self::Iq4Nl => &[
+                shader!("blocks/group"),
+                shader!("blocks/codes"),
+                shader!("blocks/iq4_codes"),
+                shader!("blocks/iq4_nl"),
+            ],
+            Self::Iq4Xs => &[
+                shader!("blocks/group"),
+                shader!("blocks/codes"),
+                shader!("blocks/iq4_codes"),
+                shader!("blocks/iq4_xs"),
+            ],
+            Self::Mxfp4 => &[shader!("blocks/group"), shader!("blocks/codes"), shader!("blocks/mxfp4")],
             Self::Wide => &[shader!("blocks/group"), shader!("blocks/wide")],
         }
     }
@@ -168,6 +209,14 @@ pub enum Kernel {
     Softcap,
     Select,
     Split,
+    Clamp,
+    DivideVector,
+    Temperature,
+    Join,
+    Adapt,
+    Experts(ExpertsKernel),
+    Recurrent(RecurrentKernel),
+    Pick(PickKernel),
 }
 
 /// The numbers of tokens that products are compiled for.
@@ -180,6 +229,10 @@ impl Kernel {
     pub fn all() -> Vec<Self> {
         use Kernel::*;
         let mut all = vec![Quantize, Rope, Store, Add, Bias, Multiply, MultiplyVector, Scale, Softcap, Select, Split];
+        all.extend([Clamp, DivideVector, Temperature, Join, Adapt]);
+        all.extend(ExpertsKernel::all().into_iter().map(Experts));
+        all.extend(RecurrentKernel::all().into_iter().map(Recurrent));
+        all.extend(PickKernel::all().into_iter().map(Pick));
         all.extend([crate::Norm::Rms, crate::Norm::Layer, crate::Norm::L2].map(Norm));
         for activation in Function::ALL.map(Function::of) {
             all.extend([Activate(activation), Gate(activation)]);
@@ -198,7 +251,10 @@ impl Kernel {
     /// The number of buffers that it reads, and that it writes.
     pub fn bindings(self) -> (u32, u32) {
         match self {
-            Self::Scale | Self::Softcap => (0, 1),
+            Self::Experts(kernel) => kernel.bindings(),
+            Self::Recurrent(kernel) => kernel.bindings(),
+            Self::Pick(kernel) => kernel.bindings(),
+            Self::Scale | Self::Softcap | Self::Clamp | Self::Temperature | Self::Adapt => (0, 1),
             Self::Quantize
             | Self::Rope
             | Self::Activate(_)
@@ -206,9 +262,10 @@ impl Kernel {
             | Self::Bias
             | Self::Multiply
             | Self::MultiplyVector
+            | Self::DivideVector
             | Self::Select
             | Self::Split => (1, 1),
-            Self::Gate(_) => (2, 1),
+            Self::Gate(_) | Self::Join => (2, 1),
             Self::Store => (2, 2),
             Self::Matmul { .. } | Self::Norm(_) => (3, 1),
             Self::Attend { .. } => (4, 1),
@@ -240,6 +297,14 @@ impl Kernel {
             Self::Softcap => (String::new(), vec![shader!("softcap")]),
             Self::Select => (String::new(), vec![shader!("select")]),
             Self::Split => (String::new(), vec![shader!("split")]),
+            Self::Clamp => (String::new(), vec![shader!("clamp")]),
+            Self::DivideVector => (String::new(), vec![shader!("divide_vector")]),
+            Self::Temperature => (String::new(), vec![shader!("temperature")]),
+            Self::Join => (String::new(), vec![shader!("join")]),
+            Self::Adapt => (String::new(), vec![shader!("adapt")]),
+            Self::Experts(kernel) => kernel.parts(),
+            Self::Recurrent(kernel) => kernel.parts(),
+            Self::Pick(kernel) => kernel.parts(),
         };
         format!("{constants}{}{}", shader!("common"), files.concat())
     }

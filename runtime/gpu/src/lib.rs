@@ -12,12 +12,15 @@ pub mod call;
 pub mod kernel;
 pub mod matrix;
 pub mod measure;
+pub mod pick;
+pub mod stack;
 pub mod upload;
 
 pub use adapter::{AdapterFacts, Gpu, Kind};
 pub use call::{Call, Counts, Grid};
-pub use kernel::{Form, Function, Kernel, Norm};
+pub use kernel::{ExpertsKernel, Form, Function, Kernel, Norm, RecurrentKernel, Tiling};
 pub use matrix::Matrix;
+pub use stack::{Stack, StackProduct, StackShape};
 pub use upload::Upload;
 pub use wgpu::Buffer;
 

@@ -123,12 +123,27 @@ fn pack(ty: TensorType, row: &[u8], out: &mut Vec<u8>) {
         }
     }
     match Form::of(ty) {
-        Form::F32 | Form::F16 | Form::Bf16 | Form::Q4_1 | Form::Q5_1 | Form::Q4K | Form::Q5K => out.extend(row),
-        Form::Q8_0 | Form::Q4_0 | Form::Q5_0 => scale_padded(row, ty.block_bytes(), out),
-        Form::Q6K => {
+        Form::F32
+        | Form::F16
+        | Form::Bf16
+        | Form::Q4_1
+        | Form::Q5_1
+        | Form::Q2K
+        | Form::Q4K
+        | Form::Q5K
+        | Form::Iq4Xs => out.extend(row),
+        Form::Q8_0 | Form::Q4_0 | Form::Q5_0 | Form::Iq4Nl => scale_padded(row, ty.block_bytes(), out),
+        Form::Q3K | Form::Q6K => {
             for block in row.chunks_exact(ty.block_bytes()) {
                 out.extend(block);
                 out.extend([0, 0]);
+            }
+        }
+        Form::Mxfp4 => {
+            for block in row.chunks_exact(ty.block_bytes()) {
+                // A byte of scale would be padded to four: these hold its value.
+                out.extend(quant::MXFP4::group(block, 0).scale[0].to_le_bytes());
+                out.extend(&block[1..]);
             }
         }
         Form::Wide => wide(ty, row, out),
@@ -148,8 +163,6 @@ fn wide(ty: TensorType, row: &[u8], out: &mut Vec<u8>) {
         }
     }
     let groups = match ty {
-        TensorType::Q2_K => groups::<quant::Q2K>,
-        TensorType::Q3_K => groups::<quant::Q3K>,
         TensorType::IQ1_S => groups::<quant::IQ1S>,
         TensorType::IQ1_M => groups::<quant::IQ1M>,
         TensorType::IQ2_XXS => groups::<quant::IQ2XXS>,
@@ -157,11 +170,8 @@ fn wide(ty: TensorType, row: &[u8], out: &mut Vec<u8>) {
         TensorType::IQ2_S => groups::<quant::IQ2S>,
         TensorType::IQ3_XXS => groups::<quant::IQ3XXS>,
         TensorType::IQ3_S => groups::<quant::IQ3S>,
-        TensorType::IQ4_NL => groups::<quant::IQ4NL>,
-        TensorType::IQ4_XS => groups::<quant::IQ4XS>,
         TensorType::TQ1_0 => groups::<quant::TQ1_0>,
         TensorType::TQ2_0 => groups::<quant::TQ2_0>,
-        TensorType::MXFP4 => groups::<quant::MXFP4>,
         TensorType::NVFP4 => groups::<quant::NVFP4>,
         other => panic!("{other} has a form of its own or is not supported"),
     };

@@ -14,6 +14,13 @@ use satchel_gguf::TensorType;
 use satchel_gpu::call::{Product, Words};
 use satchel_gpu::{Form, Function, Gpu, GpuError, Grid, Kernel, Matrix, Norm};
 
+#[path = "operations/experts.rs"]
+mod experts;
+#[path = "operations/picking.rs"]
+mod picking;
+#[path = "operations/recurrent.rs"]
+mod recurrent;
+
 /// The adapter under test; without it the tests are skipped, which CI does not allow.
 fn gpu() -> Option<Gpu> {
     let name = std::env::var("SATCHEL_TEST_GPU_NAME").unwrap_or_else(|_| "llvmpipe".to_owned());
@@ -165,7 +172,11 @@ fn products_of_every_block_type_are_the_scalar_kernels() {
             close(&format!("{ty} {rows} x {columns}, {tokens} tokens"), &found, &right, 2e-5);
         }
     }
-    println!("kept in levels of a byte: {}", converted.join(", "));
+    assert_eq!(
+        converted.join(" "),
+        "IQ1_S IQ1_M IQ2_XXS IQ2_XS IQ2_S IQ3_XXS IQ3_S TQ1_0 TQ2_0 NVFP4",
+        "these are kept in levels of a byte"
+    );
 }
 
 #[test]
@@ -296,10 +307,61 @@ fn the_rest_is_what_their_comments_say() {
     assert_eq!(found, zip(&|at| y[at] * 0.75));
     let found = run(&gpu, Kernel::Softcap, each, &words().number(5.0), tokens, &[], &y);
     close("softcap", &found, &zip(&|at| 5.0 * (y[at] / 5.0).tanh()), 1e-6);
+    let found = run(&gpu, Kernel::DivideVector, each, &words(), tokens, &[&row], &y);
+    close("division", &found, &zip(&|at| y[at] / row[at % columns]), 1e-6);
+    let found = run(&gpu, Kernel::Clamp, each, &words().number(0.25), tokens, &[], &y);
+    assert_eq!(found, zip(&|at| y[at].clamp(-0.25, 0.25)));
     let parts = Words::default().flag(false).count(15).count(4).count(5).count(14);
     let found = run(&gpu, Kernel::Split, Grid::Threads(15), &parts, tokens, &[&x], &[0.0; 45]);
     let right: Vec<f32> = x.chunks_exact(14).flat_map(|part| part[4..9].to_vec()).collect();
     assert_eq!(found, right);
+}
+
+#[test]
+fn heads_are_joined_with_parts_of_their_own_or_one_of_all() {
+    let Some(gpu) = gpu() else { return };
+    let (tokens, heads, x_width, y_width) = (2, 3, 5, 4);
+    let x = numbers(1, tokens * heads * x_width);
+    for shared in [false, true] {
+        let y = numbers(2, tokens * y_width * if shared { 1 } else { heads });
+        let columns = heads * (x_width + y_width);
+        let words = Words::default().flag(false).count(columns).count(heads).count(x_width).count(y_width).flag(shared);
+        let nothing = vec![9.0; tokens * columns];
+        let found = run(&gpu, Kernel::Join, Grid::Threads(columns), &words, tokens, &[&x, &y], &nothing);
+        let heads_of = (0..tokens * heads).flat_map(|head| {
+            let part = if shared { head / heads } else { head };
+            [&x[head * x_width..(head + 1) * x_width], &y[part * y_width..(part + 1) * y_width]].concat()
+        });
+        assert_eq!(found, heads_of.collect::<Vec<f32>>());
+    }
+}
+
+#[test]
+fn rows_are_scaled_by_their_position_and_cleared_without_their_adapter() {
+    let Some(gpu) = gpu() else { return };
+    let columns = 10;
+    // Three rows of two sequences, of which the second uses adapter 33; the first and the last row are wanted.
+    let data = [5, 9000, 4, 0, 1, 1, 0, 2, 0, 0, 0, 2];
+    let step = step(&gpu, [3, 2, 0, 3, 6, 0, 2, 8], &data);
+    let x = numbers(1, 3 * columns);
+    let run = |kernel, wanted_only: bool, words: Words| {
+        let target = filled(&gpu, &x);
+        let call = gpu.call(kernel, wanted_only, Grid::Threads(columns), &words, &step, &[], &[&target]);
+        let read = Some((&target, 4 * x.len()));
+        floats(&gpu.run([&call.expect("a call")].into_iter(), 3, 2, read).expect("it runs"))
+    };
+    let words = Words::default().flag(false).count(columns);
+    let found = run(Kernel::Temperature, false, words.clone().number(0.1).number(4096.0).number(1.0));
+    let factor = |position: f32| 1.0 + 0.1 * ((position + 1.0) / 4096.0).floor().ln_1p();
+    let right: Vec<f32> = (0..x.len()).map(|at| x[at] * factor(data[at / columns] as f32)).collect();
+    close("temperature", &found, &right, 1e-6);
+    let found = run(Kernel::Adapt, false, words.count(33).number(0.5));
+    let right = (0..x.len()).map(|at| if at < columns { 0.0 } else { 0.5 * x[at] });
+    assert_eq!(found, right.collect::<Vec<f32>>());
+    let words = Words::default().flag(true).count(columns);
+    let found = run(Kernel::Adapt, true, words.count(33).number(0.5));
+    let right = (0..2 * columns).map(|at| if at < columns { 0.0 } else { 0.5 * x[at] });
+    assert_eq!(found[..2 * columns], right.collect::<Vec<f32>>());
 }
 
 #[test]

@@ -11,8 +11,10 @@ use crate::plan::{PageId, Plan, Slot, Step};
 pub mod cpu;
 #[cfg(all(feature = "gpu", target_os = "linux", target_env = "gnu"))]
 pub mod gpu;
+mod pick;
 mod split;
 
+pub use pick::{PickLimits, Picked, Wish};
 pub use split::{Crossing, Split};
 
 /// One file of a model: the mapping, and where the GGUF is in it.
@@ -107,6 +109,21 @@ pub trait Program: Send {
 
     /// The result of the last step, `(wanted rows, columns)`; empty if none was wanted.
     fn output(&self) -> &[f32];
+
+    /// What [`Program::run_picking`] can give of a row; by default nothing.
+    fn pick_limits(&self) -> PickLimits {
+        PickLimits::default()
+    }
+
+    /// Runs a step of a plan that ends in logits, and gives of each wanted row only what is wished of it. `None`: one of its logits
+    /// is no finite number, and [`Program::output`] has all of them.
+    ///
+    /// # Errors
+    /// As [`Program::run`], or if the device gives all logits only.
+    fn run_picking(&mut self, step: &Step, wishes: &[Wish]) -> Result<Option<Vec<Picked>>, DeviceError> {
+        let _ = (step, wishes);
+        Err(DeviceError::Unsupported("this device gives all logits of a row only".to_owned()))
+    }
 
     /// Allocates a zeroed page of state. Numbers may be reused after [`Program::free`].
     ///

@@ -9,12 +9,12 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::time::Instant;
 
 use super::draft::{Drafter, MOST_DRAFTED};
-use super::sequence::Running;
+use super::sequence::{Running, Scores};
 use super::share::{Pace, shares};
 use super::speculate::{CostsByContext, Kind, Offer, all_of, worthwhile};
 use super::{Companions, EngineOptions, Event, FinishReason, Finished, Load, Loaded, Request, Speculate, Store, Warm};
 use crate::TokenId;
-use crate::device::DeviceError;
+use crate::device::{DeviceError, Wish};
 use crate::mapping;
 use crate::plan::{AdapterSet, Step};
 use crate::state::{StateCache, StateError};
@@ -265,18 +265,22 @@ impl Scheduler {
         if step.is_empty() {
             return;
         }
+        let wishes = self.wishes(&parts);
         let program = &mut self.loaded.program;
         let begun = Instant::now();
-        let passed = catch_unwind(AssertUnwindSafe(|| program.run(&step)));
-        match passed {
+        let passed = catch_unwind(AssertUnwindSafe(|| match &wishes {
+            Some(wishes) => program.run_picking(&step, wishes),
+            None => program.run(&step).map(|()| None),
+        }));
+        let picked = match passed {
             Err(_) => {
                 let why = "the forward pass failed; this is a bug in Satchel".to_owned();
                 return self.fail_all(&FinishReason::Failed(why));
             }
             Ok(Err(error)) if self.recovers(&error) => return,
             Ok(Err(error)) => return self.fail_all(&FinishReason::Unavailable(error.to_string())),
-            Ok(Ok(())) => {}
-        }
+            Ok(Ok(picked)) => picked,
+        };
         if let Some(path) = mapping::damaged() {
             // Unreadable pages were replaced by zeros: neither the answer nor the state is valid.
             let why = format!("{}: the file was changed or cut short while it was in use; start again", path.display());
@@ -288,11 +292,12 @@ impl Scheduler {
             self.costs.at(longest).note(step.len(), begun.elapsed());
         }
         self.logits.clear();
-        if !step.outputs.is_empty() {
+        if !step.outputs.is_empty() && picked.is_none() {
             self.logits.extend_from_slice(self.loaded.program.output());
         }
         let columns = self.loaded.plan.output_columns();
         let mut logits = &mut self.logits[..];
+        let mut few = picked.iter().flatten();
         let mut ended = Vec::new();
         for part in parts {
             let (index, guesses) = (part.index, part.guesses());
@@ -304,9 +309,14 @@ impl Scheduler {
                 running.report_prompt();
                 continue;
             }
-            let rows = logits.split_off_mut(..(guesses + 1) * columns).expect("a row of logits for each output");
             let prefilled = running.generated() == 0;
-            let (right, end) = running.advance_over(rows, columns, part.checked, self.options.context);
+            let (right, end) = if picked.is_some() {
+                let row = few.next().expect("something of each output");
+                (0, running.advance(Scores::Few(row), self.options.context))
+            } else {
+                let rows = logits.split_off_mut(..(guesses + 1) * columns).expect("a row of logits for each output");
+                running.advance_over(rows, columns, part.checked, self.options.context)
+            };
             running.step_done(guesses - right);
             match prefilled {
                 true => self.state.checkpoint(program, &mut running.state),
@@ -326,6 +336,18 @@ impl Scheduler {
             }
         }
         self.end(ended);
+    }
+
+    /// What is wished of a step's rows, if all of them need few logits. Rows behind a guess need all: what a constraint or a penalty
+    /// does to them is known only once those before are sampled.
+    fn wishes(&mut self, parts: &[Part]) -> Option<Vec<Wish>> {
+        let limits = self.loaded.program.pick_limits();
+        let mut wanted = parts.iter().filter(|part| part.wants_logits).peekable();
+        if limits.candidates == 0 || wanted.peek().is_none() || parts.iter().any(|part| part.guesses() > 0) {
+            return None;
+        }
+        let vocabulary = self.loaded.plan.output_columns();
+        wanted.map(|part| self.running[part.index].wish(vocabulary, limits)).collect()
     }
 
     /// Ends running sequences, given by index.

@@ -11,8 +11,9 @@ use super::lookup::Lookup;
 use super::speculate::{Kind, MOST_GUESSED, Odds};
 use super::{Event, FinishReason, Finished, GeneratedToken, Request};
 use crate::TokenId;
+use crate::device::{PickLimits, Picked, Wish};
 use crate::plan::{AdapterSet, BLOCK_TOKENS};
-use crate::sampling::{Sampler, SamplingError, log_softmax_at, top_logprobs};
+use crate::sampling::{Sampler, SamplingError, TokenMask, log_softmax_at, top_logprobs};
 use crate::state::Sequence;
 
 /// A seed that differs between runs and requests.
@@ -58,6 +59,19 @@ pub(super) struct Running {
     guess: Vec<TokenId>,
     guessed: usize,
     accepted: usize,
+    /// What the constraint allows next, if that was asked already.
+    mask: Option<Result<TokenMask, String>>,
+    /// What was wished of the step's row.
+    wish: Option<Wish>,
+}
+
+/// What the next token is sampled from.
+#[derive(Debug)]
+pub(super) enum Scores<'a> {
+    /// The logits of the vocabulary.
+    All(&'a mut [f32]),
+    /// What was wished for.
+    Few(&'a Picked),
 }
 
 impl Running {
@@ -97,6 +111,8 @@ impl Running {
             guess: Vec::new(),
             guessed: 0,
             accepted: 0,
+            mask: None,
+            wish: None,
         };
         running.report_prompt();
         running
@@ -276,7 +292,7 @@ impl Running {
         let mut right = 0;
         let mut end = None;
         for (at, row) in logits.chunks_exact_mut(columns).enumerate() {
-            end = self.advance(row, context);
+            end = self.advance(Scores::All(row), context);
             // Of an ended sequence only an end token may have been guessed, which has no state.
             if end.is_some() || at == guesses || self.tokens.last() != Some(&self.guess[at]) {
                 break;
@@ -291,14 +307,35 @@ impl Running {
         (right, end)
     }
 
+    /// What its next token depends on, if a device can give that instead of all logits.
+    pub(super) fn wish(&mut self, vocabulary: usize, limits: PickLimits) -> Option<Wish> {
+        self.wish = None;
+        if self.request.logprobs.is_some() {
+            return None;
+        }
+        if let Some(constraint) = &mut self.request.constraint {
+            self.mask.get_or_insert_with(|| constraint.allowed());
+        }
+        let mask = match &self.mask {
+            None => None,
+            Some(Ok(mask)) => Some(mask),
+            Some(Err(_)) => return None,
+        };
+        self.wish = self.sampler.wish(vocabulary, limits, mask);
+        self.wish.clone()
+    }
+
     /// Takes the logits after the last pending token: samples, reports, and returns whether the sequence ends.
-    pub(super) fn advance(&mut self, logits: &mut [f32], context: usize) -> Option<FinishReason> {
+    pub(super) fn advance(&mut self, scores: Scores<'_>, context: usize) -> Option<FinishReason> {
         self.first_token.get_or_insert_with(Instant::now);
         if self.request.max_tokens == Some(0) {
             return Some(FinishReason::MaxTokens);
         }
-        let original = self.request.logprobs.map(|_| logits.to_vec());
-        let id = match self.choose(logits) {
+        let original = match &scores {
+            Scores::All(logits) => self.request.logprobs.map(|_| logits.to_vec()),
+            Scores::Few(_) => None,
+        };
+        let id = match self.choose(scores) {
             Ok(id) => id,
             Err(reason) => return Some(reason),
         };
@@ -329,15 +366,30 @@ impl Running {
     }
 
     /// Samples the next token, among those that the request's constraint allows.
-    fn choose(&mut self, logits: &mut [f32]) -> Result<TokenId, FinishReason> {
-        if let Some(constraint) = &mut self.request.constraint {
-            constraint.allowed().map_err(FinishReason::Failed)?.apply(logits);
-        }
+    fn choose(&mut self, scores: Scores<'_>) -> Result<TokenId, FinishReason> {
+        let mask = match (self.mask.take(), &mut self.request.constraint) {
+            (Some(mask), _) => Some(mask),
+            (None, Some(constraint)) => Some(constraint.allowed()),
+            (None, None) => None,
+        };
+        let mask = mask.transpose().map_err(FinishReason::Failed)?;
         // Only now it may be seen that nothing can follow, and the model may have no end token to say so.
         if self.is_complete() {
             return Err(FinishReason::Complete);
         }
-        let id = self.sampler.sample(logits).map_err(|error| match error {
+        let sampled = match scores {
+            Scores::All(logits) => {
+                if let Some(mask) = &mask {
+                    mask.apply(logits);
+                }
+                self.sampler.sample(logits)
+            }
+            Scores::Few(picked) => {
+                let wish = self.wish.take().expect("it was wished for");
+                self.sampler.sample_picked(&wish, picked, mask.as_ref())
+            }
+        };
+        let id = sampled.map_err(|error| match error {
             SamplingError::NothingLeft => FinishReason::Refused(error.to_string()),
             _ => FinishReason::Failed(error.to_string()),
         })?;

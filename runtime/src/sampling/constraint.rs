@@ -28,6 +28,11 @@ impl TokenMask {
         Self { words }
     }
 
+    /// As bits, lowest bit of the first word first.
+    pub fn into_words(self) -> Vec<u32> {
+        self.words
+    }
+
     /// Allows a token.
     pub fn allow(&mut self, token: TokenId) {
         self.words[token as usize / 32] |= 1 << (token % 32);

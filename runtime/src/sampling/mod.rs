@@ -9,6 +9,7 @@
 mod constraint;
 mod error;
 mod logprobs;
+mod picked;
 mod sampler;
 mod select;
 mod stages;

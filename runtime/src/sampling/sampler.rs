@@ -4,9 +4,9 @@
 //! (repetition, then frequency and presence), top-k, typical, top-p, min-p, temperature, draw. At temperature 0 the most likely
 //! token after the penalties is taken, and the stages between are skipped.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use super::select::{Candidate, argmax, by_likelihood, select_top};
+use super::select::{Candidate, argmax, select_top};
 use super::{SamplingError, SamplingParams, stages};
 use crate::TokenId;
 use crate::kernels::scan;
@@ -24,6 +24,35 @@ pub struct Sampler {
     counts: HashMap<TokenId, u32>,
     /// Kept between calls to reuse its memory.
     candidates: Vec<Candidate>,
+}
+
+/// The logits of a vocabulary, or of some of its tokens.
+pub(super) trait Logits {
+    /// How many there are.
+    fn count(&self) -> usize;
+
+    /// A token's.
+    fn of(&mut self, token: TokenId) -> Option<&mut f32>;
+}
+
+impl Logits for [f32] {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn of(&mut self, token: TokenId) -> Option<&mut f32> {
+        self.get_mut(token as usize)
+    }
+}
+
+impl Logits for BTreeMap<TokenId, f32> {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn of(&mut self, token: TokenId) -> Option<&mut f32> {
+        self.get_mut(&token)
+    }
 }
 
 impl Sampler {
@@ -60,8 +89,7 @@ impl Sampler {
     /// Samples the next token from the logits of the whole vocabulary. Bias and penalties are written into `logits`. Does not
     /// accept the token.
     pub fn sample(&mut self, logits: &mut [f32]) -> Result<TokenId, SamplingError> {
-        self.apply_bias(logits)?;
-        self.apply_penalties(logits);
+        self.change(logits)?;
         if let Some(token) = scan::first_not_below(logits, f32::INFINITY) {
             return Err(SamplingError::NotFinite { token: token as TokenId });
         }
@@ -72,10 +100,34 @@ impl Sampler {
             return self.draw_from_all(logits);
         }
         self.narrow(logits)?;
+        let candidates = std::mem::take(&mut self.candidates);
+        let token = self.draw_from(&candidates);
+        self.candidates = candidates;
+        Ok(token)
+    }
+
+    /// Draws from what is left, most likely first.
+    pub(super) fn draw_from(&mut self, candidates: &[Candidate]) -> TokenId {
         let random = self.random.rand_float();
-        let largest = self.candidates[0].logit;
-        let index = stages::draw(&self.candidates, largest, self.params.temperature, random);
-        Ok(self.candidates[index].token)
+        let index = stages::draw(candidates, candidates[0].logit, self.params.temperature, random);
+        candidates[index].token
+    }
+
+    /// The settings.
+    pub(super) fn params(&self) -> &SamplingParams {
+        &self.params
+    }
+
+    /// The tokens in the penalty window.
+    pub(super) fn counted(&self) -> impl Iterator<Item = TokenId> {
+        self.counts.keys().copied()
+    }
+
+    /// Applies biases, then penalties.
+    pub(super) fn change(&self, logits: &mut (impl Logits + ?Sized)) -> Result<(), SamplingError> {
+        self.apply_bias(logits)?;
+        self.apply_penalties(logits);
+        Ok(())
     }
 
     fn has_penalties(&self) -> bool {
@@ -83,21 +135,20 @@ impl Sampler {
         p.repeat_last_n > 0 && (p.repeat_penalty != 1.0 || p.presence_penalty != 0.0 || p.frequency_penalty != 0.0)
     }
 
-    fn apply_bias(&self, logits: &mut [f32]) -> Result<(), SamplingError> {
-        let vocabulary = logits.len();
+    fn apply_bias(&self, logits: &mut (impl Logits + ?Sized)) -> Result<(), SamplingError> {
+        let vocabulary = logits.count();
         for &(token, bias) in &self.params.logit_bias {
-            let logit =
-                logits.get_mut(token as usize).ok_or(SamplingError::BiasOutOfVocabulary { token, vocabulary })?;
+            let logit = logits.of(token).ok_or(SamplingError::BiasOutOfVocabulary { token, vocabulary })?;
             *logit += bias;
         }
         Ok(())
     }
 
-    fn apply_penalties(&self, logits: &mut [f32]) {
+    fn apply_penalties(&self, logits: &mut (impl Logits + ?Sized)) {
         let p = &self.params;
         for (&token, &count) in &self.counts {
             // A prompt may contain ids without an output row; they cannot be chosen, so there is nothing to do.
-            let Some(logit) = logits.get_mut(token as usize) else {
+            let Some(logit) = logits.of(token) else {
                 continue;
             };
             if *logit <= 0.0 {
@@ -123,10 +174,7 @@ impl Sampler {
             if candidates.is_empty() {
                 return Err(SamplingError::NothingLeft);
             }
-            stages::typical(candidates, p.typical_p);
-            candidates.sort_unstable_by(by_likelihood);
-            let total = stages::total_weight(candidates);
-            stages::top_p(candidates, p.top_p, total);
+            stages::after_top_k(candidates, p);
         } else {
             // Top-p alone over the vocabulary: start with a few candidates, and take more only if the distribution is flat.
             let largest = scan::largest(logits);
@@ -142,8 +190,8 @@ impl Sampler {
                 }
                 n = n.saturating_mul(8);
             }
+            stages::min_p(candidates, p.min_p);
         }
-        stages::min_p(candidates, p.min_p);
         Ok(())
     }
 

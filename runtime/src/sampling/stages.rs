@@ -4,7 +4,8 @@
 //! those of the remaining candidates, renormalised at each stage, as in llama.cpp; sums are f64, so that 250,000 small ones
 //! still add up.
 
-use super::select::Candidate;
+use super::SamplingParams;
+use super::select::{Candidate, by_likelihood};
 
 /// exp(logit - largest) of each candidate, and their sum. `candidates` must not be empty.
 fn weights(candidates: &[Candidate]) -> (Vec<f64>, f64) {
@@ -19,7 +20,7 @@ const FIRST_TYPICAL: usize = 256;
 
 /// Keeps the tokens whose surprisal is nearest to the entropy, until their probabilities exceed `mass` (Meister et al.,
 /// "Locally Typical Sampling", 2022). Candidates need not be sorted, and keep their order.
-pub(super) fn typical(candidates: &mut Vec<Candidate>, mass: f32) {
+fn typical(candidates: &mut Vec<Candidate>, mass: f32) {
     if mass >= 1.0 || candidates.len() < 2 {
         return;
     }
@@ -52,6 +53,15 @@ pub(super) fn typical(candidates: &mut Vec<Candidate>, mass: f32) {
     candidates.retain(|_| *kept.next().expect("one flag a candidate"));
 }
 
+/// All stages behind top-k but the draw; leaves at least one candidate, sorted.
+pub(super) fn after_top_k(candidates: &mut Vec<Candidate>, params: &SamplingParams) {
+    typical(candidates, params.typical_p);
+    candidates.sort_unstable_by(by_likelihood);
+    let total = total_weight(candidates);
+    top_p(candidates, params.top_p, total);
+    min_p(candidates, params.min_p);
+}
+
 /// Keeps the most likely tokens until their probabilities reach `mass` (nucleus sampling). `total` is the sum of exp(logit -
 /// largest) over all tokens that the candidates were taken from. Returns false if the candidates do not reach it and more are
 /// needed.
@@ -69,7 +79,7 @@ pub(super) fn top_p(candidates: &mut Vec<Candidate>, mass: f32, total: f64) -> b
 }
 
 /// Sum of exp(logit - largest) over the candidates.
-pub(super) fn total_weight(candidates: &[Candidate]) -> f64 {
+fn total_weight(candidates: &[Candidate]) -> f64 {
     weights(candidates).1
 }
 

@@ -24,6 +24,7 @@ use std::ops::Range;
 
 use half::f16;
 
+pub use self::alibi::slopes as alibi_slopes;
 pub use self::cache::{CacheType, CacheTypes};
 pub(super) use self::cache::{Head, Role};
 use self::call::Call;

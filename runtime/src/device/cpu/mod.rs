@@ -23,7 +23,7 @@ mod state;
 mod weights;
 
 #[cfg(all(feature = "gpu", target_os = "linux", target_env = "gnu"))]
-pub(super) use check::rotations as check_rotations;
+pub(super) use check::{adapters_of, learned_positions, positions as check_positions, rotations as check_rotations};
 pub use memory::{Load, Working, working};
 use program::CpuProgram;
 #[cfg(all(feature = "gpu", target_os = "linux", target_env = "gnu"))]

@@ -44,15 +44,6 @@ pub(super) struct CpuProgram {
     result: Slot,
 }
 
-/// Of each of these operations, the adapter that it belongs to.
-fn adapters_of(plan: &Plan, ops: Range<usize>) -> Arc<[Option<usize>]> {
-    let mut adapters = vec![None; plan.ops.len()];
-    for adapted in &plan.adapted {
-        adapters[adapted.ops.clone()].fill(Some(adapted.adapter));
-    }
-    adapters[ops].into()
-}
-
 impl CpuProgram {
     pub(super) fn new(
         kernels: &'static Kernels,
@@ -77,7 +68,7 @@ impl CpuProgram {
             rotations: Rotations::default(),
             turned: Default::default(),
             first_output_op: plan.first_output_op.clamp(ops.start, ops.end) - ops.start,
-            adapters: adapters_of(plan, ops.clone()),
+            adapters: check::adapters_of(plan, ops.clone()).into(),
             ops: plan.ops[ops].into(),
             slots: plan.slots.clone(),
             shapes: plan.buffers.iter().map(|buffer| (buffer.columns, buffer.rows)).collect(),
@@ -190,9 +181,7 @@ impl CpuProgram {
 impl CpuProgram {
     /// Makes room for a step and checks it.
     fn begin(&mut self, step: &Step) -> Result<(), DeviceError> {
-        if let Some(most) = self.learned_positions.filter(|&most| step.positions.iter().any(|&at| at >= most)) {
-            return Err(DeviceError::Unsupported(format!("the model has learned {most} positions and knows no other")));
-        }
+        check::positions(step, self.learned_positions)?;
         self.step.clone_from(step);
         self.rotations.begin();
         self.size_buffers()

@@ -64,7 +64,7 @@ impl Weights {
     }
 
     /// All matrices of a stack.
-    pub(super) fn stack_bytes(&self, stack: Weight) -> &[u8] {
+    pub(in crate::device) fn stack_bytes(&self, stack: Weight) -> &[u8] {
         self.bytes(&self.uses[stack.0])
     }
 

@@ -1,8 +1,12 @@
 //! What of a plan the shaders cover. Everything else is said by name, before anything is loaded.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
-use crate::plan::{Attention, CacheType, CacheTypes, Head, Op, Plan, Role};
+use satchel_gpu::kernel::{MOST_EXPERTS, MOST_USED};
+use satchel_gpu::{Form, RecurrentKernel};
+
+use crate::plan::{Attention, CacheType, CacheTypes, Head, Op, Plan, Recurrence, Role, Slot};
 use crate::quant;
 
 /// Why these operations of a plan cannot run on a GPU: one line that names the operation; `None` if they can.
@@ -12,9 +16,6 @@ pub fn uncovered(plan: &Plan, ops: Range<usize>, cache: CacheTypes) -> Option<St
 
 /// Why no operation of a plan can run on a GPU.
 pub(super) fn refused(plan: &Plan, cache: CacheTypes) -> Option<String> {
-    if !plan.adapted.is_empty() {
-        return Some("there are no shaders yet for adapters (--lora)".to_owned());
-    }
     if cache != CacheTypes::both(CacheType::F16) {
         return Some(format!("there is no shader yet for a KV cache in {cache}, only in F16"));
     }
@@ -29,53 +30,49 @@ pub(super) fn refused(plan: &Plan, cache: CacheTypes) -> Option<String> {
 }
 
 fn uncovered_ops(plan: &Plan, ops: Range<usize>) -> Option<String> {
-    let first = ops.start;
-    let mut ops = plan.ops[ops].iter().enumerate();
-    let lacking = ops.find_map(|(at, op)| lacking(op, first + at == 0))?;
+    let lacking = plan.ops[ops].iter().find_map(|op| lacking(plan, op))?;
     Some(format!("there is no shader yet for {lacking}"))
 }
 
+/// What is said of weights that are kept in another form than the file's; `None` if there are none.
+pub fn converted(plan: &Plan) -> Option<String> {
+    let matrices =
+        plan.weights.iter().filter(|weight| weight.role == Role::Matrix && Form::of(weight.ty) == Form::Wide);
+    let types: BTreeSet<&str> = matrices.map(|weight| weight.ty.name()).collect();
+    let types: Vec<&str> = types.into_iter().collect();
+    (!types.is_empty()).then(|| format!("{} kept as levels of a byte, 12 bits a weight", types.join(", ")))
+}
+
 /// The name of an operation that is not covered.
-pub(super) fn lacking(op: &Op, is_first: bool) -> Option<&'static str> {
+pub(super) fn lacking(plan: &Plan, op: &Op) -> Option<&'static str> {
     match op {
-        Op::Embed { .. } if is_first => None,
-        Op::Embed { .. } => Some("a second embedding"),
         Op::Attend { shape, .. } => lacking_of_attention(shape),
-        Op::Bias { .. }
-        | Op::Norm { .. }
-        | Op::Linear { .. }
-        | Op::Split { .. }
-        | Op::Rope { .. }
-        | Op::Store { .. }
-        | Op::Activate { .. }
-        | Op::Gate { .. }
-        | Op::Add { .. }
-        | Op::Multiply { .. }
-        | Op::MultiplyVector { .. }
-        | Op::Scale { .. }
-        | Op::Softcap { .. }
-        | Op::Select { .. } => None,
-        Op::Position { .. } => Some("learned positions"),
-        Op::LinearHeads { .. } => Some("a matrix for each head"),
-        Op::Join { .. } => Some("joining parts of heads"),
-        Op::DivideVector { .. } => Some("division by a vector"),
-        Op::Adapt { .. } => Some("an adapter"),
-        Op::Clamp { .. } => Some("clamping"),
-        Op::Temperature { .. } => Some("a temperature by position"),
-        Op::Route { .. } => Some("expert routing"),
-        Op::Experts { .. } => Some("experts"),
-        Op::Convolve { .. } => Some("a convolution"),
-        Op::Recur { .. } => Some("a recurrence"),
+        Op::Route { router, .. } => {
+            let fits = router.experts <= MOST_EXPERTS && router.used.max(router.groups) <= MOST_USED;
+            (!fits).then_some("so many experts")
+        }
+        Op::LinearHeads { weight, .. } => (plan.weights[weight.0].stack > MOST_EXPERTS).then_some("so many heads"),
+        Op::Recur { recurrence, .. } => {
+            let columns = |slot: Slot| plan.slot(slot).columns as u32;
+            let kernel = match *recurrence {
+                Recurrence::Mamba { b, .. } => RecurrentKernel::Mamba { states: columns(b), each: true },
+                Recurrence::Mamba2 { b, groups, .. } => {
+                    RecurrentKernel::Mamba { states: columns(b) / groups as u32, each: false }
+                }
+                Recurrence::GatedDelta { key, key_heads, .. } => {
+                    RecurrentKernel::GatedDelta { key_dim: columns(key) / key_heads as u32 }
+                }
+            };
+            (!kernel.fits()).then_some("a recurrent state of this size")
+        }
         Op::Pool { .. } => Some("pooling"),
+        _ => None,
     }
 }
 
 fn lacking_of_attention(shape: &Attention) -> Option<&'static str> {
     if !shape.causal {
         return Some("attention to later positions");
-    }
-    if shape.alibi.is_some() {
-        return Some("attention with distance biases");
     }
     // Keys are read four elements at a time, values two; a workgroup holds a query.
     let fits = shape.key_dim.is_multiple_of(4)

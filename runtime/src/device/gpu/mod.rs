@@ -1,6 +1,6 @@
 //! A GPU as a device: weights, activations and the KV cache in its memory, a plan's operations as calls that are prepared once.
 //!
-//! Token embeddings are looked up on the CPU and written into the first slot; logits come back for each wanted row. All between
+//! Rows of tables are looked up on the CPU and written before the first call (`lookup`); logits come back for each wanted row. All between
 //! is one submission, in one compute pass (`satchel_gpu::call`). [`uncovered`] says what of a plan has no shader.
 
 use std::ops::Range;
@@ -12,14 +12,19 @@ use super::{Device, DeviceError, MappedPart, Program};
 use crate::plan::{CacheTypes, Plan};
 
 mod cover;
+mod lookup;
+mod packed;
+mod picking;
 mod place;
 mod prepare;
 mod program;
 mod state;
 mod step;
+#[cfg(test)]
+mod tests;
 mod weights;
 
-pub use cover::uncovered;
+pub use cover::{converted, uncovered};
 pub use place::{Load, Needed, Placed, place};
 use program::GpuProgram;
 

@@ -38,7 +38,7 @@ impl Needed {
     /// For a plan, or a part of one.
     pub fn of(plan: &Plan, load: &Load) -> Self {
         let mut used: Vec<usize> = Vec::new();
-        let on_the_gpu = plan.ops.iter().filter(|op| !matches!(op, Op::Embed { .. }));
+        let on_the_gpu = plan.ops.iter().filter(|op| !matches!(op, Op::Embed { .. } | Op::Position { .. }));
         used.extend(on_the_gpu.flat_map(Op::weights).map(|weight| weight.0));
         used.sort_unstable();
         used.dedup();
@@ -183,7 +183,7 @@ fn reason(plan: &Plan, taken: &Range<usize>, starts: &[usize], refusal: Option<&
     let mut by_name: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (at, op) in plan.ops.iter().enumerate() {
         let Some(layer) = starts.iter().rposition(|start| *start <= at) else { continue };
-        if let Some(name) = lacking(op, at == 0).filter(|_| !taken.contains(&layer)) {
+        if let Some(name) = lacking(plan, op).filter(|_| !taken.contains(&layer)) {
             let layers = by_name.entry(name).or_default();
             if layers.last() != Some(&layer) {
                 layers.push(layer);

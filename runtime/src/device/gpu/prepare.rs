@@ -1,16 +1,26 @@
 //! A plan's operations as calls of shaders: which shader, its parameters, its buffers.
 
+use std::ops::Range;
+
 use satchel_gpu::call::{Product, Words};
 use satchel_gpu::{Call, Function, Gpu, GpuError, Grid, Kernel, Norm};
 
+use super::lookup::Lookup;
+use super::packed::{Joined, Packed};
 use super::state::State;
 use super::weights::Weights;
-use crate::plan::{self, NormKind, Op, Rope, RopePairs, Rows, Slot, SlotShape, Weight, Window};
+use crate::plan::{self, NormKind, Op, Recurrence, Rope, RopePairs, Rows, Slot, SlotShape, Weight, Window};
+
+mod experts;
+mod recurrent;
+
+pub(super) use experts::{PairBuffers, PairSizes};
 
 /// What calls are made of.
 pub(super) struct Preparing<'a> {
     pub(super) gpu: &'a Gpu,
     pub(super) weights: &'a mut Weights,
+    pub(super) packed: &'a mut Packed,
     pub(super) state: &'a State,
     pub(super) slots: &'a [SlotShape],
     /// The slots' memory.
@@ -20,7 +30,13 @@ pub(super) struct Preparing<'a> {
     pub(super) quantized: &'a satchel_gpu::Buffer,
     /// Cosines and sines of each rotation.
     pub(super) angles: &'a [(Rope, satchel_gpu::Buffer)],
+    /// Memory between the products of experts.
+    pub(super) pairs: &'a PairBuffers,
+    /// What the CPU looks up, with its memory, of the operations that follow.
+    pub(super) lookups: &'a [(Lookup, satchel_gpu::Buffer)],
     pub(super) calls: Vec<Call>,
+    /// Of the calls, those that belong to an adapter.
+    pub(super) adapted: Vec<(Range<usize>, usize)>,
 }
 
 impl Preparing<'_> {
@@ -40,10 +56,30 @@ impl Preparing<'_> {
     /// Sends the weights of an operation, so that they can be read while calls are made.
     fn send(&mut self, op: &Op) -> Result<(), GpuError> {
         let mut vectors: Vec<Weight> = Vec::new();
+        let mapped = self.weights.mapped();
         match op {
-            Op::Bias { vector, .. } | Op::MultiplyVector { vector, .. } => vectors.push(*vector),
+            Op::Bias { vector, .. } | Op::MultiplyVector { vector, .. } | Op::DivideVector { vector, .. } => {
+                vectors.push(*vector);
+            }
             Op::Norm { norm, .. } => vectors.extend([norm.weight, norm.bias].into_iter().flatten()),
-            Op::Attend { shape, .. } => vectors.extend(shape.sinks),
+            Op::Attend { shape, .. } => {
+                vectors.extend(shape.sinks);
+                Joined::of(shape).map_or(Ok(()), |slopes| self.packed.send(self.gpu, mapped, slopes))?;
+            }
+            Op::LinearHeads { weight, .. } => self.packed.send_stack(self.gpu, mapped, *weight)?,
+            Op::Route { router, .. } => vectors.extend(router.bias),
+            Op::Experts { experts, .. } => {
+                for stack in experts.stacks() {
+                    self.packed.send_stack(self.gpu, mapped, stack)?;
+                }
+                let of = experts;
+                let biases = [of.gate_bias, of.up_bias, of.down_bias];
+                vectors.extend(biases.into_iter().chain([of.gate_factor, of.up_factor, of.down_factor]).flatten());
+            }
+            Op::Convolve { weight, bias, .. } => vectors.extend([Some(*weight), *bias].into_iter().flatten()),
+            Op::Recur { recurrence: Recurrence::Mamba { a, d, .. } | Recurrence::Mamba2 { a, d, .. }, .. } => {
+                self.packed.send(self.gpu, mapped, Joined::Two(*a, *d))?;
+            }
             Op::Linear { products, .. } => {
                 for product in products {
                     self.weights.send_matrix(self.gpu, product.weight)?;
@@ -59,8 +95,8 @@ impl Preparing<'_> {
     pub(super) fn add(&mut self, op: &Op) -> Result<(), GpuError> {
         self.send(op)?;
         match op {
-            // Written by the CPU before the first call.
-            Op::Embed { .. } => Ok(()),
+            Op::Embed { out, .. } => self.looked_up(*out, false),
+            Op::Position { x, .. } => self.looked_up(*x, true),
             Op::Norm { x, norm, out } => self.norm(*x, norm, *out),
             Op::Linear { x, products } => self.linear(*x, products),
             Op::Rope { x, rope, heads, first } => self.rope(*x, rope, *heads, *first),
@@ -74,6 +110,31 @@ impl Preparing<'_> {
                 self.elementwise(Kernel::Gate(Function::of(*activation)), *out, &[*gate, *up], None, |words| words)
             }
             Op::Add { x, to } => self.elementwise(Kernel::Add, *to, &[*x], None, |words| words),
+            Op::DivideVector { vector, to } => {
+                self.elementwise(Kernel::DivideVector, *to, &[], Some(*vector), |words| words)
+            }
+            Op::Clamp { x, limit } => self.elementwise(Kernel::Clamp, *x, &[], None, |words| words.number(*limit)),
+            Op::Temperature { x, scale, length, offset } => {
+                let parameters = |words: Words| words.number(*scale).number(*length as f32).number(*offset);
+                self.elementwise(Kernel::Temperature, *x, &[], None, parameters)
+            }
+            Op::Join { x, y, heads, out } => {
+                let x_width = self.columns(*x) / heads;
+                let y_width = self.columns(*out) / heads - x_width;
+                let shared = self.columns(*y) == y_width;
+                let parameters = |words: Words| words.count(*heads).count(x_width).count(y_width).flag(shared);
+                self.elementwise(Kernel::Join, *out, &[*x, *y], None, parameters)
+            }
+            Op::Adapt { x, adapter, scale } => {
+                self.elementwise(Kernel::Adapt, *x, &[], None, |words| words.count(*adapter).number(*scale))
+            }
+            Op::LinearHeads { x, weight, out } => self.linear_heads(*x, *weight, *out),
+            Op::Route { scores, router, out } => self.route(*scores, router, *out),
+            Op::Experts { x, routes, experts, out } => self.experts(*x, *routes, experts, *out),
+            Op::Convolve { x, kept, kernel, weight, bias, activation, out } => {
+                self.convolve(*x, *kept, *kernel, *weight, *bias, *activation, *out)
+            }
+            Op::Recur { kept, recurrence, out } => self.recur(*kept, recurrence, *out),
             Op::Multiply { x, to, width } => {
                 self.elementwise(Kernel::Multiply, *to, &[*x], None, |words| words.count(*width))
             }
@@ -87,8 +148,28 @@ impl Preparing<'_> {
                 let parameters = |words: Words| words.count(*first).count(*width).count(*stride);
                 self.elementwise(Kernel::Split, *out, &[*x], None, parameters)
             }
-            other => Err(GpuError::Unusable(format!("an operation has no shader: {other:?}"))),
+            Op::Pool { .. } => Err(GpuError::Unusable("pooling has no shader".to_owned())),
         }
+    }
+
+    /// Rows that the CPU looked up: they are there, or are copied or added to what is.
+    fn looked_up(&mut self, slot: Slot, add: bool) -> Result<(), GpuError> {
+        let lookups = self.lookups;
+        let ((lookup, buffer), rest) = lookups.split_first().expect("there is one for every such operation");
+        self.lookups = rest;
+        debug_assert_eq!(lookup.slot, slot);
+        if lookup.direct {
+            return Ok(());
+        }
+        let columns = self.columns(slot);
+        let words = Words::default().flag(false).count(columns);
+        // All of every row.
+        let words = if add { words } else { words.count(0).count(columns).count(columns) };
+        let kernel = if add { Kernel::Add } else { Kernel::Split };
+        let grid = Grid::Threads(columns);
+        let call = self.gpu.call(kernel, false, grid, &words, self.step, &[buffer], &[self.buffer(slot)])?;
+        self.calls.push(call);
+        Ok(())
     }
 
     /// An operation with a thread for each element of `out`.
@@ -203,9 +284,13 @@ impl Preparing<'_> {
             .count(window)
             .flag(shape.sinks.is_some())
             .number(shape.scale)
-            .number(shape.softcap.unwrap_or(0.0));
+            .number(shape.softcap.unwrap_or(0.0))
+            .flag(shape.alibi.is_some());
         let (keys, values) = self.state.of(kept);
-        let sinks = shape.sinks.map_or(self.step, |sinks| self.weights.vector(sinks));
+        let sinks = match Joined::of(shape) {
+            Some(slopes) => self.packed.joined(slopes),
+            None => shape.sinks.map_or(self.step, |sinks| self.weights.vector(sinks)),
+        };
         let kernel = Kernel::Attend { key_dim: shape.key_dim as u32, value_dim: shape.value_dim as u32 };
         let reads = [self.buffer(query), keys, values, sinks];
         let grid = Grid::Workgroups(shape.heads);

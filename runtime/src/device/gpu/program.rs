@@ -3,58 +3,79 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use satchel_gpu::pick::Picking;
 use satchel_gpu::{Call, Gpu, GpuError};
 
-use super::prepare::Preparing;
+use super::lookup::{Lookup, lookups};
+use super::packed::Packed;
+use super::picking;
+use super::prepare::{PairBuffers, PairSizes, Preparing};
 use super::state::State;
 use super::step;
 use super::weights::Weights;
-use crate::device::cpu::{Rotations, check_rotations};
-use crate::device::{Crossing, DeviceError, MappedPart, MemoryUse, Program};
-use crate::plan::{BufferShape, Op, PageId, Plan, Rope, RowInput, Rows, Slot, SlotShape, Step, Weight};
-
-/// The first operation, which the CPU does.
-#[derive(Clone, Copy)]
-struct Embedding {
-    table: Weight,
-    scale: f32,
-    out: Slot,
-}
+use crate::device::cpu::{Rotations, adapters_of, check_positions, check_rotations, learned_positions};
+use crate::device::{Crossing, DeviceError, MappedPart, MemoryUse, PickLimits, Picked, Program, Wish};
+use crate::plan::{AdapterSet, BufferShape, Head, Op, PageId, Plan, Rope, Rows, Slot, SlotShape, Step};
 
 /// A plan loaded on a GPU.
 pub(super) struct GpuProgram {
-    gpu: Arc<Gpu>,
+    pub(super) gpu: Arc<Gpu>,
     weights: Weights,
+    packed: Packed,
     state: State,
     groups: usize,
     ops: Vec<Op>,
-    slots: Vec<SlotShape>,
+    /// The adapter that each operation belongs to.
+    adapters: Vec<Option<usize>>,
+    lookups: Vec<Lookup>,
+    /// Number of positions, if they are learned.
+    learned_positions: Option<usize>,
+    pair_sizes: PairSizes,
+    pub(super) slots: Vec<SlotShape>,
     shapes: Vec<BufferShape>,
     /// Index in `ops` of the first operation that has a row only for each wanted row.
     first_output_op: usize,
-    embedding: Option<Embedding>,
     /// The model's result, if it is made here.
-    result: Option<Slot>,
+    pub(super) result: Option<Slot>,
+    /// Whether it is logits.
+    gives_logits: bool,
     /// Columns of the widest product of block types.
     quantized_columns: usize,
     rotations: Rotations,
-    memory: Option<Memory>,
+    pub(super) memory: Option<Memory>,
     logits: Vec<f32>,
 }
 
 /// What depends on the size of steps.
-struct Memory {
+pub(super) struct Memory {
     /// Rows, wanted rows, and words of a step, for which there is room.
     tokens: usize,
     wanted: usize,
     words: usize,
-    buffers: Vec<satchel_gpu::Buffer>,
+    pub(super) buffers: Vec<satchel_gpu::Buffer>,
     quantized: satchel_gpu::Buffer,
-    step: satchel_gpu::Buffer,
+    pub(super) step: satchel_gpu::Buffer,
     angles: Vec<(Rope, satchel_gpu::Buffer)>,
+    pairs: PairBuffers,
+    lookups: Vec<(Lookup, satchel_gpu::Buffer)>,
     calls: Vec<Call>,
+    /// Of the calls, those that belong to an adapter.
+    adapted: Vec<(Range<usize>, usize)>,
     /// Of the calls, the first that has a row only for each wanted row.
     first_output_call: usize,
+    /// Calls behind them that pick tokens, once that was asked for.
+    pub(super) picking: Option<Picking>,
+}
+
+impl Memory {
+    /// The calls of a step: without those of adapters that it does not use, and of what is only for wanted rows if there are none.
+    pub(super) fn calls_for<'m>(&'m self, step: &Step) -> impl Iterator<Item = &'m Call> {
+        let used = adapters_in_use(step);
+        let idle: Vec<_> = self.adapted.iter().filter(|(_, adapter)| !used.has(*adapter)).collect();
+        let end = if step.outputs.is_empty() { self.first_output_call } else { self.calls.len() };
+        let calls = self.calls[..end].iter().enumerate();
+        calls.filter(move |(at, _)| !idle.iter().any(|(calls, _)| calls.contains(at))).map(|(_, call)| call)
+    }
 }
 
 impl GpuProgram {
@@ -68,28 +89,35 @@ impl GpuProgram {
         let weights = Weights::new(plan, parts);
         check_rotations(&plan.ops[ops.clone()], weights.mapped())?;
         let first_output_op = plan.first_output_op.clamp(ops.start, ops.end) - ops.start;
+        let (is_start, adapters) = (ops.start == 0, adapters_of(plan, ops.clone()));
         let ops = plan.ops[ops].to_vec();
+        let lookups = lookups(&ops, &adapters, &plan.slots, is_start);
+        let pair_sizes = PairSizes::of(&ops, &plan.slots, |weight| {
+            let facts = weights.mapped().facts(weight);
+            (facts.rows, facts.columns, facts.stack)
+        });
         let linear = ops.iter().filter_map(|op| match op {
             Op::Linear { x, .. } => Some(plan.slot(*x).columns),
             _ => None,
         });
-        let quantized_columns = linear.max().unwrap_or(0);
-        let written: Vec<Slot> = ops.iter().flat_map(Op::writes).collect();
-        let embedding = ops.iter().find_map(|op| match *op {
-            Op::Embed { table, scale, out } => Some(Embedding { table, scale, out }),
-            _ => None,
-        });
+        let quantized_columns = linear.max().unwrap_or(0).max(pair_sizes.quantized);
+        let result = Some(plan.head.slot()).filter(|head| ops.iter().flat_map(Op::writes).any(|slot| slot == *head));
         let mut program = Self {
             state: State::new(&gpu, plan)?,
             gpu,
             weights,
+            packed: Packed::default(),
             groups: plan.state.groups.len(),
             ops,
+            adapters,
+            lookups,
+            learned_positions: learned_positions(plan),
+            pair_sizes,
             slots: plan.slots.clone(),
             shapes: plan.buffers.clone(),
             first_output_op,
-            embedding,
-            result: Some(plan.head.slot()).filter(|head| written.contains(head)),
+            result,
+            gives_logits: result.is_some() && matches!(plan.head, Head::Logits(_)),
             quantized_columns,
             rotations: Rotations::default(),
             memory: None,
@@ -127,9 +155,16 @@ impl GpuProgram {
                 angles.push((rope.clone(), gpu.buffer("angles", (4 * tokens * rope.dimensions) as u64)?));
             }
         }
+        let pairs = PairBuffers::new(&gpu, self.pair_sizes, tokens.max(wanted))?;
+        let lookups = self.lookups.iter().map(|lookup| Ok((*lookup, lookup.buffer(&gpu, tokens)?)));
+        let lookups = lookups.collect::<Result<Vec<_>, GpuError>>()?;
         let mut preparing = Preparing {
             gpu: &gpu,
             weights: &mut self.weights,
+            packed: &mut self.packed,
+            pairs: &pairs,
+            lookups: &lookups,
+            adapted: Vec::new(),
             state: &self.state,
             slots: &self.slots,
             buffers: &buffers,
@@ -143,13 +178,31 @@ impl GpuProgram {
             if at == self.first_output_op {
                 first_output_call = preparing.calls.len();
             }
+            let begin = preparing.calls.len();
             preparing.add(op)?;
+            if let Some(adapter) = self.adapters[at] {
+                preparing.adapted.push((begin..preparing.calls.len(), adapter));
+            }
         }
         if self.first_output_op >= self.ops.len() {
             first_output_call = preparing.calls.len();
         }
-        let calls = preparing.calls;
-        Ok(Memory { tokens, wanted, words, buffers, quantized, step, angles, calls, first_output_call })
+        let (calls, adapted) = (preparing.calls, preparing.adapted);
+        Ok(Memory {
+            tokens,
+            wanted,
+            words,
+            buffers,
+            quantized,
+            step,
+            angles,
+            pairs,
+            lookups,
+            calls,
+            adapted,
+            first_output_call,
+            picking: None,
+        })
     }
 
     /// Memory that a step fits in.
@@ -169,25 +222,31 @@ impl GpuProgram {
         }
     }
 
+    /// Memory for a step, with what the CPU computes of it.
+    pub(super) fn ready(&mut self, step: &Step) -> Result<Memory, DeviceError> {
+        check_positions(step, self.learned_positions)?;
+        let words = step::words(step, self.groups);
+        let memory = self.sized(step.len(), step.outputs.len(), words.len())?;
+        self.write(step, &words, &memory);
+        Ok(memory)
+    }
+
+    /// Keeps a result that was read.
+    pub(super) fn take_logits(&mut self, bytes: &[u8]) {
+        self.logits.clear();
+        self.logits.extend(floats(bytes));
+    }
+
     /// Writes what the CPU computes of a step: its words, the rows' embeddings, the angles of rotations.
     fn write(&mut self, step: &Step, words: &[u32], memory: &Memory) {
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         self.gpu.write(&memory.step, 0, &bytes);
-        if let Some(Embedding { table, scale, out }) = self.embedding {
-            let columns = self.slots[out.0].columns;
-            let mut rows = vec![0.0; step.len() * columns];
-            for (input, row) in step.inputs.iter().zip(rows.chunks_exact_mut(columns)) {
-                match input {
-                    RowInput::Token(token) => {
-                        self.weights.mapped().row(table, *token as usize, row);
-                        row.iter_mut().for_each(|value| *value *= scale);
-                    }
-                    RowInput::Embedding(embedding) if embedding.len() == columns => row.copy_from_slice(embedding),
-                    // Zeros, as on the CPU.
-                    RowInput::Embedding(_) => {}
-                }
+        let used = adapters_in_use(step);
+        for (lookup, own) in &memory.lookups {
+            if lookup.adapter.is_none_or(|adapter| used.has(adapter)) {
+                let to = if lookup.direct { &memory.buffers[self.slots[lookup.slot.0].buffer] } else { own };
+                lookup.write(&self.gpu, self.weights.mapped(), step, to);
             }
-            self.gpu.write(&memory.buffers[self.slots[out.0].buffer], 0, &bytes_of(&rows));
         }
         self.rotations.begin();
         for (rope, buffer) in &memory.angles {
@@ -198,7 +257,12 @@ impl GpuProgram {
     }
 }
 
-fn bytes_of(values: &[f32]) -> Vec<u8> {
+/// The adapters that any sequence of a step uses.
+fn adapters_in_use(step: &Step) -> AdapterSet {
+    step.adapters.iter().fold(AdapterSet::default(), |all, set| all.with(*set))
+}
+
+pub(super) fn bytes_of(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
@@ -217,19 +281,15 @@ impl Program for GpuProgram {
         entering: &[Crossing],
         leaving: &[Slot],
     ) -> Result<Vec<Crossing>, DeviceError> {
-        let words = step::words(step, self.groups);
-        let memory = self.sized(step.len(), step.outputs.len(), words.len())?;
-        self.write(step, &words, &memory);
+        let memory = self.ready(step)?;
         for (slot, values) in entering {
             self.gpu.write(&memory.buffers[self.slots[slot.0].buffer], 0, &bytes_of(values));
         }
         let wanted = step.outputs.len();
-        let end = if wanted == 0 { memory.first_output_call } else { memory.calls.len() };
         let result = self.result.filter(|_| wanted > 0).map(|result| self.slots[result.0]);
         let read = result.map(|result| (&memory.buffers[result.buffer], 4 * wanted * result.columns));
-        let bytes = self.gpu.run(memory.calls[..end].iter(), step.len(), wanted, read)?;
-        self.logits.clear();
-        self.logits.extend(floats(&bytes));
+        let bytes = self.gpu.run(memory.calls_for(step), step.len(), wanted, read)?;
+        self.take_logits(&bytes);
         let mut crossing = Vec::new();
         for slot in leaving {
             let SlotShape { columns, rows, buffer } = self.slots[slot.0];
@@ -239,6 +299,14 @@ impl Program for GpuProgram {
         }
         self.memory = Some(memory);
         Ok(crossing)
+    }
+
+    fn pick_limits(&self) -> PickLimits {
+        if self.gives_logits { picking::LIMITS } else { PickLimits::default() }
+    }
+
+    fn run_picking(&mut self, step: &Step, wishes: &[Wish]) -> Result<Option<Vec<Picked>>, DeviceError> {
+        self.pick(step, wishes)
     }
 
     fn output(&self) -> &[f32] {
@@ -269,7 +337,10 @@ impl Program for GpuProgram {
     fn memory(&self) -> MemoryUse {
         let memory = self.memory.as_ref();
         let buffers = memory.iter().flat_map(|memory| memory.buffers.iter().chain([&memory.quantized, &memory.step]));
-        let scratch_bytes = self.weights.bytes() + buffers.map(satchel_gpu::Buffer::size).sum::<u64>();
-        MemoryUse { state_bytes: self.state.bytes(), scratch_bytes }
+        let buffers = buffers.chain(memory.iter().flat_map(|memory| memory.pairs.all()));
+        let scratch_bytes =
+            self.weights.bytes() + self.packed.bytes() + buffers.map(satchel_gpu::Buffer::size).sum::<u64>();
+        let picking = memory.and_then(|memory| memory.picking.as_ref()).map_or(0, Picking::bytes);
+        MemoryUse { state_bytes: self.state.bytes(), scratch_bytes: scratch_bytes + picking }
     }
 }

@@ -1,5 +1,6 @@
 //! Keys and values in a GPU's memory: for each layer a buffer of keys and one of values, `(page, position in the page, head,
-//! element)` in f16. A page's number is its place there; buffers double when numbers outgrow them.
+//! element)` in f16; of a recurrent group one, `(page, element)` in f32. A page's number is its place there; buffers double when
+//! numbers outgrow them.
 
 use satchel_gpu::{Gpu, GpuError};
 
@@ -35,12 +36,10 @@ impl State {
                 let layers = (0..layers).map(|_| layer(gpu, page_bytes, FIRST_PAGES)).collect::<Result<_, _>>()?;
                 Ok(Group { layers, capacity: FIRST_PAGES, page_bytes })
             }
-            // Of a part of a plan.
-            StateGroup::Recurrent { layers: 0, .. } => {
-                Ok(Group { layers: Vec::new(), capacity: usize::MAX, page_bytes: [0; 2] })
-            }
-            StateGroup::Recurrent { .. } => {
-                Err(GpuError::Unusable("there is no shader yet for a recurrent state".to_owned()))
+            StateGroup::Recurrent { layers, elements } => {
+                let page_bytes = [4 * elements as u64, 0];
+                let layers = (0..layers).map(|_| layer(gpu, page_bytes, FIRST_PAGES)).collect::<Result<_, _>>()?;
+                Ok(Group { layers, capacity: FIRST_PAGES, page_bytes })
             }
         });
         Ok(Self { groups: groups.collect::<Result<_, _>>()? })
@@ -51,6 +50,12 @@ impl State {
         let group = &mut self.groups[group];
         let needed = page as usize + 1;
         if needed <= group.capacity || group.layers.is_empty() {
+            if group.page_bytes[1] == 0 && group.page_bytes[0] > 0 {
+                // A recurrence starts from zeros; of keys and values none is read before it is written.
+                let bytes = group.page_bytes[0];
+                let parts = group.layers.iter().map(|layer| (&layer.keys, u64::from(page) * bytes, bytes));
+                gpu.clear(&parts.collect::<Vec<_>>());
+            }
             return Ok(false);
         }
         let capacity = needed.max(2 * group.capacity);
@@ -70,7 +75,8 @@ impl State {
     pub(super) fn copy(&self, gpu: &Gpu, group: usize, from: PageId, to: PageId) -> Result<(), GpuError> {
         let group = &self.groups[group];
         for layer in &group.layers {
-            for (buffer, bytes) in [&layer.keys, &layer.values].into_iter().zip(group.page_bytes) {
+            let buffers = [&layer.keys, &layer.values].into_iter().zip(group.page_bytes);
+            for (buffer, bytes) in buffers.filter(|(_, bytes)| *bytes > 0) {
                 let between = gpu.buffer("keys and values", bytes)?;
                 gpu.copy(&[
                     (buffer, u64::from(from) * bytes, &between, 0, bytes),
@@ -85,6 +91,11 @@ impl State {
     pub(super) fn of(&self, kept: Kept) -> (&satchel_gpu::Buffer, &satchel_gpu::Buffer) {
         let layer = &self.groups[kept.group].layers[kept.layer];
         (&layer.keys, &layer.values)
+    }
+
+    /// A layer's recurrent states.
+    pub(super) fn recurrent(&self, kept: Kept) -> &satchel_gpu::Buffer {
+        self.of(kept).0
     }
 
     pub(super) fn bytes(&self) -> u64 {

@@ -23,13 +23,20 @@ pub(super) fn words(step: &Step, groups: usize) -> Vec<u32> {
             data.extend(pages[group].iter().map(|page| page.unwrap_or(PASSED)));
         }
     }
-    let header: [usize; HEADER] = [step.len(), step.outputs.len(), 0, sequences, wanted, tables, step.states.len(), 0];
+    let adapters = data.len();
+    for sequence in 0..step.states.len() {
+        let set = step.adapters.get(sequence).map_or(0, |set| set.number());
+        data.extend([set as u32, (set >> 32) as u32]);
+    }
+    let header: [usize; HEADER] =
+        [step.len(), step.outputs.len(), 0, sequences, wanted, tables, step.states.len(), adapters];
     header.into_iter().map(|word| word as u32).chain(data).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::AdapterSet;
 
     #[test]
     fn lists_of_pages_are_found_by_group_and_sequence() {
@@ -37,10 +44,12 @@ mod tests {
         step.push(5, 70, 0);
         step.push(6, 3, 1);
         step.outputs = vec![1];
+        step.adapters = vec![AdapterSet::default(), AdapterSet::one(2).with(AdapterSet::one(35))];
         step.states = vec![vec![vec![Some(4), Some(9)], vec![None, Some(2)]], vec![vec![Some(7)], vec![Some(1)]]];
         let words = words(&step, 2);
-        assert_eq!(words[..HEADER], [2, 1, 0, 2, 4, 5, 2, 0]);
         let data = &words[HEADER..];
+        assert_eq!(words[..HEADER], [2, 1, 0, 2, 4, 5, 2, data.len() as u32 - 4]);
+        assert_eq!(data[data.len() - 4..], [0, 0, 1 << 2, 1 << 3]);
         assert_eq!(data[..5], [70, 3, 0, 1, 1]);
         let list = |group: usize, sequence: usize| data[data[5 + 2 * group + sequence] as usize..].to_vec();
         assert_eq!(list(0, 0)[..2], [4, 9]);

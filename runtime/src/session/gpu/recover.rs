@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::with::{Opened, open_placed};
 use super::{Asked, GpuStatus};
 use crate::device::gpu::Placed;
-use crate::device::{Crossing, DeviceError, MemoryUse, Program};
+use crate::device::{Crossing, DeviceError, MemoryUse, PickLimits, Picked, Program, Wish};
 use crate::plan::{PageId, Slot, Step};
 
 /// The variable with the numbers of steps after which devices are lost, for tests: `5,3` loses the first after five steps, and the
@@ -113,6 +113,15 @@ impl Program for Recovering {
                 false
             }
         }
+    }
+
+    fn pick_limits(&self) -> PickLimits {
+        self.opened.program.as_ref().map_or_else(PickLimits::default, |program| program.pick_limits())
+    }
+
+    fn run_picking(&mut self, step: &Step, wishes: &[Wish]) -> Result<Option<Vec<Picked>>, DeviceError> {
+        self.lose();
+        self.program()?.run_picking(step, wishes)
     }
 
     fn output(&self) -> &[f32] {

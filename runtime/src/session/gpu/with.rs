@@ -6,7 +6,7 @@ use super::cache;
 use super::probe::{self, find, measure};
 use super::recover::Recovering;
 use super::{Adapter, Asked, Found, GpuChoice, GpuStatus};
-use crate::device::gpu::{GpuDevice, Load, Placed, place};
+use crate::device::gpu::{GpuDevice, Load, Placed, converted, place};
 use crate::device::{Device, DeviceError, Program, Split};
 use crate::session::open::OpenError;
 
@@ -50,7 +50,8 @@ pub(super) fn load(asked: &Arc<Asked>, status: &Arc<GpuStatus>) -> Result<Box<dy
                 return refuse(format!("{name}: {why}"), kept);
             }
         };
-        status.say(said(&chosen, &placed));
+        let converted = converted(&asked.plan).map_or(String::new(), |how| format!("; {how}"));
+        status.say(said(&chosen, &placed) + &converted);
         match open_placed(asked, index, &placed, status, false) {
             Ok(opened) => {
                 return Ok(Box::new(Recovering::new(

@@ -5,7 +5,7 @@
 //! remaining heads take every second slope of the next higher one.
 
 /// Per head, what a score loses per position of distance.
-pub(super) fn slopes(heads: usize, max_bias: f32) -> Vec<f32> {
+pub fn slopes(heads: usize, max_bias: f32) -> Vec<f32> {
     let even = 1 << heads.ilog2();
     let slope = |head: usize| {
         let steps = if head < even { (head + 1) as f64 } else { (head - even) as f64 + 0.5 };
