@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::GpuError;
 use crate::call::Counts;
+use crate::choice::Choice;
 use crate::kernel::Pipelines;
 
 /// What an adapter is.
@@ -115,6 +116,7 @@ pub struct Gpu {
     pub(crate) queue: wgpu::Queue,
     pub(crate) pipelines: Pipelines,
     pub(crate) counts: Mutex<Counts>,
+    pub(crate) choice: Choice,
     facts: AdapterFacts,
     limits: wgpu::Limits,
     /// What the driver complained of first.
@@ -169,7 +171,16 @@ impl Gpu {
             }
         });
         let pipelines = Pipelines::new(&device);
-        Ok(Self { device, queue, pipelines, counts: Mutex::default(), facts, limits, failure })
+        Ok(Self {
+            device,
+            queue,
+            pipelines,
+            counts: Mutex::default(),
+            choice: Choice::default(),
+            facts,
+            limits,
+            failure,
+        })
     }
 
     /// What it is.
@@ -180,6 +191,21 @@ impl Gpu {
     /// The most workgroups in one dimension.
     pub(crate) fn most_workgroups(&self) -> u32 {
         self.limits.max_compute_workgroups_per_dimension
+    }
+
+    /// The most buffers that one shader reads and writes.
+    pub fn most_buffers(&self) -> u32 {
+        self.limits.max_storage_buffers_per_shader_stage
+    }
+
+    /// Bytes that the threads of a workgroup can share.
+    pub(crate) fn workgroup_bytes(&self) -> u32 {
+        self.limits.max_compute_workgroup_storage_size
+    }
+
+    /// Multiplies prompts of so many tokens and more by tiles; for tests.
+    pub fn tile_from(&self, tokens: usize) {
+        self.choice.tile_from(tokens);
     }
 
     /// The most bytes that a shader can address in one buffer.

@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use satchel_gpu::attention::{SPLIT_ROWS, segments};
+use satchel_gpu::measure::choose_shapes;
 use satchel_gpu::{Call, Gpu, GpuError};
 
 use super::prepare::Preparing;
@@ -11,7 +13,10 @@ use super::step;
 use super::weights::Weights;
 use crate::device::cpu::{Rotations, check_rotations};
 use crate::device::{DeviceError, MappedPart, MemoryUse, Program};
-use crate::plan::{BufferShape, Op, PageId, Plan, Rope, RowInput, Rows, Slot, SlotShape, Step, Weight};
+use crate::plan::{BLOCK_TOKENS, BufferShape, Op, PageId, Plan, Rope, RowInput, Rows, Slot, SlotShape, Step, Weight};
+
+/// Tokens of a step from which on products may have a prompt's shape.
+const TOGETHER: usize = 8;
 
 /// The first operation, which the CPU does.
 #[derive(Clone, Copy)]
@@ -116,6 +121,7 @@ impl GpuProgram {
                 angles.push((rope.clone(), gpu.buffer("angles", (4 * tokens * rope.dimensions) as u64)?));
             }
         }
+        let split = self.split()?;
         let mut preparing = Preparing {
             gpu: &gpu,
             weights: &mut self.weights,
@@ -124,21 +130,39 @@ impl GpuProgram {
             buffers: &buffers,
             step: &step,
             quantized: &quantized,
+            quantized_slot: None,
+            split: split.as_ref().map(|(buffer, segments)| (buffer, *segments)),
             angles: &angles,
             calls: Vec::new(),
         };
         let mut first_output_call = 0;
-        for (at, op) in self.ops.iter().enumerate() {
+        let mut at = 0;
+        while at < self.ops.len() {
             if at == self.first_output_op {
                 first_output_call = preparing.calls.len();
             }
-            preparing.add(op)?;
+            at += preparing.add_fused(&self.ops, at)?;
         }
         if self.first_output_op >= self.ops.len() {
             first_output_call = preparing.calls.len();
         }
         let calls = preparing.calls;
         Ok(Memory { tokens, wanted, words, buffers, quantized, step, angles, calls, first_output_call })
+    }
+
+    /// Memory for attention that is split over the context, and the segments of a row's head for which there is room: those of all
+    /// pages, and what a window that has just begun another touches. None if it is more than a buffer of this GPU holds.
+    fn split(&self) -> Result<Option<(satchel_gpu::Buffer, usize)>, GpuError> {
+        let segments = segments(self.state.most_pages() * BLOCK_TOKENS) + 2;
+        let floats = self.ops.iter().filter_map(|op| match op {
+            Op::Attend { shape, .. } => Some(SPLIT_ROWS * shape.heads * segments * (shape.value_dim + 2)),
+            _ => None,
+        });
+        let bytes = 4 * floats.max().unwrap_or(0) as u64;
+        if bytes == 0 || bytes > self.gpu.binding_bytes() {
+            return Ok(None);
+        }
+        Ok(Some((self.gpu.buffer("attention", bytes)?, segments)))
     }
 
     /// Memory that a step fits in.
@@ -195,12 +219,16 @@ impl Program for GpuProgram {
     fn run(&mut self, step: &Step) -> Result<(), DeviceError> {
         let words = step::words(step, self.groups);
         let memory = self.sized(step.len(), step.outputs.len(), words.len())?;
+        if step.len() > TOGETHER && self.weights.has_blocks() {
+            choose_shapes(&self.gpu)?;
+        }
         self.write(step, &words, &memory);
         let wanted = step.outputs.len();
         let end = if wanted == 0 { memory.first_output_call } else { memory.calls.len() };
         let result = self.slots[self.result.0];
+        let seen = step.positions.iter().max().map_or(0, |position| position + 1);
         let read = (wanted > 0).then(|| (&memory.buffers[result.buffer], 4 * wanted * result.columns));
-        let bytes = self.gpu.run(memory.calls[..end].iter(), step.len(), wanted, read)?;
+        let bytes = self.gpu.run_seeing(memory.calls[..end].iter(), step.len(), wanted, seen, read)?;
         self.logits.clear();
         self.logits.extend(bytes.as_chunks::<4>().0.iter().map(|word| f32::from_le_bytes(*word)));
         self.memory = Some(memory);
