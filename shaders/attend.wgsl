@@ -1,7 +1,11 @@
-// Attention of a row's head over the positions that it sees, one workgroup for each row and head: page by page, as flash
-// attention does (arXiv:2205.14135). A thread computes one position's score, then some columns of the result, positions in order: a
-// result depends on neither what else is in the step nor how the prompt was cut. KEY_DIM and VALUE_DIM are a head's columns.
+// Attention of QUERIES queries that share a head of keys and values: heads of a group, and rows one after the other. Page by page,
+// as flash attention does (arXiv:2205.14135), in segments of 256 positions that are merged first to last. KEY_DIM and VALUE_DIM are
+// a head's columns. SPLIT: a workgroup has one segment and writes its sums for attend_merge.wgsl; otherwise it has all of them.
 // Twin: `segment` of kernels/scalar/attention.rs.
+//
+// A query's sums are the same whatever is beside it: a score is the sum of four strided parts, positions of a page are dealt to
+// four quarters of the threads, each adds its own in order over a segment, and the quarters are added first to last. What a query
+// does not see has weight 0 and changes nothing.
 
 struct Params {
     group: u32,
@@ -16,6 +20,8 @@ struct Params {
     softcap: f32,
     // Behind the sinks, or where they would be, is for each head what a score loses per position of distance.
     slopes: u32,
+    // Segments for which a row's head has room where they are split; those that a window has passed are written over.
+    segments: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -23,19 +29,30 @@ struct Params {
 @group(0) @binding(3) var<storage, read> key_cache: array<vec2<u32>>;
 @group(0) @binding(4) var<storage, read> value_cache: array<u32>;
 @group(0) @binding(5) var<storage, read> sinks: array<f32>;
-@group(0) @binding(6) var<storage, read_write> out: array<vec2<f32>>;
 
-const THREADS = 64u;
 const PAGE = 64u;
+const SEGMENT_PAGES = 4u;
+const QUARTERS = 4u;
 const KEY_FOURS = KEY_DIM / 4u;
 const VALUE_PAIRS = VALUE_DIM / 2u;
-const OWN = (VALUE_PAIRS + THREADS - 1u) / THREADS;
 // Less than any score, and finite: differences of it are numbers.
 const LEAST = -3.0e38;
 
-var<workgroup> scaled: array<vec4<f32>, KEY_FOURS>;
-var<workgroup> scores: array<f32, PAGE>;
-var<workgroup> weights: array<f32, PAGE>;
+var<workgroup> scaled: array<vec4<f32>, QUERIES * KEY_FOURS>;
+var<workgroup> parts: array<f32, QUERIES * THREADS>;
+// Scores of a page, then their weights.
+var<workgroup> weights: array<f32, QUERIES * PAGE>;
+var<workgroup> page_most: array<f32, QUERIES * 16u>;
+var<workgroup> factors: array<f32, QUERIES>;
+// Of the segment: the largest score, the sum of weights, the weighted values.
+var<workgroup> most: array<f32, QUERIES>;
+var<workgroup> sums: array<f32, QUERIES>;
+var<workgroup> folded: array<f32, QUERIES * VALUE_DIM>;
+// Of all segments so far.
+var<workgroup> all_most: array<f32, QUERIES>;
+var<workgroup> all_sums: array<f32, QUERIES>;
+// What each query sees: the first position, and the last; nothing if the first is later.
+var<workgroup> seen: array<vec2<u32>, QUERIES>;
 
 fn first_seen(position: u32) -> u32 {
     if (params.window_kind == 1u) {
@@ -47,89 +64,260 @@ fn first_seen(position: u32) -> u32 {
     return 0u;
 }
 
+// exp(a - b), and 1 where nothing changes.
+fn relative(a: f32, b: f32) -> f32 {
+    return select(exp(a - b), 1.0, a == b);
+}
+
+// Queries of a head of keys are counted row by row, the heads of its group one after the other.
+fn heads_of_group() -> u32 {
+    return params.heads / params.kv_heads;
+}
+
+fn row_of(item: u32) -> u32 {
+    return item / heads_of_group();
+}
+
+// A query's place among those of all rows.
+fn place_of(item: u32, kv_head: u32) -> u32 {
+    return row_of(item) * params.heads + kv_head * heads_of_group() + item % heads_of_group();
+}
+
+fn sequence_of(item: u32) -> u32 {
+    return step.data[step.sequences + row_of(item)];
+}
+
+fn position_of(item: u32) -> u32 {
+    return step.data[step.positions + row_of(item)];
+}
+
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) at: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let index = linear(at, count);
-    let row = index / params.heads;
-    let head = index % params.heads;
-    if (row >= step.tokens) {
-        return;
+    let kv_head = index % params.kv_heads;
+    let items = step.tokens * heads_of_group();
+    var first = index / params.kv_heads * QUERIES;
+    let end = min(first + QUERIES, items);
+    // Those of one sequence are done together.
+    while (first < end) {
+        let sequence = sequence_of(first);
+        var next = first + 1u;
+        while (next < end && sequence_of(min(next, items - 1u)) == sequence) {
+            next++;
+        }
+        attend(thread, kv_head, first, next - first, at.z);
+        first = next;
+        workgroupBarrier();
     }
-    let kv_head = head / (params.heads / params.kv_heads);
-    let position = step.data[step.positions + row];
-    let pages = step.data[step.tables + params.group * step.sequences_count + step.data[step.sequences + row]];
-    let first = first_seen(position);
-    for (var i = thread; i < KEY_FOURS; i += THREADS) {
-        scaled[i] = query[(row * params.heads + head) * KEY_FOURS + i] * params.scale;
+}
+
+fn attend(thread: u32, kv_head: u32, item0: u32, queries: u32, segment_at: u32) {
+    let pages = step.data[step.tables + params.group * step.sequences_count + sequence_of(item0)];
+    var first_page = 0xffffffffu;
+    var last_page = 0u;
+    for (var q = 0u; q < queries; q++) {
+        let position = position_of(item0 + q);
+        first_page = min(first_page, first_seen(position) / PAGE);
+        last_page = max(last_page, position / PAGE);
+    }
+    if (thread < QUERIES) {
+        seen[thread] = vec2<u32>(1u, 0u);
+        if (thread < queries) {
+            let position = position_of(item0 + thread);
+            seen[thread] = vec2<u32>(first_seen(position), position);
+        }
+        all_most[thread] = LEAST;
+        all_sums[thread] = 0.0;
+    }
+    for (var i = thread; i < QUERIES * KEY_FOURS; i += THREADS) {
+        let item = item0 + min(i / KEY_FOURS, queries - 1u);
+        scaled[i] = query[place_of(item, kv_head) * KEY_FOURS + i % KEY_FOURS] * params.scale;
+    }
+    //repeat $h HELD
+    var held$h = 0.0;
+    //end
+    var segment = first_page / SEGMENT_PAGES;
+    var last_segment = last_page / SEGMENT_PAGES;
+    if (SPLIT) {
+        if (segment_at < segment || segment_at > last_segment) {
+            return;
+        }
+        segment = segment_at;
+        last_segment = segment_at;
+    }
+    for (; segment <= last_segment; segment++) {
+        let from_page = max(first_page, segment * SEGMENT_PAGES);
+        let to_page = min(last_page, segment * SEGMENT_PAGES + SEGMENT_PAGES - 1u);
+        one_segment(thread, kv_head, item0, pages, from_page, to_page);
+        if (SPLIT) {
+            write_segment(thread, kv_head, item0, queries, segment);
+            return;
+        }
+        //repeat $h HELD
+        {
+            let i = thread + $hu * THREADS;
+            if (i < QUERIES * VALUE_DIM) {
+                let q = i / VALUE_DIM;
+                let larger = max(all_most[q], most[q]);
+                held$h = fma(folded[i], relative(most[q], larger), held$h * relative(all_most[q], larger));
+            }
+        }
+        //end
+        workgroupBarrier();
+        if (thread < QUERIES) {
+            let larger = max(all_most[thread], most[thread]);
+            let before = all_sums[thread] * relative(all_most[thread], larger);
+            all_sums[thread] = fma(sums[thread], relative(most[thread], larger), before);
+            all_most[thread] = larger;
+        }
+        workgroupBarrier();
+    }
+    //repeat $h HELD
+    {
+        let i = thread + $hu * THREADS;
+        if (i < QUERIES * VALUE_DIM) {
+            let q = i / VALUE_DIM;
+            let head = kv_head * heads_of_group() + (item0 + min(q, queries - 1u)) % heads_of_group();
+            folded[i] = last_value(held$h, all_most[q], all_sums[q], head);
+        }
+    }
+    //end
+    workgroupBarrier();
+    write(thread, kv_head, item0, queries);
+}
+
+// The pages of a segment that some query sees.
+fn one_segment(thread: u32, kv_head: u32, item0: u32, pages: u32, from_page: u32, to_page: u32) {
+    let quarter = thread / 64u;
+    let lane = thread % 64u;
+    //repeat $q QUERIES
+    var sum$q = 0.0;
+    //repeat $o OWN
+    var result$q_$o = vec2<f32>(0.0);
+    //end
+    //end
+    if (thread < QUERIES) {
+        most[thread] = LEAST;
     }
     workgroupBarrier();
-    var most = LEAST;
-    var sum = 0.0;
-    var result: array<vec2<f32>, OWN>;
-    for (var page = first / PAGE; page <= position / PAGE; page++) {
+    for (var page = from_page; page <= to_page; page++) {
         let place = step.data[pages + page] * PAGE;
-        let begin = max(first, page * PAGE) - page * PAGE;
-        let end = min(position - page * PAGE, PAGE - 1u);
-        var score = LEAST;
-        if (thread >= begin && thread <= end) {
-            score = 0.0;
-            let key = ((place + thread) * params.kv_heads + kv_head) * KEY_FOURS;
-            for (var i = 0u; i < KEY_FOURS; i++) {
-                let halves = key_cache[key + i];
-                let a = unpack2x16float(halves.x);
-                let b = unpack2x16float(halves.y);
-                let q = scaled[i];
-                score = fma(q.x, a.x, score);
-                score = fma(q.y, a.y, score);
-                score = fma(q.z, b.x, score);
-                score = fma(q.w, b.y, score);
-            }
-            if (params.softcap != 0.0) {
-                score = params.softcap * tanh(score / params.softcap);
-            }
-            if (params.slopes != 0u) {
-                score -= sinks[params.sinks * params.heads + head] * f32(position - page * PAGE - thread);
+        page_scores(thread, kv_head, item0, page, place);
+        // What no query sees may never have been written.
+        var last = 0u;
+        var begin = PAGE;
+        for (var q = 0u; q < QUERIES; q++) {
+            if (seen[q].y >= page * PAGE && seen[q].x < page * PAGE + PAGE && seen[q].x <= seen[q].y) {
+                begin = min(begin, max(seen[q].x, page * PAGE) - page * PAGE);
+                last = max(last, min(seen[q].y - page * PAGE, PAGE - 1u));
             }
         }
-        scores[thread] = score;
-        workgroupBarrier();
-        let before = most;
-        for (var i = begin; i <= end; i++) {
-            most = max(most, scores[i]);
-        }
-        weights[thread] = exp(score - most);
-        workgroupBarrier();
-        let factor = exp(before - most);
-        sum *= factor;
-        for (var own = 0u; own < OWN; own++) {
-            result[own] *= factor;
-        }
-        for (var i = begin; i <= end; i++) {
-            let weight = weights[i];
-            sum += weight;
-            for (var own = 0u; own < OWN; own++) {
-                let pair = own * THREADS + thread;
-                if (pair < VALUE_PAIRS) {
-                    let value = unpack2x16float(value_cache[((place + i) * params.kv_heads + kv_head) * VALUE_PAIRS + pair]);
-                    result[own] = fma(vec2<f32>(weight), value, result[own]);
-                }
+        //repeat $q QUERIES
+        let factor$q = factors[$q];
+        sum$q *= factor$q;
+        //repeat $o OWN
+        result$q_$o *= factor$q;
+        //end
+        //end
+        // From the first of the quarter's positions that is seen.
+        for (var p = begin + (quarter + QUARTERS - begin % QUARTERS) % QUARTERS; p <= last; p += QUARTERS) {
+            let value = ((place + p) * params.kv_heads + kv_head) * VALUE_PAIRS;
+            //repeat $o OWN
+            var two$o = vec2<f32>(0.0);
+            if ($ou * 64u + lane < VALUE_PAIRS) {
+                two$o = unpack2x16float(value_cache[value + $ou * 64u + lane]);
             }
+            //end
+            //repeat $q QUERIES
+            {
+                let weight = weights[$qu * PAGE + p];
+                sum$q += weight;
+                //repeat $o OWN
+                result$q_$o = fma(vec2<f32>(weight), two$o, result$q_$o);
+                //end
+            }
+            //end
+        }
+    }
+    for (var turn = 0u; turn < QUARTERS; turn++) {
+        if (quarter == turn) {
+            //repeat $q QUERIES
+            if (lane == 0u) {
+                sums[$q] = select(sums[$q] + sum$q, sum$q, turn == 0u);
+            }
+            //repeat $o OWN
+            if ($ou * 64u + lane < VALUE_PAIRS) {
+                let i = $qu * VALUE_DIM + 2u * ($ou * 64u + lane);
+                folded[i] = select(folded[i] + result$q_$o.x, result$q_$o.x, turn == 0u);
+                folded[i + 1u] = select(folded[i + 1u] + result$q_$o.y, result$q_$o.y, turn == 0u);
+            }
+            //end
+            //end
         }
         workgroupBarrier();
     }
-    if (params.sinks != 0u) {
-        let before = most;
-        most = max(most, sinks[head]);
-        let factor = exp(before - most);
-        sum = sum * factor + exp(sinks[head] - most);
-        for (var own = 0u; own < OWN; own++) {
-            result[own] *= factor;
+}
+
+// Scores of a page's positions, the largest so far, and what each position weighs.
+fn page_scores(thread: u32, kv_head: u32, item0: u32, page: u32, place: u32) {
+    let fourth = thread % 4u;
+    //repeat $q QUERIES
+    var score$q = 0.0;
+    //end
+    let key = ((place + thread / 4u) * params.kv_heads + kv_head) * KEY_FOURS;
+    for (var i = fourth; i < KEY_FOURS; i += 4u) {
+        let halves = key_cache[key + i];
+        let a = unpack2x16float(halves.x);
+        let b = unpack2x16float(halves.y);
+        //repeat $q QUERIES
+        {
+            let four = scaled[$qu * KEY_FOURS + i];
+            score$q = fma(four.x, a.x, score$q);
+            score$q = fma(four.y, a.y, score$q);
+            score$q = fma(four.z, b.x, score$q);
+            score$q = fma(four.w, b.y, score$q);
         }
+        //end
     }
-    for (var own = 0u; own < OWN; own++) {
-        let pair = own * THREADS + thread;
-        if (pair < VALUE_PAIRS) {
-            out[(row * params.heads + head) * VALUE_PAIRS + pair] = result[own] / sum;
+    //repeat $q QUERIES
+    parts[$qu * THREADS + thread] = score$q;
+    //end
+    workgroupBarrier();
+    for (var i = thread; i < QUERIES * PAGE; i += THREADS) {
+        let part = i / PAGE * THREADS + 4u * (i % PAGE);
+        var score = ((parts[part] + parts[part + 1u]) + parts[part + 2u]) + parts[part + 3u];
+        if (params.softcap != 0.0) {
+            // Built-in tanh may overflow for large values.
+            score = params.softcap * tanh(clamp(score / params.softcap, -15.0, 15.0));
         }
+        let position = page * PAGE + i % PAGE;
+        let sees = seen[i / PAGE];
+        if (params.slopes != 0u) {
+            let head = kv_head * heads_of_group() + (item0 + i / PAGE) % heads_of_group();
+            score -= sinks[params.sinks * params.heads + head] * f32(sees.y - position);
+        }
+        weights[i] = select(LEAST, score, position >= sees.x && position <= sees.y);
     }
+    workgroupBarrier();
+    if (thread < QUERIES * 16u) {
+        let i = thread / 16u * PAGE + thread % 16u * 4u;
+        page_most[thread] = max(max(weights[i], weights[i + 1u]), max(weights[i + 2u], weights[i + 3u]));
+    }
+    workgroupBarrier();
+    if (thread < QUERIES) {
+        let before = most[thread];
+        var larger = before;
+        for (var i = 0u; i < 16u; i++) {
+            larger = max(larger, page_most[thread * 16u + i]);
+        }
+        factors[thread] = relative(before, larger);
+        most[thread] = larger;
+    }
+    workgroupBarrier();
+    for (var i = thread; i < QUERIES * PAGE; i += THREADS) {
+        let position = page * PAGE + i % PAGE;
+        let sees = seen[i / PAGE];
+        weights[i] = select(0.0, exp(weights[i] - most[i / PAGE]), position >= sees.x && position <= sees.y);
+    }
+    workgroupBarrier();
 }

@@ -20,7 +20,6 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(2) var<storage, read> weights: array<u32>;
 @group(0) @binding(4) var<storage, read> shares: array<u32>;
 @group(0) @binding(5) var<storage, read> factors: array<f32>;
 @group(0) @binding(6) var<storage, read> bias: array<f32>;

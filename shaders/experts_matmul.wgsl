@@ -1,5 +1,5 @@
 // Products of experts' quantised weights with int8 activations; `blocks/TYPE.wgsl` and `experts.wgsl` are put before it.
-// Each sum is added in the order of matmul.wgsl. Twin: `experts` of kernels/experts.rs.
+// Each sum is added in an order that the columns alone decide. Twin: `experts` of kernels/experts.rs.
 
 @group(0) @binding(3) var<storage, read> x: array<vec4<u32>>;
 
@@ -27,28 +27,9 @@ fn main(@builtin(workgroup_id) at: vec3<u32>, @builtin(num_workgroups) count: ve
             let first = x[start];
             let second = x[start + 1u];
             let facts = x[start + 2u];
-            let scale = bitcast<f32>(facts.x);
-            let multipliers = vec2<i32>(i32(facts.y & 255u), i32(facts.y >> 8u));
-            let sum = bitcast<f32>(facts.z);
             for (var r = 0u; r < ROWS; r++) {
-                let products = vec2<i32>(dot16(read[r].first, first), dot16(read[r].second, second)) * multipliers;
-                var total = sums[r * TOKENS + t];
-                if (APART) {
-                    let half = bitcast<f32>(facts.w);
-                    total = fma(read[r].scale.x * scale, f32(products.x), total);
-                    total = fma(read[r].offset.x, half, total);
-                    total = fma(read[r].scale.y * scale, f32(products.y), total);
-                    total = fma(read[r].offset.y, sum - half, total);
-                } else if (HALVES) {
-                    let weighted = products * read[r].multipliers;
-                    total = fma(read[r].scale.x * scale, f32(weighted.x + weighted.y), total);
-                } else {
-                    total = fma(read[r].scale.x * scale, f32(products.x + products.y), total);
-                    if (OFFSET) {
-                        total = fma(read[r].offset.x, sum, total);
-                    }
-                }
-                sums[r * TOKENS + t] = total;
+                let products = vec2<i32>(dot16(read[r].first, first), dot16(read[r].second, second));
+                sums[r * TOKENS + t] = add_group(sums[r * TOKENS + t], read[r], products, facts);
             }
         }
     }

@@ -1,5 +1,5 @@
 // Products of experts' F32, F16 and BF16 weights with f32 activations; `plain/TYPE.wgsl` and `experts.wgsl` are put before it.
-// Each sum is added in the order of matmul_plain.wgsl. Twin: `experts` of kernels/experts.rs.
+// Each sum is added in an order that the columns alone decide. Twin: `experts` of kernels/experts.rs.
 
 @group(0) @binding(3) var<storage, read> x: array<f32>;
 

@@ -1,20 +1,7 @@
-// LANES threads share what they add up.
+// The shape of products for a few tokens: LANES threads share a row's chains, ROWS rows and TOKENS tokens are a thread's sums.
+const SUMS = ROWS * TOKENS;
+// Sums of one row and token side by side; one more, so that threads which add them read from different banks.
+const STRIDE = THREADS + 1u;
 
-const THREADS = 64u;
-
-var<workgroup> partial: array<f32, THREADS>;
-
-// The sum over the LANES threads that a thread is one of, added pairwise.
-fn sum_of_lanes(thread: u32, value: f32) -> f32 {
-    let lane = thread % LANES;
-    workgroupBarrier();
-    partial[thread] = value;
-    workgroupBarrier();
-    for (var reach = LANES / 2u; reach > 0u; reach /= 2u) {
-        if (lane < reach) {
-            partial[thread] += partial[thread + reach];
-        }
-        workgroupBarrier();
-    }
-    return partial[thread - lane];
-}
+// Every thread's sums.
+var<workgroup> partial: array<f32, STRIDE * SUMS>;

@@ -1,62 +1,51 @@
-// Products of quantised weights with int8 activations, for TOKENS rows of activations at once: a row for each token, weights read
-// once for all of them. `blocks/TYPE.wgsl` and `product.wgsl` are put before it: the first reads a group of 32 weights.
-// Twin: `quantised_rows` of kernels/scalar/matmul.rs.
-//
-// LANES threads share a weight row, each takes every LANES-th group; their sums are added pairwise. LANES depends on the number of
-// columns alone, so an element is the same sum in the same order however many tokens are multiplied together.
-
-@group(0) @binding(3) var<storage, read> x: array<vec4<u32>>;
+// Products of quantised weights with int8 activations, for TOKENS rows of activations at once: weights are read once for all of them.
+// `blocks/TYPE.wgsl` reads a group of 32 weights. Twin: `quantised_rows` of kernels/scalar/matmul.rs.
 
 fn dot16(a: vec4<u32>, b: vec4<u32>) -> i32 {
     return dot4I8Packed(a.x, b.x) + dot4I8Packed(a.y, b.y) + dot4I8Packed(a.z, b.z) + dot4I8Packed(a.w, b.w);
 }
 
-@compute @workgroup_size(THREADS)
-fn main(@builtin(workgroup_id) at: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+fn work(index: u32, token0: u32, tokens: u32, thread: u32) {
     let lane = thread % LANES;
-    let row0 = (linear(at, count) * (THREADS / LANES) + thread / LANES) * ROWS;
-    let tokens = rows(params.wanted_only);
-    let token0 = at.z * TOKENS;
+    let row0 = (index * (THREADS / LANES) + thread / LANES) * ROWS;
     let groups = params.columns / 32u;
-    var sums: array<f32, SUMS>;
-    for (var group = lane; group < groups; group += LANES) {
-        var read: array<Group, ROWS>;
-        for (var r = 0u; r < ROWS; r++) {
-            // Beyond the last row, the last one is multiplied once more and not stored.
-            read[r] = read_group(min(row0 + r, params.rows - 1u) * params.row_words, group);
-        }
-        for (var t = 0u; t < TOKENS; t++) {
-            let start = (min(token0 + t, tokens - 1u) * groups + group) * 3u;
-            let first = x[start];
-            let second = x[start + 1u];
-            let facts = x[start + 2u];
-            let scale = bitcast<f32>(facts.x);
-            let multipliers = vec2<i32>(i32(facts.y & 255u), i32(facts.y >> 8u));
-            let sum = bitcast<f32>(facts.z);
-            for (var r = 0u; r < ROWS; r++) {
-                let products = vec2<i32>(dot16(read[r].first, first), dot16(read[r].second, second)) * multipliers;
-                var total = sums[r * TOKENS + t];
-                if (APART) {
-                    let half = bitcast<f32>(facts.w);
-                    total = fma(read[r].scale.x * scale, f32(products.x), total);
-                    total = fma(read[r].offset.x, half, total);
-                    total = fma(read[r].scale.y * scale, f32(products.y), total);
-                    total = fma(read[r].offset.y, sum - half, total);
-                } else if (HALVES) {
-                    let weighted = products * read[r].multipliers;
-                    total = fma(read[r].scale.x * scale, f32(weighted.x + weighted.y), total);
-                } else {
-                    total = fma(read[r].scale.x * scale, f32(products.x + products.y), total);
-                    if (OFFSET) {
-                        total = fma(read[r].offset.x, sum, total);
-                    }
-                }
-                sums[r * TOKENS + t] = total;
+    // Beyond the last row and token, the last one is multiplied once more and not stored.
+    let last = params.matrices[MATRIX].rows - 1u;
+    //repeat $t TOKENS
+    let levels$t = min(token0 + $tu, tokens - 1u) * groups;
+    //end
+    //repeat $r ROWS
+    let start$r = min(row0 + $ru, last) * params.matrices[MATRIX].row_words;
+    //repeat $t TOKENS
+    var sum$r_$t = 0.0;
+    //end
+    //end
+    for (var unit = lane; unit * UNIT < groups; unit += LANES) {
+        //repeat $p UNIT
+        {
+            let group = group_of(unit, $pu);
+            //repeat $r ROWS
+            let read$r = read_group(start$r, group);
+            //end
+            //repeat $t TOKENS
+            {
+                let at = 3u * (levels$t + group);
+                let first = x[at];
+                let second = x[at + 1u];
+                let facts = x[at + 2u];
+                //repeat $r ROWS
+                let products$r = vec2<i32>(dot16(read$r.first, first), dot16(read$r.second, second));
+                sum$r_$t = add_group(sum$r_$t, read$r, products$r, facts);
+                //end
             }
+            //end
         }
+        //end
     }
-    for (var i = 0u; i < SUMS; i++) {
-        partial[i * THREADS + thread] = sums[i];
-    }
+    //repeat $r ROWS
+    //repeat $t TOKENS
+    partial[($ru * TOKENS + $tu) * STRIDE + thread] = sum$r_$t;
+    //end
+    //end
     finish(thread, row0, token0, tokens);
 }

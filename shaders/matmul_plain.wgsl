@@ -1,7 +1,5 @@
-// Products of F32, F16 and BF16 weights with f32 activations, for TOKENS rows of activations at once. `plain/TYPE.wgsl` is put
-// before it: the first reads four weights. Twin: `plain_rows` of kernels/scalar/matmul.rs; for the rest see matmul.wgsl.
-
-@group(0) @binding(3) var<storage, read> x: array<f32>;
+// Products of F32, F16 and BF16 weights with f32 activations, for TOKENS rows of activations at once. `plain/TYPE.wgsl` reads four
+// weights, which are a unit. Twin: `plain_rows` of kernels/scalar/matmul.rs; for the rest see matmul.wgsl.
 
 // Four columns of a token; those behind the last are 0.
 fn read_x(token: u32, column: u32) -> vec4<f32> {
@@ -16,32 +14,36 @@ fn read_x(token: u32, column: u32) -> vec4<f32> {
     return four;
 }
 
-@compute @workgroup_size(THREADS)
-fn main(@builtin(workgroup_id) at: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
+fn work(index: u32, token0: u32, tokens: u32, thread: u32) {
     let lane = thread % LANES;
-    let row0 = (linear(at, count) * (THREADS / LANES) + thread / LANES) * ROWS;
-    let tokens = rows(params.wanted_only);
-    let token0 = at.z * TOKENS;
-    var sums: array<f32, SUMS>;
+    let row0 = (index * (THREADS / LANES) + thread / LANES) * ROWS;
+    let last = params.matrices[MATRIX].rows - 1u;
+    //repeat $r ROWS
+    let start$r = min(row0 + $ru, last) * params.matrices[MATRIX].row_words;
+    //repeat $t TOKENS
+    var sum$r_$t = 0.0;
+    //end
+    //end
     for (var column = 4u * lane; column < params.columns; column += 4u * LANES) {
-        var read: array<vec4<f32>, ROWS>;
-        for (var r = 0u; r < ROWS; r++) {
-            read[r] = read_weights(min(row0 + r, params.rows - 1u) * params.row_words, column);
+        //repeat $r ROWS
+        let read$r = read_weights(start$r, column);
+        //end
+        //repeat $t TOKENS
+        {
+            let four = read_x(min(token0 + $tu, tokens - 1u), column);
+            //repeat $r ROWS
+            sum$r_$t = fma(read$r.x, four.x, sum$r_$t);
+            sum$r_$t = fma(read$r.y, four.y, sum$r_$t);
+            sum$r_$t = fma(read$r.z, four.z, sum$r_$t);
+            sum$r_$t = fma(read$r.w, four.w, sum$r_$t);
+            //end
         }
-        for (var t = 0u; t < TOKENS; t++) {
-            let four = read_x(min(token0 + t, tokens - 1u), column);
-            for (var r = 0u; r < ROWS; r++) {
-                var total = sums[r * TOKENS + t];
-                total = fma(read[r].x, four.x, total);
-                total = fma(read[r].y, four.y, total);
-                total = fma(read[r].z, four.z, total);
-                total = fma(read[r].w, four.w, total);
-                sums[r * TOKENS + t] = total;
-            }
-        }
+        //end
     }
-    for (var i = 0u; i < SUMS; i++) {
-        partial[i * THREADS + thread] = sums[i];
-    }
+    //repeat $r ROWS
+    //repeat $t TOKENS
+    partial[($ru * TOKENS + $tu) * STRIDE + thread] = sum$r_$t;
+    //end
+    //end
     finish(thread, row0, token0, tokens);
 }

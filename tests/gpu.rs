@@ -9,10 +9,9 @@ use satchel::device::Device;
 use satchel::device::gpu::{GpuDevice, Load, place, uncovered};
 use satchel::engine::{EngineOptions, Evaluator, Loaded, Wanted};
 use satchel::kernels;
-use satchel::plan::{CacheType, CacheTypes};
-use satchel::session::gpu::GpuChoice;
-use satchel::session::open::{Compute, load_model, load_model_on, plan_of};
-use satchel::session::{Demand, ModelSource, OpenOptions};
+use satchel::plan::{CacheType, CacheTypes, Plan};
+use satchel::session::open::{Compute, load_model, plan_of};
+use satchel::session::{Demand, ModelSource};
 use serde::Deserialize;
 
 use crate::served::Served;
@@ -212,10 +211,7 @@ pub(crate) fn opened() -> Option<GpuDevice> {
 
 /// The tiny model of stories on the GPU, for `positions` positions.
 fn evaluator(device: &GpuDevice, positions: usize) -> Evaluator {
-    let source = ModelSource::open(Some(&support::stories())).expect("it opens");
-    let plan = plan_of(&source, None).expect("it is a model");
-    let program = device.load(&plan, 0..plan.ops.len(), &source.mapped_parts()).expect("it is covered");
-    Evaluator::new(Loaded { plan, program }, positions)
+    evaluator_of(device, &support::stories(), positions).0
 }
 
 #[test]
@@ -239,22 +235,58 @@ fn more_than_a_page_gives_the_cpus_logits_however_its_prompt_is_cut() {
     }
 }
 
-#[test]
-fn a_token_is_one_pass_and_its_logits_are_all_that_comes_back() {
-    let Some(device) = opened() else { return };
-    let source = ModelSource::open(Some(&support::stories())).expect("it opens");
+/// A model on the GPU, for `positions` positions, and its plan.
+fn evaluator_of(device: &GpuDevice, model: &std::path::Path, positions: usize) -> (Evaluator, Plan) {
+    let source = ModelSource::open(Some(model)).expect("it opens");
     let plan = plan_of(&source, None).expect("it is a model");
-    let mut evaluator = evaluator(&device, 8);
-    evaluator.append(&[1, 2, 3], Wanted::Last).expect("it runs");
-    let before = device.gpu().counts();
-    evaluator.append(&[4], Wanted::Last).expect("it runs");
-    let after = device.gpu().counts();
-    // The pass, and the copy of what is read.
-    assert_eq!((after.passes - before.passes, after.submissions - before.submissions), (1, 2));
-    assert_eq!(after.read_bytes - before.read_bytes, 4 * plan.vocabulary as u64);
-    // Of a layer: 2 norms, 2 rotations, 7 products, cache, attention, gate; at the end selection, norm and product.
-    let layers = plan.attentions().count() as u64;
-    assert_eq!(after.dispatches - before.dispatches, 14 * layers + 3);
+    let program = device.load(&plan, 0..plan.ops.len(), &source.mapped_parts()).expect("it is covered");
+    (Evaluator::new(Loaded { plan: plan.clone(), program }, positions), plan)
+}
+
+#[test]
+fn a_token_is_one_pass_of_nine_dispatches_a_layer_and_its_logits_are_all_that_comes_back() {
+    let Some(device) = opened() else { return };
+    // Weights in f32, and in blocks that are multiplied with int8 activations.
+    for model in [Some(support::stories()), support::smollm2()].into_iter().flatten() {
+        let (mut evaluator, plan) = evaluator_of(&device, &model, 8);
+        evaluator.append(&[1, 2, 3], Wanted::Last).expect("it runs");
+        let before = device.gpu().counts();
+        evaluator.append(&[4], Wanted::Last).expect("it runs");
+        let after = device.gpu().counts();
+        // The pass, and the copy of what is read.
+        assert_eq!((after.passes - before.passes, after.submissions - before.submissions), (1, 2));
+        assert_eq!(after.read_bytes - before.read_bytes, 4 * plan.vocabulary as u64);
+        // Of a layer: norm, queries with keys and values, rotations with the cache, attention, its product; norm, gate with up,
+        // activation, product. At the end selection, norm and product.
+        let layers = plan.attentions().count() as u64;
+        assert_eq!(after.dispatches - before.dispatches, 9 * layers + 3, "{}", model.display());
+    }
+}
+
+#[test]
+fn attention_that_is_split_over_the_context_gives_the_bits_of_a_prompts() {
+    let Some(device) = opened() else { return };
+    let tokens: Vec<TokenId> = (0..600).map(|at| 30 + at * 7 % 300).collect();
+    let (long, last) = tokens.split_at(597);
+    let logits = |chunk: usize| {
+        let mut evaluator = evaluator(&device, 600);
+        long.chunks(200).for_each(|chunk| drop(evaluator.append(chunk, Wanted::Last).expect("it runs").to_vec()));
+        let before = device.gpu().counts().dispatches;
+        let chunks = last.chunks(chunk);
+        let found: Vec<f32> =
+            chunks.flat_map(|chunk| evaluator.append(chunk, Wanted::All).expect("it runs").to_vec()).collect();
+        (found, device.gpu().counts().dispatches - before)
+    };
+    let ((together, few), (apart, many)) = (logits(3), logits(1));
+    assert!(together == apart, "tokens together or one by one");
+    let layers = plan_of(&ModelSource::open(Some(&support::stories())).expect("it opens"), None).expect("a model");
+    let layers = layers.attentions().count() as u64;
+    // Of a layer one more: segments are merged.
+    assert_eq!((few, many), (10 * layers + 3, 3 * (10 * layers + 3)));
+    // All at once: a workgroup has all segments of its queries.
+    let mut evaluator = evaluator(&device, 600);
+    let whole = evaluator.append(&tokens, Wanted::All).expect("it runs").to_vec();
+    assert!(whole.ends_with(&together), "a prompt whole, and its end by itself");
 }
 
 #[test]

@@ -13,7 +13,3 @@ struct Group {
 fn minus(levels: vec4<u32>, zero: u32) -> vec4<u32> {
     return ((levels | vec4<u32>(0x80808080u)) - vec4<u32>(zero)) ^ vec4<u32>(0x80808080u);
 }
-
-fn four_words(at: u32) -> vec4<u32> {
-    return vec4<u32>(weights[at], weights[at + 1u], weights[at + 2u], weights[at + 3u]);
-}

@@ -5,5 +5,5 @@ const OFFSET = false;
 
 fn read_group(row: u32, group: u32) -> Group {
     let at = row + group * 5u;
-    return coded_group(four_words(at + 1u), CODES, unpack2x16float(weights[at]).x);
+    return coded_group(four_words(at + 1u), CODES, unpack2x16float(word(at)).x);
 }

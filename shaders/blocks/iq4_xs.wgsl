@@ -7,8 +7,8 @@ const OFFSET = false;
 fn read_group(row: u32, group: u32) -> Group {
     let block = row + (group / 8u) * 34u;
     let part = group % 8u;
-    let facts = weights[block];
-    let low = (weights[block + 1u] >> (4u * part)) & 15u;
+    let facts = word(block);
+    let low = (word(block + 1u) >> (4u * part)) & 15u;
     let high = (facts >> (16u + 2u * part)) & 3u;
     let scale = unpack2x16float(facts).x * f32(i32(low | (high << 4u)) - 32);
     return coded_group(four_words(block + 2u + 4u * part), CODES, scale);

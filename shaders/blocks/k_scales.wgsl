@@ -1,10 +1,11 @@
 // Q4_K and Q5_K begin with the same four words: scale and scale of the minimums, and 12 bytes with six bits of scale and six of
 // minimum for each of eight groups.
 fn k_scales(block: u32, group: u32) -> vec2<f32> {
-    let facts = unpack2x16float(weights[block]);
-    let scales = weights[block + 1u];
-    let minimums = weights[block + 2u];
-    let nibbles = weights[block + 3u];
+    let head = four_words(block);
+    let facts = unpack2x16float(head.x);
+    let scales = head.y;
+    let minimums = head.z;
+    let nibbles = head.w;
     let low = group < 4u;
     // Of the last four groups, a nibble each and the upper two bits of the first four groups' bytes.
     let scale = select((nibbles & 0x0f0f0f0fu) | ((scales >> 2u) & 0x30303030u), scales & 0x3f3f3f3fu, low);

@@ -11,8 +11,8 @@ fn read_group(row: u32, group: u32) -> Group {
     let shift = vec4<u32>(2u * (part % 4u));
     let first = (four_words(at) >> shift) & vec4<u32>(0x03030303u);
     let second = (four_words(at + 4u) >> shift) & vec4<u32>(0x03030303u);
-    let halves = vec2<u32>(weights[block + part / 2u] >> (16u * (part % 2u))) >> vec2<u32>(0u, 8u);
-    let facts = unpack2x16float(weights[block + 20u]);
+    let halves = vec2<u32>(word(block + part / 2u) >> (16u * (part % 2u))) >> vec2<u32>(0u, 8u);
+    let facts = unpack2x16float(word(block + 20u));
     let scale = facts.x * vec2<f32>(halves & vec2<u32>(15u));
     let offset = -(facts.y * vec2<f32>((halves >> vec2<u32>(4u)) & vec2<u32>(15u)));
     return Group(first, second, scale, vec2<i32>(1), offset);

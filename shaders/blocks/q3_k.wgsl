@@ -16,9 +16,9 @@ fn read_group(row: u32, group: u32) -> Group {
     let first = ((four_words(at) >> shift) & pairs) | (((four_words(block) >> bit) & bits) << vec4<u32>(2u));
     let second = ((four_words(at + 4u) >> shift) & pairs) | (((four_words(block + 4u) >> bit) & bits) << vec4<u32>(2u));
     let byte = vec2<u32>(16u * (part % 2u)) + vec2<u32>(0u, 8u);
-    let low = (vec2<u32>(weights[block + 24u + (part % 4u) / 2u]) >> (byte + vec2<u32>(4u * (part / 4u)))) & vec2<u32>(15u);
-    let high = (vec2<u32>(weights[block + 26u]) >> (byte + vec2<u32>(2u * (part / 2u)))) & vec2<u32>(3u);
+    let low = (vec2<u32>(word(block + 24u + (part % 4u) / 2u)) >> (byte + vec2<u32>(4u * (part / 4u)))) & vec2<u32>(15u);
+    let high = (vec2<u32>(word(block + 26u)) >> (byte + vec2<u32>(2u * (part / 2u)))) & vec2<u32>(3u);
     let multipliers = vec2<i32>(low | (high << vec2<u32>(4u))) - 32;
-    let scale = unpack2x16float(weights[block + 27u]).x;
+    let scale = unpack2x16float(word(block + 27u)).x;
     return Group(minus(first, 0x04040404u), minus(second, 0x04040404u), vec2<f32>(scale), multipliers, vec2<f32>(0.0));
 }

@@ -1,10 +1,10 @@
-// Q6_K, 53 words for 256 columns: 128 bytes of nibbles, 64 of bit pairs, 16 signed scales, a scale (two bytes of it unused).
+// Q6_K, a row in parts: 52 words for 256 columns (128 bytes of nibbles, 64 of bit pairs, 16 signed scales), then a scale for each.
 const APART = false;
 const HALVES = true;
 const OFFSET = false;
 
 fn read_group(row: u32, group: u32) -> Group {
-    let block = row + (group / 8u) * 53u;
+    let block = row + (group / 8u) * 52u;
     let half = (group % 8u) / 4u;
     let part = group % 4u;
     let low = block + 16u * half + 8u * (part % 2u);
@@ -15,8 +15,8 @@ fn read_group(row: u32, group: u32) -> Group {
     let pairs = vec4<u32>(0x03030303u);
     let first = ((four_words(low) >> shift) & nibbles) | (((four_words(high) >> pair) & pairs) << vec4<u32>(4u));
     let second = ((four_words(low + 4u) >> shift) & nibbles) | (((four_words(high + 4u) >> pair) & pairs) << vec4<u32>(4u));
-    let scales = unpack4xI8(weights[block + 48u + (group % 8u) / 2u]);
+    let scales = unpack4xI8(word(block + 48u + (group % 8u) / 2u));
     let multipliers = select(scales.xy, scales.zw, (group & 1u) == 1u);
-    let scale = unpack2x16float(weights[block + 52u]).x;
+    let scale = half_at(row + params.columns / 256u * 52u, group / 8u);
     return Group(minus(first, 0x20202020u), minus(second, 0x20202020u), vec2<f32>(scale), multipliers, vec2<f32>(0.0));
 }

@@ -4,12 +4,12 @@
 //! process and opens here only one that passed.
 
 use std::pin::pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use crate::GpuError;
-use crate::call::{Counts, SUBMISSION};
+use crate::call::Counts;
+use crate::choice::Choice;
 use crate::kernel::Pipelines;
 
 /// What an adapter is.
@@ -138,10 +138,9 @@ pub struct Gpu {
     pub(crate) queue: wgpu::Queue,
     pub(crate) pipelines: Pipelines,
     pub(crate) counts: Mutex<Counts>,
+    pub(crate) choice: Choice,
     facts: AdapterFacts,
     limits: wgpu::Limits,
-    /// Multiplications that are submitted at once.
-    pub(crate) submission: AtomicUsize,
     /// What the driver complained of first.
     failure: Arc<Mutex<Option<String>>>,
 }
@@ -194,8 +193,16 @@ impl Gpu {
             }
         });
         let pipelines = Pipelines::new(&device);
-        let submission = AtomicUsize::new(SUBMISSION);
-        Ok(Self { device, queue, pipelines, counts: Mutex::default(), facts, limits, submission, failure })
+        Ok(Self {
+            device,
+            queue,
+            pipelines,
+            counts: Mutex::default(),
+            choice: Choice::default(),
+            facts,
+            limits,
+            failure,
+        })
     }
 
     /// What it is.
@@ -208,6 +215,21 @@ impl Gpu {
         self.limits.max_compute_workgroups_per_dimension
     }
 
+    /// The most buffers that one shader reads and writes.
+    pub fn most_buffers(&self) -> u32 {
+        self.limits.max_storage_buffers_per_shader_stage
+    }
+
+    /// Bytes that the threads of a workgroup can share.
+    pub(crate) fn workgroup_bytes(&self) -> u32 {
+        self.limits.max_compute_workgroup_storage_size
+    }
+
+    /// Multiplies prompts of so many tokens and more by tiles; for tests.
+    pub fn tile_from(&self, tokens: usize) {
+        self.choice.tile_from(tokens);
+    }
+
     /// The most bytes that a shader can address in one buffer.
     pub fn binding_bytes(&self) -> u64 {
         binding_bytes(&self.limits)
@@ -215,7 +237,7 @@ impl Gpu {
 
     /// Submits a tenth at once of what it does otherwise: what a driver took for hung may then be done in time.
     pub fn submit_less(&self) {
-        self.submission.store(SUBMISSION / 10, Ordering::Relaxed);
+        self.choice.submit_less();
     }
 
     /// Takes buffers to hold no more than this, as on a smaller GPU; for tests.

@@ -3,9 +3,12 @@
 
 use std::collections::HashSet;
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
+use std::time::Instant;
 
+use crate::attention::{self, When};
 use crate::kernel::{ExpertsKernel, Kernel, TOKENS, Tiling};
+use crate::matrix::Part;
+use crate::product::{MOST, Reading, Shape};
 use crate::{Gpu, GpuError, Matrix};
 
 /// How many workgroups an operation takes.
@@ -15,11 +18,11 @@ pub enum Grid {
     Threads(usize),
     /// So many workgroups a row.
     Workgroups(usize),
-    /// A product: so many workgroups for some tokens, and weights to multiply with each.
+    /// A product: the rows of each matrix, and how many weights all have.
     Product {
-        /// For all rows of the weight.
-        workgroups: usize,
-        /// Its elements.
+        /// None where there are fewer matrices.
+        rows: [usize; MOST],
+        /// Their elements.
         weights: usize,
     },
     /// The one workgroup that shares pairs out.
@@ -33,6 +36,13 @@ pub enum Grid {
         /// How pairs are shared out.
         tiling: Tiling,
     },
+    /// Attention: heads of keys, and of queries for each.
+    Attend {
+        /// Heads of keys and values.
+        kv_heads: usize,
+        /// Query heads that share one.
+        group: usize,
+    },
 }
 
 /// An operation that is ready to run.
@@ -41,6 +51,16 @@ pub struct Call {
     bindings: wgpu::BindGroup,
     grid: Grid,
     wanted_only: bool,
+    when: When,
+}
+
+impl Call {
+    /// Makes the call only then.
+    #[must_use]
+    pub fn when(mut self, when: When) -> Self {
+        self.when = when;
+        self
+    }
 }
 
 /// What steps have cost since the GPU was opened.
@@ -82,9 +102,6 @@ impl Words {
     }
 }
 
-/// Multiplications that are submitted at once: a tenth of a second on a small integrated GPU.
-pub(crate) const SUBMISSION: usize = 20_000_000_000;
-
 impl Gpu {
     /// Prepares a kernel with its parameters, the step's buffer, and the buffers that it reads and writes.
     ///
@@ -119,21 +136,49 @@ impl Gpu {
             entries: &entries,
         });
         self.check()?;
-        Ok(Call { kernel, bindings, grid, wanted_only })
+        Ok(Call { kernel, bindings, grid, wanted_only, when: When::Always })
     }
 
-    /// Prepares the product of a matrix: a call for each of its parts. `quantized` is the activations' form for block types.
+    /// Prepares the product of a matrix: a call for each of its parts.
     ///
     /// # Errors
     /// If memory is out.
     pub fn product(&self, matrix: &Matrix, product: &Product<'_>) -> Result<Vec<Call>, GpuError> {
-        let lanes = matrix.lanes();
-        let parts = matrix.parts.iter().map(|part| {
-            let workgroups = part.rows.div_ceil(2 * (64 / lanes as usize));
-            let grid = Grid::Product { workgroups, weights: part.rows * matrix.columns };
-            let parameters = Words::default()
-                .flag(product.wanted_only)
-                .count(matrix.columns)
+        self.products(&[(matrix, product)])
+    }
+
+    /// Prepares products with the same activations, in as few calls as the GPU's limits allow.
+    ///
+    /// # Errors
+    /// If memory is out.
+    pub fn products(&self, products: &[(&Matrix, &Product<'_>)]) -> Result<Vec<Call>, GpuError> {
+        // The step, activations, and of each matrix its weights, bias and result.
+        let fit = (self.most_buffers() as usize).saturating_sub(2) / 3;
+        // A buffer is bound for writing once.
+        let (whole, split): (Vec<_>, Vec<_>) = products.iter().partition(|(matrix, _)| matrix.parts.len() == 1);
+        let (plain, blocks): (Vec<_>, Vec<_>) = whole.into_iter().partition(|(matrix, _)| matrix.form.is_plain());
+        let mut calls = Vec::new();
+        for alike in [plain, blocks] {
+            for some in alike.chunks(fit.clamp(1, MOST)) {
+                let some: Vec<_> = some.iter().map(|(matrix, product)| (*matrix, &matrix.parts[0], *product)).collect();
+                calls.push(self.product_call(&some)?);
+            }
+        }
+        for (matrix, product) in split {
+            for part in &matrix.parts {
+                calls.push(self.product_call(&[(matrix, part, product)])?);
+            }
+        }
+        Ok(calls)
+    }
+
+    fn product_call(&self, of: &[(&Matrix, &Part, &Product<'_>)]) -> Result<Call, GpuError> {
+        let (first, _, product) = of[0];
+        let mut parameters = Words::default().flag(product.wanted_only).count(first.columns).count(0).count(0);
+        let (mut matrices, mut rows, mut weights) = ([None; MOST], [0; MOST], 0);
+        let (mut reads, mut writes) = (vec![product.x], Vec::new());
+        for (at, (matrix, part, product)) in of.iter().enumerate() {
+            parameters = parameters
                 .count(part.rows)
                 .count(matrix.row_words)
                 .count(part.first)
@@ -142,11 +187,18 @@ impl Gpu {
                 .flag(product.bias.is_some())
                 .number(product.factor)
                 .flag(product.factor_covers_bias);
-            let kernel = Kernel::Matmul { form: matrix.form, lanes, tokens: TOKENS[0] };
-            let reads = [&part.buffer, product.x, product.bias.unwrap_or(product.nothing)];
-            self.call(kernel, product.wanted_only, grid, &parameters, product.step, &reads, &[product.out])
-        });
-        parts.collect()
+            matrices[at] = Some(matrix.reading());
+            rows[at] = part.rows;
+            weights += part.rows * matrix.columns;
+            reads.extend([&part.buffer, product.bias.unwrap_or(product.nothing)]);
+            writes.push(product.out);
+        }
+        for _ in 8 * of.len()..8 * MOST {
+            parameters = parameters.count(0);
+        }
+        let shape = self.choice.shape(first.form.is_plain(), 1);
+        let (kernel, grid) = (Kernel::Product { matrices, shape }, Grid::Product { rows, weights });
+        self.call(kernel, product.wanted_only, grid, &parameters, product.step, &reads, &writes)
     }
 
     /// Compiles all that these calls may run, several at a time.
@@ -154,8 +206,12 @@ impl Gpu {
         let mut kernels: Vec<Kernel> = Vec::new();
         for call in calls {
             match call.kernel {
-                Kernel::Matmul { form, lanes, .. } => {
-                    kernels.extend(TOKENS.map(|tokens| Kernel::Matmul { form, lanes, tokens }));
+                // One token, a prompt's end, and a prompt.
+                Kernel::Product { matrices, .. } => {
+                    let is_plain = matrices.iter().flatten().any(|reading| reading.form.is_plain());
+                    let tokens = [1, TOKENS[TOKENS.len() - 1] as usize, usize::MAX];
+                    let shapes: HashSet<Shape> = tokens.map(|tokens| self.choice.shape(is_plain, tokens)).into();
+                    kernels.extend(shapes.into_iter().map(|shape| Kernel::Product { matrices, shape }));
                 }
                 other => kernels.push(other),
             }
@@ -197,21 +253,37 @@ impl Gpu {
         wanted: usize,
         read: Option<(&wgpu::Buffer, usize)>,
     ) -> Result<Vec<u8>, GpuError> {
-        let mut calls = calls.peekable();
+        self.run_seeing(calls, tokens, wanted, 0, read)
+    }
+
+    /// [`Gpu::run`] of a step whose rows look back over so many positions at most.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn run_seeing<'a>(
+        &self,
+        calls: impl Iterator<Item = &'a Call>,
+        tokens: usize,
+        wanted: usize,
+        seen: usize,
+        read: Option<(&wgpu::Buffer, usize)>,
+    ) -> Result<Vec<u8>, GpuError> {
+        let rows = |call: &Call| if call.wanted_only { wanted } else { tokens };
+        let mut calls = calls.filter(|call| call.when.holds(rows(call), seen)).peekable();
         let mut counts = Counts::default();
-        let submission = self.submission.load(Ordering::Relaxed);
+        let (begun, mut all_work) = (Instant::now(), 0);
         while calls.peek().is_some() {
             let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             let mut work = 0;
-            while work < submission
+            while work < self.choice.submission()
                 && let Some(call) = calls.next()
             {
-                let rows = if call.wanted_only { wanted } else { tokens };
-                work += self.dispatch(&mut pass, call, rows);
+                work += self.dispatch(&mut pass, call, rows(call), seen);
                 counts.dispatches += 1;
             }
             drop(pass);
+            all_work += work;
             self.queue.submit([encoder.finish()]);
             counts.passes += 1;
             counts.submissions += 1;
@@ -224,6 +296,7 @@ impl Gpu {
                 Vec::new()
             }
         };
+        self.choice.note(all_work, begun.elapsed());
         let mut total = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         total.dispatches += counts.dispatches;
         total.passes += counts.passes;
@@ -233,18 +306,27 @@ impl Gpu {
     }
 
     /// Starts a call; says how many multiplications it is.
-    fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>, call: &Call, rows: usize) -> usize {
+    fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>, call: &Call, rows: usize, seen: usize) -> u64 {
         let (mut kernel, mut deep, mut work) = (call.kernel, 1, 0);
         let workgroups = match call.grid {
             Grid::Threads(threads) => (rows * threads).div_ceil(64),
             Grid::Workgroups(workgroups) => rows * workgroups,
-            Grid::Product { workgroups, weights } => {
-                if let Kernel::Matmul { tokens, .. } = &mut kernel {
-                    *tokens = tokens_together(rows);
-                    deep = rows.div_ceil(*tokens as usize);
-                }
-                work = weights * rows;
-                workgroups
+            Grid::Product { rows: of, weights } => {
+                let Kernel::Product { matrices, shape } = &mut kernel else { unreachable!("the grid of products") };
+                let readings = matrices.iter().flatten();
+                *shape = self.choice.shape(readings.clone().any(|reading| reading.form.is_plain()), rows);
+                deep = rows.div_ceil(shape.tokens());
+                work = (weights * rows) as u64;
+                readings.zip(of).map(|(reading, rows): (&Reading, usize)| shape.workgroups(*reading, rows)).sum()
+            }
+            Grid::Attend { kv_heads, group } => {
+                let Kernel::Attend { key_dim, value_dim, queries, into } = &mut kernel else {
+                    unreachable!("the grid of attention")
+                };
+                deep = if *into == attention::Output::Split { attention::segments(seen) } else { 1 };
+                let dims = (*key_dim, *value_dim);
+                *queries = attention::queries(dims, kv_heads, rows * group, deep, self.workgroup_bytes());
+                kv_heads * (rows * group).div_ceil(*queries as usize)
             }
             Grid::Shares(tiling) => {
                 if let Kernel::Experts(ExpertsKernel::Assign { tokens }) = &mut kernel {
@@ -257,7 +339,7 @@ impl Gpu {
                     *tokens = tiling.tokens(rows);
                 }
                 deep = tiling.tiles(rows);
-                work = weights * rows * tiling.used;
+                work = (weights * rows * tiling.used) as u64;
                 workgroups
             }
         };
@@ -329,9 +411,4 @@ pub struct Product<'a> {
     pub factor: f32,
     /// Whether the bias is multiplied by it, too.
     pub factor_covers_bias: bool,
-}
-
-/// The tokens that are multiplied together in a step of so many rows.
-fn tokens_together(rows: usize) -> u32 {
-    TOKENS.into_iter().find(|tokens| rows <= *tokens as usize).unwrap_or(TOKENS[TOKENS.len() - 1])
 }

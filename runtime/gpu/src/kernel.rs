@@ -7,12 +7,16 @@ use std::sync::{Mutex, PoisonError};
 use satchel_compute::kernels::elementwise::Activation;
 use satchel_gguf::TensorType;
 
+use crate::attention;
+use crate::product::{self, MOST, Reading, Shape};
+
 /// The text of a file in `shaders/`.
 macro_rules! shader {
     ($name:literal) => {
         include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shaders/", $name, ".wgsl"))
     };
 }
+pub(crate) use shader;
 
 mod experts;
 mod picking;
@@ -96,39 +100,57 @@ impl Form {
         matches!(self, Self::F32 | Self::F16 | Self::Bf16)
     }
 
-    /// The columns of a block and its words in memory.
+    /// The columns of a block and its words in memory, where a row is a list of blocks.
     pub(crate) fn block(self) -> (usize, usize) {
         match self {
             Self::F32 => (4, 4),
             Self::F16 | Self::Bf16 => (4, 2),
-            Self::Q8_0 => (32, 9),
-            Self::Q4_0 | Self::Q4_1 | Self::Iq4Nl | Self::Mxfp4 => (32, 5),
-            Self::Q5_0 | Self::Q5_1 => (32, 6),
+            Self::Iq4Nl | Self::Mxfp4 => (32, 5),
             Self::Q2K => (256, 21),
             Self::Q3K => (256, 28),
             Self::Q4K => (256, 36),
             Self::Q5K => (256, 44),
-            Self::Q6K => (256, 53),
             Self::Iq4Xs => (256, 34),
             Self::Wide => (32, 12),
+            Self::Q8_0 | Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q6K => {
+                unreachable!("{self:?} is taken apart by rows")
+            }
         }
     }
 
-    fn reader(self) -> &'static [&'static str] {
+    /// Whether rows are whole vectors of four words, and read as such.
+    pub(crate) fn in_fours(self) -> bool {
+        use Form::*;
+        matches!(self, Q8_0 | Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q4K | Q5K | Q6K | Wide)
+    }
+
+    /// Groups of 32 columns that lie in the same bytes and are read together.
+    pub(crate) fn unit(self) -> u32 {
+        if matches!(self, Self::Q4K | Self::Q5K | Self::Q6K) { 2 } else { 1 }
+    }
+
+    /// Whether a unit's groups are two apart.
+    pub(crate) fn is_paired(self) -> bool {
+        self == Self::Q6K
+    }
+
+    pub(crate) fn reader(self) -> &'static [&'static str] {
         match self {
             Self::F32 => &[shader!("plain/f32")],
             Self::F16 => &[shader!("plain/f16")],
             Self::Bf16 => &[shader!("plain/bf16")],
-            Self::Q8_0 => &[shader!("blocks/group"), shader!("blocks/q8_0")],
-            Self::Q4_0 => &[shader!("blocks/group"), shader!("blocks/q4_0")],
+            Self::Q8_0 => &[shader!("blocks/group"), shader!("blocks/scales"), shader!("blocks/q8_0")],
+            Self::Q4_0 => &[shader!("blocks/group"), shader!("blocks/scales"), shader!("blocks/q4_0")],
             Self::Q4_1 => &[shader!("blocks/group"), shader!("blocks/q4_1")],
-            Self::Q5_0 => &[shader!("blocks/group"), shader!("blocks/fifths"), shader!("blocks/q5_0")],
+            Self::Q5_0 => {
+                &[shader!("blocks/group"), shader!("blocks/scales"), shader!("blocks/fifths"), shader!("blocks/q5_0")]
+            }
             Self::Q5_1 => &[shader!("blocks/group"), shader!("blocks/fifths"), shader!("blocks/q5_1")],
             Self::Q2K => &[shader!("blocks/group"), shader!("blocks/q2_k")],
             Self::Q3K => &[shader!("blocks/group"), shader!("blocks/q3_k")],
             Self::Q4K => &[shader!("blocks/group"), shader!("blocks/k_scales"), shader!("blocks/q4_k")],
             Self::Q5K => &[shader!("blocks/group"), shader!("blocks/k_scales"), shader!("blocks/q5_k")],
-            Self::Q6K => &[shader!("blocks/group"), shader!("blocks/q6_k")],
+            Self::Q6K => &[shader!("blocks/group"), shader!("blocks/scales"), shader!("blocks/q6_k")],
             Self::Iq4Nl => &[
                 shader!("blocks/group"),
                 shader!("blocks/codes"),
@@ -186,21 +208,34 @@ impl Function {
 #[allow(missing_docs, reason = "each is the comment at the top of its file")]
 pub enum Kernel {
     Quantize,
-    /// The threads of a weight row, and the tokens multiplied together.
-    Matmul {
-        form: Form,
-        lanes: u32,
-        tokens: u32,
+    /// Matrices with the same activations, plain ones or block types.
+    Product {
+        matrices: [Option<Reading>; MOST],
+        shape: Shape,
     },
     Norm(Norm),
+    NormQuantize(Norm),
     Rope,
+    RopeStore,
     Store,
+    /// Queries are those of a workgroup.
     Attend {
         key_dim: u32,
         value_dim: u32,
+        queries: u32,
+        into: attention::Output,
+    },
+    AttendMerge {
+        value_dim: u32,
+        quantize: bool,
     },
     Activate(Function),
     Gate(Function),
+    /// Whether there is something to multiply with.
+    GateQuantize {
+        function: Function,
+        gated: bool,
+    },
     Add,
     Bias,
     Multiply,
@@ -223,28 +258,51 @@ pub enum Kernel {
 pub const TOKENS: [u32; 4] = [1, 2, 4, 8];
 /// The numbers of threads that share a weight row.
 pub const LANES: [u32; 3] = [8, 16, 32];
+/// Rows that a thread of a product for a few tokens has at once, and threads of its workgroup.
+pub const ROWS: u32 = 2;
+/// See [`ROWS`].
+pub const THREADS: u32 = 64;
 
 impl Kernel {
     /// Every shader in every variant; attention with some sizes of heads.
     pub fn all() -> Vec<Self> {
         use Kernel::*;
-        let mut all = vec![Quantize, Rope, Store, Add, Bias, Multiply, MultiplyVector, Scale, Softcap, Select, Split];
+        let mut all =
+            vec![Quantize, Rope, RopeStore, Store, Add, Bias, Multiply, MultiplyVector, Scale, Softcap, Select, Split];
         all.extend([Clamp, DivideVector, Temperature, Join, Adapt]);
         all.extend(ExpertsKernel::all().into_iter().map(Experts));
         all.extend(RecurrentKernel::all().into_iter().map(Recurrent));
         all.extend(PickKernel::all().into_iter().map(Pick));
-        all.extend([crate::Norm::Rms, crate::Norm::Layer, crate::Norm::L2].map(Norm));
+        let norms = [crate::Norm::Rms, crate::Norm::Layer, crate::Norm::L2];
+        all.extend(norms.map(Norm).into_iter().chain(norms.map(NormQuantize)));
         for activation in Function::ALL.map(Function::of) {
             all.extend([Activate(activation), Gate(activation)]);
+            all.extend([false, true].map(|gated| GateQuantize { function: activation, gated }));
         }
-        for (key_dim, value_dim) in [(8, 8), (64, 64), (80, 80), (128, 128), (192, 128), (256, 256)] {
-            all.push(Attend { key_dim, value_dim });
-        }
+        all.extend(attention::all());
+        all.extend(Self::products());
+        all
+    }
+
+    /// Products of one matrix in every form and shape, of several of one form, and of several forms.
+    fn products() -> Vec<Self> {
+        let mut all = Vec::new();
+        let mut add = |matrices: &[Reading]| {
+            let mut three = [None; MOST];
+            matrices.iter().zip(&mut three).for_each(|(matrix, place)| *place = Some(*matrix));
+            let few = TOKENS.map(|tokens| Shape::Lanes { tokens, rows: ROWS, threads: THREADS });
+            let tile = (!matrices[0].form.is_plain()).then_some(Shape::Tile);
+            all.extend(few.into_iter().chain(tile).map(|shape| Self::Product { matrices: three, shape }));
+        };
         for form in Form::ALL {
-            for lanes in LANES {
-                all.extend(TOKENS.map(|tokens| Matmul { form, lanes, tokens }));
-            }
+            LANES.iter().for_each(|lanes| add(&[Reading { form, lanes: *lanes }]));
+            add(&[Reading { form, lanes: LANES[1] }; 2]);
+            add(&[Reading { form, lanes: LANES[2] }; 3]);
         }
+        let mixed = |forms: [Form; 3]| forms.map(|form| Reading { form, lanes: LANES[2] });
+        add(&mixed([Form::Q4K, Form::Q4K, Form::Q6K]));
+        add(&mixed([Form::Q5K, Form::Q8_0, Form::Wide]));
+        add(&mixed([Form::F16, Form::F32, Form::Bf16]));
         all
     }
 
@@ -265,9 +323,14 @@ impl Kernel {
             | Self::DivideVector
             | Self::Select
             | Self::Split => (1, 1),
-            Self::Gate(_) | Self::Join => (2, 1),
+            Self::Gate(_) | Self::GateQuantize { .. } | Self::AttendMerge { .. } | Self::Join => (2, 1),
             Self::Store => (2, 2),
-            Self::Matmul { .. } | Self::Norm(_) => (3, 1),
+            Self::RopeStore => (3, 3),
+            Self::Norm(_) | Self::NormQuantize(_) => (3, 1),
+            Self::Product { matrices, .. } => {
+                let count = matrices.iter().flatten().count() as u32;
+                (1 + 2 * count, count)
+            }
             Self::Attend { .. } => (4, 1),
         }
     }
@@ -275,20 +338,31 @@ impl Kernel {
     /// Its whole text.
     pub fn source(self) -> String {
         let (constants, files): (String, Vec<&str>) = match self {
-            Self::Quantize => (String::new(), vec![shader!("quantize")]),
-            Self::Matmul { form, lanes, tokens } => {
-                let body = if form.is_plain() { shader!("matmul_plain") } else { shader!("matmul") };
-                let files = form.reader().iter().copied().chain([shader!("product"), body]);
-                (format!("const LANES = {lanes}u;\nconst TOKENS = {tokens}u;\n"), files.collect())
+            Self::Quantize => (threads(64), vec![shader!("levels"), shader!("quantize")]),
+            Self::Product { matrices, shape } => {
+                let matrices: Vec<Reading> = matrices.into_iter().flatten().collect();
+                return format!("{}{}", shader!("common"), product::source(&matrices, shape));
             }
+            Self::NormQuantize(kind) => (
+                format!("{}const KIND = {}u;\n", threads(256), kind as u32),
+                vec![shader!("levels"), shader!("norm_quantize")],
+            ),
             Self::Norm(kind) => (format!("const KIND = {}u;\n", kind as u32), vec![shader!("norm")]),
             Self::Rope => (String::new(), vec![shader!("rope")]),
-            Self::Store => (String::new(), vec![shader!("store")]),
-            Self::Attend { key_dim, value_dim } => {
-                (format!("const KEY_DIM = {key_dim}u;\nconst VALUE_DIM = {value_dim}u;\n"), vec![shader!("attend")])
+            Self::RopeStore => (String::new(), vec![shader!("halves"), shader!("rope_store")]),
+            Self::Store => (String::new(), vec![shader!("halves"), shader!("store")]),
+            Self::Attend { key_dim, value_dim, queries, into } => {
+                return format!("{}{}", shader!("common"), attention::source(key_dim, value_dim, queries, into));
+            }
+            Self::AttendMerge { value_dim, quantize } => {
+                return format!("{}{}", shader!("common"), attention::merge_source(value_dim, quantize));
             }
             Self::Activate(function) => (function_number(function), vec![shader!("activations"), shader!("activate")]),
             Self::Gate(function) => (function_number(function), vec![shader!("activations"), shader!("gate")]),
+            Self::GateQuantize { function, gated } => (
+                format!("{}{}const GATED = {gated};\n", threads(64), function_number(function)),
+                vec![shader!("activations"), shader!("levels"), shader!("gate_quantize")],
+            ),
             Self::Add => (String::new(), vec![shader!("add")]),
             Self::Bias => (String::new(), vec![shader!("bias")]),
             Self::Multiply => (String::new(), vec![shader!("multiply")]),
@@ -308,6 +382,10 @@ impl Kernel {
         };
         format!("{constants}{}{}", shader!("common"), files.concat())
     }
+}
+
+fn threads(count: u32) -> String {
+    format!("const THREADS = {count}u;\n")
 }
 
 fn function_number(function: Function) -> String {

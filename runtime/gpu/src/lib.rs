@@ -1,19 +1,25 @@
 //! Operations on a GPU, through wgpu: Vulkan, DX12 or Metal with the driver that is there, shaders in WGSL.
 //!
 //! [`adapter`] finds GPUs and opens one, [`kernel`] names the shaders of `shaders/` and their variants, [`matrix`] is how weights lie
-//! in a GPU's memory, [`call`] is an operation with its buffers, prepared once, [`upload`] is their way there, [`measure`] is what a probe asks of a GPU. Nothing here
-//! knows plans or models; the runtime's `device/gpu` makes calls of a plan's operations.
+//! in a GPU's memory, [`upload`] is their way there, [`call`] is an operation with its buffers, prepared once, [`measure`] is what a
+//! probe asks of a GPU. [`product`] and [`attention`] put together the shaders that have several shapes. Nothing here knows plans or
+//! models; the runtime's `device/gpu` makes calls of a plan's operations.
 //!
 //! The one idea: every shader is text put together from files and constants, and each adds in an order that depends on neither the
 //! number of rows nor their neighbours, as the CPU's kernels do.
 
 pub mod adapter;
+pub mod attention;
 pub mod call;
+mod choice;
 pub mod kernel;
 pub mod matrix;
 pub mod measure;
+mod pack;
 pub mod pick;
+pub mod product;
 pub mod stack;
+mod text;
 pub mod upload;
 
 pub use adapter::{AdapterFacts, Gpu, Kind};

@@ -6,7 +6,8 @@ use satchel_compute::quant::{self, Block, Group, supports};
 use satchel_gguf::TensorType;
 
 use crate::kernel::{Form, LANES};
-use crate::{Gpu, GpuError, Upload};
+use crate::product::Reading;
+use crate::{Gpu, GpuError, Upload, pack};
 
 /// Some rows of a matrix.
 pub struct Part {
@@ -33,8 +34,11 @@ pub struct Matrix {
 
 /// Words that a row of `columns` elements takes in a GPU's memory.
 pub fn row_words(ty: TensorType, columns: usize) -> usize {
-    let (elements, words) = Form::of(ty).block();
-    columns.div_ceil(elements) * words
+    let form = Form::of(ty);
+    pack::row_words(form, columns).unwrap_or_else(|| {
+        let (elements, words) = form.block();
+        columns.div_ceil(elements) * words
+    })
 }
 
 impl Matrix {
@@ -105,35 +109,33 @@ impl Matrix {
 
     /// The threads that share a row: as many as have something to do, and always the same for a number of columns.
     pub fn lanes(&self) -> u32 {
-        match self.columns / 32 {
-            64.. => LANES[2],
-            32..64 => LANES[1],
+        match self.columns / (32 * self.form.unit() as usize) {
+            32.. => LANES[2],
+            16..32 => LANES[1],
             _ => LANES[0],
         }
+    }
+
+    /// How shaders read it.
+    pub fn reading(&self) -> Reading {
+        Reading { form: self.form, lanes: self.lanes() }
     }
 }
 
 /// A row's blocks on whole words, in the order that `shaders/blocks` describes.
 fn pack(ty: TensorType, row: &[u8], out: &mut Vec<u8>) {
-    /// Blocks whose first two bytes are followed by two unused ones.
-    fn scale_padded(row: &[u8], block: usize, out: &mut Vec<u8>) {
-        for block in row.chunks_exact(block) {
-            out.extend([block[0], block[1], 0, 0]);
-            out.extend(&block[2..]);
-        }
+    if pack::take_apart(ty, row, out) {
+        return;
     }
     match Form::of(ty) {
-        Form::F32
-        | Form::F16
-        | Form::Bf16
-        | Form::Q4_1
-        | Form::Q5_1
-        | Form::Q2K
-        | Form::Q4K
-        | Form::Q5K
-        | Form::Iq4Xs => out.extend(row),
-        Form::Q8_0 | Form::Q4_0 | Form::Q5_0 | Form::Iq4Nl => scale_padded(row, ty.block_bytes(), out),
-        Form::Q3K | Form::Q6K => {
+        Form::Iq4Nl => {
+            // Two unused bytes behind the scale.
+            for block in row.chunks_exact(ty.block_bytes()) {
+                out.extend([block[0], block[1], 0, 0]);
+                out.extend(&block[2..]);
+            }
+        }
+        Form::Q3K => {
             for block in row.chunks_exact(ty.block_bytes()) {
                 out.extend(block);
                 out.extend([0, 0]);
@@ -147,6 +149,7 @@ fn pack(ty: TensorType, row: &[u8], out: &mut Vec<u8>) {
             }
         }
         Form::Wide => wide(ty, row, out),
+        _ => out.extend(row),
     }
 }
 

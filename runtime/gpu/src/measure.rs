@@ -21,28 +21,29 @@ const COLUMNS: usize = 4096;
 /// At least so long, so that clocks are up.
 const LEAST: Duration = Duration::from_millis(150);
 
-/// A product of a step of one row with a matrix of `rows` rows.
+/// A product of a step of some tokens with a matrix of `rows` rows.
 struct Trial {
     calls: Vec<Call>,
     out: wgpu::Buffer,
     bytes: u64,
     rows: usize,
+    tokens: usize,
 }
 
 impl Trial {
-    fn new(gpu: &Gpu, rows: usize) -> Result<Self, GpuError> {
+    fn new(gpu: &Gpu, rows: usize, tokens: usize) -> Result<Self, GpuError> {
         let blocks = level_blocks(rows);
         let matrix = Matrix::upload(gpu, TensorType::Q8_0, rows, COLUMNS, &blocks)?;
         let step = gpu.buffer("a step", 64)?;
-        // One row, which is wanted.
-        gpu.write(&step, 0, &[1u32.to_le_bytes(), 1u32.to_le_bytes()].concat());
-        let x = gpu.buffer("activations", 4 * COLUMNS as u64)?;
-        let values: Vec<u8> = (0..COLUMNS).flat_map(|column| activation(column).to_le_bytes()).collect();
+        // All rows are wanted.
+        gpu.write(&step, 0, &[(tokens as u32).to_le_bytes(); 2].concat());
+        let x = gpu.buffer("activations", 4 * (tokens * COLUMNS) as u64)?;
+        let values: Vec<u8> = (0..tokens * COLUMNS).flat_map(|at| activation(at % COLUMNS).to_le_bytes()).collect();
         gpu.write(&x, 0, &values);
-        let quantized = gpu.buffer("activations", 48 * (COLUMNS / 32) as u64)?;
-        let out = gpu.buffer("a result", 4 * rows as u64)?;
+        let quantized = gpu.buffer("activations", 48 * (tokens * COLUMNS / 32) as u64)?;
+        let out = gpu.buffer("a result", 4 * (tokens * rows) as u64)?;
         let parameters = Words::default().flag(false).count(COLUMNS);
-        let grid = Grid::Threads(COLUMNS / 32);
+        let grid = Grid::Threads(COLUMNS / 4);
         let quantize = gpu.call(Kernel::Quantize, false, grid, &parameters, &step, &[&x], &[&quantized])?;
         let product = Product {
             step: &step,
@@ -57,11 +58,11 @@ impl Trial {
         };
         let mut calls = vec![quantize];
         calls.extend(gpu.product(&matrix, &product)?);
-        Ok(Self { calls, out, bytes: matrix.bytes(), rows })
+        Ok(Self { calls, out, bytes: matrix.bytes(), rows, tokens })
     }
 
     fn run(&self, gpu: &Gpu) -> Result<Vec<f32>, GpuError> {
-        let bytes = gpu.run(self.calls.iter(), 1, 1, Some((&self.out, 4 * self.rows)))?;
+        let bytes = gpu.run(self.calls.iter(), self.tokens, self.tokens, Some((&self.out, 4 * self.rows)))?;
         Ok(bytes.as_chunks::<4>().0.iter().map(|word| f32::from_le_bytes(*word)).collect())
     }
 
@@ -69,7 +70,7 @@ impl Trial {
     fn repeat(&self, gpu: &Gpu, times: usize) -> Result<Duration, GpuError> {
         let begun = Instant::now();
         let calls = self.calls.iter().chain((1..times).flat_map(|_| &self.calls[1..]));
-        gpu.run(calls, 1, 1, Some((&self.out, 4)))?;
+        gpu.run(calls, self.tokens, self.tokens, Some((&self.out, 4)))?;
         Ok(begun.elapsed())
     }
 }
@@ -100,7 +101,7 @@ fn level_blocks(rows: usize) -> Vec<u8> {
 /// # Errors
 /// If the GPU fails.
 pub fn measure(gpu: &Gpu) -> Result<Measured, GpuError> {
-    let small = Trial::new(gpu, 37)?;
+    let small = Trial::new(gpu, 37, 1)?;
     let mut error = 0.0f32;
     for (row, found) in small.run(gpu)?.into_iter().enumerate() {
         let products = (0..COLUMNS).map(|column| f64::from(level(row, column)) * f64::from(activation(column)) * 0.5);
@@ -112,10 +113,10 @@ pub fn measure(gpu: &Gpu) -> Result<Measured, GpuError> {
         }
     }
     // Larger than a GPU's caches where the first products say that this does not take too long.
-    let trial = Trial::new(gpu, 2048)?;
+    let trial = Trial::new(gpu, 2048, 1)?;
     trial.repeat(gpu, 1)?;
     let once = trial.repeat(gpu, 2)?;
-    let trial = if once < Duration::from_millis(20) { Trial::new(gpu, 32_768)? } else { trial };
+    let trial = if once < Duration::from_millis(20) { Trial::new(gpu, 32_768, 1)? } else { trial };
     trial.repeat(gpu, 1)?;
     let (mut times, mut took) = (2, Duration::ZERO);
     while took < LEAST && times < 1 << 12 {
@@ -123,4 +124,34 @@ pub fn measure(gpu: &Gpu) -> Result<Measured, GpuError> {
         took = trial.repeat(gpu, times)?;
     }
     Ok(Measured { error, bytes_per_second: trial.bytes as f64 * times as f64 / took.as_secs_f64() })
+}
+
+/// Chooses from how many tokens on products have a prompt's shape, by trying both; once for a GPU. All shapes give the same bits, so
+/// what is chosen shows in nothing but time.
+///
+/// # Errors
+/// If the GPU fails.
+pub fn choose_shapes(gpu: &Gpu) -> Result<(), GpuError> {
+    /// Numbers of tokens that are tried: whole tiles are worth it last of all where those who share one wait for each other.
+    const TRIED: [usize; 3] = [12, 24, 48];
+    if !gpu.choice.begin() {
+        return Ok(());
+    }
+    let fastest = |trial: &Trial, tile_from: usize| -> Result<Duration, GpuError> {
+        gpu.choice.tile_from(tile_from);
+        // The first compiles, and brings clocks up.
+        trial.repeat(gpu, 1)?;
+        let times = (0..3).map(|_| trial.repeat(gpu, 2)).collect::<Result<Vec<_>, _>>()?;
+        Ok(times.into_iter().min().unwrap_or_default())
+    };
+    let mut chosen = usize::MAX;
+    for tokens in TRIED {
+        let trial = Trial::new(gpu, 512, tokens)?;
+        if fastest(&trial, 1)? < fastest(&trial, usize::MAX)? {
+            chosen = tokens;
+            break;
+        }
+    }
+    gpu.choice.tile_from(chosen);
+    Ok(())
 }

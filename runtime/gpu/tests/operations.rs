@@ -115,7 +115,7 @@ fn product(
     let mut calls = Vec::new();
     if !matrix.form.is_plain() {
         let (grid, parameters) =
-            (Grid::Threads(matrix.columns / 32), Words::default().flag(false).count(matrix.columns));
+            (Grid::Threads(matrix.columns / 4), Words::default().flag(false).count(matrix.columns));
         calls.push(gpu.call(Kernel::Quantize, false, grid, &parameters, &step, &[&x], &[&quantized]).expect("a call"));
     }
     let of = Product {
@@ -182,7 +182,11 @@ fn products_of_every_block_type_are_the_scalar_kernels() {
 #[test]
 fn a_products_bits_do_not_depend_on_the_number_of_tokens() {
     let Some(gpu) = gpu() else { return };
-    for ty in [TensorType::Q4_1, TensorType::Q6_K, TensorType::F16] {
+    let mut types = vec![TensorType::Q4_1, TensorType::Q6_K, TensorType::F16];
+    if everything() {
+        types = SUPPORTED.to_vec();
+    }
+    for ty in types {
         let (rows, columns) = (21, 1280);
         let blocks = blocks(ty, rows, columns);
         let matrix = Matrix::upload(&gpu, ty, rows, columns, &blocks).expect("it fits");
@@ -191,6 +195,67 @@ fn a_products_bits_do_not_depend_on_the_number_of_tokens() {
         for tokens in [2, 3, 7, 13] {
             let found = product(&gpu, &matrix, &x[..tokens * columns], tokens, None, None);
             assert!(found == one[..tokens * rows], "{ty}: {tokens} tokens together");
+        }
+        // In the shape that prompts have.
+        gpu.tile_from(1);
+        let tile = product(&gpu, &matrix, &x, 13, None, None);
+        gpu.tile_from(1000);
+        assert!(tile == one, "{ty}: a tile");
+    }
+}
+
+#[test]
+fn tiles_are_the_scalar_kernels() {
+    let Some(gpu) = gpu() else { return };
+    gpu.tile_from(1);
+    let (rows, columns, tokens) = (67, 1280, 70);
+    for ty in [TensorType::Q8_0, TensorType::Q4_K, TensorType::Q6_K, TensorType::Q2_K] {
+        let (blocks, x) = (blocks(ty, rows, columns), numbers(5, tokens * columns));
+        let matrix = Matrix::upload(&gpu, ty, rows, columns, &blocks).expect("it fits");
+        let found = product(&gpu, &matrix, &x, tokens, None, None);
+        close(&format!("{ty} in tiles"), &found, &expected(ty, rows, columns, &blocks, &x, tokens), 2e-5);
+    }
+}
+
+#[test]
+fn products_together_give_the_bits_of_each_alone() {
+    let Some(gpu) = gpu() else { return };
+    let (types, rows) = ([TensorType::Q4_K, TensorType::Q4_K, TensorType::Q6_K, TensorType::F16], [70, 9, 33, 5]);
+    for (columns, tokens) in [(512, 1), (512, 19)] {
+        let (step, x) = (rows_only(&gpu, tokens), numbers(5, tokens * columns));
+        let matrices: Vec<Matrix> = types
+            .iter()
+            .zip(rows)
+            .map(|(ty, rows)| Matrix::upload(&gpu, *ty, rows, columns, &blocks(*ty, rows, columns)).expect("it fits"))
+            .collect();
+        let activations = filled(&gpu, &x);
+        let quantized = gpu.buffer("activations", (48 * tokens * columns / 32) as u64).expect("memory");
+        let words = Words::default().flag(false).count(columns);
+        let (grid, reads) = (Grid::Threads(columns / 4), [&activations]);
+        let mut calls =
+            vec![gpu.call(Kernel::Quantize, false, grid, &words, &step, &reads, &[&quantized]).expect("a call")];
+        let outs: Vec<_> = rows.iter().map(|rows| filled(&gpu, &vec![7.0; tokens * rows])).collect();
+        let of: Vec<_> = matrices
+            .iter()
+            .zip(&outs)
+            .map(|(matrix, out)| Product {
+                step: &step,
+                x: if matrix.form.is_plain() { &activations } else { &quantized },
+                bias: None,
+                nothing: &activations,
+                out,
+                wanted_only: false,
+                add: false,
+                factor: 1.0,
+                factor_covers_bias: false,
+            })
+            .collect();
+        calls.extend(gpu.products(&matrices.iter().zip(&of).collect::<Vec<_>>()).expect("products"));
+        assert_eq!(calls.len(), 3, "activations, block types, plain ones");
+        for ((matrix, out), rows) in matrices.iter().zip(&outs).zip(rows) {
+            let together =
+                floats(&gpu.run(calls.iter(), tokens, tokens, Some((out, 4 * tokens * rows))).expect("it runs"));
+            assert!(together == product(&gpu, matrix, &x, tokens, None, None), "{:?} of {tokens} tokens", matrix.form);
         }
     }
 }

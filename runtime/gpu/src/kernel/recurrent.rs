@@ -81,11 +81,11 @@ impl RecurrentKernel {
             Self::Mamba { states, each } => {
                 let constants =
                     format!("const LANES = {MAMBA_LANES}u;\nconst STATES = {states}u;\nconst EACH = {each};\n");
-                (constants, vec![shader!("sequences"), shader!("lanes"), shader!("mamba")])
+                (constants, vec![shader!("sequences"), shader!("lane_sums"), shader!("mamba")])
             }
             Self::GatedDelta { key_dim } => {
                 let constants = format!("const LANES = {DELTA_LANES}u;\nconst KEY_DIM = {key_dim}u;\n");
-                (constants, vec![shader!("sequences"), shader!("lanes"), shader!("gated_delta")])
+                (constants, vec![shader!("sequences"), shader!("lane_sums"), shader!("gated_delta")])
             }
         }
     }

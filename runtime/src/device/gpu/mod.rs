@@ -12,6 +12,7 @@ use super::{Device, DeviceError, MappedPart, Program};
 use crate::plan::{CacheTypes, Plan};
 
 mod cover;
+mod fuse;
 mod lookup;
 mod packed;
 mod picking;

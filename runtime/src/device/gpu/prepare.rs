@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use satchel_gpu::attention::{Output, When};
 use satchel_gpu::call::{Product, Words};
 use satchel_gpu::{Call, Function, Gpu, GpuError, Grid, Kernel, Norm};
 
@@ -28,6 +29,10 @@ pub(super) struct Preparing<'a> {
     pub(super) step: &'a satchel_gpu::Buffer,
     /// Activations as int8, of one product at a time.
     pub(super) quantized: &'a satchel_gpu::Buffer,
+    /// The slot whose values these are already, for the operation that is prepared.
+    pub(super) quantized_slot: Option<Slot>,
+    /// Sums of attention that is split over the context, and the segments of a row's head for which there is room.
+    pub(super) split: Option<(&'a satchel_gpu::Buffer, usize)>,
     /// Cosines and sines of each rotation.
     pub(super) angles: &'a [(Rope, satchel_gpu::Buffer)],
     /// Memory between the products of experts.
@@ -41,20 +46,20 @@ pub(super) struct Preparing<'a> {
 
 impl Preparing<'_> {
     /// A slot's memory.
-    fn buffer(&self, slot: Slot) -> &satchel_gpu::Buffer {
+    pub(super) fn buffer(&self, slot: Slot) -> &satchel_gpu::Buffer {
         &self.buffers[self.slots[slot.0].buffer]
     }
 
-    fn columns(&self, slot: Slot) -> usize {
+    pub(super) fn columns(&self, slot: Slot) -> usize {
         self.slots[slot.0].columns
     }
 
-    fn wanted_only(&self, slot: Slot) -> bool {
+    pub(super) fn wanted_only(&self, slot: Slot) -> bool {
         self.slots[slot.0].rows == Rows::Outputs
     }
 
     /// Sends the weights of an operation, so that they can be read while calls are made.
-    fn send(&mut self, op: &Op) -> Result<(), GpuError> {
+    pub(super) fn send(&mut self, op: &Op) -> Result<(), GpuError> {
         let mut vectors: Vec<Weight> = Vec::new();
         let mapped = self.weights.mapped();
         match op {
@@ -101,7 +106,7 @@ impl Preparing<'_> {
             Op::Linear { x, products } => self.linear(*x, products),
             Op::Rope { x, rope, heads, first } => self.rope(*x, rope, *heads, *first),
             Op::Store { kept, key, value } => self.store(*kept, *key, *value),
-            Op::Attend { kept, shape, query, out } => self.attend(*kept, shape, *query, *out),
+            Op::Attend { kept, shape, query, out } => self.attend(*kept, shape, *query, *out, false),
             Op::Bias { vector, x } => self.elementwise(Kernel::Bias, *x, &[], Some(*vector), |words| words),
             Op::Activate { activation, x, out } => {
                 self.elementwise(Kernel::Activate(Function::of(*activation)), *out, &[*x], None, |words| words)
@@ -193,11 +198,7 @@ impl Preparing<'_> {
 
     fn norm(&mut self, x: Slot, norm: &plan::Norm, out: Slot) -> Result<(), GpuError> {
         let (wanted_only, columns) = (self.wanted_only(x), self.columns(x));
-        let kind = match norm.kind {
-            NormKind::Rms => Norm::Rms,
-            NormKind::Layer => Norm::Layer,
-            NormKind::L2 => Norm::L2,
-        };
+        let kind = norm_kind(norm.kind);
         let elements = |vector: Option<Weight>| vector.map_or(0, |vector| self.weights.elements(vector));
         let words = Words::default()
             .flag(wanted_only)
@@ -218,34 +219,38 @@ impl Preparing<'_> {
     fn linear(&mut self, x: Slot, products: &[plan::Product]) -> Result<(), GpuError> {
         let (wanted_only, columns) = (self.wanted_only(x), self.columns(x));
         let plain = |product: &plan::Product| self.weights.matrix(product.weight).form.is_plain();
-        if !products.iter().all(plain) {
+        if self.quantized_slot != Some(x) && !products.iter().all(plain) {
             let words = Words::default().flag(wanted_only).count(columns);
-            let grid = Grid::Threads(columns / 32);
+            let grid = Grid::Threads(columns / 4);
             let (reads, writes) = ([self.buffer(x)], [self.quantized]);
             let call = self.gpu.call(Kernel::Quantize, wanted_only, grid, &words, self.step, &reads, &writes)?;
             self.calls.push(call);
         }
-        for product in products {
-            let factor = product.factor.map_or(1.0, |factor| self.weights.mapped().vector(factor.weight)[0]);
-            let of = Product {
-                step: self.step,
-                x: if plain(product) { self.buffer(x) } else { self.quantized },
-                bias: product.bias.map(|bias| self.weights.vector(bias)),
-                nothing: self.step,
-                out: self.buffer(product.out),
-                wanted_only,
-                add: product.add,
-                factor,
-                factor_covers_bias: product.factor.is_some_and(|factor| factor.covers_bias),
-            };
-            let calls = self.gpu.product(self.weights.matrix(product.weight), &of)?;
-            self.calls.extend(calls);
-        }
+        let of = products.iter().map(|product| Product {
+            step: self.step,
+            x: if plain(product) { self.buffer(x) } else { self.quantized },
+            bias: product.bias.map(|bias| self.weights.vector(bias)),
+            nothing: self.step,
+            out: self.buffer(product.out),
+            wanted_only,
+            add: product.add,
+            factor: product.factor.map_or(1.0, |factor| self.weights.mapped().vector(factor.weight)[0]),
+            factor_covers_bias: product.factor.is_some_and(|factor| factor.covers_bias),
+        });
+        let of: Vec<_> = of.collect();
+        let matrices = products.iter().map(|product| self.weights.matrix(product.weight));
+        let calls = self.gpu.products(&matrices.zip(&of).collect::<Vec<_>>())?;
+        self.calls.extend(calls);
         Ok(())
     }
 
-    fn rope(&mut self, x: Slot, rope: &Rope, heads: usize, first: usize) -> Result<(), GpuError> {
+    /// The angles of a rotation.
+    pub(super) fn angles_of(&self, rope: &Rope) -> &satchel_gpu::Buffer {
         let (_, angles) = self.angles.iter().find(|(known, _)| known == rope).expect("every rotation has its angles");
+        angles
+    }
+
+    fn rope(&mut self, x: Slot, rope: &Rope, heads: usize, first: usize) -> Result<(), GpuError> {
         let pairs = rope.dimensions / 2;
         let words = Words::default()
             .count(self.columns(x))
@@ -254,7 +259,8 @@ impl Preparing<'_> {
             .count(pairs)
             .flag(rope.pairs == RopePairs::Adjacent);
         let grid = Grid::Threads(heads * pairs);
-        let call = self.gpu.call(Kernel::Rope, false, grid, &words, self.step, &[angles], &[self.buffer(x)])?;
+        let call =
+            self.gpu.call(Kernel::Rope, false, grid, &words, self.step, &[self.angles_of(rope)], &[self.buffer(x)])?;
         self.calls.push(call);
         Ok(())
     }
@@ -270,7 +276,15 @@ impl Preparing<'_> {
         Ok(())
     }
 
-    fn attend(&mut self, kept: plan::Kept, shape: &plan::Attention, query: Slot, out: Slot) -> Result<(), GpuError> {
+    /// Attention in both ways, of which a step takes one: all of the context in a workgroup, or split over some and merged.
+    pub(super) fn attend(
+        &mut self,
+        kept: plan::Kept,
+        shape: &plan::Attention,
+        query: Slot,
+        out: Slot,
+        quantize: bool,
+    ) -> Result<(), GpuError> {
         let (kind, window) = match shape.window {
             None => (0, 0),
             Some(Window::Sliding(window)) => (1, window),
@@ -285,17 +299,41 @@ impl Preparing<'_> {
             .flag(shape.sinks.is_some())
             .number(shape.scale)
             .number(shape.softcap.unwrap_or(0.0))
-            .flag(shape.alibi.is_some());
+            .flag(shape.alibi.is_some())
+            .count(self.split.map_or(1, |(_, segments)| segments));
         let (keys, values) = self.state.of(kept);
         let sinks = match Joined::of(shape) {
             Some(slopes) => self.packed.joined(slopes),
             None => shape.sinks.map_or(self.step, |sinks| self.weights.vector(sinks)),
         };
-        let kernel = Kernel::Attend { key_dim: shape.key_dim as u32, value_dim: shape.value_dim as u32 };
+        let (key_dim, value_dim) = (shape.key_dim as u32, shape.value_dim as u32);
         let reads = [self.buffer(query), keys, values, sinks];
+        let target = if quantize { self.quantized } else { self.buffer(out) };
+        let call = |into: Output, target: &satchel_gpu::Buffer| {
+            let kernel = Kernel::Attend { key_dim, value_dim, queries: 1, into };
+            let grid = Grid::Attend { kv_heads: shape.kv_heads, group: shape.heads / shape.kv_heads };
+            self.gpu.call(kernel, false, grid, &words, self.step, &reads, &[target])
+        };
+        let whole = call(if quantize { Output::Levels } else { Output::Values }, target)?;
+        let Some((split, _)) = self.split else {
+            self.calls.push(whole);
+            return Ok(());
+        };
+        let parts = call(Output::Split, split)?;
+        let kernel = Kernel::AttendMerge { value_dim, quantize };
         let grid = Grid::Workgroups(shape.heads);
-        let call = self.gpu.call(kernel, false, grid, &words, self.step, &reads, &[self.buffer(out)])?;
-        self.calls.push(call);
+        let merge = self.gpu.call(kernel, false, grid, &words, self.step, &[split, sinks], &[target])?;
+        self.calls.push(whole.when(When::Whole(shape.heads)));
+        self.calls.extend([parts, merge].map(|call| call.when(When::Split(shape.heads))));
         Ok(())
+    }
+}
+
+/// What the shader of a norm computes.
+pub(super) fn norm_kind(kind: NormKind) -> Norm {
+    match kind {
+        NormKind::Rms => Norm::Rms,
+        NormKind::Layer => Norm::Layer,
+        NormKind::L2 => Norm::L2,
     }
 }

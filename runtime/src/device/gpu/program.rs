@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use satchel_gpu::attention::{SPLIT_ROWS, segments};
+use satchel_gpu::measure::choose_shapes;
 use satchel_gpu::pick::Picking;
 use satchel_gpu::{Call, Gpu, GpuError};
 
@@ -15,7 +17,10 @@ use super::step;
 use super::weights::Weights;
 use crate::device::cpu::{Rotations, adapters_of, check_positions, check_rotations, learned_positions};
 use crate::device::{Crossing, DeviceError, MappedPart, MemoryUse, PickLimits, Picked, Program, Wish};
-use crate::plan::{AdapterSet, BufferShape, Head, Op, PageId, Plan, Rope, Rows, Slot, SlotShape, Step};
+use crate::plan::{AdapterSet, BLOCK_TOKENS, BufferShape, Head, Op, PageId, Plan, Rope, Rows, Slot, SlotShape, Step};
+
+/// Tokens of a step from which on products may have a prompt's shape.
+const TOGETHER: usize = 8;
 
 /// A plan loaded on a GPU.
 pub(super) struct GpuProgram {
@@ -158,6 +163,7 @@ impl GpuProgram {
         let pairs = PairBuffers::new(&gpu, self.pair_sizes, tokens.max(wanted))?;
         let lookups = self.lookups.iter().map(|lookup| Ok((*lookup, lookup.buffer(&gpu, tokens)?)));
         let lookups = lookups.collect::<Result<Vec<_>, GpuError>>()?;
+        let split = self.split()?;
         let mut preparing = Preparing {
             gpu: &gpu,
             weights: &mut self.weights,
@@ -170,19 +176,23 @@ impl GpuProgram {
             buffers: &buffers,
             step: &step,
             quantized: &quantized,
+            quantized_slot: None,
+            split: split.as_ref().map(|(buffer, segments)| (buffer, *segments)),
             angles: &angles,
             calls: Vec::new(),
         };
         let mut first_output_call = 0;
-        for (at, op) in self.ops.iter().enumerate() {
+        let mut at = 0;
+        while at < self.ops.len() {
             if at == self.first_output_op {
                 first_output_call = preparing.calls.len();
             }
             let begin = preparing.calls.len();
-            preparing.add(op)?;
+            let count = preparing.add_fused(&self.ops, &self.adapters, at)?;
             if let Some(adapter) = self.adapters[at] {
                 preparing.adapted.push((begin..preparing.calls.len(), adapter));
             }
+            at += count;
         }
         if self.first_output_op >= self.ops.len() {
             first_output_call = preparing.calls.len();
@@ -203,6 +213,21 @@ impl GpuProgram {
             first_output_call,
             picking: None,
         })
+    }
+
+    /// Memory for attention that is split over the context, and the segments of a row's head for which there is room: those of all
+    /// pages, and what a window that has just begun another touches. None if it is more than a buffer of this GPU holds.
+    fn split(&self) -> Result<Option<(satchel_gpu::Buffer, usize)>, GpuError> {
+        let segments = segments(self.state.most_pages() * BLOCK_TOKENS) + 2;
+        let floats = self.ops.iter().filter_map(|op| match op {
+            Op::Attend { shape, .. } => Some(SPLIT_ROWS * shape.heads * segments * (shape.value_dim + 2)),
+            _ => None,
+        });
+        let bytes = 4 * floats.max().unwrap_or(0) as u64;
+        if bytes == 0 || bytes > self.gpu.binding_bytes() {
+            return Ok(None);
+        }
+        Ok(Some((self.gpu.buffer("attention", bytes)?, segments)))
     }
 
     /// Memory that a step fits in.
@@ -227,6 +252,9 @@ impl GpuProgram {
         check_positions(step, self.learned_positions)?;
         let words = step::words(step, self.groups);
         let memory = self.sized(step.len(), step.outputs.len(), words.len())?;
+        if step.len() > TOGETHER && self.weights.has_blocks() {
+            choose_shapes(&self.gpu)?;
+        }
         self.write(step, &words, &memory);
         Ok(memory)
     }
@@ -255,6 +283,11 @@ impl GpuProgram {
             self.gpu.write(buffer, 0, &bytes_of(rows));
         }
     }
+}
+
+/// Positions that a step's rows look back over at most.
+pub(super) fn seen(step: &Step) -> usize {
+    step.positions.iter().max().map_or(0, |position| position + 1)
 }
 
 /// The adapters that any sequence of a step uses.
@@ -288,7 +321,7 @@ impl Program for GpuProgram {
         let wanted = step.outputs.len();
         let result = self.result.filter(|_| wanted > 0).map(|result| self.slots[result.0]);
         let read = result.map(|result| (&memory.buffers[result.buffer], 4 * wanted * result.columns));
-        let bytes = self.gpu.run(memory.calls_for(step), step.len(), wanted, read)?;
+        let bytes = self.gpu.run_seeing(memory.calls_for(step), step.len(), wanted, seen(step), read)?;
         self.take_logits(&bytes);
         let mut crossing = Vec::new();
         for slot in leaving {

@@ -45,6 +45,11 @@ impl State {
         Ok(Self { groups: groups.collect::<Result<_, _>>()? })
     }
 
+    /// Pages for which a group has room at most.
+    pub(super) fn most_pages(&self) -> usize {
+        self.groups.iter().map(|group| group.capacity).max().unwrap_or(0)
+    }
+
     /// Makes room for a page; says whether buffers are others now.
     pub(super) fn allocate(&mut self, gpu: &Gpu, group: usize, page: PageId) -> Result<bool, GpuError> {
         let group = &mut self.groups[group];

@@ -77,6 +77,11 @@ impl Weights {
         &self.matrices[&weight]
     }
 
+    /// Whether some matrix that was sent is of a block type.
+    pub(super) fn has_blocks(&self) -> bool {
+        self.matrices.values().any(|matrix| !matrix.form.is_plain())
+    }
+
     /// A vector that was sent.
     pub(super) fn vector(&self, weight: Weight) -> &satchel_gpu::Buffer {
         &self.vectors[&weight]

@@ -132,7 +132,7 @@ impl<'a> Preparing<'a> {
 
     fn quantize(&mut self, of: Pairs, columns: usize, from: &Buffer, to: &Buffer) -> Result<(), GpuError> {
         let words = Words::default().flag(of.wanted_only).count(columns);
-        let grid = Grid::Threads(columns / 32);
+        let grid = Grid::Threads(columns / 4);
         let call = self.gpu.call(Kernel::Quantize, of.wanted_only, grid, &words, self.step, &[from], &[to])?;
         self.calls.push(call);
         Ok(())
