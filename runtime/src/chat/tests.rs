@@ -381,8 +381,10 @@ fn lists_grow_for_models_and_not_for_those_who_compare_with_hugging_face() {
          <|result|>functions.weather:0=sunny<|result|>functions.clock:1=noon"
     );
     // What a caller wrote is still the caller's when it comes out of a list.
-    for piece in &rendered.pieces {
-        assert_eq!(piece.text.contains("<|x|>") || piece.text.contains("weather"), piece.given, "{piece:?}");
+    for Piece { text, given } in &rendered.pieces {
+        let has = |parts: &[&str]| parts.iter().any(|part| text.contains(part));
+        assert!(*given || !has(&["<|x|>", "weather", "sunny"]), "{text:?} is no part of the template");
+        assert!(!*given || !has(&["<|call|>", "<|result|>", "functions."]), "{text:?} is the template's");
     }
     let grow = |source: &str| {
         ChatTemplate::new(source, "", "").unwrap().with_growing_lists().render(&RenderRequest::default())

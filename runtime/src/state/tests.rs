@@ -39,7 +39,10 @@ impl Program for Ledger {
     }
     fn write_page(&mut self, group: usize, page: PageId, contents: &[u8]) -> Result<(), DeviceError> {
         assert!(self.live.contains(&(group, page)));
-        self.contents.insert((group, page), contents[0]);
+        let &[content] = contents else {
+            return Err(DeviceError::Unsupported("a page of another size".to_owned()));
+        };
+        self.contents.insert((group, page), content);
         Ok(())
     }
     fn run(&mut self, _: &Step) -> Result<(), DeviceError> {
@@ -439,6 +442,22 @@ fn rehashed(file: &[u8], change: impl Fn(&mut Vec<u8>)) -> Vec<u8> {
         rest = &rest[8 + length + 32..];
     }
     out
+}
+
+#[test]
+fn pages_of_another_size_are_left_out() {
+    // Parent, owner, time, number of tokens and tokens; then the length of the first group's page, one byte.
+    let length_at = |body: &[u8]| 4 + 8 + 8 + 1 + 4 * usize::from(body[20]);
+    let crafted = rehashed(&shared_file(), |body| {
+        let at = length_at(body);
+        assert_eq!(body[at..at + 4], [1, 0, 0, 0]);
+        body[at] = 2;
+        body.insert(at + 4, 7);
+    });
+    let (mut cache, mut memory) = (StateCache::new(&layout(&[FULL, RECURRENT]), 4, 448, 64), Ledger::default());
+    let prefix: Vec<TokenId> = (0..150).collect();
+    assert_eq!(cache.load_shared(&mut memory, &[5; 32], &prefix, &crafted).expect("it is well-formed"), 0);
+    assert_eq!((cache.kept_tokens(), memory.live.len()), (0, 0));
 }
 
 #[test]

@@ -8,13 +8,13 @@ use crate::device::MappedPart;
 use crate::engine::{Companions, Engine, EngineOptions, Finished, Request, Warm, computed};
 use crate::kernels::{self, Kernels};
 use crate::mapping::MappedFile;
-use crate::plan::{CacheType, CacheTypes};
+use crate::plan::CacheTypes;
 use crate::session::ModelSource;
 use crate::session::open::{Compute, load_model};
 
-fn loaded(kernels: &'static Kernels, cache: CacheTypes) -> crate::engine::Loaded {
+fn loaded(kernels: &'static Kernels) -> crate::engine::Loaded {
     let source = ModelSource::open(Some(&stories())).expect("the model opens");
-    load_model(&source, Compute { kernels, threads: 2, cache }, None).expect("and is loaded")
+    load_model(&source, Compute { kernels, threads: 2, cache: CacheTypes::default() }, None).expect("and is loaded")
 }
 
 fn prefix() -> Vec<TokenId> {
@@ -22,11 +22,7 @@ fn prefix() -> Vec<TokenId> {
 }
 
 /// What callers 1 and 2 get for prompts that begin with the prefix, from an engine that has these bytes of it, and what it said.
-fn ask(
-    kernels: &'static Kernels,
-    cache: CacheTypes,
-    bytes: Option<&[u8]>,
-) -> (Vec<(Vec<TokenId>, Finished)>, Vec<String>) {
+fn ask(kernels: &'static Kernels, bytes: Option<&[u8]>) -> (Vec<(Vec<TokenId>, Finished)>, Vec<String>) {
     let said = Arc::new(Mutex::new(Vec::new()));
     let told = Arc::clone(&said);
     let mut file = tempfile::NamedTempFile::new().expect("a file");
@@ -39,7 +35,7 @@ fn ask(
     });
     let options = EngineOptions { context: 400, parallel: 2, ..EngineOptions::default() };
     let companions = Companions { warm, ..Companions::default() };
-    let engine = Engine::start_with(loaded(kernels, cache), options, prefix(), companions).expect("a thread");
+    let engine = Engine::start_with(loaded(kernels), options, prefix(), companions).expect("a thread");
     let answers = [1, 2].map(|caller| {
         let prompt = [prefix(), vec![5, 6, 7 + caller as TokenId]].concat();
         finish(engine.submit(Request { caller, ..request(&prompt, 0.0, 20) }).expect("taken"))
@@ -52,26 +48,22 @@ fn ask(
 #[test]
 fn the_first_prompt_reads_only_what_is_new_in_it() {
     for kernels in kernels::tables_under_test("a computed prefix") {
-        for keys in [CacheType::F16, CacheType::Q8_0] {
-            let cache = CacheTypes { keys, values: CacheType::default() };
-            let bytes = computed(loaded(kernels, cache), &prefix(), &[4; 32]).expect("it is computed");
-            let (cold, _) = ask(kernels, cache, None);
-            let (warm, said) = ask(kernels, cache, Some(&bytes));
-            assert!(said.is_empty(), "{said:?}");
-            let cached =
-                |answers: &[(Vec<TokenId>, Finished)]| [answers[0].1.cached_tokens, answers[1].1.cached_tokens];
-            assert_eq!(cached(&cold), [0, 128], "whole blocks, once the first caller has computed them");
-            assert_eq!(cached(&warm), [150, 150], "{} {keys}", kernels.name);
-            assert_eq!((&warm[0].0, &warm[1].0), (&cold[0].0, &cold[1].0), "{} {keys}", kernels.name);
-        }
+        let bytes = computed(loaded(kernels), &prefix(), &[4; 32]).expect("it is computed");
+        let (cold, _) = ask(kernels, None);
+        let (warm, said) = ask(kernels, Some(&bytes));
+        assert!(said.is_empty(), "{said:?}");
+        let cached = |answers: &[(Vec<TokenId>, Finished)]| [answers[0].1.cached_tokens, answers[1].1.cached_tokens];
+        assert_eq!(cached(&cold), [0, 128], "whole blocks, once the first caller has computed them");
+        assert_eq!(cached(&warm), [150, 150], "{}", kernels.name);
+        assert_eq!((&warm[0].0, &warm[1].0), (&cold[0].0, &cold[1].0), "{}", kernels.name);
     }
 }
 
 #[test]
 fn of_a_damaged_one_nothing_is_used_and_that_is_said() {
-    let (kernels, cache) = (kernels::best(), CacheTypes::default());
-    let bytes = computed(loaded(kernels, cache), &prefix(), &[4; 32]).expect("it is computed");
-    let (cold, _) = ask(kernels, cache, None);
+    let kernels = kernels::best();
+    let bytes = computed(loaded(kernels), &prefix(), &[4; 32]).expect("it is computed");
+    let (cold, _) = ask(kernels, None);
     let mut random = oorandom::Rand32::new(11);
     let mut bad: Vec<Vec<u8>> = [1, 60, 500, bytes.len() - 1].map(|length| bytes[..length].to_vec()).into();
     bad.push([&bytes[..], b"more"].concat());
@@ -81,22 +73,11 @@ fn of_a_damaged_one_nothing_is_used_and_that_is_said() {
         bad.push(flipped);
     }
     // Another prefix, and one block too few.
-    bad.push(computed(loaded(kernels, cache), &prefix()[1..], &[4; 32]).expect("it is computed"));
-    bad.push(computed(loaded(kernels, cache), &prefix()[..128], &[4; 32]).expect("it is computed"));
+    bad.push(computed(loaded(kernels), &prefix()[1..], &[4; 32]).expect("it is computed"));
+    bad.push(computed(loaded(kernels), &prefix()[..128], &[4; 32]).expect("it is computed"));
     for (at, bytes) in bad.iter().enumerate() {
-        let (answers, said) = ask(kernels, cache, Some(bytes));
+        let (answers, said) = ask(kernels, Some(bytes));
         assert!(said.len() == 1 && said[0].contains("cannot be used"), "case {at}: {said:?}");
         assert_eq!((answers[0].1.cached_tokens, &answers[0].0), (0, &cold[0].0), "case {at}");
     }
-}
-
-#[test]
-fn pages_of_another_size_are_left_out() {
-    let of = |keys| CacheTypes { keys, values: CacheType::default() };
-    let kernels = kernels::best();
-    // Well-formed, bound to the right thing by its own word, and made of other pages all the same.
-    let bytes = computed(loaded(kernels, of(CacheType::Q8_0)), &prefix(), &[4; 32]).expect("it is computed");
-    let (cold, _) = ask(kernels, of(CacheType::F16), None);
-    let (answers, _) = ask(kernels, of(CacheType::F16), Some(&bytes));
-    assert_eq!((answers[0].1.cached_tokens, &answers[0].0), (0, &cold[0].0));
 }
