@@ -88,6 +88,8 @@ class Peer:
             fail("the library's structures are those of another version")
         params.context = (positions + 255) // 256 * 256 * sequences
         params.batch, params.micro_batch, params.sequences, params.flash = 2048, 512, sequences, 1
+        # They spin: on a busy machine, more of them take each other's time.
+        params.threads = params.threads_batch = max(1, min(8, (os.cpu_count() or 1) // 2))
         self.context = self.lib.llama_init_from_model(self.model, params)
         if not self.context:
             fail("no context can be made")

@@ -342,7 +342,7 @@ fn layers_that_the_gpu_does_not_take_stay_on_the_cpu() {
     let refused = place(&plan, CacheTypes::default(), &load, memory, Some(5)).expect_err("that many do not fit");
     assert!(refused.contains("5 layers take"), "{refused}");
     let memory = whole.total().to_string();
-    let (text, said) = told_with(&[("SATCHEL_TEST_GPU_MEMORY", &memory)], &["--gpu", gpu, "--context", "64"]);
+    let (text, said) = told_with(&[("SATCHEL_TEST_GPU_MEMORY", memory.as_str())], &["--gpu", gpu, "--context", "64"]);
     assert_eq!(text, right);
     assert!(said.contains("of 5 layers") && said.contains("the CPU keeps the others: "), "{said}");
     let model = stories();

@@ -98,7 +98,7 @@ mod tests {
             let program = Box::new(Split::new(&plan, cuts, programs.collect()));
             let mut evaluator = Evaluator::new(Loaded { plan: plan.clone(), program }, 80);
             let mut found = Vec::new();
-            // More than a page, and steps that want nothing.
+            // More than a page, in steps of several sizes.
             for (chunk, wanted) in [(40, Wanted::Last), (30, Wanted::Last), (1, Wanted::All), (5, Wanted::All)] {
                 let tokens: Vec<u32> = (0..chunk).map(|at| 30 + at * 7 % 300).collect();
                 found.extend_from_slice(evaluator.append(&tokens, wanted).expect("it runs"));
