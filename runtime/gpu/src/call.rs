@@ -41,6 +41,13 @@ pub struct Call {
     wanted_only: bool,
 }
 
+impl Call {
+    /// Whether it has a row only for each wanted row.
+    pub(crate) fn wanted_only(&self) -> bool {
+        self.wanted_only
+    }
+}
+
 /// What steps have cost since the GPU was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -216,7 +223,7 @@ impl Gpu {
     }
 
     /// Starts a call; says how many multiplications it is.
-    fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>, call: &Call, rows: usize) -> usize {
+    pub(crate) fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>, call: &Call, rows: usize) -> usize {
         let (mut kernel, mut deep, mut work) = (call.kernel, 1, 0);
         let workgroups = match call.grid {
             Grid::Threads(threads) => (rows * threads).div_ceil(64),

@@ -216,6 +216,7 @@ pub enum Kernel {
     Experts(ExpertsKernel),
     Recurrent(RecurrentKernel),
     Pick(PickKernel),
+    Embed(Form),
 }
 
 /// The numbers of tokens that products are compiled for.
@@ -232,6 +233,7 @@ impl Kernel {
         all.extend(ExpertsKernel::all().into_iter().map(Experts));
         all.extend(RecurrentKernel::all().into_iter().map(Recurrent));
         all.extend(PickKernel::all().into_iter().map(Pick));
+        all.extend(Form::ALL.map(Embed));
         all.extend([crate::Norm::Rms, crate::Norm::Layer, crate::Norm::L2].map(Norm));
         for activation in Function::ALL.map(Function::of) {
             all.extend([Activate(activation), Gate(activation)]);
@@ -264,7 +266,7 @@ impl Kernel {
             | Self::DivideVector
             | Self::Select
             | Self::Split => (1, 1),
-            Self::Gate(_) | Self::Join => (2, 1),
+            Self::Gate(_) | Self::Join | Self::Embed(_) => (2, 1),
             Self::Store => (2, 2),
             Self::Matmul { .. } | Self::Norm(_) => (3, 1),
             Self::Attend { .. } => (4, 1),
@@ -304,6 +306,10 @@ impl Kernel {
             Self::Experts(kernel) => kernel.parts(),
             Self::Recurrent(kernel) => kernel.parts(),
             Self::Pick(kernel) => kernel.parts(),
+            Self::Embed(form) => {
+                let own = if form.is_plain() { shader!("embed_plain") } else { shader!("embed_blocks") };
+                (String::new(), form.reader().iter().copied().chain([own, shader!("embed")]).collect())
+            }
         };
         format!("{constants}{}{}", shader!("common"), files.concat())
     }

@@ -9,16 +9,20 @@
 
 pub mod adapter;
 pub mod call;
+pub mod embed;
 pub mod kernel;
 pub mod matrix;
 pub mod measure;
+pub mod pending;
 pub mod pick;
 pub mod stack;
 
 pub use adapter::{AdapterFacts, Gpu, Kind};
 pub use call::{Call, Counts, Grid};
+pub use embed::Embedding;
 pub use kernel::{ExpertsKernel, Form, Function, Kernel, Norm, RecurrentKernel, Tiling};
 pub use matrix::Matrix;
+pub use pending::Pending;
 pub use stack::{Stack, StackProduct, StackShape};
 pub use wgpu::Buffer;
 
