@@ -147,3 +147,34 @@ fn sequences_that_run_together_pick_what_they_do_alone() {
     });
     assert_eq!(together, alone);
 }
+
+#[test]
+fn steps_that_are_begun_ahead_change_no_token_when_sequences_come_and_go() {
+    let Some(device) = opened() else { return };
+    let (engine, _) = engine(&device);
+    // Of other lengths, and longer than a page of positions.
+    let request = |at: usize| Request {
+        caller: 0,
+        prompt: vec![1, 403, 407, 261, 300 + at as TokenId],
+        sampling: SamplingParams { temperature: 0.0, ..SamplingParams::default() },
+        overflow: Overflow::Stop,
+        max_tokens: Some([9, 75, 30][at]),
+        end_tokens: Arc::from([]),
+        logprobs: None,
+        adapters: AdapterSet::default(),
+        constraint: None,
+    };
+    let right: Vec<_> = (0..3).map(|at| generated(&device, &engine, request(at), true).0).collect();
+    let before = device.gpu().counts();
+    let alone = generated(&device, &engine, request(1), false);
+    assert_eq!(alone, (right[1].clone(), 8 * 75));
+    let after = device.gpu().counts();
+    // A step each, and the one that was begun when the last token was not read yet.
+    assert_eq!(after.passes - before.passes, 76);
+    let (device, engine) = (&device, &engine);
+    let together: Vec<_> = std::thread::scope(|scope| {
+        let asked = [0, 1, 2].map(|at| scope.spawn(move || generated(device, engine, request(at), false).0));
+        asked.map(|answer| answer.join().expect("an answer")).to_vec()
+    });
+    assert_eq!(together, right);
+}

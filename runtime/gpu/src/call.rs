@@ -63,6 +63,15 @@ impl Call {
     }
 }
 
+impl Call {
+    /// Its rows in a step of so many, `wanted` of them at the end, that look back over so many positions at most; `None` if it is not
+    /// made in such a step.
+    pub(crate) fn rows(&self, tokens: usize, wanted: usize, seen: usize) -> Option<usize> {
+        let rows = if self.wanted_only { wanted } else { tokens };
+        self.when.holds(rows, seen).then_some(rows)
+    }
+}
+
 /// What steps have cost since the GPU was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -268,8 +277,7 @@ impl Gpu {
         seen: usize,
         read: Option<(&wgpu::Buffer, usize)>,
     ) -> Result<Vec<u8>, GpuError> {
-        let rows = |call: &Call| if call.wanted_only { wanted } else { tokens };
-        let mut calls = calls.filter(|call| call.when.holds(rows(call), seen)).peekable();
+        let mut calls = calls.filter_map(|call| Some((call, call.rows(tokens, wanted, seen)?))).peekable();
         let mut counts = Counts::default();
         let (begun, mut all_work) = (Instant::now(), 0);
         while calls.peek().is_some() {
@@ -277,9 +285,9 @@ impl Gpu {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             let mut work = 0;
             while work < self.choice.submission()
-                && let Some(call) = calls.next()
+                && let Some((call, rows)) = calls.next()
             {
-                work += self.dispatch(&mut pass, call, rows(call), seen);
+                work += self.dispatch(&mut pass, call, rows, seen);
                 counts.dispatches += 1;
             }
             drop(pass);
@@ -306,7 +314,7 @@ impl Gpu {
     }
 
     /// Starts a call; says how many multiplications it is.
-    fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>, call: &Call, rows: usize, seen: usize) -> u64 {
+    pub(crate) fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>, call: &Call, rows: usize, seen: usize) -> u64 {
         let (mut kernel, mut deep, mut work) = (call.kernel, 1, 0);
         let workgroups = match call.grid {
             Grid::Threads(threads) => (rows * threads).div_ceil(64),

@@ -134,6 +134,19 @@ impl Form {
         self == Self::Q6K
     }
 
+    /// The declaration of weights for shaders that have one matrix at binding 2.
+    pub(crate) fn declared(self) -> String {
+        let element = if self.in_fours() { "vec4<u32>" } else { "u32" };
+        format!("@group(0) @binding(2) var<storage, read> weights: array<{element}>;\n")
+    }
+
+    /// The reader, behind what it reads words with.
+    pub(crate) fn files(self) -> Vec<&'static str> {
+        let words = if self.in_fours() { shader!("blocks/fours") } else { shader!("blocks/words") };
+        let words = (!self.is_plain()).then_some(words);
+        words.into_iter().chain(self.reader().iter().copied()).collect()
+    }
+
     pub(crate) fn reader(self) -> &'static [&'static str] {
         match self {
             Self::F32 => &[shader!("plain/f32")],
@@ -252,6 +265,7 @@ pub enum Kernel {
     Experts(ExpertsKernel),
     Recurrent(RecurrentKernel),
     Pick(PickKernel),
+    Embed(Form),
 }
 
 /// The numbers of tokens that products are compiled for.
@@ -275,6 +289,7 @@ impl Kernel {
         all.extend(PickKernel::all().into_iter().map(Pick));
         let norms = [crate::Norm::Rms, crate::Norm::Layer, crate::Norm::L2];
         all.extend(norms.map(Norm).into_iter().chain(norms.map(NormQuantize)));
+        all.extend(Form::ALL.map(Embed));
         for activation in Function::ALL.map(Function::of) {
             all.extend([Activate(activation), Gate(activation)]);
             all.extend([false, true].map(|gated| GateQuantize { function: activation, gated }));
@@ -323,7 +338,9 @@ impl Kernel {
             | Self::DivideVector
             | Self::Select
             | Self::Split => (1, 1),
-            Self::Gate(_) | Self::GateQuantize { .. } | Self::AttendMerge { .. } | Self::Join => (2, 1),
+            Self::Gate(_) | Self::GateQuantize { .. } | Self::AttendMerge { .. } | Self::Join | Self::Embed(_) => {
+                (2, 1)
+            }
             Self::Store => (2, 2),
             Self::RopeStore => (3, 3),
             Self::Norm(_) | Self::NormQuantize(_) => (3, 1),
@@ -379,6 +396,10 @@ impl Kernel {
             Self::Experts(kernel) => kernel.parts(),
             Self::Recurrent(kernel) => kernel.parts(),
             Self::Pick(kernel) => kernel.parts(),
+            Self::Embed(form) => {
+                let own = if form.is_plain() { shader!("embed_plain") } else { shader!("embed_blocks") };
+                (form.declared(), form.files().into_iter().chain([own, shader!("embed")]).collect())
+            }
         };
         format!("{constants}{}{}", shader!("common"), files.concat())
     }

@@ -137,6 +137,16 @@ impl Picking {
         rows.iter().all(finite).then_some(rows)
     }
 
+    /// Copies the most likely token of each of so many rows, where one is picked of each.
+    ///
+    /// # Panics
+    /// If more than one is.
+    pub fn copy_tokens(&self, gpu: &Gpu, to: &wgpu::Buffer, rows: usize) {
+        assert_eq!(self.keep, 1, "one token of each row");
+        let copies: Vec<_> = (0..rows as u64).map(|row| (&self.found, 8 * row + 4, to, 4 * row, 4)).collect();
+        gpu.copy(&copies);
+    }
+
     /// Bytes that it takes.
     pub fn bytes(&self) -> u64 {
         self.asks.size() + self.found.size()

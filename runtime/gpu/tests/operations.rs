@@ -8,11 +8,11 @@ use satchel_compute::kernels::elementwise::{self, NormKind};
 use satchel_compute::kernels::matmul::{self, Activations, Matrix as CpuMatrix};
 use satchel_compute::kernels::threads::Threads;
 use satchel_compute::kernels::{self, Kernels};
-use satchel_compute::quant::SUPPORTED;
 use satchel_compute::quant::random::RandomWeights;
+use satchel_compute::quant::{SUPPORTED, dequantize_row};
 use satchel_gguf::TensorType;
 use satchel_gpu::call::{Product, Words};
-use satchel_gpu::{Form, Function, Gpu, GpuError, Grid, Kernel, Matrix, Norm};
+use satchel_gpu::{Embedding, Form, Function, Gpu, GpuError, Grid, Kernel, Matrix, Norm};
 
 #[path = "operations/experts.rs"]
 mod experts;
@@ -177,6 +177,33 @@ fn products_of_every_block_type_are_the_scalar_kernels() {
         "IQ1_S IQ1_M IQ2_XXS IQ2_XS IQ2_S IQ3_XXS IQ3_S TQ1_0 TQ2_0 NVFP4",
         "these are kept in levels of a byte"
     );
+}
+
+#[test]
+fn rows_of_tables_of_every_block_type_are_the_scalar_readers() {
+    let Some(gpu) = gpu() else { return };
+    for ty in SUPPORTED {
+        let columns = if Form::of(ty).is_plain() { 99 } else { 2 * ty.block_elements().max(32) };
+        let (rows, tokens) = (9, [3u32, 8, u32::MAX, 0, 3]);
+        let blocks = blocks(ty, rows, columns);
+        let table = Matrix::upload(&gpu, ty, rows, columns, &blocks).expect("it fits");
+        let (step, out) = (rows_only(&gpu, tokens.len()), filled(&gpu, &vec![7.0; tokens.len() * columns]));
+        let asked = gpu.buffer("tokens", 64).expect("memory");
+        gpu.write(&asked, 0, &tokens.iter().flat_map(|token| token.to_le_bytes()).collect::<Vec<u8>>());
+        let of = Embedding { step: &step, tokens: &asked, scale: 0.5, out: &out };
+        let calls = gpu.embed(&table, &of).expect("calls");
+        let read = gpu.run(calls.iter(), tokens.len(), 0, Some((&out, 4 * tokens.len() * columns))).expect("it runs");
+        let row = |token: u32| {
+            let mut row = vec![14.0; columns];
+            let bytes = blocks.len() / rows;
+            if let Some(blocks) = blocks.chunks_exact(bytes).nth(token as usize) {
+                dequantize_row(ty, blocks, &mut row);
+            }
+            row.into_iter().map(|value| 0.5 * value)
+        };
+        let right: Vec<f32> = tokens.into_iter().flat_map(row).collect();
+        close(&format!("{ty}"), &floats(&read), &right, 1e-6);
+    }
 }
 
 #[test]

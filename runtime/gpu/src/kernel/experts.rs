@@ -53,19 +53,17 @@ impl ExpertsKernel {
             Self::Route => (String::new(), vec![shader!("route")]),
             Self::Assign { tokens } => (format!("const TOKENS = {tokens}u;\n"), vec![shader!("assign")]),
             Self::Product { form, lanes, tokens } => {
-                let words = if form.in_fours() { shader!("blocks/fours") } else { shader!("blocks/words") };
-                let element = if form.in_fours() { "vec4<u32>" } else { "u32" };
-                let (before, body) = if form.is_plain() {
-                    (vec![], vec![shader!("experts_matmul_plain")])
+                let body = if form.is_plain() {
+                    vec![shader!("experts_matmul_plain")]
                 } else {
-                    (vec![words], vec![shader!("blocks/units"), shader!("experts_matmul")])
+                    vec![shader!("blocks/units"), shader!("experts_matmul")]
                 };
-                let files = before.into_iter().chain(form.reader().iter().copied()).chain([shader!("experts")]);
+                let files = form.files().into_iter().chain([shader!("experts")]);
                 let constants = format!(
-                    "const LANES = {lanes}u;\nconst TOKENS = {tokens}u;\nconst UNIT = {}u;\nconst PAIRED = {};\n\
-                     @group(0) @binding(2) var<storage, read> weights: array<{element}>;\n",
+                    "const LANES = {lanes}u;\nconst TOKENS = {tokens}u;\nconst UNIT = {}u;\nconst PAIRED = {};\n{}",
                     form.unit(),
                     form.is_paired(),
+                    form.declared(),
                 );
                 (constants, files.chain(body).collect())
             }

@@ -1,8 +1,8 @@
 //! Rows of tables that the CPU looks up for each row of a step, and writes before the first call: a few kilobytes a token, of tables
 //! that would take hundreds of megabytes there.
 //!
-//! The plan's first embedding is written where it belongs. Others come later, when their slot's memory may still hold something
-//! else: they have a buffer of their own, which a call copies or adds from.
+//! The plan's first embedding is written where it belongs, or looked up on the GPU (`ahead` says why). Others come later, when their
+//! slot's memory may still hold something else: they have a buffer of their own, which a call copies or adds from.
 
 use satchel_gpu::{Gpu, GpuError};
 
@@ -20,14 +20,14 @@ enum By {
 /// One operation's rows.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lookup {
-    table: Weight,
-    scale: f32,
+    pub(super) table: Weight,
+    pub(super) scale: f32,
     by: By,
     /// Where they go.
     pub(super) slot: Slot,
     /// Whether they are written right there.
     pub(super) direct: bool,
-    columns: usize,
+    pub(super) columns: usize,
     /// Whose they are.
     pub(super) adapter: Option<usize>,
 }

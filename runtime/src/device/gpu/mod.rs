@@ -11,6 +11,7 @@ use satchel_gpu::{Gpu, GpuError};
 use super::{Device, DeviceError, MappedPart, Program};
 use crate::plan::{CacheTypes, Plan};
 
+mod ahead;
 mod cover;
 mod fuse;
 mod lookup;

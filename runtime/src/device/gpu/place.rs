@@ -10,7 +10,7 @@ use std::ops::Range;
 use satchel_gpu::matrix::row_words;
 
 use super::cover::{lacking, refused, uncovered};
-use crate::plan::{BLOCK_TOKENS, CacheTypes, Op, Plan, Role, StateGroup};
+use crate::plan::{BLOCK_TOKENS, CacheTypes, Head, Op, Plan, Role, StateGroup, Weight, WeightUse};
 
 /// The largest load that a model is to run.
 #[derive(Clone, Debug, Default)]
@@ -37,9 +37,10 @@ pub struct Needed {
 impl Needed {
     /// For a plan, or a part of one.
     pub fn of(plan: &Plan, load: &Load) -> Self {
-        let mut used: Vec<usize> = Vec::new();
+        // Rows that the CPU looks up are not there; the table of tokens is, where steps are begun ahead.
         let on_the_gpu = plan.ops.iter().filter(|op| !matches!(op, Op::Embed { .. } | Op::Position { .. }));
-        used.extend(on_the_gpu.flat_map(Op::weights).map(|weight| weight.0));
+        let mut used: Vec<usize> = on_the_gpu.flat_map(Op::weights).map(|weight| weight.0).collect();
+        used.extend(table_of(plan, &(0..plan.ops.len())).map(|table| table.0));
         used.sort_unstable();
         used.dedup();
         let weights = used.into_iter().map(|weight| {
@@ -76,6 +77,22 @@ impl Needed {
     pub fn total(&self) -> u64 {
         self.weights + self.state + self.scratch
     }
+}
+
+/// The token table of a plan that is on the GPU from its first operation to its logits, if steps can be begun ahead: a recurrent state
+/// could not be taken back. Where the model's head has the same rows, that matrix, so that they are sent once.
+pub(super) fn table_of(plan: &Plan, ops: &Range<usize>) -> Option<Weight> {
+    let whole = *ops == (0..plan.ops.len()) && matches!(plan.head, Head::Logits(_));
+    let ends_here = plan.ops.iter().flat_map(Op::writes).any(|slot| slot == plan.head.slot());
+    let whole = whole && ends_here && !plan.state.has_recurrent();
+    let Some(Op::Embed { table, .. }) = plan.ops.first().filter(|_| whole) else { return None };
+    let own = &plan.weights[table.0];
+    let same = |other: &WeightUse| {
+        (other.role, other.stack) == (Role::Matrix, 1)
+            && (other.part, other.offset, other.ty) == (own.part, own.offset, own.ty)
+            && (other.rows, other.columns) == (own.rows, own.columns)
+    };
+    Some(plan.weights.iter().position(same).map_or(*table, Weight))
 }
 
 /// What a GPU takes of a plan.

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use satchel_gpu::attention::{Output, When};
 use satchel_gpu::call::{Product, Words};
-use satchel_gpu::{Call, Function, Gpu, GpuError, Grid, Kernel, Norm};
+use satchel_gpu::{Call, Embedding, Function, Gpu, GpuError, Grid, Kernel, Norm};
 
 use super::lookup::Lookup;
 use super::packed::{Joined, Packed};
@@ -39,6 +39,8 @@ pub(super) struct Preparing<'a> {
     pub(super) pairs: &'a PairBuffers,
     /// What the CPU looks up, with its memory, of the operations that follow.
     pub(super) lookups: &'a [(Lookup, satchel_gpu::Buffer)],
+    /// The token table, if it is there, and the rows' tokens.
+    pub(super) table: Option<(Weight, &'a satchel_gpu::Buffer)>,
     pub(super) calls: Vec<Call>,
     /// Of the calls, those that belong to an adapter.
     pub(super) adapted: Vec<(Range<usize>, usize)>,
@@ -70,6 +72,11 @@ impl Preparing<'_> {
             Op::Attend { shape, .. } => {
                 vectors.extend(shape.sinks);
                 Joined::of(shape).map_or(Ok(()), |slopes| self.packed.send(self.gpu, mapped, slopes))?;
+            }
+            Op::Embed { .. } => {
+                if let Some((table, _)) = self.table {
+                    self.weights.send_matrix(self.gpu, table)?;
+                }
             }
             Op::LinearHeads { weight, .. } => self.packed.send_stack(self.gpu, mapped, *weight)?,
             Op::Route { router, .. } => vectors.extend(router.bias),
@@ -164,6 +171,10 @@ impl Preparing<'_> {
         self.lookups = rest;
         debug_assert_eq!(lookup.slot, slot);
         if lookup.direct {
+            let Some((table, tokens)) = self.table else { return Ok(()) };
+            let of = Embedding { step: self.step, tokens, scale: lookup.scale, out: self.buffer(slot) };
+            let calls = self.gpu.embed(self.weights.matrix(table), &of)?;
+            self.calls.extend(calls);
             return Ok(());
         }
         let columns = self.columns(slot);

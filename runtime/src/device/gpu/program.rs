@@ -8,16 +8,19 @@ use satchel_gpu::measure::choose_shapes;
 use satchel_gpu::pick::Picking;
 use satchel_gpu::{Call, Gpu, GpuError};
 
+use super::ahead::Ahead;
 use super::lookup::{Lookup, lookups};
 use super::packed::Packed;
-use super::picking;
 use super::prepare::{PairBuffers, PairSizes, Preparing};
 use super::state::State;
 use super::step;
 use super::weights::Weights;
+use super::{picking, place}; //
 use crate::device::cpu::{Rotations, adapters_of, check_positions, check_rotations, learned_positions};
 use crate::device::{Crossing, DeviceError, MappedPart, MemoryUse, PickLimits, Picked, Program, Wish};
-use crate::plan::{AdapterSet, BLOCK_TOKENS, BufferShape, Head, Op, PageId, Plan, Rope, Rows, Slot, SlotShape, Step};
+use crate::plan::{
+    AdapterSet, BLOCK_TOKENS, BufferShape, Head, Op, PageId, Plan, Rope, RowInput, Rows, Slot, SlotShape, Step, Weight,
+};
 
 /// Tokens of a step from which on products may have a prompt's shape.
 const TOGETHER: usize = 8;
@@ -28,7 +31,7 @@ pub(super) struct GpuProgram {
     weights: Weights,
     packed: Packed,
     state: State,
-    groups: usize,
+    pub(super) groups: usize,
     ops: Vec<Op>,
     /// The adapter that each operation belongs to.
     adapters: Vec<Option<usize>>,
@@ -44,6 +47,10 @@ pub(super) struct GpuProgram {
     pub(super) result: Option<Slot>,
     /// Whether it is logits.
     gives_logits: bool,
+    /// The token table or the matrix that has its rows, if rows are looked up on the GPU.
+    pub(super) table: Option<Weight>,
+    /// A step that was begun before it was asked for.
+    pub(super) ahead: Option<Ahead>,
     /// Columns of the widest product of block types.
     quantized_columns: usize,
     rotations: Rotations,
@@ -60,6 +67,8 @@ pub(super) struct Memory {
     pub(super) buffers: Vec<satchel_gpu::Buffer>,
     quantized: satchel_gpu::Buffer,
     pub(super) step: satchel_gpu::Buffer,
+    /// The rows' tokens.
+    pub(super) tokens_buffer: satchel_gpu::Buffer,
     angles: Vec<(Rope, satchel_gpu::Buffer)>,
     pairs: PairBuffers,
     lookups: Vec<(Lookup, satchel_gpu::Buffer)>,
@@ -94,6 +103,7 @@ impl GpuProgram {
         let weights = Weights::new(plan, parts);
         check_rotations(&plan.ops[ops.clone()], weights.mapped())?;
         let first_output_op = plan.first_output_op.clamp(ops.start, ops.end) - ops.start;
+        let table = place::table_of(plan, &ops);
         let (is_start, adapters) = (ops.start == 0, adapters_of(plan, ops.clone()));
         let ops = plan.ops[ops].to_vec();
         let lookups = lookups(&ops, &adapters, &plan.slots, is_start);
@@ -123,6 +133,8 @@ impl GpuProgram {
             first_output_op,
             result,
             gives_logits: result.is_some() && matches!(plan.head, Head::Logits(_)),
+            table,
+            ahead: None,
             quantized_columns,
             rotations: Rotations::default(),
             memory: None,
@@ -160,6 +172,7 @@ impl GpuProgram {
                 angles.push((rope.clone(), gpu.buffer("angles", (4 * tokens * rope.dimensions) as u64)?));
             }
         }
+        let tokens_buffer = gpu.buffer("a step", 4 * tokens as u64)?;
         let pairs = PairBuffers::new(&gpu, self.pair_sizes, tokens.max(wanted))?;
         let lookups = self.lookups.iter().map(|lookup| Ok((*lookup, lookup.buffer(&gpu, tokens)?)));
         let lookups = lookups.collect::<Result<Vec<_>, GpuError>>()?;
@@ -169,6 +182,7 @@ impl GpuProgram {
             weights: &mut self.weights,
             packed: &mut self.packed,
             pairs: &pairs,
+            table: self.table.map(|table| (table, &tokens_buffer)),
             lookups: &lookups,
             adapted: Vec::new(),
             state: &self.state,
@@ -205,6 +219,7 @@ impl GpuProgram {
             buffers,
             quantized,
             step,
+            tokens_buffer,
             angles,
             pairs,
             lookups,
@@ -266,11 +281,19 @@ impl GpuProgram {
     }
 
     /// Writes what the CPU computes of a step: its words, the rows' embeddings, the angles of rotations.
-    fn write(&mut self, step: &Step, words: &[u32], memory: &Memory) {
+    pub(super) fn write(&mut self, step: &Step, words: &[u32], memory: &Memory) {
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         self.gpu.write(&memory.step, 0, &bytes);
         let used = adapters_in_use(step);
         for (lookup, own) in &memory.lookups {
+            if lookup.direct && self.table.is_some() {
+                let tokens: Vec<u32> = step.inputs.iter().map(token_of).collect();
+                let bytes: Vec<u8> = tokens.iter().flat_map(|token| token.to_le_bytes()).collect();
+                self.gpu.write(&memory.tokens_buffer, 0, &bytes);
+                if tokens.iter().all(|token| *token != NO_TOKEN) {
+                    continue;
+                }
+            }
             if lookup.adapter.is_none_or(|adapter| used.has(adapter)) {
                 let to = if lookup.direct { &memory.buffers[self.slots[lookup.slot.0].buffer] } else { own };
                 lookup.write(&self.gpu, self.weights.mapped(), step, to);
@@ -288,6 +311,16 @@ impl GpuProgram {
 /// Positions that a step's rows look back over at most.
 pub(super) fn seen(step: &Step) -> usize {
     step.positions.iter().max().map_or(0, |position| position + 1)
+}
+
+/// Stands for a row that is no token's.
+const NO_TOKEN: u32 = u32::MAX;
+
+fn token_of(input: &RowInput) -> u32 {
+    match input {
+        RowInput::Token(token) => *token,
+        RowInput::Embedding(_) => NO_TOKEN,
+    }
 }
 
 /// The adapters that any sequence of a step uses.
@@ -314,6 +347,7 @@ impl Program for GpuProgram {
         entering: &[Crossing],
         leaving: &[Slot],
     ) -> Result<Vec<Crossing>, DeviceError> {
+        self.ahead = None;
         let memory = self.ready(step)?;
         for (slot, values) in entering {
             self.gpu.write(&memory.buffers[self.slots[slot.0].buffer], 0, &bytes_of(values));
@@ -347,6 +381,7 @@ impl Program for GpuProgram {
     }
 
     fn allocate(&mut self, group: usize, page: PageId) -> Result<(), DeviceError> {
+        self.ahead = None;
         if self.state.allocate(&self.gpu, group, page)?
             && let Some(memory) = self.memory.take()
         {
@@ -363,6 +398,7 @@ impl Program for GpuProgram {
     }
 
     fn copy(&mut self, group: usize, from: PageId, to: PageId) {
+        self.ahead = None;
         // A driver's failure is reported by the next step.
         let _ = self.state.copy(&self.gpu, group, from, to);
     }
