@@ -90,13 +90,14 @@ impl Dialect for LlamaCpp {
 
     fn progress(&mut self, out: &mut Vec<u8>, index: usize, done: usize, total: usize) {
         if let Some(progress) = self.progress.get_mut(index) {
-            let shown = progress.of(done, total);
-            let object = json!({"index": index, "content": "", "tokens": [], "stop": false, "prompt_progress": shown});
-            event(out, "data", &object);
+            send_progress(out, index, &progress.of(done, total));
         }
     }
 
     fn delta(&mut self, out: &mut Vec<u8>, index: usize, delta: &Delta) {
+        if let Some(shown) = self.progress.get_mut(index).and_then(Progress::end) {
+            send_progress(out, index, &shown);
+        }
         if let Delta::Text { text, tokens } = delta
             && !(text.is_empty() && tokens.is_empty())
         {
@@ -141,6 +142,11 @@ impl Dialect for LlamaCpp {
     fn refuse(&self, error: &ApiError) -> Response {
         error.native_response()
     }
+}
+
+fn send_progress(out: &mut Vec<u8>, index: usize, shown: &Value) {
+    let object = json!({"index": index, "content": "", "tokens": [], "stop": false, "prompt_progress": shown});
+    event(out, "data", &object);
 }
 
 fn event(out: &mut Vec<u8>, kind: &str, data: &Value) {

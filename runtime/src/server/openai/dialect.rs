@@ -60,6 +60,16 @@ impl OpenAi {
         self
     }
 
+    fn send_progress(&self, out: &mut Vec<u8>, shown: Value) {
+        let choice = match self.answer.endpoint {
+            Endpoint::Chat => self.answer.message_part(0, json!({})),
+            Endpoint::Completions => self.answer.piece(0, "", Value::Null),
+        };
+        let mut chunk = self.answer.chunk(vec![choice]);
+        chunk.insert("prompt_progress".into(), shown);
+        event(out, &chunk.into());
+    }
+
     fn send(&self, out: &mut Vec<u8>, choice: Value) {
         event(out, &self.answer.chunk(vec![choice]).into());
     }
@@ -75,18 +85,16 @@ impl Dialect for OpenAi {
     }
 
     fn progress(&mut self, out: &mut Vec<u8>, index: usize, done: usize, total: usize) {
-        let Some(progress) = self.progress.as_mut().filter(|_| index == 0) else { return };
-        let shown = progress.of(done, total);
-        let choice = match self.answer.endpoint {
-            Endpoint::Chat => self.answer.message_part(index, json!({})),
-            Endpoint::Completions => self.answer.piece(index, "", Value::Null),
-        };
-        let mut chunk = self.answer.chunk(vec![choice]);
-        chunk.insert("prompt_progress".into(), shown);
-        event(out, &chunk.into());
+        if let Some(progress) = self.progress.as_mut().filter(|_| index == 0) {
+            let shown = progress.of(done, total);
+            self.send_progress(out, shown);
+        }
     }
 
     fn delta(&mut self, out: &mut Vec<u8>, index: usize, delta: &Delta) {
+        if let Some(shown) = self.progress.as_mut().filter(|_| index == 0).and_then(Progress::end) {
+            self.send_progress(out, shown);
+        }
         let choice = match delta {
             Delta::Text { text, tokens } => {
                 let logprobs = self.logprobs[index].value(self.answer.endpoint, tokens);
