@@ -108,7 +108,12 @@ fn errors_are_one_line() {
         (&["--raw", "x", "--temp", "-1"], "", 2, "--temperature must be a number between 0 and 100 (it is -1)"),
         (&["--raw", "x", "-n", "0"], "", 2, "--max-tokens must be a whole number, 1 or more"),
         (&["--raw", "x", "--logit-bias", "99999=1"], "", 1, "token 99999"),
-        (&["--raw", "-c", "8", "one two three four five six seven"], "", 1, "tokens, but the context holds 8"),
+        (
+            &["--raw", "-c", "8", "one two three four five six seven"],
+            "",
+            1,
+            "tokens, which exceeds the available context size of 8",
+        ),
         (&["--raw", "x", "--isa", "mmx"], "", 1, "mmx"),
     ] {
         let line = run(&model, arguments, input).failed(code);

@@ -150,6 +150,47 @@ fn chats_follow_their_format() {
     }
 }
 
+/// Tools beside a format: the answer is a call, or what the format allows, and never free text.
+#[test]
+fn an_answer_is_a_call_or_follows_its_format() {
+    let Some(model) = smollm2() else { return };
+    let server = Served::start(&model, &["--context", "1024"]);
+    let schema = json!({"type": "object", "properties": {"sum": {"type": "integer", "minimum": 0, "maximum": 99}},
+        "required": ["sum"], "additionalProperties": false});
+    let format = json!({"type": "json_schema", "json_schema": {"name": "sum", "schema": schema}});
+    let numbers = json!({"type": "object", "properties": {"a": {"type": "integer", "minimum": 0, "maximum": 9}},
+        "required": ["a"], "additionalProperties": false});
+    let tool = json!({"type": "function", "function": {"name": "add", "parameters": numbers}});
+    let base = json!({"messages": [{"role": "user", "content": "What is one and two?"}], "tools": [tool],
+        "response_format": format, "temperature": 0, "max_tokens": 100});
+    let message = |more: Value| {
+        let answer = server.post(CHAT, &with(&base, &more));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()["choices"][0]["message"].clone()
+    };
+    let sums = |message: &Value| {
+        let text = message["content"].as_str().expect("a text");
+        let value: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text:?}"));
+        assert!(value["sum"].as_u64().is_some_and(|sum| sum <= 99), "{text}");
+    };
+    let called = |message: &Value| {
+        let call = &message["tool_calls"][0]["function"];
+        let arguments: Value = serde_json::from_str(call["arguments"].as_str().expect("a call")).expect("JSON");
+        assert!(call["name"] == "add" && arguments["a"].as_u64().is_some_and(|a| a <= 9), "{message}");
+        assert_eq!(message["content"].as_str().unwrap_or_default(), "", "{message}");
+    };
+    called(&message(json!({"tool_choice": "required"})));
+    sums(&message(json!({"tool_choice": "none"})));
+    for seed in 0..4 {
+        let message = message(json!({"temperature": 1, "seed": seed}));
+        if message["tool_calls"].is_array() { called(&message) } else { sums(&message) }
+    }
+    // Both are open: the model is led to either by the token that begins it.
+    let begin = |text: &str| server.post("/tokenize", &json!({"content": text})).json()["tokens"][0].to_string();
+    called(&message(json!({"logit_bias": {begin("<tool_call>"): 100}})));
+    sums(&message(json!({"logit_bias": {begin("{"): 30}})));
+}
+
 #[test]
 fn what_cannot_be_enforced_is_refused() {
     let server = Served::start(&stories(), &[]);

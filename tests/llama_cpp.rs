@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::served::{Answer, Served};
-use crate::support::stories;
+use crate::support::{smollm2, stories};
 
 /// The objects of a stream of server-sent events.
 fn events(answer: &Answer) -> Vec<Value> {
@@ -78,7 +78,122 @@ fn errors_and_other_names() {
             .error(400, Some("suffix"), Some("unsupported_parameter"))
             .contains("gap")
     );
-    assert_eq!(server.get("/models").json()["data"].as_array().map(Vec::len), Some(1));
+    let models = server.get("/models").json();
+    assert_eq!(models["data"].as_array().map(Vec::len), Some(1));
+    assert!(models["data"][0]["meta"]["n_ctx_train"].is_u64() && models["data"][0]["meta"]["n_vocab"].is_u64());
+    assert_eq!(models["models"][0]["capabilities"], json!(["completion"]));
     assert_eq!(server.get("/v1/health").json()["status"], "ok");
-    assert_eq!(server.get("/props").json()["bos_token"], "<s>");
+    let props = server.get("/props").json();
+    assert_eq!((&props["bos_token"], &props["is_sleeping"]), (&json!("<s>"), &json!(false)));
+    let name = stories().file_name().unwrap().to_string_lossy().into_owned();
+    assert_eq!(props["model_path"], name, "the file's name, and not where it lies");
+}
+
+/// On its own paths, what is wrong is said in the types that clients of llama.cpp's server look for.
+#[test]
+fn refusals_have_the_types_of_llama_cpp() {
+    let server = Served::start(&stories(), &["-c", "64"]);
+    let long = "word ".repeat(200);
+    for (path, kind) in [("/completion", "exceed_context_size_error"), ("/v1/completions", "invalid_request_error")] {
+        let answer = server.post(path, &json!({"prompt": long, "stream": true}));
+        let message = answer.error(400, Some("prompt"), Some("context_length_exceeded"));
+        assert!(message.contains("exceeds the available context size"), "{message}");
+        let error = &answer.json()["error"];
+        assert_eq!((&error["type"], &error["n_ctx"]), (&json!(kind), &json!(64)), "{path}");
+        assert!(error["n_prompt_tokens"].as_u64().is_some_and(|tokens| tokens > 64), "{error}");
+    }
+    for path in ["/slots/0?action=save", "/embedding", "/embeddings", "/v1/embeddings", "/rerank", "/v1/rerank"] {
+        let answer = server.post(path, &json!({"input": "a"}));
+        answer.error(501, None, None);
+        assert_eq!(answer.json()["error"]["type"], "not_supported_error", "{path}");
+    }
+}
+
+#[test]
+fn biases_come_in_every_form_and_are_told() {
+    let server = Served::start(&stories(), &[]);
+    let ask = |more: Value| {
+        let mut body = json!({"prompt": "Once upon a time", "n_predict": 8, "temperature": 0});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        server.post("/completion", &body)
+    };
+    let tokens = server.post("/tokenize", &json!({"content": " little"})).json()["tokens"].clone();
+    let banned: Vec<Value> = tokens.as_array().unwrap().iter().map(|id| json!([id, false])).collect();
+    let object: Value = tokens
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|id| (id.to_string(), json!(-100)))
+        .collect::<serde_json::Map<_, _>>()
+        .into();
+    let free = ask(json!({})).json();
+    assert!(free["content"].as_str().unwrap().contains("little"), "{free}");
+    assert_eq!(free["generation_settings"]["logit_bias"], json!([]));
+    let mut seen = Vec::new();
+    for bias in [json!(banned), object, json!([[" little", -100]]), json!({" little": -100})] {
+        let answer = ask(json!({ "logit_bias": bias })).json();
+        assert!(!answer["content"].as_str().unwrap().contains("little"), "{answer}");
+        assert!(answer["generation_settings"]["logit_bias"][0]["bias"].is_null(), "{answer}");
+        seen.push(answer["content"].clone());
+    }
+    assert!(seen.iter().all(|content| *content == seen[0]), "{seen:?}");
+    ask(json!({"logit_bias": {"1.5": 1}})).error(400, Some("logit_bias"), None);
+    let ignoring = ask(json!({"ignore_eos": true})).json();
+    assert!(ignoring["generation_settings"]["logit_bias"][0]["bias"].is_null(), "{ignoring}");
+}
+
+#[test]
+fn progress_of_the_prompt_is_told_and_a_prompt_can_be_read_alone() {
+    let server = Served::start(&stories(), &[]);
+    let prompt = "Once upon a time there was a dog. ".repeat(8);
+    let warm = server.post("/completion", &json!({"prompt": prompt, "n_predict": 0})).json();
+    assert_eq!((&warm["tokens_predicted"], &warm["content"]), (&json!(0), &json!("")), "{warm}");
+    assert_eq!(warm["timings"]["predicted_per_second"], 0.0);
+    let ask = json!({"prompt": prompt, "n_predict": 2, "stream": true, "return_progress": true, "temperature": 0});
+    for path in ["/completion", "/v1/completions"] {
+        let events = server.post(path, &ask).events();
+        let objects = events.iter().filter_map(|data| serde_json::from_str::<Value>(data).ok());
+        let told: Vec<Value> = objects.map(|event| event["prompt_progress"].clone()).filter(Value::is_object).collect();
+        let (first, last) = (told.first().expect("progress"), told.last().expect("progress"));
+        assert!(first["cache"].as_u64() > Some(0) && first["cache"] == first["processed"], "{first}");
+        assert_eq!(last["processed"], last["total"]);
+    }
+    let silent = server.post("/completion", &json!({"prompt": prompt, "n_predict": 2, "stream": true}));
+    assert!(!silent.text().contains("prompt_progress"));
+    let metrics = server.get("/metrics").text();
+    let value = |name: &str| {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(&format!("llamacpp:{name} "))).expect(name);
+        line.parse::<f64>().expect("a number")
+    };
+    assert!(value("prompt_tokens_cached_total") > 0.0 && value("prompt_tokens_total") > 0.0);
+    assert_eq!((value("tokens_predicted_total"), value("requests_processing")), (6.0, 0.0));
+}
+
+#[test]
+fn a_chat_is_counted_and_goes_on_from_its_last_message() {
+    let Some(model) = smollm2() else { return };
+    let server = Served::start(&model, &["--context", "512"]);
+    let user = json!({"role": "user", "content": "Count from one to five."});
+    let ask = |messages: Value, more: Value| {
+        let mut body = json!({"messages": messages, "max_tokens": 8, "temperature": 0});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        server.post("/chat/completions", &body).json()
+    };
+    let plain = ask(json!([user]), json!({}));
+    let counted = server.post("/v1/chat/completions/input_tokens", &json!({"messages": [user]})).json();
+    assert_eq!(counted["input_tokens"], plain["usage"]["prompt_tokens"], "{plain}");
+    assert!(plain["system_fingerprint"].as_str().is_some_and(|text| text.starts_with('b')), "{plain}");
+    // The first tokens of an answer, given back as its beginning, are followed by the rest of it.
+    let text = |answer: &Value| answer["choices"][0]["message"]["content"].as_str().expect("a text").to_owned();
+    let begun = ask(json!([user]), json!({"max_tokens": 4}));
+    let going = json!([user, {"role": "assistant", "content": text(&begun)}]);
+    let rest = ask(going.clone(), json!({"continue_final_message": true, "max_tokens": 4}));
+    assert_eq!(text(&begun) + &text(&rest), text(&plain));
+    // Behind a system message of the request's, since the template has one of its own where there is none.
+    let told = json!([{"role": "system", "content": "Count."}, user]);
+    let tokens = |verbosity: &str| {
+        let body = json!({"messages": told, "verbosity": verbosity});
+        server.post("/chat/completions/input_tokens", &body).json()["input_tokens"].as_u64()
+    };
+    assert!(tokens("low") > tokens("medium"), "it is told to be brief");
 }

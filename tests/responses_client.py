@@ -127,6 +127,34 @@ def check_kept():
         refused(lambda: ask(previous_response_id=gone), "previous_response_id", "previous_response_not_found")
 
 
+def check_references():
+    first = ask(input="My name is Ada. Say hi.", max_output_tokens=40)
+    turns = [{"role": "user", "content": "My name is Ada. Say hi."}, {"role": "user", "content": "What is my name?"}]
+    sent = ask(input=[turns[0], *first.output, turns[1]])
+    kept = {"type": "item_reference", "id": first.output[0].id}
+    assert ask(input=[turns[0], kept, turns[1]]).output_text == sent.output_text
+    unknown = {"type": "item_reference", "id": "msg_made_up"}
+    refused(lambda: ask(input=[unknown]), "input[0].id", kind=openai.NotFoundError)
+
+
+def check_verbosity():
+    # With instructions, since the template has a system message of its own where there are none.
+    kind = {"instructions": "Be kind."}
+    plain, brief = ask(**kind), ask(text={"verbosity": "low"}, **kind)
+    assert brief.text.verbosity == "low" and brief.usage.input_tokens > plain.usage.input_tokens
+    assert ask(text={"verbosity": "medium"}, **kind).usage.input_tokens == plain.usage.input_tokens
+    refused(lambda: ask(text={"verbosity": "tiny"}), "text.verbosity")
+
+
+def check_tools_beside_a_format():
+    more = {"text_format": Animal, "tools": [WEATHER], "max_output_tokens": 300}
+    answer = CLIENT.responses.parse(model=MODEL, input="Describe a cat.", temperature=0, **more)
+    called = [item for item in answer.output if item.type == "function_call"]
+    assert isinstance(answer.output_parsed, Animal) or called[0].parsed_arguments["city"] in ("Paris", "Rome"), answer
+    forced = CLIENT.responses.parse(model=MODEL, input="Rome?", temperature=0, tool_choice="required", **more)
+    assert [item.type for item in forced.output][0] == "function_call", forced.output
+
+
 def check_counted():
     count = CLIENT.responses.input_tokens.count(model=MODEL, input=SEA)
     assert count.object == "response.input_tokens" and count.input_tokens == ask().usage.input_tokens

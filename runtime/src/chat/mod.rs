@@ -15,6 +15,7 @@ pub mod output;
 mod source;
 pub mod thinking;
 pub mod tools;
+pub mod verbosity;
 
 use serde_json::{Map, Value};
 

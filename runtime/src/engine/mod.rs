@@ -92,7 +92,7 @@ impl Default for EngineOptions {
 pub enum SubmitError {
     /// No room for the prompt and one generated token.
     #[error(
-        "the prompt has {prompt} tokens, but the context holds {context}, the answer included; shorten the prompt or raise --context"
+        "the prompt has {prompt} tokens, which exceeds the available context size of {context}, the answer included; shorten the prompt or raise --context"
     )]
     PromptTooLong {
         /// Tokens of the prompt.

@@ -6,6 +6,7 @@
 
 mod calling;
 mod compile;
+mod either;
 mod gbnf;
 mod mark;
 mod matcher;
@@ -25,6 +26,7 @@ use serde_json::Value;
 use self::calling::CallKind;
 pub use self::calling::Calls;
 use self::compile::Compiler;
+pub use self::either::Either;
 pub use self::mark::Mark;
 use self::matcher::GrammarConstraint;
 pub use self::reasoning::Reasoned;

@@ -45,6 +45,12 @@ impl TokenMask {
         }
     }
 
+    /// Allows what `other` allows, too.
+    pub fn allow_also(&mut self, other: &Self) {
+        self.words.resize(self.words.len().max(other.words.len()), 0);
+        self.words.iter_mut().zip(&other.words).for_each(|(word, more)| *word |= more);
+    }
+
     /// Whether a token is allowed; tokens beyond the mask are not.
     pub fn allows(&self, token: TokenId) -> bool {
         self.words.get(token as usize / 32).is_some_and(|word| word >> (token % 32) & 1 == 1)

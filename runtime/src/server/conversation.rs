@@ -10,10 +10,11 @@ use super::access::Caller;
 use super::openai::{ApiError, Asked, Common};
 use crate::TokenId;
 use crate::chat::thinking::Thinking;
-use crate::chat::tools::Tools;
+use crate::chat::tools::{ToolChoice, Tools};
+use crate::chat::verbosity::Verbosity;
 use crate::grammar::{Calls, Grammar};
 use crate::plan::AdapterSet;
-use crate::session::{Overflow, Reading, TextRequest};
+use crate::session::{Overflow, Reading, Session, TextRequest};
 
 /// A conversation that the model is to continue.
 #[derive(Clone, Debug)]
@@ -22,6 +23,7 @@ pub(super) struct Conversation {
     pub(super) messages: Vec<Value>,
     pub(super) tools: Tools,
     pub(super) thinking: Thinking,
+    pub(super) verbosity: Option<Verbosity>,
     /// More variables of the template.
     pub(super) variables: Map<String, Value>,
     /// Alternatives to report with each token; `None`: no log-probabilities.
@@ -55,9 +57,14 @@ pub(super) fn prepare(
     client_left: &mut dyn FnMut() -> bool,
 ) -> Result<Prepared, ApiError> {
     let session = &app.session;
-    let Conversation { messages, tools, thinking, mut variables, logprobs, common, names } = conversation;
-    refuse_tools(&tools, &common, names)?;
+    let Conversation { mut messages, tools, thinking, verbosity, mut variables, logprobs, common, names } =
+        conversation;
+    let format = format_beside(session, &tools, common.format.as_ref(), names)?;
     thinking.put_into(&mut variables);
+    session.put_system(&mut messages);
+    if let Some(text) = verbosity.and_then(Verbosity::instruction) {
+        session.output.instruct(text, &mut messages);
+    }
     let render = session.conversation(messages, &tools, true, variables);
     let prompt = session
         .chat_prompt_until(&render, client_left)
@@ -66,7 +73,7 @@ pub(super) fn prepare(
     let tail = session.tail(&prompt);
     let reading = Reading::new(session, tools.clone(), &prompt);
     let calls = calls(app, &tools, names)?;
-    let grammar = common.format.as_ref().map(|asked| grammar(app, asked)).transpose()?;
+    let grammar = format.map(|asked| grammar(app, asked)).transpose()?;
     let budget = thinking.budget;
     let mut requests = Choices { common: &common, logprobs, grammar, is_answer: true, caller, adapters }
         .requests(vec![(prompt, overflow)]);
@@ -78,18 +85,50 @@ pub(super) fn prepare(
     Ok(Prepared { requests, reading })
 }
 
-/// Refuses tools beside a format.
-fn refuse_tools(tools: &Tools, common: &Common, names: Names) -> Result<(), ApiError> {
-    match &common.format {
-        Some(asked) if tools.are_offered() => {
-            let message = format!(
-                "`{}` and `{}` cannot both say what the answer is: send one of them, or set `tool_choice` to `none`",
-                asked.parameter, names.tools
-            );
-            Err(ApiError::parameter(asked.parameter, message).code("unsupported_parameter"))
-        }
-        _ => Ok(()),
+/// What an answer must follow beside calls: the format, unless it has to be a call.
+///
+/// # Errors
+/// 400 for a model that writes calls and answers in channels, where one constraint does not yet cover both.
+fn format_beside<'a>(
+    session: &Session,
+    tools: &Tools,
+    format: Option<&'a Asked>,
+    names: Names,
+) -> Result<Option<&'a Asked>, ApiError> {
+    let Some(asked) = format.filter(|_| tools.are_offered()) else { return Ok(format) };
+    if matches!(tools.choice, ToolChoice::Required | ToolChoice::Named(_)) {
+        return Ok(None);
     }
+    if session.output.has_channels() {
+        let message = format!(
+            "`{}` and `{}` together are not supported for this model: send one of them, or set `tool_choice` to `none`",
+            asked.parameter, names.tools
+        );
+        return Err(ApiError::parameter(asked.parameter, message).code("unsupported_parameter"));
+    }
+    Ok(format)
+}
+
+/// Puts the beginning of the answer behind the prompt, as if the model had written it. `refused` is the error where the template
+/// begins answers with reasoning.
+pub(super) fn begin_with(
+    app: &App,
+    prepared: &mut Prepared,
+    (text, may_call): (&str, bool),
+    parameter: &str,
+    refused: impl Fn() -> ApiError,
+) -> Result<(), ApiError> {
+    let tokens = app.session.tokenizer.encode(text, false, false);
+    let tokens = tokens.map_err(|error| ApiError::parameter(parameter, error.to_string()))?;
+    for request in &mut prepared.requests {
+        if request.reasoning.take().is_some_and(|marks| marks.open.is_none()) {
+            return Err(refused());
+        }
+        request.prompt.extend(&tokens);
+        // What follows goes on within a text, so the space before its first word counts.
+        request.is_answer = may_call;
+    }
+    Ok(())
 }
 
 /// What calls of the tools must follow.

@@ -78,6 +78,7 @@ pub(super) fn metrics(app: &App) -> Response {
     for (name, kind, help, value) in lines {
         text += &format!("# HELP satchel_{name} {help}\n# TYPE satchel_{name} {kind}\nsatchel_{name} {value}\n");
     }
+    text += &native_metrics(app);
     let name = "satchel_time_to_first_token_seconds";
     let first = count(&gauges.first_tokens);
     text += &format!(
@@ -85,7 +86,45 @@ pub(super) fn metrics(app: &App) -> Response {
     );
     Response { body: text.into_bytes().into(), ..Response::empty(200) }
         .with("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+        .with("Process-Start-Time-Unix", app.session.facts.created.to_string())
         .with("Cache-Control", "no-store")
+}
+
+/// The same by the names of llama.cpp's server, which dashboards are made for. There, tokens found in the cache are counted apart.
+fn native_metrics(app: &App) -> String {
+    let gauges = &app.gauges;
+    let seconds = |micros: &AtomicU64| count(micros) as f64 / 1e6;
+    let rate = |tokens: u64, seconds: f64| if seconds > 0.0 { tokens as f64 / seconds } else { 0.0 };
+    let read = count(&gauges.prompt_tokens).saturating_sub(count(&gauges.cached_tokens));
+    let (reading, writing) = (seconds(&gauges.prompt_micros), seconds(&gauges.generated_micros));
+    let written = count(&gauges.generated_tokens);
+    let lines = [
+        ("prompt_tokens_total", "counter", "Prompt tokens that were computed", read as f64),
+        (
+            "prompt_tokens_cached_total",
+            "counter",
+            "Prompt tokens found in the cache",
+            count(&gauges.cached_tokens) as f64,
+        ),
+        ("prompt_seconds_total", "counter", "Time that prompts took", reading),
+        ("tokens_predicted_total", "counter", "Generated tokens", written as f64),
+        ("tokens_predicted_seconds_total", "counter", "Time that answers took", writing),
+        ("spec_decode_num_draft_tokens_total", "counter", "Tokens guessed ahead", count(&gauges.guessed_tokens) as f64),
+        (
+            "spec_decode_num_accepted_tokens_total",
+            "counter",
+            "Guesses that were right",
+            count(&gauges.accepted_tokens) as f64,
+        ),
+        ("prompt_tokens_seconds", "gauge", "Prompt tokens a second", rate(read, reading)),
+        ("predicted_tokens_seconds", "gauge", "Generated tokens a second", rate(written, writing)),
+        ("requests_processing", "gauge", "Answers being generated", app.session.engine.running() as f64),
+        ("requests_deferred", "gauge", "Requests waiting for a free slot", app.session.engine.waiting() as f64),
+    ];
+    let line = |(name, kind, help, value): (&str, &str, &str, f64)| {
+        format!("# HELP llamacpp:{name} {help}\n# TYPE llamacpp:{name} {kind}\nllamacpp:{name} {value}\n")
+    };
+    lines.into_iter().map(line).collect()
 }
 
 /// The model and each adapter, in a list.
@@ -96,7 +135,15 @@ pub(super) fn models(app: &App) -> Response {
         let created = model["created"].as_i64().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
         let date = created.unwrap_or_default().strftime("%Y-%m-%d").to_string();
         let description = format!("{} on this machine", app.session.facts.architecture);
-        json!({"name": model["id"], "description": description, "release_date": date})
+        json!({
+            "name": model["id"],
+            "description": description,
+            "release_date": date,
+            // What llama.cpp's clients read.
+            "model": model["id"],
+            "type": "model",
+            "capabilities": ["completion"],
+        })
     };
     let models: Vec<Value> = all.iter().map(known).collect();
     Response::json(200, &json!({"object": "list", "data": all, "models": models}))
@@ -137,6 +184,8 @@ fn model(app: &App) -> Value {
     meta["cache_type_k"] = facts.cache.keys.to_string().into();
     meta["cache_type_v"] = facts.cache.values.to_string().into();
     meta["vocabulary"] = app.vocabulary.into();
+    meta["n_vocab"] = app.vocabulary.into();
+    model["capabilities"] = json!(["completion"]);
     model
 }
 
@@ -147,7 +196,14 @@ pub(super) fn model_of(facts: &Facts) -> Value {
         "object": "model",
         "created": facts.created,
         "owned_by": "satchel",
+        "aliases": [facts.name],
+        "tags": [],
         "meta": {
+            // By llama.cpp's names.
+            "n_ctx": facts.context_length,
+            "n_ctx_train": facts.trained_context,
+            "n_params": facts.parameters,
+            "size": facts.file_bytes,
             "architecture": facts.architecture,
             "parameters": facts.parameters,
             "size_bytes": facts.file_bytes,
@@ -225,6 +281,11 @@ pub(super) fn props(app: &App, call: &Call<'_>) -> Response {
         "default_generation_settings": {"n_ctx": facts.context_length, "params": params},
         "total_slots": facts.parallel,
         "model_alias": facts.name,
+        "model_path": facts.file,
+        "endpoint_slots": true,
+        "endpoint_props": false,
+        "endpoint_metrics": true,
+        "is_sleeping": false,
         "chat_template": app.session.template.as_ref().map_or("", ChatTemplate::source),
         "bos_token": text(app.session.tokenizer.bos()),
         "eos_token": text(app.session.tokenizer.eos()),
@@ -235,6 +296,7 @@ pub(super) fn props(app: &App, call: &Call<'_>) -> Response {
     });
     if call.who.known {
         answer["system_prompt"] = json!(app.session.defaults.system_prompt);
+        answer["default_generation_settings"]["params"]["seed"] = json!(app.session.defaults.sampling.seed);
     }
     fresh(&answer)
 }
@@ -244,6 +306,20 @@ pub(super) fn slots(app: &App) -> Response {
     let (running, context) = (app.session.engine.running(), app.session.facts.context_length);
     let slot = |id: usize| json!({"id": id, "n_ctx": context, "is_processing": id < running});
     fresh(&(0..app.session.facts.parallel).map(slot).collect())
+}
+
+/// 501 for what is done to a slot: which states are kept is the server's business here.
+pub(super) fn keeps_no_slots() -> ApiError {
+    ApiError::new(
+        501,
+        "slots cannot be saved, restored or erased: prompts are kept and found again by themselves; \
+         --cache-file keeps them across restarts",
+    )
+}
+
+/// 501 for the order of texts by a query.
+pub(super) fn ranks_nothing() -> ApiError {
+    ApiError::new(501, "this server does not rerank; `satchel embed --query` scores documents with a model made for it")
 }
 
 /// Exchanges `{"launch": SECRET}` for `{"session": SECRET}`, for the page opened with a link from the terminal.

@@ -56,6 +56,9 @@ pub trait Dialect: Send {
     /// A stream begins.
     fn open(&mut self, out: &mut Vec<u8>);
 
+    /// `done` of a prompt's `total` tokens have been read; the first time, those that were kept from before.
+    fn progress(&mut self, _out: &mut Vec<u8>, _choice: usize, _done: usize, _total: usize) {}
+
     /// A choice changes.
     fn delta(&mut self, out: &mut Vec<u8>, choice: usize, delta: &Delta);
 

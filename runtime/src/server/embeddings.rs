@@ -14,7 +14,7 @@ use super::describe::model_of;
 use super::http::{Body, Exchange, Handler, Head, Headers, Method, Peer, Refusal, Response};
 use super::ollama::embedding::{self, Spot};
 use super::ollama::error_response;
-use super::openai::{ApiError, EmbeddingRequest, Input, embeddings_answer, shown};
+use super::openai::{ApiError, EmbeddingRequest, Input, embeddings_answer, native_embeddings, shown};
 use super::prepare::weigh;
 use super::routes::{allow, check_coding, common_headers, key_needed, takes};
 use super::{Gauges, Guard, Server};
@@ -60,6 +60,8 @@ impl Server {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Route {
     Embeddings,
+    /// llama.cpp's.
+    Native,
     Models,
     Health,
     Ollama(Spot),
@@ -69,8 +71,9 @@ impl Route {
     fn of(path: &str, name: &str) -> Option<Self> {
         match path {
             "/v1/embeddings" => Some(Self::Embeddings),
-            "/v1/models" => Some(Self::Models),
-            "/health" => Some(Self::Health),
+            "/embeddings" | "/embedding" => Some(Self::Native),
+            "/v1/models" | "/models" => Some(Self::Models),
+            "/health" | "/v1/health" => Some(Self::Health),
             _ if path.strip_prefix("/v1/models/") == Some(name) => Some(Self::Models),
             _ => Spot::of(path).map(Self::Ollama),
         }
@@ -78,7 +81,7 @@ impl Route {
 
     fn method(self) -> Method {
         match self {
-            Self::Embeddings => Method::Post,
+            Self::Embeddings | Self::Native => Method::Post,
             Self::Models | Self::Health => Method::Get,
             Self::Ollama(spot) => spot.method(),
         }
@@ -111,7 +114,7 @@ impl Handler for EmbeddingApp {
         };
         let response = match route {
             _ if head.method == Method::Options => self.guard.preflight(head, allow(route.method())),
-            Route::Embeddings => match self.embeddings(body, &mut || exchange.client_left()) {
+            Route::Embeddings | Route::Native => match self.embeddings(route, body, &mut || exchange.client_left()) {
                 Ok(Some(answer)) => Response::json(200, &answer),
                 Ok(None) => return Err(io::ErrorKind::BrokenPipe.into()),
                 Err(error) => error.response(),
@@ -178,11 +181,19 @@ impl EmbeddingApp {
     }
 
     /// The answer; `None` if the client disconnected.
-    fn embeddings(&self, mut body: Body, client_left: &mut dyn FnMut() -> bool) -> Result<Option<Value>, ApiError> {
+    fn embeddings(
+        &self,
+        route: Route,
+        mut body: Body,
+        client_left: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<Value>, ApiError> {
         weigh(&mut body)?;
         let request = EmbeddingRequest::parse(&body.bytes, self.width)?;
         let sequences = request.inputs.into_iter().map(|input| self.tokens(input)).collect::<Result<Vec<_>, _>>()?;
         let Some(vectors) = self.vectors(&sequences, true, client_left)? else { return Ok(None) };
+        if route == Route::Native {
+            return Ok(Some(native_embeddings(&vectors)));
+        }
         let tokens = sequences.iter().map(Vec::len).sum();
         Ok(Some(embeddings_answer(&self.facts.name, &vectors, request.base64, tokens)))
     }
@@ -226,6 +237,7 @@ impl EmbeddingApp {
     fn model(&self) -> Value {
         let mut model = model_of(&self.facts);
         model["meta"]["dimensions"] = self.width.into();
+        model["capabilities"] = json!(["embedding"]);
         model
     }
 }

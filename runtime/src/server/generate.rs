@@ -76,8 +76,9 @@ fn stopping() -> ApiError {
 
 fn submit_error(error: &SubmitError, prompt_parameter: &str) -> ApiError {
     match error {
-        SubmitError::PromptTooLong { .. } => {
-            ApiError::parameter(prompt_parameter, error.to_string()).code("context_length_exceeded")
+        SubmitError::PromptTooLong { prompt, context } => {
+            let error = ApiError::parameter(prompt_parameter, error.to_string()).code("context_length_exceeded");
+            ApiError { size: Some((*prompt, *context)), ..error }
         }
         SubmitError::EmptyPrompt | SubmitError::TokenOutOfRange { .. } => {
             ApiError::parameter(prompt_parameter, error.to_string())
@@ -150,6 +151,9 @@ impl Run<'_> {
                 gauges.finished.fetch_add(1, Ordering::Relaxed);
                 gauges.prompt_tokens.fetch_add(finished.engine.prompt_tokens as u64, Ordering::Relaxed);
                 gauges.cached_tokens.fetch_add(finished.engine.cached_tokens as u64, Ordering::Relaxed);
+                let micros = |seconds: f64| (seconds * 1e6) as u64;
+                gauges.prompt_micros.fetch_add(micros(finished.engine.prefill_seconds), Ordering::Relaxed);
+                gauges.generated_micros.fetch_add(micros(finished.engine.decode_seconds), Ordering::Relaxed);
                 gauges.guessed_tokens.fetch_add(finished.engine.guessed_tokens as u64, Ordering::Relaxed);
                 gauges.accepted_tokens.fetch_add(finished.engine.accepted_tokens as u64, Ordering::Relaxed);
                 self.tally.add(finished, index.is_multiple_of(self.n));
@@ -196,6 +200,7 @@ impl Run<'_> {
                 last_sent = Instant::now();
             }
             match self.next(|| stream.client_left()) {
+                Next::Event(index, TextEvent::Prompt { done, total }) => dialect.progress(&mut out, index, done, total),
                 Next::Event(index, event) => {
                     self.read(index, event).iter().for_each(|delta| dialect.delta(&mut out, index, delta));
                 }

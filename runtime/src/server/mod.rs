@@ -206,6 +206,9 @@ struct Gauges {
     /// Tokens of their prompts, and how many of these were cached.
     prompt_tokens: AtomicU64,
     cached_tokens: AtomicU64,
+    /// Time that prompts took, and answers.
+    prompt_micros: AtomicU64,
+    generated_micros: AtomicU64,
     /// Tokens that were guessed, and how many of these were right.
     guessed_tokens: AtomicU64,
     accepted_tokens: AtomicU64,

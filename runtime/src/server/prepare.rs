@@ -1,11 +1,15 @@
 //! Turns a request body into work for the engine: weighs, parses, checks and tokenizes it.
 
+use std::sync::Arc;
+
+use serde_json::json;
+
 use super::App;
 use super::conversation::{self, Choices, Conversation, Names, Prepared};
 use super::describe::no_model;
 use super::dialect::Dialect;
 use super::generate::Work;
-use super::http::Body;
+use super::http::{Body, Response};
 use super::json::{MAX_VALUES, Weight};
 use super::openai::{Answer, ApiError, Baseline, ChatRequest, Common, CompletionRequest, Endpoint, OpenAi, Prompt};
 use super::routes::Call;
@@ -26,7 +30,12 @@ pub(super) fn weigh(body: &mut Body) -> Result<(), ApiError> {
 /// What a request's parameters are where it sets none.
 pub(super) fn baseline(app: &App) -> Baseline {
     let defaults = &app.session.defaults;
-    Baseline { sampling: defaults.sampling.clone(), max_tokens: defaults.max_tokens, vocabulary: app.vocabulary }
+    Baseline {
+        sampling: defaults.sampling.clone(),
+        max_tokens: defaults.max_tokens,
+        vocabulary: app.vocabulary,
+        tokenizer: Some(Arc::clone(&app.session.tokenizer)),
+    }
 }
 
 /// The adapters that a request's model name selects.
@@ -38,16 +47,31 @@ pub(super) fn adapters(app: &App, common: &Common) -> Result<AdapterSet, ApiErro
 /// The work for a chat.
 pub(super) fn chat(app: &App, mut call: Call<'_>) -> Result<Work, ApiError> {
     weigh(&mut call.body)?;
-    let ChatRequest { messages, template_variables: variables, tools, thinking, logprobs, common } =
+    let ChatRequest { messages, template_variables: variables, tools, thinking, prefill, verbosity, logprobs, common } =
         ChatRequest::parse(&call.body.bytes, &baseline(app))?;
     let adapters = adapters(app, &common)?;
-    let (n, stream, include_usage) = (common.n, common.stream, common.include_usage);
+    let (n, stream, include_usage, progress) = (common.n, common.stream, common.include_usage, common.progress);
+    let (native, may_call) = (is_native(&call), tools.are_offered());
     let names = Names { messages: "messages", tools: "tools" };
-    let conversation = Conversation { messages, tools, thinking, variables, logprobs, common, names };
-    let Prepared { requests, reading } =
-        conversation::prepare(app, conversation, (call.who.caller, adapters), call.client_left)?;
-    let dialect = dialect(app, Endpoint::Chat, adapters, requests.len(), include_usage);
+    let conversation = Conversation { messages, tools, thinking, verbosity, variables, logprobs, common, names };
+    let mut prepared = conversation::prepare(app, conversation, (call.who.caller, adapters), call.client_left)?;
+    if let Some(text) = prefill {
+        let line = "`continue_final_message`: this model's template begins each answer with reasoning: \
+                    end with the user's message, or set `reasoning_effort` to `none`";
+        let refused = || ApiError::parameter("continue_final_message", line);
+        conversation::begin_with(app, &mut prepared, (&text, may_call), "messages", refused)?;
+    }
+    let Prepared { requests, reading } = prepared;
+    let shape = Shape { endpoint: Endpoint::Chat, choices: requests.len(), include_usage, progress, native };
+    let dialect = dialect(app, adapters, shape);
     Ok(Work { requests, n, stream, prompt_parameter: names.messages, reading, dialect })
+}
+
+/// How many tokens a chat's prompt has.
+pub(super) fn count(app: &App, call: Call<'_>) -> Result<Response, ApiError> {
+    let Work { requests, .. } = chat(app, call)?;
+    let tokens = requests.first().map_or(0, |request| request.prompt.len());
+    Ok(Response::json(200, &json!({"object": "response.input_tokens", "input_tokens": tokens})))
 }
 
 /// The work for a continued text.
@@ -66,20 +90,36 @@ pub(super) fn completion(app: &App, mut call: Call<'_>) -> Result<Work, ApiError
     let grammar = common.format.as_ref().map(|asked| conversation::grammar(app, asked)).transpose()?;
     let choices = Choices { common: &common, logprobs, grammar, is_answer: false, caller: call.who.caller, adapters };
     let requests = choices.requests(prompts);
-    let dialect = dialect(app, Endpoint::Completions, adapters, requests.len(), common.include_usage);
+    let shape = Shape {
+        endpoint: Endpoint::Completions,
+        choices: requests.len(),
+        include_usage: common.include_usage,
+        progress: common.progress,
+        native: is_native(&call),
+    };
+    let dialect = dialect(app, adapters, shape);
     let (n, stream) = (common.n, common.stream);
     Ok(Work { requests, n, stream, prompt_parameter: "prompt", reading: Reading::default(), dialect })
 }
 
-fn dialect(
-    app: &App,
+/// What an answer's form depends on.
+struct Shape {
     endpoint: Endpoint,
-    adapters: AdapterSet,
     choices: usize,
     include_usage: bool,
-) -> Box<dyn Dialect> {
-    let answer = Answer::new(endpoint, &app.session.name_with(adapters), super::unix_seconds());
-    Box::new(OpenAi::new(answer, choices, include_usage, app.session.facts.context_length))
+    progress: bool,
+    native: bool,
+}
+
+/// Whether the path is llama.cpp's, not OpenAI's.
+fn is_native(call: &Call<'_>) -> bool {
+    !call.head.path.starts_with("/v1/")
+}
+
+fn dialect(app: &App, adapters: AdapterSet, shape: Shape) -> Box<dyn Dialect> {
+    let answer = Answer::new(shape.endpoint, &app.session.name_with(adapters), super::unix_seconds());
+    let dialect = OpenAi::new(answer, shape.choices, shape.include_usage, app.session.facts.context_length);
+    Box::new(dialect.with_progress(shape.progress).for_native(shape.native))
 }
 
 fn tokens(app: &App, prompt: Prompt, suffix: Option<&str>) -> Result<Vec<TokenId>, ApiError> {

@@ -99,6 +99,11 @@ const fn for_ollama(route: Route) -> Route {
     Route { refuse: error_response, ..route }
 }
 
+/// A route of llama.cpp's server that is refused.
+const fn lacking(path: Path, why: fn() -> ApiError) -> Route {
+    Route { refuse: ApiError::native_response, ..unmet(Method::Post, path, why) }
+}
+
 /// A route of Ollama's API that is refused.
 const fn unmet(method: Method, path: Path, why: fn() -> ApiError) -> Route {
     let answer = |_: &App, _: Call<'_>| Answer::Whole(Response::empty(501));
@@ -133,10 +138,23 @@ static ROUTES: &[Route] = &[
     Route { refuse: decisions::error_response, ..post("/v1/systemone", Needs::Place, decisions::system_one) },
     // llama.cpp's names.
     post("/chat/completions", Needs::Place, |app, call| prepare::chat(app, call).into()),
+    post("/chat/completions/input_tokens", Needs::Key, |app, call| prepare::count(app, call).into()),
+    post("/v1/chat/completions/input_tokens", Needs::Key, |app, call| prepare::count(app, call).into()),
+    post("/responses", Needs::Place, |app, call| responses::create(app, call).into()),
+    post("/responses/input_tokens", Needs::Key, |app, call| responses::count(app, call).into()),
     post("/completion", Needs::Place, |app, call| llama_cpp::work(app, Native::Completion, call).into()),
     post("/completions", Needs::Place, |app, call| llama_cpp::work(app, Native::Completion, call).into()),
     post("/infill", Needs::Place, |app, call| llama_cpp::work(app, Native::Infill, call).into()),
-    get(Path::Exact("/models"), Needs::Key, |app, _| Answer::Whole(describe::models(app))),
+    // Open as in llama.cpp's server; `/v1/models` is by what clients find out whether their key is right.
+    get(Path::Exact("/models"), Needs::Nothing, |app, _| Answer::Whole(describe::models(app))),
+    lacking(Path::Below("/slots/"), describe::keeps_no_slots),
+    lacking(Path::Exact("/v1/embeddings"), embeds_nothing),
+    lacking(Path::Exact("/embeddings"), embeds_nothing),
+    lacking(Path::Exact("/embedding"), embeds_nothing),
+    lacking(Path::Exact("/rerank"), describe::ranks_nothing),
+    lacking(Path::Exact("/reranking"), describe::ranks_nothing),
+    lacking(Path::Exact("/v1/rerank"), describe::ranks_nothing),
+    lacking(Path::Exact("/v1/reranking"), describe::ranks_nothing),
     get(Path::Exact("/v1/health"), Needs::Nothing, |app, call| Answer::Whole(describe::health(app, &call))),
     post("/tokenize", Needs::Key, |app, call| texts::tokenize(app, call).into()),
     post("/detokenize", Needs::Key, |app, call| texts::detokenize(app, call).into()),

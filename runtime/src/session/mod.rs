@@ -32,7 +32,7 @@ use crate::chat::output::{OutputFormat, ReasoningMarks};
 use crate::chat::{ChatTemplate, builtin};
 pub use crate::engine::Overflow;
 use crate::engine::{Companions, Engine, EngineOptions, Request};
-use crate::grammar::{Calls, Grammar, Grammars, Reasoned};
+use crate::grammar::{Calls, Either, Grammar, Grammars, Reasoned};
 use crate::plan::{AdapterSet, CacheType, CacheTypes, Plan};
 use crate::sampling::{Constraint, SamplingParams};
 use crate::tokenizer::Tokenizer;
@@ -87,6 +87,8 @@ pub struct Session {
 pub struct Facts {
     /// The model's name.
     pub name: String,
+    /// Name of the file that it came from, without its folder.
+    pub file: String,
     /// `general.architecture`
     pub architecture: String,
     /// Number of elements of all tensors.
@@ -189,7 +191,7 @@ pub struct TextRequest {
     pub is_answer: bool,
     /// What the answer must follow.
     pub grammar: Option<Grammar>,
-    /// What calls in it must follow, where it has no grammar.
+    /// What calls in it must follow. Beside a grammar, an answer is one or the other: calls alone, or what the grammar allows.
     pub calls: Option<Calls>,
     /// What is around the reasoning that comes before what the grammar is about; `None` if there is none.
     pub reasoning: Option<ReasoningMarks>,
@@ -366,8 +368,16 @@ impl Session {
         end_tokens.extend(stop_tokens.iter().map(|(id, _)| *id));
         let end_tokens: Arc<[TokenId]> = end_tokens.into();
         let must_answer = request.grammar.is_some() || request.calls.as_ref().is_some_and(Calls::are_required);
-        let calls = request.calls.map(|calls| calls.constraint(Arc::clone(&self.tokenizer), Arc::clone(&end_tokens)));
-        let constraint = request.grammar.map(|grammar| grammar.constraint(Arc::clone(&end_tokens))).or(calls);
+        let calls = |calls: Calls| calls.constraint(Arc::clone(&self.tokenizer), Arc::clone(&end_tokens));
+        let follow = |grammar: Grammar| grammar.constraint(Arc::clone(&end_tokens));
+        let constraint = match (request.grammar, request.calls) {
+            (Some(grammar), Some(beside)) => {
+                let beside = Calls { required: true, ..beside };
+                Some(Box::new(Either::new(follow(grammar), calls(beside))) as Box<dyn Constraint>)
+            }
+            (Some(grammar), None) => Some(follow(grammar)),
+            (None, alone) => alone.map(calls),
+        };
         let ends = if must_answer { Arc::clone(&end_tokens) } else { Arc::default() };
         let constraint = match request.reasoning {
             Some(marks) => self.reasoned(&marks, request.reasoning_budget, constraint, ends),
@@ -415,6 +425,7 @@ fn facts_of(
     memory: Option<Memory>,
 ) -> Facts {
     Facts {
+        file: source.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
         name: source.name(),
         architecture: plan.architecture.clone(),
         parameters: source.gguf.tensors.iter().map(satchel_gguf::TensorInfo::elements).sum(),

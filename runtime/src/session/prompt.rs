@@ -81,16 +81,29 @@ impl Session {
         cancelled: &mut dyn FnMut() -> bool,
     ) -> Result<Vec<TokenId>, PromptError> {
         let template = self.template.as_ref().map_err(|line| PromptError::NoTemplate(line.clone()))?;
-        let is_system = |message: &Value| matches!(message["role"].as_str(), Some("system" | "developer"));
-        let rendered = match &self.defaults.system_prompt {
-            Some(system) if !request.messages.iter().any(is_system) => {
+        let rendered = match self.lacks_system(&request.messages) {
+            true => {
                 let mut request = request.clone();
-                request.messages.insert(0, json!({ "role": "system", "content": system }));
+                self.put_system(&mut request.messages);
                 template.render_pieces(&request, None, cancelled)?
             }
-            _ => template.render_pieces(request, None, cancelled)?,
+            false => template.render_pieces(request, None, cancelled)?,
         };
         Ok(chat_tokens(&self.tokenizer, &rendered, self.special_in_user_text)?)
+    }
+
+    /// Whether the default system prompt belongs before these messages.
+    fn lacks_system(&self, messages: &[Value]) -> bool {
+        let is_system = |message: &Value| matches!(message["role"].as_str(), Some("system" | "developer"));
+        self.defaults.system_prompt.is_some() && !messages.iter().any(is_system)
+    }
+
+    /// Puts the default system prompt before messages that have none. What else the model is told then comes behind it, not in
+    /// its place.
+    pub fn put_system(&self, messages: &mut Vec<Value>) {
+        if let Some(system) = self.defaults.system_prompt.as_ref().filter(|_| self.lacks_system(messages)) {
+            messages.insert(0, json!({ "role": "system", "content": system }));
+        }
     }
 
     /// A conversation as the template reads it: tools go where it tells of them, else into the system message.

@@ -247,6 +247,11 @@ pub(super) fn introduce(habits: &Habits, tools: &Tools, messages: &mut Vec<Value
         <tool_call>\n{{\"name\": \"<name>\", \"arguments\": {{<arguments>}}}}\n</tool_call>{must}",
         described.join("\n")
     );
+    instruct(habits, text, messages);
+}
+
+/// Tells the model something before the conversation: behind the system message, if there is one.
+pub(super) fn instruct(habits: &Habits, text: String, messages: &mut Vec<Value>) {
     let has = |message: &Value, role: &str| message["role"] == role && message["content"].is_string();
     match messages.first_mut() {
         Some(first) if has(first, "system") => append(first, &format!("\n{text}")),

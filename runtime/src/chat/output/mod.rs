@@ -135,6 +135,16 @@ impl OutputFormat {
         history::adapt(&self.format, &self.habits, messages);
     }
 
+    /// Tells the model something in the system message, or before the first turn where a template has none.
+    pub fn instruct(&self, text: &str, messages: &mut Vec<Value>) {
+        history::instruct(&self.habits, text.to_owned(), messages);
+    }
+
+    /// Whether answers come in channels, of which one is for calls and another for the final answer.
+    pub fn has_channels(&self) -> bool {
+        self.format.channels
+    }
+
     /// Tells of tools in the system message, for a template that does not. It is then not given them: some fail with them.
     pub fn describe_tools(&self, tools: &Tools, messages: &mut Vec<Value>) {
         if !self.habits.tools && tools.are_offered() {

@@ -41,34 +41,19 @@ fn work(app: &App, mut call: Call<'_>) -> Result<Work, ApiError> {
     let adapters = adapters(app, &common)?;
     let (stream, may_call) = (common.stream, tools.are_offered());
     let (variables, logprobs, names) = (Map::new(), None, NAMES);
-    let conversation = Conversation { messages, tools, thinking, variables, logprobs, common, names };
+    let conversation = Conversation { messages, tools, thinking, verbosity: None, variables, logprobs, common, names };
     let mut prepared = conversation::prepare(app, conversation, (call.who.caller, adapters), call.client_left)?;
     if let Some(text) = prefill {
-        begin_with(app, &mut prepared, &text, may_call)?;
+        let line = "ends with the assistant's, but this model's template begins each answer with reasoning: \
+                    end with the user's, or send `thinking` of type `disabled`";
+        let refused = || wrong(NAMES.messages, line);
+        conversation::begin_with(app, &mut prepared, (&text, may_call), NAMES.messages, refused)?;
     }
     let Prepared { requests, reading } = prepared;
     let prompt_tokens = requests.first().map_or(0, |request| request.prompt.len());
     let dialect = Anthropic::new(app.session.name_with(adapters), prompt_tokens, shows_thinking);
     let dialect = Box::new(dialect);
     Ok(Work { requests, n: 1, stream, prompt_parameter: NAMES.messages, reading, dialect })
-}
-
-/// Puts the beginning of the answer behind the prompt, as if the model had written it.
-fn begin_with(app: &App, prepared: &mut Prepared, text: &str, may_call: bool) -> Result<(), ApiError> {
-    let tokenizer = &app.session.tokenizer;
-    let tokens = tokenizer.encode(text, false, false);
-    let tokens = tokens.map_err(|error| ApiError::parameter(NAMES.messages, error.to_string()))?;
-    for request in &mut prepared.requests {
-        if request.reasoning.take().is_some_and(|marks| marks.open.is_none()) {
-            let line = "ends with the assistant's, but this model's template begins each answer with reasoning: \
-                        end with the user's, or send `thinking` of type `disabled`";
-            return Err(wrong(NAMES.messages, line));
-        }
-        request.prompt.extend(&tokens);
-        // What follows goes on within a text, so the space before its first word counts.
-        request.is_answer = may_call;
-    }
-    Ok(())
 }
 
 /// Whether a request for the list of models comes from a client of this API.

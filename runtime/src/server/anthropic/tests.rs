@@ -11,7 +11,8 @@ use crate::sampling::SamplingParams;
 use crate::server::openai::{ApiError, Baseline};
 
 fn parse(body: &Value) -> Result<Request, ApiError> {
-    let baseline = Baseline { sampling: SamplingParams::default(), max_tokens: Some(9), vocabulary: 100 };
+    let baseline =
+        Baseline { sampling: SamplingParams::default(), max_tokens: Some(9), vocabulary: 100, tokenizer: None };
     Request::parse(body.to_string().as_bytes(), &baseline)
 }
 

@@ -7,9 +7,10 @@ use satchel_container::parameters::{PARAMETERS, Value as Given};
 use serde_json::{Map, Value, json};
 
 use super::request::Answer;
+use crate::TokenId;
 use crate::server::dialect::{Choice, Delta, Dialect};
 use crate::server::http::Response;
-use crate::server::openai::{ApiError, Common, Tally, finite};
+use crate::server::openai::{ApiError, Common, Progress, Tally, finite};
 use crate::session::{StopReason, TextToken};
 
 /// One answer in llama.cpp's format.
@@ -23,6 +24,8 @@ pub(super) struct LlamaCpp {
     context_length: usize,
     /// What the choices have said so far; their last events wait for the counts.
     choices: Vec<Choice>,
+    /// How much of each prompt has been read, if that is to be told.
+    progress: Vec<Progress>,
 }
 
 impl LlamaCpp {
@@ -33,10 +36,12 @@ impl LlamaCpp {
         prompts: Vec<(usize, String)>,
         is_array: bool,
         context_length: usize,
+        ends: &[TokenId],
     ) -> Self {
-        let settings = settings(common, answer.probabilities.unwrap_or(0));
+        let settings = settings(common, answer.probabilities.unwrap_or(0), ends);
         let choices = vec![Choice::default(); prompts.len()];
-        Self { answer, settings, model, prompts, is_array, context_length, choices }
+        let progress = vec![Progress::default(); if common.progress { prompts.len() } else { 0 }];
+        Self { answer, settings, model, prompts, is_array, context_length, choices, progress }
     }
 
     fn last(&self, index: usize, choice: &Choice, tally: &Tally, streamed: bool) -> Value {
@@ -58,7 +63,7 @@ impl LlamaCpp {
             "generation_settings": self.settings,
             "prompt": prompt,
             "has_new_line": choice.text.contains('\n'),
-            "truncated": false,
+            "truncated": choice.reason == Some(StopReason::ContextFull),
             "stop_type": kind,
             "stopping_word": word,
             "tokens_cached": evaluated + choice.tokens.len(),
@@ -83,7 +88,16 @@ impl LlamaCpp {
 impl Dialect for LlamaCpp {
     fn open(&mut self, _: &mut Vec<u8>) {}
 
+    fn progress(&mut self, out: &mut Vec<u8>, index: usize, done: usize, total: usize) {
+        if let Some(progress) = self.progress.get_mut(index) {
+            send_progress(out, index, &progress.of(done, total));
+        }
+    }
+
     fn delta(&mut self, out: &mut Vec<u8>, index: usize, delta: &Delta) {
+        if let Some(shown) = self.progress.get_mut(index).and_then(Progress::end) {
+            send_progress(out, index, &shown);
+        }
         if let Delta::Text { text, tokens } = delta
             && !(text.is_empty() && tokens.is_empty())
         {
@@ -126,8 +140,13 @@ impl Dialect for LlamaCpp {
     }
 
     fn refuse(&self, error: &ApiError) -> Response {
-        error.response()
+        error.native_response()
     }
+}
+
+fn send_progress(out: &mut Vec<u8>, index: usize, shown: &Value) {
+    let object = json!({"index": index, "content": "", "tokens": [], "stop": false, "prompt_progress": shown});
+    event(out, "data", &object);
 }
 
 fn event(out: &mut Vec<u8>, kind: &str, data: &Value) {
@@ -150,8 +169,8 @@ fn probability(token: &TextToken) -> Value {
     object
 }
 
-/// The parameters that this answer was made with.
-fn settings(common: &Common, probabilities: usize) -> Value {
+/// The parameters that this answer was made with. `ends` are the model's end tokens, which `ignore_eos` bans.
+fn settings(common: &Common, probabilities: usize, ends: &[TokenId]) -> Value {
     let mut settings = Map::new();
     for parameter in PARAMETERS.iter().filter(|parameter| parameter.name != "max_tokens") {
         let value = match common.sampling.get(parameter) {
@@ -165,6 +184,12 @@ fn settings(common: &Common, probabilities: usize) -> Value {
     settings.insert("n_predict".into(), limit.clone());
     settings.insert("max_tokens".into(), limit);
     settings.insert("stop".into(), json!(common.stop));
+    let ends = ends.iter().filter(|_| common.ignore_end).map(|&id| (id, f32::NEG_INFINITY));
+    let biases = common.sampling.logit_bias.iter().copied().chain(ends);
+    // JSON has no infinity: a banned token's is null.
+    let bias = |bias: f32| bias.is_finite().then(|| finite(bias));
+    let biases: Vec<Value> = biases.map(|(id, value)| json!({"token": id, "bias": bias(value)})).collect();
+    settings.insert("logit_bias".into(), biases.into());
     settings.insert("ignore_eos".into(), common.ignore_end.into());
     settings.insert("stream".into(), common.stream.into());
     settings.insert("n_probs".into(), probabilities.into());

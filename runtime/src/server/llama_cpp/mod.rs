@@ -38,7 +38,8 @@ pub(super) fn work(app: &App, endpoint: Endpoint, mut call: Call<'_>) -> Result<
         |request: &crate::session::TextRequest| (request.prompt.len(), session.tokenizer.decode(&request.prompt, true));
     let prompts = requests.iter().map(shown).collect();
     let name = session.name_with(adapters);
-    let dialect = LlamaCpp::new(answer, &common, name, prompts, is_array, session.facts.context_length);
+    let ends = session.tokenizer.end_tokens();
+    let dialect = LlamaCpp::new(answer, &common, name, prompts, is_array, session.facts.context_length, &ends);
     Ok(Work {
         n: 1,
         stream: common.stream,

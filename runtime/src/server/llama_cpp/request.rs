@@ -75,22 +75,13 @@ impl Request {
             Endpoint::Completion => Input::Texts(take_prompts(&mut fields, baseline.vocabulary)?),
             Endpoint::Infill => take_gap(&mut fields)?,
         };
-        let limit = fields.take_integer("n_predict", -2..=i64::MAX)?;
         let probabilities = fields.take_integer("n_probs", 0..=MAX_PROBABILITIES)?.filter(|count| *count > 0);
         let answer = Answer {
             probabilities: probabilities.map(|count| count as usize),
             tokens: fields.take_bool("return_tokens")?.unwrap_or(false),
             fields: take_names(&mut fields)?,
         };
-        let mut common = Common::take(&mut fields, baseline)?;
-        match limit {
-            None => {}
-            Some(0) => {
-                let message = "`n_predict` must be at least 1, or -1 for no limit: nothing is computed in advance";
-                return Err(ApiError::parameter("n_predict", message));
-            }
-            Some(limit) => common.max_tokens = usize::try_from(limit).ok(),
-        }
+        let common = Common::take(&mut fields, baseline)?;
         refuse_foreign(&mut fields)?;
         fields.finish()?;
         Ok(Self { input, answer, common })
@@ -135,6 +126,10 @@ fn prompt(at: &str, value: &Value, vocabulary: usize) -> Result<Prompt, ApiError
         other => Err(wrong_type(at, "a string, or an array of strings and token ids", other)),
     };
     match value {
+        // A text on its own, in the form that takes images beside it.
+        Value::Object(object) if object.len() == 1 && object.contains_key("prompt_string") => {
+            prompt(at, &object["prompt_string"], vocabulary)
+        }
         Value::Array(items) if items.is_empty() => {
             Err(ApiError::parameter(at.to_owned(), format!("`{at}` is an empty array")))
         }
@@ -197,7 +192,8 @@ mod tests {
     use crate::sampling::SamplingParams;
 
     fn parse(endpoint: Endpoint, body: &Value) -> Result<Request, ApiError> {
-        let baseline = Baseline { sampling: SamplingParams::for_answers(), max_tokens: Some(9), vocabulary: 100 };
+        let baseline =
+            Baseline { sampling: SamplingParams::for_answers(), max_tokens: Some(9), vocabulary: 100, tokenizer: None };
         Request::parse(endpoint, body.to_string().as_bytes(), &baseline)
     }
 
@@ -212,6 +208,8 @@ mod tests {
         assert_eq!(prompts(json!([1, "a", 2])), (1, 3, false));
         assert_eq!(prompts(json!([[1, 2, 3], "a"])), (2, 3, true));
         assert_eq!(prompts(json!(["a"])), (1, 1, true));
+        assert_eq!(prompts(json!({"prompt_string": "a"})), (1, 1, false));
+        assert_eq!(prompts(json!([[1, 2], {"prompt_string": "a"}])), (2, 2, true));
     }
 
     #[test]
@@ -222,7 +220,6 @@ mod tests {
             (json!({"prompt": [1, 100]}), "prompt[0]"),
             (json!({"prompt": ["a", {}]}), "prompt[1]"),
             (json!({"prompt": vec!["a"; 9]}), "prompt"),
-            (json!({"prompt": "a", "n_predict": 0}), "n_predict"),
             (json!({"prompt": "a", "n_predict": -3}), "n_predict"),
             (json!({"prompt": "a", "n_probs": -1}), "n_probs"),
             (json!({"prompt": "a", "n_probs": 2, "post_sampling_probs": true}), "post_sampling_probs"),
@@ -251,7 +248,7 @@ mod tests {
         let limit = |tokens: i64| {
             parse(Endpoint::Completion, &json!({"prompt": "a", "n_predict": tokens})).unwrap().common.max_tokens
         };
-        assert_eq!((limit(5), limit(-1)), (Some(5), None));
+        assert_eq!((limit(5), limit(-1), limit(0)), (Some(5), None, Some(0)));
         let extra = json!([{"filename": "a.h", "text": "int a;"}]);
         let body = json!({"input_prefix": "b", "prompt": "c", "input_suffix": "d", "input_extra": extra});
         let gap = Input::Gap { before: "a.h\nint a;\nbc".into(), after: "d".into() };

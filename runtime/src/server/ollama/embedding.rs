@@ -134,7 +134,7 @@ fn parse(spot: Spot, body: &[u8], width: usize, context_length: usize) -> Result
     let advice = format!("this model's embeddings have {width} dimensions and cannot be shortened");
     fields.refuse_unless("dimensions", &advice, |value| value.as_u64() == Some(width as u64))?;
     // Nothing is sampled, but a wrong option is still an error, and so is too long a context.
-    let baseline = Baseline { sampling: SamplingParams::default(), max_tokens: None, vocabulary: 0 };
+    let baseline = Baseline { sampling: SamplingParams::default(), max_tokens: None, vocabulary: 0, tokenizer: None };
     options::take(&mut fields, &baseline, Context { length: context_length, shifts: false })?;
     // There is one model, which stays loaded; a text that is too long is an error, and never cut.
     fields.ignore(&["model", "keep_alive", "truncate"]);

@@ -112,7 +112,8 @@ fn prepared(app: &App, endpoint: Endpoint, mut call: Call<'_>) -> Result<Answer,
         Input::Messages(list, tools) => {
             let names = Names { messages, tools: "tools" };
             let (variables, logprobs) = (Map::new(), None);
-            let conversation = Conversation { messages: list, tools, thinking, variables, logprobs, common, names };
+            let conversation =
+                Conversation { messages: list, tools, thinking, verbosity: None, variables, logprobs, common, names };
             if let Err(line) = &session.template {
                 let error = PromptError::NoTemplate(line.clone());
                 return Err(ApiError::parameter(messages, without_template(endpoint, &error)));

@@ -33,7 +33,7 @@ const HARDWARE: [&str; 11] = [
 const SAMPLERS: [(&str, f64); 2] = [("mirostat", 0.0), ("tfs_z", 1.0)];
 
 /// Parameters of OpenAI's API that are no options: there, each has a name of its own here, or none.
-const NOT_OPTIONS: [&str; 5] = ["model", "stream", "stream_options", "n", "max_tokens"];
+const NOT_OPTIONS: [&str; 7] = ["model", "stream", "stream_options", "n", "max_tokens", "n_predict", "return_progress"];
 
 /// Takes `options` out of a request. The result's model and stream are the caller's to set.
 ///
@@ -41,6 +41,7 @@ const NOT_OPTIONS: [&str; 5] = ["model", "stream", "stream_options", "n", "max_t
 /// 400 naming the option.
 pub(super) fn take(fields: &mut Fields, baseline: &Baseline, context: Context) -> Result<Common, ApiError> {
     let mut options = Fields::from(fields.take_object("options")?.unwrap_or_default());
+    adopt(fields, &mut options);
     let limit = options.take_integer("num_predict", -2..=i64::MAX)?;
     if limit == Some(0) {
         return Err(ApiError::parameter("num_predict", "`num_predict` must be at least 1, or -1: until the end"));
@@ -65,6 +66,18 @@ pub(super) fn take(fields: &mut Fields, baseline: &Baseline, context: Context) -
         Some(limit) => common.max_tokens = usize::try_from(limit).ok(),
     }
     Ok(common)
+}
+
+/// Options that ollama-ai-provider-v2 sends beside `options`, by names of another API. Ollama ignores them there, which is not what
+/// their caller meant.
+fn adopt(fields: &mut Fields, options: &mut Fields) {
+    for (outer, name) in [("max_output_tokens", "num_predict"), ("temperature", "temperature"), ("top_p", "top_p")] {
+        if let Some(value) = fields.take(outer)
+            && options.peek(name).is_none()
+        {
+            options.put(name, value);
+        }
+    }
 }
 
 /// A context as long as wanted is there already, or the request is refused: nothing would be cut off in silence.

@@ -13,7 +13,8 @@ use crate::server::openai::{ApiError, Baseline};
 const CONTEXT: Context = Context { length: 512, shifts: false };
 
 fn parse(endpoint: Endpoint, body: &Value, context: Context) -> Result<Request, ApiError> {
-    let baseline = Baseline { sampling: SamplingParams::default(), max_tokens: Some(9), vocabulary: 100 };
+    let baseline =
+        Baseline { sampling: SamplingParams::default(), max_tokens: Some(9), vocabulary: 100, tokenizer: None };
     Request::parse(endpoint, body.to_string().as_bytes(), &baseline, context)
 }
 

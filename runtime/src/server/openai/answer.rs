@@ -19,6 +19,9 @@ pub enum Endpoint {
     Completions,
 }
 
+/// `b` and a build's number in llama.cpp's server, whose clients look for the letter.
+const FINGERPRINT: &str = concat!("build-satchel-", env!("CARGO_PKG_VERSION"));
+
 /// Fields repeated in every object of one answer.
 #[derive(Clone, Debug)]
 pub struct Answer {
@@ -61,7 +64,7 @@ impl Answer {
         object.insert("object".into(), kind.into());
         object.insert("created".into(), self.created.into());
         object.insert("model".into(), self.model.as_str().into());
-        object.insert("system_fingerprint".into(), concat!("satchel-", env!("CARGO_PKG_VERSION")).into());
+        object.insert("system_fingerprint".into(), FINGERPRINT.into());
         object
     }
 
@@ -87,9 +90,9 @@ impl Answer {
         json!({"index": index, "delta": delta, "logprobs": null, "finish_reason": null})
     }
 
-    /// A choice of the first chunk; `None` for completions, which have no such chunk.
+    /// A choice of the first chunk, which has no text yet; `None` for completions, which have no such chunk.
     pub fn opening(&self, index: usize) -> Option<Value> {
-        let delta = json!({"role": "assistant", "content": "", "refusal": null});
+        let delta = json!({"role": "assistant", "content": null, "refusal": null});
         let choice = json!({"index": index, "delta": delta, "logprobs": null, "finish_reason": null});
         (self.endpoint == Endpoint::Chat).then_some(choice)
     }
@@ -248,9 +251,10 @@ impl Tally {
         usage
     }
 
-    /// `timings`; speeds are over all choices of the request, null if nothing was measured.
+    /// `timings`; speeds are over all choices of the request, 0 if nothing was measured.
     pub fn timings(&self, context_length: usize) -> Value {
-        let rate = |tokens: usize, seconds: f64| (tokens > 0 && seconds > 0.0).then(|| tokens as f64 / seconds);
+        let rate = |tokens: usize, seconds: f64| if seconds > 0.0 { tokens as f64 / seconds } else { 0.0 };
+        let each = |tokens: usize, seconds: f64| if tokens > 0 { seconds * 1e3 / tokens as f64 } else { 0.0 };
         json!({
             "prompt_tokens": self.prompt_tokens,
             "cached_tokens": self.cached_tokens,
@@ -265,6 +269,8 @@ impl Tally {
             "predicted_n": self.generated_tokens,
             "predicted_ms": self.decode_seconds * 1e3,
             "predicted_per_second": rate(self.decode_steps, self.decode_seconds),
+            "prompt_per_token_ms": each(self.processed_tokens, self.prefill_seconds),
+            "predicted_per_token_ms": each(self.decode_steps, self.decode_seconds),
             "context_used": self.context_used,
             "context_length": context_length,
         })

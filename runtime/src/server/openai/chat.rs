@@ -11,7 +11,10 @@ use super::foreign::refuse_foreign;
 use super::tools::take_tools;
 use crate::chat::message::{read_messages, reserved_variable};
 use crate::chat::thinking::Thinking;
-use crate::chat::tools::Tools;
+use crate::chat::tools::{ToolChoice, Tools};
+use crate::chat::verbosity::Verbosity;
+
+const CONTINUE: &str = "continue_final_message";
 
 /// Largest `top_logprobs`.
 const MAX_TOP_LOGPROBS: i64 = 20;
@@ -27,6 +30,10 @@ pub struct ChatRequest {
     pub tools: Tools,
     /// How much it is to reason.
     pub thinking: Thinking,
+    /// The beginning of the answer, which the model goes on from.
+    pub prefill: Option<String>,
+    /// How long the answer is to be.
+    pub verbosity: Option<Verbosity>,
     /// Alternatives to report with each token; `None`: no log-probabilities.
     pub logprobs: Option<usize>,
     /// Parameters shared with completions.
@@ -40,7 +47,7 @@ impl ChatRequest {
     /// 400 naming the parameter.
     pub fn parse(body: &[u8], baseline: &Baseline) -> Result<Self, ApiError> {
         let mut fields = Fields::parse(body)?;
-        let messages = messages_of(&mut fields)?;
+        let mut messages = messages_of(&mut fields)?;
         let mut common = Common::take(&mut fields, baseline)?;
         if let Some(limit) = fields.take_integer("max_completion_tokens", 1..=i64::MAX)? {
             common.max_tokens = Some(usize::try_from(limit).unwrap_or(usize::MAX));
@@ -54,10 +61,18 @@ impl ChatRequest {
         refuse_reserved(&template_variables)?;
         let tools = take_tools(&mut fields)?;
         let thinking = take_thinking(&mut fields)?;
+        let verbosity = verbosity_of("verbosity", fields.take("verbosity"))?;
+        let prefill = take_prefill(&mut fields, &mut messages)?;
         refuse_foreign(&mut fields)?;
         fields.finish()?;
+        let forced = matches!(tools.choice, ToolChoice::Required | ToolChoice::Named(_));
+        if prefill.is_some() && (forced || common.format.is_some()) {
+            let other = if forced { "tool_choice" } else { "response_format" };
+            let message = format!("`{CONTINUE}` does not go together with `{other}`, which is about the whole answer");
+            return Err(ApiError::parameter(CONTINUE, message));
+        }
         let logprobs = wanted.then(|| top.unwrap_or(0) as usize);
-        Ok(Self { messages, template_variables, tools, thinking, logprobs, common })
+        Ok(Self { messages, template_variables, tools, thinking, prefill, verbosity, logprobs, common })
     }
 }
 
@@ -83,6 +98,35 @@ pub(in crate::server) fn thinking_of(parameter: &str, effort: Option<String>) ->
         return Err(ApiError::parameter(parameter, message));
     }
     Ok(effort.map(Thinking::of_effort).unwrap_or_default())
+}
+
+/// Takes `continue_final_message`, vLLM's name: the last message is the beginning of the answer.
+fn take_prefill(fields: &mut Fields, messages: &mut Vec<Value>) -> Result<Option<String>, ApiError> {
+    let wanted = fields.take_bool(CONTINUE)?.unwrap_or(false);
+    let prompted = fields.take_bool("add_generation_prompt")?;
+    if prompted.is_some_and(|prompted| prompted == wanted) {
+        let message = "`add_generation_prompt` is true for a new answer, and false with `continue_final_message: true`";
+        return Err(ApiError::parameter("add_generation_prompt", message));
+    }
+    if !wanted {
+        return Ok(None);
+    }
+    let can_go_on = |last: &mut Value| last["role"] == "assistant" && last.get("tool_calls").is_none();
+    let Some(last) = messages.pop_if(can_go_on).filter(|_| !messages.is_empty()) else {
+        let message = format!("`{CONTINUE}` needs a conversation that ends with text of the assistant's");
+        return Err(ApiError::parameter(CONTINUE, message));
+    };
+    Ok(last["content"].as_str().map(str::to_owned).filter(|text| !text.is_empty()))
+}
+
+/// How long an answer is to be, from OpenAI's word for it.
+///
+/// # Errors
+/// 400 naming the parameter.
+pub(in crate::server) fn verbosity_of(parameter: &str, word: Option<Value>) -> Result<Option<Verbosity>, ApiError> {
+    let Some(word) = word.filter(|word| !word.is_null()) else { return Ok(None) };
+    let known = word.as_str().and_then(Verbosity::of).map(Some);
+    known.ok_or_else(|| ApiError::parameter(parameter, format!("`{parameter}` must be `low`, `medium` or `high`")))
 }
 
 /// Takes and checks the messages.

@@ -3,14 +3,18 @@
 //! OpenAI's parameters, plus those of llama.cpp's server, such as `top_k` and `min_p`: the whole parameter table that the
 //! command line, packed settings and the page also use. Missing ones take the model's defaults.
 
-use satchel_container::parameters::PARAMETERS;
-use serde_json::{Map, Value};
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use satchel_container::parameters::{PARAMETERS, Parameter};
+use serde_json::Value;
 
 use super::error::{ApiError, shown};
 use super::fields::{Fields, wrong_type};
 use super::format::{Asked, take_format};
 use crate::TokenId;
 use crate::sampling::SamplingParams;
+use crate::tokenizer::Tokenizer;
 
 /// Most answers per request: prompts times `n`.
 pub const MAX_CHOICES: usize = 8;
@@ -26,6 +30,8 @@ pub struct Baseline {
     pub max_tokens: Option<usize>,
     /// Number of tokens in the vocabulary.
     pub vocabulary: usize,
+    /// Cuts up the texts of a `logit_bias`.
+    pub tokenizer: Option<Arc<Tokenizer>>,
 }
 
 /// The shared part of a request.
@@ -47,6 +53,8 @@ pub struct Common {
     pub include_usage: bool,
     /// Continue past end tokens.
     pub ignore_end: bool,
+    /// Report, in a stream, how much of the prompt has been read.
+    pub progress: bool,
     /// What the answer must follow.
     pub format: Option<Asked>,
 }
@@ -59,24 +67,26 @@ impl Common {
     pub fn take(fields: &mut Fields, baseline: &Baseline) -> Result<Self, ApiError> {
         let model = fields.take_string("model")?;
         fields.ignore(&HARMLESS);
-        let (sampling, max_tokens) = take_sampling(fields, baseline)?;
+        let limit = take_limit(fields)?;
+        let sampling = take_sampling(fields, baseline)?;
         let stream = fields.take_bool("stream")?.unwrap_or(false);
         Ok(Self {
             model,
             sampling,
-            max_tokens: max_tokens.or(baseline.max_tokens),
+            max_tokens: limit.unwrap_or(baseline.max_tokens),
             stop: take_stop(fields)?,
             n: fields.take_integer("n", 1..=MAX_CHOICES as i64)?.unwrap_or(1) as usize,
             stream,
             include_usage: take_stream_options(fields, stream)?,
             ignore_end: fields.take_bool("ignore_eos")?.unwrap_or(false),
+            progress: fields.take_bool("return_progress")?.unwrap_or(false),
             format: take_format(fields)?,
         })
     }
 }
 
 /// Ignored: parameters about accounts, caching or routing that never change an answer here.
-const HARMLESS: [&str; 14] = [
+const HARMLESS: [&str; 16] = [
     "user",
     "metadata",
     "store",
@@ -87,55 +97,112 @@ const HARMLESS: [&str; 14] = [
     "prediction",
     "cache_prompt",
     "id_slot",
-    "return_progress",
+    "n_cache_reuse",
+    "sse_ping_interval",
+    "verbose",
     "timings_per_token",
     "slot_id",
     "request_id",
 ];
 
-/// The request's sampling parameters, and its `max_tokens`.
-fn take_sampling(fields: &mut Fields, baseline: &Baseline) -> Result<(SamplingParams, Option<usize>), ApiError> {
-    let mut sampling = baseline.sampling.clone();
-    let mut max_tokens = None;
-    for parameter in &PARAMETERS {
-        if let Some(value) = fields.take_parameter(parameter)?
-            && !sampling.set(parameter, value)
-        {
-            max_tokens = Some(value.as_count());
+/// `max_tokens`, or `n_predict` as llama.cpp calls it, where -1 is no limit and 0 only reads the prompt. The outer `None`: neither
+/// was given.
+fn take_limit(fields: &mut Fields) -> Result<Option<Option<usize>>, ApiError> {
+    let unlimited = |value: &Value| value.as_i64() == Some(-1);
+    if let Some(limit) = fields.take_integer("n_predict", -2..=i64::MAX)? {
+        let other = fields.peek("max_tokens").filter(|other| other.as_i64() != Some(limit));
+        if other.is_some() {
+            return Err(ApiError::parameter(
+                "n_predict",
+                "`n_predict` and `max_tokens` are the same; send one of them",
+            ));
         }
+        fields.ignore(&["max_tokens"]);
+        return Ok(Some(usize::try_from(limit).ok()));
     }
-    // Clients written for llama.cpp, where it is an array, send an empty array for none.
-    if fields.peek("logit_bias").is_some_and(|bias| bias.as_array().is_some_and(Vec::is_empty)) {
-        fields.ignore(&["logit_bias"]);
+    if fields.peek("max_tokens").is_some_and(unlimited) {
+        fields.ignore(&["max_tokens"]);
+        return Ok(Some(None));
     }
-    if let Some(bias) = fields.take_object("logit_bias")? {
-        sampling.logit_bias = logit_bias(bias, baseline.vocabulary)?;
+    match Parameter::named("max_tokens") {
+        Some(parameter) => Ok(fields.take_parameter(parameter)?.map(|limit| Some(limit.as_count()))),
+        None => Ok(None),
     }
-    Ok((sampling, max_tokens))
 }
 
-/// `{"token id": bias}`; -100 bans a token, as OpenAI documents it.
-fn logit_bias(map: Map<String, Value>, vocabulary: usize) -> Result<Vec<(TokenId, f32)>, ApiError> {
-    let fail = |message: String| ApiError::parameter("logit_bias", message);
-    let banned = map.values().filter(|bias| bias.as_f64() == Some(-100.0)).count();
-    let bias: Vec<_> = map
-        .into_iter()
-        .map(|(key, value)| {
-            let shown = shown(&key);
-            let id = token_id(&key, vocabulary).ok_or_else(|| {
-                fail(format!("`logit_bias` has the key `{shown}`, which is not a token id below {vocabulary}"))
-            })?;
-            match value.as_f64() {
-                Some(-100.0) => Ok((id, f32::NEG_INFINITY)),
-                Some(bias) if (-100.0..=100.0).contains(&bias) => Ok((id, bias as f32)),
-                _ => Err(fail(format!("`logit_bias` of token {id} must be a number between -100 and 100"))),
+/// The request's sampling parameters.
+fn take_sampling(fields: &mut Fields, baseline: &Baseline) -> Result<SamplingParams, ApiError> {
+    let mut sampling = baseline.sampling.clone();
+    for parameter in &PARAMETERS {
+        if let Some(value) = fields.take_parameter(parameter)? {
+            sampling.set(parameter, value);
+        }
+    }
+    if let Some(bias) = fields.take("logit_bias") {
+        sampling.logit_bias = logit_bias(bias, baseline)?;
+    }
+    Ok(sampling)
+}
+
+/// `{"token id": bias}`, or, as llama.cpp's clients write it, `[[token id, bias], …]`. -100 bans a token, as OpenAI documents it,
+/// and so does `false`. A text stands for each of its tokens.
+fn logit_bias(given: Value, baseline: &Baseline) -> Result<Vec<(TokenId, f32)>, ApiError> {
+    let (fail, vocabulary) = (|message: String| ApiError::parameter("logit_bias", message), baseline.vocabulary);
+    let pairs: Vec<(Value, Value)> = match given {
+        Value::Object(map) => map.into_iter().map(|(key, bias)| (key.into(), bias)).collect(),
+        Value::Array(items) => items.into_iter().map(pair).collect::<Result<_, _>>()?,
+        other => return Err(wrong_type("logit_bias", "an object of token ids", &other)),
+    };
+    let mut all = Vec::with_capacity(pairs.len());
+    for (key, bias) in pairs {
+        let ids = biased_tokens(&key, baseline)?;
+        let bias = match bias.as_f64() {
+            Some(-100.0) => f32::NEG_INFINITY,
+            None if bias == Value::Bool(false) => f32::NEG_INFINITY,
+            Some(bias) if (-100.0..=100.0).contains(&bias) => bias as f32,
+            _ => {
+                let at = shown(&key.as_str().map_or_else(|| key.to_string(), str::to_owned));
+                return Err(fail(format!("`logit_bias` of token {at} must be a number between -100 and 100")));
             }
-        })
-        .collect::<Result<_, _>>()?;
-    if banned >= vocabulary {
+        };
+        all.extend(ids.into_iter().map(|id| (id, bias)));
+    }
+    let banned: HashSet<TokenId> =
+        all.iter().filter(|(_, bias)| *bias == f32::NEG_INFINITY).map(|(id, _)| *id).collect();
+    if banned.len() >= vocabulary {
         return Err(fail(format!("`logit_bias` bans all {vocabulary} tokens, which leaves none to answer with")));
     }
-    Ok(bias)
+    Ok(all)
+}
+
+fn pair(item: Value) -> Result<(Value, Value), ApiError> {
+    let pair = item.as_array().and_then(|pair| <&[Value; 2]>::try_from(pair.as_slice()).ok());
+    let [key, bias] = pair.ok_or_else(|| wrong_type("logit_bias", "an object, or an array of [token, bias]", &item))?;
+    Ok((key.clone(), bias.clone()))
+}
+
+/// The tokens that an entry of `logit_bias` is about.
+fn biased_tokens(key: &Value, baseline: &Baseline) -> Result<Vec<TokenId>, ApiError> {
+    let vocabulary = baseline.vocabulary;
+    let id = match key {
+        Value::String(text) => token_id(text, vocabulary),
+        other => other.as_u64().and_then(|id| TokenId::try_from(id).ok()).filter(|id| (*id as usize) < vocabulary),
+    };
+    if let Some(id) = id {
+        return Ok(vec![id]);
+    }
+    let is_number = |text: &str| text.parse::<f64>().is_ok();
+    let tokens = match (key, &baseline.tokenizer) {
+        (Value::String(text), Some(tokenizer)) if !text.is_empty() && !is_number(text) => {
+            tokenizer.encode(text, false, false).ok()
+        }
+        _ => None,
+    };
+    tokens.ok_or_else(|| {
+        let shown = shown(&key.as_str().map_or_else(|| key.to_string(), str::to_owned));
+        let message = format!("`logit_bias` has the key `{shown}`, which is not a token id below {vocabulary}");
+        ApiError::parameter("logit_bias", message)
+    })
 }
 
 /// Parses a key as a token id, canonical form only: `05` would be a second key for token 5.

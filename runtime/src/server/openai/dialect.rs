@@ -1,12 +1,13 @@
 //! OpenAI's two endpoints as a dialect: a stream of server-sent events, or a whole answer.
 //!
 //! The last chunk with a `finish_reason` carries `timings`; with `include_usage`, a chunk without choices follows and carries
-//! `usage` and `timings` instead. Errors within a stream are `data: {"error": …}`, which OpenAI's clients raise.
+//! `usage` and `timings` instead; no other chunk has `usage`, by whose name some clients tell that one. Errors within a stream are `data: {"error": …}`, which OpenAI's clients raise.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::answer::{Answer, Endpoint, LogProbs, Tally};
 use super::error::ApiError;
+use super::progress::Progress;
 use crate::server::dialect::{Choice, Delta, Dialect};
 use crate::server::http::Response;
 
@@ -22,6 +23,10 @@ pub struct OpenAi {
     running: usize,
     /// The last choice's final chunk, held back until the timings are known.
     last: Option<Value>,
+    /// How much of the prompt has been read is told, if that is wanted.
+    progress: Option<Progress>,
+    /// It was asked for by a path of llama.cpp's server.
+    native: bool,
 }
 
 impl OpenAi {
@@ -29,19 +34,44 @@ impl OpenAi {
     pub fn new(answer: Answer, choices: usize, include_usage: bool, context_length: usize) -> Self {
         let logprobs = vec![LogProbs::default(); choices];
         let called = vec![false; choices];
-        Self { answer, include_usage, context_length, logprobs, called, running: choices, last: None }
+        let running = choices;
+        Self {
+            answer,
+            include_usage,
+            context_length,
+            logprobs,
+            called,
+            running,
+            last: None,
+            progress: None,
+            native: false,
+        }
     }
 
-    fn chunk(&self, choices: Vec<Value>) -> Map<String, Value> {
-        let mut chunk = self.answer.chunk(choices);
-        if self.include_usage {
-            chunk.insert("usage".into(), Value::Null);
-        }
-        chunk
+    /// Tells how much of the prompt has been read.
+    pub fn with_progress(mut self, wanted: bool) -> Self {
+        self.progress = wanted.then(Progress::default);
+        self
+    }
+
+    /// Refuses as llama.cpp's server does.
+    pub fn for_native(mut self, native: bool) -> Self {
+        self.native = native;
+        self
+    }
+
+    fn send_progress(&self, out: &mut Vec<u8>, shown: Value) {
+        let choice = match self.answer.endpoint {
+            Endpoint::Chat => self.answer.message_part(0, json!({})),
+            Endpoint::Completions => self.answer.piece(0, "", Value::Null),
+        };
+        let mut chunk = self.answer.chunk(vec![choice]);
+        chunk.insert("prompt_progress".into(), shown);
+        event(out, &chunk.into());
     }
 
     fn send(&self, out: &mut Vec<u8>, choice: Value) {
-        event(out, &self.chunk(vec![choice]).into());
+        event(out, &self.answer.chunk(vec![choice]).into());
     }
 }
 
@@ -54,7 +84,17 @@ impl Dialect for OpenAi {
         }
     }
 
+    fn progress(&mut self, out: &mut Vec<u8>, index: usize, done: usize, total: usize) {
+        if let Some(progress) = self.progress.as_mut().filter(|_| index == 0) {
+            let shown = progress.of(done, total);
+            self.send_progress(out, shown);
+        }
+    }
+
     fn delta(&mut self, out: &mut Vec<u8>, index: usize, delta: &Delta) {
+        if let Some(shown) = self.progress.as_mut().filter(|_| index == 0).and_then(Progress::end) {
+            self.send_progress(out, shown);
+        }
         let choice = match delta {
             Delta::Text { text, tokens } => {
                 let logprobs = self.logprobs[index].value(self.answer.endpoint, tokens);
@@ -96,7 +136,7 @@ impl Dialect for OpenAi {
     fn close(&mut self, out: &mut Vec<u8>, tally: &Tally) {
         let timings = tally.timings(self.context_length);
         let last = self.last.take().into_iter().collect();
-        let mut ending = self.chunk(last);
+        let mut ending = self.answer.chunk(last);
         if self.include_usage {
             event(out, &ending.into());
             ending = self.answer.chunk(Vec::new());
@@ -125,7 +165,7 @@ impl Dialect for OpenAi {
     }
 
     fn refuse(&self, error: &ApiError) -> Response {
-        error.response()
+        if self.native { error.native_response() } else { error.response() }
     }
 }
 
@@ -181,7 +221,7 @@ mod tests {
         let mut completion = dialect(Endpoint::Completions, 1, true);
         assert!(events(|out| completion.open(out)).is_empty());
         let piece = events(|out| completion.delta(out, 0, &text("a")));
-        assert!(piece[0]["choices"][0]["text"] == "a" && piece[0].as_object().unwrap()["usage"].is_null());
+        assert!(piece[0]["choices"][0]["text"] == "a" && piece[0].get("usage").is_none());
         completion.delta(&mut Vec::new(), 0, &end(StopReason::EndToken));
         let last = events(|out| completion.close(out, &Tally::default()));
         assert!(last[0]["choices"][0]["finish_reason"] == "stop" && last[0]["timings"].is_null());

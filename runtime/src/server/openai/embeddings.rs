@@ -36,7 +36,8 @@ impl EmbeddingRequest {
     /// 400 naming the parameter.
     pub fn parse(body: &[u8], width: usize) -> Result<Self, ApiError> {
         let mut fields = Fields::parse(body)?;
-        let Some(input) = fields.take("input") else {
+        let content = fields.take("content"); // llama.cpp's older name
+        let Some(input) = fields.take("input").or(content) else {
             let message = "`input` is missing; it must be a string, an array of strings, or an array of tokens";
             return Err(ApiError::parameter("input", message));
         };
@@ -57,12 +58,11 @@ impl EmbeddingRequest {
     }
 }
 
-/// A string, an array of tokens, or an array of either.
+/// A string, an array of tokens, an object with either, or an array of these.
 fn inputs(value: Value) -> Result<Vec<Input>, ApiError> {
     let items = match value {
-        Value::String(text) => return Ok(vec![Input::Text(text)]),
         Value::Array(items) => items,
-        other => return Err(wrong_type("input", "a string, an array of tokens, or an array of these", &other)),
+        other => return Ok(vec![input("input", other)?]),
     };
     match items.first() {
         None => return Err(ApiError::parameter("input", "`input` is an empty array")),
@@ -73,12 +73,30 @@ fn inputs(value: Value) -> Result<Vec<Input>, ApiError> {
         let message = format!("`input` has {} texts, the most one request may have is {MAX_INPUTS}", items.len());
         return Err(ApiError::parameter("input", message));
     }
-    let input = |(index, item)| match item {
+    items.into_iter().enumerate().map(|(index, item)| input(&format!("input[{index}]"), item)).collect()
+}
+
+/// One text. llama.cpp's clients put it into an object, too: `{"prompt_string": "…"}`, or `{"content": [parts]}`.
+fn input(at: &str, item: Value) -> Result<Input, ApiError> {
+    match item {
         Value::String(text) => Ok(Input::Text(text)),
-        Value::Array(ids) => tokens(&format!("input[{index}]"), &ids).map(Input::Tokens),
-        other => Err(wrong_type(&format!("input[{index}]"), "a string or an array of tokens", &other)),
+        Value::Array(ids) => tokens(at, &ids).map(Input::Tokens),
+        Value::Object(mut object) => match (object.remove("prompt_string"), object.remove("content")) {
+            (Some(Value::String(text)), None) => Ok(Input::Text(text)),
+            (None, Some(Value::Array(parts))) => text_of(&format!("{at}.content"), &parts).map(Input::Text),
+            _ => Err(ApiError::parameter(at, format!("`{at}` must be a string, or an array of tokens"))),
+        },
+        other => Err(wrong_type(at, "a string or an array of tokens", &other)),
+    }
+}
+
+fn text_of(at: &str, parts: &[Value]) -> Result<String, ApiError> {
+    let text = |(index, part): (usize, &Value)| {
+        let text = part["text"].as_str().filter(|_| part["type"] == "text").map(str::to_owned);
+        let here = format!("{at}[{index}]");
+        text.ok_or_else(|| ApiError::parameter(here.clone(), format!("`{here}` must be a part with text")))
     };
-    items.into_iter().enumerate().map(input).collect()
+    parts.iter().enumerate().map(text).collect()
 }
 
 fn tokens(at: &str, ids: &[Value]) -> Result<Vec<TokenId>, ApiError> {
@@ -102,6 +120,15 @@ pub fn embeddings_answer(model: &str, vectors: &[Vec<f32>], base64: bool, tokens
         "model": model,
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
     })
+}
+
+/// The same as llama.cpp's server has it on paths of its own: an array, and each text's vector in another.
+pub fn native_embeddings(vectors: &[Vec<f32>]) -> Value {
+    let row = |(index, vector): (usize, &Vec<f32>)| {
+        let values: Vec<Value> = vector.iter().map(|&value| short(value)).collect();
+        json!({"index": index, "embedding": [values]})
+    };
+    vectors.iter().enumerate().map(row).collect()
 }
 
 fn as_base64(vector: &[f32]) -> Value {

@@ -18,17 +18,19 @@ pub struct ApiError {
     pub param: Option<String>,
     /// Machine-readable code.
     pub code: Option<&'static str>,
+    /// The prompt's tokens and those that the context holds, where that is what is wrong.
+    pub size: Option<(usize, usize)>,
 }
 
 impl ApiError {
     /// An invalid parameter (400).
     pub fn parameter(param: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { status: 400, message: message.into(), param: Some(param.into()), code: None }
+        Self { status: 400, message: message.into(), param: Some(param.into()), code: None, size: None }
     }
 
     /// An error about no parameter in particular.
     pub fn new(status: u16, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), param: None, code: None }
+        Self { status, message: message.into(), param: None, code: None, size: None }
     }
 
     /// Sets the machine-readable code.
@@ -45,7 +47,23 @@ impl ApiError {
             403 => "permission_error",
             _ => "invalid_request_error",
         };
-        json!({"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}})
+        let mut error = json!({"message": self.message, "type": kind, "param": self.param, "code": self.code});
+        if let Some((prompt, context)) = self.size {
+            // By the names of llama.cpp's server.
+            (error["n_prompt_tokens"], error["n_ctx"]) = (prompt.into(), context.into());
+        }
+        json!({ "error": error })
+    }
+
+    /// The response on a path of llama.cpp's server, whose clients tell a prompt that is too long by its type.
+    pub fn native_response(&self) -> Response {
+        let mut body = self.body();
+        if self.size.is_some() {
+            body["error"]["type"] = "exceed_context_size_error".into();
+        } else if self.status == 501 {
+            body["error"]["type"] = "not_supported_error".into();
+        }
+        Response::json(self.status, &body)
     }
 
     /// The whole response.

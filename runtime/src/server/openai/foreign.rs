@@ -60,7 +60,7 @@ static FOREIGN: &[Foreign] = &[
     foreign("modalities", List(&["text"]), "answers are text"),
     foreign("audio", Empty, OTHER_MODEL),
     foreign("web_search_options", Empty, OTHER_MODEL),
-    foreign("verbosity", Words(&["medium"]), OTHER_MODEL),
+    foreign("verbosity", Words(&["medium"]), CHATS),
     foreign("images", Empty, OTHER_MODEL),
     foreign("image_data", Empty, OTHER_MODEL),
     // Samplers, and the settings of each.
@@ -109,7 +109,6 @@ static FOREIGN: &[Foreign] = &[
     foreign("guidance_scale", Number(1.0), "there is no guidance by a second prompt"),
     foreign("negative_prompt", Empty, "there is no guidance by a second prompt"),
     // Lengths and ends.
-    foreign("n_predict", Number(-1.0), "use `max_tokens`"),
     foreign("max_new_tokens", Empty, "use `max_tokens`"),
     foreign("max_length", Empty, "use `max_tokens`"),
     foreign("min_tokens", Number(0.0), LENGTHS),

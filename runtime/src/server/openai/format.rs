@@ -31,6 +31,7 @@ pub(super) fn take_format(fields: &mut Fields) -> Result<Option<Asked>, ApiError
         Some(format) => response_format(format)?,
         None => None,
     };
+    spread_structured(fields)?;
     for parameter in OTHERS {
         let Some(value) = fields.take(parameter).filter(|value| !is_empty(value)) else { continue };
         if let Some(first) = &asked {
@@ -41,6 +42,26 @@ pub(super) fn take_format(fields: &mut Fields) -> Result<Option<Asked>, ApiError
         asked = Some(Asked { parameter, format: other(parameter, value)? });
     }
     Ok(asked)
+}
+
+/// vLLM's newer way: one object, `structured_outputs`, with what was called `guided_*` before.
+fn spread_structured(fields: &mut Fields) -> Result<(), ApiError> {
+    const AT: &str = "structured_outputs";
+    let Some(mut map) = fields.take_object(AT)? else { return Ok(()) };
+    map.retain(|_, value| !is_empty(value));
+    if map.remove("json_object").is_some() {
+        map.insert("json".into(), serde_json::json!({"type": "object"}));
+    }
+    for kind in ["json", "regex", "choice", "grammar"] {
+        let Some(value) = map.remove(kind) else { continue };
+        let name = format!("guided_{kind}");
+        if fields.peek(&name).is_some() {
+            let message = format!("an answer follows one format, but there are `{name}` and `{AT}.{kind}`");
+            return Err(ApiError::parameter(format!("{AT}.{kind}"), message));
+        }
+        fields.put(&name, value);
+    }
+    refuse_rest(AT, map)
 }
 
 fn response_format(mut format: Map<String, Value>) -> Result<Option<Asked>, ApiError> {

@@ -8,7 +8,7 @@ use crate::grammar::Format;
 use crate::sampling::SamplingParams;
 
 fn baseline() -> Baseline {
-    Baseline { sampling: SamplingParams::default(), max_tokens: None, vocabulary: 100 }
+    Baseline { sampling: SamplingParams::default(), max_tokens: None, vocabulary: 100, tokenizer: None }
 }
 
 fn chat_with(extra: Value) -> Result<ChatRequest, ApiError> {
@@ -206,6 +206,10 @@ fn one_format_is_taken_in_each_of_its_spellings() {
         (json!({"guided_choice": ["a", "b"]}), "guided_choice", &Format::Choice(vec!["a".into(), "b".into()])),
         (json!({"grammar": "root ::= \"a\""}), "grammar", &Format::Gbnf("root ::= \"a\"".into())),
         (json!({"guided_grammar": "start: \"a\""}), "guided_grammar", &Format::Lark("start: \"a\"".into())),
+        (json!({"structured_outputs": {"json": object, "disable_any_whitespace": false}}), "guided_json", &schema),
+        (json!({"structured_outputs": {"regex": "a+"}}), "guided_regex", &Format::Regex("a+".into())),
+        (json!({"structured_outputs": {"choice": ["a"]}}), "guided_choice", &Format::Choice(vec!["a".into()])),
+        (json!({"structured_outputs": {"json_object": true}}), "guided_json", &Format::any_object()),
     ] {
         let asked = Some(Asked { parameter, format: format.clone() });
         assert_eq!(chat_with(sent.clone()).unwrap().common.format, asked, "{sent}");
@@ -231,6 +235,9 @@ fn one_format_is_taken_in_each_of_its_spellings() {
         ),
         (json!({"response_format": {"type": "json_object"}, "guided_regex": "a"}), "guided_regex"),
         (json!({"json_schema": object, "guided_choice": ["a"]}), "guided_choice"),
+        (json!({"structured_outputs": {"json": object, "regex": "a"}}), "guided_regex"),
+        (json!({"structured_outputs": {"regex": "a"}, "guided_regex": "a"}), "structured_outputs.regex"),
+        (json!({"structured_outputs": {"structural_tag": "a"}}), "structured_outputs.structural_tag"),
     ] {
         let error = chat_with(sent.clone()).expect_err(parameter);
         assert_eq!((error.status, error.param.as_deref()), (400, Some(parameter)), "{sent}: {}", error.message);
@@ -273,7 +280,7 @@ fn disabled_samplers_change_nothing() {
         (json!({"mirostat": 2, "mirostat_tau": 5.0}), "mirostat"),
         (json!({"dry_multiplier": 0.5, "dry_base": 1.75}), "dry_multiplier"),
         (json!({"xtc_threshold": 0.1, "xtc_probability": 0.5}), "xtc_probability"),
-        (json!({"n_predict": 5}), "n_predict"),
+        (json!({"n_predict": 5, "max_tokens": 6}), "n_predict"),
         (json!({"skip_special_tokens": false}), "skip_special_tokens"),
     ] {
         assert_eq!(chat_with(extra).expect_err(name).param.as_deref(), Some(name));
@@ -366,4 +373,55 @@ fn errors_have_openais_format() {
         json!({"error": {"message": "no", "type": "invalid_request_error", "param": "n", "code": "unsupported_parameter"}})
     );
     assert_eq!(ApiError::new(503, "busy").body()["error"]["type"], "server_error");
+}
+
+#[test]
+fn limits_and_biases_come_by_the_names_of_llama_cpp_too() {
+    let limit = |extra: Value| chat_with(extra).expect("a limit").common.max_tokens;
+    assert_eq!(limit(json!({"n_predict": 5})), Some(5));
+    assert_eq!(limit(json!({"n_predict": 5, "max_tokens": 5})), Some(5));
+    assert_eq!((limit(json!({"n_predict": -1})), limit(json!({"max_tokens": -1}))), (None, None));
+    let bias = |bias: Value| chat_with(json!({"logit_bias": bias})).map(|request| request.common.sampling.logit_bias);
+    assert_eq!(
+        bias(json!([[5, -100], [6, 2.5], [7, false]])).unwrap(),
+        [(5, f32::NEG_INFINITY), (6, 2.5), (7, f32::NEG_INFINITY)]
+    );
+    for wrong in [json!([5]), json!([[5]]), json!([[100, 1]]), json!([[5, true]]), json!([["a", 1]]), json!(1)] {
+        let error = bias(wrong.clone()).expect_err("is refused");
+        assert_eq!((error.status, error.param.as_deref()), (400, Some("logit_bias")), "{wrong}");
+    }
+}
+
+#[test]
+fn an_answer_goes_on_from_its_beginning_only_if_asked() {
+    let spoken = json!([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]);
+    let with = |extra: Value| {
+        let mut body = json!({ "messages": spoken });
+        body.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        ChatRequest::parse(body.to_string().as_bytes(), &baseline())
+    };
+    let plain = with(json!({})).unwrap();
+    assert_eq!((plain.messages.len(), plain.prefill), (2, None));
+    let begun = with(json!({"continue_final_message": true, "add_generation_prompt": false})).unwrap();
+    assert_eq!((begun.messages.len(), begun.prefill.as_deref()), (1, Some("b")));
+    for (extra, name) in [
+        (json!({"continue_final_message": true, "add_generation_prompt": true}), "add_generation_prompt"),
+        (json!({"add_generation_prompt": false}), "add_generation_prompt"),
+        (
+            json!({"continue_final_message": true, "messages": [{"role": "user", "content": "a"}]}),
+            "continue_final_message",
+        ),
+        (json!({"continue_final_message": true, "response_format": {"type": "json_object"}}), "continue_final_message"),
+    ] {
+        assert_eq!(with(extra).expect_err(name).param.as_deref(), Some(name));
+    }
+}
+
+#[test]
+fn verbosity_is_one_of_three_words() {
+    use crate::chat::verbosity::Verbosity;
+    let verbosity = |word: &str| chat_with(json!({ "verbosity": word })).map(|request| request.verbosity);
+    assert_eq!(verbosity("low").unwrap(), Some(Verbosity::Low));
+    assert_eq!(verbosity("medium").unwrap().and_then(Verbosity::instruction), None);
+    assert_eq!(verbosity("tiny").expect_err("unknown").param.as_deref(), Some("verbosity"));
 }

@@ -53,13 +53,37 @@ pub(in crate::server) fn count(app: &App, mut call: Call<'_>) -> Result<Response
 
 fn asked(app: &App, call: &mut Call<'_>) -> Result<Asked, ApiError> {
     weigh(&mut call.body)?;
-    let request = Request::parse(&call.body.bytes, &baseline(app))?;
+    let mut request = Request::parse(&call.body.bytes, &baseline(app))?;
+    resolve(app, call.who.caller, &mut request.items)?;
     let adapters = adapters(app, &request.common)?;
     let earlier = match &request.previous {
         None => Vec::new(),
         Some(id) => earlier(app, call.who.caller, id)?,
     };
     Ok(Asked { request, earlier, adapters })
+}
+
+/// Puts kept items in the place of references to them.
+fn resolve(app: &App, caller: Caller, items: &mut [Value]) -> Result<(), ApiError> {
+    for (index, item) in items.iter_mut().enumerate() {
+        let is_reference = match item.get("type").and_then(Value::as_str) {
+            Some(kind) => kind == "item_reference",
+            None => item.get("role").is_none() && item.get("id").is_some(),
+        };
+        if !is_reference {
+            continue;
+        }
+        let id = item.get("id").and_then(Value::as_str).unwrap_or_default();
+        let kept = app.responses.item(caller, id).ok_or_else(|| {
+            let message = format!(
+                "`input[{index}]`: there is no item `{}`, or it is no longer kept (nothing is, with `store: false`); send the item itself",
+                shown(id)
+            );
+            ApiError { param: Some(format!("input[{index}].id")), ..ApiError::new(404, message) }
+        })?;
+        *item = (*kept).clone();
+    }
+    Ok(())
 }
 
 fn earlier(app: &App, caller: Caller, id: &str) -> Result<Vec<Arc<Value>>, ApiError> {
@@ -76,6 +100,7 @@ fn prepared(app: &App, asked: &Asked, call: &mut Call<'_>) -> Result<Prepared, A
         messages: request.messages(earlier)?,
         tools: request.offered.tools.clone(),
         thinking: request.thinking.clone(),
+        verbosity: request.verbosity,
         variables: Map::new(),
         logprobs: request.logprobs,
         common: request.common.clone(),

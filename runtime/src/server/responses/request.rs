@@ -8,9 +8,10 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::items::Messages;
-use super::text::{refuse_rest, take_text};
+use super::text::{Text, refuse_rest, take_text};
 use super::tools::{Offered, take_offered};
 use crate::chat::thinking::Thinking;
+use crate::chat::verbosity::Verbosity;
 use crate::server::openai::{
     ApiError, Baseline, Common, Fields, is_empty, refuse_foreign, shown, thinking_of, wrong_type,
 };
@@ -48,6 +49,7 @@ pub(super) struct Request {
     pub(super) previous: Option<String>,
     pub(super) offered: Offered,
     pub(super) thinking: Thinking,
+    pub(super) verbosity: Option<Verbosity>,
     /// Alternatives to report with each token; `None`: no log-probabilities.
     pub(super) logprobs: Option<usize>,
     pub(super) common: Common,
@@ -75,7 +77,7 @@ impl Request {
         let previous = fields.take_string("previous_response_id")?;
         let offered = take_offered(&mut fields)?;
         let (thinking, summary) = take_reasoning(&mut fields, &mut repeated)?;
-        let (asked, text) = take_text(&mut fields)?;
+        let Text { asked, verbosity, shown: text } = take_text(&mut fields)?;
         let (with_logprobs, sealed) = take_include(&mut fields)?;
         let top = fields.take_integer("top_logprobs", 0..=MAX_TOP_LOGPROBS)?.unwrap_or(0);
         let store = fields.take_bool("store")?.unwrap_or(true);
@@ -124,6 +126,7 @@ impl Request {
             previous,
             offered,
             thinking,
+            verbosity,
             logprobs,
             common,
             store,

@@ -57,6 +57,13 @@ impl Store {
         entries.iter().find(|entry| entry.caller == caller && entry.id == id).map(|entry| entry.kept.clone())
     }
 
+    /// An item of the caller's with this id, of the newest response that has it.
+    pub(super) fn item(&self, caller: Caller, id: &str) -> Option<Arc<Value>> {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = entries.iter().rev().filter(|entry| entry.caller == caller);
+        own.flat_map(|entry| &entry.kept.items).find(|item| item["id"] == id).cloned()
+    }
+
     /// Forgets the caller's response with this id; says whether there was one.
     pub(super) fn forget(&self, caller: Caller, id: &str) -> bool {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
@@ -84,6 +91,15 @@ mod tests {
         assert!(store.get(Caller(2), "a").is_none() && store.get(Caller(1), "b").is_none());
         assert!(!store.forget(Caller(2), "a") && store.forget(Caller(1), "a"));
         assert!(store.get(Caller(1), "a").is_none() && store.get(Caller(2), "b").is_some());
+    }
+
+    #[test]
+    fn an_item_is_found_by_its_id_and_its_caller() {
+        let store = Store::default();
+        let items = vec![Arc::new(json!({"role": "user"})), Arc::new(json!({"id": "msg_1", "type": "message"}))];
+        store.keep(Caller(1), "a", Kept { object: json!({}), items });
+        assert_eq!(store.item(Caller(1), "msg_1").map(|item| item["type"].clone()), Some(json!("message")));
+        assert!(store.item(Caller(2), "msg_1").is_none() && store.item(Caller(1), "msg_2").is_none());
     }
 
     #[test]

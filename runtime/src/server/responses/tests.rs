@@ -17,7 +17,7 @@ use crate::server::openai::{ApiError, Baseline, Tally};
 use crate::session::StopReason;
 
 fn parse(body: Value) -> Result<Request, ApiError> {
-    let baseline = Baseline { sampling: SamplingParams::default(), max_tokens: None, vocabulary: 100 };
+    let baseline = Baseline { sampling: SamplingParams::default(), max_tokens: None, vocabulary: 100, tokenizer: None };
     Request::parse(body.to_string().as_bytes(), &baseline)
 }
 
@@ -153,7 +153,7 @@ fn what_changes_the_answer_is_taken_or_refused_by_its_path() {
         (json!({"reasoning": {"effort": "much"}}), "reasoning.effort"),
         (json!({"reasoning": {"mode": "pro"}}), "reasoning.mode"),
         (json!({"reasoning": {"made_up": 1}}), "reasoning.made_up"),
-        (json!({"text": {"verbosity": "low"}}), "text.verbosity"),
+        (json!({"text": {"verbosity": "tiny"}}), "text.verbosity"),
         (json!({"text": {"format": {"type": "xml"}}}), "text.format.type"),
         (json!({"text": {"format": {"type": "json_schema", "name": "x"}}}), "text.format.schema"),
         (json!({"max_output_tokens": 0}), "max_output_tokens"),

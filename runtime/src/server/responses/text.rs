@@ -2,17 +2,28 @@
 
 use serde_json::{Map, Value};
 
+use crate::chat::verbosity::Verbosity;
 use crate::grammar::Format;
-use crate::server::openai::{ApiError, Asked, Fields, shown, wrong_type};
+use crate::server::openai::{ApiError, Asked, Fields, shown, verbosity_of, wrong_type};
 
 const FORMAT: &str = "text.format";
 const SCHEMA: &str = "text.format.schema";
 
-/// Takes `text`: the format asked for, and the value as the response repeats it.
+/// What `text` says.
+pub(super) struct Text {
+    /// The format asked for.
+    pub(super) asked: Option<Asked>,
+    /// How long the text is to be.
+    pub(super) verbosity: Option<Verbosity>,
+    /// The value as the response repeats it.
+    pub(super) shown: Value,
+}
+
+/// Takes `text`.
 ///
 /// # Errors
 /// 400 naming the parameter.
-pub(super) fn take_text(fields: &mut Fields) -> Result<(Option<Asked>, Value), ApiError> {
+pub(super) fn take_text(fields: &mut Fields) -> Result<Text, ApiError> {
     let mut text = fields.take_object("text")?.unwrap_or_default();
     text.retain(|_, value| !value.is_null());
     let shown = {
@@ -25,17 +36,9 @@ pub(super) fn take_text(fields: &mut Fields) -> Result<(Option<Asked>, Value), A
         Some(Value::Object(format)) => read_format(format)?,
         Some(other) => return Err(wrong_type(FORMAT, "an object with `type`", &other)),
     };
-    match text.remove("verbosity") {
-        None => {}
-        Some(word) if word == "medium" => {}
-        Some(_) => {
-            let message = "`text.verbosity` is not supported by this server except as `medium`: say in `instructions` how long \
-                           answers are to be";
-            return Err(ApiError::parameter("text.verbosity", message).code("unsupported_parameter"));
-        }
-    }
+    let verbosity = verbosity_of("text.verbosity", text.remove("verbosity"))?;
     refuse_rest("text", text)?;
-    Ok((asked, shown))
+    Ok(Text { asked, verbosity, shown })
 }
 
 fn read_format(mut format: Map<String, Value>) -> Result<Option<Asked>, ApiError> {
