@@ -9,7 +9,7 @@ use crate::mapping::MappedFile;
 use crate::plan::{PageId, Plan, Step};
 
 pub mod cpu;
-#[cfg(all(feature = "gpu", target_os = "linux", target_env = "gnu"))]
+#[cfg(all(feature = "gpu", not(any(windows, target_env = "musl"))))]
 pub mod gpu;
 
 /// One file of a model: the mapping, and where the GGUF is in it.

@@ -3,11 +3,11 @@
 //! A driver's code first runs in a child process with a time limit (`probe`), so that one that crashes or hangs takes only that
 //! down. A GPU is used by itself (`auto`) only if it computed a product right and reads weights faster than this CPU.
 
-#[cfg(all(feature = "gpu", target_os = "linux", target_env = "gnu"))]
+#[cfg(all(feature = "gpu", not(any(windows, target_env = "musl"))))]
 mod probe;
-#[cfg(all(feature = "gpu", target_os = "linux", target_env = "gnu"))]
+#[cfg(all(feature = "gpu", not(any(windows, target_env = "musl"))))]
 mod with;
-#[cfg(not(all(feature = "gpu", target_os = "linux", target_env = "gnu")))]
+#[cfg(not(all(feature = "gpu", not(any(windows, target_env = "musl")))))]
 mod without;
 
 use std::str::FromStr;
@@ -19,13 +19,13 @@ use super::source::ModelSource;
 use crate::engine::Loaded;
 use crate::plan::Plan;
 
-#[cfg(all(feature = "gpu", target_os = "linux", target_env = "gnu"))]
+#[cfg(all(feature = "gpu", not(any(windows, target_env = "musl"))))]
 pub use probe::{find, measure, print_adapters, print_measured};
-#[cfg(all(feature = "gpu", target_os = "linux", target_env = "gnu"))]
+#[cfg(all(feature = "gpu", not(any(windows, target_env = "musl"))))]
 use with::load as load_chosen;
-#[cfg(not(all(feature = "gpu", target_os = "linux", target_env = "gnu")))]
+#[cfg(not(all(feature = "gpu", not(any(windows, target_env = "musl")))))]
 use without::load as load_chosen;
-#[cfg(not(all(feature = "gpu", target_os = "linux", target_env = "gnu")))]
+#[cfg(not(all(feature = "gpu", not(any(windows, target_env = "musl")))))]
 pub use without::{find, measure, print_adapters, print_measured};
 
 /// An adapter, as the child tells of it.
