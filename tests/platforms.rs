@@ -71,6 +71,12 @@ fn each_runtime_fits_every_system_of_its_platform() {
         let program = std::fs::read(&path).unwrap();
         let facts = check(platform, &program).unwrap_or_else(|faults| panic!("{platform}: {faults:?}"));
         println!("{platform}: {} bytes, {facts:?}", program.len());
+        // Metal's classes are looked up by name, which finds them only if the libraries are loaded.
+        if matches!(platform, Platform::MacosAarch64 | Platform::MacosX86_64) {
+            for name in ["/Metal", "/Foundation"] {
+                assert!(facts.libraries.iter().any(|library| library.ends_with(name)), "{name}: {facts:?}");
+            }
+        }
         for other in Platform::ALL.into_iter().filter(|other| *other != platform) {
             assert!(check(other, &program).is_err(), "{platform} passes for {other}");
         }
@@ -196,6 +202,12 @@ fn linux_aarch64_gives_the_same_text_under_qemu() {
     let model = stories().display().to_string();
     let said = on_arm(&runtime, &[&ASK[..], &["-m", &model]].concat()).expect("it ran before");
     assert_eq!(said.ok(), expected());
+    // The emulated system has no driver for a GPU: the CPU computes, and says why.
+    let automatic = on_arm(&runtime, &[&ASK[..], &["-m", &model, "--gpu", "auto"]].concat()).expect("it ran before");
+    assert!(automatic.stderr.contains("GPU: none: there is no Vulkan loader"), "{}", automatic.stderr);
+    assert_eq!(automatic.ok(), expected());
+    let listed = on_arm(&runtime, &["doctor"]).expect("it ran before").ok();
+    assert!(listed.contains("none: there is no Vulkan loader"), "{listed}");
 }
 
 /// Wine with its own prefix, and the one library that Wine 8 lacks.
@@ -251,6 +263,13 @@ fn windows_x86_64_packs_serves_and_gives_the_same_text_under_wine() {
     let (model, output_name) = (windows_path(&model), windows_path(&packed));
     let text = expected();
     assert_eq!(wine.start(&program, &[&ASK[..], &["-m", &model]].concat()).ok(), text);
+    // There is no GPU: the CPU computes, and says why; one that was asked for is an error.
+    let automatic = wine.start(&program, &[&ASK[..], &["-m", &model, "--gpu", "auto"]].concat());
+    assert!(automatic.stderr.contains("GPU: none: "), "{}", automatic.stderr);
+    assert_eq!(automatic.ok(), text);
+    let asked = wine.start(&program, &[&ASK[..], &["-m", &model, "--gpu", "geforce"]].concat()).failed(1);
+    assert!(asked.contains("--gpu geforce: "), "{asked}");
+    assert!(wine.start(&program, &["doctor"]).ok().contains("\nGPU "));
 
     wine.start(&program, &["pack", &model, "-o", &output_name, "--quiet"]).ok();
     let refused = wine.start(&program, &["pack", &model, "-o", &output_name, "--quiet"]).failed(1);

@@ -35,7 +35,15 @@ const WINDOWS: [&str; 10] = [
     "userenv.dll",
     "ws2_32.dll",
 ];
-const MACOS: [&str; 1] = ["/usr/lib/libSystem.B.dylib"];
+/// Libraries of every macOS 11: libSystem, and what Metal needs.
+const MACOS: [&str; 6] = [
+    "/System/Library/Frameworks/CoreFoundation.framework/Versions/A/CoreFoundation",
+    "/System/Library/Frameworks/CoreGraphics.framework/Versions/A/CoreGraphics",
+    "/System/Library/Frameworks/Foundation.framework/Versions/C/Foundation",
+    "/System/Library/Frameworks/Metal.framework/Versions/A/Metal",
+    "/usr/lib/libSystem.B.dylib",
+    "/usr/lib/libobjc.A.dylib",
+];
 
 /// Checks that `program`, complete and without a bundle, is fit for `platform`.
 ///

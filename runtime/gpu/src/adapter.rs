@@ -122,7 +122,8 @@ fn adapters() -> Vec<wgpu::Adapter> {
     let mut options = wgpu::InstanceDescriptor::new_without_display_handle();
     // Debug layers are for those who write shaders; an adapter is the same without them.
     options.flags = wgpu::InstanceFlags::empty();
-    options.backends = wgpu::Backends::VULKAN;
+    // Those compiled in: Vulkan, on macOS Metal.
+    options.backends = wgpu::Backends::PRIMARY;
     let instance = wgpu::Instance::new(options);
     ready(instance.enumerate_adapters(wgpu::Backends::all()))
 }

@@ -19,9 +19,9 @@ const MEASURE: Duration = Duration::from_secs(30);
 /// The variable that names a failure that the child is to have, for tests.
 const FAULT: &str = "SATCHEL_TEST_PROBE_FAULT";
 
-/// Why there certainly is no GPU that can be used, found out without starting anything.
+/// Why there certainly is no GPU that can be used, found out without starting anything. Every macOS has Metal.
 pub(super) fn certainly_none() -> Option<&'static str> {
-    (!has_vulkan_loader()).then_some("there is no Vulkan loader (libvulkan.so.1)")
+    (cfg!(target_os = "linux") && !has_vulkan_loader()).then_some("there is no Vulkan loader (libvulkan.so.1)")
 }
 
 /// Whether the file that opens Vulkan drivers is where it may be. Not found here, it may still be found by name.
@@ -40,10 +40,11 @@ fn has_vulkan_loader() -> bool {
 /// # Errors
 /// One line, without its end: why none can be found.
 pub fn find() -> Result<Found, String> {
-    let found: Found = child(&["probe-gpu"], SEARCH)?;
-    match certainly_none() {
-        Some(why) if found.adapters.is_empty() => Err(why.to_owned()),
-        _ => Ok(found),
+    let found: Result<Found, String> = child(&["probe-gpu"], SEARCH);
+    match (found, certainly_none()) {
+        (Ok(found), _) if !found.adapters.is_empty() => Ok(found),
+        (_, Some(why)) => Err(why.to_owned()),
+        (found, None) => found,
     }
 }
 
