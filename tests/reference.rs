@@ -10,7 +10,18 @@ use crate::support::{self, Scratch, satchel};
 fn tables() -> Vec<&'static str> {
     let stories = support::stories();
     let stories = stories.to_str().expect("UTF-8");
-    let known = ["scalar", "avx2", "avx2vnni", "avx512", "avx512vnni", "neon", "neon-dotprod", "neon-i8mm"];
+    let known = [
+        "scalar",
+        "avx2",
+        "avx2vnni",
+        "avx512",
+        "avx512vnni",
+        "avx512bf16",
+        "amx",
+        "neon",
+        "neon-dotprod",
+        "neon-i8mm",
+    ];
     let (here, lacking): (Vec<_>, Vec<_>) = known.into_iter().partition(|isa| {
         // Without tokens it always fails, but about kernels only if the table is unsupported.
         let told = satchel(&["logits", "--isa", isa, "-m", stories, "--tokens", "-", "-o", "/dev/null"]).failed(1);

@@ -19,9 +19,10 @@ pub struct Args {
 pub fn run(args: Args) -> Result<(), Failure> {
     let tables: Vec<_> = kernels::tables().iter().map(|table| table.name).collect();
     outln!(
-        "CPU      {} threads; kernels: {} (the last is used, --isa chooses another)",
+        "CPU      {} threads; kernels: {} ({} is used, --isa chooses another)",
         default_threads(),
-        tables.join(", ")
+        tables.join(", "),
+        kernels::best().name
     )?;
     let found = match gpu::find() {
         Ok(found) => found,

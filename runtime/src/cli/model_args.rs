@@ -24,8 +24,8 @@ pub struct ModelArgs {
     /// Processors to compute on, such as 0-3,8 (Linux) [default: all that the process may use]
     #[arg(long, value_name = "LIST", help_heading = "Model")]
     pub cpus: Option<Cpus>,
-    /// Kernel table: scalar, avx2, avx2vnni, avx512, avx512vnni; on ARM scalar, neon, neon-dotprod, neon-i8mm [default: the
-    /// last of these that this processor has]
+    /// Kernel table: scalar, avx2, avx2vnni, avx512, avx512vnni, avx512bf16, amx; on ARM scalar, neon, neon-dotprod, neon-i8mm
+    /// [default: the last of these that this processor has, the last two if they are faster there]
     #[arg(long, value_name = "NAME", help_heading = "Model")]
     pub isa: Option<String>,
     /// GPU to compute on: none, auto (the fastest, if it is faster than this CPU), its number or a part of its name, as `satchel

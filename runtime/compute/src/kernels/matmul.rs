@@ -9,7 +9,8 @@
 //!   types with an offset, `sum = offset_w × sum_x + sum`. Types with separate scales per half (`quant::Form::APART`) do so for
 //!   each half in turn. Vector kernels put *rows* in the lanes of that f32 sum; ARCHITECTURE.md, "Matrix products", draws how
 //!   they get there.
-//! - **F32, F16, BF16** are multiplied by f32 activations. Lanes are columns modulo the vector length, one vector per (row,
+//! - **F32, F16, BF16** are multiplied by f32 activations; F16 and BF16, in a table that says so, by activations rounded to BF16,
+//!   F16 weights rounded as well. Lanes are columns modulo the vector length, one vector per (row,
 //!   token), summed once at the end in a fixed order (AVX2: at the end of each part of the columns; AVX-512: columns modulo 4 of
 //!   four rows); with many tokens a few rows are widened once and reused for a block of tokens.
 //!
@@ -57,8 +58,33 @@ pub struct Product<'a> {
 pub struct MatmulKernels {
     /// Quantises one token: `x` to as many groups of 32 as it fills.
     pub(crate) quantize: unsafe fn(x: &[f32], groups: &mut [ActivationGroup]),
+    /// Rounds one token to BF16, two columns a word, zero past the last, for F16 and BF16 weights; `None` if the table multiplies
+    /// those in f32.
+    pub(crate) round: Option<unsafe fn(x: &[f32], pairs: &mut [u32])>,
     /// Per type, the function that computes some rows of a product.
     pub(crate) rows: &'static [(TensorType, RowsKernel)],
+}
+
+/// What weights are multiplied by.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Form {
+    /// f32.
+    Plain,
+    /// BF16.
+    Rounded,
+    /// int8 in groups.
+    Quantised,
+}
+
+impl MatmulKernels {
+    /// The form of activations for weights of this type.
+    pub(crate) fn form(&self, ty: TensorType) -> Form {
+        match ty {
+            _ if is_quantised(ty) => Form::Quantised,
+            TensorType::F16 | TensorType::BF16 if self.round.is_some() => Form::Rounded,
+            _ => Form::Plain,
+        }
+    }
 }
 
 /// Computes the rows of one [`Chunk`].
@@ -276,7 +302,11 @@ impl<'a> Plan<'a> {
         assert!(columns > 0, "{ty} weights without columns");
         assert_eq!(product.out.len(), x.tokens * rows, "output of {} tokens x {rows} rows", x.tokens);
         assert!(product.bias.is_none_or(|bias| bias.len() == rows), "a bias of {rows} values");
-        let set = if is_quantised(ty) { x.groups.len() } else { x.values.len() };
+        let set = match kernels.matmul.form(ty) {
+            Form::Plain => x.values.len(),
+            Form::Rounded => x.rounded.len(),
+            Form::Quantised => x.groups.len(),
+        };
         assert!(set > 0 || x.tokens == 0, "activations were not set for {ty} weights");
         let kernel = kernels.matmul.rows.iter().find(|entry| entry.0 == ty);
         Plan {

@@ -1,4 +1,4 @@
-//! The forms of activations: plain f32, and int8 in groups of 32 columns.
+//! The forms of activations: plain f32, BF16 in pairs, and int8 in groups of 32 columns.
 //!
 //! A group has one f32 scale and an integer multiplier per half; [`Scales`] is the rule, which every table follows bit for bit.
 
@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use satchel_gguf::TensorType;
 
-use super::is_quantised;
+use super::Form;
 use crate::kernels::Kernels;
 use crate::kernels::threads::{Disjoint, Threads};
 use crate::quant::GROUP;
@@ -134,12 +134,19 @@ impl Scales {
 /// The smallest magnitude that is quantised: its inverse is far from overflow, and anything near it is negligible in a sum.
 const FAINT: f32 = 1e-30;
 
-/// f32 columns from one token to the next: whole groups, but not whole pages, or the columns used together by several tokens
-/// would all map to one L1 set.
-fn stride(columns: usize) -> usize {
+/// Words from one token to the next, of as many columns each: whole groups, but not whole pages, or the columns used together by
+/// several tokens would all map to one L1 set.
+fn stride(columns: usize, columns_a_word: usize) -> usize {
     const PAGE: usize = 4096 / size_of::<f32>();
-    let stride = columns.next_multiple_of(GROUP);
+    let stride = columns.next_multiple_of(GROUP) / columns_a_word;
     if stride > 0 && stride.is_multiple_of(PAGE) { stride + GROUP } else { stride }
+}
+
+/// Groups from one token to the next: one more than needed if those were whole pages, for the same reason.
+fn group_stride(columns: usize) -> usize {
+    const PAGE: usize = 4096 / size_of::<ActivationGroup>();
+    let groups = columns / GROUP;
+    if groups > 0 && groups.is_multiple_of(PAGE) { groups + 1 } else { groups }
 }
 
 /// A batch's activations in the forms its products need. Reusable: a later `set` keeps the memory.
@@ -150,6 +157,9 @@ pub struct Activations {
     /// f32 form: padded columns per token, a multiple of whole groups, the rest 0. Empty if no product needs it.
     values: Vec<f32>,
     stride: usize,
+    /// BF16 form: words of two columns, padded like `values`. Empty if no product needs it.
+    rounded: Vec<u32>,
+    words: usize,
     /// Quantised form, `(tokens, columns / 32)`. Empty if no product needs it.
     groups: Vec<ActivationGroup>,
 }
@@ -162,14 +172,15 @@ impl Activations {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        self.values.capacity() * size_of::<f32>() + self.groups.capacity() * size_of::<ActivationGroup>()
+        (self.values.capacity() + self.rounded.capacity()) * size_of::<f32>()
+            + self.groups.capacity() * size_of::<ActivationGroup>()
     }
 
     /// Bytes for `tokens` tokens ahead of products with quantised weights of `quantised` columns and plain ones of `plain`
-    /// columns.
+    /// columns. BF16, where a table wants it, takes half of the place counted for f32; a product in each at once is rare.
     pub fn bytes_for(tokens: usize, quantised: usize, plain: usize) -> usize {
-        let group = size_of::<ActivationGroup>();
-        tokens * (quantised.div_ceil(GROUP) * group + stride(plain) * size_of::<f32>())
+        let quantised = group_stride(quantised.next_multiple_of(GROUP)) * size_of::<ActivationGroup>();
+        tokens * (quantised + stride(plain, 1) * size_of::<f32>())
     }
 
     /// Prepares the activations `x`, `(tokens, columns)`, for products with weights of these `types`.
@@ -188,15 +199,19 @@ impl Activations {
         assert_eq!(x.len(), tokens * columns, "activations of {tokens} tokens with {columns} columns");
         (self.tokens, self.columns) = (tokens, columns);
         // Old contents are overwritten, not cleared first.
-        let some = |set: bool| if set && columns > 0 { tokens } else { 0 };
-        let (plain, quantised) = (types.iter().any(|&ty| !is_quantised(ty)), types.iter().any(|&ty| is_quantised(ty)));
-        self.stride = stride(columns);
-        self.values.resize(some(plain) * self.stride, 0.0);
-        self.groups.resize(some(quantised) * (columns / GROUP), ActivationGroup::ZERO);
+        let wanted = |form| types.iter().any(|&ty| kernels.matmul.form(ty) == form);
+        let some = |form| if wanted(form) && columns > 0 { tokens } else { 0 };
+        (self.stride, self.words) = (stride(columns, 1), stride(columns, 2));
+        self.values.resize(some(Form::Plain) * self.stride, 0.0);
+        self.rounded.resize(some(Form::Rounded) * self.words, 0);
+        self.groups.resize(some(Form::Quantised) * group_stride(columns), ActivationGroup::ZERO);
         if !self.values.is_empty() {
             self.copy(threads, x);
         }
-        if quantised && tokens > 0 {
+        if let (Some(round), false) = (kernels.matmul.round, self.rounded.is_empty()) {
+            self.round(round, threads, x);
+        }
+        if wanted(Form::Quantised) && tokens > 0 {
             assert!(columns.is_multiple_of(GROUP), "{columns} columns are not whole groups of {GROUP}");
             self.quantize(kernels, threads, x);
         }
@@ -222,13 +237,22 @@ impl Activations {
         });
     }
 
+    fn round(&mut self, round: unsafe fn(&[f32], &mut [u32]), threads: &Threads, x: &[f32]) {
+        let (columns, words) = (self.columns, self.words);
+        let rounded = Disjoint::new(&mut self.rounded);
+        Self::in_chunks(self.tokens, threads, |token| {
+            // SAFETY: every token is in one chunk, so its part is borrowed once; the table is supported by the processor.
+            unsafe { round(&x[token * columns..][..columns], rounded.part(token * words..(token + 1) * words)) };
+        });
+    }
+
     fn quantize(&mut self, kernels: &Kernels, threads: &Threads, x: &[f32]) {
-        let (columns, groups) = (self.columns, self.columns / GROUP);
+        let (columns, groups, stride) = (self.columns, self.columns / GROUP, group_stride(self.columns));
         let all = Disjoint::new(&mut self.groups);
         let quantize = kernels.matmul.quantize;
         Self::in_chunks(self.tokens, threads, |token| {
             // SAFETY: every token is in one chunk, so its part is borrowed once; the table is supported by the processor.
-            unsafe { quantize(&x[token * columns..][..columns], all.part(token * groups..(token + 1) * groups)) };
+            unsafe { quantize(&x[token * columns..][..columns], all.part(token * stride..token * stride + groups)) };
         });
     }
 
@@ -237,13 +261,17 @@ impl Activations {
     /// # Panics
     /// If there is no such token.
     pub(crate) fn gather(&mut self, threads: &Threads, from: &Activations, rows: &[u32]) {
-        (self.tokens, self.columns, self.stride) = (rows.len(), from.columns, from.stride);
-        let (stride, groups) = (from.stride, from.columns / GROUP);
+        (self.tokens, self.columns, self.stride, self.words) = (rows.len(), from.columns, from.stride, from.words);
+        let (stride, words) = (from.stride, from.words);
+        let (groups, group_stride) = (from.columns / GROUP, group_stride(from.columns));
         self.values.resize(if from.values.is_empty() { 0 } else { rows.len() * stride }, 0.0);
-        self.groups.resize(if from.groups.is_empty() { 0 } else { rows.len() * groups }, ActivationGroup::ZERO);
+        self.rounded.resize(if from.rounded.is_empty() { 0 } else { rows.len() * words }, 0);
+        self.groups.resize(if from.groups.is_empty() { 0 } else { rows.len() * group_stride }, ActivationGroup::ZERO);
         let some_values = !self.values.is_empty();
+        let some_rounded = !self.rounded.is_empty();
         let some_groups = !self.groups.is_empty();
         let (values, all_groups) = (Disjoint::new(&mut self.values), Disjoint::new(&mut self.groups));
+        let rounded = Disjoint::new(&mut self.rounded);
         let from = from.all();
         Self::in_chunks(rows.len(), threads, |row| {
             let token = rows[row] as usize;
@@ -252,8 +280,13 @@ impl Activations {
                 if some_values {
                     values.part(row * stride..(row + 1) * stride).copy_from_slice(from.values(token));
                 }
+                if some_rounded {
+                    rounded.part(row * words..(row + 1) * words).copy_from_slice(from.rounded(token));
+                }
                 if some_groups {
-                    all_groups.part(row * groups..(row + 1) * groups).copy_from_slice(from.groups(token));
+                    all_groups
+                        .part(row * group_stride..row * group_stride + groups)
+                        .copy_from_slice(from.groups(token));
                 }
             }
         });
@@ -276,13 +309,14 @@ impl Activations {
     pub fn rows(&self, tokens: Range<usize>) -> Rows<'_> {
         assert!(tokens.start <= tokens.end && tokens.end <= self.tokens, "tokens {tokens:?} of {}", self.tokens);
         let part = |set: bool, size: usize| if set { tokens.start * size..tokens.end * size } else { 0..0 };
-        let groups = self.columns / GROUP;
         Rows {
             tokens: tokens.len(),
             columns: self.columns,
             values: &self.values[part(!self.values.is_empty(), self.stride)],
             stride: self.stride,
-            groups: &self.groups[part(!self.groups.is_empty(), groups)],
+            rounded: &self.rounded[part(!self.rounded.is_empty(), self.words)],
+            words: self.words,
+            groups: &self.groups[part(!self.groups.is_empty(), group_stride(self.columns))],
         }
     }
 }
@@ -294,6 +328,8 @@ pub struct Rows<'a> {
     pub(super) columns: usize,
     pub(super) values: &'a [f32],
     stride: usize,
+    pub(super) rounded: &'a [u32],
+    words: usize,
     pub(super) groups: &'a [ActivationGroup],
 }
 
@@ -308,15 +344,19 @@ impl<'a> Rows<'a> {
         &self.values[token * self.stride..][..self.stride]
     }
 
-    /// The quantised groups of all tokens, token by token.
+    /// The BF16 columns of a token, two a word, padded with zeros to a multiple of 32.
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "read by AVX-512"))]
-    pub(crate) fn all_groups(&self) -> &'a [ActivationGroup] {
-        self.groups
+    pub(crate) fn rounded(&self, token: usize) -> &'a [u32] {
+        &self.rounded[token * self.words..][..self.words]
     }
 
     /// The quantised groups of a token.
     pub(crate) fn groups(&self, token: usize) -> &'a [ActivationGroup] {
-        let groups = self.columns / GROUP;
-        &self.groups[token * groups..(token + 1) * groups]
+        &self.groups[token * self.group_stride()..][..self.columns / GROUP]
+    }
+
+    /// Groups from a token's to the next token's.
+    pub(crate) fn group_stride(&self) -> usize {
+        group_stride(self.columns)
     }
 }

@@ -1,5 +1,6 @@
 //! One body over every table: correct against an f64 reference, and bit-identical however a product is split.
 
+use half::bf16;
 use satchel_gguf::TensorType;
 
 use super::*;
@@ -79,6 +80,15 @@ fn activations(noise: &mut Noise, tokens: usize, columns: usize) -> Vec<f32> {
     (0..tokens * columns).map(|_| noise.value() * 3.0).collect()
 }
 
+/// A case and its activations as tables that multiply in BF16 see them.
+fn rounded<R>(case: &Case<'_>, x: &[f32], body: impl FnOnce(&Case<'_>, &[f32]) -> R) -> R {
+    let mut weights = vec![0.0; case.rows * case.columns];
+    dequantize_row(case.ty, case.matrix().bytes, &mut weights);
+    let buffer: Vec<u8> = weights.into_iter().flat_map(|weight| bf16::from_f32(weight).to_le_bytes()).collect();
+    let x: Vec<f32> = x.iter().map(|&x| bf16::from_f32(x).to_f32()).collect();
+    body(&Case { ty: TensorType::BF16, buffer: &buffer, skew: 0, ..*case }, &x)
+}
+
 /// Quantising a group moves each activation by at most half a level, 1/254 of the largest; the rest is f32 rounding.
 #[test]
 fn scalar_is_close_to_f64() {
@@ -98,7 +108,7 @@ fn scalar_is_close_to_f64() {
     });
 }
 
-/// Only f32 rounding may differ between tables.
+/// Only f32 rounding may differ between tables, and that of factors to BF16.
 #[test]
 fn every_table_agrees_with_scalar() {
     let scalar = kernels::by_name("scalar").expect("always there");
@@ -108,11 +118,15 @@ fn every_table_agrees_with_scalar() {
             for tokens in [1, 2, 3, 4, 5, 6, 7, 8, 9, 33] {
                 let mut x = activations(noise, tokens, case.columns);
                 extremes(&mut x, tokens);
-                let expected = case.run(scalar, 1, &x, None);
-                let reference = case.reference(&x);
+                let defined = |case: &Case<'_>, x: &[f32]| (case.run(scalar, 1, x, None), case.reference(x));
+                let usual = defined(case, &x);
                 for table in &tables {
+                    let (expected, reference) = match table.matmul.form(case.ty) {
+                        Form::Rounded => &rounded(case, &x, defined),
+                        _ => &usual,
+                    };
                     let found = case.run(table, 1, &x, None);
-                    for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                    for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
                         let bound = reference[index].1 * 2e-6 + 1e-30;
                         let off = (f64::from(*found) - f64::from(*expected)).abs();
                         let (token, row) = (index / case.rows, index % case.rows);
@@ -151,6 +165,27 @@ fn quantised_products_are_the_same_bits_on_every_vector_table() {
             }
         }
     });
+}
+
+/// Products in BF16 are as near to those in f32 as the rounding of two factors is: 2⁻⁹ of each at most, a fifth of that on average.
+#[test]
+fn rounding_to_bf16_costs_what_it_should() {
+    for table in tables_under_test("matmul BF16") {
+        for_cases(Scales::Usual, |noise, case| {
+            if table.matmul.form(case.ty) != Form::Rounded {
+                return;
+            }
+            let x = activations(noise, 5, case.columns);
+            let (mut error, mut size) = (0.0, 0.0);
+            for (value, (expected, magnitude)) in case.run(table, 1, &x, None).iter().zip(case.reference(&x)) {
+                let off = (f64::from(*value) - expected).abs();
+                assert!(off <= magnitude * 4.1e-3, "{} {}: {value}, expected {expected}", table.name, case.ty);
+                error += off;
+                size += magnitude;
+            }
+            assert!(error <= size * 2e-3, "{} {}: {error} of {size}", table.name, case.ty);
+        });
+    }
 }
 
 /// Groups of ±largest (every level ±127), of zeros, and of denormals among ordinary ones.

@@ -5,6 +5,7 @@ use crate::quant::{Block, Form, GROUP, Group, Plain, by_type};
 
 pub(in crate::kernels) const KERNELS: MatmulKernels = MatmulKernels {
     quantize,
+    round: None,
     rows: &by_type!(RowsKernel: plain P => plain_rows::<P>, B: Block => quantised_rows::<B>, else unreachable!()),
 };
 

@@ -23,11 +23,13 @@ use crate::quant::{GROUP, by_type};
 
 pub(in crate::kernels) const KERNELS: MatmulKernels = MatmulKernels {
     quantize,
+    round: None,
     rows: &by_type!(RowsKernel: plain P => plain::rows::<P>, B: Block => integer::rows::<B>,
         else kernel_of(&scalar::KERNELS, B::TYPE)),
 };
 pub(super) const KERNELS_VNNI: MatmulKernels = MatmulKernels {
     quantize,
+    round: None,
     rows: &by_type!(RowsKernel: plain P => plain::rows::<P>, B: Block => vnni::rows::<B>,
         else kernel_of(&scalar::KERNELS, B::TYPE)),
 };

@@ -74,7 +74,7 @@ pub(in crate::kernels) struct Piece<'a> {
     pub(in crate::kernels) first: usize,
     /// The first group.
     pub(in crate::kernels) group: usize,
-    pub(in crate::kernels) strip: &'a [StripGroup],
+    pub(in crate::kernels) strip: &'a mut [StripGroup],
     /// Partial sums by token; empty if all columns are done at once.
     pub(in crate::kernels) sums: &'a mut [Sums],
     /// These are the last columns.
@@ -115,7 +115,13 @@ pub(in crate::kernels) fn for_each_piece<B: Block, const UNSIGNED: bool>(
                         unsafe { unpack::<B, UNSIGNED>(&octet, vector, blocks, columns.clone(), strip) };
                     }
                     let sums = if waiting == 0 { &mut [] } else { &mut sums[index * tokens..][..tokens] };
-                    each(&mut Piece { first, group: start * B::GROUPS, strip, sums, ends: columns.end == blocks });
+                    each(&mut Piece {
+                        first,
+                        group: start * B::GROUPS,
+                        strip: &mut *strip,
+                        sums,
+                        ends: columns.end == blocks,
+                    });
                 }
             }
         }
@@ -144,7 +150,7 @@ macro_rules! for_each_tile {
 }
 pub(in crate::kernels) use for_each_tile;
 
-/// Unpacks the blocks `columns` of eight rows, of `blocks` each, into one vector of the strip. Never inlined: four tables share
+/// Unpacks the blocks `columns` of eight rows, of `blocks` each, into one vector of the strip. Never inlined: five tables share
 /// it.
 #[inline(never)]
 #[target_feature(enable = "avx2,fma,f16c")]

@@ -34,7 +34,7 @@ pub(super) struct Scaling {
 /// A pair of vectors of a strip as one.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn pair<V>(vectors: &[V; 2]) -> __m512i {
+pub(super) fn pair<V>(vectors: &[V; 2]) -> __m512i {
     const { assert!(size_of::<V>() == 32, "two vectors of AVX2") };
     // SAFETY: the pair is 64 bytes on a cache line.
     unsafe { _mm512_load_si512((&raw const *vectors).cast()) }
@@ -42,7 +42,7 @@ fn pair<V>(vectors: &[V; 2]) -> __m512i {
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn scaling_of(group: &StripGroup) -> Scaling {
+pub(super) fn scaling_of(group: &StripGroup) -> Scaling {
     Scaling {
         scale: _mm512_castsi512_ps(pair(&group.scale)),
         offset: _mm512_castsi512_ps(pair(&group.offset)),
@@ -130,7 +130,12 @@ fn accumulate_apart<B: Block>(mut sums: __m512, halves: [__m512i; 2], scaling: &
 /// Adds the integers of a group's halves to the sums of sixteen rows.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-fn add_halves<B: Block>(sums: __m512, halves: [__m512i; 2], scaling: &Scaling, facts: &GroupFacts) -> __m512 {
+pub(super) fn add_halves<B: Block>(
+    sums: __m512,
+    halves: [__m512i; 2],
+    scaling: &Scaling,
+    facts: &GroupFacts,
+) -> __m512 {
     if B::APART {
         accumulate_apart::<B>(sums, halves, scaling, facts)
     } else {
@@ -141,7 +146,7 @@ fn add_halves<B: Block>(sums: __m512, halves: [__m512i; 2], scaling: &Scaling, f
 /// Stores sixteen rows' sums, or fewer at the end of the chunk.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-unsafe fn store(chunk: &Chunk<'_>, token: usize, first: usize, sums: __m512) {
+pub(super) unsafe fn store(chunk: &Chunk<'_>, token: usize, first: usize, sums: __m512) {
     let mut lanes = [0.0; STRIP];
     // SAFETY: sixteen lanes to sixteen values; the rows belong to this chunk.
     unsafe {
@@ -195,8 +200,8 @@ macro_rules! kernels {
                                 fetch(next, far, bytes, group, B::GROUPS);
                                 let quads = levels::<B, $shift>(&rows, group);
                                 let scaling = scaling::<B>(&headers, group);
-                                let x = chunk.x.all_groups().as_ptr().add(block * B::GROUPS + group);
-                                add_tokens::<B>(sums, x, blocks * B::GROUPS, quads, &scaling);
+                                let x = chunk.x.groups(0).as_ptr().add(block * B::GROUPS + group);
+                                add_tokens::<B>(sums, x, chunk.x.group_stride(), quads, &scaling);
                             }
                         }
                     }
