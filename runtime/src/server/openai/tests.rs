@@ -39,7 +39,7 @@ fn bad_values() -> Vec<(&'static str, Vec<Value>)> {
         ("top_k", number(&[json!(-2), json!(1.5)])),
         ("repeat_last_n", number(&[json!(-2), json!(1.5)])),
         ("seed", number(&[json!(1.5), json!(1e30)])),
-        ("max_tokens", number(&[json!(0), json!(-1), json!(1.5), json!(1e30)])),
+        ("max_tokens", number(&[json!(0), json!(-2), json!(1.5), json!(1e30)])),
         ("n", number(&[json!(0), json!(9), json!(1.5)])),
         ("stream", vec![json!("true"), json!(1), json!([])]),
         ("ignore_eos", vec![json!("true"), json!(1)]),
@@ -59,7 +59,7 @@ fn bad_values() -> Vec<(&'static str, Vec<Value>)> {
         (
             "logit_bias",
             vec![
-                json!([[5, 1]]),
+                json!([[100, 1]]),
                 json!({"100": 1}),
                 json!({"-1": 1}),
                 json!({"x": 1}),
@@ -81,7 +81,7 @@ fn bad_values() -> Vec<(&'static str, Vec<Value>)> {
         ("reasoning_effort", vec![json!("enormous"), json!(1)]),
         ("thinking_budget_tokens", vec![json!("many")]),
         ("mirostat", vec![json!(2)]),
-        ("n_predict", vec![json!(5)]),
+        ("n_predict", number(&[json!(-3), json!(1.5)])),
         ("repetition_penalty", vec![json!(1.1)]),
         ("n_probs", vec![json!(3)]),
         ("dry_multiplier", vec![json!(0.8)]),
