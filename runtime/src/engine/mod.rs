@@ -19,6 +19,7 @@ mod draft;
 mod embed;
 mod evaluate;
 mod lookup;
+mod masks;
 mod overflow;
 mod scheduler;
 mod sequence;

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::time::Instant;
 
 use super::draft::{Drafter, MOST_DRAFTED};
+use super::masks::Masks;
 use super::sequence::Running;
 use super::share::{Pace, shares};
 use super::speculate::{CostsByContext, Kind, Offer, all_of, worthwhile};
@@ -67,6 +68,7 @@ pub(super) struct Scheduler {
     logits: Vec<f32>,
     store: Option<Store>,
     drafter: Option<Drafter>,
+    masks: Masks,
 }
 
 /// A running sequence's rows of a step.
@@ -109,6 +111,7 @@ impl Scheduler {
             logits: Vec::new(),
             store: None,
             drafter: None,
+            masks: Masks::new(),
         }
     }
 
@@ -246,6 +249,9 @@ impl Scheduler {
         let (step, parts) = self.build_step();
         if step.is_empty() {
             return;
+        }
+        for part in &parts {
+            self.running[part.index].prepare_mask(&mut self.masks);
         }
         let program = &mut self.loaded.program;
         let begun = Instant::now();

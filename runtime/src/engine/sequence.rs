@@ -8,6 +8,7 @@ use std::sync::mpsc::Sender;
 use std::time::Instant;
 
 use super::lookup::Lookup;
+use super::masks::{Constrained, Masks};
 use super::speculate::{Kind, MOST_GUESSED, Odds};
 use super::{Event, FinishReason, Finished, GeneratedToken, Request};
 use crate::TokenId;
@@ -34,7 +35,9 @@ pub(super) struct Leader {
 pub(super) struct Running {
     /// Differs from that of all others.
     id: u64,
+    /// Without its constraint.
     request: Request,
+    constraint: Option<Constrained>,
     events: Sender<Event>,
     cancelled: Arc<AtomicBool>,
     sampler: Sampler,
@@ -62,7 +65,7 @@ pub(super) struct Running {
 
 impl Running {
     pub(super) fn new(
-        request: Request,
+        mut request: Request,
         events: Sender<Event>,
         cancelled: Arc<AtomicBool>,
         state: Sequence,
@@ -76,9 +79,11 @@ impl Running {
         }
         let cached = state.len();
         let tokens = request.prompt.clone();
+        let constraint = request.constraint.take().map(Constrained::new);
         let running = Self {
             id,
             request,
+            constraint,
             events,
             cancelled,
             sampler,
@@ -224,9 +229,16 @@ impl Running {
         left.min(context.saturating_sub(self.tokens.len())).saturating_sub(1).min(MOST_GUESSED)
     }
 
+    /// Lets what may come next be computed beside the step that is about to run.
+    pub(super) fn prepare_mask(&mut self, masks: &mut Masks) {
+        if let Some(constraint) = &mut self.constraint {
+            constraint.prepare(masks);
+        }
+    }
+
     /// Guesses how the sequence goes on; gives the number of tokens and their kind.
     pub(super) fn guess(&mut self, most: usize) -> Option<(usize, Kind)> {
-        let forced = self.request.constraint.as_mut().map_or(Vec::new(), |constraint| constraint.forced());
+        let forced = self.constraint.as_mut().map_or(Vec::new(), Constrained::forced);
         let (mut tokens, kind) = if forced.is_empty() {
             let found = self.lookup.guess(&self.tokens, most);
             (found.tokens, Kind::found(found.past))
@@ -325,13 +337,13 @@ impl Running {
 
     /// Whether the constraint lets nothing follow.
     fn is_complete(&self) -> bool {
-        self.request.constraint.as_ref().is_some_and(|constraint| constraint.is_complete())
+        self.constraint.as_ref().is_some_and(Constrained::is_complete)
     }
 
     /// Samples the next token, among those that the request's constraint allows.
     fn choose(&mut self, logits: &mut [f32]) -> Result<TokenId, FinishReason> {
-        if let Some(constraint) = &mut self.request.constraint {
-            constraint.allowed().map_err(FinishReason::Failed)?.apply(logits);
+        if let Some(constraint) = &mut self.constraint {
+            constraint.apply(logits).map_err(FinishReason::Failed)?;
         }
         // Only now it may be seen that nothing can follow, and the model may have no end token to say so.
         if self.is_complete() {
@@ -342,7 +354,7 @@ impl Running {
             _ => FinishReason::Failed(error.to_string()),
         })?;
         self.sampler.accept(id);
-        if let Some(constraint) = &mut self.request.constraint {
+        if let Some(constraint) = &mut self.constraint {
             constraint.accept(id).map_err(FinishReason::Failed)?;
         }
         Ok(id)

@@ -13,6 +13,7 @@ use crate::session::open::{Compute, load_model};
 
 mod draft;
 mod interleaved;
+mod masks;
 mod shared_prompts;
 mod speculation;
 mod store;
