@@ -55,20 +55,22 @@ impl TokenMask {
 
 /// Most words allow nearly all of their tokens or nearly none: only the few others are visited one by one.
 fn apply_word(word: u32, logits: &mut [f32]) {
+    let length = logits.len();
     let bits = |mut left: u32| {
-        std::iter::from_fn(move || {
+        let all = std::iter::from_fn(move || {
             let bit = left.trailing_zeros() as usize;
             left &= left.checked_sub(1)?;
             Some(bit)
-        })
+        });
+        all.take_while(move |&bit| bit < length)
     };
     if word.count_ones() >= 16 {
-        bits(!word).take_while(|&bit| bit < logits.len()).for_each(|bit| logits[bit] = f32::NEG_INFINITY);
+        bits(!word).for_each(|bit| logits[bit] = f32::NEG_INFINITY);
         return;
     }
     let mut kept = [f32::NEG_INFINITY; 32];
-    bits(word).take_while(|&bit| bit < logits.len()).for_each(|bit| kept[bit] = logits[bit]);
-    logits.copy_from_slice(&kept[..logits.len()]);
+    bits(word).for_each(|bit| kept[bit] = logits[bit]);
+    logits.copy_from_slice(&kept[..length]);
 }
 
 /// A grammar's state at some point of an answer.
