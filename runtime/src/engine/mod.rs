@@ -20,6 +20,7 @@ mod draft;
 mod embed;
 mod evaluate;
 mod lookup;
+mod masks;
 mod overflow;
 mod scheduler;
 mod sequence;

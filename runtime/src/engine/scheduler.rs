@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::time::Instant;
 
 use super::draft::{Drafter, MOST_DRAFTED};
+use super::masks::Masks;
 use super::sequence::{Running, Scores};
 use super::share::{Pace, shares};
 use super::speculate::{CostsByContext, Kind, Offer, all_of, worthwhile};
@@ -84,6 +85,7 @@ pub(super) struct Scheduler {
     drafter: Option<Drafter>,
     /// Until it has been read.
     warm: Option<Warm>,
+    masks: Masks,
 }
 
 /// A running sequence's rows of a step.
@@ -121,6 +123,7 @@ impl Scheduler {
             store: None,
             drafter: None,
             warm: None,
+            masks: Masks::new(),
         }
     }
 
@@ -266,6 +269,9 @@ impl Scheduler {
             return;
         }
         let wishes = self.wishes(&parts);
+        for part in &parts {
+            self.running[part.index].prepare_mask(&mut self.masks);
+        }
         let program = &mut self.loaded.program;
         let begun = Instant::now();
         let passed = catch_unwind(AssertUnwindSafe(|| match &wishes {

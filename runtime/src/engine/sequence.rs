@@ -8,12 +8,13 @@ use std::sync::mpsc::Sender;
 use std::time::Instant;
 
 use super::lookup::Lookup;
+use super::masks::{Constrained, Masks};
 use super::speculate::{Kind, MOST_GUESSED, Odds};
 use super::{Event, FinishReason, Finished, GeneratedToken, Request};
 use crate::TokenId;
 use crate::device::{PickLimits, Picked, Wish};
 use crate::plan::{AdapterSet, BLOCK_TOKENS};
-use crate::sampling::{Sampler, SamplingError, TokenMask, log_softmax_at, top_logprobs};
+use crate::sampling::{Sampler, SamplingError, log_softmax_at, top_logprobs};
 use crate::state::Sequence;
 
 /// A seed that differs between runs and requests.
@@ -35,7 +36,9 @@ pub(super) struct Leader {
 pub(super) struct Running {
     /// Differs from that of all others.
     id: u64,
+    /// Without its constraint.
     request: Request,
+    constraint: Option<Constrained>,
     events: Sender<Event>,
     cancelled: Arc<AtomicBool>,
     sampler: Sampler,
@@ -59,8 +62,6 @@ pub(super) struct Running {
     guess: Vec<TokenId>,
     guessed: usize,
     accepted: usize,
-    /// What the constraint allows next, if that was asked already.
-    mask: Option<Result<TokenMask, String>>,
     /// What was wished of the step's row.
     wish: Option<Wish>,
 }
@@ -76,7 +77,7 @@ pub(super) enum Scores<'a> {
 
 impl Running {
     pub(super) fn new(
-        request: Request,
+        mut request: Request,
         events: Sender<Event>,
         cancelled: Arc<AtomicBool>,
         state: Sequence,
@@ -90,9 +91,11 @@ impl Running {
         }
         let cached = state.len();
         let tokens = request.prompt.clone();
+        let constraint = request.constraint.take().map(Constrained::new);
         let running = Self {
             id,
             request,
+            constraint,
             events,
             cancelled,
             sampler,
@@ -111,7 +114,6 @@ impl Running {
             guess: Vec::new(),
             guessed: 0,
             accepted: 0,
-            mask: None,
             wish: None,
         };
         running.report_prompt();
@@ -240,9 +242,16 @@ impl Running {
         left.min(context.saturating_sub(self.tokens.len())).saturating_sub(1).min(MOST_GUESSED)
     }
 
+    /// Lets what may come next be computed beside the step that is about to run.
+    pub(super) fn prepare_mask(&mut self, masks: &mut Masks) {
+        if let Some(constraint) = &mut self.constraint {
+            constraint.prepare(masks);
+        }
+    }
+
     /// Guesses how the sequence goes on; gives the number of tokens and their kind.
     pub(super) fn guess(&mut self, most: usize) -> Option<(usize, Kind)> {
-        let forced = self.request.constraint.as_mut().map_or(Vec::new(), |constraint| constraint.forced());
+        let forced = self.constraint.as_mut().map_or(Vec::new(), Constrained::forced);
         let (mut tokens, kind) = if forced.is_empty() {
             let found = self.lookup.guess(&self.tokens, most);
             (found.tokens, Kind::found(found.past))
@@ -313,14 +322,7 @@ impl Running {
         if self.request.logprobs.is_some() {
             return None;
         }
-        if let Some(constraint) = &mut self.request.constraint {
-            self.mask.get_or_insert_with(|| constraint.allowed());
-        }
-        let mask = match &self.mask {
-            None => None,
-            Some(Ok(mask)) => Some(mask),
-            Some(Err(_)) => return None,
-        };
+        let mask = self.constraint.as_mut().map(Constrained::allowed).transpose().ok()?;
         self.wish = self.sampler.wish(vocabulary, limits, mask);
         self.wish.clone()
     }
@@ -362,31 +364,28 @@ impl Running {
 
     /// Whether the constraint lets nothing follow.
     fn is_complete(&self) -> bool {
-        self.request.constraint.as_ref().is_some_and(|constraint| constraint.is_complete())
+        self.constraint.as_ref().is_some_and(Constrained::is_complete)
     }
 
     /// Samples the next token, among those that the request's constraint allows.
     fn choose(&mut self, scores: Scores<'_>) -> Result<TokenId, FinishReason> {
-        let mask = match (self.mask.take(), &mut self.request.constraint) {
-            (Some(mask), _) => Some(mask),
-            (None, Some(constraint)) => Some(constraint.allowed()),
-            (None, None) => None,
-        };
-        let mask = mask.transpose().map_err(FinishReason::Failed)?;
+        let mask = self.constraint.as_mut().map(Constrained::allowed);
+        mask.transpose().map_err(FinishReason::Failed)?;
         // Only now it may be seen that nothing can follow, and the model may have no end token to say so.
         if self.is_complete() {
             return Err(FinishReason::Complete);
         }
+        let mask = self.constraint.as_ref().and_then(Constrained::mask);
         let sampled = match scores {
             Scores::All(logits) => {
-                if let Some(mask) = &mask {
+                if let Some(mask) = mask {
                     mask.apply(logits);
                 }
                 self.sampler.sample(logits)
             }
             Scores::Few(picked) => {
                 let wish = self.wish.take().expect("it was wished for");
-                self.sampler.sample_picked(&wish, picked, mask.as_ref())
+                self.sampler.sample_picked(&wish, picked, mask)
             }
         };
         let id = sampled.map_err(|error| match error {
@@ -394,7 +393,7 @@ impl Running {
             _ => FinishReason::Failed(error.to_string()),
         })?;
         self.sampler.accept(id);
-        if let Some(constraint) = &mut self.request.constraint {
+        if let Some(constraint) = &mut self.constraint {
             constraint.accept(id).map_err(FinishReason::Failed)?;
         }
         Ok(id)

@@ -14,6 +14,7 @@ use crate::session::open::{Compute, load_model};
 mod draft;
 mod interleaved;
 mod lost;
+mod masks;
 mod shared_prompts;
 mod speculation;
 mod store;

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::Grammar;
+use super::compiling::Compiling;
 use super::mark::Mark;
 use crate::TokenId;
 use crate::sampling::{Constraint, TokenMask};
@@ -14,11 +14,13 @@ use crate::tokenizer::Tokenizer;
 /// Most tokens that can be undone: more than any step of a speculation has.
 const UNDOABLE: usize = 256;
 
-/// The calls of a request, compiled.
+/// The calls of a request.
 #[derive(Clone, Debug)]
 pub struct Calls {
     /// The first is for calls that are required.
     pub(crate) kinds: Arc<[CallKind]>,
+    /// What follows the mark of each.
+    pub(crate) grammars: Compiling,
     /// The answer is a call, and nothing else before it.
     pub(crate) required: bool,
     /// More may follow a call.
@@ -34,7 +36,6 @@ pub(crate) struct CallKind {
     pub(crate) begins: Arc<[TokenId]>,
     /// Tokens that write the mark.
     pub(crate) forced: Arc<[TokenId]>,
-    pub(crate) grammar: Grammar,
     /// Nothing comes after it.
     pub(crate) last: bool,
 }
@@ -90,21 +91,28 @@ impl Calls {
         };
         let state = State { phase, tail: Vec::new() };
         let (calls, earlier, begun) = (self.clone(), VecDeque::new(), Vec::new());
-        let mut calling = Calling { tokenizer, calls, ends, state, earlier, begun };
-        if self.required && self.kinds[0].forced.is_empty() {
-            calling.state.phase = calling.begin(0);
-        } else if bare && !self.required {
-            // It is asked what may begin a call, and dropped if the answer is text.
-            calling.begin(0);
-        }
-        Box::new(calling)
+        Box::new(Calling { tokenizer, calls, ends, state, earlier, begun })
     }
 }
 
 impl Calling {
-    fn begin(&mut self, kind: usize) -> Phase {
-        self.begun.push(self.calls.kinds[kind].grammar.constraint(Arc::default()));
-        Phase::Call(self.begun.len() - 1)
+    fn begin(&mut self, kind: usize) -> Result<Phase, String> {
+        let grammar = self.calls.grammars.wait(kind)?;
+        self.begun.push(grammar.constraint(Arc::default()));
+        Ok(Phase::Call(self.begun.len() - 1))
+    }
+
+    /// Begins the call that an answer begins with, or may.
+    fn enter(&mut self) -> Result<(), String> {
+        match self.state.phase {
+            // It is asked what may begin a call, and dropped if the answer is text.
+            Phase::Begin if self.begun.is_empty() => self.begin(0).map(drop),
+            Phase::Forced(_) if self.calls.kinds[0].forced.is_empty() => {
+                self.state.phase = self.begin(0)?;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 
     fn all(&self) -> TokenMask {
@@ -128,7 +136,7 @@ impl Calling {
         Ok(mask)
     }
 
-    fn accept_text(&mut self, token: TokenId) -> Phase {
+    fn accept_text(&mut self, token: TokenId) -> Result<Phase, String> {
         self.state.tail.extend_from_slice(&self.tokenizer.token_bytes(token, true));
         let kinds = self.calls.kinds.iter().enumerate();
         let found = kinds.filter(|(_, kind)| kind.mark.as_ref().is_some_and(|mark| mark.is_in(&self.state.tail)));
@@ -139,7 +147,7 @@ impl Calling {
         let longest = self.calls.kinds.iter().filter_map(|kind| kind.mark.as_ref()).map(Mark::len).max();
         let kept = self.state.tail.len().saturating_sub(longest.unwrap_or(1) - 1);
         self.state.tail.drain(..kept);
-        Phase::Text
+        Ok(Phase::Text)
     }
 
     /// The first token where a call without a mark may come.
@@ -152,7 +160,7 @@ impl Calling {
         if bytes.trim_ascii().is_empty() {
             return Ok(Phase::Begin);
         }
-        Ok(self.accept_text(token))
+        self.accept_text(token)
     }
 
     fn accept_call(&mut self, token: TokenId, call: usize) -> Result<Phase, String> {
@@ -168,13 +176,14 @@ impl Calling {
         })
     }
 
-    fn accept_forced(&mut self, at: usize) -> Phase {
-        if at + 1 < self.calls.kinds[0].forced.len() { Phase::Forced(at + 1) } else { self.begin(0) }
+    fn accept_forced(&mut self, at: usize) -> Result<Phase, String> {
+        if at + 1 < self.calls.kinds[0].forced.len() { Ok(Phase::Forced(at + 1)) } else { self.begin(0) }
     }
 }
 
 impl Constraint for Calling {
     fn allowed(&mut self) -> Result<TokenMask, String> {
+        self.enter()?;
         match self.state.phase {
             Phase::Begin => self.begin_mask(),
             Phase::Text => Ok(self.text()),
@@ -194,13 +203,14 @@ impl Constraint for Calling {
     }
 
     fn accept(&mut self, token: TokenId) -> Result<(), String> {
+        self.enter()?;
         let earlier = self.state.clone();
         self.state.phase = match earlier.phase {
             Phase::Begin => self.accept_first(token)?,
-            Phase::Text => self.accept_text(token),
-            Phase::Forced(at) => self.accept_forced(at),
+            Phase::Text => self.accept_text(token)?,
+            Phase::Forced(at) => self.accept_forced(at)?,
             Phase::Between if self.ends.contains(&token) => Phase::Done,
-            Phase::Between => self.accept_forced(0),
+            Phase::Between => self.accept_forced(0)?,
             Phase::Call(call) => self.accept_call(token, call)?,
             Phase::Done => Phase::Done,
         };
@@ -209,6 +219,14 @@ impl Constraint for Calling {
             self.earlier.pop_front();
         }
         Ok(())
+    }
+
+    fn forced(&mut self) -> Vec<TokenId> {
+        match self.state.phase {
+            Phase::Forced(at) => self.calls.kinds[0].forced[at..].to_vec(),
+            Phase::Call(call) => self.begun[call].forced(),
+            _ => Vec::new(),
+        }
     }
 
     fn is_complete(&self) -> bool {

@@ -36,10 +36,17 @@ fn limits() -> ParserLimits {
     }
 }
 
+/// Sets of tokens that are allowed at once where a text may be any of them, as expressions, each within the one before or apart
+/// from it: the library's own, which are for texts in JSON, within those for any text, as arguments in tags and other quotes are.
+fn slices() -> Vec<String> {
+    let mut slices = llguidance::earley::SlicedBiasComputer::general_slices();
+    slices.push("(?s:.)+".to_owned());
+    slices
+}
+
 impl Compiler {
     pub(super) fn new(words: Words) -> Result<Self, String> {
-        let slices = llguidance::earley::SlicedBiasComputer::general_slices();
-        let mut factory = ParserFactory::new(&words.trie, InferenceCapabilities::default(), &slices)
+        let mut factory = ParserFactory::new(&words.trie, InferenceCapabilities::default(), &slices())
             .map_err(|error| first_line(&error))?;
         factory.quiet();
         *factory.limits_mut() = limits();

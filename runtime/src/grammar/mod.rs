@@ -6,6 +6,7 @@
 
 mod calling;
 mod compile;
+mod compiling;
 mod either;
 mod gbnf;
 mod mark;
@@ -26,6 +27,8 @@ use serde_json::Value;
 use self::calling::CallKind;
 pub use self::calling::Calls;
 use self::compile::Compiler;
+use self::compiling::KeptCalls;
+pub use self::compiling::Wanted;
 pub use self::either::Either;
 pub use self::mark::Mark;
 use self::matcher::GrammarConstraint;
@@ -112,12 +115,16 @@ pub struct Grammars {
     kept: Mutex<VecDeque<(String, Grammar)>>,
     /// Those of the model's format: a few.
     marks: Mutex<Vec<(String, Mark)>>,
+    /// The tokens that begin with a letter, as calls without a mark do.
+    begins: Mutex<Vec<(char, Arc<[TokenId]>)>>,
+    calls: KeptCalls,
 }
 
 impl Grammars {
     /// None yet.
     pub fn new(tokenizer: Arc<Tokenizer>) -> Self {
-        Self { tokenizer, compiler: OnceLock::new(), kept: Mutex::default(), marks: Mutex::default() }
+        let (compiler, kept, marks) = (OnceLock::new(), Mutex::default(), Mutex::default());
+        Self { tokenizer, compiler, kept, marks, begins: Mutex::default(), calls: KeptCalls::default() }
     }
 
     /// The compiled form of a format.
@@ -150,32 +157,85 @@ impl Grammars {
     }
 
     /// The calls that a format's rules describe; see [`OutputFormat::call_rules`](crate::chat::output::OutputFormat::call_rules).
+    /// `compile` makes the grammars of them, on this thread.
     ///
     /// # Errors
-    /// One line, as from [`Self::compile`].
-    pub fn calls(&self, rules: Vec<CallRule>, required: bool, parallel: bool) -> Result<Calls, GrammarError> {
-        let kinds = rules.into_iter().map(|rule| self.kind(rule)).collect::<Result<_, _>>()?;
-        Ok(Calls { kinds, required, parallel })
+    /// Those of `compile`, and as from [`Self::compile`].
+    pub fn calls<E: From<GrammarError>>(
+        &self,
+        wanted: Wanted,
+        required: bool,
+        parallel: bool,
+        compile: impl FnOnce(&[CallRule]) -> Result<Vec<Grammar>, E>,
+    ) -> Result<Calls, E> {
+        let kinds = self.kinds(&wanted.rules)?;
+        let grammars = match self.calls.find(&wanted) {
+            Some(grammars) => {
+                grammars.wait(0).map_err(GrammarError)?;
+                grammars
+            }
+            None => {
+                let grammars = compile(&wanted.rules)?;
+                self.calls.add(wanted, grammars)
+            }
+        };
+        Ok(Calls { kinds, grammars, required, parallel })
     }
 
-    fn kind(&self, rule: CallRule) -> Result<CallKind, GrammarError> {
+    /// The same where the model talks before it calls: `compile` runs beside the prompt, and what is wrong shows in the answer.
+    ///
+    /// # Errors
+    /// One line, if a mark cannot be written.
+    pub fn calls_beside(
+        &self,
+        wanted: Wanted,
+        parallel: bool,
+        compile: impl FnOnce(&[CallRule]) -> Result<Vec<Grammar>, String> + Send + 'static,
+    ) -> Result<Calls, GrammarError> {
+        let kinds = self.kinds(&wanted.rules)?;
+        let grammars = self.calls.find(&wanted).unwrap_or_else(|| {
+            let rules = wanted.rules.clone();
+            self.calls.start(wanted, move || compile(&rules).map(Into::into))
+        });
+        Ok(Calls { kinds, grammars, required: false, parallel })
+    }
+
+    /// A grammar for each rule.
+    ///
+    /// # Errors
+    /// As from [`Self::compile`].
+    pub fn compile_rules(&self, rules: &[CallRule]) -> Result<Vec<Grammar>, GrammarError> {
+        rules.iter().map(|rule| self.compile(&Format::Rules(rule.lark.clone()))).collect()
+    }
+
+    fn kinds(&self, rules: &[CallRule]) -> Result<Arc<[CallKind]>, GrammarError> {
+        rules.iter().map(|rule| self.kind(rule)).collect()
+    }
+
+    fn kind(&self, rule: &CallRule) -> Result<CallKind, GrammarError> {
+        let forced = self.tokenizer.encode(&rule.forced, false, true);
+        Ok(CallKind {
+            mark: rule.mark.as_deref().map(|mark| self.mark(mark)),
+            begins: if rule.mark.is_some() { Arc::default() } else { self.beginning_with(rule.first) },
+            forced: forced.map_err(|error| GrammarError(error.to_string()))?.into(),
+            last: rule.last,
+        })
+    }
+
+    /// The tokens that begin with white space and this letter.
+    fn beginning_with(&self, letter: char) -> Arc<[TokenId]> {
+        let mut known = self.begins.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, tokens)) = known.iter().find(|(own, _)| *own == letter) {
+            return Arc::clone(tokens);
+        }
         let tokenizer = &self.tokenizer;
         let begins = |id: &TokenId| {
             let bytes = tokenizer.token_bytes(*id, false);
-            bytes.trim_ascii_start().first() == Some(&(rule.first as u8))
+            bytes.trim_ascii_start().first() == Some(&(letter as u8))
         };
-        let begins = match rule.mark {
-            Some(_) => Vec::new(),
-            None => (0..tokenizer.vocab_size() as TokenId).filter(begins).collect(),
-        };
-        let forced = tokenizer.encode(&rule.forced, false, true).map_err(|error| GrammarError(error.to_string()))?;
-        Ok(CallKind {
-            mark: rule.mark.as_deref().map(|mark| self.mark(mark)),
-            begins: begins.into(),
-            forced: forced.into(),
-            grammar: self.compile(&Format::Rules(rule.lark))?,
-            last: rule.last,
-        })
+        let tokens: Arc<[TokenId]> = (0..tokenizer.vocab_size() as TokenId).filter(begins).collect();
+        known.push((letter, Arc::clone(&tokens)));
+        tokens
     }
 
     fn take_kept(&self, key: &str) -> Option<Grammar> {

@@ -142,6 +142,14 @@ impl Constraint for Reasoned {
         Ok(())
     }
 
+    fn forced(&mut self) -> Vec<TokenId> {
+        match (self.state.phase, &mut self.inner) {
+            (Phase::Ending(at), _) => self.forced[at..].to_vec(),
+            (Phase::Answer, Some(inner)) => inner.forced(),
+            _ => Vec::new(),
+        }
+    }
+
     fn is_complete(&self) -> bool {
         self.state.phase == Phase::Answer && self.inner.as_ref().is_some_and(|inner| inner.is_complete())
     }

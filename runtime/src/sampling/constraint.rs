@@ -59,14 +59,29 @@ impl TokenMask {
     /// Sets the logits of disallowed tokens to negative infinity.
     pub fn apply(&self, logits: &mut [f32]) {
         for (at, logits) in logits.chunks_mut(32).enumerate() {
-            let word = self.words.get(at).copied().unwrap_or(0);
-            if word == u32::MAX {
-                continue;
-            }
-            let refused = logits.iter_mut().enumerate().filter(|(bit, _)| word >> bit & 1 == 0);
-            refused.for_each(|(_, logit)| *logit = f32::NEG_INFINITY);
+            apply_word(self.words.get(at).copied().unwrap_or(0), logits);
         }
     }
+}
+
+/// Most words allow nearly all of their tokens or nearly none: only the few others are visited one by one.
+fn apply_word(word: u32, logits: &mut [f32]) {
+    let length = logits.len();
+    let bits = |mut left: u32| {
+        let all = std::iter::from_fn(move || {
+            let bit = left.trailing_zeros() as usize;
+            left &= left.checked_sub(1)?;
+            Some(bit)
+        });
+        all.take_while(move |&bit| bit < length)
+    };
+    if word.count_ones() >= 16 {
+        bits(!word).for_each(|bit| logits[bit] = f32::NEG_INFINITY);
+        return;
+    }
+    let mut kept = [f32::NEG_INFINITY; 32];
+    bits(word).for_each(|bit| kept[bit] = logits[bit]);
+    logits.copy_from_slice(&kept[..length]);
 }
 
 /// A grammar's state at some point of an answer.

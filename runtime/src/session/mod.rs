@@ -59,7 +59,7 @@ pub struct Session {
     /// Text to ids and back.
     pub tokenizer: Arc<Tokenizer>,
     /// What answers can be made to follow.
-    pub grammars: Grammars,
+    pub grammars: Arc<Grammars>,
     /// Messages to text; an error line if the model has no usable template.
     pub template: Result<ChatTemplate, String>,
     /// How answers write reasoning and tool calls.
@@ -275,7 +275,7 @@ impl Session {
         let tokenizer = Arc::new(tokenizer);
         Ok(Self {
             engine,
-            grammars: Grammars::new(Arc::clone(&tokenizer)),
+            grammars: Arc::new(Grammars::new(Arc::clone(&tokenizer))),
             tokenizer,
             template,
             marks,

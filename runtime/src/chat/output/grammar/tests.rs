@@ -7,10 +7,10 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::super::{OutputFormat, Part};
-use super::Spelled;
+use super::{CallRule, Spelled};
 use crate::TokenId;
 use crate::chat::tools::{Tool, ToolChoice, Tools};
-use crate::grammar::{Calls, Format, Grammars};
+use crate::grammar::{Calls, Format, Grammars, Wanted};
 use crate::sampling::Constraint;
 use crate::tokenizer::Tokenizer;
 
@@ -172,7 +172,9 @@ impl Vocabulary {
         let spell = |mark: &str| if mark.is_empty() { Vec::new() } else { vec![Spelled::Text(mark.to_owned())] };
         let rules = format.call_rules(tools, &[], &spell).map_err(|(_, line)| line)?;
         let required = matches!(tools.choice, ToolChoice::Required | ToolChoice::Named(_));
-        self.grammars.calls(rules, required, tools.parallel).map_err(|error| error.to_string())
+        let compile = |rules: &[CallRule]| self.grammars.compile_rules(rules);
+        let wanted = Wanted { rules, strict: Vec::new() };
+        self.grammars.calls(wanted, required, tools.parallel, compile).map_err(|error| error.to_string())
     }
 
     fn start(&self, format: &OutputFormat, tools: &Tools) -> Box<dyn Constraint> {
@@ -411,4 +413,23 @@ fn many_tools_cost_nothing_before_a_call() {
     let call = "<tool_call>{\"name\": \"tool_200\", \"arguments\": {\"path\": \"/a/b\", \"options\": {\"own_200\": [\"x\"]}}}</tool_call>";
     assert_eq!(vocabulary.follow(&mut *constraint, call), (call.len(), true));
     println!("263 tools: compiled in {compiled:?}, {talked:?} a token of talk, a call in {:?}", started.elapsed());
+}
+
+#[test]
+fn what_must_follow_within_a_call_is_known_and_allowed() {
+    let vocabulary = vocabulary();
+    let mut call = vocabulary.start(&family("hermes"), &tools(ToolChoice::Required));
+    let take = |call: &mut dyn Constraint| {
+        let mut text = Vec::new();
+        for token in call.forced() {
+            assert!(call.allowed().expect("a mask").allows(token), "{:?}", vocabulary.tokenizer.token_text(token));
+            call.accept(token).expect("it was allowed");
+            text.extend_from_slice(&vocabulary.tokenizer.token_bytes(token, true));
+        }
+        String::from_utf8(text).expect("whole letters")
+    };
+    assert_eq!(take(&mut *call).trim(), "<tool_call>");
+    assert_eq!(vocabulary.follow(&mut *call, "{\"").0, 2);
+    assert_eq!(take(&mut *call), "name\"");
+    assert_eq!(take(&mut *call), "", "white space may follow, or none");
 }

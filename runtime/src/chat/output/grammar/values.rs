@@ -46,8 +46,8 @@ impl Writer<'_> {
         }
         let letters = letters(&member.schema)?;
         let value = match self.begins_with_token(end) {
-            true => format!("/(.|\\n){letters}/ {}", self.mark(end)),
-            false => self.lazy(&format!("/(.|\\n){letters}{}/", escaped(&format!("{after}{end}")))),
+            true => format!("/(?s:.){letters}/ {}", self.mark(end)),
+            false => self.lazy(&format!("/(?s:.){letters}{}/", escaped(&format!("{after}{end}")))),
         };
         Ok(format!("{before} {value}"))
     }
@@ -92,9 +92,9 @@ impl Writer<'_> {
     fn gemma_text(&mut self, letters: &str) -> String {
         let quote = self.mark(GEMMA_QUOTE);
         if self.begins_with_token(GEMMA_QUOTE) {
-            return format!("{quote} /(.|\\n){letters}/ {quote}");
+            return format!("{quote} /(?s:.){letters}/ {quote}");
         }
-        let text = self.lazy(&format!("/(.|\\n){letters}{}/", escaped(GEMMA_QUOTE)));
+        let text = self.lazy(&format!("/(?s:.){letters}{}/", escaped(GEMMA_QUOTE)));
         format!("{quote} {text}")
     }
 
