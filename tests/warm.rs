@@ -84,7 +84,7 @@ fn what_does_not_fit_is_not_used_and_that_is_said() {
         (&["--system-prompt", "Be brief."], "another system prompt was given"),
         (&["--system-prompt", ""], "another system prompt was given"),
     ] {
-        let server = Served::start(&warm, &[&["-c", "2048"], flags].concat());
+        let server = Served::start(&warm, &[&["-c", "2048"][..], flags].concat());
         assert!(said(&server).as_str().is_some_and(|line| line.contains(part)), "{flags:?}: {}", said(&server));
         assert_eq!(ask(&server, "Which boat is blue?").1, 0, "{flags:?}");
     }
@@ -133,7 +133,7 @@ fn other_commands_know_the_entry_and_wrong_requests_get_a_line() {
     let output = scratch.path("none");
     let out = output.to_str().expect("UTF-8");
     let refused = |more: &[&str]| {
-        let said = satchel(&[&["pack", name, "-o", out, "--warm"], more].concat());
+        let said = satchel(&[&["pack", name, "-o", out, "--warm"][..], more].concat());
         assert!(said.code.is_some_and(|code| code != 0) && !output.exists(), "{said:?}");
         said.stderr
     };
