@@ -37,7 +37,11 @@ fn everything() -> bool {
 
 /// Runs the executable with a variable set.
 fn with(variable: (&str, &str), arguments: &[&str]) -> Printed {
-    support::output(Command::new(SATCHEL).args(arguments).env(variable.0, variable.1), b"")
+    // Mesa complains of a missing folder in lines of its own.
+    let folder = std::env::temp_dir();
+    let mut command = Command::new(SATCHEL);
+    command.args(arguments).env("XDG_RUNTIME_DIR", folder).env(variable.0, variable.1);
+    support::output(&mut command, b"")
 }
 
 fn stories() -> String {
@@ -327,21 +331,21 @@ fn layers_that_the_gpu_does_not_take_stay_on_the_cpu() {
         assert_eq!(text, right, "{layers} layers");
         assert!(said.contains(words), "{said}");
     }
-    // Nine tenths of what all of it would take: some of the layers fit.
+    // Of its memory a GPU gives nine tenths: here as much as three layers take.
     let source = ModelSource::open(Some(&support::stories())).expect("it opens");
     let plan = plan_of(&source, None).expect("it is a model");
     let options = EngineOptions { context: 64, parallel: 1, ..EngineOptions::default() };
     let demand = Demand::of_engine(&options, 1, CacheTypes::default());
     let (tokens, outputs) = demand.rows();
     let load = Load { tokens, outputs, pages: demand.pages(&plan.state) };
-    let whole = place(&plan, CacheTypes::default(), &load, None, None).expect("it fits").needed;
-    let memory = Some(whole.total());
-    let part = place(&plan, CacheTypes::default(), &load, memory, None).expect("some layers fit");
-    assert!(part.layers.start > 0 && part.layers.end == 5 && part.why.contains("layers take"), "{part:?}");
-    assert!(part.needed.total() <= whole.total() / 10 * 9);
-    let refused = place(&plan, CacheTypes::default(), &load, memory, Some(5)).expect_err("that many do not fit");
+    let three = place(&plan, CacheTypes::default(), &load, None, Some(3)).expect("it fits").needed;
+    let memory = three.total() / 9 * 10 + 4096;
+    let part = place(&plan, CacheTypes::default(), &load, Some(memory), None).expect("some layers fit");
+    assert!((3..5).contains(&part.layers.len()) && part.why.contains("layers take"), "{part:?}");
+    assert!(part.needed.total() <= memory / 10 * 9);
+    let refused = place(&plan, CacheTypes::default(), &load, Some(memory), Some(5)).expect_err("that many do not fit");
     assert!(refused.contains("5 layers take"), "{refused}");
-    let memory = whole.total().to_string();
+    let memory = memory.to_string();
     let (text, said) = told_with(&[("SATCHEL_TEST_GPU_MEMORY", memory.as_str())], &["--gpu", gpu, "--context", "64"]);
     assert_eq!(text, right);
     assert!(said.contains("of 5 layers") && said.contains("the CPU keeps the others: "), "{said}");

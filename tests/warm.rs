@@ -46,7 +46,7 @@ fn the_first_request_of_a_warm_file_reads_only_what_is_new() {
     let scratch = Scratch::new();
     let (cold, _) = pack(&model, scratch.path("cold"), &[]);
     let (warm, printed) = pack(&model, scratch.path("warm"), &["--warm"]);
-    assert!(printed.contains("tokens of the system prompt") && printed.contains("MiB"), "{printed}");
+    assert!(printed.contains("tokens of the system prompt") && printed.contains(" MB, for "), "{printed}");
     let grown =
         std::fs::metadata(&warm).expect("it is there").len() - std::fs::metadata(&cold).expect("it is there").len();
     let bundle =
@@ -80,7 +80,7 @@ fn what_does_not_fit_is_not_used_and_that_is_said() {
         ask(&Served::start(&cold, &["-c", "2048"]), "Which boat is blue?").0
     };
     for (flags, part) in [
-        (&["--cache-type-v", "q8_0"][..], "KV cache in f16 and f16, this one is in f16 and q8_0"),
+        (&["--cache-type-v", "q8_0"][..], "KV cache in F16 and F16, this one is in F16 and Q8_0"),
         (&["--system-prompt", "Be brief."], "another system prompt was given"),
         (&["--system-prompt", ""], "another system prompt was given"),
     ] {

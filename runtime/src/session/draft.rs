@@ -47,7 +47,8 @@ pub(super) fn open(
     if !plan.state.groups.iter().all(is_plain) {
         return Err(fail("a draft cannot have recurrent states or a sliding window"));
     }
-    let demand = Demand::of_engine(&EngineOptions { context, ..*engine }, compute.threads, compute.cache);
+    let demand =
+        Demand::of_engine(&EngineOptions { context, ..*engine }, compute.threads, compute.cache).on(compute.kernels);
     let memory = Memory::of_plan(&source, &plan, demand).ok();
     Ok(Draft { loaded: load_plan(&source, compute, plan)?, context, memory })
 }

@@ -63,7 +63,7 @@ impl EmbeddingModel {
         let tokenizer = tokenizer.map_err(|error| OpenError::Tokenizer { path: source.path.clone(), error })?;
         let context = options.context_for(loaded.plan.trained_context)?;
         let step_tokens = Embedder::step_tokens(&loaded.plan, context);
-        let demand = Demand::of_one(context as u64, step_tokens, compute.threads, compute.cache);
+        let demand = Demand::of_one(context as u64, step_tokens, compute.threads, compute.cache).on(compute.kernels);
         let memory = Memory::of_plan(source, &loaded.plan, demand).ok();
         let facts = facts_of(source, &loaded.plan, compute, (context, 1), memory);
         // A WordPiece text ends with [SEP], which separates the pair already.

@@ -8,6 +8,7 @@ use super::open::plan_of;
 use super::source::ModelSource;
 use crate::device::cpu;
 use crate::engine::{EngineOptions, MOST_GUESSED, Speculate};
+use crate::kernels::Kernels;
 use crate::plan::{CacheTypes, Plan, StateGroup, StateLayout};
 use crate::state::{KeptLimit, StateCache};
 
@@ -36,6 +37,8 @@ pub struct Demand {
     threads: usize,
     /// How keys and values are stored.
     cache: CacheTypes,
+    /// Whether activations are rounded to BF16.
+    rounds: bool,
 }
 
 impl Demand {
@@ -44,18 +47,24 @@ impl Demand {
         let EngineOptions { context: positions, parallel: sequences, batch_tokens: step_tokens, speculate, .. } =
             *options;
         let outputs = sequences + if speculate == Speculate::Off { 0 } else { MOST_GUESSED };
-        Self { sequences, positions, keeps: true, step_tokens, outputs, threads, cache }
+        Self { sequences, positions, keeps: true, step_tokens, outputs, threads, cache, rounds: false }
     }
 
     /// One sequence of `context` positions, in steps of at most `step_tokens`.
     pub fn of_one(context: u64, step_tokens: usize, threads: usize, cache: CacheTypes) -> Self {
         let positions = usize::try_from(context).unwrap_or(usize::MAX);
-        Self { sequences: 1, positions, keeps: false, step_tokens, outputs: 1, threads, cache }
+        Self { sequences: 1, positions, keeps: false, step_tokens, outputs: 1, threads, cache, rounds: false }
     }
 
     fn load(&self) -> cpu::Load {
-        let Self { step_tokens: tokens, outputs, threads, cache, .. } = *self;
-        cpu::Load { tokens, outputs, threads, cache }
+        let Self { step_tokens: tokens, outputs, threads, cache, rounds, .. } = *self;
+        cpu::Load { tokens, outputs, threads, cache, rounds }
+    }
+
+    /// The same on these kernels.
+    #[must_use]
+    pub fn on(self, kernels: &Kernels) -> Self {
+        Self { rounds: kernels.rounds(), ..self }
     }
 
     /// Rows of the largest step, and how many of these need logits.

@@ -223,7 +223,9 @@ impl Session {
         let (tokenizer, built) = concurrently(
             || Tokenizer::from_gguf(&source.gguf.metadata),
             || -> Result<_, OpenError> {
-                let demand = |context| Demand::of_engine(&engine_of(context), compute.threads, compute.cache);
+                let demand = |context| {
+                    Demand::of_engine(&engine_of(context), compute.threads, compute.cache).on(compute.kernels)
+                };
                 let (plan, chosen) = context::choose(&source, &options, &demand)?;
                 open::check_generates(&source, &plan)?;
                 let demand = demand(chosen.context);
@@ -235,7 +237,7 @@ impl Session {
         let tokenizer = tokenizer.map_err(|error| OpenError::Tokenizer { path: source.path.clone(), error })?;
         let context = chosen.context;
         let mut engine_options = engine_of(context);
-        let demand = Demand::of_engine(&engine_options, compute.threads, compute.cache);
+        let demand = Demand::of_engine(&engine_options, compute.threads, compute.cache).on(compute.kernels);
         let mut memory = Memory::of_plan(&source, &loaded.plan, demand).ok();
         let mut draft = None;
         if let Some(path) = &options.draft {

@@ -279,7 +279,8 @@ pub fn load_model_on(
     let plan = plan_of(source, context)?;
     check_generates(source, &plan)?;
     let positions = context.unwrap_or_else(|| default_context(plan.trained_context)) as u64;
-    let demand = Demand::of_one(positions, EngineOptions::default().batch_tokens, compute.threads, compute.cache);
+    let demand = Demand::of_one(positions, EngineOptions::default().batch_tokens, compute.threads, compute.cache)
+        .on(compute.kernels);
     let (loaded, status) = super::gpu::load(source, compute, plan, demand, options)?;
     Ok((loaded, status.said()))
 }

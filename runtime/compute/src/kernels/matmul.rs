@@ -60,10 +60,16 @@ pub struct MatmulKernels {
     pub(crate) quantize: unsafe fn(x: &[f32], groups: &mut [ActivationGroup]),
     /// Rounds one token to BF16, two columns a word, zero past the last, for F16 and BF16 weights; `None` if the table multiplies
     /// those in f32.
-    pub(crate) round: Option<unsafe fn(x: &[f32], pairs: &mut [u32])>,
+    pub(crate) round: Option<RoundKernel>,
     /// Per type, the function that computes some rows of a product.
     pub(crate) rows: &'static [(TensorType, RowsKernel)],
 }
+
+/// Rounds a token's columns to BF16, two a word.
+///
+/// # Safety
+/// The processor supports the table; there is a word for every two columns.
+pub(crate) type RoundKernel = unsafe fn(x: &[f32], pairs: &mut [u32]);
 
 /// What weights are multiplied by.
 #[derive(Clone, Copy, PartialEq)]

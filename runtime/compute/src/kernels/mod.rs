@@ -45,6 +45,13 @@ pub struct Kernels {
     pub recurrence: recurrence::RecurrenceKernels,
 }
 
+impl Kernels {
+    /// Whether F16 and BF16 weights are multiplied by activations that are rounded to BF16.
+    pub fn rounds(&self) -> bool {
+        self.matmul.round.is_some()
+    }
+}
+
 /// Every table this processor can run, slowest first; the first is always `scalar`.
 pub fn tables() -> Vec<&'static Kernels> {
     static TABLES: OnceLock<Vec<&'static Kernels>> = OnceLock::new();

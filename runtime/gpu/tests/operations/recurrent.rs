@@ -39,8 +39,11 @@ fn two_sequences(gpu: &Gpu, rows: [usize; 2]) -> satchel_gpu::Buffer {
     step(gpu, [all as u32, 0, 0, all as u32, 0, tables, 2, 0], &data)
 }
 
-/// Runs the steps on both and compares results and states; `right` is the CPU's step.
-fn compare(gpu: &Gpu, case: &Case<'_>, right: &dyn Fn(&[Vec<f32>], &mut [SequenceRun<'_>], &mut [f32])) {
+/// A step on the CPU: inputs, sequences, results.
+type RightStep<'a> = &'a dyn Fn(&[Vec<f32>], &mut [SequenceRun<'_>], &mut [f32]);
+
+/// Runs the steps on both and compares results and states.
+fn compare(gpu: &Gpu, case: &Case<'_>, right: RightStep<'_>) {
     let state = filled(gpu, &vec![0.0; 3 * case.state.max(1)]);
     let vectors: Vec<_> = case.vectors.iter().map(|vector| filled(gpu, vector)).collect();
     let mut states = [vec![0.0; case.state], vec![0.0; case.state]];

@@ -1,6 +1,8 @@
 //! Predicts what a plan takes on the CPU besides weights and state, before anything is loaded. Sizes come from the code that
 //! allocates the buffers.
 
+use satchel_gguf::TensorType;
+
 use super::attend::turns;
 use crate::kernels::attention::{self, AttentionShape};
 use crate::kernels::matmul::{self, Activations};
@@ -26,13 +28,18 @@ pub struct Load {
     pub threads: usize,
     /// How keys and values are stored.
     pub cache: CacheTypes,
+    /// Whether activations are rounded to BF16 for weights in 16 bits.
+    pub rounds: bool,
 }
 
 /// What the steps of `load` take.
 pub fn working(plan: &Plan, load: Load) -> Working {
-    let Load { tokens, outputs, threads, cache } = load;
+    let Load { tokens, outputs, threads, cache, rounds } = load;
     let layers = &plan.ops[..plan.first_output_op];
-    let (quantised, plain) = (widest(plan, layers, true), widest(plan, layers, false));
+    let in_bf16 = |ty| rounds && matches!(ty, TensorType::F16 | TensorType::BF16);
+    let quantised = widest(plan, layers, matmul::is_quantised);
+    let plain = widest(plan, layers, |ty| !matmul::is_quantised(ty) && !in_bf16(ty));
+    let rounded = widest(plan, layers, in_bf16);
     // Cosines and sines are as wide as the rotated part, once for each kind of rotation.
     let mut rotated: Vec<usize> = Vec::new();
     for op in &plan.ops {
@@ -43,13 +50,16 @@ pub fn working(plan: &Plan, load: Load) -> Working {
         }
     }
     let rotations = (rotated.iter().sum::<usize>() * tokens * size_of::<f32>()) as u64;
-    let converted = Activations::bytes_for(tokens, quantised, plain) as u64;
+    let converted = Activations::bytes_for(tokens, quantised, plain) + Activations::bytes_for_rounded(tokens, rounded);
     let shapes = || plan.attentions().map(|shape| heads(shape, cache));
     let attending = shapes().map(|shape| attention::thread_bytes(&shape)).max().unwrap_or(0);
     // Results that wait to be merged are left out: `attention::shared_bytes` bounds them at ten times what prompts and answers take.
     let thread = matmul::thread_bytes(quantised, tokens) + attending;
     Working {
-        activation_bytes: plan.activation_bytes(tokens, outputs) + rotations + converted + turned_bytes(plan, load),
+        activation_bytes: plan.activation_bytes(tokens, outputs)
+            + rotations
+            + converted as u64
+            + turned_bytes(plan, load),
         thread_bytes: (threads * thread) as u64,
     }
 }
@@ -71,8 +81,8 @@ fn turned_bytes(plan: &Plan, load: Load) -> u64 {
     ((keys + values) * load.tokens * size_of::<f32>()) as u64
 }
 
-/// Columns of the widest matrix that operations multiply with, of quantised types or of plain ones; 0 for none.
-fn widest(plan: &Plan, ops: &[Op], quantised: bool) -> usize {
+/// Columns of the widest matrix that operations multiply with, of these types; 0 for none.
+fn widest(plan: &Plan, ops: &[Op], of: impl Fn(TensorType) -> bool) -> usize {
     let used = ops.iter().flat_map(|op| -> Vec<Weight> {
         match op {
             Op::Linear { products, .. } => products.iter().map(|product| product.weight).collect(),
@@ -82,6 +92,6 @@ fn widest(plan: &Plan, ops: &[Op], quantised: bool) -> usize {
         }
     });
     let weights = used.map(|weight| &plan.weights[weight.0]);
-    let wanted = weights.filter(|weight| weight.role == Role::Matrix && matmul::is_quantised(weight.ty) == quantised);
+    let wanted = weights.filter(|weight| weight.role == Role::Matrix && of(weight.ty));
     wanted.map(|weight| weight.columns).max().unwrap_or(0)
 }

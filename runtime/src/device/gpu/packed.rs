@@ -2,6 +2,7 @@
 //! since a shader can bind few buffers. Sent when first used, kept from then on.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use satchel_gpu::{Gpu, GpuError, Stack, StackShape};
 
@@ -47,7 +48,7 @@ pub(super) struct Packed {
 impl Packed {
     /// Sends a stack unless it is there.
     pub(super) fn send_stack(&mut self, gpu: &Gpu, mapped: &Mapped, weight: Weight) -> Result<(), GpuError> {
-        if !self.stacks.contains_key(&weight) {
+        if let Entry::Vacant(place) = self.stacks.entry(weight) {
             let facts = mapped.facts(weight);
             let shape = StackShape {
                 ty: facts.ty,
@@ -56,7 +57,7 @@ impl Packed {
                 count: facts.stack,
                 stride: facts.stack_bytes as usize,
             };
-            self.stacks.insert(weight, Stack::upload(gpu, shape, mapped.stack_bytes(weight))?);
+            place.insert(Stack::upload(gpu, shape, mapped.stack_bytes(weight))?);
         }
         Ok(())
     }
@@ -68,11 +69,11 @@ impl Packed {
 
     /// Sends vectors unless they are there.
     pub(super) fn send(&mut self, gpu: &Gpu, mapped: &Mapped, joined: Joined) -> Result<(), GpuError> {
-        if !self.joined.contains_key(&joined) {
+        if let Entry::Vacant(place) = self.joined.entry(joined) {
             let values = joined.values(mapped);
             let buffer = gpu.buffer("weights", 4 * values.len() as u64)?;
             gpu.write(&buffer, 0, &values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>());
-            self.joined.insert(joined, buffer);
+            place.insert(buffer);
         }
         Ok(())
     }

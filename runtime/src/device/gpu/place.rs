@@ -161,7 +161,7 @@ pub fn place(
             refusals.push(too_large(layers.len(), &needed, usable));
             continue;
         }
-        let rest = asked.is_none() && layers.len() < starts.len();
+        let rest = asked.is_none() && (layers.len() < starts.len() || ops.end < plan.ops.len());
         let why = if rest { reason(plan, &layers, &starts, refusals.last()) } else { String::new() };
         return Ok(Placed { ops, layers, of: starts.len(), needed, why });
     }
@@ -186,8 +186,8 @@ fn candidates(plan: &Plan, starts: &[usize]) -> Vec<(Range<usize>, Range<usize>)
 
 fn too_large(layers: usize, needed: &Needed, usable: u64) -> String {
     format!(
-        "{layers} {} take {} MiB ({} of weights, {} for the context), and it has {}",
-        if layers == 1 { "layer" } else { "layers" },
+        "{layers} {} {} MiB ({} of weights, {} for the context), and it has {}",
+        if layers == 1 { "layer takes" } else { "layers take" },
         needed.total().div_ceil(1 << 20),
         needed.weights >> 20,
         needed.state >> 20,

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use satchel_gguf::TensorType;
 
-use super::Form;
+use super::{Form, RoundKernel};
 use crate::kernels::Kernels;
 use crate::kernels::threads::{Disjoint, Threads};
 use crate::quant::GROUP;
@@ -177,10 +177,15 @@ impl Activations {
     }
 
     /// Bytes for `tokens` tokens ahead of products with quantised weights of `quantised` columns and plain ones of `plain`
-    /// columns. BF16, where a table wants it, takes half of the place counted for f32; a product in each at once is rare.
+    /// columns, in f32.
     pub fn bytes_for(tokens: usize, quantised: usize, plain: usize) -> usize {
         let quantised = group_stride(quantised.next_multiple_of(GROUP)) * size_of::<ActivationGroup>();
         tokens * (quantised + stride(plain, 1) * size_of::<f32>())
+    }
+
+    /// Bytes for `tokens` tokens ahead of products in BF16 with weights of `columns` columns.
+    pub fn bytes_for_rounded(tokens: usize, columns: usize) -> usize {
+        tokens * stride(columns, 2) * size_of::<u32>()
     }
 
     /// Prepares the activations `x`, `(tokens, columns)`, for products with weights of these `types`.
@@ -237,7 +242,7 @@ impl Activations {
         });
     }
 
-    fn round(&mut self, round: unsafe fn(&[f32], &mut [u32]), threads: &Threads, x: &[f32]) {
+    fn round(&mut self, round: RoundKernel, threads: &Threads, x: &[f32]) {
         let (columns, words) = (self.columns, self.words);
         let rounded = Disjoint::new(&mut self.rounded);
         Self::in_chunks(self.tokens, threads, |token| {
