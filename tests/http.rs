@@ -324,6 +324,7 @@ fn wrong_types_name_the_parameter() {
         ("frequency_penalty", json!({})),
         ("seed", json!("seven")),
         ("max_tokens", json!(0)),
+        ("n_predict", json!({})),
         ("n", json!(100)),
         ("stream", json!("yes")),
         ("stream_options", json!({"include_usage": true})),
@@ -332,7 +333,7 @@ fn wrong_types_name_the_parameter() {
         ("ignore_eos", json!(1)),
         ("logprobs", json!("all")),
     ];
-    let refused = ["audio", "web_search_options", "mirostat", "n_predict"];
+    let refused = ["audio", "web_search_options", "mirostat"];
     for (path, base) in
         [(CHAT, json!({"messages": [{"role": "user", "content": "hi"}]})), (COMPLETIONS, json!({"prompt": "hi"}))]
     {

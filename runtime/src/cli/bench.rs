@@ -129,6 +129,7 @@ fn measured(args: &Args, source: &ModelSource, compute: Compute, text: Option<&s
     let memory = speed.memory();
     let tokens = [args.depth, args.prompt, args.generate.min(1)].into_iter().max().unwrap_or(0);
     let demand = Demand::of_one(positions as u64, tokens.min(speed::BATCH_TOKENS), compute.threads, compute.cache);
+    let demand = demand.on(compute.kernels);
     // Perplexity alone uses other batch sizes and keeps all logits, so the prediction would not apply.
     let predicted = Memory::predict(source, demand).ok().filter(|_| !tests.is_empty());
     let Some(text) = text else { return Ok(Report::new(source, compute, (memory, predicted), tests, None)) };

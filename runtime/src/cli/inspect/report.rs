@@ -10,6 +10,7 @@ use super::memory;
 use crate::chat::RenderRequest;
 use crate::cli::Failure;
 use crate::engine::EngineOptions;
+use crate::kernels;
 use crate::plan::{CacheTypes, Plan};
 use crate::session::hardware::default_threads;
 use crate::session::memory::{Unknown, kv_bytes_per_token, state_bytes};
@@ -109,7 +110,11 @@ impl<'a> Report<'a> {
     pub(super) fn memory(&self, context: u64) -> Result<Memory, Unknown> {
         let step = EngineOptions::default().batch_tokens;
         let plan = self.plan.as_ref().map_err(Clone::clone)?;
-        Memory::of_plan(self.source, plan, Demand::of_one(context, step, default_threads(), self.cache))
+        Memory::of_plan(
+            self.source,
+            plan,
+            Demand::of_one(context, step, default_threads(), self.cache).on(kernels::best()),
+        )
     }
 
     /// The sample conversation, rendered, if there is a template.

@@ -109,7 +109,9 @@ const HARMLESS: [&str; 16] = [
 /// was given.
 fn take_limit(fields: &mut Fields) -> Result<Option<Option<usize>>, ApiError> {
     let unlimited = |value: &Value| value.as_i64() == Some(-1);
-    if let Some(limit) = fields.take_integer("n_predict", -2..=i64::MAX)? {
+    let predicted = fields.take_integer("n_predict", -2..=i64::MAX)?;
+    // No limit of its own beside the other one is what frontends send that know both names.
+    if let Some(limit) = predicted.filter(|limit| *limit >= 0 || fields.peek("max_tokens").is_none()) {
         let other = fields.peek("max_tokens").filter(|other| other.as_i64() != Some(limit));
         if other.is_some() {
             return Err(ApiError::parameter(
