@@ -9,8 +9,7 @@
 //!   types with an offset, `sum = offset_w × sum_x + sum`. Types with separate scales per half (`quant::Form::APART`) do so for
 //!   each half in turn. Vector kernels put *rows* in the lanes of that f32 sum; ARCHITECTURE.md, "Matrix products", draws how
 //!   they get there.
-//! - **F32, F16, BF16** are multiplied by f32 activations; F16 and BF16, in a table that says so, by activations rounded to BF16,
-//!   F16 weights rounded as well. Lanes are columns modulo the vector length, one vector per (row,
+//! - **F32, F16, BF16** are multiplied by f32 activations; BF16, in a table that says so, by activations rounded to BF16. Lanes are columns modulo the vector length, one vector per (row,
 //!   token), summed once at the end in a fixed order (AVX2: at the end of each part of the columns; AVX-512: columns modulo 4 of
 //!   four rows); with many tokens a few rows are widened once and reused for a block of tokens.
 //!
@@ -58,7 +57,7 @@ pub struct Product<'a> {
 pub struct MatmulKernels {
     /// Quantises one token: `x` to as many groups of 32 as it fills.
     pub(crate) quantize: unsafe fn(x: &[f32], groups: &mut [ActivationGroup]),
-    /// Rounds one token to BF16, two columns a word, zero past the last, for F16 and BF16 weights; `None` if the table multiplies
+    /// Rounds one token to BF16, two columns a word, zero past the last, for BF16 weights; `None` if the table multiplies
     /// those in f32.
     pub(crate) round: Option<RoundKernel>,
     /// Per type, the function that computes some rows of a product.
@@ -87,7 +86,7 @@ impl MatmulKernels {
     pub(crate) fn form(&self, ty: TensorType) -> Form {
         match ty {
             _ if is_quantised(ty) => Form::Quantised,
-            TensorType::F16 | TensorType::BF16 if self.round.is_some() => Form::Rounded,
+            TensorType::BF16 if self.round.is_some() => Form::Rounded,
             _ => Form::Plain,
         }
     }

@@ -46,7 +46,7 @@ pub struct Kernels {
 }
 
 impl Kernels {
-    /// Whether F16 and BF16 weights are multiplied by activations that are rounded to BF16.
+    /// Whether BF16 weights are multiplied by activations that are rounded to BF16.
     pub fn rounds(&self) -> bool {
         self.matmul.round.is_some()
     }

@@ -28,7 +28,7 @@ pub struct Load {
     pub threads: usize,
     /// How keys and values are stored.
     pub cache: CacheTypes,
-    /// Whether activations are rounded to BF16 for weights in 16 bits.
+    /// Whether activations are rounded to BF16 for weights in BF16.
     pub rounds: bool,
 }
 
@@ -36,7 +36,7 @@ pub struct Load {
 pub fn working(plan: &Plan, load: Load) -> Working {
     let Load { tokens, outputs, threads, cache, rounds } = load;
     let layers = &plan.ops[..plan.first_output_op];
-    let in_bf16 = |ty| rounds && matches!(ty, TensorType::F16 | TensorType::BF16);
+    let in_bf16 = |ty| rounds && ty == TensorType::BF16;
     let quantised = widest(plan, layers, matmul::is_quantised);
     let plain = widest(plan, layers, |ty| !matmul::is_quantised(ty) && !in_bf16(ty));
     let rounded = widest(plan, layers, in_bf16);

@@ -15,7 +15,7 @@ use tiles::Tiled;
 
 use crate::kernels::avx2::matmul as avx2;
 use crate::kernels::matmul::{MatmulKernels, RowsKernel, kernel_of};
-use crate::quant::{BF16, F16, by_type};
+use crate::quant::{BF16, by_type};
 
 pub(super) const KERNELS: MatmulKernels = MatmulKernels {
     quantize: avx2::quantize,
@@ -29,7 +29,7 @@ pub(super) const KERNELS_VNNI: MatmulKernels = MatmulKernels {
     rows: &by_type!(RowsKernel: plain P => plain::wide::rows::<P>, B: Sixteen => integer::vnni::rows::<B>,
         else kernel_of(&avx2::KERNELS, B::TYPE)),
 };
-/// [`KERNELS_VNNI`] with F16 and BF16 weights, and their activations, in BF16.
+/// [`KERNELS_VNNI`] with BF16 weights' activations in BF16, too.
 pub(super) const KERNELS_BF16: MatmulKernels = MatmulKernels {
     quantize: avx2::quantize,
     round: Some(units::round),
@@ -39,7 +39,6 @@ pub(super) const KERNELS_BF16: MatmulKernels = MatmulKernels {
         let mut at = 0;
         while at < rows.len() {
             rows[at].1 = match rows[at].0 {
-                TensorType::F16 => plain::narrow::rows::<F16>,
                 TensorType::BF16 => plain::narrow::rows::<BF16>,
                 _ => rows[at].1,
             };

@@ -53,15 +53,6 @@ pub(super) trait Narrow: Plain {
     unsafe fn load(from: *const u8) -> __m512;
 }
 
-impl Narrow for F16 {
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
-    unsafe fn load(from: *const u8) -> __m512 {
-        // SAFETY: upheld by the caller.
-        unsafe { pairs(<Self as Wide>::load(from), <Self as Wide>::load(from.add(16 * Self::BYTES))) }
-    }
-}
-
 impl Narrow for BF16 {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
