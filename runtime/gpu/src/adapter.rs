@@ -122,8 +122,7 @@ fn adapters() -> Vec<wgpu::Adapter> {
     let mut options = wgpu::InstanceDescriptor::new_without_display_handle();
     // Debug layers are for those who write shaders; an adapter is the same without them.
     options.flags = wgpu::InstanceFlags::empty();
-    // Those compiled in: Vulkan, on macOS Metal. On Windows Vulkan alone: its drivers come with those for graphics, and what DX12
-    // would import has not been checked on every Windows 10.
+    // Those compiled in.
     options.backends = wgpu::Backends::PRIMARY;
     let instance = wgpu::Instance::new(options);
     ready(instance.enumerate_adapters(wgpu::Backends::all()))

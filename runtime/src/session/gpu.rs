@@ -3,17 +3,17 @@
 //! A driver's code first runs in a child process with a time limit (`probe`), so that one that crashes or hangs takes only that
 //! down. A GPU is used by itself (`auto`) only if it computed a product right and reads weights faster than this CPU.
 
-#[cfg(all(feature = "gpu", any(windows, all(target_os = "linux", target_env = "gnu"))))]
+#[cfg(all(feature = "gpu", target_os = "linux", target_env = "gnu"))]
 mod cache;
 mod pending;
-#[cfg(all(feature = "gpu", any(windows, all(target_os = "linux", target_env = "gnu"))))]
+#[cfg(all(feature = "gpu", target_os = "linux", target_env = "gnu"))]
 mod probe;
-#[cfg(all(feature = "gpu", any(windows, all(target_os = "linux", target_env = "gnu"))))]
+#[cfg(all(feature = "gpu", target_os = "linux", target_env = "gnu"))]
 mod recover;
 mod status;
-#[cfg(all(feature = "gpu", any(windows, all(target_os = "linux", target_env = "gnu"))))]
+#[cfg(all(feature = "gpu", target_os = "linux", target_env = "gnu"))]
 mod with;
-#[cfg(not(all(feature = "gpu", any(windows, all(target_os = "linux", target_env = "gnu")))))]
+#[cfg(not(all(feature = "gpu", target_os = "linux", target_env = "gnu")))]
 mod without;
 
 use std::path::PathBuf;
@@ -32,13 +32,13 @@ use crate::plan::Plan;
 use pending::Pending;
 pub use status::GpuStatus;
 
-#[cfg(all(feature = "gpu", any(windows, all(target_os = "linux", target_env = "gnu"))))]
+#[cfg(all(feature = "gpu", target_os = "linux", target_env = "gnu"))]
 pub use probe::{find, measure, print_adapters, print_measured};
-#[cfg(all(feature = "gpu", any(windows, all(target_os = "linux", target_env = "gnu"))))]
+#[cfg(all(feature = "gpu", target_os = "linux", target_env = "gnu"))]
 use with::load as load_chosen;
-#[cfg(not(all(feature = "gpu", any(windows, all(target_os = "linux", target_env = "gnu")))))]
+#[cfg(not(all(feature = "gpu", target_os = "linux", target_env = "gnu")))]
 use without::load as load_chosen;
-#[cfg(not(all(feature = "gpu", any(windows, all(target_os = "linux", target_env = "gnu")))))]
+#[cfg(not(all(feature = "gpu", target_os = "linux", target_env = "gnu")))]
 pub use without::{find, measure, print_adapters, print_measured};
 
 /// An adapter, as the child tells of it.
@@ -143,20 +143,20 @@ struct Asked {
     compute: Compute,
     /// The load for which memory must suffice.
     #[cfg_attr(
-        not(all(feature = "gpu", any(windows, all(target_os = "linux", target_env = "gnu")))),
+        not(all(feature = "gpu", target_os = "linux", target_env = "gnu")),
         allow(dead_code, reason = "what fits is asked of GPUs alone")
     )]
     demand: Demand,
     choice: GpuChoice,
     /// Layers on the GPU; `None`: as many as fit.
     #[cfg_attr(
-        not(all(feature = "gpu", any(windows, all(target_os = "linux", target_env = "gnu")))),
+        not(all(feature = "gpu", target_os = "linux", target_env = "gnu")),
         allow(dead_code, reason = "without GPUs there are none")
     )]
     layers: Option<usize>,
     /// Told in one line that a device was lost.
     #[cfg_attr(
-        not(all(feature = "gpu", any(windows, all(target_os = "linux", target_env = "gnu")))),
+        not(all(feature = "gpu", target_os = "linux", target_env = "gnu")),
         allow(dead_code, reason = "no device can be lost")
     )]
     tell: fn(&str),
