@@ -7,24 +7,6 @@
 // four quarters of the threads, each adds its own in order over a segment, and the quarters are added first to last. What a query
 // does not see has weight 0 and changes nothing.
 
-struct Params {
-    group: u32,
-    heads: u32,
-    kv_heads: u32,
-    // 0: everything before is seen; 1: the last `window` positions; 2: one's own chunk of as many.
-    window_kind: u32,
-    window: u32,
-    sinks: u32,
-    scale: f32,
-    // 0: no cap.
-    softcap: f32,
-    // Behind the sinks, or where they would be, is for each head what a score loses per position of distance.
-    slopes: u32,
-    // Segments for which a row's head has room where they are split; those that a window has passed are written over.
-    segments: u32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(2) var<storage, read> query: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> key_cache: array<vec2<u32>>;
 @group(0) @binding(4) var<storage, read> value_cache: array<u32>;
@@ -35,8 +17,6 @@ const SEGMENT_PAGES = 4u;
 const QUARTERS = 4u;
 const KEY_FOURS = KEY_DIM / 4u;
 const VALUE_PAIRS = VALUE_DIM / 2u;
-// Less than any score, and finite: differences of it are numbers.
-const LEAST = -3.0e38;
 
 var<workgroup> scaled: array<vec4<f32>, QUERIES * KEY_FOURS>;
 var<workgroup> parts: array<f32, QUERIES * THREADS>;
@@ -53,21 +33,6 @@ var<workgroup> all_most: array<f32, QUERIES>;
 var<workgroup> all_sums: array<f32, QUERIES>;
 // What each query sees: the first position, and the last; nothing if the first is later.
 var<workgroup> seen: array<vec2<u32>, QUERIES>;
-
-fn first_seen(position: u32) -> u32 {
-    if (params.window_kind == 1u) {
-        return position + 1u - min(position + 1u, params.window);
-    }
-    if (params.window_kind == 2u) {
-        return position / params.window * params.window;
-    }
-    return 0u;
-}
-
-// exp(a - b), and 1 where nothing changes.
-fn relative(a: f32, b: f32) -> f32 {
-    return select(exp(a - b), 1.0, a == b);
-}
 
 // Queries of a head of keys are counted row by row, the heads of its group one after the other.
 fn heads_of_group() -> u32 {

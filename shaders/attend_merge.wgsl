@@ -1,39 +1,10 @@
 // Merges the segments of attention that was split over the context, first to last, as attend.wgsl does where it has them all. One
 // workgroup a row and head, as int8 or not.
 
-struct Params {
-    group: u32,
-    heads: u32,
-    kv_heads: u32,
-    window_kind: u32,
-    window: u32,
-    sinks: u32,
-    scale: f32,
-    softcap: f32,
-    slopes: u32,
-    segments: u32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(2) var<storage, read> split: array<f32>;
 @group(0) @binding(3) var<storage, read> sinks: array<f32>;
 
 const SEGMENT = 256u;
-const LEAST = -3.0e38;
-
-fn relative(a: f32, b: f32) -> f32 {
-    return select(exp(a - b), 1.0, a == b);
-}
-
-fn first_seen(position: u32) -> u32 {
-    if (params.window_kind == 1u) {
-        return position + 1u - min(position + 1u, params.window);
-    }
-    if (params.window_kind == 2u) {
-        return position / params.window * params.window;
-    }
-    return 0u;
-}
 
 // A column of the result.
 fn merged(place: u32, column: u32, first: u32, last: u32) -> f32 {

@@ -75,14 +75,20 @@ pub(crate) fn source(key_dim: u32, value_dim: u32, queries: u32, into: Output) -
          const SPLIT = {split};\n"
     );
     let body = expand(shader!("attend"), &[("QUERIES", queries), ("OWN", own), ("HELD", held)]);
-    format!("{constants}{body}{}", files.concat())
+    format!("{constants}{}{body}{}", shader!("attend_params"), files.concat())
 }
 
 /// The text of what merges segments.
 pub(crate) fn merge_source(value_dim: u32, quantize: bool) -> String {
     let write = if quantize { [shader!("levels"), shader!("merge_quantize")] } else { ["", shader!("merge_write")] };
     let constants = format!("const THREADS = 64u;\nconst VALUE_DIM = {value_dim}u;\n");
-    format!("{constants}{}{}{}", shader!("attend_merge"), shader!("attend_last"), write.concat())
+    format!(
+        "{constants}{}{}{}{}",
+        shader!("attend_params"),
+        shader!("attend_merge"),
+        shader!("attend_last"),
+        write.concat()
+    )
 }
 
 /// Attention with some sizes of heads, in every way.

@@ -64,8 +64,8 @@ impl Call {
 }
 
 impl Call {
-    /// Its rows in a step of so many, `wanted` of them at the end, that look back over so many positions at most; `None` if it is not
-    /// made in such a step.
+    /// The rows that it computes in a step of `tokens` rows, `wanted` of which need a result, with up to `seen` positions to attend to.
+    /// `None`: such a step leaves the call out.
     pub(crate) fn rows(&self, tokens: usize, wanted: usize, seen: usize) -> Option<usize> {
         let rows = if self.wanted_only { wanted } else { tokens };
         self.when.holds(rows, seen).then_some(rows)
@@ -265,7 +265,7 @@ impl Gpu {
         self.run_seeing(calls, tokens, wanted, 0, read)
     }
 
-    /// [`Gpu::run`] of a step whose rows look back over so many positions at most.
+    /// [`Gpu::run`] of a step that attends to up to `seen` positions.
     ///
     /// # Errors
     /// As there.

@@ -1,7 +1,7 @@
 //! Grammars of tools that are compiled while the prompt is read.
 //!
-//! A model that may call tools talks first, and most prompts with many tools take longer to read than those to compile: nobody
-//! waits for it. What a set of tools gave is kept, for a conversation sends the same ones at every turn.
+//! A model that may call tools talks first, and most prompts with many tools take longer to read than the tools to compile, so no
+//! request waits for it. What a set of tools gave is kept, for a conversation sends the same ones at every turn.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -59,7 +59,7 @@ impl Compiling {
     fn run<F: FnOnce() -> Outcome>(&self, compile: &Mutex<Option<F>>) {
         let Some(compile) = compile.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
         let outcome = catch_unwind(AssertUnwindSafe(compile));
-        // Whoever waits must hear of a panic, too.
+        // A panic is an error of the requests that wait.
         let bug = |_| Err("the tools cannot be compiled; this is a bug in Satchel".to_owned());
         let _ = self.0.set(outcome.unwrap_or_else(bug));
     }

@@ -25,7 +25,7 @@ pub(super) fn page(app: &App, call: &Call<'_>) -> Response {
 
 /// `{"status": "ok", …}`; if keys are required, unauthenticated callers see only the status.
 pub(super) fn health(app: &App, call: &Call<'_>) -> Response {
-    // Whoever waits until a server is ready asks for the status code.
+    // Readiness probes look at the status code.
     let loading = app.session.facts.gpu.loading();
     let (code, status) = match (app.stopping.load(Ordering::Relaxed), loading) {
         (true, _) => (200, "stopping"),

@@ -1,7 +1,7 @@
 //! Which layers a GPU takes: those that its shaders cover and its memory holds, from one end of the model.
 //!
-//! What fits is predicted from the plan: weights as they lie there, keys and values of full contexts, and activations of the largest
-//! step. Layers that stay on the CPU are whole layers at one end, so that a token crosses once. The end of the model is preferred for
+//! What fits is predicted from the plan: the weights in the GPU's own layout, keys and values of full contexts, and activations of
+//! the largest step. Layers that stay on the CPU are whole layers at one end, so that a token crosses once. The end of the model is preferred for
 //! the GPU: its logits are read back anyway, and the head is the largest matrix.
 
 use std::collections::BTreeMap;

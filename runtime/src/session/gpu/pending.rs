@@ -1,4 +1,4 @@
-//! A program that is still being loaded: whoever uses it waits, so that a server can take requests meanwhile.
+//! A program that is still being loaded: its first use waits for it, so that the server can accept requests meanwhile.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};

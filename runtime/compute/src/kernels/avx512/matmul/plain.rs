@@ -1,4 +1,4 @@
-//! F32, F16 and BF16 weights with AVX-512: times f32 activations, or, F16 and BF16 where `vdpbf16ps` is fast, in BF16.
+//! F32, F16 and BF16 weights with AVX-512: times f32 activations, or, BF16 where `vdpbf16ps` is fast, in BF16.
 //!
 //! Columns come in units of 32 bits: one f32, or two BF16, which `vdpbf16ps` multiplies and adds at once, in f32. A vector holds
 //! four units of four rows: laying out sixteen units of four rows takes two shuffles per vector, and four units of activations
