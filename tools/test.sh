@@ -80,11 +80,11 @@ say "5 of 5: unit tests and integration tests"
 cargo test --workspace --locked --no-run
 mkdir -p target
 log=target/unit-tests.log
-cargo test --workspace --locked --lib --bins >"$log" 2>&1 &
+cargo test --workspace --locked --no-fail-fast --lib --bins >"$log" 2>&1 &
 units=$!
 trap 'kill "$units" 2>/dev/null || true' INT TERM
 failed=
-cargo test --workspace --locked --test '*' || failed=yes
+cargo test --workspace --locked --no-fail-fast --test '*' || failed=yes
 wait "$units" || failed=yes
 grep -E '^(test result|failures|thread|error)|panicked|FAILED|SKIPPED' "$log" || true
 cargo test --workspace --locked --doc --quiet || failed=yes

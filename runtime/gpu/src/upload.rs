@@ -43,8 +43,8 @@ fn failed(error: impl std::fmt::Display) -> GpuError {
 impl<'a> Upload<'a> {
     /// A ring for buffers of up to `largest` bytes, none of whose rows is longer than `row`.
     pub fn new(gpu: &'a Gpu, largest: u64, row: usize) -> Self {
-        let most = usize::try_from(gpu.binding_bytes()).unwrap_or(MOST).clamp(LEAST, MOST);
-        let bytes = usize::try_from(largest).unwrap_or(most).clamp(LEAST, most).max(row);
+        let most = usize::try_from(gpu.binding_bytes()).unwrap_or(MOST).min(MOST);
+        let bytes = usize::try_from(largest).unwrap_or(most).max(LEAST).min(most).max(row);
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
         Self { gpu, slots: Vec::new(), bytes, next: 0, threads }
     }

@@ -110,10 +110,8 @@ pub trait Program: Send {
     /// The result of the last step, `(wanted rows, columns)`; empty if none was wanted.
     fn output(&self) -> &[f32];
 
-    /// What [`Program::run_picking`] can give of a row; by default nothing.
-    fn pick_limits(&self) -> PickLimits {
-        PickLimits::default()
-    }
+    /// What [`Program::run_picking`] can give of a row. No default, or a program around another would hide what that can do.
+    fn pick_limits(&self) -> PickLimits;
 
     /// Runs a step of a plan that ends in logits, and gives of each wanted row only what is wished of it. `None`: one of its logits
     /// is no finite number, and [`Program::output`] has all of them.

@@ -3,7 +3,7 @@
 //! A step runs through all of them; what one leaves behind for the next (`Plan::crossing`) goes by way of main memory, for a whole
 //! batch at once. State lives where its layer runs, so pages are allocated, freed and copied by every program.
 
-use super::{DeviceError, MemoryUse, Program};
+use super::{DeviceError, MemoryUse, PickLimits, Program};
 use crate::plan::{PageId, Plan, Slot, Step};
 
 /// A slot's values on the way from one program to the next, `(rows, columns)`.
@@ -42,6 +42,11 @@ impl Program for Split {
             crossing = program.run_between(step, &crossing, leaving)?;
         }
         Ok(())
+    }
+
+    fn pick_limits(&self) -> PickLimits {
+        // The last part would have to pick with what enters it.
+        PickLimits::default()
     }
 
     fn output(&self) -> &[f32] {

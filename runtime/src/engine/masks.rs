@@ -118,6 +118,14 @@ impl Constrained {
         Self { place: Place::Here(constraint), mask: None, took: Duration::MAX, misses: 0, rest: 0 }
     }
 
+    /// Whether an answer can begin.
+    pub(super) fn is_ready(&self) -> bool {
+        match &self.place {
+            Place::Here(constraint) => constraint.is_ready(),
+            Place::Away(_) | Place::Lost => true,
+        }
+    }
+
     /// Begins the next mask, where that is worth it.
     pub(super) fn prepare(&mut self, masks: &mut Masks) {
         if self.mask.is_some() || self.took < HANDOVER {

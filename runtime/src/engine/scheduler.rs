@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::draft::{Drafter, MOST_DRAFTED};
 use super::masks::Masks;
@@ -56,23 +56,9 @@ fn owner(caller: u64, adapters: AdapterSet) -> u64 {
     hasher.finish()
 }
 
-/// A cache that holds nothing yet.
-fn empty_state(loaded: &Loaded, options: &EngineOptions, shared: &[TokenId]) -> StateCache {
-    let EngineOptions { context, parallel, batch_tokens, kept, .. } = *options;
-    let state = StateCache::new(&loaded.plan.state, parallel, context, batch_tokens);
-    let mut state = state.with_kept(kept, context, batch_tokens);
-    // With adapters, what is computed of a text depends on which are used: nothing is everyone's.
-    if loaded.plan.adapted.is_empty() {
-        state.share(shared.to_vec());
-    }
-    state
-}
-
 pub(super) struct Scheduler {
     loaded: Loaded,
     options: EngineOptions,
-    /// A prefix common to the prompts of all callers.
-    shared: Vec<TokenId>,
     load: Arc<Load>,
     state: StateCache,
     waiting: VecDeque<Submission>,
@@ -87,6 +73,9 @@ pub(super) struct Scheduler {
     warm: Option<Warm>,
     masks: Masks,
 }
+
+/// How long to wait if all that run wait for what is made elsewhere.
+const NOT_READY: Duration = Duration::from_millis(1);
 
 /// A running sequence's rows of a step.
 struct Part {
@@ -108,11 +97,17 @@ impl Part {
 
 impl Scheduler {
     pub(super) fn new(loaded: Loaded, options: EngineOptions, shared: Vec<TokenId>, load: Arc<Load>) -> Self {
+        let EngineOptions { context, parallel, batch_tokens, kept, .. } = options;
+        let state = StateCache::new(&loaded.plan.state, parallel, context, batch_tokens);
+        let mut state = state.with_kept(kept, context, batch_tokens);
+        // With adapters, what is computed of a text depends on which are used: nothing is everyone's.
+        if loaded.plan.adapted.is_empty() {
+            state.share(shared);
+        }
         Self {
-            state: empty_state(&loaded, &options, &shared),
+            state,
             loaded,
             options,
-            shared,
             load,
             waiting: VecDeque::new(),
             running: Vec::new(),
@@ -266,10 +261,13 @@ impl Scheduler {
         }
         let (step, parts) = self.build_step();
         if step.is_empty() {
+            if !self.running.iter().all(Running::is_ready) {
+                std::thread::sleep(NOT_READY);
+            }
             return;
         }
         let wishes = self.wishes(&parts);
-        for part in &parts {
+        for part in parts.iter().filter(|part| part.wants_logits) {
             self.running[part.index].prepare_mask(&mut self.masks);
         }
         let program = &mut self.loaded.program;
@@ -409,8 +407,14 @@ impl Scheduler {
     /// The next step's parts. Decoding sequences come first; prompts share the rest.
     fn share_out(&mut self) -> Vec<Part> {
         let most = self.options.batch_tokens;
-        let (decoding, prompts): (Vec<usize>, Vec<usize>) =
-            (0..self.running.len()).partition(|&index| self.running[index].decoding());
+        // A prompt's last token is left until the answer can begin: a constraint that is not ready would hold up everyone's steps.
+        let readable = |index: usize| {
+            let running = &self.running[index];
+            running.pending().len() - usize::from(!running.is_ready())
+        };
+        let (decoding, prompts): (Vec<usize>, Vec<usize>) = (0..self.running.len())
+            .filter(|&index| readable(index) > 0)
+            .partition(|&index| self.running[index].decoding());
         let part = |index: usize| Part { index, take: 1, wants_logits: true, checked: None };
         let mut parts: Vec<Part> = decoding.iter().take(most).map(|&index| part(index)).collect();
         if prompts.is_empty() {
@@ -420,12 +424,12 @@ impl Scheduler {
         let alone = self.running.iter().filter(|running| !running.follows()).count() <= 1 && self.waiting.is_empty();
         let prefill = self.pace.prefill_tokens(alone, most).min(most - parts.len());
         let prompts: Vec<usize> = prompts.into_iter().filter(|&index| !self.running[index].follows()).collect();
-        let pending: Vec<usize> = prompts.iter().map(|&index| self.running[index].pending().len()).collect();
+        let pending: Vec<usize> = prompts.iter().map(|&index| readable(index)).collect();
         let shared = prompts.into_iter().zip(pending.iter().zip(shares(&pending, prefill)));
         let shared = shared.filter(|&(_, (_, take))| take > 0);
-        parts.extend(shared.map(|(index, (&pending, take))| Part {
+        parts.extend(shared.map(|(index, (_, take))| Part {
             take,
-            wants_logits: take == pending,
+            wants_logits: take == self.running[index].pending().len(),
             ..part(index)
         }));
         parts
@@ -552,7 +556,7 @@ impl Scheduler {
         if !matches!(error, DeviceError::Failed(_)) || !self.loaded.program.recover(error) {
             return false;
         }
-        self.state = empty_state(&self.loaded, &self.options, &self.shared);
+        self.state.forget();
         self.costs = CostsByContext::default();
         for running in &mut self.running {
             let owner = owner(running.caller(), running.adapters());

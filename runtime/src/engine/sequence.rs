@@ -242,6 +242,11 @@ impl Running {
         left.min(context.saturating_sub(self.tokens.len())).saturating_sub(1).min(MOST_GUESSED)
     }
 
+    /// Whether its answer can begin, once the prompt is read.
+    pub(super) fn is_ready(&self) -> bool {
+        self.constraint.as_ref().is_none_or(Constrained::is_ready)
+    }
+
     /// Lets what may come next be computed beside the step that is about to run.
     pub(super) fn prepare_mask(&mut self, masks: &mut Masks) {
         if let Some(constraint) = &mut self.constraint {

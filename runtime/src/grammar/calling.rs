@@ -182,6 +182,10 @@ impl Calling {
 }
 
 impl Constraint for Calling {
+    fn is_ready(&self) -> bool {
+        self.calls.grammars.outcome().is_some()
+    }
+
     fn allowed(&mut self) -> Result<TokenMask, String> {
         self.enter()?;
         match self.state.phase {

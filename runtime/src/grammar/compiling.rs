@@ -73,7 +73,7 @@ impl Compiling {
     }
 
     /// Whether they are there.
-    fn outcome(&self) -> Option<&Outcome> {
+    pub(super) fn outcome(&self) -> Option<&Outcome> {
         self.0.get()
     }
 }

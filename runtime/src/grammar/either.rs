@@ -38,6 +38,10 @@ impl Either {
 }
 
 impl Constraint for Either {
+    fn is_ready(&self) -> bool {
+        self.sides.iter().all(|side| side.is_ready())
+    }
+
     fn allowed(&mut self) -> Result<TokenMask, String> {
         if let Some(only) = self.only() {
             return self.sides[only].allowed();

@@ -104,6 +104,10 @@ fn reasoning(spent: usize, budget: usize) -> Phase {
 }
 
 impl Constraint for Reasoned {
+    fn is_ready(&self) -> bool {
+        self.inner.as_ref().is_none_or(|inner| inner.is_ready())
+    }
+
     fn allowed(&mut self) -> Result<TokenMask, String> {
         match self.state.phase {
             Phase::Begin => {

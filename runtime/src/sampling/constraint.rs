@@ -86,6 +86,11 @@ fn apply_word(word: u32, logits: &mut [f32]) {
 
 /// A grammar's state at some point of an answer.
 pub trait Constraint: Debug + Send {
+    /// Whether an answer can begin: what it needs may still be made elsewhere. Once true it stays so.
+    fn is_ready(&self) -> bool {
+        true
+    }
+
     /// The tokens that may come next, including end tokens if the answer may end here.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ mod with;
 #[cfg(not(all(feature = "gpu", target_os = "linux", target_env = "gnu")))]
 mod without;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::{Arc, mpsc};
@@ -216,12 +217,14 @@ pub(super) fn load(
     }
     let (sender, coming) = mpsc::channel();
     let (of_thread, asked_of_thread) = (Arc::clone(&status), Arc::clone(&asked));
-    let load = move || match load_chosen(&asked_of_thread, &of_thread) {
-        Ok(program) => {
+    // wgpu panics on some drivers, and others wait for what is said here.
+    let load = move || match catch_unwind(AssertUnwindSafe(|| load_chosen(&asked_of_thread, &of_thread))) {
+        Ok(Ok(program)) => {
             let _ = sender.send(program);
             of_thread.finish();
         }
-        Err(error) => of_thread.fail(error.to_string()),
+        Ok(Err(error)) => of_thread.fail(error.to_string()),
+        Err(_) => of_thread.fail("the GPU's driver broke down while the model was loaded; use --gpu none".to_owned()),
     };
     std::thread::Builder::new().name("gpu".to_owned()).spawn(load).map_err(OpenError::Thread)?;
     Ok((loaded(Box::new(Pending::new(Arc::clone(&status), coming))), status))

@@ -102,6 +102,12 @@ impl StateCache {
         self
     }
 
+    /// Forgets all states without freeing them, after a device with all its memory was lost. Sequences must begin anew.
+    pub fn forget(&mut self) {
+        self.pools = self.pools.iter().map(Pool::emptied).collect();
+        self.prefixes = PrefixTree::default();
+    }
+
     /// Tokens in the tree of kept prefixes, those of running sequences included.
     pub fn kept_tokens(&self) -> usize {
         self.prefixes.tokens()

@@ -19,6 +19,11 @@ impl Pool {
         Self { group, references: vec![0; pages as usize], free: (0..pages).rev().collect() }
     }
 
+    /// As many pages, none of them held: the memory behind them is gone.
+    pub(super) fn emptied(&self) -> Self {
+        Self::new(self.group, self.references.len())
+    }
+
     /// Number of unreferenced pages.
     pub(super) fn free_pages(&self) -> usize {
         self.free.len()

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{EVERYONE, FileError, KeptLimit, Sequence, StateCache, StateError};
 use crate::TokenId;
-use crate::device::{DeviceError, MemoryUse, Program};
+use crate::device::{DeviceError, MemoryUse, PickLimits, Program};
 use crate::plan::{BLOCK_TOKENS, PageId, StateGroup, StateLayout, Step};
 
 /// Tracks which pages have memory; computes nothing.
@@ -48,6 +48,10 @@ impl Program for Ledger {
     fn run(&mut self, _: &Step) -> Result<(), DeviceError> {
         Ok(())
     }
+    fn pick_limits(&self) -> PickLimits {
+        PickLimits::default()
+    }
+
     fn output(&self) -> &[f32] {
         &[]
     }

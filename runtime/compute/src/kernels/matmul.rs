@@ -9,9 +9,10 @@
 //!   types with an offset, `sum = offset_w × sum_x + sum`. Types with separate scales per half (`quant::Form::APART`) do so for
 //!   each half in turn. Vector kernels put *rows* in the lanes of that f32 sum; ARCHITECTURE.md, "Matrix products", draws how
 //!   they get there.
-//! - **F32, F16, BF16** are multiplied by f32 activations; BF16, in a table that says so, by activations rounded to BF16. Lanes are columns modulo the vector length, one vector per (row,
-//!   token), summed once at the end in a fixed order (AVX2: at the end of each part of the columns; AVX-512: columns modulo 4 of
-//!   four rows); with many tokens a few rows are widened once and reused for a block of tokens.
+//! - **F32, F16, BF16** are multiplied by f32 activations; BF16, in a table that says so, by activations rounded to BF16.
+//!   Lanes are columns modulo the vector length, one vector per (row, token), summed once at the end in a fixed order
+//!   (AVX2: at the end of each part of the columns; AVX-512: columns modulo 4 of four rows); with many tokens a few rows
+//!   are widened once and reused for a block of tokens.
 //!
 //! Both give the same bits for one token and for many: that is the rule of `kernels`, and the tests here check every table for
 //! it.

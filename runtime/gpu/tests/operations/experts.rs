@@ -136,7 +136,7 @@ fn product(gpu: &Gpu, stack: &Stack, x: &[f32], routes: &[f32], tokens: usize, o
     let mut calls = Vec::new();
     if !stack.form.is_plain() {
         let columns = stack.columns * rows / tokens;
-        let (grid, words) = (Grid::Threads(columns / 32), Words::default().flag(false).count(columns));
+        let (grid, words) = (Grid::Threads(columns / 4), Words::default().flag(false).count(columns));
         calls.push(gpu.call(Kernel::Quantize, false, grid, &words, &step, &[&x], &[&quantized]).expect("a call"));
     }
     let words = Words::default().flag(false).flag(true).count(stack.count).count(used);

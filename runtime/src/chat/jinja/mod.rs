@@ -54,7 +54,8 @@ pub(super) struct Run {
     pub(super) untrusted: bool,
 }
 
-/// Renders a source with the given variables. `grows`: lists of a namespace may be appended to (`growing`). Polls `cancelled`, which ends the rendering.
+/// Renders a source with the given variables. `grows`: lists of a namespace may be appended to (`growing`). Polls `cancelled`,
+/// which ends the rendering.
 pub(super) fn render(
     source: &str,
     variables: Vec<Variable>,

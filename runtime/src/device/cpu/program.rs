@@ -8,7 +8,7 @@ use super::recur::Convolving;
 use super::rotation::Rotations;
 use super::state::{State, zeros};
 use super::weights::Weights;
-use crate::device::{Crossing, DeviceError, MappedPart, MemoryUse, Program};
+use crate::device::{Crossing, DeviceError, MappedPart, MemoryUse, PickLimits, Program};
 use crate::kernels::Kernels;
 use crate::kernels::experts::ExpertsBuffers;
 use crate::kernels::matmul::Activations;
@@ -217,6 +217,11 @@ impl Program for CpuProgram {
         }
         self.execute_all(step);
         Ok(leaving.iter().map(|slot| (*slot, self.values(*slot).to_vec())).collect())
+    }
+
+    fn pick_limits(&self) -> PickLimits {
+        // All logits are in memory anyway.
+        PickLimits::default()
     }
 
     fn output(&self) -> &[f32] {

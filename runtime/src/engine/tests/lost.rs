@@ -2,12 +2,13 @@
 
 use super::{EngineOptions, FinishReason, finish, request, stories};
 use crate::TokenId;
-use crate::device::{DeviceError, MemoryUse, Program};
-use crate::engine::{Engine, Loaded};
+use crate::device::{DeviceError, MemoryUse, PickLimits, Program};
+use crate::engine::{Companions, Engine, Loaded};
 use crate::kernels;
 use crate::plan::{CacheTypes, PageId, Step};
 use crate::session::ModelSource;
 use crate::session::open::{Compute, load_model};
+use crate::state::KeptLimit;
 
 fn loaded() -> Loaded {
     let source = ModelSource::open(Some(&stories())).expect("the model opens");
@@ -50,6 +51,9 @@ impl Program for Fragile {
         self.program = loaded().program;
         true
     }
+    fn pick_limits(&self) -> PickLimits {
+        PickLimits::default()
+    }
     fn output(&self) -> &[f32] {
         self.program.output()
     }
@@ -69,9 +73,13 @@ impl Program for Fragile {
 }
 
 fn engine(steps: &[usize], pages: &[usize], left: usize) -> Engine {
+    engine_with(steps, pages, left, Companions::default())
+}
+
+fn engine_with(steps: &[usize], pages: &[usize], left: usize, companions: Companions) -> Engine {
     let Loaded { plan, program } = loaded();
     let program = Box::new(Fragile { program, steps: steps.to_vec(), pages: pages.to_vec(), left });
-    Engine::start(Loaded { plan, program }, EngineOptions::default(), Vec::new()).expect("a thread")
+    Engine::start_with(Loaded { plan, program }, EngineOptions::default(), Vec::new(), companions).expect("a thread")
 }
 
 /// Three answers side by side: one greedy, two sampled.
@@ -90,6 +98,17 @@ fn answers_go_on_where_another_device_takes_over() {
     assert!(right.iter().all(|(tokens, reason)| tokens.len() == 60 && *reason == FinishReason::MaxTokens));
     for (steps, pages) in [(&[0][..], &[][..]), (&[10], &[]), (&[10, 0, 7], &[]), (&[], &[2]), (&[5], &[3, 1])] {
         assert_eq!(answers(&engine(steps, pages, 3)), right, "lost after {steps:?} steps, {pages:?} pages");
+    }
+}
+
+#[test]
+fn what_may_be_kept_is_the_same_on_the_device_that_takes_over() {
+    let prompt: Vec<TokenId> = (0..130).map(|at| 30 + at * 7 % 300).collect();
+    for (limit, kept) in [(Some(KeptLimit { bytes: 0, page_bytes: vec![1] }), false), (None, true)] {
+        let engine = engine_with(&[10], &[], 1, Companions { limit, ..Companions::default() });
+        let cached = || finish(engine.submit(request(&prompt, 0.0, 20)).expect("taken")).1.cached_tokens;
+        assert_eq!(cached(), 0, "the first, amid which the device is lost");
+        assert_eq!(cached() > 0, kept);
     }
 }
 

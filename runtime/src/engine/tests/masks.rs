@@ -1,5 +1,6 @@
 //! Where masks are computed changes no token, and what goes wrong there ends one request.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -105,6 +106,51 @@ fn what_goes_wrong_beside_ends_its_own_request_only() {
     }
     let (tokens, _) = finish(engine.submit(constrained(Kind::Slow).0).expect("taken"));
     assert_eq!(tokens.len(), 24);
+}
+
+/// Allows everything, once it is ready.
+#[derive(Clone, Debug)]
+struct Late(Arc<AtomicBool>);
+
+impl Constraint for Late {
+    fn is_ready(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+    fn allowed(&mut self) -> Result<TokenMask, String> {
+        assert!(self.is_ready(), "it was asked too early");
+        Ok(TokenMask::all(512))
+    }
+    fn accept(&mut self, _: TokenId) -> Result<(), String> {
+        Ok(())
+    }
+    fn is_complete(&self) -> bool {
+        false
+    }
+    fn roll_back(&mut self, _: usize) -> Result<(), String> {
+        Err("there is never anything to undo".to_owned())
+    }
+    fn fork(&self) -> Box<dyn Constraint> {
+        Box::new(self.clone())
+    }
+}
+
+#[test]
+fn an_answer_whose_constraint_is_not_ready_holds_nobody_up() {
+    let engine = engine(OPTIONS, 2);
+    for prompt in [&[5, 9, 40, 11][..], &[7]] {
+        let ready = Arc::new(AtomicBool::new(false));
+        let constraint: Option<Box<dyn Constraint>> = Some(Box::new(Late(Arc::clone(&ready))));
+        let late = engine.submit(Request { constraint, ..request(prompt, 0.0, 8) }).expect("taken");
+        // All of another answer comes meanwhile.
+        let (tokens, _) = finish(engine.submit(request(&[3, 4, 5], 0.0, 40)).expect("taken"));
+        assert_eq!(tokens.len(), 40);
+        std::thread::sleep(Duration::from_millis(5));
+        ready.store(true, Ordering::Relaxed);
+        let (tokens, finished) = finish(late);
+        assert_eq!((tokens.len(), finished.reason), (8, FinishReason::MaxTokens));
+        let (free, _) = finish(engine.submit(request(prompt, 0.0, 8)).expect("taken"));
+        assert_eq!(tokens, free, "waiting changes no token");
+    }
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! OpenAI's two endpoints as a dialect: a stream of server-sent events, or a whole answer.
 //!
 //! The last chunk with a `finish_reason` carries `timings`; with `include_usage`, a chunk without choices follows and carries
-//! `usage` and `timings` instead; no other chunk has `usage`, by whose name some clients tell that one. Errors within a stream are `data: {"error": …}`, which OpenAI's clients raise.
+//! `usage` and `timings` instead; no other chunk has `usage`, by whose name some clients tell that one. Errors within a stream
+//! are `data: {"error": …}`, which OpenAI's clients raise.
 
 use serde_json::{Value, json};
 

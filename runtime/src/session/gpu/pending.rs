@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use super::GpuStatus;
-use crate::device::{Crossing, DeviceError, MemoryUse, Program};
+use crate::device::{Crossing, DeviceError, MemoryUse, PickLimits, Picked, Program, Wish};
 use crate::plan::{PageId, Slot, Step};
 
 /// How often a wait looks whether it is still wanted.
@@ -57,6 +57,14 @@ impl Program for Pending {
         self.program.as_mut().is_some_and(|program| program.recover(why))
     }
 
+    fn pick_limits(&self) -> PickLimits {
+        self.program.as_ref().map_or_else(PickLimits::default, |program| program.pick_limits())
+    }
+
+    fn run_picking(&mut self, step: &Step, wishes: &[Wish]) -> Result<Option<Vec<Picked>>, DeviceError> {
+        self.get()?.run_picking(step, wishes)
+    }
+
     fn output(&self) -> &[f32] {
         self.program.as_ref().map_or(&[], |program| program.output())
     }
@@ -99,6 +107,44 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+
+    /// Picks, and does nothing else.
+    struct Picks;
+
+    impl Program for Picks {
+        fn run(&mut self, _: &Step) -> Result<(), DeviceError> {
+            Ok(())
+        }
+        fn pick_limits(&self) -> PickLimits {
+            PickLimits { candidates: 7, values: 3 }
+        }
+        fn run_picking(&mut self, _: &Step, wishes: &[Wish]) -> Result<Option<Vec<Picked>>, DeviceError> {
+            Ok(Some(vec![Picked::default(); wishes.len()]))
+        }
+        fn output(&self) -> &[f32] {
+            &[]
+        }
+        fn allocate(&mut self, _: usize, _: PageId) -> Result<(), DeviceError> {
+            Ok(())
+        }
+        fn free(&mut self, _: usize, _: PageId) {}
+        fn copy(&mut self, _: usize, _: PageId, _: PageId) {}
+        fn memory(&self) -> MemoryUse {
+            MemoryUse::default()
+        }
+    }
+
+    #[test]
+    fn what_came_picks_as_it_does_by_itself() {
+        let (sender, coming) = mpsc::channel();
+        let mut pending = Pending::new(Arc::new(GpuStatus::default()), coming);
+        assert_eq!(pending.pick_limits(), PickLimits::default(), "nothing has come");
+        sender.send(Box::new(Picks) as Box<dyn Program>).expect("it waits");
+        pending.run(&Step::default()).expect("it runs");
+        assert_eq!(pending.pick_limits(), PickLimits { candidates: 7, values: 3 });
+        let picked = pending.run_picking(&Step::default(), &[Wish::default()]).expect("it runs");
+        assert_eq!(picked.map(|rows| rows.len()), Some(1));
+    }
 
     #[test]
     fn what_never_comes_is_an_error_with_its_reason() {
