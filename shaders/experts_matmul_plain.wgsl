@@ -3,19 +3,6 @@
 
 @group(0) @binding(3) var<storage, read> x: array<f32>;
 
-// Four columns of a row; those behind the last are 0.
-fn read_x(row: u32, column: u32) -> vec4<f32> {
-    let start = row * params.columns + column;
-    if (column + 4u <= params.columns) {
-        return vec4<f32>(x[start], x[start + 1u], x[start + 2u], x[start + 3u]);
-    }
-    var four = vec4<f32>(0.0);
-    for (var i = 0u; column + i < params.columns; i++) {
-        four[i] = x[start + i];
-    }
-    return four;
-}
-
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) at: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
     let lane = thread % LANES;

@@ -228,7 +228,7 @@ impl Gpu {
 
     /// Multiplies prompts of so many tokens and more by tiles; for tests.
     pub fn tile_from(&self, tokens: usize) {
-        self.choice.tile_from(tokens);
+        [false, true].into_iter().for_each(|is_plain| self.choice.tile_from(is_plain, tokens));
     }
 
     /// The most bytes that a shader can address in one buffer.

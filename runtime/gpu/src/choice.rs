@@ -16,24 +16,24 @@ const LEAST_WORK: u64 = 1_000_000_000;
 /// The choices.
 #[derive(Debug)]
 pub(crate) struct Choice {
-    /// From so many tokens on, products have a prompt's shape.
-    tile_from: AtomicUsize,
+    /// From so many tokens on, products have a prompt's shape: those with block types, and plain ones.
+    tile_from: [AtomicUsize; 2],
     /// Multiplications that are submitted at once.
     submission: AtomicU64,
     /// What a submission should take, in milliseconds.
     span: AtomicU64,
-    /// Whether shapes were tried.
-    tried: AtomicBool,
+    /// Whether shapes were tried, likewise.
+    tried: [AtomicBool; 2],
 }
 
 impl Default for Choice {
     fn default() -> Self {
         let most = TOKENS[TOKENS.len() - 1] as usize;
         Self {
-            tile_from: AtomicUsize::new(2 * most + 1),
+            tile_from: [2 * most + 1; 2].map(AtomicUsize::new),
             submission: AtomicU64::new(FIRST_SUBMISSION),
             span: AtomicU64::new(SPAN),
-            tried: AtomicBool::new(false),
+            tried: [false; 2].map(AtomicBool::new),
         }
     }
 }
@@ -41,7 +41,7 @@ impl Default for Choice {
 impl Choice {
     /// The shape of a product with so many tokens.
     pub(crate) fn shape(&self, is_plain: bool, tokens: usize) -> Shape {
-        if !is_plain && tokens >= self.tile_from.load(Ordering::Relaxed) {
+        if tokens >= self.tile_from[usize::from(is_plain)].load(Ordering::Relaxed) {
             return Shape::Tile;
         }
         let together = TOKENS.into_iter().find(|together| tokens <= *together as usize);
@@ -49,13 +49,13 @@ impl Choice {
     }
 
     /// Whether shapes are to be tried, which is asked once.
-    pub(crate) fn begin(&self) -> bool {
-        !self.tried.swap(true, Ordering::Relaxed)
+    pub(crate) fn begin(&self, is_plain: bool) -> bool {
+        !self.tried[usize::from(is_plain)].swap(true, Ordering::Relaxed)
     }
 
     /// Takes a prompt's shape from so many tokens on.
-    pub(crate) fn tile_from(&self, tokens: usize) {
-        self.tile_from.store(tokens, Ordering::Relaxed);
+    pub(crate) fn tile_from(&self, is_plain: bool, tokens: usize) {
+        self.tile_from[usize::from(is_plain)].store(tokens, Ordering::Relaxed);
     }
 
     /// Multiplications that are submitted at once.
@@ -107,8 +107,9 @@ mod tests {
         assert!(matches!(choice.shape(false, 3), Shape::Lanes { tokens: 4, .. }));
         assert!(matches!(choice.shape(false, 16), Shape::Lanes { tokens: 8, .. }));
         assert_eq!(choice.shape(false, 17), Shape::Tile);
-        assert!(matches!(choice.shape(true, 500), Shape::Lanes { tokens: 8, .. }));
-        choice.tile_from(1);
+        choice.tile_from(false, 1);
         assert_eq!(choice.shape(false, 1), Shape::Tile);
+        assert!(matches!(choice.shape(true, 16), Shape::Lanes { tokens: 8, .. }));
+        assert_eq!(choice.shape(true, 500), Shape::Tile);
     }
 }

@@ -306,8 +306,7 @@ impl Kernel {
             let mut three = [None; MOST];
             matrices.iter().zip(&mut three).for_each(|(matrix, place)| *place = Some(*matrix));
             let few = TOKENS.map(|tokens| Shape::Lanes { tokens, rows: ROWS, threads: THREADS });
-            let tile = (!matrices[0].form.is_plain()).then_some(Shape::Tile);
-            all.extend(few.into_iter().chain(tile).map(|shape| Self::Product { matrices: three, shape }));
+            all.extend(few.into_iter().chain([Shape::Tile]).map(|shape| Self::Product { matrices: three, shape }));
         };
         for form in Form::ALL {
             LANES.iter().for_each(|lanes| add(&[Reading { form, lanes: *lanes }]));

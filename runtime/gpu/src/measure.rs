@@ -21,9 +21,11 @@ const COLUMNS: usize = 4096;
 /// At least so long, so that clocks are up.
 const LEAST: Duration = Duration::from_millis(150);
 
-/// A product of a step of some tokens with a matrix of `rows` rows.
+/// A product of a step of some tokens with a matrix of `rows` rows, in Q8_0 or plain, in F16.
 struct Trial {
     calls: Vec<Call>,
+    /// How many of them come before the product.
+    before: usize,
     out: wgpu::Buffer,
     bytes: u64,
     rows: usize,
@@ -31,9 +33,10 @@ struct Trial {
 }
 
 impl Trial {
-    fn new(gpu: &Gpu, rows: usize, tokens: usize) -> Result<Self, GpuError> {
-        let blocks = level_blocks(rows);
-        let matrix = Matrix::upload(gpu, TensorType::Q8_0, rows, COLUMNS, &blocks)?;
+    fn new(gpu: &Gpu, is_plain: bool, rows: usize, tokens: usize) -> Result<Self, GpuError> {
+        let (ty, blocks) =
+            if is_plain { (TensorType::F16, halves(rows)) } else { (TensorType::Q8_0, level_blocks(rows)) };
+        let matrix = Matrix::upload(gpu, ty, rows, COLUMNS, &blocks)?;
         let step = gpu.buffer("a step", 64)?;
         // All rows are wanted.
         gpu.write(&step, 0, &[(tokens as u32).to_le_bytes(); 2].concat());
@@ -42,12 +45,15 @@ impl Trial {
         gpu.write(&x, 0, &values);
         let quantized = gpu.buffer("activations", 48 * (tokens * COLUMNS / 32) as u64)?;
         let out = gpu.buffer("a result", 4 * (tokens * rows) as u64)?;
-        let parameters = Words::default().flag(false).count(COLUMNS);
-        let grid = Grid::Threads(COLUMNS / 4);
-        let quantize = gpu.call(Kernel::Quantize, false, grid, &parameters, &step, &[&x], &[&quantized])?;
+        let mut calls = Vec::new();
+        if !is_plain {
+            let parameters = Words::default().flag(false).count(COLUMNS);
+            let grid = Grid::Threads(COLUMNS / 4);
+            calls.push(gpu.call(Kernel::Quantize, false, grid, &parameters, &step, &[&x], &[&quantized])?);
+        }
         let product = Product {
             step: &step,
-            x: &quantized,
+            x: if is_plain { &x } else { &quantized },
             bias: None,
             nothing: &x,
             out: &out,
@@ -56,9 +62,9 @@ impl Trial {
             factor: 1.0,
             factor_covers_bias: false,
         };
-        let mut calls = vec![quantize];
+        let before = calls.len();
         calls.extend(gpu.product(&matrix, &product)?);
-        Ok(Self { calls, out, bytes: matrix.bytes(), rows, tokens })
+        Ok(Self { calls, before, out, bytes: matrix.bytes(), rows, tokens })
     }
 
     fn run(&self, gpu: &Gpu) -> Result<Vec<f32>, GpuError> {
@@ -69,7 +75,7 @@ impl Trial {
     /// Runs products one after the other, and reads the last.
     fn repeat(&self, gpu: &Gpu, times: usize) -> Result<Duration, GpuError> {
         let begun = Instant::now();
-        let calls = self.calls.iter().chain((1..times).flat_map(|_| &self.calls[1..]));
+        let calls = self.calls.iter().chain((1..times).flat_map(|_| &self.calls[self.before..]));
         gpu.run(calls, self.tokens, self.tokens, Some((&self.out, 4)))?;
         Ok(begun.elapsed())
     }
@@ -96,12 +102,17 @@ fn level_blocks(rows: usize) -> Vec<u8> {
     blocks
 }
 
+fn halves(rows: usize) -> Vec<u8> {
+    let weights = (0..rows).flat_map(|row| (0..COLUMNS).map(move |column| 0.5 * f32::from(level(row, column))));
+    weights.flat_map(|weight| half::f16::from_f32(weight).to_le_bytes()).collect()
+}
+
 /// Checks a product and measures how fast weights are read; up to about half a second, more on slow devices.
 ///
 /// # Errors
 /// If the GPU fails.
 pub fn measure(gpu: &Gpu) -> Result<Measured, GpuError> {
-    let small = Trial::new(gpu, 37, 1)?;
+    let small = Trial::new(gpu, false, 37, 1)?;
     let mut error = 0.0f32;
     for (row, found) in small.run(gpu)?.into_iter().enumerate() {
         let products = (0..COLUMNS).map(|column| f64::from(level(row, column)) * f64::from(activation(column)) * 0.5);
@@ -113,10 +124,10 @@ pub fn measure(gpu: &Gpu) -> Result<Measured, GpuError> {
         }
     }
     // Larger than a GPU's caches where the first products say that this does not take too long.
-    let trial = Trial::new(gpu, 2048, 1)?;
+    let trial = Trial::new(gpu, false, 2048, 1)?;
     trial.repeat(gpu, 1)?;
     let once = trial.repeat(gpu, 2)?;
-    let trial = if once < Duration::from_millis(20) { Trial::new(gpu, 32_768, 1)? } else { trial };
+    let trial = if once < Duration::from_millis(20) { Trial::new(gpu, false, 32_768, 1)? } else { trial };
     trial.repeat(gpu, 1)?;
     let (mut times, mut took) = (2, Duration::ZERO);
     while took < LEAST && times < 1 << 12 {
@@ -126,19 +137,19 @@ pub fn measure(gpu: &Gpu) -> Result<Measured, GpuError> {
     Ok(Measured { error, bytes_per_second: trial.bytes as f64 * times as f64 / took.as_secs_f64() })
 }
 
-/// Chooses from how many tokens on products have a prompt's shape, by trying both; once for a GPU. All shapes give the same bits, so
-/// what is chosen shows in nothing but time.
+/// Chooses from how many tokens on products with block types, or plain ones, have a prompt's shape, by trying both; once for a GPU.
+/// All shapes give the same bits, so what is chosen shows in nothing but time.
 ///
 /// # Errors
 /// If the GPU fails.
-pub fn choose_shapes(gpu: &Gpu) -> Result<(), GpuError> {
+pub fn choose_shapes(gpu: &Gpu, is_plain: bool) -> Result<(), GpuError> {
     /// Numbers of tokens that are tried: whole tiles are worth it last of all where those who share one wait for each other.
     const TRIED: [usize; 3] = [12, 24, 48];
-    if !gpu.choice.begin() {
+    if !gpu.choice.begin(is_plain) {
         return Ok(());
     }
     let fastest = |trial: &Trial, tile_from: usize| -> Result<Duration, GpuError> {
-        gpu.choice.tile_from(tile_from);
+        gpu.choice.tile_from(is_plain, tile_from);
         // The first compiles, and brings clocks up.
         trial.repeat(gpu, 1)?;
         let times = (0..3).map(|_| trial.repeat(gpu, 2)).collect::<Result<Vec<_>, _>>()?;
@@ -146,12 +157,12 @@ pub fn choose_shapes(gpu: &Gpu) -> Result<(), GpuError> {
     };
     let mut chosen = usize::MAX;
     for tokens in TRIED {
-        let trial = Trial::new(gpu, 512, tokens)?;
+        let trial = Trial::new(gpu, is_plain, 512, tokens)?;
         if fastest(&trial, 1)? < fastest(&trial, usize::MAX)? {
             chosen = tokens;
             break;
         }
     }
-    gpu.choice.tile_from(chosen);
+    gpu.choice.tile_from(is_plain, chosen);
     Ok(())
 }

@@ -73,7 +73,10 @@ pub(crate) fn source(matrices: &[Reading], shape: Shape) -> String {
     );
     match shape {
         Shape::Lanes { rows, .. } => text += &format!("const ROWS = {rows}u;\n{}\n", shader!("lanes")),
-        Shape::Tile => text += shader!("tile"),
+        Shape::Tile => text += if plain { shader!("tile_plain") } else { shader!("tile") },
+    }
+    if plain {
+        text += shader!("plain/activations");
     }
     for (at, matrix) in matrices.iter().enumerate() {
         let part = part(at, matrices.len(), *matrix, shape);
@@ -110,17 +113,18 @@ fn part(at: usize, count: usize, matrix: Reading, shape: Shape) -> String {
     files.push(shader!("result"));
     let constants = match shape {
         Shape::Lanes { tokens, rows, .. } => {
-            let body = if form.is_plain() {
-                &[shader!("matmul_plain")][..]
-            } else {
-                &[shader!("blocks/units"), shader!("matmul")]
-            };
             files.push(shader!("chains"));
-            files.extend(body);
-            vec![("LANES", lanes), ("TOKENS", tokens), ("ROWS", rows), ("UNIT", form.unit())]
+            files.extend(match form.is_plain() {
+                true => &[shader!("matmul_plain")][..],
+                false => &[shader!("blocks/units"), shader!("matmul")],
+            });
+            vec![("LANES", lanes), ("TOKENS", tokens), ("ROWS", rows), ("UNIT", form.unit()), ("FOUR", 4)]
         }
         Shape::Tile => {
-            files.extend([shader!("blocks/units"), shader!("matmul_tile")]);
+            files.extend(match form.is_plain() {
+                true => &[shader!("matmul_plain_tile")][..],
+                false => &[shader!("blocks/units"), shader!("matmul_tile")],
+            });
             vec![("FOUR", 4), ("UNIT", form.unit())]
         }
     };

@@ -213,8 +213,9 @@ fn a_products_bits_do_not_depend_on_the_number_of_tokens() {
     if everything() {
         types = SUPPORTED.to_vec();
     }
-    for ty in types {
-        let (rows, columns) = (21, 1280);
+    let shapes = types.into_iter().map(|ty| (ty, 1280)).chain([(TensorType::F16, 597), (TensorType::F32, 37)]);
+    for (ty, columns) in shapes {
+        let rows = 21;
         let blocks = blocks(ty, rows, columns);
         let matrix = Matrix::upload(&gpu, ty, rows, columns, &blocks).expect("it fits");
         let x = numbers(11, 13 * columns);
@@ -235,8 +236,10 @@ fn a_products_bits_do_not_depend_on_the_number_of_tokens() {
 fn tiles_are_the_scalar_kernels() {
     let Some(gpu) = gpu() else { return };
     gpu.tile_from(1);
-    let (rows, columns, tokens) = (67, 1280, 70);
-    for ty in [TensorType::Q8_0, TensorType::Q4_K, TensorType::Q6_K, TensorType::Q2_K] {
+    let (rows, tokens) = (67, 70);
+    let types = [TensorType::Q8_0, TensorType::Q4_K, TensorType::Q6_K, TensorType::Q2_K, TensorType::F16];
+    let shapes = types.map(|ty| (ty, 1280)).into_iter().chain([(TensorType::F32, 99), (TensorType::BF16, 601)]);
+    for (ty, columns) in shapes {
         let (blocks, x) = (blocks(ty, rows, columns), numbers(5, tokens * columns));
         let matrix = Matrix::upload(&gpu, ty, rows, columns, &blocks).expect("it fits");
         let found = product(&gpu, &matrix, &x, tokens, None, None);

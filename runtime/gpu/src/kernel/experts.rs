@@ -54,7 +54,7 @@ impl ExpertsKernel {
             Self::Assign { tokens } => (format!("const TOKENS = {tokens}u;\n"), vec![shader!("assign")]),
             Self::Product { form, lanes, tokens } => {
                 let body = if form.is_plain() {
-                    vec![shader!("experts_matmul_plain")]
+                    vec![shader!("plain/activations"), shader!("experts_matmul_plain")]
                 } else {
                     vec![shader!("blocks/units"), shader!("experts_matmul")]
                 };

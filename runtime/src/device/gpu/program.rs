@@ -267,8 +267,10 @@ impl GpuProgram {
         check_positions(step, self.learned_positions)?;
         let words = step::words(step, self.groups);
         let memory = self.sized(step.len(), step.outputs.len(), words.len())?;
-        if step.len() > TOGETHER && self.weights.has_blocks() {
-            choose_shapes(&self.gpu)?;
+        if step.len() > TOGETHER {
+            for is_plain in [false, true].into_iter().filter(|is_plain| self.weights.has(*is_plain)) {
+                choose_shapes(&self.gpu, is_plain)?;
+            }
         }
         self.write(step, &words, &memory);
         Ok(memory)

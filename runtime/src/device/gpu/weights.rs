@@ -77,9 +77,9 @@ impl Weights {
         &self.matrices[&weight]
     }
 
-    /// Whether some matrix that was sent is of a block type.
-    pub(super) fn has_blocks(&self) -> bool {
-        self.matrices.values().any(|matrix| !matrix.form.is_plain())
+    /// Whether some matrix that was sent is plain, or of a block type.
+    pub(super) fn has(&self, is_plain: bool) -> bool {
+        self.matrices.values().any(|matrix| matrix.form.is_plain() == is_plain)
     }
 
     /// A vector that was sent.
