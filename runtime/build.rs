@@ -1,4 +1,4 @@
-//! Builds the chat page (`web-ui/`) into `OUT_DIR/page`, where `server/page.rs` embeds it.
+//! Builds the chat page (`web-ui/`) into `OUT_DIR/page`, where `server/page.rs` embeds it, and says whether there are GPUs.
 //!
 //! Two steps, each only when needed: `npm ci` when `node_modules` does not match `package-lock.json`, then Vite.
 //! Cargo runs this script again only when a source of the page changed. Builds of several profiles may run at once:
@@ -40,6 +40,11 @@ fn main() {
     }
     if env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("windows") {
         windows_resource();
+    }
+    // `with_gpu`: code that takes a GPU is compiled where its crate is (`Cargo.toml`), which is where drivers can be opened.
+    println!("cargo::rustc-check-cfg=cfg(with_gpu)");
+    if env::var_os("CARGO_FEATURE_GPU").is_some() && env::var("CARGO_CFG_TARGET_ENV").as_deref() != Ok("musl") {
+        println!("cargo::rustc-cfg=with_gpu");
     }
 }
 

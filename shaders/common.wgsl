@@ -14,6 +14,8 @@ struct Step {
     sequences_count: u32,
     // Where in `data` each sequence's set of adapters is: two words of bits.
     adapters: u32,
+    // Rows that lanes or int8 tiles multiply; those behind them are multiplied by cooperative matrices.
+    lanes: u32,
     data: array<u32>,
 }
 

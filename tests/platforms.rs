@@ -71,6 +71,12 @@ fn each_runtime_fits_every_system_of_its_platform() {
         let program = std::fs::read(&path).unwrap();
         let facts = check(platform, &program).unwrap_or_else(|faults| panic!("{platform}: {faults:?}"));
         println!("{platform}: {} bytes, {facts:?}", program.len());
+        // Metal's classes are looked up by name, which finds them only if the libraries are loaded.
+        if matches!(platform, Platform::MacosAarch64 | Platform::MacosX86_64) {
+            for name in ["/Metal", "/Foundation"] {
+                assert!(facts.libraries.iter().any(|library| library.ends_with(name)), "{name}: {facts:?}");
+            }
+        }
         for other in Platform::ALL.into_iter().filter(|other| *other != platform) {
             assert!(check(other, &program).is_err(), "{platform} passes for {other}");
         }

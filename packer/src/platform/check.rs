@@ -22,14 +22,17 @@ const GLIBC: [&str; 7] = [
     "ld-linux-x86-64.so.2",
     "ld-linux-aarch64.so.1",
 ];
-/// Libraries of every Windows 10, in lower case; the C runtime's `api-ms-win-…` libraries are matched by prefix.
-const WINDOWS: [&str; 10] = [
+/// Libraries of every Windows 10, in lower case; the C runtime's `api-ms-win-…` libraries are matched by prefix. A GPU's driver is
+/// loaded at run time; `dxgi.dll` is what the crate that does so asks about screens.
+const WINDOWS: [&str; 12] = [
     "advapi32.dll",
     "bcrypt.dll",
     "bcryptprimitives.dll",
+    "dxgi.dll",
     "kernel32.dll",
     "ntdll.dll",
     "ole32.dll",
+    "oleaut32.dll",
     "shell32.dll",
     "user32.dll",
     "userenv.dll",

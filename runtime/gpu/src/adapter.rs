@@ -11,6 +11,7 @@ use crate::GpuError;
 use crate::call::Counts;
 use crate::choice::Choice;
 use crate::kernel::Pipelines;
+use crate::product::Matrices;
 
 /// What an adapter is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +134,45 @@ pub fn list() -> Vec<AdapterFacts> {
     adapters().iter().map(AdapterFacts::of).collect()
 }
 
+/// What a device must have for products, with or without cooperative matrices.
+#[allow(
+    unsafe_code,
+    reason = "wgpu asks for it where it does not vouch for a feature; a probe tries this one in a process of its own"
+)]
+fn features(matrices: bool) -> (wgpu::Features, wgpu::ExperimentalFeatures) {
+    match matrices {
+        false => (wgpu::Features::empty(), wgpu::ExperimentalFeatures::disabled()),
+        // SAFETY: shaders multiply cooperative matrices in uniform control flow, and within the memory that they declare.
+        true => (MATRICES, unsafe { wgpu::ExperimentalFeatures::enabled() }),
+    }
+}
+
+const MATRICES: wgpu::Features =
+    wgpu::Features::SHADER_F16.union(wgpu::Features::SUBGROUP).union(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
+
+/// The cooperative matrices that products can use: square ones of f16 with sums in f32, where all subgroups have one size.
+fn matrices_of(adapter: &wgpu::Adapter, limits: &wgpu::Limits) -> Option<Matrices> {
+    let info = adapter.get_info();
+    if !adapter.features().contains(MATRICES) || info.subgroup_min_size != info.subgroup_max_size {
+        return None;
+    }
+    let kinds = adapter.cooperative_matrix_properties();
+    let has = |size: u32| {
+        kinds.iter().any(|kind| {
+            (kind.m_size, kind.n_size, kind.k_size) == (size, size, size)
+                && kind.ab_type == wgpu::CooperativeScalarType::F16
+                && kind.cr_type == wgpu::CooperativeScalarType::F32
+        })
+    };
+    let size = [16, 8].into_iter().find(|size| has(*size))?;
+    let of = |columns| Matrices { size, subgroup: info.subgroup_max_size, columns };
+    let fits = |of: &Matrices| {
+        of.workgroup_bytes() <= limits.max_compute_workgroup_storage_size
+            && of.threads() <= limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x)
+    };
+    [64, 32].map(of).into_iter().find(fits)
+}
+
 /// An opened GPU.
 pub struct Gpu {
     pub(crate) device: wgpu::Device,
@@ -142,37 +182,41 @@ pub struct Gpu {
     pub(crate) choice: Choice,
     facts: AdapterFacts,
     limits: wgpu::Limits,
+    /// How prompts are multiplied, if by cooperative matrices.
+    matrices: Option<Matrices>,
     /// What the driver complained of first.
     failure: Arc<Mutex<Option<String>>>,
 }
 
 impl Gpu {
-    /// Opens the adapter at `index` of [`list`].
+    /// Opens the adapter at `index` of [`list`]; `matrices`: with its cooperative matrices, if it has any that can be used.
     ///
     /// # Errors
     /// If there is none, or its driver refuses.
-    pub fn open(index: usize) -> Result<Self, GpuError> {
+    pub fn open(index: usize, matrices: bool) -> Result<Self, GpuError> {
         let adapter = adapters().into_iter().nth(index);
-        Self::of(&adapter.ok_or_else(|| GpuError::Unusable(format!("there is no GPU {index}")))?)
+        Self::of(&adapter.ok_or_else(|| GpuError::Unusable(format!("there is no GPU {index}")))?, matrices)
     }
 
-    /// Opens the first adapter with this in its name.
+    /// Opens the first adapter with this in its name, as [`Gpu::open`].
     ///
     /// # Errors
     /// If there is none, or its driver refuses.
-    pub fn open_named(name: &str) -> Result<Self, GpuError> {
+    pub fn open_named(name: &str, matrices: bool) -> Result<Self, GpuError> {
         let adapter = adapters().into_iter().find(|adapter| AdapterFacts::of(adapter).is_named(name));
-        Self::of(&adapter.ok_or_else(|| GpuError::Unusable(format!("there is no GPU named `{name}`")))?)
+        Self::of(&adapter.ok_or_else(|| GpuError::Unusable(format!("there is no GPU named `{name}`")))?, matrices)
     }
 
-    fn of(adapter: &wgpu::Adapter) -> Result<Self, GpuError> {
+    fn of(adapter: &wgpu::Adapter, matrices: bool) -> Result<Self, GpuError> {
         let limits = adapter.limits();
+        let matrices = if matrices { matrices_of(adapter, &limits) } else { None };
+        let (required_features, experimental_features) = features(matrices.is_some());
         let description = wgpu::DeviceDescriptor {
             label: None,
-            required_features: wgpu::Features::empty(),
+            required_features,
             // What is not asked for is far less than what there is.
             required_limits: limits.clone(),
-            experimental_features: wgpu::ExperimentalFeatures::disabled(),
+            experimental_features,
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             trace: wgpu::Trace::Off,
         };
@@ -202,6 +246,7 @@ impl Gpu {
             choice: Choice::default(),
             facts,
             limits,
+            matrices,
             failure,
         })
     }
@@ -209,6 +254,11 @@ impl Gpu {
     /// What it is.
     pub fn facts(&self) -> &AdapterFacts {
         &self.facts
+    }
+
+    /// How it multiplies cooperative matrices, if it was opened with them.
+    pub fn matrices(&self) -> Option<Matrices> {
+        self.matrices
     }
 
     /// The most workgroups in one dimension.

@@ -8,8 +8,28 @@ use std::time::Instant;
 use crate::attention::{self, When};
 use crate::kernel::{ExpertsKernel, Kernel, TOKENS, Tiling};
 use crate::matrix::Part;
-use crate::product::{MOST, Reading, Shape};
+use crate::product::{MOST, Matrices, Reading, Shape};
 use crate::{Gpu, GpuError, Matrix};
+
+/// The size of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Rows.
+    pub tokens: usize,
+    /// The first of them, which lanes or int8 tiles multiply; cooperative matrices multiply the others.
+    pub lanes: usize,
+    /// Rows that need a result.
+    pub wanted: usize,
+    /// Positions that rows look back over at most.
+    pub seen: usize,
+}
+
+impl Extent {
+    /// Rows without positions, none of which cooperative matrices multiply.
+    pub fn rows(tokens: usize, wanted: usize) -> Self {
+        Self { tokens, lanes: tokens, wanted, seen: 0 }
+    }
+}
 
 /// How many workgroups an operation takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,11 +84,10 @@ impl Call {
 }
 
 impl Call {
-    /// The rows that it computes in a step of `tokens` rows, `wanted` of which need a result, with up to `seen` positions to attend to.
-    /// `None`: such a step leaves the call out.
-    pub(crate) fn rows(&self, tokens: usize, wanted: usize, seen: usize) -> Option<usize> {
-        let rows = if self.wanted_only { wanted } else { tokens };
-        self.when.holds(rows, seen).then_some(rows)
+    /// The rows that it computes in such a step; `None`: the step leaves the call out.
+    pub(crate) fn rows(&self, of: Extent) -> Option<usize> {
+        let rows = if self.wanted_only { of.wanted } else { of.tokens };
+        self.when.holds(rows, of.seen).then_some(rows)
     }
 }
 
@@ -219,7 +238,11 @@ impl Gpu {
                 Kernel::Product { matrices, .. } => {
                     let is_plain = matrices.iter().flatten().any(|reading| reading.form.is_plain());
                     let tokens = [1, TOKENS[TOKENS.len() - 1] as usize, usize::MAX];
-                    let shapes: HashSet<Shape> = tokens.map(|tokens| self.choice.shape(is_plain, tokens)).into();
+                    let by_matrices = self.matrices().filter(|_| !call.wanted_only);
+                    let tokens = if by_matrices.is_some() { &tokens[..2] } else { &tokens[..] };
+                    let lanes = tokens.iter().map(|tokens| self.choice.shape(is_plain, *tokens));
+                    let by_matrices = by_matrices.into_iter().flat_map(Matrices::shapes);
+                    let shapes: HashSet<Shape> = lanes.chain(by_matrices).collect();
                     kernels.extend(shapes.into_iter().map(|shape| Kernel::Product { matrices, shape }));
                 }
                 other => kernels.push(other),
@@ -262,22 +285,20 @@ impl Gpu {
         wanted: usize,
         read: Option<(&wgpu::Buffer, usize)>,
     ) -> Result<Vec<u8>, GpuError> {
-        self.run_seeing(calls, tokens, wanted, 0, read)
+        self.run_step(calls, Extent::rows(tokens, wanted), read)
     }
 
-    /// [`Gpu::run`] of a step that attends to up to `seen` positions.
+    /// [`Gpu::run`] of a step of this size.
     ///
     /// # Errors
     /// As there.
-    pub fn run_seeing<'a>(
+    pub fn run_step<'a>(
         &self,
         calls: impl Iterator<Item = &'a Call>,
-        tokens: usize,
-        wanted: usize,
-        seen: usize,
+        of: Extent,
         read: Option<(&wgpu::Buffer, usize)>,
     ) -> Result<Vec<u8>, GpuError> {
-        let mut calls = calls.filter_map(|call| Some((call, call.rows(tokens, wanted, seen)?))).peekable();
+        let mut calls = calls.filter_map(|call| Some((call, call.rows(of)?))).peekable();
         let mut counts = Counts::default();
         let (begun, mut all_work) = (Instant::now(), 0);
         while calls.peek().is_some() {
@@ -287,8 +308,7 @@ impl Gpu {
             while work < self.choice.submission()
                 && let Some((call, rows)) = calls.next()
             {
-                work += self.dispatch(&mut pass, call, rows, seen);
-                counts.dispatches += 1;
+                work += self.dispatch(&mut pass, call, rows, of, &mut counts);
             }
             drop(pass);
             all_work += work;
@@ -314,24 +334,38 @@ impl Gpu {
     }
 
     /// Starts a call; says how many multiplications it is.
-    pub(crate) fn dispatch(&self, pass: &mut wgpu::ComputePass<'_>, call: &Call, rows: usize, seen: usize) -> u64 {
+    pub(crate) fn dispatch(
+        &self,
+        pass: &mut wgpu::ComputePass<'_>,
+        call: &Call,
+        rows: usize,
+        of: Extent,
+        counts: &mut Counts,
+    ) -> u64 {
         let (mut kernel, mut deep, mut work) = (call.kernel, 1, 0);
         let workgroups = match call.grid {
             Grid::Threads(threads) => (rows * threads).div_ceil(64),
             Grid::Workgroups(workgroups) => rows * workgroups,
-            Grid::Product { rows: of, weights } => {
-                let Kernel::Product { matrices, shape } = &mut kernel else { unreachable!("the grid of products") };
-                let readings = matrices.iter().flatten();
-                *shape = self.choice.shape(readings.clone().any(|reading| reading.form.is_plain()), rows);
-                deep = rows.div_ceil(shape.tokens());
-                work = (weights * rows) as u64;
-                readings.zip(of).map(|(reading, rows): (&Reading, usize)| shape.workgroups(*reading, rows)).sum()
+            Grid::Product { rows: of_matrices, weights } => {
+                let Kernel::Product { matrices, .. } = kernel else { unreachable!("the grid of products") };
+                let is_plain = matrices.iter().flatten().any(|reading| reading.form.is_plain());
+                let by_lanes = if call.wanted_only { rows } else { of.lanes };
+                let by_matrices = self.matrices().map(|matrices| matrices.shape(rows - by_lanes));
+                let parts = [(by_lanes, self.choice.shape(is_plain, by_lanes))].into_iter();
+                for (rows, shape) in parts.chain(by_matrices.map(|shape| (rows - by_lanes, shape))) {
+                    let pairs = matrices.iter().flatten().zip(of_matrices);
+                    let workgroups =
+                        pairs.map(|(reading, rows): (&Reading, usize)| shape.workgroups(*reading, rows)).sum();
+                    let kernel = Kernel::Product { matrices, shape };
+                    self.start_kernel(pass, call, kernel, (workgroups, rows.div_ceil(shape.tokens())), counts);
+                }
+                return (weights * rows) as u64;
             }
             Grid::Attend { kv_heads, group } => {
                 let Kernel::Attend { key_dim, value_dim, queries, into } = &mut kernel else {
                     unreachable!("the grid of attention")
                 };
-                deep = if *into == attention::Output::Split { attention::segments(seen) } else { 1 };
+                deep = if *into == attention::Output::Split { attention::segments(of.seen) } else { 1 };
                 let dims = (*key_dim, *value_dim);
                 *queries = attention::queries(dims, kv_heads, rows * group, deep, self.workgroup_bytes());
                 kv_heads * (rows * group).div_ceil(*queries as usize)
@@ -351,14 +385,27 @@ impl Gpu {
                 workgroups
             }
         };
+        self.start_kernel(pass, call, kernel, (workgroups, deep), counts);
+        work
+    }
+
+    /// Starts a call's kernel, unless there is nothing to do.
+    fn start_kernel(
+        &self,
+        pass: &mut wgpu::ComputePass<'_>,
+        call: &Call,
+        kernel: Kernel,
+        (workgroups, deep): (usize, usize),
+        counts: &mut Counts,
+    ) {
         if workgroups == 0 || deep == 0 {
-            return 0;
+            return;
         }
         pass.set_pipeline(&self.pipelines.get(kernel));
         pass.set_bind_group(0, &call.bindings, &[]);
         let wide = workgroups.min(self.most_workgroups() as usize);
         pass.dispatch_workgroups(wide as u32, workgroups.div_ceil(wide) as u32, deep as u32);
-        work
+        counts.dispatches += 1;
     }
 
     /// The first bytes of a buffer, after all that was submitted.

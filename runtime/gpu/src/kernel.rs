@@ -306,7 +306,18 @@ impl Kernel {
             let mut three = [None; MOST];
             matrices.iter().zip(&mut three).for_each(|(matrix, place)| *place = Some(*matrix));
             let few = TOKENS.map(|tokens| Shape::Lanes { tokens, rows: ROWS, threads: THREADS });
-            all.extend(few.into_iter().chain([Shape::Tile]).map(|shape| Self::Product { matrices: three, shape }));
+            // As NVIDIA's, and as small as matrices are.
+            let large = product::Matrices { size: 16, subgroup: 32, columns: 64 };
+            let small = product::Matrices { size: 8, subgroup: 8, columns: 32 };
+            let [short, long] = product::Matrices::TOKENS;
+            let by_matrices = [(large, short), (large, long), (small, long)];
+            let by_matrices = by_matrices.map(|(of, tokens)| Shape::Matrices { of, tokens });
+            all.extend(
+                few.into_iter()
+                    .chain([Shape::Tile])
+                    .chain(by_matrices)
+                    .map(|shape| Self::Product { matrices: three, shape }),
+            );
         };
         for form in Form::ALL {
             LANES.iter().for_each(|lanes| add(&[Reading { form, lanes: *lanes }]));
@@ -357,7 +368,7 @@ impl Kernel {
             Self::Quantize => (threads(64), vec![shader!("levels"), shader!("quantize")]),
             Self::Product { matrices, shape } => {
                 let matrices: Vec<Reading> = matrices.into_iter().flatten().collect();
-                return format!("{}{}", shader!("common"), product::source(&matrices, shape));
+                return product::source(&matrices, shape);
             }
             Self::NormQuantize(kind) => (
                 format!("{}const KIND = {}u;\n", threads(256), kind as u32),

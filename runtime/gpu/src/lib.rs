@@ -25,7 +25,7 @@ mod text;
 pub mod upload;
 
 pub use adapter::{AdapterFacts, Gpu, Kind};
-pub use call::{Call, Counts, Grid};
+pub use call::{Call, Counts, Extent, Grid};
 pub use embed::Embedding;
 pub use kernel::{ExpertsKernel, Form, Function, Kernel, Norm, RecurrentKernel, Tiling};
 pub use matrix::Matrix;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use satchel_gguf::TensorType;
 
-use crate::call::{Call, Product, Words};
+use crate::call::{Call, Extent, Product, Words};
 use crate::{Gpu, GpuError, Grid, Kernel, Matrix};
 
 /// What was found.
@@ -14,6 +14,8 @@ pub struct Measured {
     pub error: f32,
     /// Bytes of weights per second, in products.
     pub bytes_per_second: f64,
+    /// Whether cooperative matrices multiply prompts right, and faster than tiles.
+    pub matrices: bool,
 }
 
 /// Rows and columns of the matrix that is multiplied.
@@ -26,10 +28,11 @@ struct Trial {
     calls: Vec<Call>,
     /// How many of them come before the product.
     before: usize,
+    step: wgpu::Buffer,
     out: wgpu::Buffer,
     bytes: u64,
     rows: usize,
-    tokens: usize,
+    of: Extent,
 }
 
 impl Trial {
@@ -39,7 +42,7 @@ impl Trial {
         let matrix = Matrix::upload(gpu, ty, rows, COLUMNS, &blocks)?;
         let step = gpu.buffer("a step", 64)?;
         // All rows are wanted.
-        gpu.write(&step, 0, &[(tokens as u32).to_le_bytes(); 2].concat());
+        gpu.write(&step, 0, &header(tokens, tokens));
         let x = gpu.buffer("activations", 4 * (tokens * COLUMNS) as u64)?;
         let values: Vec<u8> = (0..tokens * COLUMNS).flat_map(|at| activation(at % COLUMNS).to_le_bytes()).collect();
         gpu.write(&x, 0, &values);
@@ -64,11 +67,18 @@ impl Trial {
         };
         let before = calls.len();
         calls.extend(gpu.product(&matrix, &product)?);
-        Ok(Self { calls, before, out, bytes: matrix.bytes(), rows, tokens })
+        let of = Extent::rows(tokens, tokens);
+        Ok(Self { calls, before, step, out, bytes: matrix.bytes(), rows, of })
+    }
+
+    /// Multiplies by cooperative matrices from now on.
+    fn by_matrices(&mut self, gpu: &Gpu) {
+        self.of.lanes = 0;
+        gpu.write(&self.step, 0, &header(self.of.tokens, 0));
     }
 
     fn run(&self, gpu: &Gpu) -> Result<Vec<f32>, GpuError> {
-        let bytes = gpu.run(self.calls.iter(), self.tokens, self.tokens, Some((&self.out, 4 * self.rows)))?;
+        let bytes = gpu.run_step(self.calls.iter(), self.of, Some((&self.out, 4 * self.of.tokens * self.rows)))?;
         Ok(bytes.as_chunks::<4>().0.iter().map(|word| f32::from_le_bytes(*word)).collect())
     }
 
@@ -76,9 +86,15 @@ impl Trial {
     fn repeat(&self, gpu: &Gpu, times: usize) -> Result<Duration, GpuError> {
         let begun = Instant::now();
         let calls = self.calls.iter().chain((1..times).flat_map(|_| &self.calls[self.before..]));
-        gpu.run(calls, self.tokens, self.tokens, Some((&self.out, 4)))?;
+        gpu.run_step(calls, self.of, Some((&self.out, 4)))?;
         Ok(begun.elapsed())
     }
+}
+
+/// The header of `Step` in `shaders/common.wgsl`, as far as products read it.
+fn header(tokens: usize, lanes: usize) -> Vec<u8> {
+    let words = [tokens, tokens, 0, 0, 0, 0, 0, 0, lanes];
+    words.into_iter().flat_map(|word| (word as u32).to_le_bytes()).collect()
 }
 
 /// Level of a weight.
@@ -134,7 +150,41 @@ pub fn measure(gpu: &Gpu) -> Result<Measured, GpuError> {
         times *= 2;
         took = trial.repeat(gpu, times)?;
     }
-    Ok(Measured { error, bytes_per_second: trial.bytes as f64 * times as f64 / took.as_secs_f64() })
+    let matrices = match gpu.matrices() {
+        Some(_) => matrices_are_faster(gpu)?,
+        None => false,
+    };
+    Ok(Measured { error, bytes_per_second: trial.bytes as f64 * times as f64 / took.as_secs_f64(), matrices })
+}
+
+/// Whether cooperative matrices multiply a prompt as tiles do, up to the order of sums, and in less time.
+fn matrices_are_faster(gpu: &Gpu) -> Result<bool, GpuError> {
+    /// What tiles may take at least, relative to matrices: less is not worth other bits.
+    const GAIN: f64 = 1.2;
+    for (is_plain, tokens) in [(false, 512), (false, 20), (true, 20)] {
+        let mut trial = Trial::new(gpu, is_plain, 512, tokens)?;
+        let right = trial.run(gpu)?;
+        let by_tiles = fastest_of(gpu, &trial)?;
+        trial.by_matrices(gpu);
+        let found = trial.run(gpu)?;
+        let size = right.iter().fold(0.0f32, |size, value| size.max(value.abs()));
+        // Levels and scales of these are f16 as they are, so only the order of sums differs. NaN is not close.
+        if !right.iter().zip(&found).all(|(right, found)| (right - found).abs() <= 1e-3 * size) {
+            return Ok(false);
+        }
+        if tokens == 512 && by_tiles.as_secs_f64() < GAIN * fastest_of(gpu, &trial)?.as_secs_f64() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The least time of some runs.
+fn fastest_of(gpu: &Gpu, trial: &Trial) -> Result<Duration, GpuError> {
+    // The first compiles, and brings clocks up.
+    trial.repeat(gpu, 1)?;
+    let times = (0..3).map(|_| trial.repeat(gpu, 2)).collect::<Result<Vec<_>, _>>()?;
+    Ok(times.into_iter().min().unwrap_or_default())
 }
 
 /// Chooses from how many tokens on products with block types, or plain ones, have a prompt's shape, by trying both; once for a GPU.
@@ -150,10 +200,7 @@ pub fn choose_shapes(gpu: &Gpu, is_plain: bool) -> Result<(), GpuError> {
     }
     let fastest = |trial: &Trial, tile_from: usize| -> Result<Duration, GpuError> {
         gpu.choice.tile_from(is_plain, tile_from);
-        // The first compiles, and brings clocks up.
-        trial.repeat(gpu, 1)?;
-        let times = (0..3).map(|_| trial.repeat(gpu, 2)).collect::<Result<Vec<_>, _>>()?;
-        Ok(times.into_iter().min().unwrap_or_default())
+        fastest_of(gpu, trial)
     };
     let mut chosen = usize::MAX;
     for tokens in TRIED {

@@ -3,7 +3,7 @@
 use std::sync::PoisonError;
 use std::sync::mpsc::Receiver;
 
-use crate::call::{Call, Counts};
+use crate::call::{Call, Counts, Extent};
 use crate::{Gpu, GpuError};
 
 /// A result that is on its way.
@@ -15,17 +15,15 @@ pub struct Pending {
 }
 
 impl Gpu {
-    /// Submits calls on a step of so many rows that look back over `seen` positions, and a copy of the first bytes of a buffer behind them: one submission, so of steps
-    /// that are short.
+    /// Submits calls on a step of this size, and a copy of the first bytes of a buffer behind them: one submission, so of steps that are
+    /// short.
     ///
     /// # Errors
     /// If memory is out.
     pub fn start<'a>(
         &self,
         calls: impl Iterator<Item = &'a Call>,
-        tokens: usize,
-        wanted: usize,
-        seen: usize,
+        of: Extent,
         (buffer, bytes): (&wgpu::Buffer, usize),
     ) -> Result<Pending, GpuError> {
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
@@ -34,9 +32,8 @@ impl Gpu {
         let mut counts = Counts { passes: 1, submissions: 1, ..Counts::default() };
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         for call in calls {
-            let Some(rows) = call.rows(tokens, wanted, seen) else { continue };
-            self.dispatch(&mut pass, call, rows, seen);
-            counts.dispatches += 1;
+            let Some(rows) = call.rows(of) else { continue };
+            self.dispatch(&mut pass, call, rows, of, &mut counts);
         }
         drop(pass);
         encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, bytes as u64);

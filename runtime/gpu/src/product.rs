@@ -1,4 +1,4 @@
-//! The text of products: one shader for up to three matrices, each with its own reader, in one of two shapes.
+//! The text of products: one shader for up to three matrices, each with its own reader, in one of three shapes.
 
 use crate::kernel::{Form, shader};
 use crate::text::{expand, renamed};
@@ -15,7 +15,68 @@ pub struct Reading {
     pub lanes: u32,
 }
 
-/// How a product is spread over threads. All shapes give the same bits.
+/// How an adapter multiplies cooperative matrices of f16 with sums in f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Matrices {
+    /// Rows and columns of each: 8 or 16.
+    pub size: u32,
+    /// Threads of a subgroup.
+    pub subgroup: u32,
+    /// Columns that lie in a workgroup's memory at once: 32 or 64.
+    pub columns: u32,
+}
+
+impl Matrices {
+    /// Subgroups of a workgroup.
+    const SUBGROUPS: u32 = 8;
+    /// Rows of a workgroup.
+    const ROWS: u32 = 128;
+    /// Tokens of a workgroup: for a short prompt, and a long one.
+    pub(crate) const TOKENS: [u32; 2] = [32, 128];
+
+    /// What a workgroup's memory holds: `shaders/matrices.wgsl`.
+    pub(crate) fn workgroup_bytes(self) -> u32 {
+        let stride = 8 * (self.columns / 4 + 2);
+        let most = Self::TOKENS[Self::TOKENS.len() - 1];
+        (Self::ROWS + most) * stride + Self::SUBGROUPS * 4 * self.size * self.size
+    }
+
+    /// Threads of a workgroup.
+    pub(crate) fn threads(self) -> u32 {
+        Self::SUBGROUPS * self.subgroup
+    }
+
+    /// The shape for so many tokens: all give the same bits.
+    pub(crate) fn shape(self, tokens: usize) -> Shape {
+        let fits = Self::TOKENS.into_iter().find(|most| tokens <= *most as usize);
+        Shape::Matrices { of: self, tokens: fits.unwrap_or(Self::TOKENS[Self::TOKENS.len() - 1]) }
+    }
+
+    pub(crate) fn shapes(self) -> [Shape; 2] {
+        Self::TOKENS.map(|tokens| Shape::Matrices { of: self, tokens })
+    }
+
+    /// Matrices of a subgroup: down the rows, and along so many tokens; and how many subgroups are one below the other.
+    fn tiles(self, tokens: u32) -> (u32, u32, u32) {
+        // Few tokens leave no more than a column of subgroups.
+        let across = if tokens > 32 { 2 } else { Self::SUBGROUPS };
+        let beside = Self::SUBGROUPS / across;
+        (Self::ROWS / across / self.size, tokens / beside / self.size, across)
+    }
+
+    /// The constants of `shaders/matrices.wgsl`.
+    fn text(self, tokens: u32) -> String {
+        let Self { size, subgroup, columns } = self;
+        let (row_tiles, token_tiles, across) = self.tiles(tokens);
+        format!(
+            "const SIZE = {size}u;\nconst SUBGROUP = {subgroup}u;\nconst COLUMNS = {columns}u;\nconst ROWS = {}u;\n\
+             const ROW_TILES = {row_tiles}u;\nconst TOKEN_TILES = {token_tiles}u;\nconst ACROSS = {across}u;\n",
+            Self::ROWS
+        )
+    }
+}
+
+/// How a product is spread over threads. Lanes and tiles give the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Shape {
     /// For a few tokens: as many threads a row as there are chains.
@@ -29,13 +90,20 @@ pub enum Shape {
     },
     /// For a prompt: 64 rows and 64 tokens a workgroup.
     Tile,
+    /// For a prompt, by cooperative matrices.
+    Matrices {
+        /// The adapter's.
+        of: Matrices,
+        /// Tokens of a workgroup.
+        tokens: u32,
+    },
 }
 
 impl Shape {
     /// Tokens that a workgroup multiplies together.
     pub fn tokens(self) -> usize {
         match self {
-            Self::Lanes { tokens, .. } => tokens as usize,
+            Self::Lanes { tokens, .. } | Self::Matrices { tokens, .. } => tokens as usize,
             Self::Tile => 64,
         }
     }
@@ -50,6 +118,7 @@ impl Shape {
         match self {
             Self::Lanes { rows, threads, .. } => rows * (threads / reading.lanes),
             Self::Tile => 64,
+            Self::Matrices { .. } => Matrices::ROWS,
         }
     }
 
@@ -57,12 +126,24 @@ impl Shape {
         match self {
             Self::Lanes { threads, .. } => threads,
             Self::Tile => 256,
+            Self::Matrices { of, .. } => of.threads(),
         }
     }
 }
 
-/// The whole text of a product's shader, apart from `common.wgsl`.
+/// The whole text of a product's shader.
 pub(crate) fn source(matrices: &[Reading], shape: Shape) -> String {
+    let body = format!("{}{}", shader!("common"), body(matrices, shape));
+    match shape {
+        Shape::Matrices { of, .. } => {
+            let named = format!("coop_mat{0}x{0}", of.size);
+            format!("enable f16;\nenable wgpu_cooperative_matrix;\n{}", body.replace("coop_mat16x16", &named))
+        }
+        _ => body,
+    }
+}
+
+fn body(matrices: &[Reading], shape: Shape) -> String {
     let plain = matrices[0].form.is_plain();
     let x = if plain { "f32" } else { "vec4<u32>" };
     let mut text = format!(
@@ -74,6 +155,7 @@ pub(crate) fn source(matrices: &[Reading], shape: Shape) -> String {
     match shape {
         Shape::Lanes { rows, .. } => text += &format!("const ROWS = {rows}u;\n{}\n", shader!("lanes")),
         Shape::Tile => text += if plain { shader!("tile_plain") } else { shader!("tile") },
+        Shape::Matrices { of, tokens } => text += &format!("{}{}", of.text(tokens), shader!("matrices")),
     }
     if plain {
         text += shader!("plain/activations");
@@ -127,6 +209,12 @@ fn part(at: usize, count: usize, matrix: Reading, shape: Shape) -> String {
             });
             vec![("FOUR", 4), ("UNIT", form.unit())]
         }
+        Shape::Matrices { of, tokens } => {
+            files.push(if form.is_plain() { shader!("matrices_plain") } else { shader!("matrices_blocks") });
+            files.push(shader!("matmul_matrices"));
+            let (row_tiles, token_tiles, _) = of.tiles(tokens);
+            vec![("FOUR", 4), ("ROW_TILES", row_tiles), ("TOKEN_TILES", token_tiles), ("STEPS", of.columns / of.size)]
+        }
     };
     text += &expand(&files.concat(), &constants);
     text
@@ -134,19 +222,32 @@ fn part(at: usize, count: usize, matrix: Reading, shape: Shape) -> String {
 
 /// The entry: which matrix a workgroup belongs to.
 fn main(matrices: &[Reading], shape: Shape) -> String {
-    let mut text = String::from(
+    // The rows that are multiplied in this shape; see `lanes` in `common.wgsl`.
+    let (builtin, rows, argument) = match shape {
+        Shape::Matrices { .. } => (
+            ", @builtin(subgroup_id) subgroup: u32",
+            "let tokens = step.tokens;\n    let token0 = step.lanes + at.z * TOKENS;",
+            ", subgroup",
+        ),
+        _ => (
+            "",
+            "let tokens = select(step.lanes, step.outputs, params.wanted_only != 0u);\n    let token0 = at.z * TOKENS;",
+            "",
+        ),
+    };
+    let mut text = format!(
         "\n@compute @workgroup_size(THREADS)\n\
-         fn main(@builtin(workgroup_id) at: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) thread: u32) {\n\
+         fn main(@builtin(workgroup_id) at: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, \
+         @builtin(local_invocation_index) thread: u32{builtin}) {{\n\
          \x20   var index = linear(at, count);\n\
-         \x20   let tokens = rows(params.wanted_only);\n\
-         \x20   let token0 = at.z * TOKENS;\n",
+         \x20   {rows}\n",
     );
     for (at, matrix) in matrices.iter().enumerate() {
         let (rows, suffix) = (shape.rows(*matrix), suffix(at));
         text += &format!(
             "    let workgroups_{at} = (params.matrices[{at}].rows + {}u) / {rows}u;\n\
              \x20   if (index < workgroups_{at}) {{\n\
-             \x20       work{suffix}(index, token0, tokens, thread);\n\
+             \x20       work{suffix}(index, token0, tokens, thread{argument});\n\
              \x20       return;\n\
              \x20   }}\n\
              \x20   index -= workgroups_{at};\n",

@@ -12,10 +12,12 @@ use satchel_compute::quant::random::RandomWeights;
 use satchel_compute::quant::{SUPPORTED, dequantize_row};
 use satchel_gguf::TensorType;
 use satchel_gpu::call::{Product, Words};
-use satchel_gpu::{Embedding, Form, Function, Gpu, GpuError, Grid, Kernel, Matrix, Norm};
+use satchel_gpu::{Embedding, Extent, Form, Function, Gpu, GpuError, Grid, Kernel, Matrix, Norm};
 
 #[path = "operations/experts.rs"]
 mod experts;
+#[path = "operations/matrices.rs"]
+mod matrices;
 #[path = "operations/picking.rs"]
 mod picking;
 #[path = "operations/recurrent.rs"]
@@ -23,8 +25,12 @@ mod recurrent;
 
 /// The adapter under test; without it the tests are skipped, which CI does not allow.
 fn gpu() -> Option<Gpu> {
+    opened(false)
+}
+
+fn opened(matrices: bool) -> Option<Gpu> {
     let name = std::env::var("SATCHEL_TEST_GPU_NAME").unwrap_or_else(|_| "llvmpipe".to_owned());
-    match Gpu::open_named(&name) {
+    match Gpu::open_named(&name, matrices) {
         Ok(gpu) => Some(gpu),
         Err(error) => {
             assert!(std::env::var_os("CI").is_none(), "GPU tests cannot be skipped in CI: {error}");
@@ -71,9 +77,14 @@ fn floats(bytes: &[u8]) -> Vec<f32> {
     bytes.as_chunks::<4>().0.iter().map(|word| f32::from_le_bytes(*word)).collect()
 }
 
-/// A step's buffer: rows, wanted rows, and what follows the header.
+/// A step's buffer: rows, wanted rows, and what follows the header. Lanes or tiles multiply all rows.
 fn step(gpu: &Gpu, header: [u32; 8], data: &[u32]) -> satchel_gpu::Buffer {
-    let words: Vec<u8> = header.iter().chain(data).flat_map(|word| word.to_le_bytes()).collect();
+    step_of(gpu, header, header[0], data)
+}
+
+/// The same, in which they multiply the first `lanes`.
+fn step_of(gpu: &Gpu, header: [u32; 8], lanes: u32, data: &[u32]) -> satchel_gpu::Buffer {
+    let words: Vec<u8> = header.iter().chain([&lanes]).chain(data).flat_map(|word| word.to_le_bytes()).collect();
     let buffer = gpu.buffer("a step", words.len() as u64).expect("memory");
     gpu.write(&buffer, 0, &words);
     buffer
@@ -108,7 +119,20 @@ fn product(
     bias: Option<&[f32]>,
     add: Option<&[f32]>,
 ) -> Vec<f32> {
-    let (step, x) = (rows_only(gpu, tokens), filled(gpu, x));
+    product_of(gpu, matrix, x, (tokens, tokens), bias, add)
+}
+
+/// The same with lanes or tiles for the first `lanes` tokens, and cooperative matrices for the others.
+fn product_of(
+    gpu: &Gpu,
+    matrix: &Matrix,
+    x: &[f32],
+    (tokens, lanes): (usize, usize),
+    bias: Option<&[f32]>,
+    add: Option<&[f32]>,
+) -> Vec<f32> {
+    let rows = tokens as u32;
+    let (step, x) = (step_of(gpu, [rows, rows, 0, 0, 0, 0, 0, 0], lanes as u32, &[0; 4]), filled(gpu, x));
     let quantized = gpu.buffer("activations", (48 * tokens * matrix.columns.div_ceil(32)) as u64).expect("memory");
     let out = filled(gpu, add.unwrap_or(&vec![7.0; tokens * matrix.rows]));
     let bias = bias.map(|bias| filled(gpu, bias));
@@ -131,7 +155,8 @@ fn product(
     };
     calls.extend(gpu.product(matrix, &of).expect("a product"));
     let count = tokens * matrix.rows;
-    floats(&gpu.run(calls.iter(), tokens, tokens, Some((&out, 4 * count))).expect("it runs"))
+    let extent = Extent { lanes, ..Extent::rows(tokens, tokens) };
+    floats(&gpu.run_step(calls.iter(), extent, Some((&out, 4 * count))).expect("it runs"))
 }
 
 /// The same on the CPU.

@@ -4,9 +4,17 @@
 use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use satchel_gpu::Kernel;
+use satchel_gpu::product::Shape;
 
 /// Reading pairs of f16 as f32, which every adapter has that has Vulkan 1.1, DX12 or Metal.
 const CAPABILITIES: Capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+/// What products by cooperative matrices need besides.
+const MATRICES: Capabilities =
+    Capabilities::SHADER_FLOAT16.union(Capabilities::SUBGROUP).union(Capabilities::COOPERATIVE_MATRIX);
+
+fn by_matrices(kernel: Kernel) -> bool {
+    matches!(kernel, Kernel::Product { shape: Shape::Matrices { .. }, .. })
+}
 
 /// A shader's module, or the error with the line that it is in.
 fn parse(kernel: Kernel, source: &str) -> naga::Module {
@@ -19,19 +27,28 @@ fn every_shader_is_valid_and_compiles_for_every_interface() {
     for &kernel in &kernels {
         let source = kernel.source();
         let module = parse(kernel, &source);
-        let validated = Validator::new(ValidationFlags::all(), CAPABILITIES).validate(&module);
+        let capabilities = if by_matrices(kernel) { CAPABILITIES | MATRICES } else { CAPABILITIES };
+        let mut validator = Validator::new(ValidationFlags::all(), capabilities);
+        validator.subgroup_stages(naga::valid::ShaderStages::COMPUTE);
+        validator.subgroup_operations(naga::valid::SubgroupOperationSet::all());
+        let validated = validator.validate(&module);
         let info = validated.unwrap_or_else(|error| panic!("{kernel:?}: {}", error.emit_to_string(&source)));
         let words = spv::write_vec(&module, &info, &spv::Options::default(), None);
         let words = words.unwrap_or_else(|error| panic!("{kernel:?} for Vulkan: {error}"));
         assert_eq!(words.first(), Some(&0x0723_0203), "{kernel:?}: SPIR-V begins with its number");
-        let (options, pipeline) = (hlsl::Options::default(), hlsl::PipelineOptions::default());
-        let mut text = String::new();
-        hlsl::Writer::new(&mut text, &options, &pipeline)
-            .write(&module, &info, None)
-            .unwrap_or_else(|error| panic!("{kernel:?} for DX12: {error}"));
-        let threads = ["numthreads(64, 1, 1)", "numthreads(256, 1, 1)"];
-        assert!(threads.iter().any(|threads| text.contains(threads)), "{kernel:?}: {text}");
-        let (options, pipeline) = (msl::Options::default(), msl::PipelineOptions::default());
+        // DX12 has no cooperative matrices.
+        if !by_matrices(kernel) {
+            let (options, pipeline) = (hlsl::Options::default(), hlsl::PipelineOptions::default());
+            let mut text = String::new();
+            hlsl::Writer::new(&mut text, &options, &pipeline)
+                .write(&module, &info, None)
+                .unwrap_or_else(|error| panic!("{kernel:?} for DX12: {error}"));
+            let threads = ["numthreads(64, 1, 1)", "numthreads(256, 1, 1)"];
+            assert!(threads.iter().any(|threads| text.contains(threads)), "{kernel:?}: {text}");
+        }
+        let version = if by_matrices(kernel) { (2, 3) } else { msl::Options::default().lang_version };
+        let options = msl::Options { lang_version: version, ..msl::Options::default() };
+        let pipeline = msl::PipelineOptions::default();
         let written = msl::write_string(&module, &info, &options, &pipeline);
         let (text, _) = written.unwrap_or_else(|error| panic!("{kernel:?} for Metal: {error}"));
         assert!(text.contains("kernel void"), "{kernel:?}: {text}");

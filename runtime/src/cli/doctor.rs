@@ -46,9 +46,10 @@ pub fn run(args: Args) -> Result<(), Failure> {
         }
         match gpu::measure(*index) {
             Ok(measured) => outln!(
-                "         reads weights at {:.1} GB/s; a product is off by {:.0e}",
+                "         reads weights at {:.1} GB/s; a product is off by {:.0e}; prompts by {}",
                 measured.bytes_per_second / 1e9,
-                measured.error
+                measured.error,
+                if measured.matrices { "cooperative matrices" } else { "tiles" }
             )?,
             Err(why) => outln!("         cannot be used: {}", shown_on_one_line(&why))?,
         }

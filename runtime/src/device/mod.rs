@@ -9,7 +9,7 @@ use crate::mapping::MappedFile;
 use crate::plan::{PageId, Plan, Slot, Step};
 
 pub mod cpu;
-#[cfg(all(feature = "gpu", target_os = "linux", target_env = "gnu"))]
+#[cfg(with_gpu)]
 pub mod gpu;
 mod pick;
 mod split;

@@ -105,6 +105,8 @@ impl Drafter {
         step.states.push(sequence.pages().to_vec());
         step.adapters.push(Default::default());
         step.outputs.push(step.len() - 1);
+        // A guess may be computed in any order.
+        step.answers = step.len();
         program.run(&step).ok()
     }
 }

@@ -73,7 +73,7 @@ impl Evaluator {
         self.state.discard(&mut *self.loaded.program, std::mem::take(&mut self.sequence));
     }
 
-    /// Appends `tokens` in one step; returns the wanted rows of the result, `(rows, columns)`.
+    /// Appends `tokens` of a prompt in one step; returns the wanted rows of the result, `(rows, columns)`.
     ///
     /// # Errors
     /// If the context has no room for them (nothing is appended then), or memory runs out.
@@ -81,6 +81,21 @@ impl Evaluator {
     /// # Panics
     /// If a token is outside the vocabulary.
     pub fn append(&mut self, tokens: &[TokenId], wanted: Wanted) -> Result<&[f32], EvaluateError> {
+        self.step(tokens, wanted, 0)
+    }
+
+    /// Appends a token as an answer's; returns the logits behind it.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    ///
+    /// # Panics
+    /// As there.
+    pub fn answer(&mut self, token: TokenId) -> Result<&[f32], EvaluateError> {
+        self.step(&[token], Wanted::Last, 1)
+    }
+
+    fn step(&mut self, tokens: &[TokenId], wanted: Wanted, answers: usize) -> Result<&[f32], EvaluateError> {
         let all = self.sequence.len() + tokens.len();
         if all > self.context {
             return Err(EvaluateError::ContextFull { tokens: all, context: self.context });
@@ -89,7 +104,7 @@ impl Evaluator {
             self.sequence = self.state.begin(&mut *self.loaded.program, 0, &[]);
         }
         let program = &mut *self.loaded.program;
-        let mut step = Step::default();
+        let mut step = Step { answers, ..Step::default() };
         self.state.trim(program, &mut self.sequence);
         for &token in tokens {
             assert!((token as usize) < self.loaded.plan.vocabulary, "token {token} is outside the vocabulary");

@@ -85,6 +85,8 @@ struct Part {
     take: usize,
     /// Whether these are all, so that a token can be sampled.
     wants_logits: bool,
+    /// Whether they are an answer's.
+    answers: bool,
     /// Guesses behind them that are checked, and their kind.
     checked: Option<(usize, Kind)>,
 }
@@ -381,6 +383,9 @@ impl Scheduler {
             }
             match added {
                 Ok(()) => {
+                    if part.answers {
+                        step.answers = step.len();
+                    }
                     if part.wants_logits {
                         step.outputs.extend(step.len() - 1 - part.guesses()..step.len());
                     }
@@ -412,10 +417,13 @@ impl Scheduler {
             let running = &self.running[index];
             running.pending().len() - usize::from(!running.is_ready())
         };
-        let (decoding, prompts): (Vec<usize>, Vec<usize>) = (0..self.running.len())
+        let (mut decoding, prompts): (Vec<usize>, Vec<usize>) = (0..self.running.len())
             .filter(|&index| readable(index) > 0)
             .partition(|&index| self.running[index].decoding());
-        let part = |index: usize| Part { index, take: 1, wants_logits: true, checked: None };
+        // Answers before prompts of which a token is left.
+        decoding.sort_by_key(|&index| !self.running[index].answers());
+        let answers = |index: usize| self.running[index].answers();
+        let part = |index: usize| Part { index, take: 1, wants_logits: true, answers: answers(index), checked: None };
         let mut parts: Vec<Part> = decoding.iter().take(most).map(|&index| part(index)).collect();
         if prompts.is_empty() {
             self.speculate(&mut parts);
@@ -443,7 +451,8 @@ impl Scheduler {
         }
         let room = self.options.batch_tokens.saturating_sub(parts.len());
         let (mut offers, mut kinds) = (Vec::new(), Vec::new());
-        for (at, part) in parts.iter().enumerate() {
+        // What follows a prompt's last token is guessed once that is read: a part's rows are all an answer's, or none is.
+        for (at, part) in parts.iter().enumerate().filter(|(_, part)| part.answers) {
             if let Some((kind, offer)) = self.offer(part.index) {
                 offers.push(offer);
                 kinds.push((at, kind));

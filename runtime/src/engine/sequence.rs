@@ -135,6 +135,11 @@ impl Running {
         self.pending().len() == 1
     }
 
+    /// Whether its next row belongs to the answer: what follows a prompt that was read whole.
+    pub(super) fn answers(&self) -> bool {
+        self.decoding() && !self.reads()
+    }
+
     /// Whether its prompt is not read yet.
     fn reads(&self) -> bool {
         self.generated == 0

@@ -28,6 +28,8 @@ pub struct Step {
     pub states: Vec<Vec<Vec<Option<PageId>>>>,
     /// Each sequence's adapters; none for those that are not named.
     pub adapters: Vec<AdapterSet>,
+    /// So many of the first rows belong to answers, the others to prompts: a device may multiply the two in different orders.
+    pub answers: usize,
     /// Wanted rows, ascending; possibly several per sequence. If the plan pools rows, one row of each wanted sequence (any of
     /// them, as all count), and all rows of the sequence are in this step.
     pub outputs: Vec<usize>,

@@ -3,17 +3,17 @@
 //! A driver's code first runs in a child process with a time limit (`probe`), so that one that crashes or hangs takes only that
 //! down. A GPU is used by itself (`auto`) only if it computed a product right and reads weights faster than this CPU.
 
-#[cfg(all(feature = "gpu", target_os = "linux", target_env = "gnu"))]
+#[cfg(with_gpu)]
 mod cache;
 mod pending;
-#[cfg(all(feature = "gpu", target_os = "linux", target_env = "gnu"))]
+#[cfg(with_gpu)]
 mod probe;
-#[cfg(all(feature = "gpu", target_os = "linux", target_env = "gnu"))]
+#[cfg(with_gpu)]
 mod recover;
 mod status;
-#[cfg(all(feature = "gpu", target_os = "linux", target_env = "gnu"))]
+#[cfg(with_gpu)]
 mod with;
-#[cfg(not(all(feature = "gpu", target_os = "linux", target_env = "gnu")))]
+#[cfg(not(with_gpu))]
 mod without;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -33,13 +33,13 @@ use crate::plan::Plan;
 use pending::Pending;
 pub use status::GpuStatus;
 
-#[cfg(all(feature = "gpu", target_os = "linux", target_env = "gnu"))]
+#[cfg(with_gpu)]
 pub use probe::{find, measure, print_adapters, print_measured};
-#[cfg(all(feature = "gpu", target_os = "linux", target_env = "gnu"))]
+#[cfg(with_gpu)]
 use with::load as load_chosen;
-#[cfg(not(all(feature = "gpu", target_os = "linux", target_env = "gnu")))]
+#[cfg(not(with_gpu))]
 use without::load as load_chosen;
-#[cfg(not(all(feature = "gpu", target_os = "linux", target_env = "gnu")))]
+#[cfg(not(with_gpu))]
 pub use without::{find, measure, print_adapters, print_measured};
 
 /// An adapter, as the child tells of it.
@@ -82,6 +82,8 @@ pub struct Measured {
     pub error: f32,
     /// Bytes of weights per second, in products.
     pub bytes_per_second: f64,
+    /// Whether cooperative matrices multiply prompts faster, and right.
+    pub matrices: bool,
 }
 
 /// What the user chose.
@@ -143,23 +145,14 @@ struct Asked {
     plan: Plan,
     compute: Compute,
     /// The load for which memory must suffice.
-    #[cfg_attr(
-        not(all(feature = "gpu", target_os = "linux", target_env = "gnu")),
-        allow(dead_code, reason = "what fits is asked of GPUs alone")
-    )]
+    #[cfg_attr(not(with_gpu), allow(dead_code, reason = "what fits is asked of GPUs alone"))]
     demand: Demand,
     choice: GpuChoice,
     /// Layers on the GPU; `None`: as many as fit.
-    #[cfg_attr(
-        not(all(feature = "gpu", target_os = "linux", target_env = "gnu")),
-        allow(dead_code, reason = "without GPUs there are none")
-    )]
+    #[cfg_attr(not(with_gpu), allow(dead_code, reason = "without GPUs there are none"))]
     layers: Option<usize>,
     /// Told in one line that a device was lost.
-    #[cfg_attr(
-        not(all(feature = "gpu", target_os = "linux", target_env = "gnu")),
-        allow(dead_code, reason = "no device can be lost")
-    )]
+    #[cfg_attr(not(with_gpu), allow(dead_code, reason = "no device can be lost"))]
     tell: fn(&str),
 }
 

@@ -92,7 +92,7 @@ impl Speed {
 
     fn decode(&mut self, count: usize) -> Result<(), EvaluateError> {
         for token in self.tokens(count) {
-            self.evaluator.append(&[token], Wanted::Last)?;
+            self.evaluator.answer(token)?;
         }
         Ok(())
     }

@@ -22,13 +22,13 @@ mod rows;
 mod state;
 mod weights;
 
-#[cfg(all(feature = "gpu", target_os = "linux", target_env = "gnu"))]
+#[cfg(with_gpu)]
 pub(super) use check::{adapters_of, learned_positions, positions as check_positions, rotations as check_rotations};
 pub use memory::{Load, Working, working};
 use program::CpuProgram;
-#[cfg(all(feature = "gpu", target_os = "linux", target_env = "gnu"))]
+#[cfg(with_gpu)]
 pub(super) use rotation::Rotations;
-#[cfg(all(feature = "gpu", target_os = "linux", target_env = "gnu"))]
+#[cfg(with_gpu)]
 pub(super) use weights::Weights;
 
 /// The CPU device.

@@ -8,7 +8,7 @@
 use satchel_gpu::Pending;
 use satchel_gpu::pick::{Ask, Picking};
 
-use super::program::{GpuProgram, Memory, seen};
+use super::program::{GpuProgram, Memory};
 use super::step;
 use crate::TokenId;
 use crate::device::{DeviceError, Picked, Program, Wish};
@@ -49,6 +49,7 @@ fn next_of(step: &Step) -> Option<Step> {
         next.push(0, position, sequence);
         next.outputs.push(sequence);
     }
+    next.answers = next.len();
     Some(next)
 }
 
@@ -64,7 +65,7 @@ fn tokens_of(step: &Step) -> Option<Vec<TokenId>> {
 impl GpuProgram {
     /// A step of greedy tokens; the next one is begun.
     pub(super) fn pick_greedily(&mut self, step: &Step) -> Result<Option<Vec<Picked>>, DeviceError> {
-        let (rows, words) = (step.outputs.len(), step::words(step, self.groups));
+        let (rows, words) = (step.outputs.len(), step::words(step, self.extent(step), self.groups));
         let asks = vec![Ask::default(); rows];
         let begun = self.ahead.take().filter(|ahead| {
             ahead.words == words && tokens_of(step).as_ref() == Some(&ahead.tokens) && self.memory.is_some()
@@ -77,7 +78,7 @@ impl GpuProgram {
                 let picking = self.picking(&mut memory, rows, 1)?;
                 let (calls, found, bytes) = picking.ask(&self.gpu, &asks);
                 let calls = memory.calls_for(step).chain(calls);
-                let pending = self.gpu.start(calls, step.len(), rows, seen(step), (found, bytes))?;
+                let pending = self.gpu.start(calls, self.extent(step), (found, bytes))?;
                 memory.picking = Some(picking);
                 (memory, pending)
             }
@@ -104,13 +105,13 @@ impl GpuProgram {
 
     /// Begins a step whose tokens are those that were picked last.
     fn begin(&mut self, next: &Step, memory: &Memory, picking: &Picking) -> Result<(Vec<u32>, Pending), DeviceError> {
-        let words = step::words(next, self.groups);
+        let words = step::words(next, self.extent(next), self.groups);
         self.write(next, &words, memory);
         picking.copy_tokens(&self.gpu, &memory.tokens_buffer, next.len());
         let asks = vec![Ask::default(); next.len()];
         let (calls, found, bytes) = picking.ask(&self.gpu, &asks);
         let calls = memory.calls_for(next).chain(calls);
-        let pending = self.gpu.start(calls, next.len(), next.len(), seen(next), (found, bytes))?;
+        let pending = self.gpu.start(calls, self.extent(next), (found, bytes))?;
         Ok((words, pending))
     }
 }

@@ -38,20 +38,21 @@ pub struct GpuDevice {
 }
 
 impl GpuDevice {
-    /// Opens the adapter at this place of `satchel_gpu::adapter::list`.
+    /// Opens the adapter at this place of `satchel_gpu::adapter::list`, with its cooperative matrices if it has some and `matrices`
+    /// says so.
     ///
     /// # Errors
     /// If its driver refuses.
-    pub fn open(index: usize, cache: CacheTypes) -> Result<Self, DeviceError> {
-        Ok(Self { gpu: Arc::new(Gpu::open(index)?), cache, tell: Arc::new(|_| {}) })
+    pub fn open(index: usize, cache: CacheTypes, matrices: bool) -> Result<Self, DeviceError> {
+        Ok(Self { gpu: Arc::new(Gpu::open(index, matrices)?), cache, tell: Arc::new(|_| {}) })
     }
 
-    /// Opens the first adapter with this in its name.
+    /// Opens the first adapter with this in its name, likewise.
     ///
     /// # Errors
     /// If there is none, or its driver refuses.
-    pub fn open_named(name: &str, cache: CacheTypes) -> Result<Self, DeviceError> {
-        Ok(Self { gpu: Arc::new(Gpu::open_named(name)?), cache, tell: Arc::new(|_| {}) })
+    pub fn open_named(name: &str, cache: CacheTypes, matrices: bool) -> Result<Self, DeviceError> {
+        Ok(Self { gpu: Arc::new(Gpu::open_named(name, matrices)?), cache, tell: Arc::new(|_| {}) })
     }
 
     /// The same, which tells how much of a plan is loaded, of 1.

@@ -3,7 +3,7 @@
 use satchel_gpu::pick::{Ask, MOST_CANDIDATES, MOST_VALUES, Picking};
 
 use super::ahead;
-use super::program::{GpuProgram, Memory, seen};
+use super::program::{GpuProgram, Memory};
 use crate::device::{DeviceError, PickLimits, Picked, Wish};
 use crate::plan::Step;
 
@@ -41,7 +41,7 @@ impl GpuProgram {
         let asks: Vec<Ask> = asks.collect();
         let (calls, found, bytes) = picking.ask(&self.gpu, &asks);
         let calls = memory.calls_for(step).chain(calls);
-        let read = self.gpu.run_seeing(calls, step.len(), rows, seen(step), Some((found, bytes)))?;
+        let read = self.gpu.run_step(calls, self.extent(step), Some((found, bytes)))?;
         let counts: Vec<usize> = wishes.iter().map(|wish| wish.candidates).collect();
         let rows_found = picking.found(&read, &asks, &counts);
         if rows_found.is_none() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use satchel_gpu::attention::{SPLIT_ROWS, segments};
 use satchel_gpu::measure::choose_shapes;
 use satchel_gpu::pick::Picking;
-use satchel_gpu::{Call, Gpu, GpuError};
+use satchel_gpu::{Call, Extent, Gpu, GpuError};
 
 use super::ahead::Ahead;
 use super::lookup::{Lookup, lookups};
@@ -265,15 +265,20 @@ impl GpuProgram {
     /// Memory for a step, with what the CPU computes of it.
     pub(super) fn ready(&mut self, step: &Step) -> Result<Memory, DeviceError> {
         check_positions(step, self.learned_positions)?;
-        let words = step::words(step, self.groups);
+        let words = step::words(step, self.extent(step), self.groups);
         let memory = self.sized(step.len(), step.outputs.len(), words.len())?;
-        if step.len() > TOGETHER {
+        if self.extent(step).lanes > TOGETHER {
             for is_plain in [false, true].into_iter().filter(|is_plain| self.weights.has(*is_plain)) {
                 choose_shapes(&self.gpu, is_plain)?;
             }
         }
         self.write(step, &words, &memory);
         Ok(memory)
+    }
+
+    /// A step's size.
+    pub(super) fn extent(&self, step: &Step) -> Extent {
+        step::extent(step, self.gpu.matrices().is_some())
     }
 
     /// Keeps a result that was read.
@@ -308,11 +313,6 @@ impl GpuProgram {
             self.gpu.write(buffer, 0, &bytes_of(rows));
         }
     }
-}
-
-/// Positions that a step's rows look back over at most.
-pub(super) fn seen(step: &Step) -> usize {
-    step.positions.iter().max().map_or(0, |position| position + 1)
 }
 
 /// Stands for a row that is no token's.
@@ -357,7 +357,7 @@ impl Program for GpuProgram {
         let wanted = step.outputs.len();
         let result = self.result.filter(|_| wanted > 0).map(|result| self.slots[result.0]);
         let read = result.map(|result| (&memory.buffers[result.buffer], 4 * wanted * result.columns));
-        let bytes = self.gpu.run_seeing(memory.calls_for(step), step.len(), wanted, seen(step), read)?;
+        let bytes = self.gpu.run_step(memory.calls_for(step), self.extent(step), read)?;
         self.take_logits(&bytes);
         let mut crossing = Vec::new();
         for slot in leaving {

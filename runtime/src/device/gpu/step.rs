@@ -1,15 +1,27 @@
 //! A step as the shaders see it: `Step` of `shaders/common.wgsl`.
 
+use satchel_gpu::Extent;
+
 use crate::plan::Step;
 
 /// Words of its header.
-const HEADER: usize = 8;
+const HEADER: usize = 9;
 
 /// What stands for a page that a window has passed; nothing looks there.
 const PASSED: u32 = 0;
 
-/// The words of a step over a state of `groups` groups.
-pub(super) fn words(step: &Step, groups: usize) -> Vec<u32> {
+/// The size of a step; `matrices`: prompts are multiplied by cooperative matrices.
+pub(super) fn extent(step: &Step, matrices: bool) -> Extent {
+    Extent {
+        tokens: step.len(),
+        lanes: if matrices { step.answers } else { step.len() },
+        wanted: step.outputs.len(),
+        seen: step.positions.iter().max().map_or(0, |position| position + 1),
+    }
+}
+
+/// The words of a step of this size over a state of `groups` groups.
+pub(super) fn words(step: &Step, of: Extent, groups: usize) -> Vec<u32> {
     let mut data: Vec<u32> = step.positions.iter().map(|at| *at as u32).collect();
     let sequences = data.len();
     data.extend(step.sequences.iter().map(|at| *at as u32));
@@ -29,7 +41,7 @@ pub(super) fn words(step: &Step, groups: usize) -> Vec<u32> {
         data.extend([set as u32, (set >> 32) as u32]);
     }
     let header: [usize; HEADER] =
-        [step.len(), step.outputs.len(), 0, sequences, wanted, tables, step.states.len(), adapters];
+        [of.tokens, of.wanted, 0, sequences, wanted, tables, step.states.len(), adapters, of.lanes];
     header.into_iter().map(|word| word as u32).chain(data).collect()
 }
 
@@ -46,9 +58,11 @@ mod tests {
         step.outputs = vec![1];
         step.adapters = vec![AdapterSet::default(), AdapterSet::one(2).with(AdapterSet::one(35))];
         step.states = vec![vec![vec![Some(4), Some(9)], vec![None, Some(2)]], vec![vec![Some(7)], vec![Some(1)]]];
-        let words = words(&step, 2);
+        step.answers = 1;
+        let words = words(&step, extent(&step, true), 2);
         let data = &words[HEADER..];
-        assert_eq!(words[..HEADER], [2, 1, 0, 2, 4, 5, 2, data.len() as u32 - 4]);
+        assert_eq!(words[..HEADER], [2, 1, 0, 2, 4, 5, 2, data.len() as u32 - 4, 1]);
+        assert_eq!(extent(&step, false).lanes, 2, "without cooperative matrices lanes multiply all rows");
         assert_eq!(data[data.len() - 4..], [0, 0, 1 << 2, 1 << 3]);
         assert_eq!(data[..5], [70, 3, 0, 1, 1]);
         let list = |group: usize, sequence: usize| data[data[5 + 2 * group + sequence] as usize..].to_vec();

@@ -122,7 +122,7 @@ fn step(rows: usize, outputs: Vec<usize>) -> Step {
 #[test]
 fn what_no_model_of_the_conformance_set_has_gives_the_cpus_results() {
     let name = std::env::var("SATCHEL_TEST_GPU_NAME").unwrap_or_else(|_| "llvmpipe".to_owned());
-    let device = match GpuDevice::open_named(&name, CacheTypes::default()) {
+    let device = match GpuDevice::open_named(&name, CacheTypes::default(), false) {
         Ok(device) => device,
         Err(error) => {
             assert!(std::env::var_os("CI").is_none(), "GPU tests cannot be skipped in CI: {error}");

@@ -81,7 +81,7 @@ mod tests {
             binding_bytes: 1 << 27,
             memory_bytes: Some(1 << 33),
         };
-        let measured = Measured { error: 1e-7, bytes_per_second: 1e11 };
+        let measured = Measured { error: 1e-7, bytes_per_second: 1e11, matrices: false };
         write(folder.path(), &named("1.0"), measured).expect("it is written");
         write(folder.path(), &named("1.1"), Measured { error: 0.5, ..measured }).expect("it is written");
         let kept = read(folder.path());

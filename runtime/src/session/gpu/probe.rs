@@ -112,10 +112,10 @@ pub fn print_adapters() -> String {
 /// The child: what is measured of an adapter, as JSON.
 pub fn print_measured(index: usize) -> String {
     misbehave();
-    match Gpu::open(index).and_then(|gpu| measuring::measure(&gpu)) {
+    match Gpu::open(index, true).and_then(|gpu| measuring::measure(&gpu)) {
         Ok(found) => {
             let error = if found.error.is_finite() { found.error } else { f32::MAX };
-            json(&Measured { error, bytes_per_second: found.bytes_per_second })
+            json(&Measured { error, bytes_per_second: found.bytes_per_second, matrices: found.matrices })
         }
         Err(error) => json(&serde_json::json!({"failed": error.to_string()})),
     }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::with::{Opened, open_placed};
+use super::with::{Opened, Opening, open_placed};
 use super::{Asked, GpuStatus};
 use crate::device::gpu::Placed;
 use crate::device::{Crossing, DeviceError, MemoryUse, PickLimits, Picked, Program, Wish};
@@ -17,9 +17,9 @@ const LOST: &str = "SATCHEL_TEST_GPU_LOST";
 pub(super) struct Recovering {
     asked: Arc<Asked>,
     status: Arc<GpuStatus>,
-    /// The GPU's name and number.
+    /// The GPU's name, and how it is opened.
     name: String,
-    index: usize,
+    opening: Opening,
     placed: Placed,
     opened: Opened,
     /// Devices that have failed.
@@ -32,13 +32,13 @@ impl Recovering {
     pub(super) fn new(
         asked: Arc<Asked>,
         status: Arc<GpuStatus>,
-        (name, index): (String, usize),
+        (name, opening): (String, Opening),
         placed: Placed,
         opened: Opened,
     ) -> Self {
         let lost_after = std::env::var(LOST).unwrap_or_default();
         let lost_after = lost_after.split(',').filter_map(|steps| steps.parse().ok()).collect();
-        Self { asked, status, name, index, placed, opened, failures: 0, lost_after }
+        Self { asked, status, name, opening, placed, opened, failures: 0, lost_after }
     }
 
     /// Loses the device, if a test wants that.
@@ -59,7 +59,7 @@ impl Recovering {
         self.opened = Opened::default();
         self.failures += 1;
         if self.failures == 1 {
-            match open_placed(&self.asked, self.index, &self.placed, &self.status, true) {
+            match open_placed(&self.asked, self.opening, &self.placed, &self.status, true) {
                 Ok(opened) => {
                     let said = format!("{name}, {}, opened again after it failed ({why})", self.placed.words());
                     return Ok((opened, said));

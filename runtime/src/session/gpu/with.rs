@@ -5,15 +5,16 @@ use std::sync::Arc;
 use super::cache;
 use super::probe::{self, find, measure};
 use super::recover::Recovering;
-use super::{Adapter, Asked, Found, GpuChoice, GpuStatus};
+use super::{Adapter, Asked, Found, GpuChoice, GpuStatus, Measured};
 use crate::device::gpu::{GpuDevice, Load, Placed, converted, place};
 use crate::device::{Device, DeviceError, Program, Split};
 use crate::session::open::OpenError;
 
-/// An adapter to use, with what was measured of it unless the user asked for it.
+/// An adapter to use, with its speed and the CPU's unless the user asked for it.
 struct Chosen {
     adapter: Adapter,
     measured: Option<(f64, f64)>,
+    matrices: bool,
 }
 
 /// A program, and the GPU that at least a part of it runs on.
@@ -40,7 +41,9 @@ pub(super) fn load(asked: &Arc<Asked>, status: &Arc<GpuStatus>) -> Result<Box<dy
         Ok(chosen) => chosen,
         Err(why) => return refuse(why.clone(), why),
     };
-    let (name, index) = (chosen.adapter.name.clone(), chosen.adapter.index);
+    let name = chosen.adapter.name.clone();
+    let matrices = fault("SATCHEL_TEST_GPU_MATRICES").map_or(chosen.matrices, |of_use| of_use == 1);
+    let opening = Opening { index: chosen.adapter.index, matrices };
     let mut memory = fault("SATCHEL_TEST_GPU_MEMORY").or(chosen.adapter.memory_bytes);
     for attempt in 1.. {
         let placed = match asked.place(memory) {
@@ -52,12 +55,12 @@ pub(super) fn load(asked: &Arc<Asked>, status: &Arc<GpuStatus>) -> Result<Box<dy
         };
         let converted = converted(&asked.plan).map_or(String::new(), |how| format!("; {how}"));
         status.say(said(&chosen, &placed) + &converted);
-        match open_placed(asked, index, &placed, status, false) {
+        match open_placed(asked, opening, &placed, status, false) {
             Ok(opened) => {
                 return Ok(Box::new(Recovering::new(
                     Arc::clone(asked),
                     Arc::clone(status),
-                    (name, index),
+                    (name, opening),
                     placed,
                     opened,
                 )));
@@ -85,16 +88,24 @@ fn fault(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
+/// How a GPU is opened.
+#[derive(Clone, Copy)]
+pub(super) struct Opening {
+    index: usize,
+    matrices: bool,
+}
+
 /// Opens a GPU and loads the layers that it takes there, the others on the CPU.
 pub(super) fn open_placed(
     asked: &Asked,
-    index: usize,
+    Opening { index, matrices }: Opening,
     placed: &Placed,
     status: &Arc<GpuStatus>,
     again: bool,
 ) -> Result<Opened, DeviceError> {
     let telling = Arc::clone(status);
-    let mut device = GpuDevice::open(index, asked.compute.cache)?.telling(move |fraction| telling.load(fraction));
+    let device = GpuDevice::open(index, asked.compute.cache, matrices)?;
+    let mut device = device.telling(move |fraction| telling.load(fraction));
     if again {
         device.gpu().submit_less();
     }
@@ -130,13 +141,14 @@ fn said(chosen: &Chosen, placed: &Placed) -> String {
         Some((gpu, cpu)) => format!("{} against {} GB/s of this CPU", rate(gpu), rate(cpu)),
         None => "as asked for".to_owned(),
     };
+    let by = if chosen.matrices { ", prompts by cooperative matrices" } else { "" };
     let needed = placed.needed.total().div_ceil(1 << 20);
     let of = memory_bytes.map_or(String::new(), |bytes| format!(" of {}", bytes >> 20));
     let rest = match placed.why.is_empty() {
         true => String::new(),
         false => format!("; the CPU keeps the others: {}", placed.why),
     };
-    format!("{name} ({kind}, {interface}), {}, {needed}{of} MiB at most: {why}{rest}", placed.words())
+    format!("{name} ({kind}, {interface}){by}, {}, {needed}{of} MiB at most: {why}{rest}", placed.words())
 }
 
 /// 31234567890.0 -> "31"
@@ -164,12 +176,12 @@ fn choose(choice: &GpuChoice, threads: usize) -> Result<Chosen, String> {
 /// A GPU that was asked for: it is used if it computes right.
 fn asked(adapter: Option<Adapter>) -> Result<Chosen, String> {
     let adapter = adapter.ok_or("there is no such GPU")?;
-    check(&adapter)?;
-    Ok(Chosen { adapter, measured: None })
+    let Measured { matrices, .. } = check(&adapter)?;
+    Ok(Chosen { adapter, measured: None, matrices })
 }
 
-/// Bytes per second that an adapter's products read, if they are right.
-fn check(adapter: &Adapter) -> Result<f64, String> {
+/// What was measured of an adapter, if its products are right.
+fn check(adapter: &Adapter) -> Result<Measured, String> {
     let measured = match cache::known(adapter) {
         Some(known) => known,
         None => {
@@ -179,7 +191,7 @@ fn check(adapter: &Adapter) -> Result<f64, String> {
         }
     };
     match measured.error < RIGHT {
-        true => Ok(measured.bytes_per_second),
+        true => Ok(measured),
         false => Err(format!("{} computes wrong: a product is off by {:.0e}", adapter.name, measured.error)),
     }
 }
@@ -197,22 +209,25 @@ fn fastest(adapters: Vec<Adapter>, threads: usize) -> Result<Chosen, String> {
         });
     }
     let mut refused = Vec::new();
-    let mut best: Option<(Adapter, f64)> = None;
+    let mut best: Option<(Adapter, Measured)> = None;
     for adapter in hardware {
         match check(&adapter) {
-            Ok(speed) if best.as_ref().is_none_or(|(_, most)| speed > *most) => best = Some((adapter, speed)),
+            Ok(found) if best.as_ref().is_none_or(|(_, most)| found.bytes_per_second > most.bytes_per_second) => {
+                best = Some((adapter, found));
+            }
             Ok(_) => {}
             Err(why) => refused.push(why),
         }
     }
-    let (adapter, speed) = best.ok_or_else(|| refused.join("; "))?;
-    faster(adapter, speed, probe::cpu_bytes_per_second(threads))
+    let (adapter, found) = best.ok_or_else(|| refused.join("; "))?;
+    faster(adapter, found, probe::cpu_bytes_per_second(threads))
 }
 
 /// A GPU, if it reads more bytes per second than the CPU.
-fn faster(adapter: Adapter, speed: f64, cpu: f64) -> Result<Chosen, String> {
+fn faster(adapter: Adapter, found: Measured, cpu: f64) -> Result<Chosen, String> {
+    let Measured { bytes_per_second: speed, matrices, .. } = found;
     if speed > cpu {
-        return Ok(Chosen { adapter, measured: Some((speed, cpu)) });
+        return Ok(Chosen { adapter, measured: Some((speed, cpu)), matrices });
     }
     let (gpu, cpu) = (rate(speed), rate(cpu));
     Err(format!("{} was found, but is slower than this CPU: {gpu} against {cpu} GB/s", adapter.name))
@@ -238,9 +253,10 @@ mod tests {
     #[test]
     fn a_gpu_that_is_slower_than_the_cpu_is_named_with_both_figures() {
         let integrated = || adapter(0, "Intel Iris", "integrated");
-        let refused = faster(integrated(), 12.2e9, 31.4e9).err();
+        let of = |bytes_per_second: f64| Measured { error: 0.0, bytes_per_second, matrices: false };
+        let refused = faster(integrated(), of(12.2e9), 31.4e9).err();
         assert_eq!(refused.as_deref(), Some("Intel Iris was found, but is slower than this CPU: 12 against 31 GB/s"));
-        assert!(faster(integrated(), 40e9, 31e9).is_ok());
+        assert!(faster(integrated(), of(40e9), 31e9).is_ok());
     }
 
     #[test]

@@ -7,10 +7,9 @@ use crate::device::Program;
 use crate::session::open::OpenError;
 
 /// Why there is none.
-const WHY: &str = match (cfg!(feature = "gpu"), cfg!(target_os = "linux")) {
-    (false, _) => "this program was built without GPUs",
-    (true, true) => "the static build cannot open drivers; use the program for glibc",
-    (true, false) => "this program can use GPUs on Linux only",
+const WHY: &str = match cfg!(feature = "gpu") {
+    false => "this program was built without GPUs",
+    true => "the static build cannot open drivers; use the program for glibc",
 };
 
 /// Loads a plan on the CPU, unless a GPU was asked for.
