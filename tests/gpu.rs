@@ -1,6 +1,6 @@
 //! The GPU, on Debian's software adapter (llvmpipe): SmolLM2's text and its distance from the reference, every architecture, and
 //! what is said where there is no GPU or a bad one. `SATCHEL_TEST_GPU=all` runs longer sets, `SATCHEL_TEST_GPU_NAME` names another,
-//! `SATCHEL_TEST_GPU_MATRICES=1` multiplies prompts by cooperative matrices, which CI's has not.
+//! `SATCHEL_GPU_MATRICES=1` multiplies prompts by cooperative matrices, which CI's has not.
 
 use std::process::Command;
 use std::sync::OnceLock;
@@ -33,7 +33,7 @@ fn adapter() -> Option<&'static str> {
 }
 
 fn by_matrices() -> bool {
-    std::env::var("SATCHEL_TEST_GPU_MATRICES").is_ok_and(|set| set == "1")
+    std::env::var("SATCHEL_GPU_MATRICES").is_ok_and(|set| set == "1")
 }
 
 fn everything() -> bool {

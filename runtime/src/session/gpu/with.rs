@@ -42,9 +42,9 @@ pub(super) fn load(asked: &Arc<Asked>, status: &Arc<GpuStatus>) -> Result<Box<dy
         Err(why) => return refuse(why.clone(), why),
     };
     let name = chosen.adapter.name.clone();
-    let matrices = fault("SATCHEL_TEST_GPU_MATRICES").map_or(chosen.matrices, |of_use| of_use == 1);
+    let matrices = set("SATCHEL_GPU_MATRICES").map_or(chosen.matrices, |of_use| of_use == 1);
     let opening = Opening { index: chosen.adapter.index, matrices };
-    let mut memory = fault("SATCHEL_TEST_GPU_MEMORY").or(chosen.adapter.memory_bytes);
+    let mut memory = set("SATCHEL_TEST_GPU_MEMORY").or(chosen.adapter.memory_bytes);
     for attempt in 1.. {
         let placed = match asked.place(memory) {
             Ok(placed) => placed,
@@ -83,8 +83,8 @@ impl Asked {
     }
 }
 
-/// A number that a test sets.
-fn fault(name: &str) -> Option<u64> {
+/// A number in the environment: what a test sets, or the user.
+fn set(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
@@ -109,7 +109,7 @@ pub(super) fn open_placed(
     if again {
         device.gpu().submit_less();
     }
-    if let Some(bytes) = fault("SATCHEL_TEST_GPU_BUFFER") {
+    if let Some(bytes) = set("SATCHEL_TEST_GPU_BUFFER") {
         device = device.limited(bytes)?;
     }
     let (plan, end) = (&asked.plan, asked.plan.ops.len());
