@@ -146,6 +146,7 @@ fn minilm_answers_openais_api() {
     refused(json!({"input": [40_000]})).error(400, Some("input"), None);
     refused(json!({"input": [[]]})).error(400, Some("input"), None);
     served.post("/v1/chat/completions", &json!({"messages": []})).error(404, None, None);
+    served.post("/v1/rerank", &json!({"query": "a", "documents": ["b"]})).error(501, None, None);
     let models = served.get("/v1/models").json();
     assert_eq!(models["data"][0]["meta"]["dimensions"], 384);
 }

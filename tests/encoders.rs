@@ -9,8 +9,10 @@ use std::path::Path;
 
 use satchel_gguf::{Array, Gguf, GgufWriter, TensorType, Value};
 use serde::Deserialize;
+use serde_json::json;
 
 use crate::lora::{Factor, adapter, bytes_of, nmse, numbers};
+use crate::served::Served;
 use crate::support::{self, Scratch, satchel};
 
 const WIDTH: u64 = 32;
@@ -226,6 +228,35 @@ fn encoders_and_classifiers_give_llama_cpps_results() {
         assert_eq!(sequences.iter().collect::<Vec<_>>(), expected, "{}", encoder.name);
         compare(encoder.name, &embed(&model, &flags), cases);
     }
+}
+
+#[test]
+fn a_server_ranks_documents_by_the_scores_of_llama_cpp() {
+    let references = references();
+    let encoder = ENCODERS.iter().find(|encoder| encoder.scores.is_some()).expect("one scores");
+    let scratch = Scratch::new();
+    let model = scratch.path("model.gguf");
+    encoder.write(&model);
+    let served = Served::start(&model, &[]);
+    assert!(served.block.contains("scores of documents") && served.block.contains("/v1/rerank"), "{}", served.block);
+    let scores: Vec<f64> = references[encoder.name].iter().map(|case| case.vector[0]).collect();
+    let mut order: Vec<usize> = (0..TEXTS.len()).collect();
+    order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
+    let tokens: usize = references[encoder.name].iter().map(|case| case.tokens.len()).sum();
+    for path in ["/v1/rerank", "/rerank"] {
+        let answer = served.post(path, &json!({"model": "any", "query": QUERY, "documents": TEXTS, "top_n": 3})).json();
+        let results = answer["results"].as_array().expect("results");
+        assert_eq!(results.len(), 3);
+        for (result, at) in results.iter().zip(&order) {
+            assert_eq!(result["index"], *at);
+            let score = result["relevance_score"].as_f64().expect("a score");
+            assert!((score - scores[*at]).abs() <= 2e-3 * scores[*at].abs().max(1.0), "{score} of {}", scores[*at]);
+        }
+        assert_eq!(answer["usage"]["total_tokens"], tokens);
+    }
+    served.post("/v1/rerank", &json!({"query": QUERY, "documents": []})).error(400, Some("documents"), None);
+    served.post("/v1/embeddings", &json!({"input": "a"})).error(501, None, None);
+    assert_eq!(served.get("/v1/models").json()["data"][0]["capabilities"], json!(["rerank"]));
 }
 
 #[test]

@@ -319,7 +319,10 @@ pub(super) fn keeps_no_slots() -> ApiError {
 
 /// 501 for the order of texts by a query.
 pub(super) fn ranks_nothing() -> ApiError {
-    ApiError::new(501, "this server does not rerank; `satchel embed --query` scores documents with a model made for it")
+    ApiError::new(
+        501,
+        "this model does not rerank; `satchel serve` with a model made for it does, and `satchel embed --query`",
+    )
 }
 
 /// Exchanges `{"launch": SECRET}` for `{"session": SECRET}`, for the page opened with a link from the terminal.

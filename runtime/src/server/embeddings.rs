@@ -1,4 +1,5 @@
-//! The server for an embedding model: `/v1/embeddings`, `/v1/models`, `/health` and Ollama's endpoints; nothing that generates.
+//! The server for an embedding model or a reranker: `/v1/embeddings` or `/v1/rerank`, `/v1/models`, `/health` and Ollama's endpoints;
+//! nothing that generates.
 //!
 //! Requests take turns batch by batch, so that one with many texts does not block the others.
 
@@ -14,7 +15,7 @@ use super::describe::model_of;
 use super::http::{Body, Exchange, Handler, Head, Headers, Method, Peer, Refusal, Response};
 use super::ollama::embedding::{self, Spot};
 use super::ollama::error_response;
-use super::openai::{ApiError, EmbeddingRequest, Input, embeddings_answer, native_embeddings, shown};
+use super::openai::{ApiError, EmbeddingRequest, Input, RerankRequest, embeddings_answer, native_embeddings, shown};
 use super::prepare::weigh;
 use super::routes::{allow, check_coding, common_headers, key_needed, takes};
 use super::{Gauges, Guard, Server};
@@ -30,6 +31,8 @@ pub(super) struct EmbeddingApp {
     pub(super) facts: Facts,
     /// Elements of a vector.
     pub(super) width: usize,
+    /// Whether it scores documents, and embeds nothing.
+    scores: bool,
     guard: Guard,
     access: Access,
     gauges: Gauges,
@@ -37,12 +40,13 @@ pub(super) struct EmbeddingApp {
 }
 
 impl Server {
-    /// Serves embeddings until stopped.
+    /// Serves embeddings or scores until stopped.
     pub fn run_embeddings(self, model: EmbeddingModel) {
         let app = Arc::new(EmbeddingApp {
             tokenizer: Arc::clone(&model.tokenizer),
             facts: model.facts.clone(),
             width: model.embedder.plan().output_columns(),
+            scores: model.scores_pairs(),
             model: Mutex::new(model),
             guard: self.guard,
             access: self.access,
@@ -62,6 +66,7 @@ enum Route {
     Embeddings,
     /// llama.cpp's.
     Native,
+    Rerank,
     Models,
     Health,
     Ollama(Spot),
@@ -72,6 +77,7 @@ impl Route {
         match path {
             "/v1/embeddings" => Some(Self::Embeddings),
             "/embeddings" | "/embedding" => Some(Self::Native),
+            "/v1/rerank" | "/v1/reranking" | "/rerank" | "/reranking" => Some(Self::Rerank),
             "/v1/models" | "/models" => Some(Self::Models),
             "/health" | "/v1/health" => Some(Self::Health),
             _ if path.strip_prefix("/v1/models/") == Some(name) => Some(Self::Models),
@@ -81,9 +87,23 @@ impl Route {
 
     fn method(self) -> Method {
         match self {
-            Self::Embeddings | Self::Native => Method::Post,
+            Self::Embeddings | Self::Native | Self::Rerank => Method::Post,
             Self::Models | Self::Health => Method::Get,
             Self::Ollama(spot) => spot.method(),
+        }
+    }
+
+    /// Whether it is of no use with a model that scores documents, or with one that does not.
+    fn unmet(self, scores: bool) -> Option<ApiError> {
+        match self {
+            Self::Embeddings | Self::Native | Self::Ollama(Spot::Embed | Spot::Embeddings) if scores => Some(
+                ApiError::new(501, "this model scores documents against a query, at /v1/rerank, and embeds nothing"),
+            ),
+            Self::Rerank if !scores => {
+                Some(ApiError::new(501, "this model embeds texts, at /v1/embeddings, and scores no documents"))
+            }
+            Self::Ollama(spot) => spot.unmet(),
+            _ => None,
         }
     }
 
@@ -115,6 +135,11 @@ impl Handler for EmbeddingApp {
         let response = match route {
             _ if head.method == Method::Options => self.guard.preflight(head, allow(route.method())),
             Route::Embeddings | Route::Native => match self.embeddings(route, body, &mut || exchange.client_left()) {
+                Ok(Some(answer)) => Response::json(200, &answer),
+                Ok(None) => return Err(io::ErrorKind::BrokenPipe.into()),
+                Err(error) => error.response(),
+            },
+            Route::Rerank => match self.rerank(body, &mut || exchange.client_left()) {
                 Ok(Some(answer)) => Response::json(200, &answer),
                 Ok(None) => return Err(io::ErrorKind::BrokenPipe.into()),
                 Err(error) => error.response(),
@@ -155,10 +180,13 @@ impl EmbeddingApp {
     /// Checks path, method, key and coding. The error comes with the `Allow` header for a 405.
     fn check(&self, head: &Head, peer: &Peer) -> Result<(), (ApiError, Option<&'static str>)> {
         let Some(route) = Route::of(&head.path, &self.facts.name) else {
-            let message = format!(
-                "there is nothing at `{}`: this is an embedding model, which answers at /v1/embeddings",
-                shown(&head.path)
-            );
+            let (what, place) = if self.scores {
+                ("a reranking model", "/v1/rerank")
+            } else {
+                ("an embedding model", "/v1/embeddings")
+            };
+            let message =
+                format!("there is nothing at `{}`: this is {what}, which answers at {place}", shown(&head.path));
             return Err((ApiError::new(404, message), None));
         };
         let method = route.method();
@@ -172,9 +200,7 @@ impl EmbeddingApp {
         if self.access.identify(head, peer).is_none() {
             return Err((key_needed(), None));
         }
-        if let Route::Ollama(spot) = route
-            && let Some(error) = spot.unmet()
-        {
+        if let Some(error) = route.unmet(self.scores) {
             return Err((error, None));
         }
         if head.method == Method::Post { check_coding(head).map_err(|error| (error, None)) } else { Ok(()) }
@@ -196,6 +222,19 @@ impl EmbeddingApp {
         }
         let tokens = sequences.iter().map(Vec::len).sum();
         Ok(Some(embeddings_answer(&self.facts.name, &vectors, request.base64, tokens)))
+    }
+
+    /// The documents in order; `None` if the client disconnected.
+    fn rerank(&self, mut body: Body, client_left: &mut dyn FnMut() -> bool) -> Result<Option<Value>, ApiError> {
+        weigh(&mut body)?;
+        let request = RerankRequest::parse(&body.bytes)?;
+        let documents = request.documents.iter().map(String::as_str);
+        let pairs = self.model.lock().unwrap_or_else(PoisonError::into_inner).pairs(&request.query, documents);
+        let pairs = pairs.map_err(|error| ApiError::parameter("documents", error.to_string()))?;
+        let Some(vectors) = self.vectors(&pairs, false, client_left)? else { return Ok(None) };
+        // Of a model with several classes the first is what other servers take, too.
+        let scores: Vec<f32> = vectors.iter().map(|vector| vector.first().copied().unwrap_or_default()).collect();
+        Ok(Some(request.answer(&self.facts.name, &scores, pairs.iter().map(Vec::len).sum())))
     }
 
     /// A vector for each sequence; `None` if the client disconnected.
@@ -237,7 +276,7 @@ impl EmbeddingApp {
     fn model(&self) -> Value {
         let mut model = model_of(&self.facts);
         model["meta"]["dimensions"] = self.width.into();
-        model["capabilities"] = json!(["embedding"]);
+        model["capabilities"] = json!([if self.scores { "rerank" } else { "embedding" }]);
         model
     }
 }

@@ -1,4 +1,4 @@
-//! `serve` with an embedding model: `/v1/embeddings` only, no page and no chat.
+//! `serve` with an embedding model or a reranker: `/v1/embeddings` or `/v1/rerank`, no page and no chat.
 
 use super::reach::Reach;
 use super::{Args, Failure, bytes, count, say, shown};
@@ -16,17 +16,18 @@ pub(super) fn serve(server: Server, source: &ModelSource, options: &OpenOptions,
         check_now(source).map_err(Failure::new)?;
     }
     let model = EmbeddingModel::open(source, options, None)?;
-    if model.scores_pairs() {
-        let line = "this model scores documents against a query, which the server has no path for; `satchel embed --query TEXT` does it";
-        return Err(Failure::new(line));
-    }
+    let path = if model.scores_pairs() { "/v1/rerank" } else { "/v1/embeddings" };
     let place = match (server.local_addr()?, server.socket()) {
-        (Some(address), _) => format!("http://{}/v1/embeddings", shown(address)),
-        (None, Some(path)) => format!("/v1/embeddings on the socket {path}"),
-        (None, None) => "/v1/embeddings".to_owned(),
+        (Some(address), _) => format!("http://{}{path}", shown(address)),
+        (None, Some(socket)) => format!("{path} on the socket {socket}"),
+        (None, None) => path.to_owned(),
     };
     let reach = Reach::of(&server, args)?;
-    announce(&model.facts, model.embedder.plan().output_columns(), &place, &reach);
+    let gives = match model.scores_pairs() {
+        true => "scores of documents, each with its query".to_owned(),
+        false => format!("embeddings of {} dimensions, of texts", model.embedder.plan().output_columns()),
+    };
+    announce(&model.facts, &gives, &place, &reach);
     if let Some(line) = &model.facts.memory_warning {
         notice!("satchel: {line}");
     }
@@ -51,12 +52,12 @@ fn refuse_generation_flags(args: &Args) -> Result<(), Failure> {
     })
 }
 
-fn announce(facts: &Facts, dimensions: usize, place: &str, reach: &Reach) {
+fn announce(facts: &Facts, gives: &str, place: &str, reach: &Reach) {
     let text = format!(
         "\n{name}\n\
          \n  model     {architecture}, {parameters} parameters, {size}\
          \n  runs on   {isa}, {threads} {thread_word}\
-         \n  gives     embeddings of {dimensions} dimensions, of texts of up to {context} tokens\
+         \n  gives     {gives} of up to {context} tokens\
          \n  API       {place}\
          \n  reach     {reach}\
          \n\nCtrl-C stops it.\n\n",

@@ -14,6 +14,7 @@ mod fields;
 mod foreign;
 mod format;
 mod progress;
+mod rerank;
 #[cfg(test)]
 mod tests;
 mod tools;
@@ -32,5 +33,6 @@ pub(super) use fields::wrong_type;
 pub(super) use foreign::{is_empty, refuse_foreign};
 pub use format::Asked;
 pub use progress::Progress;
+pub use rerank::RerankRequest;
 pub use tools::take_tools;
 pub(super) use tools::{check_names, read_choice, read_custom, read_function, take_array};
