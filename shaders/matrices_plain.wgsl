@@ -1,4 +1,4 @@
-// F32, F16 and BF16 weights, and activations in f32, as f16.
+// F16 and BF16 weights, and activations in f32, as f16.
 
 fn load(row0: u32, token0: u32, tokens: u32, column: u32, thread: u32) {
     let fours = COLUMNS / 4u;

@@ -4,8 +4,9 @@
 //! The one for Windows runs under Wine, that for ARM under QEMU's user mode, the static one in an otherwise empty root folder.
 //! Those for macOS are only checked for structure and signature. Unbuilt ones are reported as skipped.
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -246,6 +247,40 @@ impl Wine {
     }
 }
 
+/// A screen that nobody sees, until it is dropped.
+struct Screen {
+    server: Child,
+    name: String,
+}
+
+impl Screen {
+    fn start() -> Option<Self> {
+        if !found("Xvfb") {
+            skip("windows-x86_64 on a GPU", "Xvfb is not installed (Debian: xvfb)");
+            return None;
+        }
+        let mut command = Command::new("Xvfb");
+        command.args(["-displayfd", "1", "-screen", "0", "640x480x24"]).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut server = command.spawn().expect("Xvfb starts");
+        let mut number = String::new();
+        BufReader::new(server.stdout.take().expect("a pipe")).read_line(&mut number).expect("its number");
+        Some(Self { server, name: format!(":{}", number.trim()) })
+    }
+
+    fn show(&self, wine: &Wine, program: &Path, arguments: &[&str]) -> Printed {
+        let mut command = Command::new("timeout");
+        command.args(["120", wine.program]).arg(program).args(arguments).env("DISPLAY", &self.name);
+        output(wine.set(&mut command), b"")
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
 #[test]
 fn windows_x86_64_packs_serves_and_gives_the_same_text_under_wine() {
     let Some(runtime) = runtime(Platform::WindowsX86_64) else { return };
@@ -270,6 +305,12 @@ fn windows_x86_64_packs_serves_and_gives_the_same_text_under_wine() {
     let asked = wine.start(&program, &[&ASK[..], &["-m", &model, "--gpu", "geforce"]].concat()).failed(1);
     assert!(asked.contains("--gpu geforce: "), "{asked}");
     assert!(wine.start(&program, &["doctor"]).ok().contains("\nGPU "));
+    // With a screen Wine has Vulkan, and with it this system's software adapter.
+    if let Some(screen) = Screen::start() {
+        let on_gpu = screen.show(&wine, &program, &[&ASK[..], &["-m", &model, "--gpu", "llvmpipe"]].concat());
+        assert!(on_gpu.stderr.contains("GPU: llvmpipe"), "{}", on_gpu.stderr);
+        assert_eq!(on_gpu.ok(), text);
+    }
 
     wine.start(&program, &["pack", &model, "-o", &output_name, "--quiet"]).ok();
     let refused = wine.start(&program, &["pack", &model, "-o", &output_name, "--quiet"]).failed(1);
@@ -294,9 +335,9 @@ pub(crate) fn windows_path(path: &Path) -> String {
 
 /// The packed file's server answers over a socket.
 fn assert_serves(wine: &Wine, packed: &Path, text: &str) {
-    use std::io::{BufRead, BufReader, Read, Write};
+    use std::io::{Read, Write};
     let mut command = Command::new(wine.program);
-    command.arg(packed).args(["serve", "--no-browser", "--port", "0"]).stdout(std::process::Stdio::piped());
+    command.arg(packed).args(["serve", "--no-browser", "--port", "0"]).stdout(Stdio::piped());
     let mut server = wine.set(&mut command).spawn().unwrap();
     let lines = BufReader::new(server.stdout.take().unwrap()).lines();
     let line =
@@ -332,7 +373,7 @@ fn windows_keeps_a_console_of_its_own_open_until_enter() {
     let line = format!("timeout --foreground 100 {} '{}'", wine.program, program.display());
     let mut command = Command::new("script");
     command.env("SHELL", "/bin/sh").args(["-q", "-e", "-c", &line, "/dev/null"]);
-    wine.set(&mut command).stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    wine.set(&mut command).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut console = command.spawn().unwrap();
     let mut said = Vec::new();
     let mut output = BufReader::new(console.stdout.take().unwrap());

@@ -19,7 +19,8 @@ import time
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-TEXT = {"type": "string", "minLength": 4000}
+TEXT = {"type": "string"}
+LONG = {**TEXT, "minLength": 4000}
 # About as long as what a model is told of tools besides them.
 FRAME = "These are functions, each with its arguments. " * 14
 
@@ -40,8 +41,10 @@ def tools(count):
 def requests(o):
     """Pairs of requests, with and without what is measured, whose prompts are about as long."""
     ask = {"messages": [{"role": "user", "content": "Tell me a long story."}], "temperature": 0, "max_tokens": o.n}
-    schema = {"type": "object", "properties": {"text": TEXT}, "required": ["text"], "additionalProperties": False}
-    writer = {"type": "function", "function": {"name": "write", "parameters": schema}}
+    object_of = lambda text: {
+        "type": "object", "properties": {"text": text}, "required": ["text"], "additionalProperties": False}
+    writes = lambda text: {"type": "function", "function": {"name": "write", "parameters": object_of(text)}}
+    schema, writer = object_of(TEXT), writes(TEXT)
     free = {**ask, "ignore_eos": True}
     instead = lambda tools: {**free, "messages": [{"role": "system", "content": FRAME + lines(tools)}, *ask["messages"]]}
     many = tools(o.tools)
@@ -49,8 +52,9 @@ def requests(o):
     cases = {
         "any text": ({**free, "guided_regex": "(?s:.*)"}, free),
         "any text of a length": ({**ask, "guided_regex": "(?s:.{9000,})"}, free),
-        "a schema": ({**ask, "json_schema": schema}, free),
+        "a schema": ({**ask, "json_schema": object_of(LONG)}, free),
         "in a call": (call([writer]), instead([writer])),
+        "in a call, a text of a length": (call([writes(LONG)]), instead([writer])),
     }
     if o.tools:
         named = {"type": "function", "function": {"name": "write"}}

@@ -28,7 +28,11 @@ need chromium:chromium unzip:unzip ip:iproute2 script:bsdutils pip3:python3-pip
 # Emulators and libraries that run programs for other platforms here.
 if has linux-x86_64-static || has linux-aarch64; then need qemu-aarch64-static:qemu-user-static; fi
 if has linux-aarch64; then [ -d /usr/aarch64-linux-gnu/lib ] || missing="$missing libc6-arm64-cross"; fi
-if has windows-x86_64; then [ -x /usr/lib/wine/wine64 ] || need wine64:wine64; fi
+if has windows-x86_64; then
+    [ -x /usr/lib/wine/wine64 ] || need wine64:wine64
+    # A screen, without which Wine has no Vulkan.
+    need Xvfb:xvfb
+fi
 # The test of the universal file in every shell needs all of them.
 if has linux-x86_64 && has macos-x86_64; then
     need dash:dash zsh:zsh ksh93:ksh93u+m mksh:mksh fish:fish busybox:busybox debootstrap:debootstrap

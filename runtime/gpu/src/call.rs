@@ -8,7 +8,7 @@ use std::time::Instant;
 use crate::attention::{self, When};
 use crate::kernel::{ExpertsKernel, Kernel, TOKENS, Tiling};
 use crate::matrix::Part;
-use crate::product::{MOST, Matrices, Reading, Shape};
+use crate::product::{MOST, Matrices, Reading, Shape, may_be_halves};
 use crate::{Gpu, GpuError, Matrix};
 
 /// The size of a step.
@@ -238,7 +238,8 @@ impl Gpu {
                 Kernel::Product { matrices, .. } => {
                     let is_plain = matrices.iter().flatten().any(|reading| reading.form.is_plain());
                     let tokens = [1, TOKENS[TOKENS.len() - 1] as usize, usize::MAX];
-                    let by_matrices = self.matrices().filter(|_| !call.wanted_only);
+                    let of = || matrices.into_iter().flatten();
+                    let by_matrices = self.matrices().filter(|_| !call.wanted_only && may_be_halves(of()));
                     let tokens = if by_matrices.is_some() { &tokens[..2] } else { &tokens[..] };
                     let lanes = tokens.iter().map(|tokens| self.choice.shape(is_plain, *tokens));
                     let by_matrices = by_matrices.into_iter().flat_map(Matrices::shapes);
@@ -349,7 +350,8 @@ impl Gpu {
             Grid::Product { rows: of_matrices, weights } => {
                 let Kernel::Product { matrices, .. } = kernel else { unreachable!("the grid of products") };
                 let is_plain = matrices.iter().flatten().any(|reading| reading.form.is_plain());
-                let by_lanes = if call.wanted_only { rows } else { of.lanes };
+                let in_f32 = call.wanted_only || !may_be_halves(matrices.into_iter().flatten());
+                let by_lanes = if in_f32 { rows } else { of.lanes };
                 let by_matrices = self.matrices().map(|matrices| matrices.shape(rows - by_lanes));
                 let parts = [(by_lanes, self.choice.shape(is_plain, by_lanes))].into_iter();
                 for (rows, shape) in parts.chain(by_matrices.map(|shape| (rows - by_lanes, shape))) {

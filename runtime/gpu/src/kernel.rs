@@ -311,6 +311,8 @@ impl Kernel {
             let small = product::Matrices { size: 8, subgroup: 8, columns: 32 };
             let [short, long] = product::Matrices::TOKENS;
             let by_matrices = [(large, short), (large, long), (small, long)];
+            let may = product::may_be_halves(matrices.iter().copied());
+            let by_matrices = by_matrices.into_iter().filter(|_| may);
             let by_matrices = by_matrices.map(|(of, tokens)| Shape::Matrices { of, tokens });
             all.extend(
                 few.into_iter()

@@ -76,6 +76,11 @@ impl Matrices {
     }
 }
 
+/// Whether cooperative matrices may multiply these: F32 weights keep f32, as whoever stores them so wants their precision.
+pub(crate) fn may_be_halves(mut matrices: impl Iterator<Item = Reading>) -> bool {
+    matrices.all(|matrix| matrix.form != Form::F32)
+}
+
 /// How a product is spread over threads. Lanes and tiles give the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Shape {
@@ -223,17 +228,19 @@ fn part(at: usize, count: usize, matrix: Reading, shape: Shape) -> String {
 /// The entry: which matrix a workgroup belongs to.
 fn main(matrices: &[Reading], shape: Shape) -> String {
     // The rows that are multiplied in this shape; see `lanes` in `common.wgsl`.
-    let (builtin, rows, argument) = match shape {
+    let (builtin, argument, rows) = match shape {
         Shape::Matrices { .. } => (
             ", @builtin(subgroup_id) subgroup: u32",
-            "let tokens = step.tokens;\n    let token0 = step.lanes + at.z * TOKENS;",
             ", subgroup",
+            "let tokens = step.tokens;\n    let token0 = step.lanes + at.z * TOKENS;".to_owned(),
         ),
-        _ => (
-            "",
-            "let tokens = select(step.lanes, step.outputs, params.wanted_only != 0u);\n    let token0 = at.z * TOKENS;",
-            "",
-        ),
+        _ => {
+            let all = if may_be_halves(matrices.iter().copied()) { "step.lanes" } else { "step.tokens" };
+            let rows = format!(
+                "let tokens = select({all}, step.outputs, params.wanted_only != 0u);\n    let token0 = at.z * TOKENS;"
+            );
+            ("", "", rows)
+        }
     };
     let mut text = format!(
         "\n@compute @workgroup_size(THREADS)\n\

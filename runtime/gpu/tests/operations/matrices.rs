@@ -21,7 +21,7 @@ fn products_by_matrices_are_the_scalar_kernels_up_to_f16() {
     let types = if everything() { SUPPORTED.to_vec() } else { types.to_vec() };
     let mut shapes: Vec<_> = types.into_iter().map(|ty| (ty, 131, 2 * ty.block_elements().max(32), 37)).collect();
     shapes.extend([
-        (TensorType::F32, 9, 99, 5),
+        (TensorType::BF16, 9, 99, 5),
         (TensorType::Q8_0, 200, 5 * 32, 150),
         (TensorType::Q4_K, 130, 1280, 1),
     ]);
