@@ -270,7 +270,9 @@ impl Screen {
     fn show(&self, wine: &Wine, program: &Path, arguments: &[&str]) -> Printed {
         let mut command = Command::new("timeout");
         command.args(["120", wine.program]).arg(program).args(arguments).env("DISPLAY", &self.name);
-        output(wine.set(&mut command), b"")
+        // Wine's processes without a screen, which may still run, serve a prefix of their own.
+        let prefix = Path::new(env!("CARGO_TARGET_TMPDIR")).join("wine-with-a-screen");
+        output(wine.set(&mut command).env("WINEPREFIX", prefix), b"")
     }
 }
 
