@@ -263,3 +263,24 @@ fn main(matrices: &[Reading], shape: Shape) -> String {
     }
     text + "}\n"
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_workgroups_matrices_cover_its_rows_and_tokens() {
+        for (size, subgroup, columns) in [(16, 32, 64), (16, 64, 32), (8, 8, 32), (8, 32, 64)] {
+            let of = Matrices { size, subgroup, columns };
+            for tokens in Matrices::TOKENS {
+                let (row_tiles, token_tiles, across) = of.tiles(tokens);
+                assert_eq!(row_tiles * size * across, Matrices::ROWS);
+                assert_eq!(token_tiles * size * (Matrices::SUBGROUPS / across), tokens);
+                assert_eq!(columns % size, 0);
+            }
+        }
+        let of = Matrices { size: 16, subgroup: 32, columns: 64 };
+        assert_eq!((of.workgroup_bytes(), of.threads()), (45_056, 256));
+        assert_eq!([1, 32, 33, 500].map(|tokens| of.shape(tokens).tokens()), [32, 32, 128, 128]);
+    }
+}

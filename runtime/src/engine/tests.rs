@@ -11,6 +11,7 @@ use crate::sampling::SamplingParams;
 use crate::session::ModelSource;
 use crate::session::open::{Compute, load_model};
 
+mod answers;
 mod draft;
 mod interleaved;
 mod lost;
