@@ -184,6 +184,8 @@ pub struct Gpu {
     limits: wgpu::Limits,
     /// How prompts are multiplied, if by cooperative matrices.
     matrices: Option<Matrices>,
+    /// Whether the adapter offers such.
+    offers_matrices: bool,
     /// What the driver complained of first.
     failure: Arc<Mutex<Option<String>>>,
 }
@@ -209,7 +211,8 @@ impl Gpu {
 
     fn of(adapter: &wgpu::Adapter, matrices: bool) -> Result<Self, GpuError> {
         let limits = adapter.limits();
-        let matrices = if matrices { matrices_of(adapter, &limits) } else { None };
+        let offered = matrices_of(adapter, &limits);
+        let matrices = offered.filter(|_| matrices);
         let (required_features, experimental_features) = features(matrices.is_some());
         let description = wgpu::DeviceDescriptor {
             label: None,
@@ -247,6 +250,7 @@ impl Gpu {
             facts,
             limits,
             matrices,
+            offers_matrices: offered.is_some(),
             failure,
         })
     }
@@ -259,6 +263,11 @@ impl Gpu {
     /// How it multiplies cooperative matrices, if it was opened with them.
     pub fn matrices(&self) -> Option<Matrices> {
         self.matrices
+    }
+
+    /// Whether it can be opened with cooperative matrices, as far as its driver says.
+    pub fn offers_matrices(&self) -> bool {
+        self.offers_matrices
     }
 
     /// The most workgroups in one dimension.

@@ -14,8 +14,6 @@ pub struct Measured {
     pub error: f32,
     /// Bytes of weights per second, in products.
     pub bytes_per_second: f64,
-    /// Whether cooperative matrices multiply prompts right, and faster than tiles.
-    pub matrices: bool,
 }
 
 /// Rows and columns of the matrix that is multiplied.
@@ -150,17 +148,20 @@ pub fn measure(gpu: &Gpu) -> Result<Measured, GpuError> {
         times *= 2;
         took = trial.repeat(gpu, times)?;
     }
-    let matrices = match gpu.matrices() {
-        Some(_) => matrices_are_faster(gpu)?,
-        None => false,
-    };
-    Ok(Measured { error, bytes_per_second: trial.bytes as f64 * times as f64 / took.as_secs_f64(), matrices })
+    Ok(Measured { error, bytes_per_second: trial.bytes as f64 * times as f64 / took.as_secs_f64() })
 }
 
-/// Whether cooperative matrices multiply a prompt as tiles do, up to the order of sums, and in less time.
-fn matrices_are_faster(gpu: &Gpu) -> Result<bool, GpuError> {
+/// Whether cooperative matrices multiply a prompt as tiles do, up to the order of sums, and in less time. Drivers that offer them may
+/// crash here.
+///
+/// # Errors
+/// If the GPU fails.
+pub fn matrices_are_faster(gpu: &Gpu) -> Result<bool, GpuError> {
     /// What tiles may take at least, relative to matrices: less is not worth other bits.
     const GAIN: f64 = 1.2;
+    if gpu.matrices().is_none() {
+        return Ok(false);
+    }
     for (is_plain, tokens) in [(false, 512), (false, 20), (true, 20)] {
         let mut trial = Trial::new(gpu, is_plain, 512, tokens)?;
         let right = trial.run(gpu)?;

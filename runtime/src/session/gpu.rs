@@ -34,13 +34,13 @@ use pending::Pending;
 pub use status::GpuStatus;
 
 #[cfg(with_gpu)]
-pub use probe::{find, measure, print_adapters, print_measured};
+pub use probe::{find, measure, print_adapters, print_matrices, print_measured};
 #[cfg(with_gpu)]
 use with::load as load_chosen;
 #[cfg(not(with_gpu))]
 use without::load as load_chosen;
 #[cfg(not(with_gpu))]
-pub use without::{find, measure, print_adapters, print_measured};
+pub use without::{find, measure, print_adapters, print_matrices, print_measured};
 
 /// An adapter, as the child tells of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

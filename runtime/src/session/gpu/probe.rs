@@ -53,7 +53,14 @@ pub fn find() -> Result<Found, String> {
 /// # Errors
 /// One line, without its end: how its driver failed.
 pub fn measure(index: usize) -> Result<Measured, String> {
-    child(&["probe-gpu", "--measure", &index.to_string()], MEASURE)
+    let index = index.to_string();
+    let mut measured: Measured = child(&["probe-gpu", "--measure", &index], MEASURE)?;
+    if measured.matrices {
+        // Some drivers that offer them crash: then the GPU is used without.
+        let tried: Result<bool, String> = child(&["probe-gpu", "--try-matrices", &index], MEASURE);
+        measured.matrices = tried.unwrap_or(false);
+    }
+    Ok(measured)
 }
 
 /// What this program prints when it is started with these arguments.
@@ -109,16 +116,23 @@ pub fn print_adapters() -> String {
     json(&Found { adapters: adapters.collect() })
 }
 
-/// The child: what is measured of an adapter, as JSON.
+/// The child: what is measured of an adapter, as JSON; whether it offers cooperative matrices, not whether they are of use.
 pub fn print_measured(index: usize) -> String {
     misbehave();
-    match Gpu::open(index, true).and_then(|gpu| measuring::measure(&gpu)) {
-        Ok(found) => {
+    let measured = Gpu::open(index, false).and_then(|gpu| Ok((measuring::measure(&gpu)?, gpu.offers_matrices())));
+    match measured {
+        Ok((found, matrices)) => {
             let error = if found.error.is_finite() { found.error } else { f32::MAX };
-            json(&Measured { error, bytes_per_second: found.bytes_per_second, matrices: found.matrices })
+            json(&Measured { error, bytes_per_second: found.bytes_per_second, matrices })
         }
         Err(error) => json(&serde_json::json!({"failed": error.to_string()})),
     }
+}
+
+/// The child: whether an adapter's cooperative matrices are of use, as JSON.
+pub fn print_matrices(index: usize) -> String {
+    misbehave();
+    json(&Gpu::open(index, true).and_then(|gpu| measuring::matrices_are_faster(&gpu)).unwrap_or(false))
 }
 
 fn json(value: &impl Serialize) -> String {
