@@ -12,10 +12,13 @@ use crate::plan::{CacheTypes, PageId, Step};
 use crate::session::ModelSource;
 use crate::session::open::{Compute, load_model};
 
-/// Notes each step's positions, and how many of its rows are answers'.
+/// The positions of each step, and how many of its rows are answers'.
+type Steps = Arc<Mutex<Vec<(Vec<usize>, usize)>>>;
+
+/// Notes its steps.
 struct Noting {
     program: Box<dyn Program>,
-    steps: Arc<Mutex<Vec<(Vec<usize>, usize)>>>,
+    steps: Steps,
 }
 
 impl Program for Noting {
@@ -49,7 +52,7 @@ fn rows_of_answers_come_first_and_are_told_from_prompts() {
     let source = ModelSource::open(Some(&stories())).expect("the model opens");
     let compute = Compute { kernels: kernels::best(), threads: 1, cache: CacheTypes::default() };
     let Loaded { plan, program } = load_model(&source, compute, None).expect("and is loaded");
-    let steps = Arc::new(Mutex::new(Vec::new()));
+    let steps = Steps::default();
     let noting = Box::new(Noting { program, steps: Arc::clone(&steps) });
     let options = EngineOptions {
         context: 200,
