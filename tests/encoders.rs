@@ -255,6 +255,10 @@ fn a_server_ranks_documents_by_the_scores_of_llama_cpp() {
         assert_eq!(answer["usage"]["total_tokens"], tokens);
     }
     served.post("/v1/rerank", &json!({"query": QUERY, "documents": []})).error(400, Some("documents"), None);
+    for name in ["documents", "texts"] {
+        let long = served.post("/v1/rerank", &json!({"query": QUERY, name: ["a cat", "cat ".repeat(5000)]}));
+        long.error(400, Some(name), Some("context_length_exceeded"));
+    }
     served.post("/v1/embeddings", &json!({"input": "a"})).error(501, None, None);
     assert_eq!(served.get("/v1/models").json()["data"][0]["capabilities"], json!(["rerank"]));
 }

@@ -350,8 +350,8 @@ impl Gpu {
             Grid::Product { rows: of_matrices, weights } => {
                 let Kernel::Product { matrices, .. } = kernel else { unreachable!("the grid of products") };
                 let is_plain = matrices.iter().flatten().any(|reading| reading.form.is_plain());
-                let in_f32 = call.wanted_only || !may_be_halves(matrices.into_iter().flatten());
-                let by_lanes = if in_f32 { rows } else { of.lanes };
+                let lanes_only = call.wanted_only || !may_be_halves(matrices.into_iter().flatten());
+                let by_lanes = if lanes_only { rows } else { of.lanes };
                 let by_matrices = self.matrices().map(|matrices| matrices.shape(rows - by_lanes));
                 let parts = [(by_lanes, self.choice.shape(is_plain, by_lanes))].into_iter();
                 for (rows, shape) in parts.chain(by_matrices.map(|shape| (rows - by_lanes, shape))) {

@@ -76,7 +76,7 @@ impl Matrices {
     }
 }
 
-/// Whether cooperative matrices may multiply these: F32 weights keep f32, as whoever stores them so wants their precision.
+/// Whether cooperative matrices may multiply these, in f16. F32 weights are multiplied in f32.
 pub(crate) fn may_be_halves(mut matrices: impl Iterator<Item = Reading>) -> bool {
     matrices.all(|matrix| matrix.form != Form::F32)
 }

@@ -13,6 +13,7 @@ use crate::session::open::{Compute, load_model};
 
 mod answers;
 mod draft;
+mod fragile;
 mod interleaved;
 mod lost;
 mod masks;

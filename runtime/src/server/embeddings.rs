@@ -216,7 +216,7 @@ impl EmbeddingApp {
         weigh(&mut body)?;
         let request = EmbeddingRequest::parse(&body.bytes, self.width)?;
         let sequences = request.inputs.into_iter().map(|input| self.tokens(input)).collect::<Result<Vec<_>, _>>()?;
-        let Some(vectors) = self.vectors(&sequences, true, client_left)? else { return Ok(None) };
+        let Some(vectors) = self.vectors("input", &sequences, true, client_left)? else { return Ok(None) };
         if route == Route::Native {
             return Ok(Some(native_embeddings(&vectors)));
         }
@@ -230,23 +230,25 @@ impl EmbeddingApp {
         let request = RerankRequest::parse(&body.bytes)?;
         let documents = request.documents.iter().map(String::as_str);
         let pairs = self.model.lock().unwrap_or_else(PoisonError::into_inner).pairs(&request.query, documents);
-        let pairs = pairs.map_err(|error| ApiError::parameter("documents", error.to_string()))?;
-        let Some(vectors) = self.vectors(&pairs, false, client_left)? else { return Ok(None) };
+        let name = request.name();
+        let pairs = pairs.map_err(|error| ApiError::parameter(name, error.to_string()))?;
+        let Some(vectors) = self.vectors(name, &pairs, false, client_left)? else { return Ok(None) };
         // Of a model with several classes the first is what other servers take, too.
         let scores: Vec<f32> = vectors.iter().map(|vector| vector.first().copied().unwrap_or_default()).collect();
         Ok(Some(request.answer(&self.facts.name, &scores, pairs.iter().map(Vec::len).sum())))
     }
 
-    /// A vector for each sequence; `None` if the client disconnected.
+    /// A vector for each sequence; `None` if the client disconnected. `name` is the parameter that the sequences come from.
     pub(super) fn vectors(
         &self,
+        name: &str,
         sequences: &[Vec<TokenId>],
         normalise: bool,
         client_left: &mut dyn FnMut() -> bool,
     ) -> Result<Option<Vec<Vec<f32>>>, ApiError> {
         let _running = self.gauges.begin();
         let model = || self.model.lock().unwrap_or_else(PoisonError::into_inner);
-        model().embedder.check(sequences).map_err(|error| refused(&error.into()))?;
+        model().embedder.check(sequences).map_err(|error| refused(name, &error.into()))?;
         let mut vectors = Vec::with_capacity(sequences.len());
         while vectors.len() < sequences.len() {
             if self.stopping.load(Ordering::Relaxed) {
@@ -258,7 +260,7 @@ impl EmbeddingApp {
             let rest = &sequences[vectors.len()..];
             let mut model = model();
             let fitting = model.embedder.fitting(rest);
-            vectors.extend(model.embed(&rest[..fitting], normalise).map_err(|error| refused(&error))?);
+            vectors.extend(model.embed(&rest[..fitting], normalise).map_err(|error| refused(name, &error))?);
         }
         Ok(Some(vectors))
     }
@@ -281,13 +283,13 @@ impl EmbeddingApp {
     }
 }
 
-fn refused(error: &TextEmbedError) -> ApiError {
+fn refused(name: &str, error: &TextEmbedError) -> ApiError {
     match error {
         TextEmbedError::Embed(EmbedError::TooLong { .. }) => {
-            ApiError::parameter("input", error.to_string()).code("context_length_exceeded")
+            ApiError::parameter(name, error.to_string()).code("context_length_exceeded")
         }
         TextEmbedError::Embed(EmbedError::Empty { .. } | EmbedError::TokenOutOfRange { .. }) => {
-            ApiError::parameter("input", error.to_string())
+            ApiError::parameter(name, error.to_string())
         }
         _ => ApiError::new(500, error.to_string()),
     }

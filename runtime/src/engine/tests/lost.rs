@@ -1,76 +1,10 @@
 //! A device that breaks down amid answers: another takes over, and every sequence goes on with the tokens it would have had.
 
-use super::{EngineOptions, FinishReason, finish, request, stories};
+use super::fragile::{Fragile, Seen, loaded};
+use super::{EngineOptions, FinishReason, finish, request};
 use crate::TokenId;
-use crate::device::{DeviceError, MemoryUse, PickLimits, Program};
 use crate::engine::{Companions, Engine, Loaded};
-use crate::kernels;
-use crate::plan::{CacheTypes, PageId, Step};
-use crate::session::ModelSource;
-use crate::session::open::{Compute, load_model};
 use crate::state::KeptLimit;
-
-fn loaded() -> Loaded {
-    let source = ModelSource::open(Some(&stories())).expect("the model opens");
-    let compute = Compute { kernels: kernels::best(), threads: 1, cache: CacheTypes::default() };
-    load_model(&source, compute, None).expect("and is loaded")
-}
-
-/// Fails after so many steps or pages, as often as the list is long; others take over `left` times.
-struct Fragile {
-    program: Box<dyn Program>,
-    steps: Vec<usize>,
-    pages: Vec<usize>,
-    left: usize,
-}
-
-fn spent(counts: &mut Vec<usize>) -> Result<(), DeviceError> {
-    match counts.first_mut() {
-        Some(0) => {
-            counts.remove(0);
-            Err(DeviceError::Failed("the device was lost".to_owned()))
-        }
-        Some(left) => {
-            *left -= 1;
-            Ok(())
-        }
-        None => Ok(()),
-    }
-}
-
-impl Program for Fragile {
-    fn run(&mut self, step: &Step) -> Result<(), DeviceError> {
-        spent(&mut self.steps)?;
-        self.program.run(step)
-    }
-    fn recover(&mut self, _: &DeviceError) -> bool {
-        if self.left == 0 {
-            return false;
-        }
-        self.left -= 1;
-        self.program = loaded().program;
-        true
-    }
-    fn pick_limits(&self) -> PickLimits {
-        PickLimits::default()
-    }
-    fn output(&self) -> &[f32] {
-        self.program.output()
-    }
-    fn allocate(&mut self, group: usize, page: PageId) -> Result<(), DeviceError> {
-        spent(&mut self.pages)?;
-        self.program.allocate(group, page)
-    }
-    fn free(&mut self, group: usize, page: PageId) {
-        self.program.free(group, page);
-    }
-    fn copy(&mut self, group: usize, from: PageId, to: PageId) {
-        self.program.copy(group, from, to);
-    }
-    fn memory(&self) -> MemoryUse {
-        self.program.memory()
-    }
-}
 
 fn engine(steps: &[usize], pages: &[usize], left: usize) -> Engine {
     engine_with(steps, pages, left, Companions::default())
@@ -78,7 +12,8 @@ fn engine(steps: &[usize], pages: &[usize], left: usize) -> Engine {
 
 fn engine_with(steps: &[usize], pages: &[usize], left: usize, companions: Companions) -> Engine {
     let Loaded { plan, program } = loaded();
-    let program = Box::new(Fragile { program, steps: steps.to_vec(), pages: pages.to_vec(), left });
+    let program =
+        Box::new(Fragile { program, steps: steps.to_vec(), pages: pages.to_vec(), left, seen: Seen::default() });
     Engine::start_with(Loaded { plan, program }, EngineOptions::default(), Vec::new(), companions).expect("a thread")
 }
 

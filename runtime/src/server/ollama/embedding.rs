@@ -109,7 +109,7 @@ fn embed(
     weigh(&mut body)?;
     let texts = parse(spot, &body.bytes, app.width, app.facts.context_length)?;
     let sequences = texts.into_iter().map(|text| app.tokens(Input::Text(text))).collect::<Result<Vec<_>, _>>()?;
-    let Some(vectors) = app.vectors(&sequences, spot == Spot::Embed, client_left)? else { return Ok(None) };
+    let Some(vectors) = app.vectors("input", &sequences, spot == Spot::Embed, client_left)? else { return Ok(None) };
     let vectors: Vec<Value> = vectors.iter().map(|vector| vector.iter().map(|&value| short(value)).collect()).collect();
     Ok(Some(match spot {
         Spot::Embed => json!({

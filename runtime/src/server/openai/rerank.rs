@@ -36,7 +36,7 @@ impl RerankRequest {
             return Err(ApiError::parameter("query", "`query` is missing; it must be a string"));
         };
         let of_texts = fields.peek("documents").is_none() && fields.peek("texts").is_some();
-        let name = if of_texts { "texts" } else { "documents" };
+        let name = name(of_texts);
         let documents = documents(name, fields.take(name))?;
         let most = documents.len();
         let top = fields.take_integer("top_n", 1..=i64::MAX)?.map_or(most, |top| most.min(top as usize));
@@ -48,6 +48,11 @@ impl RerankRequest {
         fields.ignore(&["model", "user"]);
         fields.finish()?;
         Ok(Self { query, documents, top, repeats, of_texts })
+    }
+
+    /// The parameter that the documents came in.
+    pub fn name(&self) -> &'static str {
+        name(self.of_texts)
     }
 
     /// The response to scores in the order of the documents; `tokens` is how many all pairs had.
@@ -73,6 +78,10 @@ impl RerankRequest {
     }
 }
 
+fn name(of_texts: bool) -> &'static str {
+    if of_texts { "texts" } else { "documents" }
+}
+
 /// Strings, or objects with a `text`.
 fn documents(name: &str, value: Option<Value>) -> Result<Vec<String>, ApiError> {
     let items = match value {
@@ -84,12 +93,17 @@ fn documents(name: &str, value: Option<Value>) -> Result<Vec<String>, ApiError> 
         let message = format!("`{name}` must have 1 to {MAX_DOCUMENTS} texts, not {}", items.len());
         return Err(ApiError::parameter(name, message));
     }
-    let text = |(index, item): (usize, Value)| match item {
-        Value::String(text) => Ok(text),
-        Value::Object(mut object) if object.len() == 1 && object.get("text").is_some_and(Value::is_string) => {
-            Ok(object.remove("text").and_then(|text| text.as_str().map(str::to_owned)).unwrap_or_default())
+    let text = |(index, mut item): (usize, Value)| {
+        // An object with more than a text may mean something else.
+        if let Some(object) = item.as_object_mut().filter(|object| object.len() == 1)
+            && let Some(text) = object.get_mut("text")
+        {
+            item = text.take();
         }
-        other => Err(wrong_type(&format!("{name}[{index}]"), "a string", &other)),
+        match item {
+            Value::String(text) => Ok(text),
+            other => Err(wrong_type(&format!("{name}[{index}]"), "a string", &other)),
+        }
     };
     items.into_iter().enumerate().map(text).collect()
 }
