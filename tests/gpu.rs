@@ -152,7 +152,7 @@ fn a_gpu_that_was_asked_for_and_cannot_be_used_is_an_error() {
     let model = stories();
     let run = |gpu| ["run", "-m", &model, "--raw", "-n", "2", "--gpu", gpu, "Once"];
     let told = satchel(&run("nonesuch")).failed(1);
-    assert!(told.contains("--gpu nonesuch: ") && told.contains("without --gpu the CPU computes"), "{told}");
+    assert!(told.contains("--gpu nonesuch: ") && told.contains("with --gpu none the CPU computes"), "{told}");
     let told = with(("SATCHEL_TEST_PROBE_FAULT", "crash"), &run("0")).failed(1);
     assert!(told.contains("its driver took the search for GPUs down"), "{told}");
     let Some(gpu) = adapter() else { return };
@@ -199,8 +199,6 @@ fn a_server_says_which_gpu_it_uses() {
     let server = Served::start(&support::stories(), &["--gpu", gpu]);
     let line = server.block.lines().find(|line| line.starts_with("  GPU ")).expect("a line about the GPU").to_owned();
     assert!(line.contains(gpu) && line.contains("all layers") && line.ends_with("as asked for"), "{line}");
-    let props = server.request("GET", "/props", "", b"").json();
-    assert!(line.ends_with(props["gpu"].as_str().expect("a text")), "{props}");
     let body = br#"{"prompt": "Once upon a time", "max_tokens": 6, "temperature": 0}"#;
     let texts: Vec<_> = std::thread::scope(|scope| {
         let ask = || server.request("POST", "/v1/completions", "Content-Type: application/json\r\n", body).json();
@@ -209,8 +207,55 @@ fn a_server_says_which_gpu_it_uses() {
     });
     assert!(texts[0].as_str().is_some_and(|text| text.starts_with(", there was")), "{texts:?}");
     assert!(texts.iter().all(|text| *text == texts[0]), "{texts:?}");
+    // Since then it was compared with the CPU.
+    let props = server.request("GET", "/props", "", b"").json();
+    let said = props["gpu"].as_str().expect("a text");
+    let (before, verdict) = said.split_once("; its predictions are the CPU's (KL divergence 0.000").expect("a verdict");
+    assert!(line.ends_with(before) && verdict.ends_with(')'), "{props}");
     let none = Served::start(&support::stories(), &[]);
-    assert!(none.block.contains("  GPU       none was asked for"), "{}", none.block);
+    assert!(none.block.contains("  GPU       none: none was asked for (--gpu none)"), "{}", none.block);
+}
+
+#[test]
+fn where_nothing_is_chosen_a_gpu_is_looked_for_if_one_is_in_sight() {
+    let run = |choice: Option<&str>, flags: &[&str]| {
+        let mut command = Command::new(SATCHEL);
+        command.args(["run", "-m", &stories(), "--raw", "-n", "1"]).args(flags).arg("Once").env_remove("SATCHEL_GPU");
+        let printed = support::output(command.envs(choice.map(|choice| ("SATCHEL_GPU", choice))), b"");
+        let said = printed.stderr.clone();
+        printed.ok();
+        said
+    };
+    assert!(!run(Some("none"), &[]).contains("GPU:"));
+    assert!(run(Some("auto"), &[]).contains("GPU: "), "the environment chooses");
+    assert!(!run(Some("auto"), &["--gpu", "none"]).contains("GPU:"), "the flag is stronger");
+    assert!(run(None, &["--gpu-layers", "1"]).contains("GPU: "), "these are for a GPU");
+    let has_devices =
+        ["/dev/dri", "/dev/nvidiactl", "/dev/dxg"].iter().any(|path| std::fs::exists(path).unwrap_or(true));
+    if cfg!(target_os = "linux") && !has_devices {
+        assert!(!run(None, &[]).contains("GPU:"), "nobody is told that there is none");
+        let mut command = Command::new(SATCHEL);
+        command.arg("serve").arg("-m").arg(support::stories()).args(["--no-browser", "--port", "0"]);
+        let block = &Served::run(command.env_remove("SATCHEL_GPU")).block;
+        assert!(block.contains("  GPU       none: there is n"), "{block}");
+    }
+}
+
+#[test]
+fn a_gpu_that_predicts_something_else_is_not_used() {
+    let Some(gpu) = adapter() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let (path, model) = (folder.path().to_str().expect("UTF-8"), stories());
+    let run = |variables: &[(&str, &str)]| {
+        let mut command = Command::new(SATCHEL);
+        command.args(["run", "-m", &model, "--raw", "--gpu", gpu, "Once"]);
+        command.env("XDG_CACHE_HOME", path).env("XDG_RUNTIME_DIR", path);
+        support::output(command.envs(variables.iter().copied()), b"").failed(1)
+    };
+    let told = run(&[("SATCHEL_TEST_GPU_WRONG", "1")]);
+    assert!(told.contains("its predictions of this model are not the CPU's (KL divergence "), "{told}");
+    assert!(told.contains("with --gpu none the CPU computes"), "{told}");
+    assert_eq!(run(&[]), told, "the verdict is kept");
 }
 
 /// The adapter under test, if it is there.
@@ -363,13 +408,17 @@ fn layers_that_the_gpu_does_not_take_stay_on_the_cpu() {
 fn small_buffers_are_met_by_splitting_weights_or_said() {
     let Some(gpu) = adapter() else { return };
     let (right, _) = told_with(&[], &[]);
-    let small = |bytes| [("SATCHEL_TEST_GPU_BUFFER", bytes)];
+    let folder = tempfile::tempdir().expect("a folder");
+    let kept = ("XDG_CACHE_HOME", folder.path().to_str().expect("UTF-8"));
+    // Leaves its verdict: the trial's prompt needs larger buffers than the one below.
+    told_with(&[kept], &["--gpu", gpu, "--context", "64"]);
+    let small = |bytes| [("SATCHEL_TEST_GPU_BUFFER", bytes), kept];
     let (text, said) = told_with(&small("65536"), &["--gpu", gpu, "--context", "64"]);
     assert_eq!(text, right);
     assert!(said.contains("all layers"), "{said}");
     let model = stories();
     let told = with(small("2048")[0], &["run", "-m", &model, "--raw", "--gpu", gpu, "Once"]).failed(1);
-    assert!(told.contains("without --gpu the CPU computes"), "{told}");
+    assert!(told.contains("with --gpu none the CPU computes"), "{told}");
     let device = opened().expect("it is there");
     let refused = device.gpu().buffer("a test", 1 << 60).expect_err("no GPU has so much");
     assert!(refused.to_string().contains("has no memory for"), "{refused}");
@@ -421,7 +470,7 @@ fn a_server_without_the_gpu_that_was_asked_for_ends_with_the_reason() {
     let model = stories();
     let serve = ["serve", "-m", &model, "--no-browser", "--port", "0", "--gpu", "nonesuch"];
     let told = satchel(&serve).failed(1);
-    assert!(told.contains("--gpu nonesuch: ") && told.contains("without --gpu the CPU computes"), "{told}");
+    assert!(told.contains("--gpu nonesuch: ") && told.contains("with --gpu none the CPU computes"), "{told}");
 }
 
 #[test]

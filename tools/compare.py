@@ -27,6 +27,9 @@ import urllib.request
 
 import peers
 
+# Figures are of the CPU.
+os.environ.setdefault("SATCHEL_GPU", "none")
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SATCHEL = ROOT / "target/release/satchel"
 MODELS = ROOT / "target/bench"

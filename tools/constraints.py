@@ -18,6 +18,9 @@ import subprocess
 import time
 import urllib.request
 
+# Figures are of the CPU.
+os.environ.setdefault("SATCHEL_GPU", "none")
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TEXT = {"type": "string"}
 LONG = {**TEXT, "minLength": 4000}

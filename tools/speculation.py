@@ -10,10 +10,14 @@ Two servers on the same model, `--speculate off` and `auto`, get the same reques
 `--draft` there is a third, with that draft model, and the file is left out: its text is found without a draft."""
 import argparse
 import json
+import os
 import pathlib
 import statistics
 import subprocess
 import urllib.request
+
+# Figures are of the CPU.
+os.environ.setdefault("SATCHEL_GPU", "none")
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SATCHEL = ROOT / "target/release/satchel"

@@ -10,6 +10,7 @@ pub mod chat;
 pub mod cli;
 pub mod device;
 pub mod engine;
+mod environment;
 pub mod grammar;
 pub mod mapping;
 pub mod model;

@@ -116,8 +116,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
 
 /// Runs every measurement on one model.
 fn measured(args: &Args, source: &ModelSource, compute: Compute, text: Option<&str>) -> Result<Report, Failure> {
-    let (loaded, gpu) = load_model_on(source, compute, None, &args.model.options())?;
-    super::chat::tell_gpu(&args.model.gpu, &gpu);
+    let options = args.model.options();
+    let (loaded, gpu) = load_model_on(source, compute, None, &options)?;
+    super::chat::tell_gpu(&options.gpu, &gpu);
     if text.is_some() {
         let options = OpenOptions { context: Some(args.context), ..OpenOptions::default() };
         options.context_for(loaded.plan.trained_context)?;

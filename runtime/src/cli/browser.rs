@@ -14,7 +14,7 @@ pub(super) fn open(url: &str) -> bool {
 #[cfg(windows)]
 fn launchers() -> Vec<(std::path::PathBuf, &'static [&'static str])> {
     // Full path: a bare name is also searched for next to this executable, possibly a downloads folder.
-    let system = super::environment::system_folder();
+    let system = crate::environment::system_folder();
     vec![(system.join("rundll32.exe"), &["url.dll,FileProtocolHandler"])]
 }
 

@@ -22,7 +22,7 @@ use crate::chat::RenderRequest;
 use crate::chat::tools::Tools;
 use crate::engine::Finished;
 use crate::sampling::SamplingParams;
-use crate::session::gpu::GpuChoice;
+use crate::session::gpu::{GpuChoice, GpuStatus};
 use crate::session::{
     Facts, ModelSource, OpenOptions, OverflowPolicy, Reader, Reading, Session, StopReason, SubmitError, TextGeneration,
     TextRequest,
@@ -72,7 +72,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let mut session = args.check.open(ModelSource::of(&options)?, &options)?;
     args.template.apply(&mut session)?;
     session.defaults.overflow = args.overflow.unwrap_or_default();
-    tell_gpu(&options.gpu, &session.facts.gpu.said());
+    tell_gpu(&options.gpu, &session.facts.gpu);
     if let Err(line) = &session.template {
         return Err(Failure::new(line.clone()));
     }
@@ -118,10 +118,10 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
 }
 
-/// Says which GPU computes, or why none, to those who asked for one.
-pub(super) fn tell_gpu(asked: &GpuChoice, used: &str) {
-    if *asked != GpuChoice::None {
-        notice!("GPU: {}", shown_on_one_line(used));
+/// Says which GPU computes, or why none, to those who asked for one, and where there is one.
+pub(super) fn tell_gpu(asked: &GpuChoice, status: &GpuStatus) {
+    if asked.is_told(status) {
+        notice!("GPU: {}", shown_on_one_line(&status.said()));
     }
 }
 

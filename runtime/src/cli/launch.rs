@@ -14,13 +14,13 @@ use std::process::{Command, ExitCode, ExitStatus};
 use std::thread;
 
 use super::cache_args::CacheArgs;
-use super::chat::tell_warm;
-use super::environment::{find_program, without_proxy};
+use super::chat::{tell_gpu, tell_warm};
 use super::model_args::{CheckArgs, ModelArgs};
 use super::out::{self, notice};
 use super::sampling_args::SamplingArgs;
 use super::template_args::TemplateArgs;
 use super::{Failure, signals};
+use crate::environment::{find_program, without_proxy};
 use crate::server::page::PAGE;
 use crate::server::{Assets, Endpoint, Limits, Options, Server, Stopper};
 use crate::session::embedding::is_embedding_model;
@@ -156,6 +156,7 @@ fn open(source: ModelSource, options: &OpenOptions, args: &Args) -> Result<Sessi
         notice!("satchel: {line}");
     }
     tell_warm(&session.facts);
+    tell_gpu(&options.gpu, &session.facts.gpu);
     Ok(session)
 }
 

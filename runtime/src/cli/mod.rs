@@ -17,7 +17,6 @@ mod console;
 pub mod detokenize;
 pub mod doctor;
 pub mod embed;
-mod environment;
 pub mod format_args;
 pub mod inspect;
 pub mod launch;

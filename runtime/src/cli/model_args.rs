@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::Failure;
 use super::out::notice;
+use crate::environment;
 use crate::session::check::check_now;
 use crate::session::gpu::GpuChoice;
 use crate::session::{AdapterOption, Cpus, ModelSource, OpenOptions, Session, Speculation};
@@ -28,10 +29,10 @@ pub struct ModelArgs {
     /// [default: the last of these that this processor has, the last two if they are faster there]
     #[arg(long, value_name = "NAME", help_heading = "Model")]
     pub isa: Option<String>,
-    /// GPU to compute on: none, auto (the fastest, if it is faster than this CPU), its number or a part of its name, as `satchel
-    /// doctor` prints them
-    #[arg(long, value_name = "GPU", default_value = "none", help_heading = "Model")]
-    pub gpu: GpuChoice,
+    /// GPU to compute on: none, auto (the fastest, if it is faster than this CPU and predicts alike), its number or a part of its
+    /// name, as `satchel doctor` prints them [default: $SATCHEL_GPU, else auto]
+    #[arg(long, value_name = "GPU", help_heading = "Model")]
+    pub gpu: Option<GpuChoice>,
     /// Layers that the GPU takes; the CPU keeps the others [default: as many as fit]
     #[arg(long, value_name = "N", help_heading = "Model")]
     pub gpu_layers: Option<usize>,
@@ -73,6 +74,14 @@ impl CheckArgs {
 }
 
 impl ModelArgs {
+    /// The GPU that was chosen by the flag, else by the environment.
+    fn gpu(&self) -> GpuChoice {
+        let of_environment = || environment::text(environment::GPU)?.parse().ok();
+        // Who wants layers on a GPU wants one.
+        let unset = if self.gpu_layers.is_some() { GpuChoice::Auto } else { GpuChoice::InSight };
+        self.gpu.clone().or_else(of_environment).unwrap_or(unset)
+    }
+
     /// Options to open the model with; context, parallel sequences and KV cache stay at their defaults.
     pub fn options(&self) -> OpenOptions {
         OpenOptions {
@@ -81,7 +90,7 @@ impl ModelArgs {
             threads: self.threads,
             cpus: self.cpus.clone(),
             isa: self.isa.clone(),
-            gpu: self.gpu.clone(),
+            gpu: self.gpu(),
             gpu_layers: self.gpu_layers,
             tell: Some(|line| notice!("satchel: {line}")),
             ..OpenOptions::default()

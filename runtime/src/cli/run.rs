@@ -66,7 +66,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     args.template.apply(&mut session)?;
     session.defaults.overflow = args.overflow.unwrap_or_default();
     super::chat::tell_context(&session.facts);
-    super::chat::tell_gpu(&options.gpu, &session.facts.gpu.said());
+    super::chat::tell_gpu(&options.gpu, &session.facts.gpu);
     let (prompt, overflow) = tokens(&session, &prompt, &args)?;
     let reasoning = if args.raw { None } else { session.output.reasoning(&session.tail(&prompt)) };
     let request = TextRequest {

@@ -15,13 +15,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use satchel_container::Settings;
 
 use super::cache_args::{CacheArgs, Size, kept_in};
-use super::environment::has_display;
 use super::model_args::{CheckArgs, ModelArgs};
 use super::out::{self, notice};
 use super::sampling_args::SamplingArgs;
 use super::shown::{shown as shown_text, shown_on_one_line};
 use super::template_args::TemplateArgs;
 use super::{Failure, browser, signals};
+use crate::environment::has_display;
 use crate::server::page::PAGE;
 use crate::server::{Assets, Endpoint, Limits, Options, Server};
 use crate::session::embedding::is_embedding_model;

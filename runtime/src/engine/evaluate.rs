@@ -63,6 +63,12 @@ impl Evaluator {
         &self.loaded.plan
     }
 
+    /// The model, without the sequence.
+    pub fn into_loaded(mut self) -> Loaded {
+        self.clear();
+        self.loaded
+    }
+
     /// Memory that the device holds.
     pub fn memory(&self) -> MemoryUse {
         self.loaded.program.memory()

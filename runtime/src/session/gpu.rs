@@ -1,16 +1,21 @@
 //! Which GPU computes: what the user chose, what a probe found, and a sentence that says so.
 //!
 //! A driver's code first runs in a child process with a time limit (`probe`), so that one that crashes or hangs takes only that
-//! down. A GPU is used by itself (`auto`) only if it computed a product right and reads weights faster than this CPU.
+//! down. A GPU that nobody named is used only if it computed a product right and reads weights faster than this CPU, and any only if
+//! it predicts what the CPU predicts (`trial`).
 
 #[cfg(with_gpu)]
 mod cache;
 mod pending;
 #[cfg(with_gpu)]
+mod presence;
+#[cfg(with_gpu)]
 mod probe;
 #[cfg(with_gpu)]
 mod recover;
 mod status;
+#[cfg(with_gpu)]
+mod trial;
 #[cfg(with_gpu)]
 mod with;
 #[cfg(not(with_gpu))]
@@ -92,6 +97,8 @@ pub enum GpuChoice {
     /// The CPU computes.
     #[default]
     None,
+    /// As [`Self::Auto`] if a GPU is in sight, without asking drivers otherwise: where the user chose nothing.
+    InSight,
     /// The fastest GPU, if it is faster than the CPU.
     Auto,
     /// By its number in `satchel doctor`.
@@ -117,7 +124,7 @@ impl std::fmt::Display for GpuChoice {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::None => out.write_str("none"),
-            Self::Auto => out.write_str("auto"),
+            Self::InSight | Self::Auto => out.write_str("auto"),
             Self::Index(index) => index.fmt(out),
             Self::Named(name) => out.write_str(name),
         }
@@ -125,16 +132,32 @@ impl std::fmt::Display for GpuChoice {
 }
 
 impl GpuChoice {
+    /// Whether it names a GPU, so that another, or none, will not do.
+    fn is_named(&self) -> bool {
+        matches!(self, Self::Index(_) | Self::Named(_))
+    }
+
+    /// Whether the user is told which GPU computes, or why none: who asked for one, and all where there is one.
+    pub fn is_told(&self, status: &GpuStatus) -> bool {
+        match self {
+            Self::None => false,
+            Self::InSight => status.is_found(),
+            Self::Auto | Self::Index(_) | Self::Named(_) => true,
+        }
+    }
+
     /// Embeddings have no shaders yet: an error if a GPU was asked for by name.
     pub(super) fn refuse_for_embeddings(&self) -> Result<(), OpenError> {
-        match self {
-            Self::None | Self::Auto => Ok(()),
-            Self::Index(_) | Self::Named(_) => Err(self.refused("there are no shaders yet for embeddings and scores")),
+        match self.is_named() {
+            false => Ok(()),
+            true => Err(self.refused("there are no shaders yet for embeddings and scores")),
         }
     }
 
     fn refused(&self, why: &str) -> OpenError {
-        OpenError::Gpu(format!("--gpu {self}: {why}; without --gpu the CPU computes, `satchel doctor` lists the GPUs"))
+        OpenError::Gpu(format!(
+            "--gpu {self}: {why}; with --gpu none the CPU computes, `satchel doctor` lists the GPUs"
+        ))
     }
 }
 
@@ -168,6 +191,18 @@ impl Asked {
     }
 }
 
+/// Why there is certainly no GPU for this choice, found out at no cost. One that was named is looked for wherever it may be.
+fn certainly_none(choice: &GpuChoice) -> Option<&'static str> {
+    #[cfg(with_gpu)]
+    return match choice {
+        GpuChoice::InSight => presence::none_in_sight(),
+        GpuChoice::Auto => presence::certainly_none(),
+        GpuChoice::None | GpuChoice::Index(_) | GpuChoice::Named(_) => None,
+    };
+    #[cfg(not(with_gpu))]
+    (!choice.is_named()).then_some(without::WHY)
+}
+
 /// Loads a plan on the GPU that was chosen as far as it can be used, else on the CPU; the status says which, or why none. With
 /// `options.gpu_beside` it is loaded by a thread of its own, and what fails is in the status.
 pub(super) fn load(
@@ -195,12 +230,15 @@ pub(super) fn load(
         }
         (GpuChoice::None, None) | (_, Some(0)) => {
             let said = match options.gpu_layers {
-                None => "none was asked for (--gpu auto)",
+                None => "none: none was asked for (--gpu none)",
                 Some(_) => "none: no layers were asked for (--gpu-layers 0)",
             };
             return Ok((loaded(asked.on_cpu()?), GpuStatus::settled(said)));
         }
         _ => {}
+    }
+    if let Some(why) = certainly_none(&options.gpu) {
+        return Ok((loaded(asked.on_cpu()?), GpuStatus::settled(format!("none: {why}"))));
     }
     let status = Arc::new(GpuStatus::default());
     if !options.gpu_beside {

@@ -1,6 +1,7 @@
 //! Opening a model: from a file and options to a plan loaded on a device.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::device::cpu::Cpu;
 use crate::device::{Device, DeviceError};
@@ -10,7 +11,7 @@ use crate::model::{DEFAULT_CONTEXT_MOST, ModelError, PoolingKind, Purpose, Tenso
 use crate::plan::{CacheType, CacheTypes, Head, Plan};
 
 use super::adapters::AdapterOption;
-use super::gpu::GpuChoice;
+use super::gpu::{GpuChoice, GpuStatus};
 use super::hardware::{Cpus, default_threads};
 use super::memory::Demand;
 use super::source::{ModelSource, SourceError};
@@ -275,14 +276,13 @@ pub fn load_model_on(
     compute: Compute,
     context: Option<usize>,
     options: &OpenOptions,
-) -> Result<(Loaded, String), OpenError> {
+) -> Result<(Loaded, Arc<GpuStatus>), OpenError> {
     let plan = plan_of(source, context)?;
     check_generates(source, &plan)?;
     let positions = context.unwrap_or_else(|| default_context(plan.trained_context)) as u64;
     let demand = Demand::of_one(positions, EngineOptions::default().batch_tokens, compute.threads, compute.cache)
         .on(compute.kernels);
-    let (loaded, status) = super::gpu::load(source, compute, plan, demand, options)?;
-    Ok((loaded, status.said()))
+    super::gpu::load(source, compute, plan, demand, options)
 }
 
 /// Loads the source's model for embeddings: one vector per sequence. `pooling` overrides the file's.

@@ -10,30 +10,13 @@ use satchel_gpu::adapter::list;
 use satchel_gpu::{Gpu, measure as measuring};
 use serde::{Deserialize, Serialize};
 
+use super::presence::certainly_none;
 use super::{Adapter, Found, Measured};
+use crate::environment::{self, faults};
 
 /// How long drivers may take to show their adapters, and to measure one.
 const SEARCH: Duration = Duration::from_secs(15);
 const MEASURE: Duration = Duration::from_secs(30);
-
-/// The variable that names a failure that the child is to have, for tests.
-const FAULT: &str = "SATCHEL_TEST_PROBE_FAULT";
-
-/// Why there certainly is no GPU that can be used, found out without starting anything. Every macOS has Metal.
-pub(super) fn certainly_none() -> Option<&'static str> {
-    (cfg!(target_os = "linux") && !has_vulkan_loader()).then_some("there is no Vulkan loader (libvulkan.so.1)")
-}
-
-/// Whether the file that opens Vulkan drivers is where it may be. Not found here, it may still be found by name.
-fn has_vulkan_loader() -> bool {
-    let folders = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/run/opengl-driver/lib"];
-    let processor = std::env::consts::ARCH;
-    let mut places: Vec<String> = folders.map(str::to_owned).to_vec();
-    places.extend(["/lib", "/usr/lib"].map(|folder| format!("{folder}/{processor}-linux-gnu")));
-    let path = std::env::var("LD_LIBRARY_PATH").unwrap_or_default();
-    places.extend(path.split(':').filter(|folder| !folder.is_empty()).map(str::to_owned));
-    places.iter().any(|folder| std::path::Path::new(folder).join("libvulkan.so.1").exists())
-}
 
 /// Finds adapters in a child process.
 ///
@@ -141,9 +124,9 @@ fn json(value: &impl Serialize) -> String {
 
 /// Does what a bad driver does, if a test says so.
 fn misbehave() {
-    match std::env::var(FAULT).as_deref() {
-        Ok("crash") => std::process::abort(),
-        Ok("hang") => std::thread::sleep(4 * SEARCH),
+    match environment::text(faults::PROBE).as_deref() {
+        Some("crash") => std::process::abort(),
+        Some("hang") => std::thread::sleep(4 * SEARCH),
         _ => {}
     }
 }

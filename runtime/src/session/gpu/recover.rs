@@ -7,11 +7,8 @@ use super::with::{Opened, Opening, open_placed};
 use super::{Asked, GpuStatus};
 use crate::device::gpu::Placed;
 use crate::device::{Crossing, DeviceError, MemoryUse, PickLimits, Picked, Program, Wish};
+use crate::environment::{self, faults};
 use crate::plan::{PageId, Slot, Step};
-
-/// The variable with the numbers of steps after which devices are lost, for tests: `5,3` loses the first after five steps, and the
-/// one opened in its place after three.
-const LOST: &str = "SATCHEL_TEST_GPU_LOST";
 
 /// See above.
 pub(super) struct Recovering {
@@ -36,7 +33,7 @@ impl Recovering {
         placed: Placed,
         opened: Opened,
     ) -> Self {
-        let lost_after = std::env::var(LOST).unwrap_or_default();
+        let lost_after = environment::text(faults::LOST).unwrap_or_default();
         let lost_after = lost_after.split(',').filter_map(|steps| steps.parse().ok()).collect();
         Self { asked, status, name, opening, placed, opened, failures: 0, lost_after }
     }

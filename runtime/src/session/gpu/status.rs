@@ -18,6 +18,8 @@ pub struct GpuStatus {
 #[derive(Debug, Default)]
 struct Known {
     said: Option<String>,
+    /// Whether there is a GPU that may be used.
+    found: bool,
     ready: bool,
     failure: Option<String>,
 }
@@ -39,6 +41,16 @@ impl GpuStatus {
     pub(crate) fn say(&self, said: impl Into<String>) {
         self.known().said = Some(said.into());
         self.changed.notify_all();
+    }
+
+    /// There is a GPU, or a driver that should show one, so users are told whether it is used, and why not.
+    pub(crate) fn find(&self) {
+        self.known().found = true;
+    }
+
+    /// See [`Self::find`].
+    pub fn is_found(&self) -> bool {
+        self.known().found
     }
 
     /// Sets how much is loaded, of 1.

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use super::cache;
 use super::probe::{self, find, measure};
 use super::recover::Recovering;
+use super::trial::Trial;
 use super::{Adapter, Asked, Found, GpuChoice, GpuStatus, Measured};
 use crate::device::gpu::{GpuDevice, Load, Placed, converted, place};
 use crate::device::{Device, DeviceError, Program, Split};
+use crate::environment::{self, FORCE_MATRICES, faults};
 use crate::session::open::OpenError;
 
 /// An adapter to use, with its speed and the CPU's unless the user asked for it.
@@ -29,34 +31,44 @@ const ATTEMPTS: usize = 4;
 
 /// Loads a plan on the GPU that was chosen as far as it can be used, else on the CPU; says which, or why none.
 pub(super) fn load(asked: &Arc<Asked>, status: &Arc<GpuStatus>) -> Result<Box<dyn Program>, OpenError> {
-    let by_name = asked.choice != GpuChoice::Auto;
-    let refuse = |named: String, why: String| match by_name {
-        true => Err(asked.choice.refused(&named)),
-        false => {
-            status.say(format!("none: {why}"));
-            asked.on_cpu()
+    let refuse = |named: String, why: String| {
+        if asked.choice.is_named() {
+            return Err(asked.choice.refused(&named));
         }
+        if status.is_decided() {
+            // The start block has said otherwise.
+            (asked.tell)(&format!("GPU: none: {why}"));
+        }
+        status.say(format!("none: {why}"));
+        asked.on_cpu()
     };
-    let chosen = match choose(&asked.choice, asked.compute.threads) {
+    let chosen = match choose(&asked.choice, asked.compute.threads, status) {
         Ok(chosen) => chosen,
         Err(why) => return refuse(why.clone(), why),
     };
     let name = chosen.adapter.name.clone();
-    let matrices = set("SATCHEL_GPU_MATRICES").map_or(chosen.matrices, |of_use| of_use == 1);
+    let matrices = environment::value::<u8>(FORCE_MATRICES).map_or(chosen.matrices, |of_use| of_use == 1);
     let opening = Opening { index: chosen.adapter.index, matrices };
-    let mut memory = set("SATCHEL_TEST_GPU_MEMORY").or(chosen.adapter.memory_bytes);
+    let mut memory = environment::value(faults::MEMORY).or(chosen.adapter.memory_bytes);
+    let mut trial = None;
+    let mut failed: Option<DeviceError> = None;
     for attempt in 1.. {
         let placed = match asked.place(memory) {
             Ok(placed) => placed,
             Err(why) => {
+                // After an attempt the device itself knows better.
+                let why = failed.map_or(why, |error| error.to_string());
                 let kept = format!("{name} was found, but {why}, so the CPU keeps all layers");
                 return refuse(format!("{name}: {why}"), kept);
             }
         };
         let converted = converted(&asked.plan).map_or(String::new(), |how| format!("; {how}"));
-        status.say(said(&chosen, &placed) + &converted);
-        match open_placed(asked, opening, &placed, status, false) {
-            Ok(opened) => {
+        let line = said(&chosen, &placed) + &converted;
+        status.say(line.clone());
+        let trial = trial.get_or_insert_with(|| Trial::begin(asked, &chosen.adapter, matrices));
+        match open_placed(asked, opening, &placed, status, false).and_then(|opened| tried(trial, asked, opened)) {
+            Ok((opened, verdict)) => {
+                status.say(line + &verdict);
                 return Ok(Box::new(Recovering::new(
                     Arc::clone(asked),
                     Arc::clone(status),
@@ -65,13 +77,21 @@ pub(super) fn load(asked: &Arc<Asked>, status: &Arc<GpuStatus>) -> Result<Box<dy
                     opened,
                 )));
             }
-            Err(DeviceError::NoMemory { .. }) if asked.layers.is_none() && attempt < ATTEMPTS => {
+            Err(error @ DeviceError::NoMemory { .. }) if asked.layers.is_none() && attempt < ATTEMPTS => {
+                failed = Some(error);
                 memory = Some(placed.needed.total() / 4 * 3);
             }
             Err(error) => return refuse(format!("{name}: {error}"), format!("{name} was found, but {error}")),
         }
     }
     unreachable!("the last attempt returns")
+}
+
+/// The program after its trial, and what is said of that.
+fn tried(trial: &mut Trial, asked: &Asked, opened: Opened) -> Result<(Opened, String), DeviceError> {
+    let Opened { program: Some(program), device } = opened else { return Ok((opened, String::new())) };
+    let (program, verdict) = trial.judge(asked, program)?;
+    Ok((Opened { program: Some(program), device }, verdict))
 }
 
 impl Asked {
@@ -81,11 +101,6 @@ impl Asked {
         let load = Load { tokens, outputs, pages: self.demand.pages(&self.plan.state) };
         place(&self.plan, self.compute.cache, &load, memory, self.layers)
     }
-}
-
-/// A number in the environment: what a test sets, or the user.
-fn set(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
 }
 
 /// How a GPU is opened.
@@ -109,7 +124,7 @@ pub(super) fn open_placed(
     if again {
         device.gpu().submit_less();
     }
-    if let Some(bytes) = set("SATCHEL_TEST_GPU_BUFFER") {
+    if let Some(bytes) = environment::value(faults::BUFFER) {
         device = device.limited(bytes)?;
     }
     let (plan, end) = (&asked.plan, asked.plan.ops.len());
@@ -158,16 +173,14 @@ fn rate(bytes_per_second: f64) -> String {
 }
 
 /// The adapter to use, or why none: a line without its end.
-fn choose(choice: &GpuChoice, threads: usize) -> Result<Chosen, String> {
-    if *choice == GpuChoice::Auto
-        && let Some(why) = probe::certainly_none()
-    {
-        return Err(why.to_owned());
+fn choose(choice: &GpuChoice, threads: usize, status: &GpuStatus) -> Result<Chosen, String> {
+    let Found { adapters } = find().inspect_err(|_| status.find())?;
+    if adapters.iter().any(|adapter| adapter.kind != "software") {
+        status.find();
     }
-    let Found { adapters } = find()?;
     match choice {
         GpuChoice::None => Err("none was asked for".to_owned()),
-        GpuChoice::Auto => fastest(adapters, threads),
+        GpuChoice::InSight | GpuChoice::Auto => fastest(adapters, threads),
         GpuChoice::Index(index) => asked(adapters.into_iter().find(|adapter| adapter.index == *index)),
         GpuChoice::Named(name) => asked(adapters.into_iter().find(|adapter| adapter.is_named(name))),
     }

@@ -2,25 +2,19 @@
 
 use std::sync::Arc;
 
-use super::{Adapter, Asked, Found, GpuChoice, GpuStatus, Measured};
+use super::{Adapter, Asked, Found, GpuStatus, Measured};
 use crate::device::Program;
 use crate::session::open::OpenError;
 
 /// Why there is none.
-const WHY: &str = match cfg!(feature = "gpu") {
+pub(super) const WHY: &str = match cfg!(feature = "gpu") {
     false => "this program was built without GPUs",
     true => "the static build cannot open drivers; use the program for glibc",
 };
 
-/// Loads a plan on the CPU, unless a GPU was asked for.
-pub(super) fn load(asked: &Arc<Asked>, status: &Arc<GpuStatus>) -> Result<Box<dyn Program>, OpenError> {
-    match &asked.choice {
-        GpuChoice::None | GpuChoice::Auto => {
-            status.say(format!("none: {WHY}"));
-            asked.on_cpu()
-        }
-        choice @ (GpuChoice::Index(_) | GpuChoice::Named(_)) => Err(choice.refused(WHY)),
-    }
+/// Refuses the GPU that was named: for any other choice, nothing was looked for.
+pub(super) fn load(asked: &Arc<Asked>, _: &Arc<GpuStatus>) -> Result<Box<dyn Program>, OpenError> {
+    Err(asked.choice.refused(WHY))
 }
 
 /// Finds none.
