@@ -42,11 +42,9 @@ pub(crate) fn value<T: FromStr>(name: &str) -> Option<T> {
 /// `~/.cache/satchel` if that is there already. `None`: the user lets programs keep nothing.
 #[cfg_attr(not(with_gpu), allow(dead_code, reason = "only what was measured of GPUs is kept"))]
 pub(crate) fn cache_folder() -> Option<PathBuf> {
-    let set = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    match set("XDG_CACHE_HOME") {
-        Some(cache) => Some(cache.join("satchel")),
-        None => set("HOME").map(|home| home.join(".cache/satchel")).filter(|folder| folder.is_dir()),
-    }
+    let set = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let at_home = || Some(std::env::home_dir()?.join(".cache/satchel")).filter(|folder| folder.is_dir());
+    set.map(|cache| cache.join("satchel")).or_else(at_home)
 }
 
 /// The folders in which shared libraries are looked for first.
