@@ -9,9 +9,9 @@ export SATCHEL_TEST_GPU=all CI=true
 tools/model.sh >/dev/null
 cargo test --workspace --locked --no-run
 all() {
-    cargo test --locked -p satchel-gpu
-    cargo test --locked -p satchel --lib -- gpu
-    cargo test --locked -p satchel --test integration -- gpu
+    # The whole workspace, so that nothing is compiled anew with other features.
+    cargo test --workspace --locked --test operations --test shaders
+    cargo test --workspace --locked --lib --test integration -- gpu
 }
 if [ -n "${SATCHEL_TEST_GPU_NAME:-}" ]; then
     all

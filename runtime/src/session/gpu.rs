@@ -6,6 +6,8 @@
 
 #[cfg(with_gpu)]
 mod cache;
+#[cfg(with_gpu)]
+mod opening;
 mod pending;
 #[cfg(with_gpu)]
 mod presence;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::with::{Opened, Opening, open_placed};
+use super::opening::{Opened, Opening, open_placed};
 use super::{Asked, GpuStatus};
 use crate::device::gpu::Placed;
 use crate::device::{Crossing, DeviceError, MemoryUse, PickLimits, Picked, Program, Wish};

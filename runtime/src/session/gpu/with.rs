@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use super::cache;
+use super::opening::{Opened, Opening, open_placed};
 use super::probe::{self, find, measure};
 use super::recover::Recovering;
 use super::trial::Trial;
 use super::{Adapter, Asked, Found, GpuChoice, GpuStatus, Measured};
-use crate::device::gpu::{GpuDevice, Load, Placed, converted, place};
-use crate::device::{Device, DeviceError, Program, Split};
+use crate::device::gpu::{Load, Placed, converted, place};
+use crate::device::{DeviceError, Program};
 use crate::environment::{self, FORCE_MATRICES, faults};
 use crate::session::open::OpenError;
 
@@ -17,13 +18,6 @@ struct Chosen {
     adapter: Adapter,
     measured: Option<(f64, f64)>,
     matrices: bool,
-}
-
-/// A program, and the GPU that at least a part of it runs on.
-#[derive(Default)]
-pub(super) struct Opened {
-    pub(super) program: Option<Box<dyn Program>>,
-    pub(super) device: Option<GpuDevice>,
 }
 
 /// How often a model is placed anew, on fewer layers, where a driver has less memory than it says.
@@ -42,13 +36,15 @@ pub(super) fn load(asked: &Arc<Asked>, status: &Arc<GpuStatus>) -> Result<Box<dy
         status.say(format!("none: {why}"));
         asked.on_cpu()
     };
-    let chosen = match choose(&asked.choice, asked.compute.threads, status) {
+    let mut chosen = match choose(&asked.choice, asked.compute.threads, status) {
         Ok(chosen) => chosen,
         Err(why) => return refuse(why.clone(), why),
     };
     let name = chosen.adapter.name.clone();
-    let matrices = environment::value::<u8>(FORCE_MATRICES).map_or(chosen.matrices, |of_use| of_use == 1);
-    let opening = Opening { index: chosen.adapter.index, matrices };
+    if let Some(of_use) = environment::value::<u8>(FORCE_MATRICES) {
+        chosen.matrices = of_use == 1;
+    }
+    let opening = Opening { index: chosen.adapter.index, matrices: chosen.matrices };
     let mut memory = environment::value(faults::MEMORY).or(chosen.adapter.memory_bytes);
     let mut trial = None;
     let mut failed: Option<DeviceError> = None;
@@ -65,7 +61,7 @@ pub(super) fn load(asked: &Arc<Asked>, status: &Arc<GpuStatus>) -> Result<Box<dy
         let converted = converted(&asked.plan).map_or(String::new(), |how| format!("; {how}"));
         let line = said(&chosen, &placed) + &converted;
         status.say(line.clone());
-        let trial = trial.get_or_insert_with(|| Trial::begin(asked, &chosen.adapter, matrices));
+        let trial = trial.get_or_insert_with(|| Trial::begin(asked, &chosen.adapter, chosen.matrices));
         match open_placed(asked, opening, &placed, status, false).and_then(|opened| tried(trial, asked, opened)) {
             Ok((opened, verdict)) => {
                 status.say(line + &verdict);
@@ -101,52 +97,6 @@ impl Asked {
         let load = Load { tokens, outputs, pages: self.demand.pages(&self.plan.state) };
         place(&self.plan, self.compute.cache, &load, memory, self.layers)
     }
-}
-
-/// How a GPU is opened.
-#[derive(Clone, Copy)]
-pub(super) struct Opening {
-    index: usize,
-    matrices: bool,
-}
-
-/// Opens a GPU and loads the layers that it takes there, the others on the CPU.
-pub(super) fn open_placed(
-    asked: &Asked,
-    Opening { index, matrices }: Opening,
-    placed: &Placed,
-    status: &Arc<GpuStatus>,
-    again: bool,
-) -> Result<Opened, DeviceError> {
-    let telling = Arc::clone(status);
-    let device = GpuDevice::open(index, asked.compute.cache, matrices)?;
-    let mut device = device.telling(move |fraction| telling.load(fraction));
-    if again {
-        device.gpu().submit_less();
-    }
-    if let Some(bytes) = environment::value(faults::BUFFER) {
-        device = device.limited(bytes)?;
-    }
-    let (plan, end) = (&asked.plan, asked.plan.ops.len());
-    if placed.ops == (0..end) {
-        let program = device.load(plan, 0..end, &asked.parts)?;
-        return Ok(Opened { program: Some(program), device: Some(device) });
-    }
-    let cpu = asked.cpu();
-    let cuts: Vec<usize> =
-        [placed.ops.start, placed.ops.end].into_iter().filter(|cut| (1..end).contains(cut)).collect();
-    let starts = std::iter::once(0).chain(cuts.iter().copied());
-    let programs = starts.zip(cuts.iter().copied().chain([end])).map(|(start, end)| {
-        let part = plan.part(start..end);
-        let whole = 0..part.ops.len();
-        match start == placed.ops.start {
-            true => device.load(&part, whole, &asked.parts),
-            false => cpu.load(&part, whole, &asked.parts),
-        }
-    });
-    let programs = programs.collect::<Result<Vec<_>, _>>()?;
-    let program: Box<dyn Program> = Box::new(Split::new(plan, &cuts, programs));
-    Ok(Opened { program: Some(program), device: Some(device) })
 }
 
 /// The line for a GPU that is used.
