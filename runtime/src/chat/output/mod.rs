@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+pub use self::channels::ChannelMarks;
 use self::families::Format;
 pub use self::grammar::{CallRule, Spelled};
 pub use self::parser::OutputParser;
@@ -140,9 +141,9 @@ impl OutputFormat {
         history::instruct(&self.habits, text.to_owned(), messages);
     }
 
-    /// Whether answers come in channels, of which one is for calls and another for the final answer.
-    pub fn has_channels(&self) -> bool {
-        self.format.channels
+    /// The marks of answers that come in channels, of which one is for calls and another for the final answer.
+    pub fn channels(&self) -> Option<ChannelMarks> {
+        self.format.channels.then_some(channels::CHANNEL_MARKS)
     }
 
     /// Tells of tools in the system message, for a template that does not. It is then not given them: some fail with them.
