@@ -24,6 +24,8 @@ const LONGEST_HEADER: usize = 1000;
 pub struct ChannelRules {
     /// Names a channel.
     pub channel: &'static str,
+    /// Begins a header that is not the answer's first.
+    pub start: &'static str,
     /// Ends a header.
     pub message: Mark,
     /// Begins a tool's name, in a header.
@@ -142,14 +144,45 @@ impl Channels {
         TokenMask::all(self.tokenizer.vocab_size())
     }
 
+    /// Whether a text is how a header begins, or the beginning of that.
+    fn begins_header(&self, text: &[u8]) -> bool {
+        let recipient = self.calls.as_ref().map(|_| self.rules.recipient.text());
+        let mut starts = [Some(self.rules.channel), Some(self.rules.start), recipient].into_iter().flatten();
+        starts.any(|start| text.starts_with(start.as_bytes()) || start.as_bytes().starts_with(text))
+    }
+
+    /// Whether a header's first mark has come.
+    fn has_begun(&self) -> bool {
+        let text = self.state.tail.trim_ascii_start();
+        let marks = [self.rules.channel, self.rules.start, self.rules.recipient.text()];
+        marks.iter().any(|mark| text.starts_with(mark.as_bytes()))
+    }
+
+    /// The tokens with which a header begins, after its first bytes: what begins otherwise would be read as the answer.
+    fn beginnings(&self) -> TokenMask {
+        let mut mask = TokenMask::none(self.tokenizer.vocab_size());
+        let (begun, mut text) = (self.state.tail.len(), self.state.tail.clone());
+        for token in 0..self.tokenizer.vocab_size() as TokenId {
+            text.truncate(begun);
+            text.extend_from_slice(&self.tokenizer.token_bytes(token, true));
+            let header = text.trim_ascii_start();
+            let fits = if header.is_empty() { begun == 0 } else { self.begins_header(header) };
+            if text.len() > begun && fits {
+                mask.allow(token);
+            }
+        }
+        mask
+    }
+
     /// What may come in a header or a message, where nothing is asked of its text.
     fn free(&self) -> TokenMask {
-        let mut mask = self.all();
+        let in_header = self.state.phase == Phase::Header;
+        let mut mask = if in_header && self.must_go_on() && !self.has_begun() { self.beginnings() } else { self.all() };
         if self.must_go_on() {
             self.ends.iter().for_each(|&end| mask.forbid(end));
         }
         let tail = &self.state.tail;
-        if self.state.phase == Phase::Message {
+        if !in_header {
             self.rules.end.forbid_straddling(tail, &mut mask);
             return mask;
         }
@@ -198,10 +231,11 @@ impl Channels {
         self.state.spent += 1;
         let before = self.state.phase.clone();
         let phase = if before == Phase::Header { self.in_header()? } else { self.in_message() };
+        let may_end = before == Phase::Message || self.has_begun();
         if phase != before {
             self.state.tail.clear();
         }
-        let is_spent = self.state.spent >= self.budget && matches!(phase, Phase::Header | Phase::Message);
+        let is_spent = may_end && self.state.spent >= self.budget && matches!(phase, Phase::Header | Phase::Message);
         let behind = before == Phase::Message && phase == Phase::Header;
         Ok(match (is_spent, behind) {
             (true, true) => Phase::Forced(Arc::clone(&self.rules.next), 0),

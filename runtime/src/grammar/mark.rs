@@ -34,6 +34,11 @@ impl Mark {
         Self { text: text.into(), straddling: straddling.into(), ending: ending.into() }
     }
 
+    /// The text.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Length of the text in bytes.
     pub(super) fn len(&self) -> usize {
         self.text.len()

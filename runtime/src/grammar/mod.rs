@@ -165,6 +165,7 @@ impl Grammars {
         let tokens = |text: &str| self.tokenizer.encode(text, false, true).unwrap_or_default().into();
         ChannelRules {
             channel: marks.channel,
+            start: next,
             message: self.mark(marks.message),
             recipient: self.mark(marks.recipient),
             end: self.mark(marks.end),

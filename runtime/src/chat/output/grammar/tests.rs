@@ -400,6 +400,8 @@ fn in_channels_a_final_message_follows_the_format_and_a_call_its_schema() {
         // What the user would read beside the answer.
         (&auto, "<|channel|>commentary<|message|>Well.".to_owned(), false),
         (&auto, "<|message|>Well.".to_owned(), false),
+        (&auto, "Well.".to_owned(), false),
+        (&auto, "<|chan{\"ok\": true}".to_owned(), false),
         (&auto, THOUGHT.to_owned(), false),
         (&auto, String::new(), false),
     ] {
@@ -407,6 +409,8 @@ fn in_channels_a_final_message_follows_the_format_and_a_call_its_schema() {
         let followed = vocabulary.follow(&mut *constraint, &text);
         assert_eq!(followed == (text.len(), true), is_allowed, "{text}: {followed:?}");
     }
+    let plain = vocabulary.follow(&mut *vocabulary.channelled(&auto, Some(verdict()), None), "Well.");
+    assert_eq!(plain.0, 0, "it would be read as the answer");
     for text in [answer("final", "{\"ok\":true}"), format!("{THOUGHT}{CALL}{{\"city\": \"Rome\"}}")] {
         vocabulary.check_undoing(vocabulary.channelled(&auto, Some(verdict()), None), &text);
     }
