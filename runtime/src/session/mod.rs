@@ -78,6 +78,8 @@ pub struct Session {
     pub packed: Option<Packed>,
     /// Names of the adapters, in the order of an [`AdapterSet`].
     pub adapters: Vec<String>,
+    /// The factor that each was loaded with.
+    pub adapter_scales: Vec<f32>,
     /// Verification of the weights against the manifest.
     pub check: Arc<WeightCheck>,
 }
@@ -184,6 +186,8 @@ pub struct TextRequest {
     pub stop: Vec<String>,
     /// Report log-probabilities, with this many alternatives.
     pub logprobs: Option<usize>,
+    /// Of what sampling left to draw from, in place of the model's own.
+    pub after_sampling: bool,
     /// Continue past the model's end tokens.
     pub ignore_end: bool,
     /// The output is an answer in a conversation rather than a continued text, so the space that SPM adds before the first
@@ -287,6 +291,7 @@ impl Session {
             facts,
             defaults,
             adapters: source.adapters.iter().map(|adapter| adapter.name.clone()).collect(),
+            adapter_scales: source.adapters.iter().map(|adapter| adapter.scale).collect(),
             packed: source.packed,
             check,
         })
@@ -412,6 +417,7 @@ impl Session {
             max_tokens: request.max_tokens,
             end_tokens,
             logprobs: request.logprobs,
+            after_sampling: request.after_sampling,
         })?;
         let marks = if request.is_answer { Arc::clone(&self.marks) } else { Arc::default() };
         let stops = Stops { tokens: stop_tokens, texts: stop, drops_blank, marks };
