@@ -268,7 +268,7 @@ fn in_channels_tools_go_with_a_format() {
         "properties": {"ok": {"type": "boolean"}, "mood": {"enum": ["glad", "sad"]}}});
     let base = json!({
         "messages": [{"role": "user", "content": "How is the weather in Rome?"}], "temperature": 0, "max_tokens": 300,
-        "tools": [{"type": "function", "function": {"name": "weather", "description": "Tells it.", "parameters": parameters}}],
+        "tools": [{"type": "function", "function": {"name": "weather", "parameters": parameters}}],
         "response_format": {"type": "json_schema", "json_schema": {"name": "verdict", "strict": true, "schema": verdict}},
         // The model does not know the format, so it is led out of its reasoning.
         "thinking_budget_tokens": 12,

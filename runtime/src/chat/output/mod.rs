@@ -136,6 +136,15 @@ impl OutputFormat {
         history::adapt(&self.format, &self.habits, messages);
     }
 
+    /// Adds to tools in OpenAI's form what the template wants: gpt-oss's fails without a description, which callers may leave out.
+    pub fn complete_tools(&self, tools: &mut Value) {
+        for tool in tools.as_array_mut().into_iter().flatten().filter(|_| self.format.channels) {
+            if let Some(function) = tool["function"].as_object_mut() {
+                function.entry("description").or_insert_with(|| "".into());
+            }
+        }
+    }
+
     /// Tells the model something in the system message, or before the first turn where a template has none.
     pub fn instruct(&self, text: &str, messages: &mut Vec<Value>) {
         history::instruct(&self.habits, text.to_owned(), messages);

@@ -120,7 +120,7 @@ impl Common {
 }
 
 /// Ignored: parameters about accounts, caching or routing that never change an answer here.
-const HARMLESS: [&str; 17] = [
+const HARMLESS: [&str; 18] = [
     "user",
     "metadata",
     "store",
@@ -137,7 +137,8 @@ const HARMLESS: [&str; 17] = [
     "timings_per_token",
     "slot_id",
     "request_id",
-    "t_max_prompt_ms", // llama.cpp's server takes it and does nothing with it
+    "backend_sampling", // where llama.cpp samples
+    "t_max_prompt_ms",  // llama.cpp's server takes it and does nothing with it
 ];
 
 /// `max_tokens`, or `n_predict` as llama.cpp calls it, where -1 is no limit and 0 only reads the prompt. The outer `None`: neither
