@@ -255,3 +255,45 @@ fn the_command_line_takes_a_schema_an_expression_or_a_grammar() {
     run(&["--schema", "no-such-file.json"]).failed(1);
     assert_eq!(run(&["--schema", &schema, "--regex", "a"]).code, Some(2), "one of them at a time");
 }
+
+/// gpt-oss's template makes any model's answers come in channels.
+#[test]
+fn in_channels_tools_go_with_a_format() {
+    let Some(model) = smollm2() else { return };
+    let template = crate::support::data("chat-templates/openai-gpt-oss-120b.jinja");
+    let server = Served::start(&model, &["--chat-template", template.to_str().expect("UTF-8")]);
+    let parameters = json!({"type": "object", "additionalProperties": false, "required": ["city", "days"],
+        "properties": {"city": {"type": "string", "maxLength": 12}, "days": {"type": "integer", "minimum": 1, "maximum": 9}}});
+    let verdict = json!({"type": "object", "additionalProperties": false, "required": ["ok", "mood"],
+        "properties": {"ok": {"type": "boolean"}, "mood": {"enum": ["glad", "sad"]}}});
+    let base = json!({
+        "messages": [{"role": "user", "content": "How is the weather in Rome?"}], "temperature": 0, "max_tokens": 300,
+        "tools": [{"type": "function", "function": {"name": "weather", "parameters": parameters}}],
+        "response_format": {"type": "json_schema", "json_schema": {"name": "verdict", "strict": true, "schema": verdict}},
+        // The model does not know the format, so it is led out of its reasoning.
+        "thinking_budget_tokens": 12,
+    });
+    for (choice, calls) in [("auto", false), ("none", false), ("required", true)] {
+        let answer = server.post(CHAT, &with(&base, &json!({"tool_choice": choice}))).json();
+        let choice = &answer["choices"][0];
+        let message = &choice["message"];
+        if calls {
+            assert_eq!(choice["finish_reason"], "tool_calls", "{answer}");
+            let called = &message["tool_calls"][0]["function"];
+            let arguments: Value =
+                serde_json::from_str(called["arguments"].as_str().expect("arguments")).expect("JSON");
+            assert!(
+                arguments["city"].is_string() && (1..=9).contains(&arguments["days"].as_i64().expect("days")),
+                "{answer}"
+            );
+            assert!(message["content"].as_str().is_none_or(str::is_empty), "{answer}");
+        } else {
+            assert_eq!(choice["finish_reason"], "stop", "{answer}");
+            let said: Value = serde_json::from_str(message["content"].as_str().expect("text")).expect("JSON");
+            assert!(
+                said["ok"].is_boolean() && ["glad", "sad"].contains(&said["mood"].as_str().expect("a mood")),
+                "{answer}"
+            );
+        }
+    }
+}

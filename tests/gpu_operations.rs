@@ -110,6 +110,7 @@ fn picked_tokens_are_those_of_all_logits_and_a_few_bytes_each() {
             max_tokens: Some(COUNT as usize),
             end_tokens: Arc::from([]),
             logprobs: None,
+            after_sampling: false,
             adapters: AdapterSet::default(),
             constraint,
         };
@@ -135,6 +136,7 @@ fn sequences_that_run_together_pick_what_they_do_alone() {
         max_tokens: Some(12),
         end_tokens: Arc::from([]),
         logprobs: None,
+        after_sampling: false,
         adapters: AdapterSet::default(),
         constraint: None,
     };
@@ -161,6 +163,7 @@ fn steps_that_are_begun_ahead_change_no_token_when_sequences_come_and_go() {
         max_tokens: Some([9, 75, 30][at]),
         end_tokens: Arc::from([]),
         logprobs: None,
+        after_sampling: false,
         adapters: AdapterSet::default(),
         constraint: None,
     };

@@ -197,3 +197,47 @@ fn a_chat_is_counted_and_goes_on_from_its_last_message() {
     };
     assert!(tokens("low") > tokens("medium"), "it is told to be brief");
 }
+
+#[test]
+fn probabilities_are_told_after_sampling_too() {
+    let server = Served::start(&stories(), &[]);
+    let ask = |more: Value| {
+        let mut body = json!({"prompt": "Once upon a time", "n_predict": 6, "n_probs": 10, "post_sampling_probs": true, "seed": 5});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    let number = |value: &Value| value["prob"].as_f64().unwrap();
+    for settings in [json!({"top_k": 4, "min_p": 0, "temperature": 1.5}), json!({"top_k": 0, "top_p": 1, "min_p": 0.1})]
+    {
+        let whole = server.post("/completion", &ask(settings)).json();
+        let tokens = whole["completion_probabilities"].as_array().unwrap();
+        assert_eq!(tokens.len(), 6, "{whole}");
+        for token in tokens {
+            let top = token["top_probs"].as_array().unwrap();
+            let sum: f64 = top.iter().map(number).sum();
+            assert!(top.len() == 10 || (sum - 1.0).abs() < 1e-5, "{token}");
+            assert!(top.iter().all(|other| number(other) > 0.0) && number(token) > 0.0, "{token}");
+            let same = top.iter().find(|other| other["id"] == token["id"]);
+            assert!(same.is_none_or(|same| number(same) == number(token)) && token.get("logprob").is_none(), "{token}");
+        }
+        assert!(tokens.iter().any(|token| number(token) < 1.0), "{whole}");
+    }
+    for event in &events(&server.post("/completion", &ask(json!({"temperature": 0, "stream": true}))))[..6] {
+        let token = &event["completion_probabilities"][0];
+        assert_eq!((&token["prob"], &token["top_probs"][0]["prob"]), (&json!(1.0), &json!(1.0)), "{event}");
+    }
+}
+
+#[test]
+fn a_shifted_context_is_truncated() {
+    let ask = json!({"prompt": "Once upon a time", "n_predict": 90, "temperature": 0, "ignore_eos": true});
+    for (policy, tokens) in [("shift", 90), ("stop", 64)] {
+        let server = Served::start(&stories(), &["-c", "64", "--overflow", policy]);
+        let answer = server.post("/completion", &ask).json();
+        assert_eq!(answer["truncated"], json!(true), "{policy}: {answer}");
+        let used = answer["tokens_predicted"].as_u64().unwrap();
+        assert!(if policy == "shift" { used == tokens } else { used < tokens }, "{answer}");
+    }
+    let server = Served::start(&stories(), &["-c", "128", "--overflow", "shift"]);
+    assert_eq!(server.post("/completion", &ask).json()["truncated"], json!(false));
+}

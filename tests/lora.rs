@@ -217,6 +217,41 @@ fn what_is_no_adapter_for_the_model_is_refused() {
     assert!(line.contains("another adapter named `adapter`"), "{line}");
 }
 
+/// llama.cpp's ways of choosing: an answer is that of the model's name that says the same.
+fn check_lora_adapters(server: &Served, alone: &[String]) {
+    let text = |lora: Option<serde_json::Value>, model: &str| {
+        let mut body = json!({"model": model, "prompt": "Once upon a time", "n_predict": 40, "temperature": 0});
+        body["lora"] = lora.unwrap_or_default();
+        server.post("/completion", &body).json()["content"].as_str().expect("a text").to_owned()
+    };
+    let scales = || server.get("/lora-adapters").json().to_string();
+    let listed = |pirate: &str, poet: &str| {
+        format!("[{{\"id\":0,\"path\":\"pirate\",\"scale\":{pirate}}},{{\"id\":1,\"path\":\"poet\",\"scale\":{poet}}}]")
+    };
+    assert_eq!(scales(), listed("0.0", "0.0"));
+    assert_eq!(text(Some(json!([{"id": 1, "scale": 0.5}])), "tale"), alone[2]);
+    assert_eq!(text(Some(json!([{"id": 0, "scale": 1}, {"id": 1, "scale": 0}])), "tale:poet"), alone[1]);
+    let set = |body| server.post("/lora-adapters", &body);
+    assert_eq!(set(json!([{"id": 0, "scale": 1.0}])).json(), json!({"success": true}));
+    assert_eq!(scales(), listed("1.0", "0.0"));
+    assert_eq!((text(None, "tale"), text(None, "tale:poet")), (alone[1].clone(), alone[2].clone()));
+    assert_eq!(text(Some(json!([])), "tale"), alone[0]);
+    for (body, name) in [
+        (json!([{"id": 0, "scale": 0.7}]), "[0].scale"),
+        (json!([{"id": 1, "scale": 0}, {"id": 2, "scale": 1}]), "[1].id"),
+        (json!([{"id": "a", "scale": 1}]), "[0].id"),
+        (json!([{"id": 0}]), "[0].scale"),
+        (json!({"id": 0, "scale": 1}), ""),
+    ] {
+        set(body.clone()).error(400, Some(&format!("body{name}")), None);
+        let asked = server.post("/v1/completions", &json!({"prompt": "x", "lora": body}));
+        asked.error(400, Some(&format!("lora{name}")), None);
+    }
+    assert_eq!(scales(), listed("1.0", "0.0"), "what is refused changes nothing");
+    assert_eq!(set(json!([])).json(), json!({"success": true}));
+    assert_eq!(text(None, "tale"), alone[0]);
+}
+
 /// A model packed with two adapters.
 fn packed(scratch: &Scratch) -> (PathBuf, [PathBuf; 2]) {
     let model = support::stories();
@@ -257,6 +292,7 @@ fn a_packed_file_carries_adapters_and_requests_choose_one() {
         });
         assert_eq!(together, alone);
     }
+    check_lora_adapters(&server, &alone);
     let error = server.post("/v1/completions", &json!({ "model": "sailor", "prompt": "x" }));
     assert!(error.error(404, Some("model"), Some("model_not_found")).contains("tale:poet"));
     drop(server);

@@ -299,6 +299,8 @@ pub struct Request {
     pub end_tokens: Arc<[TokenId]>,
     /// Report the log-probability of each token and of this many most likely alternatives; `None`: none at all.
     pub logprobs: Option<usize>,
+    /// Report those of what sampling left to draw from, in place of the model's own.
+    pub after_sampling: bool,
     /// The adapters to use; none, where the model has none.
     pub adapters: AdapterSet,
     /// Constrains the answer, e.g. to a grammar.

@@ -355,6 +355,10 @@ impl Running {
             return Some(FinishReason::EndToken(id));
         }
         let (logprob, top) = match (&original, self.request.logprobs) {
+            (Some(_), Some(count)) if self.request.after_sampling => {
+                let (logprob, top) = self.sampler.left(id, count);
+                (Some(logprob), top)
+            }
             (Some(original), Some(count)) => (Some(log_softmax_at(original, id)), top_logprobs(original, count)),
             _ => (None, Vec::new()),
         };

@@ -50,6 +50,7 @@ fn request(prompt: &[TokenId], temperature: f32, max_tokens: usize) -> Request {
         max_tokens: Some(max_tokens),
         end_tokens: Arc::from([]),
         logprobs: None,
+        after_sampling: false,
         adapters: AdapterSet::default(),
         overflow: Overflow::Stop,
     }

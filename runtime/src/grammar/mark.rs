@@ -15,21 +15,28 @@ pub struct Mark {
     text: Arc<str>,
     /// Tokens that begin with so many last bytes of the text and go on with something else than white space.
     straddling: Arc<[(TokenId, usize)]>,
+    /// Tokens that begin with so many last bytes of the text and go on with white space, or not at all.
+    ending: Arc<[(TokenId, usize)]>,
 }
 
 impl Mark {
     /// Looks through the vocabulary.
     pub(super) fn new(tokenizer: &Tokenizer, text: &str) -> Self {
         let end = text.as_bytes();
-        let mut straddling = Vec::new();
+        let (mut straddling, mut ending) = (Vec::new(), Vec::new());
         for id in 0..tokenizer.vocab_size() as TokenId {
             let bytes = tokenizer.token_bytes(id, true);
-            let lengths = (1..=end.len()).filter(|&length| {
-                bytes.strip_prefix(&end[end.len() - length..]).is_some_and(|rest| !rest.trim_ascii().is_empty())
-            });
-            straddling.extend(lengths.map(|length| (id, length)));
+            for length in 1..=end.len() {
+                let Some(rest) = bytes.strip_prefix(&end[end.len() - length..]) else { continue };
+                if rest.trim_ascii().is_empty() { ending.push((id, length)) } else { straddling.push((id, length)) }
+            }
         }
-        Self { text: text.into(), straddling: straddling.into() }
+        Self { text: text.into(), straddling: straddling.into(), ending: ending.into() }
+    }
+
+    /// The text.
+    pub(super) fn text(&self) -> &str {
+        &self.text
     }
 
     /// Length of the text in bytes.
@@ -44,8 +51,18 @@ impl Mark {
 
     /// Forbids tokens that would hold the end of the text, after `tail`, and more.
     pub(super) fn forbid_straddling(&self, tail: &[u8], mask: &mut TokenMask) {
+        self.forbid_of(&self.straddling, tail, mask);
+    }
+
+    /// Forbids tokens that would complete the text, after `tail`.
+    pub(super) fn forbid(&self, tail: &[u8], mask: &mut TokenMask) {
+        self.forbid_of(&self.straddling, tail, mask);
+        self.forbid_of(&self.ending, tail, mask);
+    }
+
+    fn forbid_of(&self, tokens: &[(TokenId, usize)], tail: &[u8], mask: &mut TokenMask) {
         let text = self.text.as_bytes();
-        for &(token, length) in self.straddling.iter() {
+        for &(token, length) in tokens {
             if tail.ends_with(&text[..text.len() - length]) {
                 mask.forbid(token);
             }

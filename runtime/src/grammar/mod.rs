@@ -5,6 +5,7 @@
 //! stack of its own, and the last few stay compiled.
 
 mod calling;
+mod channels;
 mod compile;
 mod compiling;
 mod either;
@@ -26,6 +27,7 @@ use serde_json::Value;
 
 use self::calling::CallKind;
 pub use self::calling::Calls;
+pub use self::channels::{ChannelRules, Channelled};
 use self::compile::Compiler;
 use self::compiling::KeptCalls;
 pub use self::compiling::Wanted;
@@ -36,7 +38,7 @@ pub use self::reasoning::Reasoned;
 pub(crate) use self::schema::prepared;
 use self::words::Words;
 use crate::TokenId;
-use crate::chat::output::CallRule;
+use crate::chat::output::{CallRule, ChannelMarks};
 use crate::sampling::Constraint;
 use crate::tokenizer::Tokenizer;
 
@@ -154,6 +156,23 @@ impl Grammars {
         let mark = Mark::new(&self.tokenizer, text);
         marks.push((text.to_owned(), mark.clone()));
         mark
+    }
+
+    /// What leads through an answer in channels to its final message, or to a call if one is required.
+    pub fn channel_rules(&self, marks: &ChannelMarks, requires_call: bool) -> ChannelRules {
+        let opening = if requires_call { marks.call } else { marks.answer };
+        let next = marks.next.strip_prefix(marks.end).unwrap_or(marks.next);
+        let tokens = |text: &str| self.tokenizer.encode(text, false, true).unwrap_or_default().into();
+        ChannelRules {
+            channel: marks.channel,
+            start: next,
+            message: self.mark(marks.message),
+            recipient: self.mark(marks.recipient),
+            end: self.mark(marks.end),
+            opening: tokens(opening),
+            next: tokens(&format!("{next}{opening}")),
+            forced: tokens(&format!("{}{opening}", marks.next)),
+        }
     }
 
     /// The calls that a format's rules describe; see [`OutputFormat::call_rules`](crate::chat::output::OutputFormat::call_rules).

@@ -107,6 +107,31 @@ fn schemas_are_followed_to_the_letter() {
     check(&grammars, &Format::Schema(tree), &["{}", r#"{"left":{"left":{}}}"#], &[r#"{"left":1}"#]);
 }
 
+/// Lists in `items`, as earlier drafts have them and generators of schemas still write them.
+#[test]
+fn lists_of_items_are_followed() {
+    let grammars = grammars();
+    let draft = "http://json-schema.org/draft-07/schema#";
+    let pair = json!([{"type": "integer"}, {"enum": ["a", "b"]}]);
+    let whole = json!({"$schema": draft, "type": "array", "items": pair, "minItems": 2, "maxItems": 2});
+    check(
+        &grammars,
+        &Format::Schema(whole),
+        &["[1,\"a\"]", "[ 1, \"b\" ]"],
+        &["[1]", "[\"a\",1]", "[1,\"c\"]", "[1,\"a\",1]", "[]"],
+    );
+    let closed = json!({"type": "array", "items": pair, "additionalItems": false});
+    check(&grammars, &Format::Schema(closed), &["[]", "[1]", "[1,\"a\"]"], &["[\"a\"]", "[1,\"a\",1]"]);
+    let more = json!({"type": "object", "required": ["p"], "additionalProperties": false, "properties": {
+        "p": {"type": "array", "items": pair, "additionalItems": {"type": "boolean"}, "minItems": 2}}});
+    check(
+        &grammars,
+        &Format::Schema(more),
+        &["{\"p\":[1,\"a\",true]}"],
+        &["{\"p\":[1,\"a\",1]}", "{\"p\":[true,\"a\"]}"],
+    );
+}
+
 #[test]
 fn a_name_in_escapes_is_still_that_name() {
     let grammars = grammars();
@@ -183,7 +208,9 @@ fn what_would_not_be_enforced_is_refused_with_its_place() {
         (json!({"enum": []}), "`enum`"),
         (json!({"const": "a\0b"}), "`const`"),
         (json!({"minProperties": 2}), "`minProperties`"),
-        (json!({"items": [{}]}), "`items`"),
+        (json!({"items": [{}], "prefixItems": [{}]}), "`items`"),
+        (json!({"items": {}, "additionalItems": false}), "`additionalItems`"),
+        (json!({"items": []}), "`items`"),
         (json!({"$ref": "https://example.com/schema"}), "`$ref`"),
         (json!({"$ref": "#/properties/b"}), "`$ref`"),
         (json!({"$ref": "#name"}), "`$ref`"),

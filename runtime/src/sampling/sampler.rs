@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use super::select::{Candidate, argmax, select_top};
+use super::select::{Candidate, argmax, by_likelihood, select_top};
 use super::{SamplingError, SamplingParams, stages};
 use crate::TokenId;
 use crate::kernels::scan;
@@ -111,6 +111,25 @@ impl Sampler {
         let random = self.random.rand_float();
         let index = stages::draw(candidates, candidates[0].logit, self.params.temperature, random);
         candidates[index].token
+    }
+
+    /// What the stages left to draw from, as after [`Self::sample`]: the log-probability of `token`, which was drawn, and the `count`
+    /// most likely tokens with theirs. There are fewer where fewer were possible.
+    pub fn left(&mut self, token: TokenId, count: usize) -> (f32, Vec<(TokenId, f32)>) {
+        if self.params.temperature == 0.0 {
+            return (0.0, vec![(token, 0.0); count.min(1)]);
+        }
+        self.candidates.sort_unstable_by(by_likelihood);
+        let Some(largest) = self.candidates.first().map(|candidate| candidate.logit) else {
+            return (f32::NEG_INFINITY, Vec::new());
+        };
+        let exponent = |candidate: &Candidate| f64::from((candidate.logit - largest) / self.params.temperature);
+        let total = self.candidates.iter().map(|candidate| exponent(candidate).exp()).sum::<f64>().ln();
+        let logprob = |candidate: &Candidate| (exponent(candidate) - total) as f32;
+        let drawn = self.candidates.iter().find(|candidate| candidate.token == token);
+        let possible = self.candidates.iter().filter(|candidate| exponent(candidate).exp() > 0.0);
+        let top = possible.take(count).map(|candidate| (candidate.token, logprob(candidate))).collect();
+        (drawn.map_or(f32::NEG_INFINITY, logprob), top)
     }
 
     /// The settings.

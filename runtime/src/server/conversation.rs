@@ -14,7 +14,7 @@ use crate::chat::tools::{ToolChoice, Tools};
 use crate::chat::verbosity::Verbosity;
 use crate::grammar::{Calls, Grammar};
 use crate::plan::AdapterSet;
-use crate::session::{Overflow, Reading, Session, TextRequest};
+use crate::session::{Overflow, Reading, TextRequest};
 
 /// A conversation that the model is to continue.
 #[derive(Clone, Debug)]
@@ -59,7 +59,7 @@ pub(super) fn prepare(
     let session = &app.session;
     let Conversation { mut messages, tools, thinking, verbosity, mut variables, logprobs, common, names } =
         conversation;
-    let format = format_beside(session, &tools, common.format.as_ref(), names)?;
+    let format = format_beside(&tools, common.format.as_ref());
     thinking.put_into(&mut variables);
     session.put_system(&mut messages);
     if let Some(text) = verbosity.and_then(Verbosity::instruction) {
@@ -86,27 +86,9 @@ pub(super) fn prepare(
 }
 
 /// What an answer must follow beside calls: the format, unless it has to be a call.
-///
-/// # Errors
-/// 400 for a model that writes calls and answers in channels, where one constraint does not yet cover both.
-fn format_beside<'a>(
-    session: &Session,
-    tools: &Tools,
-    format: Option<&'a Asked>,
-    names: Names,
-) -> Result<Option<&'a Asked>, ApiError> {
-    let Some(asked) = format.filter(|_| tools.are_offered()) else { return Ok(format) };
-    if matches!(tools.choice, ToolChoice::Required | ToolChoice::Named(_)) {
-        return Ok(None);
-    }
-    if session.output.has_channels() {
-        let message = format!(
-            "`{}` and `{}` together are not supported for this model: send one of them, or set `tool_choice` to `none`",
-            asked.parameter, names.tools
-        );
-        return Err(ApiError::parameter(asked.parameter, message).code("unsupported_parameter"));
-    }
-    Ok(format)
+fn format_beside<'a>(tools: &Tools, format: Option<&'a Asked>) -> Option<&'a Asked> {
+    let is_call = tools.are_offered() && matches!(tools.choice, ToolChoice::Required | ToolChoice::Named(_));
+    format.filter(|_| !is_call)
 }
 
 /// Puts the beginning of the answer behind the prompt, as if the model had written it. `refused` is the error where the template

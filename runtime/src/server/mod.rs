@@ -21,6 +21,7 @@ pub mod http;
 pub(crate) mod json;
 pub mod limits;
 mod llama_cpp;
+mod lora;
 mod ollama;
 pub mod openai;
 pub mod page;
@@ -31,8 +32,8 @@ mod texts;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -42,6 +43,7 @@ pub use assets::Assets;
 pub use guard::{CorsHeaders, Guard};
 pub use limits::Limits;
 
+use crate::plan::AdapterSet;
 use crate::session::Session;
 
 /// Queue length: waiting requests per engine slot.
@@ -155,6 +157,7 @@ impl Server {
             limits,
             gauges: Gauges::default(),
             responses: Arc::default(),
+            adapters: Mutex::default(),
             stopping: AtomicBool::new(false),
             ending: AtomicBool::new(false),
         });
@@ -176,6 +179,8 @@ struct App {
     limits: Limits,
     gauges: Gauges,
     responses: Arc<responses::Store>,
+    /// The adapters of requests that name none.
+    adapters: Mutex<AdapterSet>,
     /// New work is refused.
     stopping: AtomicBool,
     /// The grace period is over: running answers end now.

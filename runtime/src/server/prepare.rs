@@ -11,6 +11,7 @@ use super::dialect::Dialect;
 use super::generate::Work;
 use super::http::{Body, Response};
 use super::json::{MAX_VALUES, Weight};
+use super::lora;
 use super::openai::{Answer, ApiError, Baseline, ChatRequest, Common, CompletionRequest, Endpoint, OpenAi, Prompt};
 use super::routes::Call;
 use crate::TokenId;
@@ -38,10 +39,16 @@ pub(super) fn baseline(app: &App) -> Baseline {
     }
 }
 
-/// The adapters that a request's model name selects.
+/// The adapters of a request: those in its `lora`, else the one that its model's name selects, else those that `/lora-adapters` was
+/// told.
 pub(super) fn adapters(app: &App, common: &Common) -> Result<AdapterSet, ApiError> {
     let named = app.session.adapters_named(common.model.as_deref());
-    named.ok_or_else(|| no_model(app, common.model.as_deref().unwrap_or_default()))
+    let named = named.ok_or_else(|| no_model(app, common.model.as_deref().unwrap_or_default()))?;
+    match &common.lora {
+        Some(wanted) => lora::set_of(&app.session, "lora", wanted),
+        None if named.is_empty() => Ok(lora::usual(app)),
+        None => Ok(named),
+    }
 }
 
 /// The work for a chat.

@@ -13,7 +13,7 @@ use super::ollama::handlers as ollama;
 use super::ollama::{Endpoint as Asked, embeds_nothing, error_response, is_managing, manages_nothing};
 use super::openai::{ApiError, shown};
 use super::responses::handlers as responses;
-use super::{App, decisions, describe, generate, prepare, texts};
+use super::{App, decisions, describe, generate, lora, prepare, texts};
 
 /// A request on its way to its handler.
 pub(super) struct Call<'a> {
@@ -156,6 +156,8 @@ static ROUTES: &[Route] = &[
     lacking(Path::Exact("/v1/rerank"), describe::ranks_nothing),
     lacking(Path::Exact("/v1/reranking"), describe::ranks_nothing),
     get(Path::Exact("/v1/health"), Needs::Nothing, |app, call| Answer::Whole(describe::health(app, &call))),
+    get(Path::Exact("/lora-adapters"), Needs::Key, |app, _| Answer::Whole(lora::list(app))),
+    post("/lora-adapters", Needs::Key, |app, call| lora::choose(app, call).into()),
     post("/tokenize", Needs::Key, |app, call| texts::tokenize(app, call).into()),
     post("/detokenize", Needs::Key, |app, call| texts::detokenize(app, call).into()),
     post("/apply-template", Needs::Key, |app, call| texts::apply_template(app, call).into()),

@@ -88,6 +88,7 @@ impl Session {
             max_tokens: Some(1),
             end_tokens: Arc::default(),
             logprobs: Some(vocabulary),
+            after_sampling: false,
             constraint: None,
         };
         let mut generation = self.engine.submit(request)?;

@@ -32,7 +32,7 @@ use crate::chat::output::{OutputFormat, ReasoningMarks};
 use crate::chat::{ChatTemplate, builtin};
 pub use crate::engine::Overflow;
 use crate::engine::{Companions, Engine, EngineOptions, Request};
-use crate::grammar::{Calls, Either, Grammar, Grammars, Reasoned};
+use crate::grammar::{Calls, Channelled, Either, Grammar, Grammars, Reasoned};
 use crate::plan::{AdapterSet, CacheType, CacheTypes, Plan};
 use crate::sampling::{Constraint, SamplingParams};
 use crate::tokenizer::Tokenizer;
@@ -78,6 +78,8 @@ pub struct Session {
     pub packed: Option<Packed>,
     /// Names of the adapters, in the order of an [`AdapterSet`].
     pub adapters: Vec<String>,
+    /// The factor that each was loaded with.
+    pub adapter_scales: Vec<f32>,
     /// Verification of the weights against the manifest.
     pub check: Arc<WeightCheck>,
 }
@@ -184,6 +186,8 @@ pub struct TextRequest {
     pub stop: Vec<String>,
     /// Report log-probabilities, with this many alternatives.
     pub logprobs: Option<usize>,
+    /// Of what sampling left to draw from, in place of the model's own.
+    pub after_sampling: bool,
     /// Continue past the model's end tokens.
     pub ignore_end: bool,
     /// The output is an answer in a conversation rather than a continued text, so the space that SPM adds before the first
@@ -287,6 +291,7 @@ impl Session {
             facts,
             defaults,
             adapters: source.adapters.iter().map(|adapter| adapter.name.clone()).collect(),
+            adapter_scales: source.adapters.iter().map(|adapter| adapter.scale).collect(),
             packed: source.packed,
             check,
         })
@@ -316,6 +321,35 @@ impl Session {
         let forced = self.tokenizer.encode(&marks.forced, false, true).unwrap_or_default().into();
         let tokenizer = Arc::clone(&self.tokenizer);
         Some(Box::new(Reasoned::new(tokenizer, (end, forced), opens, budget, inner, ends)))
+    }
+
+    /// What a chat's answer must follow, its reasoning included.
+    fn chat_constraint(&self, request: &mut TextRequest, ends: &Arc<[TokenId]>) -> Option<Box<dyn Constraint>> {
+        let (grammar, calls, budget) = (request.grammar.take(), request.calls.take(), request.reasoning_budget);
+        let requires_call = calls.as_ref().is_some_and(Calls::are_required);
+        let reasoning = request.reasoning.take();
+        if let (Some(_), Some(marks)) = (&reasoning, self.output.channels()) {
+            let format = grammar.map(|grammar| grammar.constraint(Arc::clone(ends)));
+            let budget = budget.or(self.defaults.reasoning_budget);
+            let wanted = Channelled { calls, format, budget, ends: Arc::clone(ends) };
+            return wanted.constraint(Arc::clone(&self.tokenizer), self.grammars.channel_rules(&marks, requires_call));
+        }
+        let must_answer = grammar.is_some() || requires_call;
+        let called = |calls: Calls| calls.constraint(Arc::clone(&self.tokenizer), Arc::clone(ends));
+        let follow = |grammar: Grammar| grammar.constraint(Arc::clone(ends));
+        let constraint = match (grammar, calls) {
+            (Some(grammar), Some(beside)) => {
+                let beside = Calls { required: true, ..beside };
+                Some(Box::new(Either::new(follow(grammar), called(beside))) as Box<dyn Constraint>)
+            }
+            (Some(grammar), None) => Some(follow(grammar)),
+            (None, alone) => alone.map(called),
+        };
+        let kept = if must_answer { Arc::clone(ends) } else { Arc::default() };
+        match reasoning {
+            Some(marks) => self.reasoned(&marks, budget, constraint, kept),
+            None => constraint,
+        }
     }
 
     /// Replaces what is put before conversations that have no system message.
@@ -364,27 +398,13 @@ impl Session {
     }
 
     /// Starts generation.
-    pub fn generate(&self, request: TextRequest) -> Result<TextGeneration, SubmitError> {
-        let (stop_tokens, stop) = prompt::split_stops(&self.tokenizer, request.stop);
+    pub fn generate(&self, mut request: TextRequest) -> Result<TextGeneration, SubmitError> {
+        let stops = std::mem::take(&mut request.stop);
+        let (stop_tokens, stop) = prompt::split_stops(&self.tokenizer, stops);
         let mut end_tokens = if request.ignore_end { Vec::new() } else { self.tokenizer.end_tokens().to_vec() };
         end_tokens.extend(stop_tokens.iter().map(|(id, _)| *id));
         let end_tokens: Arc<[TokenId]> = end_tokens.into();
-        let must_answer = request.grammar.is_some() || request.calls.as_ref().is_some_and(Calls::are_required);
-        let calls = |calls: Calls| calls.constraint(Arc::clone(&self.tokenizer), Arc::clone(&end_tokens));
-        let follow = |grammar: Grammar| grammar.constraint(Arc::clone(&end_tokens));
-        let constraint = match (request.grammar, request.calls) {
-            (Some(grammar), Some(beside)) => {
-                let beside = Calls { required: true, ..beside };
-                Some(Box::new(Either::new(follow(grammar), calls(beside))) as Box<dyn Constraint>)
-            }
-            (Some(grammar), None) => Some(follow(grammar)),
-            (None, alone) => alone.map(calls),
-        };
-        let ends = if must_answer { Arc::clone(&end_tokens) } else { Arc::default() };
-        let constraint = match request.reasoning {
-            Some(marks) => self.reasoned(&marks, request.reasoning_budget, constraint, ends),
-            None => constraint,
-        };
+        let constraint = self.chat_constraint(&mut request, &end_tokens);
         // A grammar has seen the space that SPM would add as part of the answer.
         let drops_blank = request.is_answer && constraint.is_none();
         let generation = self.engine.submit(Request {
@@ -397,6 +417,7 @@ impl Session {
             max_tokens: request.max_tokens,
             end_tokens,
             logprobs: request.logprobs,
+            after_sampling: request.after_sampling,
         })?;
         let marks = if request.is_answer { Arc::clone(&self.marks) } else { Arc::default() };
         let stops = Stops { tokens: stop_tokens, texts: stop, drops_blank, marks };

@@ -116,7 +116,8 @@ impl Session {
     ) -> RenderRequest {
         self.output.history(&mut messages);
         self.output.describe_tools(tools, &mut messages);
-        let tools = tools.for_template().filter(|_| self.output.takes_tools());
+        let mut tools = tools.for_template().filter(|_| self.output.takes_tools());
+        tools.iter_mut().for_each(|tools| self.output.complete_tools(tools));
         RenderRequest { messages, tools, add_generation_prompt, extra }
     }
 

@@ -15,14 +15,41 @@ const MESSAGE: &str = "<|message|>";
 const ENDS: [&str; 3] = ["<|end|>", "<|call|>", "<|return|>"];
 /// The control tokens of the format.
 pub(super) const MARKS: [&str; 7] = [START, CHANNEL, MESSAGE, "<|constrain|>", "<|end|>", "<|call|>", "<|return|>"];
-/// Begins a message to a tool.
-pub(super) const COMMENTARY: &str = "<|channel|>commentary ";
 /// Begins a tool's name.
 pub(super) const RECIPIENT: &str = "to=functions.";
 /// Begins the answer.
 pub(super) const FINAL: &str = "<|channel|>final<|message|>";
 /// Ends a message and begins another.
 pub(super) const NEXT: &str = "<|end|><|start|>assistant";
+
+/// The marks of answers in channels, for their grammar.
+#[derive(Clone, Copy, Debug)]
+pub struct ChannelMarks {
+    /// Names a channel, in a header.
+    pub channel: &'static str,
+    /// Ends a header.
+    pub message: &'static str,
+    /// Begins a tool's name, in a header.
+    pub recipient: &'static str,
+    /// Ends a message.
+    pub end: &'static str,
+    /// Ends a message and begins another's header.
+    pub next: &'static str,
+    /// The header of the answer.
+    pub answer: &'static str,
+    /// Begins the header of a call, up to the tool's name.
+    pub call: &'static str,
+}
+
+pub(super) const CHANNEL_MARKS: ChannelMarks = ChannelMarks {
+    channel: CHANNEL,
+    message: MESSAGE,
+    recipient: RECIPIENT,
+    end: ENDS[0],
+    next: NEXT,
+    answer: FINAL,
+    call: "<|channel|>commentary to=functions.",
+};
 /// Longest header; what is longer without its end is text.
 const LONGEST_HEADER: usize = 1000;
 

@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+pub use self::channels::ChannelMarks;
 use self::families::Format;
 pub use self::grammar::{CallRule, Spelled};
 pub use self::parser::OutputParser;
@@ -135,14 +136,23 @@ impl OutputFormat {
         history::adapt(&self.format, &self.habits, messages);
     }
 
+    /// Adds to tools in OpenAI's form what the template wants: gpt-oss's fails without a description, which callers may leave out.
+    pub fn complete_tools(&self, tools: &mut Value) {
+        for tool in tools.as_array_mut().into_iter().flatten().filter(|_| self.format.channels) {
+            if let Some(function) = tool["function"].as_object_mut() {
+                function.entry("description").or_insert_with(|| "".into());
+            }
+        }
+    }
+
     /// Tells the model something in the system message, or before the first turn where a template has none.
     pub fn instruct(&self, text: &str, messages: &mut Vec<Value>) {
         history::instruct(&self.habits, text.to_owned(), messages);
     }
 
-    /// Whether answers come in channels, of which one is for calls and another for the final answer.
-    pub fn has_channels(&self) -> bool {
-        self.format.channels
+    /// The marks of answers that come in channels, of which one is for calls and another for the final answer.
+    pub fn channels(&self) -> Option<ChannelMarks> {
+        self.format.channels.then_some(channels::CHANNEL_MARKS)
     }
 
     /// Tells of tools in the system message, for a template that does not. It is then not given them: some fail with them.

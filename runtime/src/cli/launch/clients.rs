@@ -146,11 +146,14 @@ fn codex(place: &Place<'_>) -> Setup {
     }
 }
 
+/// Below this context, opencode's own instructions and tools, some 7,700 tokens, would leave no room for work.
+const ROOM_FOR_OPENCODE: usize = 20_000;
+
 /// opencode. Its settings are one variable, and its folders are those of the XDG base directories.
 fn opencode(place: &Place<'_>) -> Setup {
     let model = json!({"name": place.model, "limit": {"context": place.context, "output": place.output}});
     let id = format!("satchel/{}", place.model);
-    let config = json!({
+    let mut config = json!({
         "provider": {"satchel": {
             "npm": "@ai-sdk/openai-compatible",
             "name": "Satchel",
@@ -162,6 +165,14 @@ fn opencode(place: &Place<'_>) -> Setup {
         "autoupdate": false,
         "share": "disabled",
     });
+    if place.context < ROOM_FOR_OPENCODE {
+        let brief = json!({"prompt": "You are a coding agent in a terminal. Read and change files with the tools, check what you \
+                                      changed, and say briefly what you did."});
+        config["agent"] = json!({"build": brief, "plan": brief});
+        config["tools"] = json!({"skill": false, "task": false, "todowrite": false, "webfetch": false});
+        // It would summarise again and again what does not fit; so it shows the server's error.
+        config["compaction"] = json!({"auto": false});
+    }
     let environment = vec![
         ("OPENCODE_CONFIG_CONTENT", config.to_string()),
         ("OPENCODE_DISABLE_AUTOUPDATE", "1".to_owned()),
@@ -228,5 +239,21 @@ mod tests {
             assert!(!setup.unset.iter().any(given), "{}: set and unset", client.name);
         }
         assert!(CLIENTS.iter().all(|one| CLIENTS.iter().filter(|other| other.name == one.name).count() == 1));
+    }
+
+    #[test]
+    fn opencode_is_brief_where_its_own_prompt_would_fill_the_context() {
+        let config = |context: usize| -> serde_json::Value {
+            let folder = Path::new("/tmp/run");
+            let place = Place { url: "http://127.0.0.1:7", key: "k", model: "m", context, output: 256, folder };
+            let setup = opencode(&place);
+            let (_, text) =
+                setup.environment.iter().find(|(name, _)| *name == "OPENCODE_CONFIG_CONTENT").expect("it is set");
+            serde_json::from_str(text).expect("JSON")
+        };
+        let (small, large) = (config(8192), config(32_768));
+        assert_eq!((&small["compaction"]["auto"], &small["tools"]["task"]), (&json!(false), &json!(false)));
+        assert!(small["agent"]["build"]["prompt"].as_str().is_some_and(|prompt| prompt.len() < 200), "{small}");
+        assert!(["agent", "tools", "compaction"].iter().all(|name| large[name].is_null()), "{large}");
     }
 }

@@ -159,7 +159,12 @@ impl Walk {
             "allOf" | "anyOf" | "oneOf" => self.list(value, at, depth),
             "prefixItems" if self.is_old => refuse(at, "does not exist in the draft that `$schema` names"),
             "prefixItems" => self.list(value, at, depth),
-            "items" if value.is_array() => refuse(at, "must be one schema; `prefixItems` takes a list"),
+            "items" if value.is_array() && schema.contains_key("prefixItems") => {
+                refuse(at, "must be one schema beside `prefixItems`")
+            }
+            // As drafts before 2020-12 have it.
+            "items" if value.is_array() => self.list(value, at, depth),
+            "additionalItems" if schema.get("items").is_some_and(Value::is_array) => self.schema(value, at, depth + 1),
             "items" | "additionalProperties" => self.schema(value, at, depth + 1),
             "properties" | "patternProperties" | "$defs" | "definitions" => self.named(value, at, depth),
             "required" => match value.as_array() {

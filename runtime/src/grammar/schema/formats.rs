@@ -1,7 +1,7 @@
-//! Formats that `llguidance` takes less strictly than they are defined, as patterns: it allows 29 February in every year, and
-//! a leap second in every minute.
+//! What `llguidance` takes otherwise than it is defined. Formats become patterns: it allows 29 February in every year, and a leap
+//! second in every minute. Lists in `items`, as earlier drafts have them, become what 2020-12 has.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 const TIME: &str =
     r"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])";
@@ -15,6 +15,16 @@ const DATE: &str = concat!(
     ")"
 );
 
+/// Says a list in `items` as 2020-12 does: the list is `prefixItems`, and what further items are is `items`.
+fn listed(schema: &mut Map<String, Value>) {
+    let Some(first) = schema.get("items").filter(|items| items.is_array()).cloned() else { return };
+    schema.insert("prefixItems".to_owned(), first);
+    match schema.shift_remove("additionalItems") {
+        Some(others) => schema.insert("items".to_owned(), others),
+        None => schema.shift_remove("items"),
+    };
+}
+
 /// What stands for a format.
 fn exact(format: &str) -> Option<Value> {
     Some(match format {
@@ -26,7 +36,7 @@ fn exact(format: &str) -> Option<Value> {
     })
 }
 
-/// The schema with these formats replaced.
+/// The schema with these formats and lists replaced.
 pub(super) fn replaced(schema: &Value) -> Value {
     match schema {
         Value::Array(items) => items.iter().map(replaced).collect(),
@@ -44,6 +54,7 @@ pub(super) fn replaced(schema: &Value) -> Value {
                     all.push(exact);
                 }
             }
+            listed(&mut own);
             own.into()
         }
         other => other.clone(),

@@ -277,3 +277,28 @@ fn any_temperature_is_safe() {
         }
     }
 }
+
+#[test]
+fn what_was_left_to_draw_from_has_the_probabilities_of_all_stages() {
+    let logits: Vec<f32> = (0..300).map(|id| ((id * 37 % 101) as f32) / 9.0).collect();
+    for params in [
+        SamplingParams { temperature: 0.7, ..Default::default() },
+        SamplingParams { top_k: 5, temperature: 1.5, ..Default::default() },
+        SamplingParams { top_p: 0.6, ..Default::default() },
+        SamplingParams { min_p: 0.3, typical_p: 0.9, ..Default::default() },
+    ] {
+        let mut sampler = Sampler::new(&params, 3);
+        let drawn = sampler.sample(&mut logits.clone()).expect("a token");
+        let (own, top) = sampler.left(drawn, logits.len());
+        let expected = reference(&logits, &params);
+        let close = |logprob: f32, token: TokenId| (f64::from(logprob).exp() - expected[token as usize]).abs() < 1e-5;
+        assert!(close(own, drawn), "{params:?}");
+        assert_eq!(top.len(), expected.iter().filter(|probability| **probability > 0.0).count(), "{params:?}");
+        assert!(top.iter().all(|&(token, logprob)| close(logprob, token)), "{params:?}");
+        assert!(top.windows(2).all(|pair| pair[0].1 >= pair[1].1));
+        assert_eq!(sampler.left(drawn, 2).1, top[..2]);
+    }
+    let mut greedy = Sampler::new(&SamplingParams { temperature: 0.0, ..Default::default() }, 0);
+    assert_eq!(greedy.sample(&mut [0.0, 2.0, 1.0]), Ok(1));
+    assert_eq!((greedy.left(1, 3), greedy.left(1, 0)), ((0.0, vec![(1, 0.0)]), (0.0, Vec::new())));
+}

@@ -63,16 +63,21 @@ impl LlamaCpp {
             "generation_settings": self.settings,
             "prompt": prompt,
             "has_new_line": choice.text.contains('\n'),
-            "truncated": choice.reason == Some(StopReason::ContextFull),
+            // The shifts of all prompts are counted together.
+            "truncated": choice.reason == Some(StopReason::ContextFull) || tally.shifted_tokens > 0,
             "stop_type": kind,
             "stopping_word": word,
             "tokens_cached": evaluated + choice.tokens.len(),
             "timings": tally.timings(self.context_length),
         });
         if self.answer.probabilities.is_some() && !streamed {
-            object["completion_probabilities"] = choice.tokens.iter().map(probability).collect();
+            object["completion_probabilities"] = self.probabilities(&choice.tokens);
         }
         self.chosen(object)
+    }
+
+    fn probabilities(&self, tokens: &[TextToken]) -> Value {
+        tokens.iter().map(|token| probability(token, self.answer.after_sampling)).collect()
     }
 
     /// The fields that were asked for, by their paths.
@@ -112,7 +117,7 @@ impl Dialect for LlamaCpp {
                 "tokens_evaluated": self.prompts[index].0,
             });
             if self.answer.probabilities.is_some() {
-                object["completion_probabilities"] = tokens.iter().map(probability).collect();
+                object["completion_probabilities"] = self.probabilities(tokens);
             }
             event(out, "data", &object);
         }
@@ -162,10 +167,19 @@ fn stop(reason: Option<&StopReason>) -> (&'static str, &str) {
     }
 }
 
-fn probability(token: &TextToken) -> Value {
-    let entry = |id: u32, bytes: &[u8], logprob: f32| json!({"id": id, "token": String::from_utf8_lossy(bytes), "bytes": bytes, "logprob": finite(logprob)});
+/// A token's log-probability and those of its alternatives; `after_sampling` has probabilities there.
+fn probability(token: &TextToken, after_sampling: bool) -> Value {
+    let entry = |id: u32, bytes: &[u8], logprob: f32| {
+        let mut entry = json!({"id": id, "token": String::from_utf8_lossy(bytes), "bytes": bytes});
+        match after_sampling {
+            true => entry["prob"] = f64::from(logprob).exp().into(),
+            false => entry["logprob"] = finite(logprob).into(),
+        }
+        entry
+    };
     let mut object = entry(token.id, &token.bytes, token.logprob.unwrap_or(f32::NEG_INFINITY));
-    object["top_logprobs"] = token.top.iter().map(|(id, bytes, logprob)| entry(*id, bytes, *logprob)).collect();
+    let top = if after_sampling { "top_probs" } else { "top_logprobs" };
+    object[top] = token.top.iter().map(|(id, bytes, logprob)| entry(*id, bytes, *logprob)).collect();
     object
 }
 

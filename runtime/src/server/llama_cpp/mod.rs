@@ -33,7 +33,8 @@ pub(super) fn work(app: &App, endpoint: Endpoint, mut call: Call<'_>) -> Result<
         let overflow = session.text_overflow(&prompt);
         (prompt, overflow)
     };
-    let requests = choices.requests(prompts.into_iter().map(with_overflow).collect());
+    let mut requests = choices.requests(prompts.into_iter().map(with_overflow).collect());
+    requests.iter_mut().for_each(|request| request.after_sampling = answer.after_sampling);
     let shown =
         |request: &crate::session::TextRequest| (request.prompt.len(), session.tokenizer.decode(&request.prompt, true));
     let prompts = requests.iter().map(shown).collect();

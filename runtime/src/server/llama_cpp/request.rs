@@ -49,6 +49,8 @@ enum Piece {
 pub(super) struct Answer {
     /// Alternatives to report with each token; `None`: no log-probabilities.
     pub(super) probabilities: Option<usize>,
+    /// Whether they are those of what sampling left to draw from.
+    pub(super) after_sampling: bool,
     /// Whether a whole answer lists its tokens; a stream always does.
     pub(super) tokens: bool,
     /// Paths of the only fields to answer with; empty: all.
@@ -78,6 +80,7 @@ impl Request {
         let probabilities = fields.take_integer("n_probs", 0..=MAX_PROBABILITIES)?.filter(|count| *count > 0);
         let answer = Answer {
             probabilities: probabilities.map(|count| count as usize),
+            after_sampling: fields.take_bool("post_sampling_probs")?.unwrap_or(false),
             tokens: fields.take_bool("return_tokens")?.unwrap_or(false),
             fields: take_names(&mut fields)?,
         };
@@ -222,7 +225,7 @@ mod tests {
             (json!({"prompt": vec!["a"; 9]}), "prompt"),
             (json!({"prompt": "a", "n_predict": -3}), "n_predict"),
             (json!({"prompt": "a", "n_probs": -1}), "n_probs"),
-            (json!({"prompt": "a", "n_probs": 2, "post_sampling_probs": true}), "post_sampling_probs"),
+            (json!({"prompt": "a", "n_probs": 2, "post_sampling_probs": 1}), "post_sampling_probs"),
             (json!({"prompt": "a", "response_fields": [1]}), "response_fields"),
             (json!({"prompt": "a", "samplers": ["mirostat"]}), "samplers"),
             (json!({"prompt": "a", "made_up": 1}), "made_up"),

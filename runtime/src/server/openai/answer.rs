@@ -204,7 +204,7 @@ pub struct Tally {
     pub(in crate::server) prefill_seconds: f64,
     pub(in crate::server) decode_seconds: f64,
     context_used: usize,
-    shifted_tokens: usize,
+    pub(in crate::server) shifted_tokens: usize,
     accepted_tokens: usize,
     rejected_tokens: usize,
 }

@@ -34,11 +34,43 @@ pub struct Baseline {
     pub tokenizer: Option<Arc<Tokenizer>>,
 }
 
+/// An adapter by its number, and the factor that it is to have.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scaled {
+    /// Its place in the list of adapters, from 0.
+    pub id: usize,
+    /// 0: it is not used.
+    pub scale: f32,
+}
+
+/// `[{"id": 0, "scale": 1.0}, …]`; `at` is its name in errors.
+///
+/// # Errors
+/// 400 naming the entry's field.
+pub fn scaled_adapters(at: &str, value: Value) -> Result<Vec<Scaled>, ApiError> {
+    let Value::Array(items) = value else { return Err(wrong_type(at, "an array of {id, scale}", &value)) };
+    let scaled = |(index, item): (usize, Value)| {
+        let field = |name: &str| (format!("{at}[{index}].{name}"), item.get(name).and_then(Value::as_f64));
+        let refused = |here: String, what: &str| ApiError::parameter(here.clone(), format!("`{here}` must be {what}"));
+        let id = match field("id") {
+            (_, Some(id)) if id >= 0.0 && id.fract() == 0.0 => id as usize,
+            (here, _) => return Err(refused(here, "an adapter's number, from 0")),
+        };
+        match field("scale") {
+            (_, Some(scale)) => Ok(Scaled { id, scale: scale as f32 }),
+            (here, None) => Err(refused(here, "a number")),
+        }
+    };
+    items.into_iter().enumerate().map(scaled).collect()
+}
+
 /// The shared part of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Common {
     /// The requested model; with adapters loaded, there are several names.
     pub model: Option<String>,
+    /// Adapters and their factors, as llama.cpp's clients name them; `None`: none were named.
+    pub lora: Option<Vec<Scaled>>,
     /// How tokens are chosen.
     pub sampling: SamplingParams,
     /// Generated tokens at most; `None`: until the context is full.
@@ -66,12 +98,14 @@ impl Common {
     /// 400 naming the parameter.
     pub fn take(fields: &mut Fields, baseline: &Baseline) -> Result<Self, ApiError> {
         let model = fields.take_string("model")?;
+        let lora = fields.take("lora").map(|value| scaled_adapters("lora", value)).transpose()?;
         fields.ignore(&HARMLESS);
         let limit = take_limit(fields)?;
         let sampling = take_sampling(fields, baseline)?;
         let stream = fields.take_bool("stream")?.unwrap_or(false);
         Ok(Self {
             model,
+            lora,
             sampling,
             max_tokens: limit.unwrap_or(baseline.max_tokens),
             stop: take_stop(fields)?,
@@ -86,7 +120,7 @@ impl Common {
 }
 
 /// Ignored: parameters about accounts, caching or routing that never change an answer here.
-const HARMLESS: [&str; 16] = [
+const HARMLESS: [&str; 18] = [
     "user",
     "metadata",
     "store",
@@ -103,6 +137,8 @@ const HARMLESS: [&str; 16] = [
     "timings_per_token",
     "slot_id",
     "request_id",
+    "backend_sampling", // where llama.cpp samples
+    "t_max_prompt_ms",  // llama.cpp's server takes it and does nothing with it
 ];
 
 /// `max_tokens`, or `n_predict` as llama.cpp calls it, where -1 is no limit and 0 only reads the prompt. The outer `None`: neither

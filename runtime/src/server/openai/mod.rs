@@ -23,7 +23,7 @@ pub use answer::{Answer, Endpoint, LogProbs, Tally};
 pub(super) use answer::{chat_token as token_logprob, finite};
 pub use chat::{ChatRequest, messages_of, refuse_reserved, take_thinking};
 pub(super) use chat::{thinking_of, verbosity_of};
-pub use common::{Baseline, Common, MAX_CHOICES};
+pub use common::{Baseline, Common, MAX_CHOICES, Scaled, scaled_adapters};
 pub use completions::{CompletionRequest, Prompt, token_ids};
 pub use dialect::OpenAi;
 pub use embeddings::{EmbeddingRequest, Input, embeddings_answer, native_embeddings, short};

@@ -271,7 +271,8 @@ fn disabled_samplers_change_nothing() {
         "dynatemp_exponent": 1, "top_n_sigma": -1, "tfs_z": 1, "top_a": 0, "n_predict": -1, "n_keep": 0,
         "t_max_predict_ms": 0, "timings_per_token": true, "samplers": [], "min_tokens": 0, "skip_special_tokens": true,
         "ban_eos_token": false, "num_beams": 1, "guidance_scale": 1, "adaptive_target": -1.0, "adaptive_decay": 0.9,
-        "stop_token_ids": [], "max_new_tokens": null, "seed": -1, "logit_bias": [], "stop": [],
+        "stop_token_ids": [], "max_new_tokens": null, "seed": -1, "logit_bias": [], "stop": [], "t_max_prompt_ms": 500,
+        "backend_sampling": true,
     });
     assert_eq!(chat_with(sent.clone()).unwrap().common, plain);
     assert_eq!(Common { model: plain.model.clone(), ..completion_with(sent).unwrap().common }, plain);

@@ -130,7 +130,7 @@ impl Rules<'_> {
         let header = writer.rule(&header);
         let start = either(tools.iter().map(|tool| format!("{} {header} {}", quoted(tool.name), tool.arguments)));
         let lark = writer.finish(&start);
-        let forced = format!("{}{}", channels::COMMENTARY, channels::RECIPIENT);
+        let forced = channels::CHANNEL_MARKS.call.to_owned();
         Ok(CallRule { mark: Some(channels::RECIPIENT.to_owned()), forced, first: ' ', lark, last: true })
     }
 

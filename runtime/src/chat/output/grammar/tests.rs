@@ -10,7 +10,7 @@ use super::super::{OutputFormat, Part};
 use super::{CallRule, Spelled};
 use crate::TokenId;
 use crate::chat::tools::{Tool, ToolChoice, Tools};
-use crate::grammar::{Calls, Format, Grammars, Wanted};
+use crate::grammar::{Calls, Channelled, Format, Grammars, Wanted};
 use crate::sampling::Constraint;
 use crate::tokenizer::Tokenizer;
 
@@ -182,6 +182,58 @@ impl Vocabulary {
         calls.constraint(Arc::clone(&self.tokenizer), self.tokenizer.end_tokens())
     }
 
+    /// An answer in channels, to a format where there is one.
+    fn channelled(&self, tools: &Tools, format: Option<Value>, budget: Option<usize>) -> Box<dyn Constraint> {
+        let (output, ends) = (family("gpt-oss"), self.tokenizer.end_tokens());
+        let calls = tools.are_offered().then(|| self.calls(&output, tools).expect("grammars"));
+        let format = format.map(|schema| self.grammars.compile(&Format::Schema(schema)).expect("a grammar"));
+        let rules = self
+            .grammars
+            .channel_rules(&output.channels().expect("channels"), calls.as_ref().is_some_and(Calls::are_required));
+        let format = format.map(|grammar| grammar.constraint(Arc::clone(&ends)));
+        let wanted = Channelled { calls, format, budget, ends };
+        wanted.constraint(Arc::clone(&self.tokenizer), rules).expect("a constraint")
+    }
+
+    /// Accepts what must follow, and returns it as text.
+    fn take_forced(&self, constraint: &mut dyn Constraint) -> String {
+        let mut text = Vec::new();
+        for token in constraint.forced() {
+            assert!(constraint.allowed().expect("a mask").allows(token), "{:?}", self.tokenizer.token_text(token));
+            constraint.accept(token).expect("it was allowed");
+            text.extend_from_slice(&self.tokenizer.token_bytes(token, true));
+        }
+        String::from_utf8(text).expect("whole letters")
+    }
+
+    /// Undoing tokens of this text opens what was open before them, in the constraint and in a copy.
+    fn check_undoing(&self, mut constraint: Box<dyn Constraint>, text: &str) {
+        let texts: Vec<_> = self.texts().collect();
+        let (mut masks, mut tokens, mut at) = (Vec::new(), Vec::new(), 0);
+        while at < text.len() {
+            let mask = constraint.allowed().expect("a mask");
+            let fits = texts.iter().filter(|(id, bytes)| text.as_bytes()[at..].starts_with(bytes) && mask.allows(*id));
+            let (token, bytes) = fits.max_by_key(|(_, bytes)| bytes.len()).expect("a token");
+            masks.push(mask);
+            tokens.push(*token);
+            at += bytes.len();
+            constraint.accept(*token).expect("allowed");
+        }
+        for back in [1, 3, tokens.len() - 4, tokens.len()] {
+            constraint.roll_back(back).expect("undone");
+            let from = tokens.len() - back;
+            let mut copy = constraint.fork();
+            for (token, mask) in tokens[from..].iter().zip(&masks[from..]) {
+                assert!(
+                    constraint.allowed().expect("a mask") == *mask && copy.allowed().expect("a mask") == *mask,
+                    "{text}"
+                );
+                constraint.accept(*token).expect("allowed");
+                copy.accept(*token).expect("allowed");
+            }
+        }
+    }
+
     fn texts(&self) -> impl Iterator<Item = (TokenId, Vec<u8>)> {
         let texts = (0..self.tokenizer.vocab_size() as TokenId).filter(|&id| !self.tokenizer.is_control(id));
         texts.map(|id| (id, self.tokenizer.token_bytes(id, false).into_owned())).filter(|(_, bytes)| !bytes.is_empty())
@@ -317,31 +369,108 @@ fn a_call_can_be_undone_and_copied() {
     let vocabulary = vocabulary();
     for (name, call, style) in [CALLS[0], CALLS[1], CALLS[2]] {
         let text = with_arguments(call, &written(style, &[("city", json!("Rome")), ("days", json!(3))]));
-        let mut constraint = vocabulary.start(&family(name), &tools(ToolChoice::Auto));
-        let texts: Vec<_> = vocabulary.texts().collect();
-        let (mut masks, mut tokens, mut at) = (Vec::new(), Vec::new(), 0);
-        while at < text.len() {
-            let mask = constraint.allowed().expect("a mask");
-            let fits = texts.iter().filter(|(id, bytes)| text.as_bytes()[at..].starts_with(bytes) && mask.allows(*id));
-            let (token, bytes) = fits.max_by_key(|(_, bytes)| bytes.len()).expect("a token");
-            masks.push(mask);
-            tokens.push(*token);
-            at += bytes.len();
-            constraint.accept(*token).expect("allowed");
+        vocabulary.check_undoing(vocabulary.start(&family(name), &tools(ToolChoice::Auto)), &text);
+    }
+}
+
+fn verdict() -> Value {
+    json!({"type": "object", "required": ["ok"], "additionalProperties": false, "properties": {"ok": {"type": "boolean"}}})
+}
+
+const THOUGHT: &str = "<|channel|>analysis<|message|>Hm, to=functions.x is text.<|end|><|start|>assistant";
+const CALL: &str = "<|channel|>commentary to=functions.weather <|constrain|>json<|message|>";
+
+#[test]
+fn in_channels_a_final_message_follows_the_format_and_a_call_its_schema() {
+    let vocabulary = vocabulary();
+    let auto = tools(ToolChoice::Auto);
+    let none = Tools::default();
+    let answer = |header: &str, text: &str| format!("{THOUGHT}<|channel|>{header}<|message|>{text}");
+    for (tools, text, is_allowed) in [
+        (&auto, answer("final", "{\"ok\":true}"), true),
+        (&none, answer("final", "{\"ok\":true}"), true),
+        (&auto, "<|channel|>final <|constrain|>json<|message|>{\"ok\": false}".to_owned(), true),
+        (&auto, format!("{THOUGHT}{CALL}{{\"city\": \"Rome\"}}"), true),
+        (&auto, format!("{CALL}{{\"days\": 3, \"city\": \"Rome\"}}"), true),
+        (&auto, answer("final", "{\"ok\": 1}"), false),
+        (&none, answer("final", "Yes."), false),
+        (&auto, format!("{THOUGHT}{CALL}{{\"city\": 1}}"), false),
+        (&auto, format!("{THOUGHT}{}{{\"city\": \"Rome\"}}", CALL.replace("weather", "wether")), false),
+        (&none, format!("{THOUGHT}{CALL}{{\"city\": \"Rome\"}}"), false),
+        // What the user would read beside the answer.
+        (&auto, "<|channel|>commentary<|message|>Well.".to_owned(), false),
+        (&auto, "<|message|>Well.".to_owned(), false),
+        (&auto, "Well.".to_owned(), false),
+        (&auto, "<|chan{\"ok\": true}".to_owned(), false),
+        (&auto, THOUGHT.to_owned(), false),
+        (&auto, String::new(), false),
+    ] {
+        let mut constraint = vocabulary.channelled(tools, Some(verdict()), None);
+        let followed = vocabulary.follow(&mut *constraint, &text);
+        assert_eq!(followed == (text.len(), true), is_allowed, "{text}: {followed:?}");
+    }
+    let plain = vocabulary.follow(&mut *vocabulary.channelled(&auto, Some(verdict()), None), "Well.");
+    assert_eq!(plain.0, 0, "it would be read as the answer");
+    for text in [answer("final", "{\"ok\":true}"), format!("{THOUGHT}{CALL}{{\"city\": \"Rome\"}}")] {
+        vocabulary.check_undoing(vocabulary.channelled(&auto, Some(verdict()), None), &text);
+    }
+}
+
+#[test]
+fn in_channels_a_model_talks_until_it_calls() {
+    let vocabulary = vocabulary();
+    let auto = tools(ToolChoice::Auto);
+    for (text, is_allowed) in [
+        (format!("{THOUGHT}<|channel|>final<|message|>Say to=functions.x as you like."), true),
+        (
+            "<|channel|>commentary<|message|>I shall look.<|end|><|start|>assistant".to_owned()
+                + CALL
+                + "{\"city\": \"Rome\"}",
+            true,
+        ),
+        (THOUGHT.to_owned(), true),
+        (format!("{THOUGHT}{CALL}{{\"town\": \"Rome\"}}"), false),
+    ] {
+        let followed = vocabulary.follow(&mut *vocabulary.channelled(&auto, None, None), &text);
+        assert_eq!(followed == (text.len(), true), is_allowed, "{text}: {followed:?}");
+    }
+}
+
+#[test]
+fn in_channels_a_required_call_is_what_follows_the_reasoning() {
+    let vocabulary = vocabulary();
+    let must = tools(ToolChoice::Required);
+    let begun = "<|start|>assistant<|channel|>commentary to=functions.";
+    let rest = "weather<|message|>{\"city\": \"Rome\"}";
+    for before in ["<|channel|>analysis<|message|>Hm.<|end|>", "<|channel|>f", "<|channel|>final"] {
+        let mut constraint = vocabulary.channelled(&must, None, None);
+        let (at, may_end) = vocabulary.follow(&mut *constraint, before);
+        assert!(at > 0 && !may_end, "{before}");
+        let forced = vocabulary.take_forced(&mut *constraint);
+        assert!(forced.ends_with(begun), "{before}: {forced:?}");
+        assert_eq!(vocabulary.follow(&mut *constraint, rest), (rest.len(), true), "{before}");
+    }
+    let bad = "<|channel|>commentary to=functions.weather<|message|>{\"city\": 1}";
+    assert!(vocabulary.follow(&mut *vocabulary.channelled(&must, None, None), bad).0 < bad.len());
+}
+
+#[test]
+fn in_channels_a_budget_ends_the_reasoning() {
+    let vocabulary = vocabulary();
+    for (budget, before) in [(0, ""), (40, "<|channel|>analysis<|message|>")] {
+        let mut constraint = vocabulary.channelled(&Tools::default(), Some(verdict()), Some(budget));
+        assert_eq!(vocabulary.follow(&mut *constraint, before).0, before.len());
+        let word = vocabulary.tokenizer.encode("a", false, false).expect("a token");
+        while constraint.forced().is_empty() {
+            constraint.accept(word[0]).expect("it is free");
         }
-        for back in [1, 3, tokens.len() - 4, tokens.len()] {
-            constraint.roll_back(back).expect("undone");
-            let from = tokens.len() - back;
-            let mut copy = constraint.fork();
-            for (token, mask) in tokens[from..].iter().zip(&masks[from..]) {
-                assert!(
-                    constraint.allowed().expect("a mask") == *mask && copy.allowed().expect("a mask") == *mask,
-                    "{name}"
-                );
-                constraint.accept(*token).expect("allowed");
-                copy.accept(*token).expect("allowed");
-            }
-        }
+        let forced = vocabulary.take_forced(&mut *constraint);
+        assert!(
+            forced.ends_with("<|channel|>final<|message|>") && forced.contains("<|end|>") != before.is_empty(),
+            "{forced}"
+        );
+        let answer = "{\"ok\": true}";
+        assert_eq!(vocabulary.follow(&mut *constraint, answer), (answer.len(), true));
     }
 }
 
@@ -419,17 +548,8 @@ fn many_tools_cost_nothing_before_a_call() {
 fn what_must_follow_within_a_call_is_known_and_allowed() {
     let vocabulary = vocabulary();
     let mut call = vocabulary.start(&family("hermes"), &tools(ToolChoice::Required));
-    let take = |call: &mut dyn Constraint| {
-        let mut text = Vec::new();
-        for token in call.forced() {
-            assert!(call.allowed().expect("a mask").allows(token), "{:?}", vocabulary.tokenizer.token_text(token));
-            call.accept(token).expect("it was allowed");
-            text.extend_from_slice(&vocabulary.tokenizer.token_bytes(token, true));
-        }
-        String::from_utf8(text).expect("whole letters")
-    };
-    assert_eq!(take(&mut *call).trim(), "<tool_call>");
+    assert_eq!(vocabulary.take_forced(&mut *call).trim(), "<tool_call>");
     assert_eq!(vocabulary.follow(&mut *call, "{\"").0, 2);
-    assert_eq!(take(&mut *call), "name\"");
-    assert_eq!(take(&mut *call), "", "white space may follow, or none");
+    assert_eq!(vocabulary.take_forced(&mut *call), "name\"");
+    assert_eq!(vocabulary.take_forced(&mut *call), "", "white space may follow, or none");
 }
