@@ -48,7 +48,7 @@ impl GpuStatus {
         self.known().found = true;
     }
 
-    /// See [`Self::find`].
+    /// Whether there is a GPU, or a driver that should show one.
     pub fn is_found(&self) -> bool {
         self.known().found
     }
