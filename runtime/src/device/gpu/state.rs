@@ -63,7 +63,8 @@ impl State {
             }
             return Ok(false);
         }
-        let capacity = needed.max(2 * group.capacity);
+        let most = gpu.binding_bytes() / group.page_bytes[0].max(group.page_bytes[1]).max(1);
+        let capacity = room(group.capacity, needed, most as usize);
         for old in &mut group.layers {
             let new = layer(gpu, group.page_bytes, capacity)?;
             gpu.copy(&[
@@ -109,6 +110,11 @@ impl State {
     }
 }
 
+/// Pages to make room for: twice as many as before, but no more than a buffer of this GPU holds unless they are needed.
+fn room(capacity: usize, needed: usize, most: usize) -> usize {
+    needed.max((2 * capacity).min(most))
+}
+
 fn layer(gpu: &Gpu, page_bytes: [u64; 2], pages: usize) -> Result<Layer, GpuError> {
     let buffer = |bytes: u64| {
         let bytes = bytes * pages as u64;
@@ -121,4 +127,16 @@ fn layer(gpu: &Gpu, page_bytes: [u64; 2], pages: usize) -> Result<Layer, GpuErro
         gpu.buffer("keys and values", bytes)
     };
     Ok(Layer { keys: buffer(page_bytes[0])?, values: buffer(page_bytes[1])? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_double_up_to_what_a_gpu_binds() {
+        assert_eq!(room(4, 5, 100), 8);
+        assert_eq!(room(8, 9, 10), 10, "sixteen do not fit");
+        assert_eq!(room(10, 11, 10), 11, "which is refused");
+    }
 }
