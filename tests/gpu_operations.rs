@@ -111,6 +111,7 @@ fn picked_tokens_are_those_of_all_logits_and_a_few_bytes_each() {
             end_tokens: Arc::from([]),
             logprobs: None,
             after_sampling: false,
+            infill: None,
             adapters: AdapterSet::default(),
             constraint,
         };
@@ -137,6 +138,7 @@ fn sequences_that_run_together_pick_what_they_do_alone() {
         end_tokens: Arc::from([]),
         logprobs: None,
         after_sampling: false,
+        infill: None,
         adapters: AdapterSet::default(),
         constraint: None,
     };
@@ -164,6 +166,7 @@ fn steps_that_are_begun_ahead_change_no_token_when_sequences_come_and_go() {
         end_tokens: Arc::from([]),
         logprobs: None,
         after_sampling: false,
+        infill: None,
         adapters: AdapterSet::default(),
         constraint: None,
     };

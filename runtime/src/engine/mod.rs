@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::TokenId;
 use crate::device::Program;
 use crate::plan::{AdapterSet, Plan};
-use crate::sampling::{Constraint, SamplingParams};
+use crate::sampling::{Constraint, Infill, SamplingParams};
 use crate::state::KeptLimit;
 
 mod draft;
@@ -291,6 +291,8 @@ pub struct Request {
     pub prompt: Vec<TokenId>,
     /// How tokens are sampled.
     pub sampling: SamplingParams,
+    /// Sampling as it suits text in a gap.
+    pub infill: Option<Infill>,
     /// What happens when the context is full.
     pub overflow: Overflow,
     /// Stop after this many generated tokens; `None`: until the context is full.
@@ -332,6 +334,8 @@ pub struct GeneratedToken {
     pub logprob: Option<f32>,
     /// The most likely tokens with theirs, most likely first; empty unless requested.
     pub top: Vec<(TokenId, f32)>,
+    /// When it was generated, from the first token on.
+    pub since_first: Duration,
 }
 
 /// Why a generation ended.

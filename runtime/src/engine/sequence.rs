@@ -85,7 +85,7 @@ impl Running {
         id: u64,
     ) -> Self {
         let seed = request.sampling.seed.unwrap_or_else(random_seed);
-        let mut sampler = Sampler::new(&request.sampling, seed);
+        let mut sampler = Sampler::new(&request.sampling, seed).with_infill(request.infill.take());
         for &token in &request.prompt {
             sampler.accept(token);
         }
@@ -339,7 +339,7 @@ impl Running {
 
     /// Takes the logits after the last pending token: samples, reports, and returns whether the sequence ends.
     pub(super) fn advance(&mut self, scores: Scores<'_>, context: usize) -> Option<FinishReason> {
-        self.first_token.get_or_insert_with(Instant::now);
+        let first = *self.first_token.get_or_insert_with(Instant::now);
         if self.request.max_tokens == Some(0) {
             return Some(FinishReason::MaxTokens);
         }
@@ -364,7 +364,8 @@ impl Running {
         };
         self.tokens.push(id);
         self.generated += 1;
-        if self.events.send(Event::Token(GeneratedToken { id, logprob, top })).is_err() {
+        let token = GeneratedToken { id, logprob, top, since_first: first.elapsed() };
+        if self.events.send(Event::Token(token)).is_err() {
             return Some(FinishReason::Cancelled);
         }
         if self.is_complete() {

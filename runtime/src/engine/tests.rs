@@ -51,6 +51,7 @@ fn request(prompt: &[TokenId], temperature: f32, max_tokens: usize) -> Request {
         end_tokens: Arc::from([]),
         logprobs: None,
         after_sampling: false,
+        infill: None,
         adapters: AdapterSet::default(),
         overflow: Overflow::Stop,
     }

@@ -8,16 +8,20 @@
 
 mod constraint;
 mod error;
+mod infill;
 mod logprobs;
 mod picked;
 mod sampler;
 mod select;
+mod stage;
 mod stages;
 
 pub use constraint::{Constraint, TokenMask};
 pub use error::SamplingError;
+pub use infill::{Infill, TokenTexts};
 pub use logprobs::{log_softmax_at, top_logprobs};
 pub use sampler::Sampler;
+pub use stage::Stage;
 
 use std::hash::{BuildHasher, Hasher};
 
@@ -50,6 +54,8 @@ pub struct SamplingParams {
     pub seed: Option<u64>,
     /// Added to these tokens' logits, before everything else; negative infinity bans a token.
     pub logit_bias: Vec<(TokenId, f32)>,
+    /// Sample as it suits text in a gap (`Infill`).
+    pub infill: bool,
 }
 
 impl Default for SamplingParams {
@@ -66,6 +72,7 @@ impl Default for SamplingParams {
             frequency_penalty: 0.0,
             seed: None,
             logit_bias: Vec::new(),
+            infill: false,
         }
     }
 }

@@ -16,7 +16,7 @@ impl Sampler {
     /// a constraint allows.
     pub fn wish(&self, vocabulary: usize, limits: PickLimits, mask: Option<&TokenMask>) -> Option<Wish> {
         let params = self.params();
-        let candidates = if params.temperature == 0.0 { 1 } else { params.top_k };
+        let candidates = if self.takes_likeliest() { 1 } else { params.top_k };
         // Without a limit every token takes part.
         if candidates == 0 || candidates > limits.candidates || candidates >= vocabulary {
             return None;
@@ -57,6 +57,8 @@ impl Sampler {
         if let Some((&token, _)) = changed.iter().find(|(_, logit)| logit.is_nan() || **logit == f32::INFINITY) {
             return Err(SamplingError::NotFinite { token });
         }
+        let nothing = |(token, logit): (&TokenId, &f32)| (*logit == f32::NEG_INFINITY).then_some(*token);
+        let banned: Vec<TokenId> = changed.iter().filter_map(nothing).collect();
         let mut candidates: Vec<Candidate> = changed
             .into_iter()
             .chain(picked.candidates.iter().copied())
@@ -68,10 +70,12 @@ impl Sampler {
         if candidates.is_empty() {
             return Err(SamplingError::NothingLeft);
         }
-        if self.params().temperature == 0.0 {
+        if self.takes_likeliest() {
             return Ok(candidates[0].token);
         }
         stages::after_top_k(&mut candidates, self.params());
+        let allowed = |token| mask.is_none_or(|mask| mask.allows(token)) && !banned.contains(&token);
+        self.fill_gap(&mut candidates, allowed);
         Ok(self.draw_from(&candidates))
     }
 }
@@ -80,7 +84,11 @@ impl Sampler {
 mod tests {
     use super::*;
     use crate::sampling::SamplingParams;
+    use crate::sampling::infill::tests::stage;
     use crate::sampling::select::select_top;
+
+    /// Texts of the first tokens, of which two end an answer; later ones have the same.
+    const TEXTS: [&str; 12] = ["a", "b", "ab", "", "abc", "c", "d", "", "ba", "x", "xy", "y"];
 
     /// What a device does with a wish.
     fn pick(logits: &[f32], wish: &Wish) -> Picked {
@@ -115,7 +123,8 @@ mod tests {
             if round % 5 < 2 {
                 params.logit_bias = vec![(3, 2.5), (9, f32::NEG_INFINITY), (3, -0.75), (499, 1.0)];
             }
-            let (mut all, mut few) = (Sampler::new(&params, round), Sampler::new(&params, round));
+            let sampler = || Sampler::new(&params, round).with_infill((round % 6 < 2).then(|| stage(&TEXTS)));
+            let (mut all, mut few) = (sampler(), sampler());
             let accept = |token, all: &mut Sampler, few: &mut Sampler| {
                 all.accept(token);
                 few.accept(token);

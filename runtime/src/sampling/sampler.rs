@@ -1,13 +1,13 @@
 //! One sequence's sampler: its parameters, its random state, and the tokens in the penalty window.
 //!
 //! The stages run in llama.cpp's default order, so that users' existing settings mean the same here: logit bias, penalties
-//! (repetition, then frequency and presence), top-k, typical, top-p, min-p, temperature, draw. At temperature 0 the most likely
-//! token after the penalties is taken, and the stages between are skipped.
+//! (repetition, then frequency and presence), top-k, typical, top-p, min-p, what fills a gap if that is wanted, temperature, draw.
+//! At temperature 0 the most likely token after the penalties is taken, and the stages between are skipped, unless a gap is filled.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::select::{Candidate, argmax, by_likelihood, select_top};
-use super::{SamplingError, SamplingParams, stages};
+use super::{Infill, SamplingError, SamplingParams, stages};
 use crate::TokenId;
 use crate::kernels::scan;
 
@@ -17,6 +17,7 @@ const FIRST_CANDIDATES: usize = 128;
 /// Chooses the tokens of one sequence.
 pub struct Sampler {
     params: SamplingParams,
+    infill: Option<Infill>,
     random: oorandom::Rand64,
     /// The last `repeat_last_n` tokens, oldest first; empty if no penalty is on.
     window: VecDeque<TokenId>,
@@ -61,11 +62,17 @@ impl Sampler {
     pub fn new(params: &SamplingParams, seed: u64) -> Self {
         Self {
             params: params.clone(),
+            infill: None,
             random: oorandom::Rand64::new(u128::from(seed)),
             window: VecDeque::new(),
             counts: HashMap::new(),
             candidates: Vec::new(),
         }
+    }
+
+    /// Samples as it suits text in a gap, behind min-p.
+    pub fn with_infill(self, infill: Option<Infill>) -> Self {
+        Self { infill, ..self }
     }
 
     /// Adds a token of the sequence to the penalty window: each of the prompt's, then each chosen one.
@@ -93,21 +100,40 @@ impl Sampler {
         if let Some(token) = scan::first_not_below(logits, f32::INFINITY) {
             return Err(SamplingError::NotFinite { token: token as TokenId });
         }
-        if self.params.temperature == 0.0 {
+        if self.takes_likeliest() {
             return argmax(logits).ok_or(SamplingError::NothingLeft);
         }
-        if self.params.top_k == 0 && self.params.typical_p >= 1.0 && self.params.top_p >= 1.0 {
+        let p = &self.params;
+        if p.top_k == 0 && p.typical_p >= 1.0 && p.top_p >= 1.0 && self.infill.is_none() {
             return self.draw_from_all(logits);
         }
         self.narrow(logits)?;
-        let candidates = std::mem::take(&mut self.candidates);
+        let mut candidates = std::mem::take(&mut self.candidates);
+        let possible = |token| logits.get(token as usize).is_some_and(|logit| *logit > f32::NEG_INFINITY);
+        self.fill_gap(&mut candidates, possible);
         let token = self.draw_from(&candidates);
         self.candidates = candidates;
         Ok(token)
     }
 
-    /// Draws from what is left, most likely first.
+    /// Whether the token is the most likely one of all.
+    pub(super) fn takes_likeliest(&self) -> bool {
+        self.params.temperature == 0.0 && self.infill.is_none()
+    }
+
+    /// Runs the stage for text in a gap, if it is wanted, on candidates as [`Self::draw_from`] takes them. `possible` says whether
+    /// a token may come next.
+    pub(super) fn fill_gap(&self, candidates: &mut Vec<Candidate>, possible: impl Fn(TokenId) -> bool) {
+        if let Some(infill) = &self.infill {
+            infill.reduce(candidates, infill.end(possible));
+        }
+    }
+
+    /// Draws from what is left, most likely first; at temperature 0, takes the first.
     pub(super) fn draw_from(&mut self, candidates: &[Candidate]) -> TokenId {
+        if self.params.temperature == 0.0 {
+            return candidates[0].token;
+        }
         let random = self.random.rand_float();
         let index = stages::draw(candidates, candidates[0].logit, self.params.temperature, random);
         candidates[index].token

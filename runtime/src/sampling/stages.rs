@@ -8,7 +8,7 @@ use super::SamplingParams;
 use super::select::{Candidate, by_likelihood};
 
 /// exp(logit - largest) of each candidate, and their sum. `candidates` must not be empty.
-fn weights(candidates: &[Candidate]) -> (Vec<f64>, f64) {
+pub(super) fn weights(candidates: &[Candidate]) -> (Vec<f64>, f64) {
     let largest = candidates.iter().fold(f32::NEG_INFINITY, |largest, c| largest.max(c.logit));
     let weights: Vec<f64> = candidates.iter().map(|c| f64::from((c.logit - largest).exp())).collect();
     let total = weights.iter().sum();

@@ -6,7 +6,8 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use super::check::WeightCheck;
-use super::text::TextAssembler;
+use super::indent::Indent;
+use super::text::{Assembled, TextAssembler};
 use crate::TokenId;
 use crate::engine::{Event, FinishReason, Finished, GeneratedToken, Generation};
 use crate::mapping;
@@ -61,7 +62,7 @@ pub enum StopReason {
     Complete,
     /// A stop string was generated; it is not part of the text.
     StopString(String),
-    /// The requested maximum length was reached.
+    /// What the request allows was reached: tokens, time, or lines of the indentation that it asks for.
     MaxTokens,
     /// The context is full.
     ContextFull,
@@ -101,6 +102,10 @@ pub(super) struct Stops {
     pub(super) tokens: Vec<(TokenId, String)>,
     /// Stop strings to find in the text.
     pub(super) texts: Vec<String>,
+    /// The first line feed behind so much time since the first token.
+    pub(super) time: Option<Duration>,
+    /// A line, but the first, with fewer blanks than these.
+    pub(super) indent: usize,
     /// Drop the space that SPM adds before the first word.
     pub(super) drops_blank: bool,
     /// Control tokens whose names are part of the text.
@@ -113,8 +118,12 @@ pub struct TextGeneration {
     tokenizer: Arc<Tokenizer>,
     check: Arc<WeightCheck>,
     assembler: Option<TextAssembler>,
+    indent: Indent,
+    /// How long the answer may take from its first token on.
+    time: Option<Duration>,
     ready: VecDeque<TextEvent>,
-    stopped_by: Option<String>,
+    /// Why no more tokens are wanted.
+    stopped_by: Option<StopReason>,
     stop_tokens: Vec<(TokenId, String)>,
     /// Control tokens whose names are part of the text: they say what is reasoning and what a call.
     marks: Arc<[TokenId]>,
@@ -136,6 +145,8 @@ impl TextGeneration {
             tokenizer,
             check,
             assembler: Some(TextAssembler::new(&stops.texts)),
+            indent: Indent::new(stops.indent),
+            time: stops.time,
             ready: VecDeque::new(),
             stopped_by: None,
             stop_tokens: stops.tokens,
@@ -213,18 +224,40 @@ impl TextGeneration {
             true => assembler.push(&self.tokenizer.token_bytes(token.id, true)),
             false => assembler.push(&bytes),
         };
+        let late = bytes.contains(&b'\n') && self.time.is_some_and(|limit| token.since_first > limit);
+        let (text, reason) = self.shown(assembled, late);
         // Log-probabilities show control tokens by name, since they have no text.
         let bytes = if control { self.tokenizer.token_bytes(token.id, true).into_owned() } else { bytes };
         let with_bytes =
             |(id, logprob): (TokenId, f32)| (id, self.tokenizer.token_bytes(id, true).into_owned(), logprob);
         let top = token.top.into_iter().map(with_bytes).collect();
         let tokens = vec![TextToken { id: token.id, bytes, control, logprob: token.logprob, top }];
-        self.ready.push_back(TextEvent::Text(TextPiece { text: assembled.text, tokens }));
-        if let Some(stop) = assembled.stop {
+        self.ready.push_back(TextEvent::Text(TextPiece { text, tokens }));
+        if reason.is_some() {
             self.generation.cancel();
-            self.stopped_by = Some(stop);
+            self.stopped_by = reason;
+        }
+    }
+
+    /// What can be shown of an assembled text, and why the answer ends with it. `late`: it ends a line behind the time limit; lines
+    /// are finished, since half of one is of no use to an editor.
+    fn shown(&mut self, assembled: Assembled, late: bool) -> (String, Option<StopReason>) {
+        let (mut text, short) = self.indent.push(&assembled.text);
+        let stop = assembled.stop.filter(|_| !short).map(StopReason::StopString);
+        if stop.is_some() {
+            text += &self.indent.finish();
+        }
+        // What else was held back is part of the text.
+        if stop.is_some() || short {
             self.assembler = None;
         }
+        (text, stop.or((short || late).then_some(StopReason::MaxTokens)))
+    }
+
+    /// What was held back, at the end.
+    fn held_back(&mut self, assembler: TextAssembler) -> String {
+        let (text, short) = self.indent.push(&assembler.finish());
+        if short { text } else { text + &self.indent.finish() }
     }
 
     fn finish(&mut self, mut finished: Finished) {
@@ -232,14 +265,14 @@ impl TextGeneration {
         // The weights are in the page cache now, and the check does not delay an answer.
         self.check.begin();
         if let Some(assembler) = self.assembler.take() {
-            let text = assembler.finish();
+            let text = self.held_back(assembler);
             if !text.is_empty() {
                 self.ready.push_back(TextEvent::Text(TextPiece { text, tokens: Vec::new() }));
             }
         }
         finished.generated_tokens = self.tokens;
         let reason = match (self.stopped_by.take(), &finished.reason) {
-            (Some(stop), _) => StopReason::StopString(stop),
+            (Some(stop), _) => stop,
             (None, FinishReason::EndToken(id)) => match self.stop_tokens.iter().find(|(stop, _)| stop == id) {
                 Some((_, text)) => StopReason::StopString(text.clone()),
                 None => StopReason::EndToken,

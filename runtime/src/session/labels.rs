@@ -89,6 +89,7 @@ impl Session {
             end_tokens: Arc::default(),
             logprobs: Some(vocabulary),
             after_sampling: false,
+            infill: None,
             constraint: None,
         };
         let mut generation = self.engine.submit(request)?;

@@ -14,6 +14,7 @@ pub mod embedding;
 pub mod generation;
 pub mod gpu;
 pub mod hardware;
+mod indent;
 pub mod labels;
 pub mod memory;
 pub mod open;
@@ -24,8 +25,9 @@ mod store;
 pub mod text;
 pub mod warm;
 
+use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::TokenId;
 use crate::chat::output::{OutputFormat, ReasoningMarks};
@@ -34,7 +36,7 @@ pub use crate::engine::Overflow;
 use crate::engine::{Companions, Engine, EngineOptions, Request};
 use crate::grammar::{Calls, Channelled, Either, Grammar, Grammars, Reasoned};
 use crate::plan::{AdapterSet, CacheType, CacheTypes, Plan};
-use crate::sampling::{Constraint, SamplingParams};
+use crate::sampling::{Constraint, Infill, SamplingParams, TokenTexts};
 use crate::tokenizer::Tokenizer;
 
 pub use crate::engine::SubmitError;
@@ -184,6 +186,10 @@ pub struct TextRequest {
     pub max_tokens: Option<usize>,
     /// Stop strings: they end the answer and are not part of it.
     pub stop: Vec<String>,
+    /// Once so much time has passed since the first token, the answer ends at the next line feed.
+    pub time_limit: Option<Duration>,
+    /// A line that is not the first ends the answer, and is not part of it, if fewer blanks and tabs come before its text.
+    pub least_indent: usize,
     /// Report log-probabilities, with this many alternatives.
     pub logprobs: Option<usize>,
     /// Of what sampling left to draw from, in place of the model's own.
@@ -407,6 +413,8 @@ impl Session {
         let constraint = self.chat_constraint(&mut request, &end_tokens);
         // A grammar has seen the space that SPM would add as part of the answer.
         let drops_blank = request.is_answer && constraint.is_none();
+        let texts = || Arc::clone(&self.tokenizer) as Arc<dyn TokenTexts>;
+        let infill = request.sampling.infill.then(|| Infill::new(texts(), Arc::clone(&end_tokens)));
         let generation = self.engine.submit(Request {
             caller: request.caller,
             overflow: request.overflow,
@@ -418,10 +426,24 @@ impl Session {
             end_tokens,
             logprobs: request.logprobs,
             after_sampling: request.after_sampling,
+            infill,
         })?;
         let marks = if request.is_answer { Arc::clone(&self.marks) } else { Arc::default() };
-        let stops = Stops { tokens: stop_tokens, texts: stop, drops_blank, marks };
+        let stops = Stops {
+            tokens: stop_tokens,
+            texts: stop,
+            time: request.time_limit,
+            indent: request.least_indent,
+            drops_blank,
+            marks,
+        };
         Ok(TextGeneration::new(generation, Arc::clone(&self.tokenizer), Arc::clone(&self.check), stops))
+    }
+}
+
+impl TokenTexts for Tokenizer {
+    fn bytes(&self, token: TokenId) -> Cow<'_, [u8]> {
+        self.token_bytes(token, false)
     }
 }
 
