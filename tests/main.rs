@@ -26,6 +26,7 @@ mod gpu_operations;
 mod hostile;
 mod http;
 mod http_access;
+mod infill;
 mod inspect;
 mod jinja;
 mod kept_conversations;

@@ -157,6 +157,8 @@ impl Choices<'_> {
                     sampling,
                     max_tokens: self.common.max_tokens,
                     stop: self.common.stop.clone(),
+                    time_limit: self.common.time_limit,
+                    least_indent: self.common.least_indent,
                     logprobs: self.logprobs,
                     ignore_end: self.common.ignore_end,
                     is_answer: self.is_answer,

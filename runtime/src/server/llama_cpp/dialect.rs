@@ -198,6 +198,10 @@ fn settings(common: &Common, probabilities: usize, ends: &[TokenId]) -> Value {
     settings.insert("n_predict".into(), limit.clone());
     settings.insert("max_tokens".into(), limit);
     settings.insert("stop".into(), json!(common.stop));
+    settings.insert("samplers".into(), common.stages.iter().map(|stage| stage.name()).collect());
+    let time = common.time_limit.map_or(-1, |limit| i64::try_from(limit.as_millis()).unwrap_or(i64::MAX));
+    settings.insert("t_max_predict_ms".into(), time.into());
+    settings.insert("n_indent".into(), common.least_indent.into());
     let ends = ends.iter().filter(|_| common.ignore_end).map(|&id| (id, f32::NEG_INFINITY));
     let biases = common.sampling.logit_bias.iter().copied().chain(ends);
     // JSON has no infinity: a banned token's is null.

@@ -23,7 +23,7 @@ pub(super) fn work(app: &App, endpoint: Endpoint, mut call: Call<'_>) -> Result<
     weigh(&mut call.body)?;
     let session = &app.session;
     let Request { input, common, answer } = Request::parse(endpoint, &call.body.bytes, &baseline(app))?;
-    let is_array = matches!(&input, Input::Texts(prompts) if prompts.is_array);
+    let is_array = common.n > 1 || matches!(&input, Input::Texts(prompts) if prompts.is_array);
     let prompts = tokens(app, input)?;
     let adapters = adapters(app, &common)?;
     let grammar = common.format.as_ref().map(|asked| conversation::grammar(app, asked)).transpose()?;
@@ -42,7 +42,7 @@ pub(super) fn work(app: &App, endpoint: Endpoint, mut call: Call<'_>) -> Result<
     let ends = session.tokenizer.end_tokens();
     let dialect = LlamaCpp::new(answer, &common, name, prompts, is_array, session.facts.context_length, &ends);
     Ok(Work {
-        n: 1,
+        n: common.n,
         stream: common.stream,
         prompt_parameter: "prompt",
         reading: Reading::default(),

@@ -227,7 +227,12 @@ mod tests {
             (json!({"prompt": "a", "n_probs": -1}), "n_probs"),
             (json!({"prompt": "a", "n_probs": 2, "post_sampling_probs": 1}), "post_sampling_probs"),
             (json!({"prompt": "a", "response_fields": [1]}), "response_fields"),
-            (json!({"prompt": "a", "samplers": ["mirostat"]}), "samplers"),
+            (json!({"prompt": "a", "samplers": ["mirostat"]}), "samplers[0]"),
+            (json!({"prompt": "a", "samplers": ["top_p", "top_k"]}), "samplers"),
+            (json!({"prompt": "a", "n_indent": "4"}), "n_indent"),
+            (json!({"prompt": "a", "t_max_predict_ms": 0.5}), "t_max_predict_ms"),
+            (json!({"prompt": "a", "n_cmpl": 99}), "n_cmpl"),
+            (json!({"prompt": "a", "n_cmpl": 2, "n": 3}), "n_cmpl"),
             (json!({"prompt": "a", "made_up": 1}), "made_up"),
         ] {
             let error = parse(Endpoint::Completion, &body).expect_err(name);

@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use satchel_container::parameters::{PARAMETERS, Parameter};
 use serde_json::Value;
@@ -12,8 +13,9 @@ use serde_json::Value;
 use super::error::{ApiError, shown};
 use super::fields::{Fields, wrong_type};
 use super::format::{Asked, take_format};
+use super::samplers::take_stages;
 use crate::TokenId;
-use crate::sampling::SamplingParams;
+use crate::sampling::{SamplingParams, Stage};
 use crate::tokenizer::Tokenizer;
 
 /// Most answers per request: prompts times `n`.
@@ -73,10 +75,16 @@ pub struct Common {
     pub lora: Option<Vec<Scaled>>,
     /// How tokens are chosen.
     pub sampling: SamplingParams,
+    /// The stages by which they are, in order; all others are switched off in `sampling`.
+    pub stages: Vec<Stage>,
     /// Generated tokens at most; `None`: until the context is full.
     pub max_tokens: Option<usize>,
     /// Strings that end an answer and are not part of it.
     pub stop: Vec<String>,
+    /// Time from the first token on, behind which the next line feed ends an answer.
+    pub time_limit: Option<Duration>,
+    /// Blanks that every line of an answer but the first has at least.
+    pub least_indent: usize,
     /// Answers per prompt, each sampled independently.
     pub n: usize,
     /// Stream the answer as it is generated.
@@ -101,15 +109,20 @@ impl Common {
         let lora = fields.take("lora").map(|value| scaled_adapters("lora", value)).transpose()?;
         fields.ignore(&HARMLESS);
         let limit = take_limit(fields)?;
-        let sampling = take_sampling(fields, baseline)?;
+        let mut sampling = take_sampling(fields, baseline)?;
+        let stages = take_stages(fields)?;
+        sampling.keep(&stages);
         let stream = fields.take_bool("stream")?.unwrap_or(false);
         Ok(Self {
             model,
             lora,
             sampling,
+            stages,
             max_tokens: limit.unwrap_or(baseline.max_tokens),
             stop: take_stop(fields)?,
-            n: fields.take_integer("n", 1..=MAX_CHOICES as i64)?.unwrap_or(1) as usize,
+            time_limit: take_positive(fields, "t_max_predict_ms")?.map(Duration::from_millis),
+            least_indent: take_positive(fields, "n_indent")?.map_or(0, |blanks| blanks as usize),
+            n: take_count(fields)?,
             stream,
             include_usage: take_stream_options(fields, stream)?,
             ignore_end: fields.take_bool("ignore_eos")?.unwrap_or(false),
@@ -120,7 +133,7 @@ impl Common {
 }
 
 /// Ignored: parameters about accounts, caching or routing that never change an answer here.
-const HARMLESS: [&str; 18] = [
+const HARMLESS: [&str; 19] = [
     "user",
     "metadata",
     "store",
@@ -139,6 +152,7 @@ const HARMLESS: [&str; 18] = [
     "request_id",
     "backend_sampling", // where llama.cpp samples
     "t_max_prompt_ms",  // llama.cpp's server takes it and does nothing with it
+    "response_fields",  // of llama.cpp's own answers, where it is taken before
 ];
 
 /// `max_tokens`, or `n_predict` as llama.cpp calls it, where -1 is no limit and 0 only reads the prompt. The outer `None`: neither
@@ -166,6 +180,24 @@ fn take_limit(fields: &mut Fields) -> Result<Option<Option<usize>>, ApiError> {
         Some(parameter) => Ok(fields.take_parameter(parameter)?.map(|limit| Some(limit.as_count()))),
         None => Ok(None),
     }
+}
+
+/// A number of llama.cpp's, where 0 and less mean that there is no limit.
+fn take_positive(fields: &mut Fields, name: &str) -> Result<Option<u64>, ApiError> {
+    let number = fields.take_integer(name, i64::MIN..=i64::MAX)?;
+    Ok(number.and_then(|number| u64::try_from(number).ok()).filter(|number| *number > 0))
+}
+
+/// `n`, or `n_cmpl` as llama.cpp calls it.
+fn take_count(fields: &mut Fields) -> Result<usize, ApiError> {
+    let mut count = |name| fields.take_integer(name, 1..=MAX_CHOICES as i64);
+    let (one, other) = (count("n")?, count("n_cmpl")?);
+    if let (Some(one), Some(other)) = (one, other)
+        && one != other
+    {
+        return Err(ApiError::parameter("n_cmpl", "`n_cmpl` and `n` are the same; send one of them"));
+    }
+    Ok(one.or(other).unwrap_or(1) as usize)
 }
 
 /// The request's sampling parameters.

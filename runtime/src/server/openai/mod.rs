@@ -15,6 +15,7 @@ mod foreign;
 mod format;
 mod progress;
 mod rerank;
+mod samplers;
 #[cfg(test)]
 mod tests;
 mod tools;
