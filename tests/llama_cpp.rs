@@ -167,6 +167,9 @@ fn progress_of_the_prompt_is_told_and_a_prompt_can_be_read_alone() {
     };
     assert!(value("prompt_tokens_cached_total") > 0.0 && value("prompt_tokens_total") > 0.0);
     assert_eq!((value("tokens_predicted_total"), value("requests_processing")), (6.0, 0.0));
+    let most = warm["tokens_evaluated"].as_f64().unwrap() + 2.0;
+    assert_eq!((value("n_tokens_max"), value("n_busy_slots_per_decode")), (most, 1.0), "one after the other");
+    assert!((7.0..40.0).contains(&value("n_decode_total")), "{metrics}");
 }
 
 #[test]

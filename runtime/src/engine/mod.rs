@@ -142,7 +142,7 @@ pub struct Engine {
     vocabulary: usize,
 }
 
-/// Numbers of running and waiting sequences.
+/// Numbers of running and waiting sequences, and what was done so far.
 #[derive(Debug, Default)]
 struct Load {
     running: AtomicUsize,
@@ -150,6 +150,9 @@ struct Load {
     ending: AtomicBool,
     kept_tokens: AtomicUsize,
     evicted_blocks: AtomicU64,
+    steps: AtomicU64,
+    step_sequences: AtomicU64,
+    longest: AtomicUsize,
 }
 
 impl Engine {
@@ -234,6 +237,16 @@ impl Engine {
     /// Blocks of kept state that were given up so far to make room.
     pub fn evicted_blocks(&self) -> u64 {
         self.load.evicted_blocks.load(Ordering::Relaxed)
+    }
+
+    /// Forward passes so far, and the sequences that took part, summed over these.
+    pub fn steps(&self) -> (u64, u64) {
+        (self.load.steps.load(Ordering::Relaxed), self.load.step_sequences.load(Ordering::Relaxed))
+    }
+
+    /// Tokens of the longest sequence so far.
+    pub fn longest(&self) -> usize {
+        self.load.longest.load(Ordering::Relaxed)
     }
 
     /// The options in force.

@@ -293,6 +293,8 @@ impl Scheduler {
             return self.fail_all(&FinishReason::Unavailable(why));
         }
         self.pace.note(step.len(), begun.elapsed());
+        self.load.steps.fetch_add(1, Ordering::Relaxed);
+        self.load.step_sequences.fetch_add(parts.len() as u64, Ordering::Relaxed);
         if step.outputs.len() == step.len() {
             let longest = step.positions.iter().copied().max().unwrap_or(0);
             self.costs.at(longest).note(step.len(), begun.elapsed());
@@ -311,6 +313,7 @@ impl Scheduler {
             let program = &mut *self.loaded.program;
             if !part.wants_logits {
                 running.step_done(0);
+                self.load.longest.fetch_max(running.state.len(), Ordering::Relaxed);
                 self.state.commit(program, &mut running.state);
                 running.report_prompt();
                 continue;
@@ -324,6 +327,7 @@ impl Scheduler {
                 running.advance_over(rows, columns, part.checked, self.options.context)
             };
             running.step_done(guesses - right);
+            self.load.longest.fetch_max(running.tokens().len(), Ordering::Relaxed);
             match prefilled {
                 true => self.state.checkpoint(program, &mut running.state),
                 false => self.state.commit(program, &mut running.state),

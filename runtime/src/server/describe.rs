@@ -55,6 +55,7 @@ pub(super) fn health(app: &App, call: &Call<'_>) -> Response {
 pub(super) fn metrics(app: &App) -> Response {
     let gauges = &app.gauges;
     let seconds = count(&gauges.first_token_micros) as f64 / 1e6;
+    let (steps, sequences) = app.session.engine.steps();
     let lines = [
         ("requests_finished_total", "counter", "Finished answers", count(&gauges.finished) as f64),
         ("requests_abandoned_total", "counter", "Answers whose client disconnected", count(&gauges.abandoned) as f64),
@@ -71,6 +72,14 @@ pub(super) fn metrics(app: &App) -> Response {
             "counter",
             "Blocks of kept state given up",
             app.session.engine.evicted_blocks() as f64,
+        ),
+        ("steps_total", "counter", "Forward passes", steps as f64),
+        ("step_sequences_total", "counter", "Sequences in forward passes, summed over these", sequences as f64),
+        (
+            "longest_sequence_tokens",
+            "gauge",
+            "Tokens of the longest sequence so far",
+            app.session.engine.longest() as f64,
         ),
         ("parallel", "gauge", "Slots: answers generated at once", app.session.facts.parallel as f64),
     ];
@@ -98,6 +107,7 @@ fn native_metrics(app: &App) -> String {
     let read = count(&gauges.prompt_tokens).saturating_sub(count(&gauges.cached_tokens));
     let (reading, writing) = (seconds(&gauges.prompt_micros), seconds(&gauges.generated_micros));
     let written = count(&gauges.generated_tokens);
+    let (steps, sequences) = app.session.engine.steps();
     let lines = [
         ("prompt_tokens_total", "counter", "Prompt tokens that were computed", read as f64),
         (
@@ -120,6 +130,9 @@ fn native_metrics(app: &App) -> String {
         ("predicted_tokens_seconds", "gauge", "Generated tokens a second", rate(written, writing)),
         ("requests_processing", "gauge", "Answers being generated", app.session.engine.running() as f64),
         ("requests_deferred", "gauge", "Requests waiting for a free slot", app.session.engine.waiting() as f64),
+        ("n_decode_total", "counter", "Forward passes", steps as f64),
+        ("n_tokens_max", "counter", "Tokens of the longest sequence so far", app.session.engine.longest() as f64),
+        ("n_busy_slots_per_decode", "gauge", "Sequences in a forward pass, on average", rate(sequences, steps as f64)),
     ];
     let line = |(name, kind, help, value): (&str, &str, &str, f64)| {
         format!("# HELP llamacpp:{name} {help}\n# TYPE llamacpp:{name} {kind}\nllamacpp:{name} {value}\n")
