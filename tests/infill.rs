@@ -11,11 +11,16 @@ use crate::support::{Scratch, stories};
 
 /// The small model, with three tokens of its vocabulary, of single bytes that no text has, said to be those of a gap.
 fn with_gaps(scratch: &Scratch) -> PathBuf {
+    with_tokens(scratch, &[("fim_pre", 256), ("fim_suf", 257), ("fim_mid", 258)])
+}
+
+/// The small model with these tokens for gaps.
+fn with_tokens(scratch: &Scratch, tokens: &[(&str, u32)]) -> PathBuf {
     let bytes = fs::read(stories()).unwrap();
     let original = Gguf::parse(&bytes).unwrap();
     let mut writer = GgufWriter::with_metadata(&original.metadata);
-    for (name, id) in [("fim_pre", 256), ("fim_suf", 257), ("fim_mid", 258)] {
-        writer.set(&format!("tokenizer.ggml.{name}_token_id"), Entry::U32(id));
+    for (name, id) in tokens {
+        writer.set(&format!("tokenizer.ggml.{name}_token_id"), Entry::U32(*id));
     }
     let mut data = Vec::new();
     for tensor in &original.tensors {
@@ -117,6 +122,37 @@ fn llama_vscode_warms_the_cache_and_asks_for_several() {
     assert_eq!(settings["samplers"], json!(["top_k", "top_p", "infill"]));
     assert_eq!((&settings["n_indent"], &settings["t_max_predict_ms"]), (&json!(4), &json!(2500)));
     assert_eq!((&settings["min_p"], &settings["temperature"]), (&json!(0.0), &json!(1.0)), "what is not listed is off");
+}
+
+/// Files stand before the gap, each behind a token of its own where the model knows one, and the first ones go where room ends.
+#[test]
+fn files_stand_before_the_gap_as_far_as_they_fit() {
+    let scratch = Scratch::new();
+    let gap = [("fim_pre", 256), ("fim_suf", 257), ("fim_mid", 258)];
+    let files = [&gap[..], &[("fim_rep", 254), ("fim_sep", 255)]].concat();
+    let file = |name: &str, text: &str| json!({"filename": name, "text": text});
+    for (tokens, marks) in [(&gap[..], false), (&files, true)] {
+        let server = Served::start(&with_tokens(&scratch, tokens), &["-c", "256"]);
+        let prompt = |extra: Value, before: &str| {
+            let body = json!({"input_prefix": before, "input_suffix": "\nend", "input_extra": extra, "n_predict": 0});
+            let answer = server.post("/infill", &body).json();
+            (answer["prompt"].as_str().unwrap().to_owned(), answer["tokens_evaluated"].as_u64().unwrap())
+        };
+        let two = json!([file("a.txt", "a dog"), file("b.txt", "a cat")]);
+        let (both, _) = prompt(two, "One day");
+        let order: Vec<usize> =
+            ["a.txt", "a dog", "b.txt", "a cat", "One day", "end"].iter().filter_map(|part| both.find(part)).collect();
+        assert!(order.len() == 6 && order.is_sorted(), "{both:?}");
+        assert_eq!(both.contains("myproject"), marks, "{both:?}");
+        let long = json!([file("a.txt", &"a dog ".repeat(90)), file("b.txt", "a cat")]);
+        let (cut, tokens) = prompt(long, "One day");
+        assert!(cut.contains("a cat") && !cut.contains("a dog") && tokens < 200, "{tokens}: {cut:?}");
+        let (sides, tokens) = prompt(json!([file("b.txt", "a cat")]), &"a dog ".repeat(300));
+        assert!(
+            sides.contains("a dog") && !sides.contains("a cat") && sides.contains("end") && tokens < 200,
+            "{tokens}"
+        );
+    }
 }
 
 #[test]

@@ -50,7 +50,7 @@ pub use hardware::Cpus;
 pub use memory::{Demand, Memory};
 use open::Compute;
 pub use open::{CacheFile, Kept, OpenError, OpenOptions, Speculation};
-pub use prompt::OverflowPolicy;
+pub use prompt::{Gap, OverflowPolicy};
 pub use reading::{Delta, Reader, Reading};
 pub use source::{ModelSource, Packed, SourceError};
 

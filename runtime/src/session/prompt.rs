@@ -139,6 +139,66 @@ impl Session {
     }
 }
 
+/// A gap in a text, and what else may help to fill it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Gap {
+    /// Names and texts of other files, the most helpful last.
+    pub files: Vec<(String, String)>,
+    /// The text before the gap.
+    pub before: String,
+    /// The text behind it.
+    pub after: String,
+}
+
+/// Names that llama.cpp's server gives the repository of [`Gap::files`] and the file with the gap, as a model wants some.
+const REPOSITORY: &str = "myproject\n";
+const FILE: &str = "filename\n";
+
+impl Session {
+    /// The prompt for a gap, in the order of llama.cpp's `/infill`. It is cut to three quarters of the context: files go first, then
+    /// what is farthest from the gap. Texts are data, so control tokens in them are plain text.
+    ///
+    /// # Errors
+    /// If the model cannot fill gaps.
+    pub fn gap_prompt(&self, gap: &Gap) -> Result<Vec<TokenId>, PromptError> {
+        let infill = self.tokenizer.infill().ok_or(PromptError::NoInfill)?;
+        let ids = |text: &str| self.tokenizer.encode(text, false, false);
+        let (mut before, mut after) = (ids(&gap.before)?, ids(&gap.after)?);
+        let room = self.facts.context_length / 4 * 3;
+        cut_sides(&mut before, &mut after, room);
+        let file = |(name, text): &(String, String)| match infill.files() {
+            Some(marks) => Ok([vec![marks.file], ids(&format!("{name}\n"))?, ids(text)?].concat()),
+            None => ids(&format!("{name}\n{text}\n")),
+        };
+        let mut files = gap.files.iter().map(file).collect::<Result<Vec<_>, _>>()?;
+        keep_last(&mut files, room - before.len() - after.len());
+        if let Some(marks) = infill.files().filter(|_| !files.is_empty()) {
+            files.insert(0, [vec![marks.repository], ids(REPOSITORY)?].concat());
+            files.push([vec![marks.file], ids(FILE)?].concat());
+        }
+        files.push(infill.prompt(&before, &after));
+        Ok(with_bos(&self.tokenizer, files.concat()))
+    }
+}
+
+/// Cuts the two sides of a gap to `room` tokens: the side behind it to a quarter of them, unless the other needs less than the rest.
+fn cut_sides(before: &mut Vec<TokenId>, after: &mut Vec<TokenId>, room: usize) {
+    after.truncate((room / 4).max(room.saturating_sub(before.len())));
+    let surplus = (before.len() + after.len()).saturating_sub(room);
+    before.drain(..surplus);
+}
+
+/// Keeps as many of the last files as have `room` tokens at most.
+fn keep_last(files: &mut Vec<Vec<TokenId>>, room: usize) {
+    let mut used = 0;
+    let fits = |file: &&Vec<TokenId>| {
+        used += file.len();
+        used <= room
+    };
+    let kept = files.iter().rev().take_while(fits).count();
+    files.drain(..files.len() - kept);
+}
+
 /// A message's text, if its content is a string or starts with a text part.
 fn message_text(message: &Value) -> Option<&str> {
     message["content"].as_str().or_else(|| message["content"][0]["text"].as_str())
@@ -250,5 +310,26 @@ mod tests {
         let (tokens, texts) = split_stops(&tokenizer, stop);
         assert_eq!(tokens, [(2, "<|im_end|>".to_owned())]);
         assert_eq!(texts, ["\nUser:", "<|im_end|>x", "a"]);
+    }
+
+    #[test]
+    fn a_gap_keeps_what_is_next_to_it() {
+        let sides = |before: usize, after: usize, room: usize| {
+            let (mut before, mut after): (Vec<TokenId>, Vec<TokenId>) =
+                ((0..before as TokenId).collect(), (0..after as TokenId).collect());
+            cut_sides(&mut before, &mut after, room);
+            assert!(after.first().is_none_or(|first| *first == 0), "the end is cut");
+            (before.first().copied(), before.len(), after.len())
+        };
+        assert_eq!(sides(5, 4, 12), (Some(0), 5, 4));
+        assert_eq!(sides(20, 20, 12), (Some(11), 9, 3));
+        assert_eq!(sides(2, 20, 12), (Some(0), 2, 10));
+        assert_eq!(sides(20, 1, 12), (Some(9), 11, 1));
+        let files = |room: usize| {
+            let mut files = vec![vec![1; 2], vec![2; 5], vec![3; 3]];
+            keep_last(&mut files, room);
+            files.iter().map(|file| file[0]).collect::<Vec<_>>()
+        };
+        assert_eq!((files(10), files(9), files(7), files(2)), (vec![1, 2, 3], vec![2, 3], vec![3], vec![]));
     }
 }

@@ -14,7 +14,22 @@ pub struct Infill {
     suffix: TokenId,
     /// `None`: the side that is read last is continued at once.
     middle: Option<TokenId>,
+    files: Option<Files>,
 }
+
+/// What stands before a repository's name and before each of its files, where a model was trained on whole repositories (Hui et
+/// al., "Qwen2.5-Coder Technical Report", 2024).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Files {
+    /// Before the repository's name.
+    pub repository: TokenId,
+    /// Before a file's name.
+    pub file: TokenId,
+}
+
+/// Keys and texts of the tokens of [`Files`].
+const FILE_KEYS: [&str; 2] = ["tokenizer.ggml.fim_rep_token_id", "tokenizer.ggml.fim_sep_token_id"];
+const FILE_TEXTS: [&str; 2] = ["<|repo_name|>", "<|file_sep|>"];
 
 /// Keys of the three tokens, newer and older.
 const KEYS: [[&str; 3]; 2] = [
@@ -36,20 +51,32 @@ const TEXTS: [[&str; 3]; 8] = [
 
 /// The tokens of a vocabulary; `None` if its model was not trained for it.
 pub(super) fn find(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<Option<Infill>, TokenizerError> {
+    let files = find_files(metadata, vocabulary)?;
     for [prefix, suffix, middle] in KEYS {
         let id = |key| id_of_key(metadata, key, vocabulary);
         if let (Some(prefix), Some(suffix), middle) = (id(prefix)?, id(suffix)?, id(middle)?) {
-            return Ok(Some(Infill { prefix, suffix, middle }));
+            return Ok(Some(Infill { prefix, suffix, middle, files }));
         }
     }
     Ok(TEXTS.iter().find_map(|[prefix, suffix, middle]| {
         let (prefix, suffix) = (vocabulary.id(prefix)?, vocabulary.id(suffix)?);
         let middle = if middle.is_empty() { None } else { Some(vocabulary.id(middle)?) };
-        Some(Infill { prefix, suffix, middle })
+        Some(Infill { prefix, suffix, middle, files })
     }))
 }
 
+fn find_files(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<Option<Files>, TokenizerError> {
+    let [repository, file] = FILE_KEYS.map(|key| id_of_key(metadata, key, vocabulary));
+    let pair = repository?.zip(file?).or_else(|| vocabulary.id(FILE_TEXTS[0]).zip(vocabulary.id(FILE_TEXTS[1])));
+    Ok(pair.map(|(repository, file)| Files { repository, file }))
+}
+
 impl Infill {
+    /// The tokens by which files are told apart; `None`: they are plain text.
+    pub fn files(&self) -> Option<Files> {
+        self.files
+    }
+
     /// The prompt for what lies between two texts, given as tokens.
     pub fn prompt(&self, before: &[TokenId], after: &[TokenId]) -> Vec<TokenId> {
         let ((first, one), (second, other)) = match self.middle {
@@ -74,6 +101,7 @@ mod tests {
         let id = |text: &str| tokenizer.encode(text, false, true).expect("ids")[0];
         let (prefix, suffix, middle) = (id("<fim_prefix>"), id("<fim_suffix>"), id("<fim_middle>"));
         assert_eq!(infill.prompt(&[7, 8], &[9]), [prefix, 7, 8, suffix, 9, middle]);
+        assert_eq!(infill.files(), None, "its file tokens are others");
         let suffix_first = Infill { middle: None, ..infill };
         assert_eq!(suffix_first.prompt(&[7, 8], &[9]), [suffix, 9, prefix, 7, 8]);
         let bytes = crate::tokenizer::tests::vocabulary("gpt-2");

@@ -59,6 +59,6 @@ fn tokens(app: &App, input: Input) -> Result<Vec<Vec<TokenId>>, ApiError> {
             .iter()
             .map(|prompt| prompt.tokens(&app.session).map_err(|error| refused(error.into())))
             .collect(),
-        Input::Gap { before, after } => Ok(vec![app.session.infill_prompt(&before, &after).map_err(refused)?]),
+        Input::Gap(gap) => Ok(vec![app.session.gap_prompt(&gap).map_err(refused)?]),
     }
 }

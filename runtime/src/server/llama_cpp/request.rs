@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::TokenId;
 use crate::server::openai::{ApiError, Baseline, Common, Fields, MAX_CHOICES, refuse_foreign, token_ids, wrong_type};
-use crate::session::Session;
+use crate::session::{Gap, Session};
 use crate::tokenizer::TokenizerError;
 
 /// Most alternatives to report with a token.
@@ -23,7 +23,7 @@ pub(in crate::server) enum Endpoint {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Input {
     Texts(Prompts),
-    Gap { before: String, after: String },
+    Gap(Gap),
 }
 
 /// Prompts, each continued on its own.
@@ -156,13 +156,13 @@ impl Prompt {
     }
 }
 
-/// The two sides of a gap. Files that are given beside it go before it, with their names.
+/// The two sides of a gap, and the files that are given beside it.
 fn take_gap(fields: &mut Fields) -> Result<Input, ApiError> {
     let side = |fields: &mut Fields, name: &str| {
         let text = fields.take_string(name)?;
         text.ok_or_else(|| ApiError::parameter(name, format!("`{name}` is missing; it must be a string")))
     };
-    let mut before = String::new();
+    let mut files = Vec::new();
     for (index, extra) in take_extra(fields)?.iter().enumerate() {
         let at = format!("input_extra[{index}]");
         let text = extra.get("text").and_then(Value::as_str);
@@ -171,12 +171,12 @@ fn take_gap(fields: &mut Fields) -> Result<Input, ApiError> {
             let message = format!("`{at}` must be an object with `text` and `filename`, both strings");
             return Err(ApiError::parameter(at, message));
         };
-        before += &format!("{name}\n{text}\n");
+        files.push((name.to_owned(), text.to_owned()));
     }
-    before += &side(fields, "input_prefix")?;
+    let mut before = side(fields, "input_prefix")?;
     let after = side(fields, "input_suffix")?;
     before += &fields.take_string("prompt")?.unwrap_or_default();
-    Ok(Input::Gap { before, after })
+    Ok(Input::Gap(Gap { files, before, after }))
 }
 
 fn take_extra(fields: &mut Fields) -> Result<Vec<Value>, ApiError> {
@@ -204,7 +204,7 @@ mod tests {
     fn prompts_come_in_every_shape() {
         let prompts = |value: Value| match parse(Endpoint::Completion, &json!({ "prompt": value })).unwrap().input {
             Input::Texts(prompts) => (prompts.list.len(), prompts.list[0].0.len(), prompts.is_array),
-            Input::Gap { .. } => panic!("a text"),
+            Input::Gap(_) => panic!("a text"),
         };
         assert_eq!(prompts(json!("a")), (1, 1, false));
         assert_eq!(prompts(json!([1, 2])), (1, 2, false));
@@ -259,7 +259,7 @@ mod tests {
         assert_eq!((limit(5), limit(-1), limit(0)), (Some(5), None, Some(0)));
         let extra = json!([{"filename": "a.h", "text": "int a;"}]);
         let body = json!({"input_prefix": "b", "prompt": "c", "input_suffix": "d", "input_extra": extra});
-        let gap = Input::Gap { before: "a.h\nint a;\nbc".into(), after: "d".into() };
-        assert_eq!(parse(Endpoint::Infill, &body).unwrap().input, gap);
+        let gap = Gap { files: vec![("a.h".into(), "int a;".into())], before: "bc".into(), after: "d".into() };
+        assert_eq!(parse(Endpoint::Infill, &body).unwrap().input, Input::Gap(gap));
     }
 }
