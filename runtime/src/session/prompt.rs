@@ -156,28 +156,31 @@ const FILE: &str = "filename\n";
 
 impl Session {
     /// The prompt for a gap, in the order of llama.cpp's `/infill`. It is cut to three quarters of the context: files go first, then
-    /// what is farthest from the gap. Texts are data, so control tokens in them are plain text.
+    /// what is farthest from the gap, and the second value says so. Texts are data, so control tokens in them are plain text.
     ///
     /// # Errors
     /// If the model cannot fill gaps.
-    pub fn gap_prompt(&self, gap: &Gap) -> Result<Vec<TokenId>, PromptError> {
+    pub fn gap_prompt(&self, gap: &Gap) -> Result<(Vec<TokenId>, bool), PromptError> {
         let infill = self.tokenizer.infill().ok_or(PromptError::NoInfill)?;
         let ids = |text: &str| self.tokenizer.encode(text, false, false);
         let (mut before, mut after) = (ids(&gap.before)?, ids(&gap.after)?);
         let room = self.facts.context_length / 4 * 3;
+        let whole = before.len() + after.len();
         cut_sides(&mut before, &mut after, room);
+        let is_cut = before.len() + after.len() < whole;
         let file = |(name, text): &(String, String)| match infill.files() {
             Some(marks) => Ok([vec![marks.file], ids(&format!("{name}\n"))?, ids(text)?].concat()),
             None => ids(&format!("{name}\n{text}\n")),
         };
         let mut files = gap.files.iter().map(file).collect::<Result<Vec<_>, _>>()?;
         keep_last(&mut files, room - before.len() - after.len());
+        let is_cut = is_cut || files.len() < gap.files.len();
         if let Some(marks) = infill.files().filter(|_| !files.is_empty()) {
             files.insert(0, [vec![marks.repository], ids(REPOSITORY)?].concat());
             files.push([vec![marks.file], ids(FILE)?].concat());
         }
         files.push(infill.prompt(&before, &after));
-        Ok(with_bos(&self.tokenizer, files.concat()))
+        Ok((with_bos(&self.tokenizer, files.concat()), is_cut))
     }
 }
 

@@ -63,8 +63,10 @@ impl LlamaCpp {
             "generation_settings": self.settings,
             "prompt": prompt,
             "has_new_line": choice.text.contains('\n'),
-            // The shifts of all prompts are counted together.
-            "truncated": choice.reason == Some(StopReason::ContextFull) || tally.shifted_tokens > 0,
+            "truncated": self.answer.is_cut
+                || choice.reason == Some(StopReason::ContextFull)
+                // The shifts of all prompts are counted together.
+                || tally.shifted_tokens > 0,
             "stop_type": kind,
             "stopping_word": word,
             "tokens_cached": evaluated + choice.tokens.len(),

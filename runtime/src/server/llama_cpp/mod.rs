@@ -22,9 +22,10 @@ pub(super) use request::Endpoint;
 pub(super) fn work(app: &App, endpoint: Endpoint, mut call: Call<'_>) -> Result<Work, ApiError> {
     weigh(&mut call.body)?;
     let session = &app.session;
-    let Request { input, common, answer } = Request::parse(endpoint, &call.body.bytes, &baseline(app))?;
+    let Request { input, common, mut answer } = Request::parse(endpoint, &call.body.bytes, &baseline(app))?;
     let is_array = common.n > 1 || matches!(&input, Input::Texts(prompts) if prompts.is_array);
-    let prompts = tokens(app, input)?;
+    let (prompts, is_cut) = tokens(app, input)?;
+    answer.is_cut = is_cut;
     let adapters = adapters(app, &common)?;
     let grammar = common.format.as_ref().map(|asked| conversation::grammar(app, asked)).transpose()?;
     let logprobs = answer.probabilities;
@@ -51,14 +52,17 @@ pub(super) fn work(app: &App, endpoint: Endpoint, mut call: Call<'_>) -> Result<
     })
 }
 
-fn tokens(app: &App, input: Input) -> Result<Vec<Vec<TokenId>>, ApiError> {
+/// The prompts, and whether they had to be cut.
+fn tokens(app: &App, input: Input) -> Result<(Vec<Vec<TokenId>>, bool), ApiError> {
     let refused = |error: PromptError| ApiError::parameter("prompt", error.to_string());
     match input {
-        Input::Texts(prompts) => prompts
-            .list
-            .iter()
-            .map(|prompt| prompt.tokens(&app.session).map_err(|error| refused(error.into())))
-            .collect(),
-        Input::Gap(gap) => Ok(vec![app.session.gap_prompt(&gap).map_err(refused)?]),
+        Input::Texts(prompts) => {
+            let tokens = prompts.list.iter().map(|prompt| prompt.tokens(&app.session));
+            Ok((tokens.collect::<Result<_, _>>().map_err(|error| refused(error.into()))?, false))
+        }
+        Input::Gap(gap) => {
+            let (prompt, is_cut) = app.session.gap_prompt(&gap).map_err(refused)?;
+            Ok((vec![prompt], is_cut))
+        }
     }
 }

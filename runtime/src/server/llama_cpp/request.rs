@@ -51,6 +51,8 @@ pub(super) struct Answer {
     pub(super) probabilities: Option<usize>,
     /// Whether they are those of what sampling left to draw from.
     pub(super) after_sampling: bool,
+    /// Whether the context had no room for all of the prompt.
+    pub(super) is_cut: bool,
     /// Whether a whole answer lists its tokens; a stream always does.
     pub(super) tokens: bool,
     /// Paths of the only fields to answer with; empty: all.
@@ -83,6 +85,7 @@ impl Request {
             after_sampling: fields.take_bool("post_sampling_probs")?.unwrap_or(false),
             tokens: fields.take_bool("return_tokens")?.unwrap_or(false),
             fields: take_names(&mut fields)?,
+            ..Answer::default()
         };
         let common = Common::take(&mut fields, baseline)?;
         refuse_foreign(&mut fields)?;
