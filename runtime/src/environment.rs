@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// The variable that stands for `--gpu` where that is not given.
+/// The default of `--gpu`.
 pub(crate) const GPU: &str = "SATCHEL_GPU";
 
 /// The variables by which tests make GPUs and their drivers fail, besides [`FORCE_MATRICES`].

@@ -116,7 +116,7 @@ fn cve_2024_37032_requests_that_name_files() {
         assert!(matches!(answer.status, 404 | 405 | 501), "{path}: {answer:?}");
         assert!(!answer.text().contains("root:"), "{path}: {answer:?}");
     }
-    // Adapters are named by number, and a path beside that is none of a file.
+    // Adapters are named by number; a path beside it is ignored.
     let named = json!([{"id": 0, "path": "/dev/random", "scale": 1.0}]);
     server.0.post("/lora-adapters", &named).error(400, Some("body[0].id"), None);
     for path in [

@@ -118,7 +118,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
 }
 
-/// Says which GPU computes, or why none, to those who asked for one, and where there is one.
+/// Says which GPU computes, or why none, if the user asked for one or if there is one.
 pub(super) fn tell_gpu(asked: &GpuChoice, status: &GpuStatus) {
     if asked.is_told(status) {
         notice!("GPU: {}", shown_on_one_line(&status.said()));

@@ -77,7 +77,7 @@ impl ModelArgs {
     /// The GPU that was chosen by the flag, else by the environment.
     fn gpu(&self) -> GpuChoice {
         let of_environment = || environment::text(environment::GPU)?.parse().ok();
-        // Who wants layers on a GPU wants one.
+        // Asking for layers on a GPU is asking for a GPU.
         let unset = if self.gpu_layers.is_some() { GpuChoice::Auto } else { GpuChoice::InSight };
         self.gpu.clone().or_else(of_environment).unwrap_or(unset)
     }

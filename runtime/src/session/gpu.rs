@@ -99,7 +99,7 @@ pub enum GpuChoice {
     /// The CPU computes.
     #[default]
     None,
-    /// As [`Self::Auto`] if a GPU is in sight, without asking drivers otherwise: where the user chose nothing.
+    /// Like [`Self::Auto`], but starts no driver unless a GPU is in sight: what happens if the user chooses nothing.
     InSight,
     /// The fastest GPU, if it is faster than the CPU.
     Auto,
@@ -139,7 +139,7 @@ impl GpuChoice {
         matches!(self, Self::Index(_) | Self::Named(_))
     }
 
-    /// Whether the user is told which GPU computes, or why none: who asked for one, and all where there is one.
+    /// Whether to tell the user which GPU computes, or why none: if they asked for one, or if there is one.
     pub fn is_told(&self, status: &GpuStatus) -> bool {
         match self {
             Self::None => false,

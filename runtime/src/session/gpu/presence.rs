@@ -1,5 +1,5 @@
-//! Whether a GPU can be there at all, found out from files, without starting anything or opening a driver: a machine without one
-//! starts as fast as if GPUs did not exist.
+//! Whether there can be a GPU at all, judged by files alone, without loading a driver: a machine without one starts as fast as if GPUs
+//! did not exist.
 
 use std::path::Path;
 
@@ -17,8 +17,8 @@ pub(super) fn certainly_none() -> Option<&'static str> {
     None
 }
 
-/// The same, where nobody asked for one: on Linux the kernel shows none either. Drivers for devices of other names may exist, so
-/// `--gpu auto` asks them.
+/// The same if the user asked for none: on Linux, the kernel must show a device, too. Drivers may exist for devices with names that
+/// are not known here, so `--gpu auto` asks them.
 pub(super) fn none_in_sight() -> Option<&'static str> {
     certainly_none().or_else(|| {
         let seen = !cfg!(target_os = "linux") || shows_gpu(Path::new("/dev"));

@@ -1,7 +1,7 @@
-//! The trial of a model on a GPU: a short prompt and an answer, computed there and by the CPU, must predict alike.
+//! The trial of a model on a GPU: for a short prompt and an answer, its predictions must match the CPU's.
 //!
-//! The probe's products have neither the model's shapes nor its block types, and drivers that miscompile do so in single shaders. The
-//! CPU computes while the weights go up. A verdict is kept (`cache`), so that later starts need no trial.
+//! The probe's products have neither the model's shapes nor its block types, and a driver may miscompile a single shader. The CPU
+//! computes while the weights are uploaded. The verdict is kept (`cache`), so that later starts need no trial.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -22,7 +22,7 @@ const ANSWER: usize = 3;
 /// make some 0.002; a wrong shader makes ones.
 const MOST: f64 = 0.1;
 
-/// A trial that goes on.
+/// A trial in progress.
 pub(super) struct Trial {
     adapter: Adapter,
     what: String,
@@ -36,7 +36,7 @@ enum State {
     Begun(JoinHandle<Result<Predictions, String>>),
     /// The CPU could not.
     Failed(String),
-    /// There is none, and why.
+    /// Skipped, and why.
     LeftOut(&'static str),
 }
 

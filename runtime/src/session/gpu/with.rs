@@ -52,7 +52,7 @@ pub(super) fn load(asked: &Arc<Asked>, status: &Arc<GpuStatus>) -> Result<Box<dy
         let placed = match asked.place(memory) {
             Ok(placed) => placed,
             Err(why) => {
-                // After an attempt the device itself knows better.
+                // After a failed attempt, the device's own error says more.
                 let why = failed.map_or(why, |error| error.to_string());
                 let kept = format!("{name} was found, but {why}, so the CPU keeps all layers");
                 return refuse(format!("{name}: {why}"), kept);
