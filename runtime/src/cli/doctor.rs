@@ -29,7 +29,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Err(why) => return outln!("GPU      none: {why}"),
     };
     if found.adapters.is_empty() {
-        return outln!("GPU      none: drivers show none");
+        return outln!("GPU      none: {}", gpu::none_shown());
     }
     for adapter in found.adapters {
         let gpu::Adapter { index, name, kind, interface, driver, binding_bytes, memory_bytes } = &adapter;

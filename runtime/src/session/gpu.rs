@@ -41,13 +41,15 @@ use pending::Pending;
 pub use status::GpuStatus;
 
 #[cfg(with_gpu)]
+pub use presence::none_shown;
+#[cfg(with_gpu)]
 pub use probe::{find, measure, print_adapters, print_matrices, print_measured};
 #[cfg(with_gpu)]
 use with::load as load_chosen;
 #[cfg(not(with_gpu))]
 use without::load as load_chosen;
 #[cfg(not(with_gpu))]
-pub use without::{find, measure, print_adapters, print_matrices, print_measured};
+pub use without::{find, measure, none_shown, print_adapters, print_matrices, print_measured};
 
 /// An adapter, as the child tells of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -240,7 +242,12 @@ pub(super) fn load(
         _ => {}
     }
     if let Some(why) = certainly_none(&options.gpu) {
-        return Ok((loaded(asked.on_cpu()?), GpuStatus::settled(format!("none: {why}"))));
+        let status = GpuStatus::settled(format!("none: {why}"));
+        #[cfg(with_gpu)]
+        if presence::is_in_dev() {
+            status.find();
+        }
+        return Ok((loaded(asked.on_cpu()?), status));
     }
     let status = Arc::new(GpuStatus::default());
     if !options.gpu_beside {

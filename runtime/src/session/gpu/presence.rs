@@ -21,9 +21,22 @@ pub(super) fn certainly_none() -> Option<&'static str> {
 /// are not known here, so `--gpu auto` asks them.
 pub(super) fn none_in_sight() -> Option<&'static str> {
     certainly_none().or_else(|| {
-        let seen = !cfg!(target_os = "linux") || shows_gpu(Path::new("/dev"));
+        let seen = !cfg!(target_os = "linux") || is_in_dev();
         (!seen).then_some("there is none in /dev (a container has to be given it); --gpu auto asks the drivers")
     })
+}
+
+/// Whether the kernel shows a GPU; unknown, hence `false`, on systems without `/dev`.
+pub(super) fn is_in_dev() -> bool {
+    cfg!(target_os = "linux") && shows_gpu(Path::new("/dev"))
+}
+
+/// Why there is none if drivers show none.
+pub fn none_shown() -> &'static str {
+    match is_in_dev() {
+        true => "no driver shows the GPU in /dev: its Vulkan driver may be missing",
+        false => "drivers show none",
+    }
 }
 
 /// Whether the file that opens Vulkan drivers is where it may be. Not found here, it may still be found by name.

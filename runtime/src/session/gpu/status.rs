@@ -44,6 +44,7 @@ impl GpuStatus {
     }
 
     /// There is a GPU, or a driver that should show one, so users are told whether it is used, and why not.
+    #[cfg_attr(not(with_gpu), allow(dead_code, reason = "without GPUs none is found"))]
     pub(crate) fn find(&self) {
         self.known().found = true;
     }

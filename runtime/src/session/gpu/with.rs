@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::cache;
 use super::opening::{Opened, Opening, open_placed};
+use super::presence::{is_in_dev, none_shown};
 use super::probe::{self, find, measure};
 use super::recover::Recovering;
 use super::trial::Trial;
@@ -125,7 +126,7 @@ fn rate(bytes_per_second: f64) -> String {
 /// The adapter to use, or why none: a line without its end.
 fn choose(choice: &GpuChoice, threads: usize, status: &GpuStatus) -> Result<Chosen, String> {
     let Found { adapters } = find().inspect_err(|_| status.find())?;
-    if adapters.iter().any(|adapter| adapter.kind != "software") {
+    if adapters.iter().any(|adapter| adapter.kind != "software") || is_in_dev() {
         status.find();
     }
     match choice {
@@ -168,7 +169,7 @@ fn fastest(adapters: Vec<Adapter>, threads: usize) -> Result<Chosen, String> {
     if hardware.is_empty() {
         return Err(match software.first() {
             Some(found) => format!("{} is a program, not a GPU, and used only if asked for by name", found.name),
-            None => "drivers show none".to_owned(),
+            None => none_shown().to_owned(),
         });
     }
     let mut refused = Vec::new();
@@ -210,7 +211,7 @@ mod tests {
     fn programs_are_not_taken_for_gpus() {
         let refused = fastest(vec![adapter(0, "llvmpipe (LLVM 15)", "software")], 1).err().expect("it is a program");
         assert_eq!(refused, "llvmpipe (LLVM 15) is a program, not a GPU, and used only if asked for by name");
-        assert_eq!(fastest(Vec::new(), 1).err().expect("there is none"), "drivers show none");
+        assert_eq!(fastest(Vec::new(), 1).err().expect("there is none"), none_shown());
     }
 
     #[test]

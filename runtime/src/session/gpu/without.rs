@@ -25,6 +25,11 @@ pub fn find() -> Result<Found, String> {
     Err(WHY.to_owned())
 }
 
+/// Why there is none.
+pub fn none_shown() -> &'static str {
+    WHY
+}
+
 /// Measures none.
 ///
 /// # Errors
