@@ -15,8 +15,9 @@ use crate::engine::{EvaluateError, Evaluator, Loaded, Wanted};
 use crate::environment::{self, faults};
 use crate::session::available::Available;
 
-/// Tokens of the prompt, enough for products by tiles, and those of the answer.
-const PROMPT: usize = 24;
+/// Tokens of the prompt, and of the answer. Where products are made by tiles at all, 48 tokens are (`choose_shapes` in `gpu/src/measure.rs`
+/// tries no larger number), so that both of a product's shapes are in the trial.
+const PROMPT: usize = 48;
 const ANSWER: usize = 3;
 /// The largest mean KL divergence of a GPU's predictions from the CPU's, in nats. Rounding of activations and another order of sums
 /// make some 0.002; a wrong shader makes ones.
