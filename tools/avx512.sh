@@ -3,13 +3,18 @@
 #
 #     tools/avx512.sh            the kernels' unit tests and two tiny models (some minutes of one core)
 #     tools/avx512.sh smollm2    SmolLM2 instead (about as long again; tools/model.sh fetches it)
+#     tools/avx512.sh models     every architecture against llama.cpp's logits, and sequences beside others
+#     BOCHS=PATH MODEL=sapphire_rapids MASKED=580 TABLES="avx512bf16 amx" tools/avx512.sh
+#                                another Bochs and processor: Debian's 2.7 has neither BF16 nor AMX. Linux gives tiles to processes
+#                                only on a processor with XFD
 #
 # QEMU does not support AVX-512; Bochs does. It boots Debian's cloud kernel with the statically linked test programs as its
 # initramfs. Only Debian packages are installed; the kernel's is just unpacked, in target/avx512.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 what=${1:-kernels}
-tables="avx512 avx512vnni"
+tables=${TABLES:-avx512 avx512vnni}
+bochs=${BOCHS:-bochs}
 limit=${LIMIT:-3600} # the emulation's timeout in seconds
 root=$PWD
 packages=$root/target/avx512
@@ -17,12 +22,12 @@ folder=$packages/$what
 target=x86_64-unknown-linux-gnu
 say() { printf '\n== %s (%ss)\n' "$*" "$SECONDS"; }
 fail() { echo "avx512.sh: $*" >&2; exit 1; }
-case $what in kernels | smollm2) ;; *) fail "unknown argument '$what'; give kernels (the default) or smollm2" ;; esac
+case $what in kernels | models | smollm2) ;; *) fail "unknown argument '$what'; give kernels (the default), models or smollm2" ;; esac
 
 say "1 of 4: the emulator and a kernel for it, from Debian"
 mkdir -p "$folder"
 missing=
-for pair in bochs:bochs script:bsdutils cc:gcc; do
+for pair in "$bochs:bochs" script:bsdutils cc:gcc; do
     command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
 done
 for package in bochs-term bochsbios vgabios; do
@@ -69,6 +74,7 @@ add() { # puts program $2, stripped, at path $1 in the guest
 }
 add "$root/runtime/units" "$(executable lib satchel_compute)"
 add "$root/runtime/integration" "$(executable test integration)"
+add "$root/runtime/engine" "$(executable lib satchel)"
 program=$(executable bin satchel)
 add "$program" "$program"
 cc -nostdlib -static -o "$folder/off" tools/avx512/shutdown.S
@@ -80,6 +86,9 @@ case $what in
 kernels)
     while read -r file; do sources+=("${root#/}/$file=$root/$file"); done < <(find tests/data/reference tests/data/models -type f)
     steps=("./units $units" "./integration reference::a_tiny_llama" "./integration reference::stories260k") ;;
+models)
+    while read -r file; do sources+=("${root#/}/$file=$root/$file"); done < <(find tests/data/architectures tests/data/models -type f)
+    steps=("./integration architectures::" "./engine engine::tests::interleaved") ;;
 smollm2)
     file=tests/data/reference/smollm2-chat.json
     for file in $file tests/data/models/stories260K-f32.v3.gguf "$(tools/model.sh)"; do sources+=("${root#/}/$file=$root/$file"); done
@@ -98,7 +107,7 @@ esac
 sources+=("init=$folder/init")
 # Linux feature bits that Bochs 2.7 describes in a way Linux 6.1 cannot handle: protection keys (a state of size 0), compacting
 # XSAVE and XSAVES (not compacted), and fast short `rep movsb` without the fast long one (a memmove that never stops reading).
-masked=clearcpuid=515,321,323,580
+masked=clearcpuid=${MASKED:-515,321,323,580}
 # Disables what the emulated machine lacks or what is slow to set up.
 spared="nosmp noapic nolapic acpi=off pci=off nokaslr tsc=reliable mitigations=off init_on_alloc=0 apparmor=0 audit=0 cryptomgr.notests"
 python3 tools/avx512/image.py "$kernel" "console=ttyS0,115200 quiet $spared $masked" "$folder" "${sources[@]}" >"$folder/layout"
@@ -107,7 +116,7 @@ python3 tools/avx512/image.py "$kernel" "console=ttyS0,115200 quiet $spared $mas
 cc -c -DIMAGE="$IMAGE" -DPARAMETERS="$PARAMETERS" -DKERNEL="$KERNEL" -DMEMORY="$MEMORY" -o "$folder/reset.o" tools/avx512/reset.S
 objcopy -O binary -j .text "$folder/reset.o" "$folder/reset.rom"
 cat >"$folder/bochsrc" <<BOCHSRC
-cpu: model=corei7_icelake_u, count=1, ips=200000000, reset_on_triple_fault=0
+cpu: model=${MODEL:-corei7_icelake_u}, count=1, ips=200000000, reset_on_triple_fault=0
 memory: guest=$((MEMORY >> 20)), host=$((MEMORY >> 20))
 romimage: file=$folder/reset.rom, address=0xffff0000
 optramimage1: file=$folder/image, address=$IMAGE
@@ -126,7 +135,7 @@ say "4 of 4: the tests on $tables, emulated"
 tail -n +1 -f "$folder/serial" &
 follower=$!
 # Bochs needs a terminal, which `script` provides; it also logs the screen to a file, in case Bochs does not start.
-TERM=vt100 timeout -k 10 "$limit" script -qec "stty cols 80 rows 30; exec bochs -q -f '$folder/bochsrc' -rc '$folder/commands'" \
+TERM=vt100 timeout -k 10 "$limit" script -qec "stty cols 80 rows 30; exec '$bochs' -q -f '$folder/bochsrc' -rc '$folder/commands'" \
     "$folder/screen" </dev/null >/dev/null &
 emulator=$!
 trap 'kill $follower $emulator 2>/dev/null || true' EXIT

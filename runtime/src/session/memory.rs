@@ -37,8 +37,8 @@ pub struct Demand {
     threads: usize,
     /// How keys and values are stored.
     cache: CacheTypes,
-    /// Whether activations are rounded to BF16.
-    rounds: bool,
+    /// What computes on the CPU, if it does.
+    kernels: Option<&'static Kernels>,
 }
 
 impl Demand {
@@ -47,24 +47,24 @@ impl Demand {
         let EngineOptions { context: positions, parallel: sequences, batch_tokens: step_tokens, speculate, .. } =
             *options;
         let outputs = sequences + if speculate == Speculate::Off { 0 } else { MOST_GUESSED };
-        Self { sequences, positions, keeps: true, step_tokens, outputs, threads, cache, rounds: false }
+        Self { sequences, positions, keeps: true, step_tokens, outputs, threads, cache, kernels: None }
     }
 
     /// One sequence of `context` positions, in steps of at most `step_tokens`.
     pub fn of_one(context: u64, step_tokens: usize, threads: usize, cache: CacheTypes) -> Self {
         let positions = usize::try_from(context).unwrap_or(usize::MAX);
-        Self { sequences: 1, positions, keeps: false, step_tokens, outputs: 1, threads, cache, rounds: false }
+        Self { sequences: 1, positions, keeps: false, step_tokens, outputs: 1, threads, cache, kernels: None }
     }
 
     fn load(&self) -> cpu::Load {
-        let Self { step_tokens: tokens, outputs, threads, cache, rounds, .. } = *self;
-        cpu::Load { tokens, outputs, threads, cache, rounds }
+        let Self { step_tokens: tokens, outputs, threads, cache, kernels, .. } = *self;
+        cpu::Load { tokens, outputs, threads, cache, kernels }
     }
 
     /// The same on these kernels.
     #[must_use]
-    pub fn on(self, kernels: &Kernels) -> Self {
-        Self { rounds: kernels.rounds(), ..self }
+    pub fn on(self, kernels: &'static Kernels) -> Self {
+        Self { kernels: Some(kernels), ..self }
     }
 
     /// Rows of the largest step, and how many of these need logits.

@@ -3,7 +3,8 @@
 //! A line of JSON says what the states behind it were computed with. A state gives the same answers only where a first conversation
 //! would have computed the same bits, so all that decides about them is compared: the program's version, weights, operations (some
 //! rotary embeddings depend on the context), kernels, cache types, and the prompt's tokens. An architecture's vector kernels agree as
-//! long as weights are quantised and no state is recurrent; otherwise, and for scalar ones, the table itself must be the same.
+//! long as weights are quantised, prompts are not multiplied in tiles and no state is recurrent; otherwise, and for scalar ones, the
+//! table itself must be the same.
 
 use satchel_container::{Digest, STATES_MAX_BYTES};
 use satchel_gguf::TensorType;
@@ -101,7 +102,8 @@ impl Bound {
 fn kernels(plan: &Plan, compute: Compute) -> String {
     let is_plain =
         |ty: TensorType| matches!(ty, TensorType::F32 | TensorType::F16 | TensorType::BF16 | TensorType::F64);
-    let agree = plan.weights.iter().all(|weight| weight.role != Role::Matrix || !is_plain(weight.ty));
+    let differs = |ty| is_plain(ty) || compute.kernels.tiles(ty);
+    let agree = plan.weights.iter().all(|weight| weight.role != Role::Matrix || !differs(weight.ty));
     match agree && !plan.state.has_recurrent() && compute.kernels.name != "scalar" {
         true => std::env::consts::ARCH.to_owned(),
         false => format!("{} {}", std::env::consts::ARCH, compute.kernels.name),

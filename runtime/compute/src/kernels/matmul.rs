@@ -15,7 +15,8 @@
 //!   are widened once and reused for a block of tokens.
 //!
 //! Both give the same bits for one token and for many: that is the rule of `kernels`, and the tests here check every table for
-//! it.
+//! it. A table may multiply the tokens of prompts by other kernels (`PromptKernels`), whose sums differ from those of answers, but
+//! likewise do not depend on a token's company.
 
 mod activations;
 
@@ -27,7 +28,9 @@ use super::Kernels;
 use super::threads::{Disjoint, Threads};
 pub use crate::quant::supports;
 pub(crate) use activations::{ActivationGroup, GroupFacts, Scales};
-pub use activations::{Activations, Rows};
+pub use activations::{Activations, Rows, Tokens};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use activations::{TILE_TOKENS, TokenTile};
 
 /// A weight matrix, used where it is mapped; unaligned.
 #[derive(Clone, Copy)]
@@ -63,7 +66,27 @@ pub struct MatmulKernels {
     pub(crate) round: Option<RoundKernel>,
     /// Per type, the function that computes some rows of a product.
     pub(crate) rows: &'static [(TensorType, RowsKernel)],
+    /// How the tokens of prompts are multiplied, if not like those of answers.
+    pub(crate) prompts: Option<&'static PromptKernels>,
 }
+
+/// Products for the tokens of prompts only. Prompts come in hundreds of tokens, so that weights may be unpacked to a form whose
+/// products are fast; answers come token by token, and are bound by reading weights as they are.
+pub(crate) struct PromptKernels {
+    /// Rounds some tokens to BF16 and lays them out as a row of tiles.
+    pub(crate) lay_out: LayOutKernel,
+    /// Per type, the function that computes some rows of a product in tiles. Types that are left out are multiplied as in answers.
+    pub(crate) rows: &'static [(TensorType, RowsKernel)],
+    /// Rows that are unpacked together: chunks are multiples of it.
+    pub(crate) strip: usize,
+}
+
+/// Rounds up to sixteen tokens, `(tokens, columns)`, to BF16, and writes tiles for groups of 32 columns, zero where there is no token
+/// or column.
+///
+/// # Safety
+/// The processor supports the table; there is a tile for each group of columns.
+pub(crate) type LayOutKernel = unsafe fn(x: &[f32], columns: usize, tiles: &mut [TokenTile]);
 
 /// Rounds a token's columns to BF16, two a word.
 ///
@@ -91,6 +114,13 @@ impl MatmulKernels {
             _ => Form::Plain,
         }
     }
+
+    /// The function that computes some rows of a product with tokens of prompts, if it is another one than for answers, and the rows
+    /// of its strips.
+    pub(crate) fn for_prompts(&self, ty: TensorType) -> Option<(RowsKernel, usize)> {
+        let prompts = self.prompts?;
+        prompts.rows.iter().find(|entry| entry.0 == ty).map(|entry| (entry.1, prompts.strip))
+    }
 }
 
 /// Computes the rows of one [`Chunk`].
@@ -116,14 +146,18 @@ pub fn is_quantised(ty: TensorType) -> bool {
 
 /// Approximate bytes that a thread keeps for products of this many tokens with quantised weights of this many columns: sixteen
 /// unpacked rows with their scales, 24 bytes per column (on x86 at most one part of the columns, plus partial sums); or the few
-/// rows of a plain type that are widened at once, plus the sums of a block of tokens.
-pub fn thread_bytes(columns: usize, tokens: usize) -> usize {
+/// rows of a plain type that are widened at once, plus the sums of a block of tokens. `in_tiles`: the table multiplies prompts in
+/// tiles, for which rows are unpacked to BF16.
+pub fn thread_bytes(columns: usize, tokens: usize, in_tiles: bool) -> usize {
     const PLAIN: usize = 90 << 10;
     #[cfg(target_arch = "x86_64")]
-    let quantised = super::avx2::matmul::strip::thread_bytes(columns, tokens);
+    let quantised = match in_tiles {
+        true => super::avx512::tiles_thread_bytes(columns, tokens),
+        false => super::avx2::matmul::strip::thread_bytes(columns, tokens),
+    };
     #[cfg(not(target_arch = "x86_64"))]
     let quantised = {
-        let _ = tokens;
+        let _ = (tokens, in_tiles);
         24 * columns
     };
     quantised.max(PLAIN)
@@ -241,7 +275,8 @@ pub fn matmul(kernels: &Kernels, threads: &Threads, products: &mut [Product<'_>]
     if x.tokens() == 0 {
         return;
     }
-    run(threads, &products.iter_mut().map(|product| Plan::new(kernels, product, x.all())).collect::<Vec<_>>(), 0);
+    let plans: Vec<_> = products.iter_mut().flat_map(|product| Plan::of(kernels, product, x)).collect();
+    run(threads, &plans, 0);
 }
 
 /// The same for products that each have their own activations.
@@ -252,7 +287,8 @@ pub fn matmul_each(kernels: &Kernels, threads: &Threads, work: &mut [Work<'_>]) 
     /// The cost of reading a weight, in multiply-adds.
     const READING: usize = 4;
     let same = work.windows(2).all(|pair| pair[0].x.tokens() == pair[1].x.tokens());
-    let plans: Vec<_> = work.iter_mut().map(|work| Plan::new(kernels, &mut work.product, work.x)).collect();
+    let plans: Vec<_> =
+        work.iter_mut().map(|work| Plan::like_answers(kernels, Part::whole(&mut work.product), work.x)).collect();
     run(threads, &plans, if same { 0 } else { READING });
 }
 
@@ -269,7 +305,7 @@ fn run(threads: &Threads, plans: &[Plan<'_>], reading: usize) {
     let mut ends = Vec::with_capacity(plans.len());
     let mut chunks = 0;
     for plan in plans {
-        let rows = target.div_ceil(row_cost(plan).max(1)).next_multiple_of(ROWS);
+        let rows = target.div_ceil(row_cost(plan).max(1)).next_multiple_of(plan.strip);
         chunks += if plan.x.tokens() == 0 { 0 } else { plan.weight.rows.div_ceil(rows) };
         ends.push((chunks, rows));
     }
@@ -283,12 +319,33 @@ fn run(threads: &Threads, plans: &[Plan<'_>], reading: usize) {
     });
 }
 
-/// Chunks are multiples of this many rows (except the last): whole strips, and whole cache lines of output.
+/// Chunks are multiples of at least this many rows (except the last): whole strips, and whole cache lines of output.
 const ROWS: usize = 16;
 /// Minimum multiply-adds worth a chunk of its own: one to two microseconds.
 const CHUNK_COST: usize = 1 << 16;
 /// Average chunks per thread: enough that a pre-empted one delays little.
 const CHUNKS_A_THREAD: usize = 8;
+
+/// A product's results for some of the tokens.
+struct Part<'a> {
+    weight: Matrix<'a>,
+    out: &'a mut [f32],
+    add: bool,
+    bias: Option<&'a [f32]>,
+}
+
+impl<'a> Part<'a> {
+    fn whole(product: &'a mut Product<'_>) -> Self {
+        Part { weight: product.weight, out: product.out, add: product.add, bias: product.bias }
+    }
+
+    /// The first tokens, and the rest.
+    fn split(self, tokens: usize) -> (Self, Self) {
+        let Part { weight, out, add, bias } = self;
+        let (first, rest) = out.split_at_mut((tokens * weight.rows).min(out.len()));
+        (Part { weight, out: first, add, bias }, Part { weight, out: rest, add, bias })
+    }
+}
 
 /// A checked product.
 struct Plan<'a> {
@@ -296,31 +353,46 @@ struct Plan<'a> {
     x: Rows<'a>,
     output: Output<'a>,
     kernel: RowsKernel,
+    /// What the rows of a chunk are a multiple of.
+    strip: usize,
 }
 
 impl<'a> Plan<'a> {
-    fn new(kernels: &Kernels, product: &'a mut Product<'_>, x: Rows<'a>) -> Self {
-        let Matrix { ty, rows, columns, bytes } = product.weight;
+    /// A product of all tokens: one of answers and one of prompts, where their kernels differ and there are both.
+    fn of(kernels: &Kernels, product: &'a mut Product<'_>, x: &'a Activations) -> impl Iterator<Item = Self> + use<'a> {
+        let part = Part::whole(product);
+        let prompts = kernels.matmul.for_prompts(part.weight.ty).filter(|_| x.prompts() > 0);
+        let Some((kernel, strip)) = prompts else {
+            return [Some(Self::like_answers(kernels, part, x.all())), None].into_iter().flatten();
+        };
+        let answers = x.tokens() - x.prompts();
+        let (first, rest) = part.split(answers);
+        let first = (answers > 0).then(|| Self::like_answers(kernels, first, x.rows(0..answers)));
+        let x = x.in_tiles();
+        assert!(x.has_tiles(), "tiles were not set for {} weights", rest.weight.ty);
+        [first, Some(Self::new(rest, x, kernel, strip))].into_iter().flatten()
+    }
+
+    /// A product with the kernel for answers.
+    fn like_answers(kernels: &Kernels, part: Part<'a>, x: Rows<'a>) -> Self {
+        let ty = part.weight.ty;
+        assert!(x.has(kernels.matmul.form(ty)), "activations were not set for {ty} weights");
+        let kernel = kernels.matmul.rows.iter().find(|entry| entry.0 == ty);
+        let kernel = kernel.unwrap_or_else(|| panic!("{} has no kernel for {ty}", kernels.name)).1;
+        Self::new(part, x, kernel, ROWS)
+    }
+
+    fn new(part: Part<'a>, x: Rows<'a>, kernel: RowsKernel, strip: usize) -> Self {
+        let Matrix { ty, rows, columns, bytes } = part.weight;
         let row_bytes = ty.row_bytes(columns as u64).and_then(|bytes| usize::try_from(bytes).ok());
         let expected = row_bytes.and_then(|bytes| bytes.checked_mul(rows));
         assert_eq!(Some(bytes.len()), expected, "{ty} weights of {rows} x {columns}");
         assert_eq!(columns, x.columns, "columns of weights and activations");
         assert!(columns > 0, "{ty} weights without columns");
-        assert_eq!(product.out.len(), x.tokens * rows, "output of {} tokens x {rows} rows", x.tokens);
-        assert!(product.bias.is_none_or(|bias| bias.len() == rows), "a bias of {rows} values");
-        let set = match kernels.matmul.form(ty) {
-            Form::Plain => x.values.len(),
-            Form::Rounded => x.rounded.len(),
-            Form::Quantised => x.groups.len(),
-        };
-        assert!(set > 0 || x.tokens == 0, "activations were not set for {ty} weights");
-        let kernel = kernels.matmul.rows.iter().find(|entry| entry.0 == ty);
-        Plan {
-            weight: product.weight,
-            x,
-            output: Output { out: Disjoint::new(product.out), rows, add: product.add, bias: product.bias },
-            kernel: kernel.unwrap_or_else(|| panic!("{} has no kernel for {ty}", kernels.name)).1,
-        }
+        assert_eq!(part.out.len(), x.tokens * rows, "output of {} tokens x {rows} rows", x.tokens);
+        assert!(part.bias.is_none_or(|bias| bias.len() == rows), "a bias of {rows} values");
+        let output = Output { out: Disjoint::new(part.out), rows, add: part.add, bias: part.bias };
+        Plan { weight: part.weight, x, output, kernel, strip }
     }
 }
 

@@ -6,7 +6,8 @@
 //! every 64-bit ARM.
 //!
 //! The invariant that the rest of the engine relies on: on one table, an output element depends only on its own inputs, bit for
-//! bit. How many tokens share the call, how many threads work and how the rows are split never affects a result.
+//! bit. How many tokens share the call, how many threads work and how the rows are split never affects a result. (Whether a token
+//! belongs to a prompt or to an answer may: [`matmul::Tokens`].)
 #![allow(unsafe_code)]
 
 pub mod attention;
@@ -29,7 +30,10 @@ mod scratch;
 pub mod threads;
 mod vector;
 
+use std::fmt;
 use std::sync::OnceLock;
+
+use satchel_gguf::TensorType;
 
 /// One instruction set's functions.
 pub struct Kernels {
@@ -49,6 +53,18 @@ impl Kernels {
     /// Whether BF16 weights are multiplied by activations that are rounded to BF16.
     pub fn rounds(&self) -> bool {
         self.matmul.round.is_some()
+    }
+
+    /// Whether the tokens of prompts are multiplied in tiles by weights of this type, which gives them other bits than the same tokens
+    /// of an answer.
+    pub fn tiles(&self, ty: TensorType) -> bool {
+        self.matmul.for_prompts(ty).is_some()
+    }
+}
+
+impl fmt::Debug for Kernels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
     }
 }
 
@@ -186,7 +202,7 @@ mod tests {
         for table in tables() {
             assert_eq!(by_name(table.name).map(|found| found.name), Ok(table.name));
         }
-        let error = by_name("mmx").err().expect("no such table");
+        let error = by_name("mmx").expect_err("no such table");
         assert!(error.starts_with("there are no `mmx` kernels; this processor can run: scalar"), "{error}");
     }
 }

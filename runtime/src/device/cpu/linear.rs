@@ -11,10 +11,9 @@ impl CpuProgram {
             return products.iter().for_each(|product| self.product_with_factor(x, product));
         }
         let types: Vec<_> = products.iter().map(|product| self.weights.facts(product.weight).ty).collect();
-        let rows = self.rows(x);
         let mut outs: Vec<Vec<f32>> = products.iter().map(|product| self.take(product.out)).collect();
         let mut activations = std::mem::take(&mut self.activations);
-        activations.set(self.kernels, &self.threads, self.values(x), rows, self.columns(x), &types);
+        activations.set(self.kernels, &self.threads, self.values(x), self.tokens(x), self.columns(x), &types);
         let mut kernel_products: Vec<matmul::Product<'_>> = products
             .iter()
             .zip(&mut outs)

@@ -4,6 +4,7 @@
 use satchel_gguf::TensorType;
 
 use super::attend::turns;
+use crate::kernels::Kernels;
 use crate::kernels::attention::{self, AttentionShape};
 use crate::kernels::matmul::{self, Activations};
 use crate::plan::{Attention, CacheTypes, Op, Plan, Role, Weight};
@@ -28,18 +29,21 @@ pub struct Load {
     pub threads: usize,
     /// How keys and values are stored.
     pub cache: CacheTypes,
-    /// Whether activations are rounded to BF16 for weights in BF16.
-    pub rounds: bool,
+    /// The table; `None`: one that has no forms of activations of its own.
+    pub kernels: Option<&'static Kernels>,
 }
 
 /// What the steps of `load` take.
 pub fn working(plan: &Plan, load: Load) -> Working {
-    let Load { tokens, outputs, threads, cache, rounds } = load;
+    let Load { tokens, outputs, threads, cache, kernels } = load;
     let layers = &plan.ops[..plan.first_output_op];
-    let in_bf16 = |ty| rounds && ty == TensorType::BF16;
-    let quantised = widest(plan, layers, matmul::is_quantised);
-    let plain = widest(plan, layers, |ty| !matmul::is_quantised(ty) && !in_bf16(ty));
+    // What is multiplied in tiles has another form for answers, whose rows are few beside a prompt's.
+    let tiled = |ty| kernels.is_some_and(|kernels| kernels.tiles(ty));
+    let in_bf16 = |ty| kernels.is_some_and(Kernels::rounds) && ty == TensorType::BF16;
+    let quantised = widest(plan, layers, |ty| matmul::is_quantised(ty) && !tiled(ty));
+    let plain = widest(plan, layers, |ty| !matmul::is_quantised(ty) && !in_bf16(ty) && !tiled(ty));
     let rounded = widest(plan, layers, in_bf16);
+    let tiles = widest(plan, layers, tiled);
     // Cosines and sines are as wide as the rotated part, once for each kind of rotation.
     let mut rotated: Vec<usize> = Vec::new();
     for op in &plan.ops {
@@ -50,11 +54,14 @@ pub fn working(plan: &Plan, load: Load) -> Working {
         }
     }
     let rotations = (rotated.iter().sum::<usize>() * tokens * size_of::<f32>()) as u64;
-    let converted = Activations::bytes_for(tokens, quantised, plain) + Activations::bytes_for_rounded(tokens, rounded);
+    let converted = Activations::bytes_for(tokens, quantised, plain)
+        + Activations::bytes_for_rounded(tokens, rounded)
+        + Activations::bytes_for_tiles(tokens, tiles);
     let shapes = || plan.attentions().map(|shape| heads(shape, cache));
     let attending = shapes().map(|shape| attention::thread_bytes(&shape)).max().unwrap_or(0);
     // Results that wait to be merged are left out: `attention::shared_bytes` bounds them at ten times what prompts and answers take.
-    let thread = matmul::thread_bytes(quantised, tokens) + attending;
+    let multiplying = matmul::thread_bytes(quantised, tokens, false).max(matmul::thread_bytes(tiles, tokens, true));
+    let thread = multiplying + attending;
     Working {
         activation_bytes: plan.activation_bytes(tokens, outputs)
             + rotations

@@ -11,7 +11,7 @@ use super::weights::Weights;
 use crate::device::{Crossing, DeviceError, MappedPart, MemoryUse, PickLimits, Program};
 use crate::kernels::Kernels;
 use crate::kernels::experts::ExpertsBuffers;
-use crate::kernels::matmul::Activations;
+use crate::kernels::matmul::{Activations, Tokens};
 use crate::kernels::threads::Threads;
 use crate::plan::{AdapterSet, CacheTypes, Op, PageId, Plan, Rows, Slot, SlotShape, Step};
 
@@ -92,6 +92,14 @@ impl CpuProgram {
     /// Rows of a slot in this step.
     pub(super) fn rows(&self, slot: Slot) -> usize {
         self.rows_of(self.slots[slot.0].rows)
+    }
+
+    /// Rows of a slot as products tell them apart. Wanted rows count as answers', whose kernels read weights in place: of a prompt
+    /// one is wanted, and the vocabulary is large.
+    pub(super) fn tokens(&self, slot: Slot) -> Tokens {
+        let rows = self.rows(slot);
+        let answers = if self.slot_rows(slot) == Rows::Tokens { self.step.answers } else { rows };
+        Tokens { answers, prompts: rows - answers }
     }
 
     /// Columns of a slot.

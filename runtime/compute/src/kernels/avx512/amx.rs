@@ -8,22 +8,23 @@ use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
 use std::sync::OnceLock;
 
 /// Shown to the user.
-pub(in crate::kernels) const NEEDS: &str = "AVX-512 F, BW, VL, DQ and VNNI, AMX with int8, and a system that allows it";
+pub(in crate::kernels) const NEEDS: &str =
+    "AVX-512 F, BW, VL, DQ, VNNI and BF16, AMX with BF16, and a system that allows it";
 
 /// Whether this processor has what [`NEEDS`] names, and the system allows it. Asks the system once.
 pub(in crate::kernels) fn runs_here() -> bool {
     static ALLOWED: OnceLock<bool> = OnceLock::new();
-    super::runs_here_with_vnni() && *ALLOWED.get_or_init(|| processor_has_tiles() && system_allows())
+    super::runs_here_with_bf16() && *ALLOWED.get_or_init(|| processor_has_tiles() && system_allows())
 }
 
-/// Tiles and their products of int8, and the system saves them.
+/// Tiles and their products of BF16, and the system saves them.
 fn processor_has_tiles() -> bool {
-    const TILES_AND_INT8: u32 = 1 << 24 | 1 << 25;
+    const TILES_AND_BF16: u32 = 1 << 24 | 1 << 22;
     /// Configuration and contents of tiles among the state that the system saves.
     const SAVED: u64 = 1 << 17 | 1 << 18;
     let leaves = __cpuid(0).eax;
     // SAFETY: processors with AVX-512 that the system supports have `xgetbv`.
-    leaves >= 7 && __cpuid_count(7, 0).edx & TILES_AND_INT8 == TILES_AND_INT8 && unsafe { saved() } & SAVED == SAVED
+    leaves >= 7 && __cpuid_count(7, 0).edx & TILES_AND_BF16 == TILES_AND_BF16 && unsafe { saved() } & SAVED == SAVED
 }
 
 /// What the system saves of a thread.

@@ -15,6 +15,7 @@ mod vector;
 
 use super::Kernels;
 use super::avx2;
+pub(super) use matmul::tiles_thread_bytes;
 
 /// Shown to the user.
 pub(super) const NEEDS: &str = "AVX-512 F, BW, VL and DQ";
@@ -47,8 +48,7 @@ pub(super) fn gains_from_bf16() -> bool {
     unsafe { pace::bf16_to_f32() >= pace::WORTH }
 }
 
-/// Whether products in tiles are faster here, and have the bits that they should. Only for processors that pass
-/// [`amx::runs_here`].
+/// Whether products in tiles are faster here, and come out right. Only for processors that pass [`amx::runs_here`].
 pub(super) fn gains_from_amx() -> bool {
     pace::of_tables(&TABLE_AMX, &TABLE_VNNI).is_some_and(|ratio| ratio >= pace::WORTH_OF_TILES)
 }

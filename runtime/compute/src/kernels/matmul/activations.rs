@@ -1,4 +1,4 @@
-//! The forms of activations: plain f32, BF16 in pairs, and int8 in groups of 32 columns.
+//! The forms of activations: plain f32, BF16 in pairs or in tiles, and int8 in groups of 32 columns.
 //!
 //! A group has one f32 scale and an integer multiplier per half; [`Scales`] is the rule, which every table follows bit for bit.
 
@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use satchel_gguf::TensorType;
 
-use super::{Form, RoundKernel};
+use super::{Form, LayOutKernel, RoundKernel};
 use crate::kernels::Kernels;
 use crate::kernels::threads::{Disjoint, Threads};
 use crate::quant::GROUP;
@@ -149,10 +149,48 @@ fn group_stride(columns: usize) -> usize {
     if groups > 0 && groups.is_multiple_of(PAGE) { groups + 1 } else { groups }
 }
 
+/// 32 columns of sixteen tokens in BF16, as a product of tiles takes its second operand: a line holds a pair of columns, the first in
+/// the lower half of a word, of each token.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(crate) struct TokenTile(pub(crate) [[u32; TILE_TOKENS]; GROUP / 2]);
+
+/// Tokens of a [`TokenTile`].
+pub(crate) const TILE_TOKENS: usize = 16;
+
+impl TokenTile {
+    const ZERO: Self = TokenTile([[0; TILE_TOKENS]; GROUP / 2]);
+}
+
+/// The tokens of a batch: those of answers come first, then those of prompts, which a table may multiply by other kernels
+/// (`PromptKernels`). A number stands for so many of answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tokens {
+    /// Of answers.
+    pub answers: usize,
+    /// Of prompts.
+    pub prompts: usize,
+}
+
+impl Tokens {
+    /// All of them.
+    pub fn count(self) -> usize {
+        self.answers + self.prompts
+    }
+}
+
+impl From<usize> for Tokens {
+    fn from(answers: usize) -> Self {
+        Self { answers, prompts: 0 }
+    }
+}
+
 /// A batch's activations in the forms its products need. Reusable: a later `set` keeps the memory.
 #[derive(Default)]
 pub struct Activations {
     tokens: usize,
+    /// How many of them, the last ones, are of prompts.
+    prompts: usize,
     columns: usize,
     /// f32 form: padded columns per token, a multiple of whole groups, the rest 0. Empty if no product needs it.
     values: Vec<f32>,
@@ -162,6 +200,8 @@ pub struct Activations {
     words: usize,
     /// Quantised form, `(tokens, columns / 32)`. Empty if no product needs it.
     groups: Vec<ActivationGroup>,
+    /// In tiles, `(prompts / 16, columns / 32)`, zero where there is no token or column. Empty if no product needs it.
+    tiles: Vec<TokenTile>,
 }
 
 impl Activations {
@@ -174,6 +214,7 @@ impl Activations {
     pub fn bytes(&self) -> usize {
         (self.values.capacity() + self.rounded.capacity()) * size_of::<f32>()
             + self.groups.capacity() * size_of::<ActivationGroup>()
+            + self.tiles.capacity() * size_of::<TokenTile>()
     }
 
     /// Bytes for `tokens` tokens ahead of products with quantised weights of `quantised` columns and plain ones of `plain`
@@ -188,6 +229,11 @@ impl Activations {
         tokens * stride(columns, 2) * size_of::<u32>()
     }
 
+    /// Bytes for `tokens` tokens of prompts ahead of products in tiles with weights of `columns` columns.
+    pub fn bytes_for_tiles(tokens: usize, columns: usize) -> usize {
+        tokens.div_ceil(TILE_TOKENS) * columns.div_ceil(GROUP) * size_of::<TokenTile>()
+    }
+
     /// Prepares the activations `x`, `(tokens, columns)`, for products with weights of these `types`.
     ///
     /// # Panics
@@ -197,28 +243,37 @@ impl Activations {
         kernels: &Kernels,
         threads: &Threads,
         x: &[f32],
-        tokens: usize,
+        tokens: impl Into<Tokens>,
         columns: usize,
         types: &[TensorType],
     ) {
-        assert_eq!(x.len(), tokens * columns, "activations of {tokens} tokens with {columns} columns");
-        (self.tokens, self.columns) = (tokens, columns);
-        // Old contents are overwritten, not cleared first.
-        let wanted = |form| types.iter().any(|&ty| kernels.matmul.form(ty) == form);
-        let some = |form| if wanted(form) && columns > 0 { tokens } else { 0 };
+        let all: Tokens = tokens.into();
+        assert_eq!(x.len(), all.count() * columns, "activations of {} tokens with {columns} columns", all.count());
+        (self.tokens, self.prompts, self.columns) = (all.count(), all.prompts, columns);
         (self.stride, self.words) = (stride(columns, 1), stride(columns, 2));
-        self.values.resize(some(Form::Plain) * self.stride, 0.0);
-        self.rounded.resize(some(Form::Rounded) * self.words, 0);
-        self.groups.resize(some(Form::Quantised) * group_stride(columns), ActivationGroup::ZERO);
-        if !self.values.is_empty() {
-            self.copy(threads, x);
+        // Prompts have no other form than tiles where all types that want it are multiplied in tiles.
+        let in_tiles = |ty| all.prompts > 0 && columns > 0 && kernels.matmul.for_prompts(ty).is_some();
+        let tokens_in = |form| {
+            let types = types.iter().filter(|&&ty| columns > 0 && kernels.matmul.form(ty) == form);
+            types.map(|&ty| if in_tiles(ty) { all.answers } else { all.count() }).max().unwrap_or(0)
+        };
+        // Old contents are overwritten, not cleared first.
+        let [plain, rounded, quantised] = [Form::Plain, Form::Rounded, Form::Quantised].map(tokens_in);
+        self.values.resize(plain * self.stride, 0.0);
+        self.rounded.resize(rounded * self.words, 0);
+        self.groups.resize(quantised * group_stride(columns), ActivationGroup::ZERO);
+        let tiles = if types.iter().any(|&ty| in_tiles(ty)) { all.prompts.div_ceil(TILE_TOKENS) } else { 0 };
+        self.tiles.resize(tiles * columns.div_ceil(GROUP), TokenTile::ZERO);
+        self.copy(threads, &x[..plain * columns]);
+        if let Some(round) = kernels.matmul.round {
+            self.round(round, threads, &x[..rounded * columns]);
         }
-        if let (Some(round), false) = (kernels.matmul.round, self.rounded.is_empty()) {
-            self.round(round, threads, x);
-        }
-        if wanted(Form::Quantised) && tokens > 0 {
+        if quantised > 0 {
             assert!(columns.is_multiple_of(GROUP), "{columns} columns are not whole groups of {GROUP}");
-            self.quantize(kernels, threads, x);
+            self.quantize(kernels, threads, &x[..quantised * columns]);
+        }
+        if let (Some(prompts), false) = (kernels.matmul.prompts, self.tiles.is_empty()) {
+            self.lay_out(prompts.lay_out, threads, &x[all.answers * columns..]);
         }
     }
 
@@ -234,7 +289,7 @@ impl Activations {
     fn copy(&mut self, threads: &Threads, x: &[f32]) {
         let (columns, stride) = (self.columns, self.stride);
         let values = Disjoint::new(&mut self.values);
-        Self::in_chunks(self.tokens, threads, |token| {
+        Self::in_chunks(x.len().checked_div(columns).unwrap_or(0), threads, |token| {
             // SAFETY: every token is in one chunk, so its part is borrowed once.
             let row = unsafe { values.part(token * stride..(token + 1) * stride) };
             row[..columns].copy_from_slice(&x[token * columns..][..columns]);
@@ -245,7 +300,7 @@ impl Activations {
     fn round(&mut self, round: RoundKernel, threads: &Threads, x: &[f32]) {
         let (columns, words) = (self.columns, self.words);
         let rounded = Disjoint::new(&mut self.rounded);
-        Self::in_chunks(self.tokens, threads, |token| {
+        Self::in_chunks(x.len().checked_div(columns).unwrap_or(0), threads, |token| {
             // SAFETY: every token is in one chunk, so its part is borrowed once; the table is supported by the processor.
             unsafe { round(&x[token * columns..][..columns], rounded.part(token * words..(token + 1) * words)) };
         });
@@ -255,9 +310,20 @@ impl Activations {
         let (columns, groups, stride) = (self.columns, self.columns / GROUP, group_stride(self.columns));
         let all = Disjoint::new(&mut self.groups);
         let quantize = kernels.matmul.quantize;
-        Self::in_chunks(self.tokens, threads, |token| {
+        Self::in_chunks(x.len().checked_div(columns).unwrap_or(0), threads, |token| {
             // SAFETY: every token is in one chunk, so its part is borrowed once; the table is supported by the processor.
             unsafe { quantize(&x[token * columns..][..columns], all.part(token * stride..token * stride + groups)) };
+        });
+    }
+
+    fn lay_out(&mut self, lay_out: LayOutKernel, threads: &Threads, x: &[f32]) {
+        let (columns, groups) = (self.columns, self.columns.div_ceil(GROUP));
+        let tiles = Disjoint::new(&mut self.tiles);
+        threads.run(x.len().div_ceil(TILE_TOKENS * columns), &|index| {
+            let tokens = &x[index * TILE_TOKENS * columns..];
+            let tokens = &tokens[..tokens.len().min(TILE_TOKENS * columns)];
+            // SAFETY: every tile is borrowed once; the table is supported by the processor.
+            unsafe { lay_out(tokens, columns, tiles.part(index * groups..(index + 1) * groups)) };
         });
     }
 
@@ -267,6 +333,8 @@ impl Activations {
     /// If there is no such token.
     pub(crate) fn gather(&mut self, threads: &Threads, from: &Activations, rows: &[u32]) {
         (self.tokens, self.columns, self.stride, self.words) = (rows.len(), from.columns, from.stride, from.words);
+        self.prompts = 0;
+        self.tiles.clear();
         let (stride, words) = (from.stride, from.words);
         let (groups, group_stride) = (from.columns / GROUP, group_stride(from.columns));
         self.values.resize(if from.values.is_empty() { 0 } else { rows.len() * stride }, 0.0);
@@ -302,6 +370,16 @@ impl Activations {
         self.tokens
     }
 
+    /// How many of them, the last ones, are of prompts.
+    pub(super) fn prompts(&self) -> usize {
+        self.prompts
+    }
+
+    /// The tokens of prompts in tiles, and in no other form.
+    pub(super) fn in_tiles(&self) -> Rows<'_> {
+        Rows { tokens: self.prompts, tiles: &self.tiles, ..self.rows(0..0) }
+    }
+
     /// All tokens, for a product.
     pub fn all(&self) -> Rows<'_> {
         self.rows(0..self.tokens)
@@ -313,15 +391,17 @@ impl Activations {
     /// If there are fewer.
     pub fn rows(&self, tokens: Range<usize>) -> Rows<'_> {
         assert!(tokens.start <= tokens.end && tokens.end <= self.tokens, "tokens {tokens:?} of {}", self.tokens);
-        let part = |set: bool, size: usize| if set { tokens.start * size..tokens.end * size } else { 0..0 };
+        // A form may be there of no token, or of answers only.
+        let part = |held: usize, size: usize| (tokens.start * size).min(held)..(tokens.end * size).min(held);
         Rows {
             tokens: tokens.len(),
             columns: self.columns,
-            values: &self.values[part(!self.values.is_empty(), self.stride)],
+            values: &self.values[part(self.values.len(), self.stride)],
             stride: self.stride,
-            rounded: &self.rounded[part(!self.rounded.is_empty(), self.words)],
+            rounded: &self.rounded[part(self.rounded.len(), self.words)],
             words: self.words,
-            groups: &self.groups[part(!self.groups.is_empty(), group_stride(self.columns))],
+            groups: &self.groups[part(self.groups.len(), group_stride(self.columns))],
+            tiles: &[],
         }
     }
 }
@@ -331,17 +411,39 @@ impl Activations {
 pub struct Rows<'a> {
     pub(super) tokens: usize,
     pub(super) columns: usize,
-    pub(super) values: &'a [f32],
+    values: &'a [f32],
     stride: usize,
-    pub(super) rounded: &'a [u32],
+    rounded: &'a [u32],
     words: usize,
-    pub(super) groups: &'a [ActivationGroup],
+    groups: &'a [ActivationGroup],
+    tiles: &'a [TokenTile],
 }
 
 impl<'a> Rows<'a> {
     /// The number of tokens.
     pub fn tokens(&self) -> usize {
         self.tokens
+    }
+
+    /// Whether all tokens are there in a form.
+    pub(super) fn has(&self, form: Form) -> bool {
+        let (held, of_token) = match form {
+            Form::Plain => (self.values.len(), self.stride),
+            Form::Rounded => (self.rounded.len(), self.words),
+            Form::Quantised => (self.groups.len(), self.group_stride()),
+        };
+        held == self.tokens * of_token
+    }
+
+    /// The same of tiles.
+    pub(super) fn has_tiles(&self) -> bool {
+        self.tiles.len() == self.tokens.div_ceil(TILE_TOKENS) * self.columns.div_ceil(GROUP)
+    }
+
+    /// Tiles of sixteen tokens by group of 32 columns.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "read by AMX"))]
+    pub(crate) fn tiles(&self) -> std::slice::ChunksExact<'a, TokenTile> {
+        self.tiles.chunks_exact(self.columns.div_ceil(GROUP))
     }
 
     /// The f32 columns of a token, padded with zeros to a multiple of 32.

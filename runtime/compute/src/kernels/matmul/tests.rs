@@ -8,6 +8,7 @@ use crate::kernels::{self, tables_under_test};
 use crate::quant::{GROUP, SUPPORTED, dequantize_row};
 
 pub(crate) mod noise;
+mod prompts;
 mod readers;
 
 use noise::{Noise, Scales, weights};
@@ -28,28 +29,50 @@ impl Case<'_> {
 
     /// Runs the product on a table; the output starts as NaN.
     fn run(&self, table: &Kernels, threads: usize, x: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
-        let tokens = x.len() / self.columns;
+        self.run_on(table, threads, x, Tokens::from(x.len() / self.columns), bias)
+    }
+
+    fn run_on(&self, table: &Kernels, threads: usize, x: &[f32], tokens: Tokens, bias: Option<&[f32]>) -> Vec<f32> {
         let threads = Threads::new(threads);
         let mut activations = Activations::new();
         activations.set(table, &threads, x, tokens, self.columns, &[self.ty]);
-        let mut out = vec![f32::NAN; tokens * self.rows];
+        let mut out = vec![f32::NAN; tokens.count() * self.rows];
         let product = Product { weight: self.matrix(), out: &mut out, add: false, bias };
         matmul(table, &threads, &mut [product], &activations);
         out
     }
 
-    /// In f64 on unquantised activations, with each output's sum of magnitudes, which errors are relative to.
-    fn reference(&self, x: &[f32]) -> Vec<(f64, f64)> {
+    /// The weights in f32.
+    fn widened(&self) -> Vec<f32> {
         let row_bytes = self.matrix().bytes.len() / self.rows;
         let mut weights = vec![0.0; self.rows * self.columns];
         for (bytes, row) in self.matrix().bytes.chunks_exact(row_bytes).zip(weights.chunks_exact_mut(self.columns)) {
             dequantize_row(self.ty, bytes, row);
         }
+        weights
+    }
+
+    /// In f64 on unquantised activations, with each output's sum of magnitudes, which errors are relative to.
+    fn reference(&self, x: &[f32]) -> Vec<(f64, f64)> {
+        let weights = self.widened();
         let mut out = Vec::new();
         for x in x.chunks_exact(self.columns) {
             for row in weights.chunks_exact(self.columns) {
                 let products = row.iter().zip(x).map(|(&w, &x)| f64::from(w) * f64::from(x));
                 out.push(products.fold((0.0, 0.0), |(sum, size), product| (sum + product, size + product.abs())));
+            }
+        }
+        out
+    }
+
+    /// The largest magnitude of each output's products.
+    fn largest(&self, x: &[f32]) -> Vec<f64> {
+        let weights = self.widened();
+        let mut out = Vec::new();
+        for x in x.chunks_exact(self.columns) {
+            for row in weights.chunks_exact(self.columns) {
+                let products = row.iter().zip(x).map(|(&w, &x)| f64::from(w) * f64::from(x));
+                out.push(products.fold(0.0, |largest: f64, product| largest.max(product.abs())));
             }
         }
         out
@@ -82,11 +105,15 @@ fn activations(noise: &mut Noise, tokens: usize, columns: usize) -> Vec<f32> {
 
 /// A case and its activations as tables that multiply in BF16 see them.
 fn rounded<R>(case: &Case<'_>, x: &[f32], body: impl FnOnce(&Case<'_>, &[f32]) -> R) -> R {
-    let mut weights = vec![0.0; case.rows * case.columns];
-    dequantize_row(case.ty, case.matrix().bytes, &mut weights);
+    let weights = to_bf16(&case.widened());
     let buffer: Vec<u8> = weights.into_iter().flat_map(|weight| bf16::from_f32(weight).to_le_bytes()).collect();
-    let x: Vec<f32> = x.iter().map(|&x| bf16::from_f32(x).to_f32()).collect();
-    body(&Case { ty: TensorType::BF16, buffer: &buffer, skew: 0, ..*case }, &x)
+    body(&Case { ty: TensorType::BF16, buffer: &buffer, skew: 0, ..*case }, &to_bf16(x))
+}
+
+/// To nearest, as processors round: numbers below 2⁻¹²⁶ are taken for 0.
+fn to_bf16(x: &[f32]) -> Vec<f32> {
+    let round = |x: &f32| if x.is_subnormal() { 0.0 } else { bf16::from_f32(*x).to_f32() };
+    x.iter().map(round).collect()
 }
 
 /// Quantising a group moves each activation by at most half a level, 1/254 of the largest; the rest is f32 rounding.

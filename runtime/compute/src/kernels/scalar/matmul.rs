@@ -7,6 +7,7 @@ pub(in crate::kernels) const KERNELS: MatmulKernels = MatmulKernels {
     quantize,
     round: None,
     rows: &by_type!(RowsKernel: plain P => plain_rows::<P>, B: Block => quantised_rows::<B>, else unreachable!()),
+    prompts: None,
 };
 
 /// Rounds to nearest, ties to even, for magnitudes far below 2²²: adding 1.5 × 2²³ leaves no fraction bits.

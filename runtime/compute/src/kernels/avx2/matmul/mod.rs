@@ -26,12 +26,14 @@ pub(in crate::kernels) const KERNELS: MatmulKernels = MatmulKernels {
     round: None,
     rows: &by_type!(RowsKernel: plain P => plain::rows::<P>, B: Block => integer::rows::<B>,
         else kernel_of(&scalar::KERNELS, B::TYPE)),
+    prompts: None,
 };
 pub(super) const KERNELS_VNNI: MatmulKernels = MatmulKernels {
     quantize,
     round: None,
     rows: &by_type!(RowsKernel: plain P => plain::rows::<P>, B: Block => vnni::rows::<B>,
         else kernel_of(&scalar::KERNELS, B::TYPE)),
+    prompts: None,
 };
 
 /// Bit-identical to the scalar `quantize`.

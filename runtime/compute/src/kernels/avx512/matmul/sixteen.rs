@@ -60,6 +60,17 @@ pub(super) trait Sixteen: Block {
     }
 }
 
+/// Transposes sixteen rows of as many 32-bit words.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+pub(super) fn transposed(rows: [__m512i; 16]) -> [__m512i; 16] {
+    let mut columns = [_mm512_setzero_si512(); 16];
+    let (front, back) = columns.split_at_mut(8);
+    front.copy_from_slice(&turned(rows.map(|row| _mm512_castsi512_si256(row))));
+    back.copy_from_slice(&turned(rows.map(|row| _mm512_extracti64x4_epi64::<1>(row))));
+    columns
+}
+
 /// Transposes rows of eight 32-bit words.
 #[inline]
 #[target_feature(enable = "avx512f")]

@@ -1,198 +1,231 @@
-//! Quantised weights times many tokens with AMX.
+//! Weights times the tokens of prompts with AMX, in BF16.
 //!
-//! A strip's four columns of sixteen rows a vector are as AMX takes its second operand, and int8 activations lie as it takes its
-//! first: one `tdpbssd` gives the integers of half a group for sixteen rows and sixteen tokens, a token's in 64 bytes. They are
-//! stored, which stays in L1, and added to sums by the functions of `integer`, group by group: an exact integer has the same bits
-//! whatever computed it, so this table gives those of `avx512vnni`, which does what few tokens need. While a group's integers are
-//! added, the next group's are computed.
+//! int8 would need the scales of every 32 columns applied in f32, which costs more than tiles save. BF16 needs none: 32 rows of
+//! weights are unpacked to BF16 once for all tokens, activations were rounded once for all rows, and `tdpbf16ps` adds 32 columns of
+//! sixteen rows and sixteen tokens to sums in f32. Two tiles of rows times two of tokens share what is loaded: a strip stays in L1
+//! or L2, and so do the tokens' columns of a part. F16 weights are the sum of two BF16, and nothing of them is lost.
 //!
-//! Levels are signed here: a zero point is subtracted from them, once a strip.
+//! A sum's groups of columns are added first to last, whatever the parts and neighbours: a token of a prompt has the same bits in
+//! any batch. Those of answers are multiplied as by `avx512vnni`.
+
+mod operands;
 
 use std::arch::asm;
 use std::arch::x86_64::*;
 
-use super::integer::{self, add_halves, pair, scaling_of, store};
-use super::sixteen::Sixteen;
-use crate::kernels::avx2::matmul::strip::{Piece, StripGroup, for_each_piece};
+use operands::{ROWS, Tile};
+pub(super) use operands::{Tiled, lay_out};
+
+use super::integer::store;
+use super::sixteen::transposed;
 use crate::kernels::avx512::amx::Shapes;
-use crate::kernels::matmul::{ActivationGroup, Chunk};
-use crate::quant;
+use crate::kernels::matmul::{Chunk, TILE_TOKENS, TokenTile};
+use crate::kernels::scratch::{Numbers, with_two_scratches};
+use crate::quant::GROUP;
 
-/// Tokens of a product, and rows.
-const TOKENS: usize = 16;
+/// Rows that are unpacked together: two tiles.
+pub(super) const STRIP: usize = 2 * ROWS;
 
-/// Four tiles of integers, two of activations, two of weights, of half a group each.
-static SHAPES: Shapes = Shapes::new([(16, 64), (16, 64), (16, 64), (16, 64), (16, 16), (16, 16), (4, 64), (4, 64)]);
+/// Most groups of columns that are unpacked at once: 64 KB of a strip, and 2 KB for each token.
+const PART: usize = 32;
 
-/// A group's integers by half, token and row.
+/// Rows whose sums wait for the next part of the columns.
+const WAITING_ROWS: usize = 128;
+
+/// Four tiles of sums, two of weights, two of tokens.
+static SHAPES: Shapes = Shapes::new([(16, 64); 8]);
+
+/// Sums of a strip's two tiles of rows, by row and token.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-struct Integers([[[i32; 16]; TOKENS]; 2]);
+struct Sums([[[f32; TILE_TOKENS]; ROWS]; 2]);
 
-/// A type whose strips are multiplied in tiles. The others' scales are a half's own, or their strips take longer to unpack than
-/// tiles save; the list keeps the executable small.
-pub(super) trait Tiled: Sixteen {}
+// SAFETY: plain numbers, whole cache lines.
+unsafe impl Numbers for Sums {}
 
-macro_rules! tiled {
-    ($($name:ident)+) => {
-        $(impl Tiled for quant::$name {})+
-    };
+/// Bytes that a thread keeps for products of this many tokens with weights of this many columns, at most.
+pub(in crate::kernels) fn thread_bytes(columns: usize, tokens: usize) -> usize {
+    let (groups, blocks) = (columns.div_ceil(GROUP), tokens.div_ceil(TILE_TOKENS));
+    2 * 2 * groups.min(PART) * size_of::<Tile>() + places(groups > PART, blocks) * size_of::<Sums>()
 }
 
-tiled!(Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q4K Q5K Q6K IQ4NL IQ4XS MXFP4);
+/// Sums to keep for so many tiles of tokens.
+fn places(waiting: bool, blocks: usize) -> usize {
+    if waiting { WAITING_ROWS / STRIP * blocks } else { blocks.min(2) }
+}
 
-/// The table's function for type `B`.
+/// The table's function for type `T`.
 ///
 /// # Safety
-/// See [`crate::kernels::matmul::RowsKernel`]; the processor supports AVX-512 with VNNI, and AMX is allowed.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-pub(super) unsafe fn rows<B: Tiled>(chunk: &Chunk<'_>) {
-    const {
-        let most = match B::MAX_LEVEL {
-            Some(most) => most - B::ZERO,
-            None => 127,
+/// See [`crate::kernels::matmul::RowsKernel`]; the processor supports AVX-512 with BF16, and AMX is allowed.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+pub(super) unsafe fn rows<T: Tiled>(chunk: &Chunk<'_>) {
+    let groups = chunk.weight.columns.div_ceil(GROUP);
+    // As few parts as possible, of roughly equal length.
+    let part = (groups / T::GROUPS).div_ceil(groups.div_ceil(PART)) * T::GROUPS;
+    let blocks = chunk.x.tiles().len();
+    let waits = part < groups;
+    with_two_scratches::<Tile, Sums, _>(2 * part * T::PLANES, places(waits, blocks), |tiles, sums| {
+        let all = || {
+            for block in chunk.rows.clone().step_by(WAITING_ROWS) {
+                let rows = block..(block + WAITING_ROWS).min(chunk.rows.end);
+                for start in (0..groups).step_by(part) {
+                    for (index, first) in rows.clone().step_by(STRIP).enumerate() {
+                        let end = (start + part).min(groups);
+                        // SAFETY: the rows have these groups; tiles have these shapes.
+                        unsafe {
+                            let strip = Strip::unpack::<T>(chunk, first, start..end, tiles);
+                            let sums = if waits { &mut sums[index * blocks..][..blocks] } else { &mut *sums };
+                            strip.multiply::<T>(chunk, sums, waits);
+                        }
+                    }
+                }
+            }
         };
-        assert!(most <= 127, "levels are multiplied as i8");
-    }
-    let tokens = chunk.x.tokens();
-    if tokens < TOKENS {
-        // SAFETY: upheld by the caller.
-        return unsafe { integer::vnni::rows::<B>(chunk) };
-    }
-    let mut integers = [Integers([[[0; 16]; TOKENS]; 2]); 2];
-    let all = || {
-        for_each_piece::<B, false>(chunk, |piece| {
-            subtract_zero::<B>(piece.strip);
-            for token in (0..tokens).step_by(TOKENS) {
-                // The last tokens are multiplied together with those before them, which are done.
-                let first = token.min(tokens - TOKENS);
-                // SAFETY: the tokens exist and have the piece's groups; the rows belong to this chunk; tiles have these shapes.
-                unsafe { tile::<B>(chunk, piece, first, token - first, &mut integers) };
-            }
-        });
-    };
-    // SAFETY: AMX is allowed, per the caller.
-    unsafe { SHAPES.with(all) };
+        // SAFETY: AMX is allowed, per the caller.
+        unsafe { SHAPES.with(all) };
+    });
 }
 
-/// Makes unsigned levels signed, by what they are raised.
-#[target_feature(enable = "avx512f,avx512bw")]
-fn subtract_zero<B: Tiled>(strip: &mut [StripGroup]) {
-    if B::ZERO == 0 {
-        return;
-    }
-    for levels in strip.iter_mut().flat_map(|group| &mut group.levels) {
-        let signed = _mm512_sub_epi8(pair(levels), _mm512_set1_epi8(B::ZERO as i8));
-        // SAFETY: the pair is 64 bytes on a cache line.
-        unsafe { _mm512_store_si512((&raw mut *levels).cast(), signed) };
-    }
+/// A part of the columns of 32 rows.
+struct Strip<'a> {
+    /// The first row.
+    first: usize,
+    groups: std::ops::Range<usize>,
+    /// Of sixteen rows each.
+    tiles: [&'a [Tile]; 2],
+    /// These are the last columns.
+    ends: bool,
 }
 
-/// Sixteen rows × sixteen tokens, of which the first `done` have their results.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-unsafe fn tile<B: Tiled>(
-    chunk: &Chunk<'_>,
-    piece: &mut Piece<'_>,
-    token: usize,
-    done: usize,
-    integers: &mut [Integers; 2],
-) {
-    let mut sums = [_mm512_setzero_ps(); TOKENS];
-    if !piece.begins() {
-        for (sums, place) in sums.iter_mut().zip(&piece.sums[token..]).skip(done) {
-            // SAFETY: sixteen sums.
-            *sums = unsafe { _mm512_load_ps(place.0.as_ptr()) };
-        }
-    }
-    let x = chunk.x.groups(token)[piece.group..].as_ptr();
-    let stride = chunk.x.group_stride();
-    let [even, odd] = integers;
-    let strip = &*piece.strip;
-    // SAFETY: every token has a group for each of the strip's, `stride` groups after that of the token before; so too below.
-    unsafe { multiply_even(&strip[0], x, stride, even) };
-    for (index, group) in strip.iter().enumerate() {
-        let next = strip.get(index + 1);
-        let x = x.wrapping_add(index);
-        // SAFETY: as above.
-        unsafe {
-            if index % 2 == 0 {
-                if let Some(next) = next {
-                    multiply_odd(next, x.add(1), stride, odd);
-                }
-                add::<B>(&mut sums, group, x, stride, even);
-            } else {
-                if let Some(next) = next {
-                    multiply_even(next, x.add(1), stride, even);
-                }
-                add::<B>(&mut sums, group, x, stride, odd);
+impl<'a> Strip<'a> {
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+    unsafe fn unpack<T: Tiled>(
+        chunk: &Chunk<'_>,
+        first: usize,
+        groups: std::ops::Range<usize>,
+        tiles: &'a mut [Tile],
+    ) -> Self {
+        let columns = chunk.weight.columns;
+        let (low, high) = tiles.split_at_mut(groups.len() * T::PLANES);
+        let high = &mut high[..low.len()];
+        for (tiles, first) in [(&mut *low, first), (&mut *high, first + ROWS)] {
+            for row in [0, ROWS / 2] {
+                // SAFETY: upheld by the caller.
+                unsafe { T::unpack(&chunk.pointers(first + row), columns, groups.clone(), tiles, row) };
             }
         }
+        let ends = groups.end == columns.div_ceil(GROUP);
+        Self { first, groups, tiles: [low, high], ends }
     }
-    for (t, sums) in sums.into_iter().enumerate().skip(done) {
-        // SAFETY: sixteen sums; the rows belong to this chunk, per the caller.
-        unsafe {
-            if piece.ends {
-                store(chunk, token + t, piece.first, sums);
-            } else {
-                _mm512_store_ps(piece.sums[token + t].0.as_mut_ptr(), sums);
-            }
-        }
-    }
-}
 
-/// Adds a group's integers to the sums.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-unsafe fn add<B: Tiled>(
-    sums: &mut [__m512; TOKENS],
-    group: &StripGroup,
-    x: *const ActivationGroup,
-    stride: usize,
-    integers: &Integers,
-) {
-    let scaling = scaling_of(group);
-    for (t, sums) in sums.iter_mut().enumerate() {
-        // SAFETY: the caller has as many tokens, `stride` groups apart; integers are whole cache lines.
-        unsafe {
-            let facts = &(*x.add(t * stride)).facts;
-            let half = |half: usize| _mm512_load_si512(integers.0[half][t].as_ptr().cast());
-            *sums = add_halves::<B>(*sums, [half(0), half(1)], &scaling, facts);
-        }
-    }
-}
-
-/// A function that stores the integers of a group of sixteen rows for sixteen tokens, by way of two tiles of its own: two groups
-/// take turns, so that one need not wait until the other is stored.
-macro_rules! multiply {
-    ($name:ident, $first:literal, $second:literal) => {
-        /// # Safety
-        /// The tokens' groups are `stride` groups apart; tiles have these shapes.
-        #[inline]
-        unsafe fn $name(weights: &StripGroup, x: *const ActivationGroup, stride: usize, integers: &mut Integers) {
-            // SAFETY: upheld by the caller. Levels are the first bytes of a strip's group and of an activation's.
+    /// Multiplies the strip by all tokens. `sums` has a place for each tile of tokens if sums `wait`, or for two.
+    ///
+    /// # Safety
+    /// Tiles have these shapes; the strip's rows belong to this chunk.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+    unsafe fn multiply<T: Tiled>(&self, chunk: &Chunk<'_>, sums: &mut [Sums], wait: bool) {
+        let weights = self.tiles.map(<[Tile]>::as_ptr);
+        let (groups, begins) = (self.groups.len(), self.groups.start == 0);
+        let mut tokens = chunk.x.tiles().map(|tiles| tiles[self.groups.clone()].as_ptr());
+        let mut block = 0;
+        while let Some(first) = tokens.next() {
+            let place = if wait { &mut sums[block..] } else { &mut *sums };
+            let count = 1 + usize::from(place.len() > 1 && tokens.len() > 0);
+            // SAFETY: strip and tokens have these groups.
             unsafe {
-                asm!(
-                    concat!("tilezero ", $first),
-                    concat!("tilezero ", $second),
-                    "tileloadd tmm6, [{weights} + {line}]",
-                    "tileloadd tmm4, [{x} + {stride}]",
-                    concat!("tdpbssd ", $first, ", tmm4, tmm6"),
-                    "tileloadd tmm7, [{weights} + {line} + 256]",
-                    "tileloadd tmm5, [{x} + {stride} + 16]",
-                    concat!("tdpbssd ", $second, ", tmm5, tmm7"),
-                    concat!("tilestored [{integers} + {line}], ", $first),
-                    concat!("tilestored [{integers} + {line} + 1024], ", $second),
-                    weights = in(reg) std::ptr::from_ref(weights),
-                    x = in(reg) x,
-                    integers = in(reg) std::ptr::from_mut(integers),
-                    stride = in(reg) stride * size_of::<ActivationGroup>(),
-                    line = in(reg) 64usize,
+                match (tokens.next(), place) {
+                    (Some(second), [a, b, ..]) => two_blocks::<T>(weights, [first, second], groups, [a, b], begins),
+                    (_, [a, ..]) => one_block::<T>(weights, [first], groups, [a], begins),
+                    _ => unreachable!("a place for every tile of tokens"),
+                }
+            }
+            let place = if wait { &sums[block..] } else { &*sums };
+            for (index, sums) in place[..count].iter().enumerate().filter(|_| self.ends) {
+                // SAFETY: upheld by the caller.
+                unsafe { store_results(chunk, self.first, (block + index) * TILE_TOKENS, sums) };
+            }
+            block += count;
+        }
+    }
+}
+
+/// Stores the results of a strip's rows for a tile of tokens, as many as there are.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+unsafe fn store_results(chunk: &Chunk<'_>, first: usize, token: usize, sums: &Sums) {
+    let tokens = (chunk.x.tokens() - token).min(TILE_TOKENS);
+    for (half, sums) in sums.0.iter().enumerate() {
+        let mut rows = [_mm512_setzero_si512(); ROWS];
+        for (vector, sums) in rows.iter_mut().zip(sums) {
+            // SAFETY: sixteen sums on a cache line.
+            *vector = unsafe { _mm512_load_si512(sums.as_ptr().cast()) };
+        }
+        for (index, results) in transposed(rows).into_iter().take(tokens).enumerate() {
+            // SAFETY: the rows belong to this chunk, per the caller.
+            unsafe { store(chunk, token + index, first + half * ROWS, _mm512_castsi512_ps(results)) };
+        }
+    }
+}
+
+/// A function that multiplies groups of two tiles of rows by tiles of tokens, each with a register for its tokens and two for sums,
+/// and adds to the sums, or begins them.
+macro_rules! multiply {
+    ($name:ident, $count:literal, $($block:literal: $x:literal, $low:literal, $high:literal;)+) => {
+        /// # Safety
+        /// So many groups are there; tiles have these shapes.
+        #[inline]
+        unsafe fn $name<T: Tiled>(
+            weights: [*const Tile; 2],
+            x: [*const TokenTile; $count],
+            groups: usize,
+            sums: [&mut Sums; $count],
+            begins: bool,
+        ) {
+            const LINE: usize = 64;
+            // SAFETY: upheld by the caller. No register is named to the compiler, which has no use for these.
+            unsafe {
+                $(if begins {
+                    asm!(concat!("tilezero ", $low), concat!("tilezero ", $high), options(nostack, nomem));
+                } else {
+                    asm!(
+                        concat!("tileloadd ", $low, ", [{sums} + {line}]"),
+                        concat!("tileloadd ", $high, ", [{sums} + {line} + 1024]"),
+                        sums = in(reg) std::ptr::from_ref(&*sums[$block]),
+                        line = in(reg) LINE,
+                        options(nostack, readonly),
+                    );
+                })+
+                for group in 0..groups {
+                    $(asm!(
+                        concat!("tileloadd ", $x, ", [{x} + {line}]"),
+                        x = in(reg) x[$block].add(group),
+                        line = in(reg) LINE,
+                        options(nostack, readonly),
+                    );)+
+                    for plane in 0..T::PLANES {
+                        asm!(
+                            "tileloadd tmm4, [{low} + {line}]",
+                            "tileloadd tmm5, [{high} + {line}]",
+                            $(concat!("tdpbf16ps ", $low, ", tmm4, ", $x),)+
+                            $(concat!("tdpbf16ps ", $high, ", tmm5, ", $x),)+
+                            low = in(reg) weights[0].add(group * T::PLANES + plane),
+                            high = in(reg) weights[1].add(group * T::PLANES + plane),
+                            line = in(reg) LINE,
+                            options(nostack, readonly),
+                        );
+                    }
+                }
+                $(asm!(
+                    concat!("tilestored [{sums} + {line}], ", $low),
+                    concat!("tilestored [{sums} + {line} + 1024], ", $high),
+                    sums = in(reg) std::ptr::from_mut(&mut *sums[$block]),
+                    line = in(reg) LINE,
                     options(nostack),
-                );
+                );)+
             }
         }
     };
 }
 
-multiply!(multiply_even, "tmm0", "tmm1");
-multiply!(multiply_odd, "tmm2", "tmm3");
+multiply!(one_block, 1, 0: "tmm6", "tmm0", "tmm1";);
+multiply!(two_blocks, 2, 0: "tmm6", "tmm0", "tmm1"; 1: "tmm7", "tmm2", "tmm3";);

@@ -65,7 +65,7 @@ impl Narrow for BF16 {
 /// 32 columns rounded to BF16, in order.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn pairs(first: __m512, second: __m512) -> __m512 {
+pub(super) fn pairs(first: __m512, second: __m512) -> __m512 {
     // SAFETY: vectors of bits.
     unsafe { std::mem::transmute(_mm512_cvtne2ps_pbh(second, first)) }
 }

@@ -28,9 +28,11 @@ macro_rules! rows {
     };
 }
 
-pub(super) const KERNELS: MatmulKernels = MatmulKernels { quantize, round: None, rows: rows!(Widening) };
-pub(super) const KERNELS_DOTPROD: MatmulKernels = MatmulKernels { quantize, round: None, rows: rows!(Dotprod) };
-pub(super) const KERNELS_I8MM: MatmulKernels = MatmulKernels { quantize, round: None, rows: rows!(I8mm) };
+pub(super) const KERNELS: MatmulKernels = MatmulKernels { quantize, round: None, rows: rows!(Widening), prompts: None };
+pub(super) const KERNELS_DOTPROD: MatmulKernels =
+    MatmulKernels { quantize, round: None, rows: rows!(Dotprod), prompts: None };
+pub(super) const KERNELS_I8MM: MatmulKernels =
+    MatmulKernels { quantize, round: None, rows: rows!(I8mm), prompts: None };
 
 /// Bit-identical to the scalar `quantize`.
 #[target_feature(enable = "neon")]
