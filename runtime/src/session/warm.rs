@@ -17,6 +17,7 @@ use super::{chat_template, store};
 use crate::TokenId;
 use crate::device::MappedPart;
 use crate::engine::{Loaded, Warm, computed};
+use crate::kernels;
 use crate::plan::{BLOCK_TOKENS, Plan, Role};
 use crate::state::Identity;
 use crate::tokenizer::Tokenizer;
@@ -60,7 +61,7 @@ impl Bound {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             weights: Digest::of(&store::weights(source).concat()),
             plan: Digest::of(format!("{:?} {:?}", plan.state, plan.ops).as_bytes()),
-            kernels: kernels(plan, compute),
+            kernels: kernels_of(plan, compute),
             keys: compute.cache.keys.to_string(),
             values: compute.cache.values.to_string(),
             prompt: Digest::of(&prompt),
@@ -99,7 +100,7 @@ impl Bound {
 }
 
 /// The kernels whose bits these are.
-fn kernels(plan: &Plan, compute: Compute) -> String {
+fn kernels_of(plan: &Plan, compute: Compute) -> String {
     let is_plain =
         |ty: TensorType| matches!(ty, TensorType::F32 | TensorType::F16 | TensorType::BF16 | TensorType::F64);
     let differs = |ty| is_plain(ty) || compute.kernels.tiles(ty);
@@ -124,6 +125,9 @@ pub fn compute(options: &OpenOptions, system: Option<&str>) -> Result<Computed, 
         return Err(refused("with adapters nothing is computed in advance: leave it out, or --lora".to_owned()));
     }
     let with = options.compute()?;
+    // A file is for other processors, too.
+    let kernels = if options.isa.is_some() { with.kernels } else { kernels::best_without_tiles() };
+    let with = Compute { kernels, ..with };
     let plan = plan_of(&source, options.context)?;
     let tokenizer = Tokenizer::from_gguf(&source.gguf.metadata)
         .map_err(|error| OpenError::Tokenizer { path: source.path.clone(), error })?;

@@ -83,6 +83,15 @@ pub fn best() -> &'static Kernels {
     })
 }
 
+/// The fastest table this processor can run of those that multiply prompts like answers: with quantised weights other processors of
+/// its architecture have its bits, too.
+pub fn best_without_tiles() -> &'static Kernels {
+    let best = best();
+    let Some(at) = KNOWN.iter().position(|known| std::ptr::eq(known.table, best)) else { return best };
+    let fit = |known: &&Known| known.table.matmul.prompts.is_none() && (known.runs_here)() && (known.gains_here)();
+    KNOWN[..=at].iter().rev().find(fit).map_or(best, |known| known.table)
+}
+
 /// The table with this name.
 ///
 /// # Errors
@@ -202,6 +211,7 @@ mod tests {
         for table in tables() {
             assert_eq!(by_name(table.name).map(|found| found.name), Ok(table.name));
         }
+        assert!(best_without_tiles().matmul.prompts.is_none());
         let error = by_name("mmx").expect_err("no such table");
         assert!(error.starts_with("there are no `mmx` kernels; this processor can run: scalar"), "{error}");
     }

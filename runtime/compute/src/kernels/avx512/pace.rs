@@ -111,3 +111,18 @@ fn in_bf16() {
     }
     sums.into_iter().for_each(|sum| _ = black_box(sum));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::{by_name, tables_under_test};
+
+    #[test]
+    fn what_is_measured_comes_out_right_on_every_table() {
+        let scalar = by_name("scalar").expect("always there");
+        for table in tables_under_test("pace") {
+            let ratio = of_tables(table, scalar);
+            assert!(ratio.is_some_and(|ratio| ratio > 0.0), "{}: {ratio:?}", table.name);
+        }
+    }
+}

@@ -440,10 +440,11 @@ impl<'a> Rows<'a> {
         self.tiles.len() == self.tokens.div_ceil(TILE_TOKENS) * self.columns.div_ceil(GROUP)
     }
 
-    /// Tiles of sixteen tokens by group of 32 columns.
+    /// The tiles of block `block` of sixteen tokens, one for each 32 columns.
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "read by AMX"))]
-    pub(crate) fn tiles(&self) -> std::slice::ChunksExact<'a, TokenTile> {
-        self.tiles.chunks_exact(self.columns.div_ceil(GROUP))
+    pub(crate) fn tiles(&self, block: usize) -> &'a [TokenTile] {
+        let groups = self.columns.div_ceil(GROUP);
+        &self.tiles[block * groups..][..groups]
     }
 
     /// The f32 columns of a token, padded with zeros to a multiple of 32.

@@ -12,6 +12,7 @@ mod operands;
 
 use std::arch::asm;
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 use operands::{ROWS, Tile};
 pub(super) use operands::{Tiled, lay_out};
@@ -63,7 +64,7 @@ pub(super) unsafe fn rows<T: Tiled>(chunk: &Chunk<'_>) {
     let groups = chunk.weight.columns.div_ceil(GROUP);
     // As few parts as possible, of roughly equal length.
     let part = (groups / T::GROUPS).div_ceil(groups.div_ceil(PART)) * T::GROUPS;
-    let blocks = chunk.x.tiles().len();
+    let blocks = chunk.x.tokens().div_ceil(TILE_TOKENS);
     let waits = part < groups;
     with_two_scratches::<Tile, Sums, _>(2 * part * T::PLANES, places(waits, blocks), |tiles, sums| {
         let all = || {
@@ -91,7 +92,7 @@ pub(super) unsafe fn rows<T: Tiled>(chunk: &Chunk<'_>) {
 struct Strip<'a> {
     /// The first row.
     first: usize,
-    groups: std::ops::Range<usize>,
+    groups: Range<usize>,
     /// Of sixteen rows each.
     tiles: [&'a [Tile]; 2],
     /// These are the last columns.
@@ -100,12 +101,7 @@ struct Strip<'a> {
 
 impl<'a> Strip<'a> {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
-    unsafe fn unpack<T: Tiled>(
-        chunk: &Chunk<'_>,
-        first: usize,
-        groups: std::ops::Range<usize>,
-        tiles: &'a mut [Tile],
-    ) -> Self {
+    unsafe fn unpack<T: Tiled>(chunk: &Chunk<'_>, first: usize, groups: Range<usize>, tiles: &'a mut [Tile]) -> Self {
         let columns = chunk.weight.columns;
         let (low, high) = tiles.split_at_mut(groups.len() * T::PLANES);
         let high = &mut high[..low.len()];
@@ -127,25 +123,28 @@ impl<'a> Strip<'a> {
     unsafe fn multiply<T: Tiled>(&self, chunk: &Chunk<'_>, sums: &mut [Sums], wait: bool) {
         let weights = self.tiles.map(<[Tile]>::as_ptr);
         let (groups, begins) = (self.groups.len(), self.groups.start == 0);
-        let mut tokens = chunk.x.tiles().map(|tiles| tiles[self.groups.clone()].as_ptr());
-        let mut block = 0;
-        while let Some(first) = tokens.next() {
-            let place = if wait { &mut sums[block..] } else { &mut *sums };
-            let count = 1 + usize::from(place.len() > 1 && tokens.len() > 0);
+        let blocks = chunk.x.tokens().div_ceil(TILE_TOKENS);
+        let x = |block| chunk.x.tiles(block)[self.groups.clone()].as_ptr();
+        for block in (0..blocks).step_by(2) {
+            let place = &mut sums[if wait { block } else { 0 }..];
             // SAFETY: strip and tokens have these groups.
-            unsafe {
-                match (tokens.next(), place) {
-                    (Some(second), [a, b, ..]) => two_blocks::<T>(weights, [first, second], groups, [a, b], begins),
-                    (_, [a, ..]) => one_block::<T>(weights, [first], groups, [a], begins),
-                    _ => unreachable!("a place for every tile of tokens"),
+            let done = unsafe {
+                match place {
+                    [a, b, ..] if block + 1 < blocks => {
+                        two_blocks::<T>(weights, [x(block), x(block + 1)], groups, [a, b], begins);
+                        &place[..2]
+                    }
+                    [a, ..] => {
+                        one_block::<T>(weights, [x(block)], groups, [a], begins);
+                        &place[..1]
+                    }
+                    [] => unreachable!("a place for every tile of tokens"),
                 }
-            }
-            let place = if wait { &sums[block..] } else { &*sums };
-            for (index, sums) in place[..count].iter().enumerate().filter(|_| self.ends) {
+            };
+            for (index, sums) in done.iter().enumerate().filter(|_| self.ends) {
                 // SAFETY: upheld by the caller.
                 unsafe { store_results(chunk, self.first, (block + index) * TILE_TOKENS, sums) };
             }
-            block += count;
         }
     }
 }
