@@ -27,10 +27,11 @@ use satchel_gguf::TensorType;
 use super::Kernels;
 use super::threads::{Disjoint, Threads};
 pub use crate::quant::supports;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use activations::TILE_TOKENS;
+pub(crate) use activations::TokenTile;
 pub(crate) use activations::{ActivationGroup, GroupFacts, Scales};
 pub use activations::{Activations, Rows, Tokens};
-#[cfg(target_arch = "x86_64")]
-pub(crate) use activations::{TILE_TOKENS, TokenTile};
 
 /// A weight matrix, used where it is mapped; unaligned.
 #[derive(Clone, Copy)]
@@ -300,7 +301,7 @@ fn run(threads: &Threads, plans: &[Plan<'_>], reading: usize) {
     if total == 0 {
         return;
     }
-    let target = (total / (threads.count() * CHUNKS_A_THREAD)).max(CHUNK_COST);
+    let target = chunk_cost(total, threads.count());
     // Rows per chunk, and the running total of chunks, by product.
     let mut ends = Vec::with_capacity(plans.len());
     let mut chunks = 0;
@@ -321,10 +322,18 @@ fn run(threads: &Threads, plans: &[Plan<'_>], reading: usize) {
 
 /// Chunks are multiples of at least this many rows (except the last): whole strips, and whole cache lines of output.
 const ROWS: usize = 16;
-/// Minimum multiply-adds worth a chunk of its own: one to two microseconds.
+/// Multiply-adds that are worth a chunk of its own: one to two microseconds.
 const CHUNK_COST: usize = 1 << 16;
+/// The fewest, where there would be none for some threads otherwise.
+const LEAST_COST: usize = 1 << 14;
 /// Average chunks per thread: enough that a pre-empted one delays little.
 const CHUNKS_A_THREAD: usize = 8;
+
+/// Multiply-adds of a chunk: every thread gets as many chunks, or the last ones would wait for a few.
+fn chunk_cost(total: usize, threads: usize) -> usize {
+    let rounds = (total / (threads * CHUNK_COST)).clamp(1, CHUNKS_A_THREAD);
+    total.div_ceil(threads * rounds).max(LEAST_COST)
+}
 
 /// A product's results for some of the tokens.
 struct Part<'a> {

@@ -382,6 +382,17 @@ fn a_nan_is_not_hidden() {
     }
 }
 
+/// A product of few rows for many threads is cut smaller, a large one into no more than are worth it.
+#[test]
+fn every_thread_gets_as_many_chunks() {
+    for (total, threads, chunks) in
+        [(331_776_usize, 2, 4), (331_776, 8, 8), (331_776, 16, 16), (884_736, 8, 8), (1 << 24, 16, 128)]
+    {
+        assert_eq!(total.div_ceil(chunk_cost(total, threads)), chunks, "{total} on {threads} threads");
+    }
+    assert_eq!(chunk_cost(1 << 15, 16), LEAST_COST);
+}
+
 #[test]
 fn every_table_covers_every_type() {
     for table in tables_under_test("matmul types") {
