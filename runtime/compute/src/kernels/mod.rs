@@ -77,19 +77,18 @@ pub fn tables() -> Vec<&'static Kernels> {
 /// The fastest table this processor can run: the last of those that gain here from what sets them apart.
 pub fn best() -> &'static Kernels {
     static BEST: OnceLock<&'static Kernels> = OnceLock::new();
-    BEST.get_or_init(|| {
-        let fit = |known: &&Known| (known.runs_here)() && (known.gains_here)();
-        KNOWN.iter().rev().find(fit).expect("scalar runs everywhere").table
-    })
+    BEST.get_or_init(|| last_that_gains(|_| true))
 }
 
-/// The fastest table this processor can run of those that multiply prompts like answers: with quantised weights other processors of
-/// its architecture have its bits, too.
+/// The fastest of those that multiply prompts like answers: with quantised weights other processors of its architecture have its
+/// bits, too.
 pub fn best_without_tiles() -> &'static Kernels {
-    let best = best();
-    let Some(at) = KNOWN.iter().position(|known| std::ptr::eq(known.table, best)) else { return best };
-    let fit = |known: &&Known| known.table.matmul.prompts.is_none() && (known.runs_here)() && (known.gains_here)();
-    KNOWN[..=at].iter().rev().find(fit).map_or(best, |known| known.table)
+    last_that_gains(|table| table.matmul.prompts.is_none())
+}
+
+fn last_that_gains(wanted: impl Fn(&Kernels) -> bool) -> &'static Kernels {
+    let fit = |known: &&Known| wanted(known.table) && (known.runs_here)() && (known.gains_here)();
+    KNOWN.iter().rev().find(fit).expect("scalar runs everywhere").table
 }
 
 /// The table with this name.

@@ -2,9 +2,10 @@
 //! VNNI (Intel since Ice Lake, AMD since Zen 4), and one for those with BF16, too (AMD since Zen 4, where it is twice as fast as
 //! f32; Intel since Cooper Lake, where it is not); and one with AMX (Intel since Sapphire Rapids).
 //!
-//! Processors with these also have AVX2, FMA and F16C. A model with quantised weights gives the same bits on all of these tables:
-//! norms, whose sums depend on the number of lanes, reuse `avx2`'s; attention sums weights in a fixed number of lanes; matrix
-//! products sum exact integers group by group, independent of lanes.
+//! Processors with these also have AVX2, FMA and F16C. A model with quantised weights gives the same bits on all of these tables
+//! (but for prompts on the one with AMX, which rounds them and the weights to BF16): norms, whose sums depend on the number of
+//! lanes, reuse `avx2`'s; attention sums weights in a fixed number of lanes; matrix products sum exact integers group by group,
+//! independent of lanes.
 
 pub(super) mod amx;
 mod attention;
