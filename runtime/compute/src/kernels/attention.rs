@@ -17,6 +17,7 @@ mod call;
 mod flash;
 mod hadamard;
 mod partial;
+mod store;
 #[cfg(test)]
 mod tests;
 
@@ -29,10 +30,11 @@ pub use self::cache::{CacheType, CacheTypes};
 pub(super) use self::cache::{Head, Role};
 use self::call::Call;
 pub use self::call::{shared_bytes, thread_bytes};
-pub(super) use self::flash::{segment, store};
+pub(super) use self::flash::{convert, segment};
 pub(super) use self::hadamard::transform;
 pub use self::hadamard::{hadamard, hadamard_block};
 pub(crate) use self::partial::Partial;
+pub use self::store::{NewPositions, store};
 use super::Kernels;
 use super::threads::Threads;
 
@@ -115,8 +117,8 @@ impl AttentionShape {
 pub struct AttentionKernels {
     /// Folds the positions of one segment.
     pub(crate) segment: SegmentKernel,
-    /// f32 to f16, slices of the same length.
-    pub(crate) store: unsafe fn(&[f32], &mut [f16]),
+    /// f32 to the nearest f16, clamped to its range; slices of the same length.
+    pub(crate) convert: unsafe fn(&[f32], &mut [f16]),
     /// Hadamard transform in blocks of the given size, a power of two, see [`hadamard()`].
     pub(crate) hadamard: unsafe fn(&mut [f32], usize),
 }
@@ -209,48 +211,4 @@ pub fn attention(
     );
     assert!(sinks.is_none_or(|sinks| sinks.len() == shape.heads), "a sink for each of {} heads", shape.heads);
     Call::new(kernels, shape, sinks, q, queries, out).run(threads);
-}
-
-/// Prepares a page for the keys of its positions; call before [`store_kv`] for the page's first slot. `before` is the page of the
-/// positions before, complete, if there is one; `key` is the first key (`kv_heads * key_dim`).
-///
-/// # Panics
-/// If lengths do not match the shape.
-pub fn begin_page(shape: &AttentionShape, page: &mut [f16], before: Option<&[f16]>, key: &[f32]) {
-    shape.check();
-    let AttentionShape { kv_heads, key_dim, cache, .. } = *shape;
-    let lengths = [page.len(), before.map_or(page.len(), <[f16]>::len)];
-    assert_eq!(lengths, [shape.page(); 2], "elements of a page and of the one before");
-    assert!(key.len() == kv_heads * key_dim, "a key has {kv_heads} heads of {key_dim} columns");
-    let size = cache.keys.page(Role::Keys, key_dim);
-    for (head, (part, key)) in page.chunks_exact_mut(size).zip(key.chunks_exact(key_dim)).enumerate() {
-        let before = before.map(|before| &before[head * size..][..size]);
-        cache::set_centre(cache.keys, part, before, key);
-    }
-}
-
-/// Writes the key (`kv_heads * key_dim`) and value (`kv_heads * value_dim`) of one position into slot `slot` of a page. Values
-/// beyond the range of f16 are clamped to it, whatever the type, so that one outlier does not turn every later score into
-/// infinity. NaN stays NaN in F16 and becomes 0 in the quantised types.
-///
-/// # Panics
-/// If lengths do not match the shape.
-pub fn store_kv(kernels: &Kernels, shape: &AttentionShape, page: &mut [f16], slot: usize, key: &[f32], value: &[f32]) {
-    shape.check();
-    let AttentionShape { kv_heads, key_dim, value_dim, cache, .. } = *shape;
-    assert!(slot < PAGE_TOKENS && page.len() == shape.page(), "slot {slot} of a page of {} elements", page.len());
-    assert!(key.len() == kv_heads * key_dim, "a key has {kv_heads} heads of {key_dim} columns");
-    assert!(value.len() == kv_heads * value_dim, "a value has {kv_heads} heads of {value_dim} columns");
-    let convert = kernels.attention.store;
-    let (keys, values) = page.split_at_mut(kv_heads * cache.keys.page(Role::Keys, key_dim));
-    let sides = [(Role::Keys, cache.keys, key_dim, keys, key), (Role::Values, cache.values, value_dim, values, value)];
-    for (role, ty, dim, memory, row) in sides {
-        for (part, row) in memory.chunks_exact_mut(ty.page(role, dim)).zip(row.chunks_exact(dim)) {
-            match ty {
-                // SAFETY: tables are handed out only on processors that support them; the slices have the same length.
-                CacheType::F16 => cache::store_f16(|from, to| unsafe { convert(from, to) }, role, part, slot, row),
-                ty => cache::store_blocks(ty, role, part, slot, row),
-            }
-        }
-    }
 }

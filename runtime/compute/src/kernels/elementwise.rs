@@ -18,7 +18,7 @@ mod tests;
 use std::ops::Range;
 
 use super::Kernels;
-use super::threads::{Disjoint, Threads};
+use super::threads::Threads;
 
 pub use activations::{Activation, activate, gate, gelu_mul, silu_mul, softcap, swiglu_oai};
 pub use norms::{Norm, NormKind, layer_norm, norm, rms_norm, softmax};
@@ -72,7 +72,7 @@ pub struct ElementwiseKernels {
 /// If lengths differ.
 pub fn add(kernels: &Kernels, threads: &Threads, x: &mut [f32], y: &[f32]) {
     assert_eq!(x.len(), y.len(), "summands differ in length");
-    stretches(threads, x, GRAIN, &|range, x| {
+    threads.run_rows(x, 1, GRAIN, &|range, x| {
         // SAFETY: tables are handed out only on processors that support them; slices of one length.
         unsafe { (kernels.elementwise.add)(x, &y[range]) }
     });
@@ -84,7 +84,7 @@ pub fn add(kernels: &Kernels, threads: &Threads, x: &mut [f32], y: &[f32]) {
 /// If lengths differ.
 pub fn multiply(kernels: &Kernels, threads: &Threads, x: &mut [f32], y: &[f32]) {
     assert_eq!(x.len(), y.len(), "factors differ in length");
-    stretches(threads, x, GRAIN, &|range, x| {
+    threads.run_rows(x, 1, GRAIN, &|range, x| {
         // SAFETY: as in `add`.
         unsafe { (kernels.elementwise.multiply)(x, &y[range]) }
     });
@@ -96,18 +96,17 @@ pub fn multiply(kernels: &Kernels, threads: &Threads, x: &mut [f32], y: &[f32]) 
 /// If lengths do not match.
 pub fn multiply_rows(kernels: &Kernels, threads: &Threads, x: &mut [f32], factors: &[f32], width: usize) {
     assert_eq!(x.len(), factors.len() * width, "{} factors of {width} elements each", factors.len());
-    let x = Disjoint::new(x);
-    threads.run_ranges(factors.len(), GRAIN.div_ceil(width.max(1)), &|range| {
-        for row in range {
-            // SAFETY: rows are disjoint; the table as in `add`.
-            unsafe { (kernels.elementwise.scale)(x.part(row * width..(row + 1) * width), factors[row]) }
+    for_rows(threads, x, width, width, &|range, x| {
+        for (row, factor) in x.chunks_exact_mut(width).zip(&factors[range]) {
+            // SAFETY: as in `add`.
+            unsafe { (kernels.elementwise.scale)(row, *factor) }
         }
     });
 }
 
 /// `x *= factor`.
 pub fn scale(kernels: &Kernels, threads: &Threads, x: &mut [f32], factor: f32) {
-    stretches(threads, x, GRAIN, &|_, x| {
+    threads.run_rows(x, 1, GRAIN, &|_, x| {
         // SAFETY: as in `add`.
         unsafe { (kernels.elementwise.scale)(x, factor) }
     });
@@ -115,16 +114,23 @@ pub fn scale(kernels: &Kernels, threads: &Threads, x: &mut [f32], factor: f32) {
 
 /// `x = min(max(x, low), high)`; NaN is kept.
 pub fn clamp(kernels: &Kernels, threads: &Threads, x: &mut [f32], low: f32, high: f32) {
-    stretches(threads, x, GRAIN, &|_, x| {
+    threads.run_rows(x, 1, GRAIN, &|_, x| {
         // SAFETY: as in `add`.
         unsafe { (kernels.elementwise.clamp)(x, low, high) }
     });
 }
 
-/// Calls `work(range, x[range])` for ranges that cover `x`.
-fn stretches(threads: &Threads, x: &mut [f32], grain: usize, work: &(dyn Fn(Range<usize>, &mut [f32]) + Sync)) {
-    let length = x.len();
-    let x = Disjoint::new(x);
-    // SAFETY: `run_ranges` hands out disjoint ranges.
-    threads.run_ranges(length, grain, &|range| work(range.clone(), unsafe { x.part(range) }));
+/// Calls `work(range, rows)` for ranges of the rows of `x`, `(rows, columns)`, on any thread. A row costs about as much as `cost`
+/// sums: few are not worth another thread.
+///
+/// # Panics
+/// If `x` is not whole rows.
+pub fn for_rows(
+    threads: &Threads,
+    x: &mut [f32],
+    columns: usize,
+    cost: usize,
+    work: &(dyn Fn(Range<usize>, &mut [f32]) + Sync),
+) {
+    threads.run_rows(x, columns, GRAIN.div_ceil(cost.max(1)), work);
 }

@@ -20,9 +20,9 @@ use buffers::Share;
 use satchel_gguf::TensorType;
 
 use super::Kernels;
-use super::elementwise::{Activation, activate, gate, swiglu_oai};
+use super::elementwise::{Activation, activate, for_rows, gate, swiglu_oai};
 use super::matmul::{Matrix, Product, Rows, Work, matmul_each};
-use super::threads::{Disjoint, Threads};
+use super::threads::Threads;
 
 /// One of every expert's matrices, stacked.
 #[derive(Clone, Copy)]
@@ -296,14 +296,7 @@ fn sum(kernels: &Kernels, threads: &Threads, call: &ExpertsCall<'_>, pairs: &[u3
 
 /// Calls `work(index, row)` for every row of `columns` elements.
 fn for_pairs(threads: &Threads, values: &mut [f32], columns: usize, work: &(dyn Fn(usize, &mut [f32]) + Sync)) {
-    /// Minimum elements per thread.
-    const GRAIN: usize = 8192;
-    let count = values.len() / columns.max(1);
-    let values = Disjoint::new(values);
-    threads.run_ranges(count, GRAIN.div_ceil(columns.max(1)), &|range| {
-        for index in range {
-            // SAFETY: rows are disjoint.
-            work(index, unsafe { values.part(index * columns..(index + 1) * columns) });
-        }
+    for_rows(threads, values, columns, columns, &|range, rows| {
+        range.zip(rows.chunks_exact_mut(columns)).for_each(|(index, row)| work(index, row));
     });
 }

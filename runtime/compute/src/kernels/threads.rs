@@ -145,6 +145,29 @@ impl Threads {
         self.run(items.div_ceil(share), &|chunk| work(chunk * share..((chunk + 1) * share).min(items)));
     }
 
+    /// The same over rows of `columns` elements: calls `work(range, rows)` with the range's part of `x`.
+    ///
+    /// # Panics
+    /// If `x` is not whole rows.
+    pub fn run_rows<T: Send>(
+        &self,
+        x: &mut [T],
+        columns: usize,
+        grain: usize,
+        work: &(dyn Fn(Range<usize>, &mut [T]) + Sync),
+    ) {
+        if x.is_empty() {
+            return;
+        }
+        assert!(columns > 0 && x.len().is_multiple_of(columns), "{} elements are no rows of {columns}", x.len());
+        let rows = x.len() / columns;
+        let x = Disjoint::new(x);
+        self.run_ranges(rows, grain, &|range| {
+            // SAFETY: `run_ranges` hands out disjoint ranges.
+            work(range.clone(), unsafe { x.part(range.start * columns..range.end * columns) });
+        });
+    }
+
     /// Wakes up to `wanted` sleeping workers.
     fn wake(&self, wanted: usize) {
         let sleeping = self.workers.iter().zip(&self.shared.asleep).filter(|(_, asleep)| asleep.0.load(SeqCst));

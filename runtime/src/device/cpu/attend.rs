@@ -9,8 +9,18 @@ use std::ops::Range;
 use half::f16;
 
 use super::program::CpuProgram;
-use crate::kernels::attention::{self, Query};
-use crate::plan::{Attention, BLOCK_TOKENS, CacheType, Kept, Slot, Window};
+use crate::kernels::attention::{self, NewPositions, Query};
+use crate::plan::{Attention, BLOCK_TOKENS, CacheType, Kept, PageId, Slot, Window};
+
+/// A sequence's rows of this step, and the pages they are written to.
+struct Writing {
+    rows: Range<usize>,
+    /// Of the first row, in the first page.
+    slot: usize,
+    pages: Vec<(PageId, Vec<f16>)>,
+    /// The page before those, unless a window has passed it.
+    before: Option<PageId>,
+}
 
 /// Whether what is cached in this type is transformed.
 pub(super) fn turns(ty: CacheType) -> bool {
@@ -34,32 +44,49 @@ impl CpuProgram {
         let [mut turned_keys, mut turned_values] = std::mem::take(&mut self.turned);
         self.turned(key, shape.cache.keys, shape.key_dim, &mut turned_keys);
         self.turned(value, shape.cache.values, shape.value_dim, &mut turned_values);
-        let (key_buffer, value_buffer) = (self.take(key), self.take(value));
-        let keys = if turns(shape.cache.keys) { &turned_keys } else { &key_buffer };
-        let values = if turns(shape.cache.values) { &turned_values } else { &value_buffer };
-        let (key_columns, value_columns) = (shape.kv_heads * shape.key_dim, shape.kv_heads * shape.value_dim);
-        let rows = keys.chunks_exact(key_columns).zip(values.chunks_exact(value_columns));
-        let places = self.step.sequences.iter().zip(&self.step.positions);
-        for ((&sequence, &position), (key, value)) in places.zip(rows) {
-            let pages = &self.step.states[sequence][kept.group];
-            let page = pages[position / BLOCK_TOKENS].expect("the page is held");
-            if position % BLOCK_TOKENS == 0 {
-                let before = (position / BLOCK_TOKENS).checked_sub(1).and_then(|before| pages[before]);
-                self.state.begin_page(kept.group, kept.layer, page, before, key);
-            }
-            let memory = self.state.keys_and_values_mut(kept.group, kept.layer, page);
-            attention::store_kv(self.kernels, &shape, memory, position % BLOCK_TOKENS, key, value);
+        let mut writing = self.begin_writing(kept);
+        let keys = if turns(shape.cache.keys) { &turned_keys } else { self.values(key) };
+        let values = if turns(shape.cache.values) { &turned_values } else { self.values(value) };
+        let layer = self.state.layer(kept.group, kept.layer);
+        let mut runs: Vec<NewPositions<'_>> = writing
+            .iter_mut()
+            .map(|run| NewPositions {
+                rows: run.rows.clone(),
+                slot: run.slot,
+                pages: run.pages.iter_mut().map(|(_, elements)| &mut elements[layer.clone()]).collect(),
+                before: run.before.map(|before| self.state.keys_and_values(kept.group, kept.layer, Some(before))),
+            })
+            .collect();
+        attention::store(self.kernels, &self.threads, &shape, keys, values, &mut runs);
+        for (page, elements) in writing.into_iter().flat_map(|run| run.pages) {
+            self.state.put_paged(kept.group, page, elements);
         }
-        self.put(key, key_buffer);
-        self.put(value, value_buffer);
         self.turned = [turned_keys, turned_values];
+    }
+
+    /// Takes out the pages that each sequence's rows are written to.
+    fn begin_writing(&mut self, kept: Kept) -> Vec<Writing> {
+        let Self { step, state, .. } = self;
+        let runs = step.runs().into_iter().map(|(sequence, rows)| {
+            let held = &step.states[sequence][kept.group];
+            let (first, last) = (step.positions[rows.start], step.positions[rows.end - 1]);
+            let page_of = |position: usize| position / BLOCK_TOKENS;
+            let pages = (page_of(first)..=page_of(last)).map(|page| {
+                let page = held[page].expect("the page is held");
+                (page, state.take_paged(kept.group, page))
+            });
+            let pages = pages.collect();
+            let before = page_of(first).checked_sub(1).and_then(|before| held[before]);
+            Writing { rows, slot: first % BLOCK_TOKENS, pages, before }
+        });
+        runs.collect()
     }
 
     /// Scales queries with the logarithm of their position.
     pub(super) fn temperature(&mut self, x: Slot, scale: f32, length: usize, offset: f32) {
         let columns = self.columns(x);
-        self.write(x, |program, x| {
-            for (&position, row) in program.step.positions.iter().zip(x.chunks_exact_mut(columns)) {
+        self.write_rows(x, columns, |program, range, x| {
+            for (&position, row) in program.step.positions[range].iter().zip(x.chunks_exact_mut(columns)) {
                 let periods = ((position as f32 + offset) / length as f32).floor();
                 let factor = 1.0 + scale * periods.ln_1p();
                 row.iter_mut().for_each(|value| *value *= factor);

@@ -55,7 +55,7 @@ impl CpuProgram {
     /// Multiplies each `width` columns of `to` by one element of `vector`.
     pub(super) fn multiply_vector(&mut self, vector: Weight, to: Slot, width: usize) {
         let columns = self.columns(to);
-        self.write(to, |program, to| {
+        self.write_rows(to, columns, |program, _, to| {
             let (kernels, threads, vector) = (program.kernels, &program.threads, program.weights.vector(vector));
             for row in to.chunks_exact_mut(columns) {
                 match width {
@@ -68,7 +68,7 @@ impl CpuProgram {
 
     pub(super) fn divide_vector(&mut self, vector: Weight, to: Slot) {
         let columns = self.columns(to);
-        self.write(to, |program, to| {
+        self.write_rows(to, columns, |program, _, to| {
             let vector = program.weights.vector(vector);
             for row in to.chunks_exact_mut(columns) {
                 row.iter_mut().zip(vector).for_each(|(value, divisor)| *value /= divisor);
@@ -83,8 +83,8 @@ impl CpuProgram {
     /// Scales the rows whose sequence uses the adapter, and clears the others.
     pub(super) fn adapt(&mut self, x: Slot, adapter: usize, scale: f32) {
         let (columns, rows) = (self.columns(x), self.slot_rows(x));
-        self.write(x, |program, x| {
-            for (at, row) in x.chunks_exact_mut(columns).enumerate() {
+        self.write_rows(x, columns, |program, range, x| {
+            for (at, row) in range.zip(x.chunks_exact_mut(columns)) {
                 let at = if rows == Rows::Outputs { program.step.outputs[at] } else { at };
                 match program.step.adapts(at, adapter) {
                     true => row.iter_mut().for_each(|value| *value *= scale),
@@ -110,7 +110,7 @@ impl CpuProgram {
         let mut rotations = std::mem::take(&mut self.rotations);
         self.write(x, |program, x| {
             let factors = rope.factors.map(|factors| program.weights.vector(factors));
-            let rows = rotations.rows(rope, factors, &program.step.positions);
+            let rows = rotations.rows(&program.threads, rope, factors, &program.step.positions);
             elementwise::rope_heads(program.kernels, &program.threads, kind, x, heads, rope.dimensions, rows);
         });
         self.rotations = rotations;

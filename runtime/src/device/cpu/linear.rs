@@ -1,6 +1,7 @@
 //! Matrix products.
 
 use super::program::CpuProgram;
+use crate::kernels::elementwise;
 use crate::kernels::matmul::{self, Activations, Work};
 use crate::plan::{Factor, Product, Slot, Weight};
 
@@ -40,10 +41,10 @@ impl CpuProgram {
         activations.resize_with(heads, Activations::new);
         let mut gathered = vec![0.0; rows * inputs];
         for (head, activations) in activations.iter_mut().enumerate() {
-            let parts = self.values(x).chunks_exact(heads * inputs);
-            for (row, gathered) in parts.zip(gathered.chunks_exact_mut(inputs)) {
-                gathered.copy_from_slice(&row[head * inputs..(head + 1) * inputs]);
-            }
+            elementwise::for_rows(&self.threads, &mut gathered, inputs, inputs, &|range, gathered| {
+                let parts = self.values(x).chunks_exact(inputs).skip(range.start * heads + head).step_by(heads);
+                parts.zip(gathered.chunks_exact_mut(inputs)).for_each(|(part, to)| to.copy_from_slice(part));
+            });
             activations.set(self.kernels, &self.threads, &gathered, rows, inputs, &[ty]);
         }
         let mut products = vec![0.0; heads * rows * outputs];
@@ -56,8 +57,8 @@ impl CpuProgram {
             .collect();
         matmul::matmul_each(self.kernels, &self.threads, &mut work);
         self.head_activations = activations;
-        self.write(out, |_, out| {
-            for (row, out) in out.chunks_exact_mut(heads * outputs).enumerate() {
+        self.write_rows(out, heads * outputs, |_, range, out| {
+            for (row, out) in range.zip(out.chunks_exact_mut(heads * outputs)) {
                 for (head, out) in out.chunks_exact_mut(outputs).enumerate() {
                     out.copy_from_slice(&products[(head * rows + row) * outputs..][..outputs]);
                 }

@@ -7,9 +7,11 @@ use crate::plan::{AdaptedExperts, AdaptedStack, Experts, Gating, Router, Rows, S
 impl CpuProgram {
     /// `out = (chosen experts, their weights)`. A row takes some hundred comparisons: plain code, the same on all tables.
     pub(super) fn route(&mut self, scores: Slot, router: &Router, out: Slot) {
-        self.write(out, |program, out| {
+        /// What an expert costs, in sums: the choice sorts them.
+        const EXPERT: usize = 16;
+        self.write_rows(out, EXPERT * router.experts, |program, range, out| {
             let bias = router.bias.map(|bias| program.weights.vector(bias));
-            let rows = program.values(scores).chunks_exact(router.experts);
+            let rows = program.values(scores)[range.start * router.experts..].chunks_exact(router.experts);
             let mut chooser = Chooser::new(router);
             for (scores, out) in rows.zip(out.chunks_exact_mut(2 * router.used)) {
                 chooser.choose(scores, bias, out);

@@ -9,10 +9,10 @@ use super::rotation::Rotations;
 use super::state::{State, zeros};
 use super::weights::Weights;
 use crate::device::{Crossing, DeviceError, MappedPart, MemoryUse, PickLimits, Program};
-use crate::kernels::Kernels;
 use crate::kernels::experts::ExpertsBuffers;
 use crate::kernels::matmul::{Activations, Tokens};
 use crate::kernels::threads::Threads;
+use crate::kernels::{Kernels, elementwise};
 use crate::plan::{AdapterSet, CacheTypes, Op, PageId, Plan, Rows, Slot, SlotShape, Step};
 
 /// A plan loaded on the CPU.
@@ -133,6 +133,20 @@ impl CpuProgram {
         let count = self.elements(slot);
         work(self, &mut buffer[..count]);
         self.put(slot, buffer);
+    }
+
+    /// The same for ranges of rows of `slot`, on any thread; a row costs about as much as `cost` sums.
+    pub(super) fn write_rows(
+        &mut self,
+        slot: Slot,
+        cost: usize,
+        work: impl Fn(&Self, Range<usize>, &mut [f32]) + Sync,
+    ) {
+        let columns = self.columns(slot);
+        self.write(slot, |program, rows| {
+            let program = &*program;
+            elementwise::for_rows(&program.threads, rows, columns, cost, &|range, rows| work(program, range, rows));
+        });
     }
 
     /// Grows the buffers to fit the step.

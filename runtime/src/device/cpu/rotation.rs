@@ -2,7 +2,8 @@
 //!
 //! Sources: rotary embedding, arXiv:2104.09864; YaRN, arXiv:2309.00071 (its ramp and its temperature).
 
-use crate::kernels::elementwise::RopeKind;
+use crate::kernels::elementwise::{RopeKind, for_rows};
+use crate::kernels::threads::Threads;
 use crate::plan::{Rope, RopePairs, RopeScaling};
 
 /// Cached rows of the current step.
@@ -26,10 +27,16 @@ impl Rotations {
     }
 
     /// `(tokens, dimensions)`: the cosines of a token's pairs, then their sines. `factors` is the weight that `rope` names.
-    pub(in crate::device) fn rows(&mut self, rope: &Rope, factors: Option<&[f32]>, positions: &[usize]) -> &[f32] {
+    pub(in crate::device) fn rows(
+        &mut self,
+        threads: &Threads,
+        rope: &Rope,
+        factors: Option<&[f32]>,
+        positions: &[usize],
+    ) -> &[f32] {
         let known = self.computed.iter().position(|(computed, _)| computed == rope);
         let index = known.unwrap_or_else(|| {
-            let rows = rows(rope, factors, positions);
+            let rows = rows(threads, rope, factors, positions);
             self.computed.push((rope.clone(), rows));
             self.computed.len() - 1
         });
@@ -37,14 +44,21 @@ impl Rotations {
     }
 }
 
-fn rows(rope: &Rope, factors: Option<&[f32]>, positions: &[usize]) -> Vec<f32> {
+fn rows(threads: &Threads, rope: &Rope, factors: Option<&[f32]>, positions: &[usize]) -> Vec<f32> {
+    /// What a sine costs, in sums.
+    const SINE: usize = 16;
     let (frequencies, magnitude) = frequencies(rope, factors);
-    let mut rows = Vec::with_capacity(positions.len() * rope.dimensions);
-    for &position in positions {
-        let angles = frequencies.iter().map(|frequency| position as f64 * frequency);
-        rows.extend(angles.clone().map(|angle| (angle.cos() * magnitude) as f32));
-        rows.extend(angles.map(|angle| (angle.sin() * magnitude) as f32));
-    }
+    let columns = 2 * frequencies.len();
+    let mut rows = vec![0.0; positions.len() * columns];
+    for_rows(threads, &mut rows, columns, SINE * columns, &|range, rows| {
+        for (&position, row) in positions[range].iter().zip(rows.chunks_exact_mut(columns)) {
+            let (cosines, sines) = row.split_at_mut(frequencies.len());
+            for ((cosine, sine), frequency) in cosines.iter_mut().zip(sines).zip(&frequencies) {
+                let angle = position as f64 * frequency;
+                (*cosine, *sine) = ((angle.cos() * magnitude) as f32, (angle.sin() * magnitude) as f32);
+            }
+        }
+    });
     rows
 }
 
@@ -89,7 +103,7 @@ mod tests {
 
     /// The pairs' angles at position 1, recovered from cosines and sines.
     fn angles(rope: &Rope, factors: Option<&[f32]>) -> Vec<f64> {
-        let row = rows(rope, factors, &[1]);
+        let row = rows(&Threads::new(1), rope, factors, &[1]);
         let (cos, sin) = row.split_at(row.len() / 2);
         cos.iter().zip(sin).map(|(cos, sin)| f64::from(*sin).atan2(f64::from(*cos))).collect()
     }
@@ -105,7 +119,7 @@ mod tests {
             assert!((linear[pair] * 4.0 - plain[pair]).abs() < 1e-6);
             assert!((by_factors[pair] * f64::from(factors[pair]) - plain[pair]).abs() < 1e-5);
         }
-        let row = rows(&stretched, Some(&factors), &[77]);
+        let row = rows(&Threads::new(1), &stretched, Some(&factors), &[77]);
         assert!((0..32).all(|pair| (row[pair].hypot(row[32 + pair]) - 1.19).abs() < 1e-5), "longrope's magnitude");
     }
 
@@ -127,7 +141,7 @@ mod tests {
             assert!((scaled[pair] - expected).abs() < 1e-6, "pair {pair}: {} {expected}", scaled[pair]);
         }
         let magnitude = |scaling| {
-            let row = rows(&rope(128, scaling), None, &[5]);
+            let row = rows(&Threads::new(1), &rope(128, scaling), None, &[5]);
             row[0].hypot(row[64])
         };
         assert!((magnitude(yarn(1.0)) - (1.0 + 0.1 * 8f32.ln())).abs() < 1e-6);
@@ -139,12 +153,13 @@ mod tests {
     #[test]
     fn a_rotation_is_computed_once_a_step() {
         let mut rotations = Rotations::default();
+        let threads = Threads::new(1);
         let (one, two) = (rope(8, RopeScaling::None), rope(8, RopeScaling::Linear { factor: 2.0 }));
-        let first = rotations.rows(&one, None, &[0, 3]).to_vec();
-        assert_ne!(rotations.rows(&two, None, &[0, 3]), first);
-        assert_eq!(rotations.rows(&one, None, &[0, 3]), first);
+        let first = rotations.rows(&threads, &one, None, &[0, 3]).to_vec();
+        assert_ne!(rotations.rows(&threads, &two, None, &[0, 3]), first);
+        assert_eq!(rotations.rows(&threads, &one, None, &[0, 3]), first);
         assert_eq!(rotations.computed.len(), 2);
         rotations.begin();
-        assert_ne!(rotations.rows(&one, None, &[1, 3]), first);
+        assert_ne!(rotations.rows(&threads, &one, None, &[1, 3]), first);
     }
 }

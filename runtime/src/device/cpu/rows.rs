@@ -1,13 +1,14 @@
 //! Operations that move rows and columns: lookups at the start, parts of rows, the wanted rows at the end.
 
 use super::program::CpuProgram;
+use crate::kernels::elementwise;
 use crate::plan::{Pooling, RowInput, Slot, Weight};
 
 impl CpuProgram {
     pub(super) fn embed(&mut self, table: Weight, scale: f32, out: Slot) {
         let columns = self.columns(out);
-        self.write(out, |program, out| {
-            for (input, row) in program.step.inputs.iter().zip(out.chunks_exact_mut(columns)) {
+        self.write_rows(out, columns, |program, range, out| {
+            for (input, row) in program.step.inputs[range].iter().zip(out.chunks_exact_mut(columns)) {
                 match input {
                     RowInput::Token(token) => program.weights.row(table, *token as usize, row),
                     RowInput::Embedding(embedding) if embedding.len() == columns => row.copy_from_slice(embedding),
@@ -23,28 +24,29 @@ impl CpuProgram {
 
     pub(super) fn add_position(&mut self, table: Weight, x: Slot) {
         let columns = self.columns(x);
-        let mut positional = vec![0.0; columns];
-        self.write(x, |program, x| {
-            for (&position, row) in program.step.positions.iter().zip(x.chunks_exact_mut(columns)) {
+        self.write_rows(x, columns, |program, range, x| {
+            let mut positional = vec![0.0; columns];
+            for (&position, row) in program.step.positions[range].iter().zip(x.chunks_exact_mut(columns)) {
                 program.weights.row(table, position, &mut positional);
-                row.iter_mut().zip(&positional).for_each(|(value, positional)| *value += positional);
+                elementwise::add(program.kernels, &program.threads, row, &positional);
             }
         });
     }
 
     pub(super) fn add_vector(&mut self, vector: Weight, x: Slot) {
         let columns = self.columns(x);
-        self.write(x, |program, x| {
+        self.write_rows(x, columns, |program, _, x| {
             let vector = program.weights.vector(vector);
             for row in x.chunks_exact_mut(columns) {
-                row.iter_mut().zip(vector).for_each(|(value, added)| *value += added);
+                elementwise::add(program.kernels, &program.threads, row, vector);
             }
         });
     }
 
     pub(super) fn split(&mut self, x: Slot, first: usize, width: usize, stride: usize, out: Slot) {
-        self.write(out, |program, out| {
-            let parts = program.values(x).chunks_exact(stride);
+        let columns = self.columns(out);
+        self.write_rows(out, columns, |program, range, out| {
+            let parts = program.values(x).chunks_exact(stride).skip(range.start * (columns / width));
             for (from, to) in parts.zip(out.chunks_exact_mut(width)) {
                 to.copy_from_slice(&from[first..first + width]);
             }
@@ -53,12 +55,14 @@ impl CpuProgram {
 
     /// Concatenates two parts per head; `y` is shared by all heads if it is only one head wide.
     pub(super) fn join(&mut self, x: Slot, y: Slot, heads: usize, out: Slot) {
-        let (x_width, out_width) = (self.columns(x) / heads, self.columns(out) / heads);
+        let columns = self.columns(out);
+        let (x_width, out_width) = (self.columns(x) / heads, columns / heads);
         let y_width = out_width - x_width;
         let shared = self.columns(y) == y_width;
-        self.write(out, |program, out| {
+        self.write_rows(out, columns, |program, range, out| {
             let (x, y) = (program.values(x), program.values(y));
-            for (head, (out, x)) in out.chunks_exact_mut(out_width).zip(x.chunks_exact(x_width)).enumerate() {
+            let parts = x.chunks_exact(x_width).enumerate().skip(range.start * heads);
+            for (out, (head, x)) in out.chunks_exact_mut(out_width).zip(parts) {
                 let (first, second) = out.split_at_mut(x_width);
                 first.copy_from_slice(x);
                 let part = if shared { head / heads } else { head };
@@ -69,9 +73,9 @@ impl CpuProgram {
 
     pub(super) fn select(&mut self, x: Slot, out: Slot) {
         let columns = self.columns(x);
-        self.write(out, |program, out| {
+        self.write_rows(out, columns, |program, range, out| {
             let x = program.values(x);
-            for (&row, target) in program.step.outputs.iter().zip(out.chunks_exact_mut(columns)) {
+            for (&row, target) in program.step.outputs[range].iter().zip(out.chunks_exact_mut(columns)) {
                 target.copy_from_slice(&x[row * columns..(row + 1) * columns]);
             }
         });

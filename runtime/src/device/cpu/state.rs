@@ -1,9 +1,11 @@
 //! The memory behind the sequences' state: pages by group and number.
 
+use std::ops::Range;
+
 use half::f16;
 
 use crate::device::DeviceError;
-use crate::kernels::attention::{self, AttentionShape};
+use crate::kernels::attention::AttentionShape;
 use crate::plan::{CacheTypes, PageId, StateGroup, StateLayout};
 
 /// One page.
@@ -124,31 +126,28 @@ impl State {
     /// A layer's keys and values in a page; empty if a window has passed it.
     pub(super) fn keys_and_values(&self, group: usize, layer: usize, page: Option<PageId>) -> &[f16] {
         let Some(page) = page else { return &[] };
-        let size = self.heads(group).page();
         match self.pages[group][page as usize].as_ref().expect("the page was allocated") {
-            Page::Paged(elements) => &elements[layer * size..(layer + 1) * size],
+            Page::Paged(elements) => &elements[self.layer(group, layer)],
             Page::Recurrent(_) => panic!("group {group} has no keys and values"),
         }
     }
 
-    /// The same, mutably.
-    pub(super) fn keys_and_values_mut(&mut self, group: usize, layer: usize, page: PageId) -> &mut [f16] {
+    /// Elements of a layer's keys and values in a page.
+    pub(super) fn layer(&self, group: usize, layer: usize) -> Range<usize> {
         let size = self.heads(group).page();
+        layer * size..(layer + 1) * size
+    }
+
+    /// Takes out a page's keys and values; [`State::put_paged`] puts them back.
+    pub(super) fn take_paged(&mut self, group: usize, page: PageId) -> Vec<f16> {
         match self.pages[group][page as usize].as_mut().expect("the page was allocated") {
-            Page::Paged(elements) => &mut elements[layer * size..(layer + 1) * size],
+            Page::Paged(elements) => std::mem::take(elements),
             Page::Recurrent(_) => panic!("group {group} has no keys and values"),
         }
     }
 
-    /// Prepares a layer's part of a page for its first key; `before` is the page of the positions before, unless a window has
-    /// passed it.
-    pub(super) fn begin_page(&mut self, group: usize, layer: usize, page: PageId, before: Option<PageId>, key: &[f32]) {
-        let shape = self.heads(group);
-        let taken = self.pages[group][page as usize].take();
-        let Some(Page::Paged(mut elements)) = taken else { panic!("group {group} has no keys and values") };
-        let before = before.map(|_| self.keys_and_values(group, layer, before));
-        let size = shape.page();
-        attention::begin_page(&shape, &mut elements[layer * size..(layer + 1) * size], before, key);
+    /// Puts back what was taken out.
+    pub(super) fn put_paged(&mut self, group: usize, page: PageId, elements: Vec<f16>) {
         self.pages[group][page as usize] = Some(Page::Paged(elements));
     }
 

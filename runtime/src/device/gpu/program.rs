@@ -18,6 +18,7 @@ use super::weights::Weights;
 use super::{picking, place}; //
 use crate::device::cpu::{Rotations, adapters_of, check_positions, check_rotations, learned_positions};
 use crate::device::{Crossing, DeviceError, MappedPart, MemoryUse, PickLimits, Picked, Program, Wish};
+use crate::kernels::threads::Threads;
 use crate::plan::{
     AdapterSet, BLOCK_TOKENS, BufferShape, Head, Op, PageId, Plan, Rope, RowInput, Rows, Slot, SlotShape, Step, Weight,
 };
@@ -307,9 +308,10 @@ impl GpuProgram {
             }
         }
         self.rotations.begin();
+        let alone = Threads::new(1);
         for (rope, buffer) in &memory.angles {
             let factors = rope.factors.map(|factors| self.weights.mapped().vector(factors));
-            let rows = self.rotations.rows(rope, factors, &step.positions);
+            let rows = self.rotations.rows(&alone, rope, factors, &step.positions);
             self.gpu.write(buffer, 0, &bytes_of(rows));
         }
     }

@@ -63,7 +63,7 @@ impl CacheType {
     }
 
     /// f16 units of a page's centre for one head.
-    fn centre(self, role: Role, head_dim: usize) -> usize {
+    pub(super) fn centre(self, role: Role, head_dim: usize) -> usize {
         if self == Self::Q4_0 && role == Role::Keys { head_dim } else { 0 }
     }
 

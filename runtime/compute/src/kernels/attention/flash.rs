@@ -322,7 +322,7 @@ unsafe fn widen<V: Vector>(from: &[f16], to: &mut [f32]) {
 /// # Safety
 /// See [`Vector`].
 #[inline(always)]
-pub(in crate::kernels) unsafe fn store<V: Vector>(from: &[f32], to: &mut [f16]) {
+pub(in crate::kernels) unsafe fn convert<V: Vector>(from: &[f32], to: &mut [f16]) {
     assert_eq!(from.len(), to.len());
     let most = f16::MAX.to_f32();
     let mut column = 0;

@@ -7,7 +7,7 @@
 //! Only sums and differences of pairs, so all tables are bit-identical.
 
 use super::super::Kernels;
-use super::super::threads::{Disjoint, Threads};
+use super::super::threads::Threads;
 
 /// Minimum elements per thread: a few microseconds of work.
 const GRAIN: usize = 8192;
@@ -25,11 +25,9 @@ pub fn hadamard_block(width: usize) -> usize {
 pub fn hadamard(kernels: &Kernels, threads: &Threads, x: &mut [f32], width: usize) {
     assert!(width > 0 && x.len().is_multiple_of(width), "{} elements are no heads of {width}", x.len());
     let block = hadamard_block(width);
-    let blocks = x.len() / block;
-    let x = Disjoint::new(x);
-    threads.run_ranges(blocks, GRAIN.div_ceil(block), &|range| {
-        // SAFETY: ranges of blocks are disjoint; tables are handed out only on processors that support them.
-        unsafe { (kernels.attention.hadamard)(x.part(range.start * block..range.end * block), block) }
+    threads.run_rows(x, block, GRAIN.div_ceil(block), &|_, x| {
+        // SAFETY: tables are handed out only on processors that support them.
+        unsafe { (kernels.attention.hadamard)(x, block) }
     });
 }
 

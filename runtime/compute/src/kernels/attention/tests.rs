@@ -74,7 +74,25 @@ impl Numbers {
     }
 }
 
-/// A sequence: its pages, filled by `store_kv` with NaN in every unused slot, and what they hold.
+/// Stores keys and values of positions `first ..` of a sequence with these pages.
+fn store_at(
+    kernels: &Kernels,
+    threads: &Threads,
+    shape: &AttentionShape,
+    pages: &mut [Vec<f16>],
+    first: usize,
+    keys: &[f32],
+    values: &[f32],
+) {
+    let rows = 0..keys.len() / (shape.kv_heads * shape.key_dim);
+    let (before, pages) = pages.split_at_mut(first / PAGE_TOKENS);
+    let slot = first % PAGE_TOKENS;
+    let pages = pages[..(slot + rows.end).div_ceil(PAGE_TOKENS)].iter_mut().map(Vec::as_mut_slice).collect();
+    let before = before.last().map(Vec::as_slice);
+    store(kernels, threads, shape, keys, values, &mut [NewPositions { rows, slot, pages, before }]);
+}
+
+/// A sequence: its pages, filled by `store` position by position, with NaN in every unused slot, and what they hold.
 struct Sequence {
     pages: Vec<Vec<f16>>,
     keys: Vec<f32>,
@@ -92,14 +110,10 @@ impl Sequence {
         let (columns, value_columns) = (shape.kv_heads * shape.key_dim, shape.kv_heads * shape.value_dim);
         let length = keys.len() / columns;
         let mut pages = vec![vec![f16::NAN; shape.page()]; length.div_ceil(PAGE_TOKENS)];
+        let threads = Threads::new(1);
         for position in 0..length {
             let (key, value) = (&keys[position * columns..][..columns], &values[position * value_columns..]);
-            let (before, rest) = pages.split_at_mut(position / PAGE_TOKENS);
-            let slot = position % PAGE_TOKENS;
-            if slot == 0 {
-                begin_page(shape, &mut rest[0], before.last().map(Vec::as_slice), key);
-            }
-            store_kv(kernels, shape, &mut rest[0], slot, key, &value[..value_columns]);
+            store_at(kernels, &threads, shape, &mut pages, position, key, &value[..value_columns]);
         }
         let CacheTypes { keys: of_keys, values: of_values } = shape.cache;
         let dim = shape.key_dim;

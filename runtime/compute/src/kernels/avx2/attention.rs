@@ -7,7 +7,7 @@ use half::f16;
 use super::vector::F32x8;
 use crate::kernels::attention::{self, AttentionKernels, Block, Partial};
 
-pub(in crate::kernels) const KERNELS: AttentionKernels = AttentionKernels { segment, store, hadamard };
+pub(in crate::kernels) const KERNELS: AttentionKernels = AttentionKernels { segment, convert, hadamard };
 
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn segment(block: &Block<'_>, positions: Range<usize>, scratch: &mut [f32], to: &mut Partial<'_>) {
@@ -16,9 +16,9 @@ unsafe fn segment(block: &Block<'_>, positions: Range<usize>, scratch: &mut [f32
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn store(from: &[f32], to: &mut [f16]) {
+unsafe fn convert(from: &[f32], to: &mut [f16]) {
     // SAFETY: compiled with the features of `F32x8`.
-    unsafe { attention::store::<F32x8>(from, to) }
+    unsafe { attention::convert::<F32x8>(from, to) }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]

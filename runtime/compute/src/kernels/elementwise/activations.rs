@@ -1,6 +1,6 @@
 //! Activations, alone and as feed-forward gates.
 
-use super::{GRAIN, stretches};
+use super::GRAIN;
 use crate::kernels::Kernels;
 use crate::kernels::threads::Threads;
 
@@ -52,7 +52,7 @@ impl Activation {
 /// If lengths differ.
 pub fn activate(kernels: &Kernels, threads: &Threads, activation: Activation, x: &[f32], out: &mut [f32]) {
     assert_eq!(x.len(), out.len(), "input and output of an activation differ in length");
-    stretches(threads, out, ACTIVATION_GRAIN, &|range, out| {
+    threads.run_rows(out, 1, ACTIVATION_GRAIN, &|range, out| {
         // SAFETY: tables are handed out only on processors that support them; slices of one length.
         unsafe { (kernels.elementwise.activate)(activation, &x[range], out) }
     });
@@ -64,7 +64,7 @@ pub fn activate(kernels: &Kernels, threads: &Threads, activation: Activation, x:
 /// If lengths differ.
 pub fn gate(kernels: &Kernels, threads: &Threads, activation: Activation, gate: &[f32], up: &[f32], out: &mut [f32]) {
     assert!(gate.len() == up.len() && gate.len() == out.len(), "gate, up and out differ in length");
-    stretches(threads, out, ACTIVATION_GRAIN, &|range, out| {
+    threads.run_rows(out, 1, ACTIVATION_GRAIN, &|range, out| {
         // SAFETY: as in `activate`.
         unsafe { (kernels.elementwise.gate)(activation, &gate[range.clone()], &up[range], out) }
     });
@@ -84,7 +84,7 @@ pub fn swiglu_oai(
     out: &mut [f32],
 ) {
     assert!(gate.len() == up.len() && gate.len() == out.len(), "gate, up and out differ in length");
-    stretches(threads, out, ACTIVATION_GRAIN, &|range, out| {
+    threads.run_rows(out, 1, ACTIVATION_GRAIN, &|range, out| {
         // SAFETY: as in `activate`.
         unsafe { (kernels.elementwise.swiglu_oai)(&gate[range.clone()], &up[range], alpha, limit, out) }
     });
@@ -92,7 +92,7 @@ pub fn swiglu_oai(
 
 /// `x = cap * tanh(x / cap)`.
 pub fn softcap(kernels: &Kernels, threads: &Threads, x: &mut [f32], cap: f32) {
-    stretches(threads, x, ACTIVATION_GRAIN, &|_, x| {
+    threads.run_rows(x, 1, ACTIVATION_GRAIN, &|_, x| {
         // SAFETY: as in `activate`.
         unsafe { (kernels.elementwise.softcap)(x, cap) }
     });

@@ -1,8 +1,8 @@
 //! Norms and softmax: operations with a sum over a row, or over groups of its columns.
 
-use super::GRAIN;
+use super::for_rows;
 use crate::kernels::Kernels;
-use crate::kernels::threads::{Disjoint, Threads};
+use crate::kernels::threads::Threads;
 
 /// The divisor of a norm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,17 +93,9 @@ pub fn layer_norm(
 /// # Panics
 /// If `x` is not a whole number of rows.
 pub fn softmax(kernels: &Kernels, threads: &Threads, x: &mut [f32], width: usize) {
-    if x.is_empty() {
-        return;
-    }
-    assert!(width > 0 && x.len().is_multiple_of(width), "{} elements are no rows of {width}", x.len());
-    let count = x.len() / width;
-    let x = Disjoint::new(x);
-    threads.run_ranges(count, (GRAIN / 4).div_ceil(width), &|range| {
-        for row in range {
-            // SAFETY: rows are disjoint; the table as in `norm`.
-            unsafe { (kernels.elementwise.softmax)(x.part(row * width..(row + 1) * width)) }
-        }
+    for_rows(threads, x, width, 4 * width, &|_, x| {
+        // SAFETY: as in `norm`.
+        x.chunks_exact_mut(width).for_each(|row| unsafe { (kernels.elementwise.softmax)(row) });
     });
 }
 
@@ -116,16 +108,8 @@ fn rows(
     work: impl Fn(usize, &[f32], &mut [f32]) + Sync,
 ) {
     assert!(x.len() == out.len(), "{} elements in, {} out", x.len(), out.len());
-    if x.is_empty() {
-        return;
-    }
-    assert!(columns > 0 && x.len().is_multiple_of(columns), "{} elements are no rows of {columns}", x.len());
-    let out = Disjoint::new(out);
-    threads.run_ranges(x.len() / columns, GRAIN.div_ceil(columns), &|range| {
-        for index in range {
-            let row = index * columns..(index + 1) * columns;
-            // SAFETY: rows are disjoint.
-            work(index, &x[row.clone()], unsafe { out.part(row) });
-        }
+    for_rows(threads, out, columns, columns, &|range, out| {
+        let x = x[range.start * columns..].chunks_exact(columns);
+        range.zip(x).zip(out.chunks_exact_mut(columns)).for_each(|((index, x), out)| work(index, x, out));
     });
 }

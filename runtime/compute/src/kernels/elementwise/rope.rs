@@ -1,8 +1,8 @@
 //! Rotary position embedding.
 
-use super::GRAIN;
+use super::for_rows;
 use crate::kernels::Kernels;
-use crate::kernels::threads::{Disjoint, Threads};
+use crate::kernels::threads::Threads;
 
 /// Which elements of a head form a rotated pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,20 +67,17 @@ pub fn rope_heads(
     assert!(n_rot.is_multiple_of(2) && n_rot <= stride, "{n_rot} elements to turn in a head of {stride}");
     assert!(first + (count - 1) * stride + n_rot <= columns, "{heads:?} with {n_rot} elements to turn");
     assert!(x.len() == tokens * columns && cos_sin.len() == tokens * n_rot, "{tokens} tokens of {columns} columns");
-    let x = Disjoint::new(x);
     let turn = match kind {
         RopeKind::Normal => kernels.elementwise.rope_normal,
         RopeKind::Neox => kernels.elementwise.rope_neox,
     };
-    threads.run_ranges(tokens, GRAIN.div_ceil(columns), &|range| {
-        for token in range {
-            let (cos, sin) = cos_sin[token * n_rot..][..n_rot].split_at(n_rot / 2);
-            // SAFETY: ranges of tokens are disjoint; tables are handed out only on processors that support them.
-            unsafe {
-                let row = x.part(token * columns..(token + 1) * columns);
-                for head in row[first..].chunks_mut(stride).take(count) {
-                    turn(&mut head[..n_rot], cos, sin);
-                }
+    for_rows(threads, x, columns, columns, &|range, x| {
+        let angles = cos_sin[range.start * n_rot..].chunks_exact(n_rot);
+        for (row, angles) in x.chunks_exact_mut(columns).zip(angles) {
+            let (cos, sin) = angles.split_at(n_rot / 2);
+            for head in row[first..].chunks_mut(stride).take(count) {
+                // SAFETY: tables are handed out only on processors that support them; lengths were checked.
+                unsafe { turn(&mut head[..n_rot], cos, sin) };
             }
         }
     });

@@ -2,7 +2,7 @@
 //!
 //! A group has one f32 scale and an integer multiplier per half; [`Scales`] is the rule, which every table follows bit for bit.
 
-use std::ops::Range;
+use std::ops::{Deref, DerefMut, Range};
 
 use satchel_gguf::TensorType;
 
@@ -185,6 +185,47 @@ impl From<usize> for Tokens {
     }
 }
 
+/// Memory that is kept from batch to batch, and only grows: products alternate between few and many columns, and clearing what
+/// they overwrite anyway would be work for one thread.
+struct Kept<T> {
+    memory: Vec<T>,
+    used: usize,
+}
+
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Self { memory: Vec::new(), used: 0 }
+    }
+}
+
+impl<T: Copy> Kept<T> {
+    /// From here on it has `count` elements: some of what was there, and `new` ones.
+    fn size(&mut self, count: usize, new: T) {
+        if self.memory.len() < count {
+            self.memory.resize(count, new);
+        }
+        self.used = count;
+    }
+
+    fn bytes(&self) -> usize {
+        self.memory.capacity() * size_of::<T>()
+    }
+}
+
+impl<T> Deref for Kept<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.memory[..self.used]
+    }
+}
+
+impl<T> DerefMut for Kept<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.memory[..self.used]
+    }
+}
+
 /// A batch's activations in the forms its products need. Reusable: a later `set` keeps the memory.
 #[derive(Default)]
 pub struct Activations {
@@ -193,15 +234,15 @@ pub struct Activations {
     prompts: usize,
     columns: usize,
     /// f32 form: padded columns per token, a multiple of whole groups, the rest 0. Empty if no product needs it.
-    values: Vec<f32>,
+    values: Kept<f32>,
     stride: usize,
     /// BF16 form: words of two columns, padded like `values`. Empty if no product needs it.
-    rounded: Vec<u32>,
+    rounded: Kept<u32>,
     words: usize,
     /// Quantised form, `(tokens, columns / 32)`. Empty if no product needs it.
-    groups: Vec<ActivationGroup>,
+    groups: Kept<ActivationGroup>,
     /// In tiles, `(prompts / 16, columns / 32)`, zero where there is no token or column. Empty if no product needs it.
-    tiles: Vec<TokenTile>,
+    tiles: Kept<TokenTile>,
 }
 
 impl Activations {
@@ -212,9 +253,7 @@ impl Activations {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        (self.values.capacity() + self.rounded.capacity()) * size_of::<f32>()
-            + self.groups.capacity() * size_of::<ActivationGroup>()
-            + self.tiles.capacity() * size_of::<TokenTile>()
+        self.values.bytes() + self.rounded.bytes() + self.groups.bytes() + self.tiles.bytes()
     }
 
     /// Bytes for `tokens` tokens ahead of products with quantised weights of `quantised` columns and plain ones of `plain`
@@ -257,13 +296,12 @@ impl Activations {
             let types = types.iter().filter(|&&ty| columns > 0 && kernels.matmul.form(ty) == form);
             types.map(|&ty| if in_tiles(ty) { all.answers } else { all.count() }).max().unwrap_or(0)
         };
-        // Old contents are overwritten, not cleared first.
         let [plain, rounded, quantised] = [Form::Plain, Form::Rounded, Form::Quantised].map(tokens_in);
-        self.values.resize(plain * self.stride, 0.0);
-        self.rounded.resize(rounded * self.words, 0);
-        self.groups.resize(quantised * group_stride(columns), ActivationGroup::ZERO);
+        self.values.size(plain * self.stride, 0.0);
+        self.rounded.size(rounded * self.words, 0);
+        self.groups.size(quantised * group_stride(columns), ActivationGroup::ZERO);
         let tiles = if types.iter().any(|&ty| in_tiles(ty)) { all.prompts.div_ceil(TILE_TOKENS) } else { 0 };
-        self.tiles.resize(tiles * columns.div_ceil(GROUP), TokenTile::ZERO);
+        self.tiles.size(tiles * columns.div_ceil(GROUP), TokenTile::ZERO);
         self.copy(threads, &x[..plain * columns]);
         if let Some(round) = kernels.matmul.round {
             self.round(round, threads, &x[..rounded * columns]);
@@ -334,12 +372,12 @@ impl Activations {
     pub(crate) fn gather(&mut self, threads: &Threads, from: &Activations, rows: &[u32]) {
         (self.tokens, self.columns, self.stride, self.words) = (rows.len(), from.columns, from.stride, from.words);
         self.prompts = 0;
-        self.tiles.clear();
+        self.tiles.size(0, TokenTile::ZERO);
         let (stride, words) = (from.stride, from.words);
         let (groups, group_stride) = (from.columns / GROUP, group_stride(from.columns));
-        self.values.resize(if from.values.is_empty() { 0 } else { rows.len() * stride }, 0.0);
-        self.rounded.resize(if from.rounded.is_empty() { 0 } else { rows.len() * words }, 0);
-        self.groups.resize(if from.groups.is_empty() { 0 } else { rows.len() * group_stride }, ActivationGroup::ZERO);
+        self.values.size(if from.values.is_empty() { 0 } else { rows.len() * stride }, 0.0);
+        self.rounded.size(if from.rounded.is_empty() { 0 } else { rows.len() * words }, 0);
+        self.groups.size(if from.groups.is_empty() { 0 } else { rows.len() * group_stride }, ActivationGroup::ZERO);
         let some_values = !self.values.is_empty();
         let some_rounded = !self.rounded.is_empty();
         let some_groups = !self.groups.is_empty();

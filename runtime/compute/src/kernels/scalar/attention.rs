@@ -6,7 +6,7 @@ use half::f16;
 
 use crate::kernels::attention::{self, AttentionKernels, Block, Head, PAGE_TOKENS, Partial, Role};
 
-pub(super) const KERNELS: AttentionKernels = AttentionKernels { segment, store, hadamard: attention::transform };
+pub(super) const KERNELS: AttentionKernels = AttentionKernels { segment, convert, hadamard: attention::transform };
 
 /// See [`crate::kernels::attention::SegmentKernel`]. Safe to call anywhere.
 fn segment(block: &Block<'_>, positions: Range<usize>, scratch: &mut [f32], to: &mut Partial<'_>) {
@@ -68,7 +68,7 @@ fn widen(from: Head<'_>, role: Role, to: &mut [f32], dim: usize) {
 }
 
 /// f32 to the nearest f16, clamped to its largest value.
-fn store(from: &[f32], to: &mut [f16]) {
+fn convert(from: &[f32], to: &mut [f16]) {
     let most = f16::MAX.to_f32();
     to.iter_mut().zip(from).for_each(|(to, from)| *to = f16::from_f32(from.clamp(-most, most)));
 }

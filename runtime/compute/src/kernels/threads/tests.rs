@@ -136,3 +136,20 @@ fn ranges_cover_the_items_once() {
         }
     }
 }
+
+#[test]
+fn rows_are_handed_out_whole() {
+    let threads = Threads::new(3);
+    for (rows, grain) in [(0, 1), (1, 5), (100, 1), (100, 33)] {
+        let mut x = vec![0; rows * 3];
+        threads.run_rows(&mut x, 3, grain, &|range, part| {
+            assert_eq!(part.len(), range.len() * 3);
+            for (row, part) in range.zip(part.chunks_exact_mut(3)) {
+                part.iter_mut().for_each(|value| *value += row + 1);
+            }
+        });
+        assert!(x.iter().enumerate().all(|(at, value)| *value == at / 3 + 1), "{rows} rows, grain {grain}: {x:?}");
+    }
+    let uneven = catch_unwind(AssertUnwindSafe(|| threads.run_rows(&mut [0; 7], 3, 1, &|_, _| ())));
+    assert!(uneven.is_err(), "seven elements are no rows of three");
+}

@@ -4,15 +4,17 @@ use super::*;
 
 #[test]
 fn stores_what_f16_holds_and_its_largest_for_the_rest() {
-    for kernels in tables_under_test("store_kv") {
+    let threads = Threads::new(1);
+    for kernels in tables_under_test("store") {
         let shape = shape(2, 2, 11);
-        let mut page = vec![f16::NAN; shape.page()];
+        let mut pages = [vec![f16::NAN; shape.page()]];
         let mut key: Vec<f32> = (0..22).map(|i| i as f32 * 0.3337 - 2.0).collect();
         key[3] = 1e9;
         key[14] = f32::NEG_INFINITY;
         key[15] = f32::NAN;
         let value: Vec<f32> = key.iter().map(|key| -key).collect();
-        store_kv(kernels, &shape, &mut page, 5, &key, &value);
+        store_at(kernels, &threads, &shape, &mut pages, 5, &key, &value);
+        let [page] = pages;
         let (keys, values) = page.split_at(page.len() / 2);
         let key_at = |column| keys[column * PAGE_TOKENS + 5];
         let value_at = |column| values[(column / 11 * PAGE_TOKENS + 5) * 11 + column % 11];
@@ -43,19 +45,19 @@ fn hard_rows(dim: usize) -> Vec<Vec<f32>> {
 
 #[test]
 fn every_slot_is_read_as_it_was_written() {
-    for kernels in tables_under_test("store_kv, every slot") {
+    let threads = Threads::new(1);
+    for kernels in tables_under_test("store, every slot") {
         let mut numbers = Numbers(8);
         for cache in all_types() {
             let shape = AttentionShape { cache, ..shape(2, 2, 96) };
-            let mut page = vec![f16::NAN; shape.page()];
+            let mut memory = [vec![f16::NAN; shape.page()]];
             let rows: Vec<_> = (0..PAGE_TOKENS).map(|_| (numbers.take(192, 3.0), numbers.take(192, 5.0))).collect();
-            begin_page(&shape, &mut page, None, &rows[0].0);
             // Out of order and over old contents, as in a recycled block.
             for slot in (0..PAGE_TOKENS).rev().chain(0..PAGE_TOKENS) {
                 let (key, value) = &rows[if slot % 2 == 0 { slot } else { PAGE_TOKENS - slot }];
-                store_kv(kernels, &shape, &mut page, slot, key, value);
+                store_at(kernels, &threads, &shape, &mut memory, slot, key, value);
             }
-            let pages = [page.as_slice()];
+            let pages = [memory[0].as_slice()];
             let queries = [seeing(&pages, PAGE_TOKENS, None)];
             for kv_head in 0..2 {
                 let block = Block { shape: &shape, group: 1, kv_head, queries: &queries, q: &[], slopes: &[] };
@@ -81,9 +83,78 @@ fn every_slot_is_read_as_it_was_written() {
 }
 
 #[test]
+fn pages_are_the_same_however_a_prompt_is_cut() {
+    const LENGTH: usize = 5 * PAGE_TOKENS + 7;
+    for kernels in tables_under_test("store, cut") {
+        let mut numbers = Numbers(9);
+        for cache in all_types() {
+            let shape = AttentionShape { cache, value_dim: 32, ..shape(3, 3, 96) };
+            let sequence = Sequence::new(kernels, &shape, LENGTH, &mut numbers, 3.0);
+            let (keys, values) = (numbers.take(LENGTH * 3 * 96, 3.0), numbers.take(LENGTH * 3 * 32, 1.0));
+            let one_by_one = Sequence::of(kernels, &shape, keys.clone(), values.clone()).pages;
+            for (count, cuts) in [(1, vec![0, LENGTH]), (3, vec![0, LENGTH]), (3, vec![0, 1, 63, 64, 130, 257, LENGTH])]
+            {
+                let threads = Threads::new(count);
+                // Over the contents of another sequence, as in recycled pages.
+                let mut pages = sequence.pages.clone();
+                let unused = |page: &Vec<f16>| vec![f16::NAN; page.len()];
+                *pages.last_mut().expect("several") = unused(&pages[0]);
+                for cut in cuts.windows(2) {
+                    let rows = |all: &[f32], columns: usize| all[cut[0] * columns..cut[1] * columns].to_vec();
+                    let (keys, values) = (rows(&keys, 3 * 96), rows(&values, 3 * 32));
+                    store_at(kernels, &threads, &shape, &mut pages, cut[0], &keys, &values);
+                }
+                let bits = |pages: &[Vec<f16>]| pages.concat().iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+                assert!(
+                    bits(&pages) == bits(&one_by_one),
+                    "{}: {cache}, {count} threads, cut at {cuts:?}",
+                    kernels.name
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn sequences_are_stored_side_by_side() {
+    let threads = Threads::new(3);
+    for kernels in tables_under_test("store, several sequences") {
+        let mut numbers = Numbers(10);
+        for cache in all_types() {
+            let shape = AttentionShape { cache, ..shape(2, 2, 64) };
+            let (columns, lengths) = (2 * 64, [70, 1, 130]);
+            let parts: Vec<_> =
+                lengths.map(|rows| (numbers.take(rows * columns, 3.0), numbers.take(rows * columns, 1.0))).into();
+            let alone: Vec<_> = parts
+                .iter()
+                .map(|(keys, values)| Sequence::of(kernels, &shape, keys.clone(), values.clone()).pages)
+                .collect();
+            let mut together: Vec<Vec<Vec<f16>>> =
+                alone.iter().map(|pages| vec![vec![f16::NAN; shape.page()]; pages.len()]).collect();
+            let starts = [0, 70, 71];
+            let mut runs: Vec<_> = together
+                .iter_mut()
+                .zip(starts.iter().zip(lengths))
+                .map(|(pages, (&start, length))| NewPositions {
+                    rows: start..start + length,
+                    slot: 0,
+                    pages: pages.iter_mut().map(Vec::as_mut_slice).collect(),
+                    before: None,
+                })
+                .collect();
+            let (keys, values): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+            store(kernels, &threads, &shape, &keys.concat(), &values.concat(), &mut runs);
+            let bits =
+                |pages: &[Vec<Vec<f16>>]| pages.concat().concat().iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+            assert!(bits(&together) == bits(&alone), "{}: {cache}", kernels.name);
+        }
+    }
+}
+
+#[test]
 fn hard_rows_are_held_and_leave_the_others_alone() {
     let threads = Threads::new(1);
-    for kernels in tables_under_test("store_kv, hard rows") {
+    for kernels in tables_under_test("store, hard rows") {
         for cache in all_types() {
             let shape = AttentionShape { cache, scale: 1.0, ..shape(1, 1, 64) };
             let no_number = |row: &[f32], ty| ty == CacheType::F16 && row.iter().any(|value| value.is_nan());
