@@ -29,11 +29,14 @@ pub mod scan;
 mod scratch;
 pub mod threads;
 mod vector;
+mod zeros;
 
 use std::fmt;
 use std::sync::OnceLock;
 
 use satchel_gguf::TensorType;
+
+pub use zeros::{Zero, zeros};
 
 /// One instruction set's functions.
 pub struct Kernels {

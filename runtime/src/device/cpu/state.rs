@@ -6,6 +6,7 @@ use half::f16;
 
 use crate::device::DeviceError;
 use crate::kernels::attention::AttentionShape;
+use crate::kernels::{self, Zero};
 use crate::plan::{CacheTypes, PageId, StateGroup, StateLayout};
 
 /// One page.
@@ -34,12 +35,9 @@ pub(super) struct State {
 }
 
 /// A vector of zeros, or an error if it cannot be allocated.
-pub(super) fn zeros<T: Clone + Default>(count: usize, what: &'static str) -> Result<Vec<T>, DeviceError> {
-    let mut values = Vec::new();
+pub(super) fn zeros<T: Zero>(count: usize, what: &'static str) -> Result<Vec<T>, DeviceError> {
     let bytes = (count * size_of::<T>()) as u64;
-    values.try_reserve_exact(count).map_err(|_| DeviceError::NoMemory { what, bytes })?;
-    values.resize(count, T::default());
-    Ok(values)
+    kernels::zeros(count).ok_or(DeviceError::NoMemory { what, bytes })
 }
 
 impl State {
