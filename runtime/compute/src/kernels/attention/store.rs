@@ -39,8 +39,12 @@ pub fn store(
     let rows = keys.len() / key_columns;
     assert_eq!(keys.len(), rows * key_columns, "a key has {} heads of {} columns", shape.kv_heads, shape.key_dim);
     assert_eq!(values.len(), rows * value_columns, "{rows} values of {} heads", shape.kv_heads);
-    let runs: Vec<Run<'_>> = runs.iter_mut().map(|run| Run::new(shape, run, rows)).collect();
-    let storing = Storing { kernels, shape, keys, values, runs };
+    let AttentionShape { kv_heads, key_dim, value_dim, cache, .. } = *shape;
+    let of_keys = Side::new(Role::Keys, cache.keys, key_dim, keys, 0);
+    let of_values = Side::new(Role::Values, cache.values, value_dim, values, kv_heads * of_keys.size);
+    let page = shape.page();
+    let runs = runs.iter_mut().map(|run| Run::new(page, run, rows)).collect();
+    let storing = Storing { kernels, kv_heads, sides: [of_keys, of_values], runs };
     let pieces = storing.pieces();
     // Few positions are not worth another thread.
     let grain = (GRAIN * pieces.len()).div_ceil((keys.len() + values.len()).max(1));
@@ -59,11 +63,12 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(shape: &AttentionShape, run: &'a mut NewPositions<'_>, rows: usize) -> Self {
+    /// Checks that it belongs to a batch of `rows` rows, and that pages have `size` elements.
+    fn new(size: usize, run: &'a mut NewPositions<'_>, rows: usize) -> Self {
         let NewPositions { rows: of_run, slot, pages, before } = run;
         assert!(of_run.start < of_run.end && of_run.end <= rows, "rows {of_run:?} of {rows}");
         assert!(*slot < PAGE_TOKENS, "slot {slot} of a page");
-        let (held, size) = ((*slot + of_run.len()).div_ceil(PAGE_TOKENS), shape.page());
+        let held = (*slot + of_run.len()).div_ceil(PAGE_TOKENS);
         assert_eq!(pages.len(), held, "pages of {} positions from slot {slot} on", of_run.len());
         let mut lengths = pages.iter().map(|page| page.len()).chain(before.iter().map(|page| page.len()));
         assert!(lengths.all(|length| length == size), "a page has {size} elements");
@@ -79,84 +84,90 @@ impl<'a> Run<'a> {
     }
 }
 
+/// Keys or values of a batch, and where a page has them.
+struct Side<'a> {
+    role: Role,
+    ty: CacheType,
+    dim: usize,
+    /// `(rows, kv_heads * dim)`.
+    rows: &'a [f32],
+    /// Elements of a page before those of the first head.
+    first: usize,
+    /// Elements of a page for one head.
+    size: usize,
+    /// Whether a page begins with a centre, which depends on the page before.
+    centred: bool,
+}
+
+impl<'a> Side<'a> {
+    fn new(role: Role, ty: CacheType, dim: usize, rows: &'a [f32], first: usize) -> Self {
+        Side { role, ty, dim, rows, first, size: ty.page(role, dim), centred: ty.centre(role, dim) > 0 }
+    }
+
+    /// A head's part of a page.
+    fn part(&self, head: usize) -> Range<usize> {
+        self.first + head * self.size..self.first + (head + 1) * self.size
+    }
+}
+
 /// What one thread writes: a head's part of some pages of a run.
 struct Piece {
     run: usize,
     pages: Range<usize>,
-    role: Role,
+    side: usize,
     head: usize,
 }
 
 struct Storing<'a> {
     kernels: &'a Kernels,
-    shape: &'a AttentionShape,
-    keys: &'a [f32],
-    values: &'a [f32],
+    kv_heads: usize,
+    sides: [Side<'a>; 2],
     runs: Vec<Run<'a>>,
 }
 
 impl Storing<'_> {
-    fn type_of(&self, role: Role) -> (CacheType, usize) {
-        match role {
-            Role::Keys => (self.shape.cache.keys, self.shape.key_dim),
-            Role::Values => (self.shape.cache.values, self.shape.value_dim),
-        }
-    }
-
-    /// Every page with every head; where a page's centre depends on the page before, all pages of a run, in order.
+    /// Every page with every head; where a page depends on the page before, all pages of a run, in order.
     fn pieces(&self) -> Vec<Piece> {
-        let mut pieces = Vec::with_capacity(2 * self.shape.kv_heads * self.runs.len());
+        let mut pieces = Vec::with_capacity(2 * self.kv_heads * self.runs.len());
         for (run, Run { pages, .. }) in self.runs.iter().enumerate() {
-            for role in [Role::Keys, Role::Values] {
-                let (ty, dim) = self.type_of(role);
-                let together = if ty.centre(role, dim) > 0 { pages.len() } else { 1 };
-                let starts = (0..pages.len()).step_by(together);
-                pieces.extend(starts.flat_map(|first| {
-                    (0..self.shape.kv_heads).map(move |head| Piece { run, pages: first..first + together, role, head })
-                }));
+            for (side, Side { centred, .. }) in self.sides.iter().enumerate() {
+                let together = if *centred { pages.len() } else { 1 };
+                for first in (0..pages.len()).step_by(together) {
+                    let pages = first..first + together;
+                    pieces.extend((0..self.kv_heads).map(|head| Piece { run, pages: pages.clone(), side, head }));
+                }
             }
         }
         pieces
     }
 
     fn write(&self, piece: &Piece) {
-        let run = &self.runs[piece.run];
-        let (role, head) = (piece.role, piece.head);
-        let (ty, dim) = self.type_of(role);
-        let (all, columns) = (if role == Role::Keys { self.keys } else { self.values }, self.shape.kv_heads * dim);
-        let part = self.part(role, head);
+        let (run, side) = (&self.runs[piece.run], &self.sides[piece.side]);
+        let (columns, column, part) = (self.kv_heads * side.dim, piece.head * side.dim, side.part(piece.head));
         for page in piece.pages.clone() {
             let (slots, first) = run.slots(page);
-            let mut rows = all[first * columns..].chunks_exact(columns).map(|row| &row[head * dim..][..dim]).peekable();
+            let row = |slot: usize| &side.rows[(first + slot - slots.start) * columns + column..][..side.dim];
             // SAFETY: each head's keys or values of a page belong to one piece.
             let memory = unsafe { run.pages[page].part(part.clone()) };
-            if slots.start == 0 && ty.centre(role, dim) > 0 {
+            if slots.start == 0 && side.centred {
                 let before = match page.checked_sub(1) {
                     // SAFETY: this piece has written that page, all of them being its own.
                     Some(page) => Some(unsafe { &*run.pages[page].part(part.clone()) }),
                     None => run.before.map(|before| &before[part.clone()]),
                 };
-                cache::set_centre(ty, memory, before, rows.peek().expect("a written page has a row"));
+                cache::set_centre(side.ty, memory, before, row(0));
             }
-            slots.zip(rows).for_each(|(slot, row)| self.write_row(ty, role, memory, slot, row));
+            slots.clone().for_each(|slot| self.write_row(side, memory, slot, row(slot)));
         }
     }
 
-    fn write_row(&self, ty: CacheType, role: Role, memory: &mut [f16], slot: usize, row: &[f32]) {
+    #[inline]
+    fn write_row(&self, side: &Side<'_>, memory: &mut [f16], slot: usize, row: &[f32]) {
         let convert = self.kernels.attention.convert;
-        match ty {
+        match side.ty {
             // SAFETY: tables are handed out only on processors that support them; the slices have the same length.
-            CacheType::F16 => cache::store_f16(|from, to| unsafe { convert(from, to) }, role, memory, slot, row),
-            ty => cache::store_blocks(ty, role, memory, slot, row),
+            CacheType::F16 => cache::store_f16(|from, to| unsafe { convert(from, to) }, side.role, memory, slot, row),
+            ty => cache::store_blocks(ty, side.role, memory, slot, row),
         }
-    }
-
-    /// A head's keys or values in a page.
-    fn part(&self, role: Role, head: usize) -> Range<usize> {
-        let AttentionShape { kv_heads, key_dim, .. } = *self.shape;
-        let (ty, dim) = self.type_of(role);
-        let size = ty.page(role, dim);
-        let first = if role == Role::Keys { 0 } else { kv_heads * self.shape.cache.keys.page(Role::Keys, key_dim) };
-        first + head * size..first + (head + 1) * size
     }
 }
