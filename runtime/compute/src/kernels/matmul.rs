@@ -27,11 +27,9 @@ use satchel_gguf::TensorType;
 use super::Kernels;
 use super::threads::{Disjoint, Threads};
 pub use crate::quant::supports;
-#[cfg(target_arch = "x86_64")]
-pub(crate) use activations::TILE_TOKENS;
-pub(crate) use activations::TokenTile;
 pub(crate) use activations::{ActivationGroup, GroupFacts, Scales};
 pub use activations::{Activations, Rows, Tokens};
+pub(crate) use activations::{TILE_TOKENS, TokenTile};
 
 /// A weight matrix, used where it is mapped; unaligned.
 #[derive(Clone, Copy)]
@@ -80,6 +78,8 @@ pub(crate) struct PromptKernels {
     pub(crate) rows: &'static [(TensorType, RowsKernel)],
     /// Rows that are unpacked together: chunks are multiples of it.
     pub(crate) strip: usize,
+    /// Tokens whose products take as long as unpacking their weights.
+    pub(crate) unpacking: usize,
 }
 
 /// Rounds up to sixteen tokens, `(tokens, columns)`, to BF16, and writes tiles for groups of 32 columns, zero where there is no token
@@ -94,6 +94,18 @@ pub(crate) type LayOutKernel = unsafe fn(x: &[f32], columns: usize, tiles: &mut 
 /// # Safety
 /// The processor supports the table; there is a word for every two columns.
 pub(crate) type RoundKernel = unsafe fn(x: &[f32], pairs: &mut [u32]);
+
+/// How a product may be cut.
+#[derive(Clone, Copy)]
+pub(crate) struct Grain {
+    /// Chunks are multiples of so many rows, except the last: whole strips, and whole cache lines of output.
+    strip: usize,
+    /// Tokens whose products take as long as unpacking their weights, which each block of tokens has done anew.
+    unpacking: usize,
+}
+
+/// Kernels that may be called with one token, as well.
+const USUAL: Grain = Grain { strip: 16, unpacking: 16 };
 
 /// What weights are multiplied by.
 #[derive(Clone, Copy, PartialEq)]
@@ -116,11 +128,12 @@ impl MatmulKernels {
         }
     }
 
-    /// The function that computes some rows of a product with tokens of prompts, if it is another one than for answers, and the rows
-    /// of its strips.
-    pub(crate) fn for_prompts(&self, ty: TensorType) -> Option<(RowsKernel, usize)> {
+    /// The function that computes some rows of a product with tokens of prompts, if it is another one than for answers, and how it
+    /// may be cut.
+    pub(crate) fn for_prompts(&self, ty: TensorType) -> Option<(RowsKernel, Grain)> {
         let prompts = self.prompts?;
-        prompts.rows.iter().find(|entry| entry.0 == ty).map(|entry| (entry.1, prompts.strip))
+        let grain = Grain { strip: prompts.strip, unpacking: prompts.unpacking };
+        prompts.rows.iter().find(|entry| entry.0 == ty).map(|entry| (entry.1, grain))
     }
 }
 
@@ -277,7 +290,7 @@ pub fn matmul(kernels: &Kernels, threads: &Threads, products: &mut [Product<'_>]
         return;
     }
     let plans: Vec<_> = products.iter_mut().flat_map(|product| Plan::of(kernels, product, x)).collect();
-    run(threads, &plans, 0);
+    run(threads, in_blocks(plans, threads.count()), 0);
 }
 
 /// The same for products that each have their own activations.
@@ -290,38 +303,56 @@ pub fn matmul_each(kernels: &Kernels, threads: &Threads, work: &mut [Work<'_>]) 
     let same = work.windows(2).all(|pair| pair[0].x.tokens() == pair[1].x.tokens());
     let plans: Vec<_> =
         work.iter_mut().map(|work| Plan::like_answers(kernels, Part::whole(&mut work.product), work.x)).collect();
-    run(threads, &plans, if same { 0 } else { READING });
+    run(threads, plans, if same { 0 } else { READING });
 }
 
 /// Runs products; per weight the cost is one multiply-add per token, plus `reading`.
-fn run(threads: &Threads, plans: &[Plan<'_>], reading: usize) {
+fn run(threads: &Threads, plans: Vec<Plan<'_>>, reading: usize) {
     let row_cost =
         |plan: &Plan<'_>| if plan.x.tokens() == 0 { 0 } else { plan.x.columns * (plan.x.tokens() + reading) };
-    let total: usize = plans.iter().map(|plan| row_cost(plan) * plan.weight.rows).sum();
+    let total: usize = plans.iter().map(|plan| row_cost(plan) * plan.part.weight.rows).sum();
     if total == 0 {
         return;
     }
     let target = chunk_cost(total, threads.count());
-    // Rows per chunk, and the running total of chunks, by product.
-    let mut ends = Vec::with_capacity(plans.len());
     let mut chunks = 0;
-    for plan in plans {
-        let rows = target.div_ceil(row_cost(plan).max(1)).next_multiple_of(plan.strip);
-        chunks += if plan.x.tokens() == 0 { 0 } else { plan.weight.rows.div_ceil(rows) };
-        ends.push((chunks, rows));
-    }
+    let in_chunks: Vec<_> = plans
+        .into_iter()
+        .map(|plan| {
+            let rows = target.div_ceil(row_cost(&plan).max(1)).next_multiple_of(plan.grain.strip);
+            let first = chunks;
+            chunks += if plan.x.tokens() == 0 { 0 } else { plan.part.weight.rows.div_ceil(rows) };
+            InChunks {
+                weight: plan.part.weight,
+                x: plan.x,
+                kernel: plan.kernel,
+                output: plan.part.output(),
+                rows,
+                first,
+            }
+        })
+        .collect();
     threads.run(chunks, &|chunk| {
-        let product = ends.partition_point(|&(end, _)| end <= chunk);
-        let (plan, rows) = (&plans[product], ends[product].1);
-        let index = chunk - if product == 0 { 0 } else { ends[product - 1].0 };
-        let range = index * rows..(index * rows + rows).min(plan.weight.rows);
+        let plan = &in_chunks[in_chunks.partition_point(|plan| plan.first <= chunk) - 1];
+        let start = (chunk - plan.first) * plan.rows;
+        let rows = start..(start + plan.rows).min(plan.weight.rows);
         // SAFETY: `Plan::new` checked the shapes; tables are handed out only on processors that support them.
-        unsafe { (plan.kernel)(&Chunk { weight: plan.weight, rows: range, x: plan.x, out: &plan.output }) };
+        unsafe { (plan.kernel)(&Chunk { weight: plan.weight, rows, x: plan.x, out: &plan.output }) };
     });
 }
 
-/// Chunks are multiples of at least this many rows (except the last): whole strips, and whole cache lines of output.
-const ROWS: usize = 16;
+/// A plan, cut into chunks.
+struct InChunks<'a> {
+    weight: Matrix<'a>,
+    x: Rows<'a>,
+    kernel: RowsKernel,
+    output: Output<'a>,
+    /// Of a chunk.
+    rows: usize,
+    /// The first chunk's number.
+    first: usize,
+}
+
 /// Multiply-adds that are worth a chunk of its own: one to two microseconds.
 const CHUNK_COST: usize = 1 << 16;
 /// The fewest, where there would be none for some threads otherwise.
@@ -333,6 +364,34 @@ const CHUNKS_A_THREAD: usize = 8;
 fn chunk_cost(total: usize, threads: usize) -> usize {
     let rounds = (total / (threads * CHUNK_COST)).clamp(1, CHUNKS_A_THREAD);
     total.div_ceil(threads * rounds).max(LEAST_COST)
+}
+
+/// Cuts products of many tokens into blocks of tokens, where their rows alone would leave some threads waiting for others.
+fn in_blocks(plans: Vec<Plan<'_>>, threads: usize) -> Vec<Plan<'_>> {
+    let Some(largest) = plans.iter().max_by_key(|plan| plan.x.tokens()) else { return plans };
+    let (tokens, grain) = (largest.x.tokens(), largest.grain);
+    if tokens < 2 * LEAST_BLOCK {
+        return plans;
+    }
+    let strips =
+        plans.iter().filter(|plan| plan.x.tokens() == tokens).map(|plan| plan.part.weight.rows.div_ceil(grain.strip));
+    let block = tokens.div_ceil(blocks(strips.sum(), tokens, threads, grain.unpacking)).next_multiple_of(TILE_TOKENS);
+    plans.into_iter().flat_map(|plan| plan.cut(block)).collect()
+}
+
+/// The fewest tokens of a block: enough to be worth unpacking strips for.
+const LEAST_BLOCK: usize = 64;
+
+/// The number of blocks of tokens with which so many strips of rows take the least time; unless it gains a sixteenth, one.
+fn blocks(strips: usize, tokens: usize, threads: usize, unpacking: usize) -> usize {
+    /// More would gain little, and each reads the weights anew.
+    const MOST: usize = 8;
+    let time = |blocks: usize| {
+        let block = tokens.div_ceil(blocks).next_multiple_of(TILE_TOKENS);
+        (strips * blocks).div_ceil(threads) * (block + unpacking)
+    };
+    let best = (1..=(tokens / LEAST_BLOCK).clamp(1, MOST)).min_by_key(|&blocks| time(blocks)).unwrap_or(1);
+    if 16 * time(best) <= 15 * time(1) { best } else { 1 }
 }
 
 /// A product's results for some of the tokens.
@@ -354,16 +413,18 @@ impl<'a> Part<'a> {
         let (first, rest) = out.split_at_mut((tokens * weight.rows).min(out.len()));
         (Part { weight, out: first, add, bias }, Part { weight, out: rest, add, bias })
     }
+
+    fn output(self) -> Output<'a> {
+        Output { out: Disjoint::new(self.out), rows: self.weight.rows, add: self.add, bias: self.bias }
+    }
 }
 
 /// A checked product.
 struct Plan<'a> {
-    weight: Matrix<'a>,
+    part: Part<'a>,
     x: Rows<'a>,
-    output: Output<'a>,
     kernel: RowsKernel,
-    /// What the rows of a chunk are a multiple of.
-    strip: usize,
+    grain: Grain,
 }
 
 impl<'a> Plan<'a> {
@@ -371,7 +432,7 @@ impl<'a> Plan<'a> {
     fn of(kernels: &Kernels, product: &'a mut Product<'_>, x: &'a Activations) -> impl Iterator<Item = Self> + use<'a> {
         let part = Part::whole(product);
         let prompts = kernels.matmul.for_prompts(part.weight.ty).filter(|_| x.prompts() > 0);
-        let Some((kernel, strip)) = prompts else {
+        let Some((kernel, grain)) = prompts else {
             return [Some(Self::like_answers(kernels, part, x.all())), None].into_iter().flatten();
         };
         let answers = x.tokens() - x.prompts();
@@ -379,7 +440,7 @@ impl<'a> Plan<'a> {
         let first = (answers > 0).then(|| Self::like_answers(kernels, first, x.rows(0..answers)));
         let x = x.in_tiles();
         assert!(x.has_tiles(), "tiles were not set for {} weights", rest.weight.ty);
-        [first, Some(Self::new(rest, x, kernel, strip))].into_iter().flatten()
+        [first, Some(Self::new(rest, x, kernel, grain))].into_iter().flatten()
     }
 
     /// A product with the kernel for answers.
@@ -388,10 +449,10 @@ impl<'a> Plan<'a> {
         assert!(x.has(kernels.matmul.form(ty)), "activations were not set for {ty} weights");
         let kernel = kernels.matmul.rows.iter().find(|entry| entry.0 == ty);
         let kernel = kernel.unwrap_or_else(|| panic!("{} has no kernel for {ty}", kernels.name)).1;
-        Self::new(part, x, kernel, ROWS)
+        Self::new(part, x, kernel, USUAL)
     }
 
-    fn new(part: Part<'a>, x: Rows<'a>, kernel: RowsKernel, strip: usize) -> Self {
+    fn new(part: Part<'a>, x: Rows<'a>, kernel: RowsKernel, grain: Grain) -> Self {
         let Matrix { ty, rows, columns, bytes } = part.weight;
         let row_bytes = ty.row_bytes(columns as u64).and_then(|bytes| usize::try_from(bytes).ok());
         let expected = row_bytes.and_then(|bytes| bytes.checked_mul(rows));
@@ -400,8 +461,20 @@ impl<'a> Plan<'a> {
         assert!(columns > 0, "{ty} weights without columns");
         assert_eq!(part.out.len(), x.tokens * rows, "output of {} tokens x {rows} rows", x.tokens);
         assert!(part.bias.is_none_or(|bias| bias.len() == rows), "a bias of {rows} values");
-        let output = Output { out: Disjoint::new(part.out), rows, add: part.add, bias: part.bias };
-        Plan { weight: part.weight, x, output, kernel, strip }
+        Plan { part, x, kernel, grain }
+    }
+
+    /// The same product in blocks of so many tokens, whole tiles.
+    fn cut(self, block: usize) -> impl Iterator<Item = Self> + use<'a> {
+        let Plan { part, x, kernel, grain } = self;
+        let blocks = x.tokens().div_ceil(block);
+        let mut rest = Some(part);
+        (0..blocks).filter_map(move |at| {
+            let (part, others) = rest.take()?.split(block);
+            rest = Some(others);
+            let tokens = at * block..((at + 1) * block).min(x.tokens());
+            Some(Plan { part, x: x.part(tokens), kernel, grain })
+        })
     }
 }
 

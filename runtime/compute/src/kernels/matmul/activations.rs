@@ -420,7 +420,16 @@ impl Activations {
 
     /// All tokens, for a product.
     pub fn all(&self) -> Rows<'_> {
-        self.rows(0..self.tokens)
+        Rows {
+            tokens: self.tokens,
+            columns: self.columns,
+            values: &self.values,
+            stride: self.stride,
+            rounded: &self.rounded,
+            words: self.words,
+            groups: &self.groups,
+            tiles: &[],
+        }
     }
 
     /// Some tokens, for a product.
@@ -429,18 +438,7 @@ impl Activations {
     /// If there are fewer.
     pub fn rows(&self, tokens: Range<usize>) -> Rows<'_> {
         assert!(tokens.start <= tokens.end && tokens.end <= self.tokens, "tokens {tokens:?} of {}", self.tokens);
-        // A form may be there of no token, or of answers only.
-        let part = |held: usize, size: usize| (tokens.start * size).min(held)..(tokens.end * size).min(held);
-        Rows {
-            tokens: tokens.len(),
-            columns: self.columns,
-            values: &self.values[part(self.values.len(), self.stride)],
-            stride: self.stride,
-            rounded: &self.rounded[part(self.rounded.len(), self.words)],
-            words: self.words,
-            groups: &self.groups[part(self.groups.len(), group_stride(self.columns))],
-            tiles: &[],
-        }
+        self.all().part(tokens)
     }
 }
 
@@ -461,6 +459,22 @@ impl<'a> Rows<'a> {
     /// The number of tokens.
     pub fn tokens(&self) -> usize {
         self.tokens
+    }
+
+    /// Some of the tokens; in tiles, from the first of one on.
+    pub(super) fn part(&self, tokens: Range<usize>) -> Self {
+        // A form may be there of no token, or of answers only.
+        let part = |held: usize, size: usize| (tokens.start * size).min(held)..(tokens.end * size).min(held);
+        let (first, end) = (tokens.start / TILE_TOKENS, tokens.end.div_ceil(TILE_TOKENS));
+        let (groups, held) = (self.columns.div_ceil(GROUP), self.tiles.len());
+        Rows {
+            tokens: tokens.len(),
+            values: &self.values[part(self.values.len(), self.stride)],
+            rounded: &self.rounded[part(self.rounded.len(), self.words)],
+            groups: &self.groups[part(self.groups.len(), self.group_stride())],
+            tiles: &self.tiles[(first * groups).min(held)..(end * groups).min(held)],
+            ..*self
+        }
     }
 
     /// Whether all tokens are there in a form.

@@ -393,6 +393,49 @@ fn every_thread_gets_as_many_chunks() {
     assert_eq!(chunk_cost(1 << 15, 16), LEAST_COST);
 }
 
+/// Rows that cannot be shared evenly are cut by tokens, too, unless that costs more than it gains.
+#[test]
+fn blocks_of_tokens_even_out_threads() {
+    for (strips, tokens, threads, unpacking, expected) in [
+        (36, 512, 2, 16, 1),
+        (3, 512, 2, 16, 2),
+        (36, 512, 16, 16, 4),
+        (36, 127, 16, 16, 1),
+        (128, 512, 16, 16, 1),
+        (18, 512, 16, 120, 2),
+        (18, 256, 16, 120, 1),
+        (1, 4096, 1, 16, 1),
+    ] {
+        let found = blocks(strips, tokens, threads, unpacking);
+        assert_eq!(found, expected, "{strips} strips, {tokens} tokens, {threads} threads, {unpacking} to unpack");
+    }
+}
+
+#[test]
+fn blocks_of_tokens_leave_no_seams() {
+    const TOKENS: usize = 500;
+    let mut noise = Noise(11);
+    for table in tables_under_test("matmul, blocks of tokens") {
+        for ty in [TensorType::Q4_0, TensorType::Q6_K, TensorType::F32, TensorType::F16, TensorType::BF16] {
+            // Three strips, of sixteen rows or of 32, for two threads.
+            for rows in [48, 90] {
+                let columns = 256;
+                let buffer = weights(&mut noise, ty, rows, columns, Scales::Usual);
+                let case = Case { ty, rows, columns, buffer: &buffer, skew: 0 };
+                let x = activations(&mut noise, TOKENS, columns);
+                let bias: Vec<f32> = (0..rows).map(|_| noise.value()).collect();
+                for tokens in [Tokens::from(TOKENS), Tokens { answers: 3, prompts: TOKENS - 3 }] {
+                    let bits = |threads: usize| -> Vec<u32> {
+                        let found = case.run_on(table, threads, &x, tokens, Some(&bias));
+                        found.into_iter().map(f32::to_bits).collect()
+                    };
+                    assert!(bits(2) == bits(1), "{} {ty}: {rows} rows, {tokens:?}", table.name);
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn every_table_covers_every_type() {
     for table in tables_under_test("matmul types") {

@@ -72,6 +72,7 @@ pub(super) const KERNELS_AMX: MatmulKernels = MatmulKernels {
             (TensorType::MXFP4, tiles::rows::<quant::MXFP4>),
         ],
         strip: tiles::STRIP,
+        unpacking: tiles::UNPACKING,
     }),
     ..KERNELS_VNNI
 };

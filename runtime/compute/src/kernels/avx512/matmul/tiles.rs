@@ -27,6 +27,10 @@ use crate::quant::GROUP;
 /// Rows that are unpacked together: two tiles.
 pub(super) const STRIP: usize = 2 * ROWS;
 
+/// Tokens whose products take as long as unpacking their weights, by counting instructions: fifteen, two at a time, for 32 columns of a
+/// row, which a tile's product multiplies by a token in a sixteenth of a cycle.
+pub(super) const UNPACKING: usize = 120;
+
 /// Most groups of columns that are unpacked at once: 64 KB of a strip, and 2 KB for each token.
 const PART: usize = 32;
 
