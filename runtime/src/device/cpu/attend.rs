@@ -70,6 +70,7 @@ impl CpuProgram {
         let runs = step.runs().into_iter().map(|(sequence, rows)| {
             let held = &step.states[sequence][kept.group];
             let (first, last) = (step.positions[rows.start], step.positions[rows.end - 1]);
+            assert_eq!(last + 1 - first, rows.len(), "a sequence's rows are consecutive positions");
             let page_of = |position: usize| position / BLOCK_TOKENS;
             let pages = (page_of(first)..=page_of(last)).map(|page| {
                 let page = held[page].expect("the page is held");
