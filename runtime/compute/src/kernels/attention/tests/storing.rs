@@ -97,8 +97,7 @@ fn pages_are_the_same_however_a_prompt_is_cut() {
                 let threads = Threads::new(count);
                 // Over the contents of another sequence, as in recycled pages.
                 let mut pages = sequence.pages.clone();
-                let unused = |page: &Vec<f16>| vec![f16::NAN; page.len()];
-                *pages.last_mut().expect("several") = unused(&pages[0]);
+                *pages.last_mut().expect("several") = vec![f16::NAN; shape.page()];
                 for cut in cuts.windows(2) {
                     let rows = |all: &[f32], columns: usize| all[cut[0] * columns..cut[1] * columns].to_vec();
                     let (keys, values) = (rows(&keys, 3 * 96), rows(&values, 3 * 32));
