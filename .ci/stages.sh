@@ -34,8 +34,8 @@ end_stage() {
 finish() {
     local status=$? left
     left=$(jobs -p)
-    # shellcheck disable=SC2086 # a list of numbers
-    [ -z "$left" ] || kill $left 2>/dev/null || true
+    # What `setsid` started goes with all that it has started.
+    for job in $left; do kill -- "-$job" 2>/dev/null || kill "$job" 2>/dev/null || true; done
     if [ "$status" = 0 ]; then end_stage; else end_stage ": FAILED"; fi
     rm -f "$times_file"
     printf '\nwall s      CPU s   stage\n%s%6d              all\n' "$table" "$SECONDS"
