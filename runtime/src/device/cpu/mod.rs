@@ -20,6 +20,8 @@ mod recur;
 mod rotation;
 mod rows;
 mod state;
+#[cfg(test)]
+mod tests;
 mod weights;
 
 #[cfg(with_gpu)]

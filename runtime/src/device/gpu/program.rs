@@ -308,6 +308,7 @@ impl GpuProgram {
             }
         }
         self.rotations.begin();
+        // A step on a GPU has no pool; its angles take one thread a fraction of a millisecond.
         let alone = Threads::new(1);
         for (rope, buffer) in &memory.angles {
             let factors = rope.factors.map(|factors| self.weights.mapped().vector(factors));
